@@ -1,0 +1,1 @@
+"""The shapes world: everything real but the subject (a red disc stands in for what a policy forbids)."""
