@@ -1,0 +1,199 @@
+"""What becomes of a flagged picture: (frame, verdict) -> a new frame, on the device where it is.
+
+Where the scores have regions for every flagged category, those are covered; else the whole picture is. Blur and
+Pixelate keep only a few averages, so that no sharpening brings anything back: what cannot be seen is not there.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nsfw_guard.errors import BlockedError, ConfigError, UnknownNameError
+from nsfw_guard.scores import Region
+from nsfw_guard.verdict import Outcome, Verdict
+
+log = logging.getLogger(__name__)
+
+MARGIN = 0.05  # of a region's side, added all around
+BLOCKS = 12  # drawn along the short side of what Pixelate covers
+COLOURS = 63  # steps of colour that are kept
+
+
+class Action:
+    """A callable that covers a frame. Subclasses say how a patch is covered; never edits what it is given.
+
+    Shape: frame (3, H, W) in [0, 1], and the same back.
+    """
+
+    name: ClassVar[str]
+
+    def __call__(self, frame: Tensor, verdict: Verdict) -> Tensor:
+        """The covered frame."""
+        out = frame.clone()
+        for top, left, bottom, right in boxes(verdict, int(frame.shape[1]), int(frame.shape[2])):
+            out[:, top:bottom, left:right] = self.cover(frame[:, top:bottom, left:right], verdict)
+        return out
+
+    def cover(self, patch: Tensor, verdict: Verdict) -> Tensor:
+        """What stands in for a patch, of the same shape."""
+        raise TypeError(f"{type(self).__name__} must say how it covers: define cover(patch, verdict)")
+
+    @staticmethod
+    def of(value: Action | str) -> Action:
+        """The action of that name, with its own settings, or the action itself."""
+        if isinstance(value, Action):
+            return value
+        if value not in ACTIONS:
+            raise UnknownNameError("action", value, ACTIONS)
+        return ACTIONS[value]()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block(Action):
+    """One flat colour."""
+
+    name: ClassVar[str] = "block"
+    colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def cover(self, patch: Tensor, verdict: Verdict) -> Tensor:
+        """The colour."""
+        return torch.tensor(self.colour, dtype=patch.dtype, device=patch.device).view(3, 1, 1).expand_as(patch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Averaging(Action):
+    """Keeps one colour for each `strength` of the short side: at the default 0.5, two by two of them in a square."""
+
+    strength: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0.1 <= self.strength <= 1.0:
+            raise ConfigError(f"strength {self.strength} is a fraction of the short side: from 0.1 (weak) to 1.0")
+
+    def colours(self, patch: Tensor) -> Tensor:
+        """The few averages that are kept, in coarse steps. Shape: (1, 3, rows, columns)."""
+        height, width = patch.shape[1:]
+        tile = self.strength * min(height, width)
+        rows, columns = (max(1, round(side / tile)) for side in (height, width))
+        values = torch.nan_to_num(patch.float()).clamp(0, 1)
+        mean = _shares(rows, height, patch.device) @ values @ _shares(columns, width, patch.device).t()
+        return (mean * COLOURS).round_().div_(COLOURS)[None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blur(_Averaging):
+    """A smooth wash of the averages."""
+
+    name: ClassVar[str] = "blur"
+
+    def cover(self, patch: Tensor, verdict: Verdict) -> Tensor:
+        """The wash."""
+        size = (int(patch.shape[1]), int(patch.shape[2]))
+        return functional.interpolate(self.colours(patch), size, mode="bilinear")[0].to(patch.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixelate(_Averaging):
+    """Blocks. They are drawn: their colours come from the averages, their relief is always the same."""
+
+    name: ClassVar[str] = "pixelate"
+
+    def cover(self, patch: Tensor, verdict: Verdict) -> Tensor:
+        """The blocks."""
+        height, width = patch.shape[1:]
+        rows, columns = (max(1, round(BLOCKS * side / min(height, width))) for side in (height, width))
+        row, column = torch.arange(rows, device=patch.device)[:, None], torch.arange(columns, device=patch.device)
+        relief = ((3 * row + 5 * column) % 7 - 3).float() / 60
+        blocks = functional.interpolate(self.colours(patch), (rows, columns), mode="bilinear") + relief
+        return functional.interpolate(blocks, (int(height), int(width)), mode="nearest")[0].clamp(0, 1).to(patch.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replace(Action):
+    """Another picture: one of yours, or a drawn placeholder that says why. Always the whole of it."""
+
+    name: ClassVar[str] = "replace"
+    picture: str | Path | None = None
+
+    def __call__(self, frame: Tensor, verdict: Verdict) -> Tensor:
+        """The other picture, at the size of the frame."""
+        from nsfw_guard.placeholder import draw, fit
+
+        height, width = int(frame.shape[1]), int(frame.shape[2])
+        made = draw(height, width, verdict) if self.picture is None else fit(self.picture, height, width)
+        return made.to(frame.device, frame.dtype)
+
+
+@dataclass(frozen=True)
+class Flag(Action):
+    """Nothing: the verdict says it all. As the action for blocked pictures this is the observe mode."""
+
+    name: ClassVar[str] = "flag"
+
+    def __call__(self, frame: Tensor, verdict: Verdict) -> Tensor:
+        """The frame."""
+        return frame
+
+
+@dataclass(frozen=True)
+class Raise(Action):
+    """A BlockedError that carries the verdict."""
+
+    name: ClassVar[str] = "raise"
+
+    def __call__(self, frame: Tensor, verdict: Verdict) -> Tensor:
+        """Never returns."""
+        raise BlockedError(verdict)
+
+
+ACTIONS: dict[str, type[Action]] = {a.name: a for a in (Block, Blur, Flag, Pixelate, Raise, Replace)}
+
+
+def covered(frame: Tensor, verdict: Verdict, action: Action) -> Tensor:
+    """What stands in for a picture that is held: what the action makes of it, or a solid one.
+
+    Solid when nothing could be judged, when the action would show it, and when the action fails or gives no picture.
+    """
+    if verdict.outcome is not Outcome.ERROR and not isinstance(action, Flag):
+        try:
+            made = action(frame, verdict)
+            if made.shape == frame.shape and bool(made.isfinite().all()):
+                return made
+            log.error("the action %s gave no picture: a solid one stands in", action.name)
+        except BlockedError:
+            raise
+        except Exception:
+            log.exception("the action %s failed: a solid picture stands in", action.name)
+    return Block().cover(frame, verdict)
+
+
+def boxes(verdict: Verdict, height: int, width: int) -> list[tuple[int, int, int, int]]:
+    """What to cover, in pixels (top, left, bottom, right): rounded outwards, with a margin, never nothing."""
+    regions = verdict.scores.regions if verdict.scores else ()
+    wanted = [r for r in regions if not r.category or r.category in verdict.flags]
+    if not wanted or not set(verdict.flags) <= {r.category for r in wanted}:
+        return [(0, 0, height, width)]
+    return [_pixels(region, height, width) for region in wanted]
+
+
+def _pixels(region: Region, height: int, width: int) -> tuple[int, int, int, int]:
+    across, down = (region.right - region.left) * MARGIN, (region.bottom - region.top) * MARGIN
+    top, left = max(0, math.floor((region.top - down) * height)), max(0, math.floor((region.left - across) * width))
+    bottom, right = math.ceil((region.bottom + down) * height), math.ceil((region.right + across) * width)
+    return top, left, min(height, bottom), min(width, right)
+
+
+def _shares(parts: int, length: int, device: torch.device) -> Tensor:
+    """How much of each pixel falls into each of `parts` equal spans, in shares that add up to 1. (parts, length)."""
+    edges = torch.arange(length + 1, dtype=torch.float32, device=device) * (parts / length)
+    low = torch.arange(parts, dtype=torch.float32, device=device)[:, None]
+    covered = (edges[1:].minimum(low + 1) - edges[:-1].maximum(low)).clamp_(min=0)
+    return covered / covered.sum(1, keepdim=True)

@@ -1,0 +1,159 @@
+"""What a backend is, and the record that describes a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from nsfw_guard.errors import ConfigError, ScoringError, UnknownNameError
+from nsfw_guard.images import Frames
+from nsfw_guard.preprocess import Resize
+from nsfw_guard.rules import Cut
+from nsfw_guard.scores import Scores, Severity
+from nsfw_guard.views import InputSpec
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a model's class means: a category at a severity."""
+
+    category: str
+    severity: Severity = Severity.HIGH
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A model as a record. Adding a model is adding one of these.
+
+    Args:
+        name: what it is called here.
+        architecture: timm's name of the network, `model_args` its arguments.
+        input: what its authors fed it.
+        labels: what each of its classes means, by name; None for a harmless one.
+        cuts: where its scores are cut, by name ("default", "strict", "lenient"), with the source of each number.
+        positive: the level it calls positive itself; its lowest one unless said.
+        repo, revision, sha256: where the weights are, at which commit, and their hash where it is known.
+        licence: of the weights.
+        answers: per synthetic picture the probabilities it gave, in the order of `labels`, when it was recorded.
+        source: where the facts of this record come from.
+    """
+
+    name: str
+    architecture: str
+    input: InputSpec
+    labels: Mapping[str, Label | None]
+    cuts: Mapping[str, Cut] = field(default_factory=dict)
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    positive: Severity | None = None
+    repo: str = ""
+    revision: str = ""
+    sha256: str = ""
+    licence: str = "unknown"
+    size: int = 0
+    answers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.labels or not any(self.labels.values()):
+            raise ConfigError(f"no label of {self.name!r} has a category: map one, such as labels={{'NSFW': 'sexual'}}")
+
+    @property
+    def levels(self) -> dict[str, tuple[Severity, ...]]:
+        """The categories that it scores, each with its levels."""
+        found: dict[str, set[Severity]] = {}
+        for label in self.labels.values():
+            if label is not None:
+                found.setdefault(label.category, set()).add(label.severity)
+        return {category: tuple(sorted(levels)) for category, levels in found.items()}
+
+    @property
+    def positives(self) -> dict[str, Severity]:
+        """Per category the level that the model itself calls positive."""
+        return {c: self.positive if self.positive in levels else levels[0] for c, levels in self.levels.items()}
+
+    def with_labels(self, labels: Mapping[str, str | Label | None] | None) -> ModelSpec:
+        """This record with classes mapped by the caller: {"NSFW": "sexual", "SFW": None}."""
+        if labels is None:
+            return self
+        unknown = [name for name in labels if name not in self.labels]
+        if unknown:
+            raise UnknownNameError("label", unknown[0], self.labels)
+        made = {name: Label(to) if isinstance(to, str) else to for name, to in labels.items()}
+        return replace(self, labels={name: made.get(name, label) for name, label in self.labels.items()})
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """One method that scores, one record, one state. Whatever has them can stand in a guard."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The record of the model that answers."""
+        ...
+
+    def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
+        """One Scores a frame, in order, over all stacks."""
+        ...
+
+    def state(self) -> Mapping[str, str]:
+        """What is really in effect, `self_test` among it."""
+        ...
+
+
+def ask(backend: Backend, stacks: Sequence[Frames], frames: int, *, embeddings: bool, digests: bool) -> list[Scores]:
+    """The backend's scores, when they are a list of the right length and kind.
+
+    Raises:
+        ScoringError: they are not.
+    """
+    if not stacks:
+        return []
+    scores = backend.score(stacks, embeddings=embeddings, digests=digests)
+    if not (isinstance(scores, list) and all(isinstance(s, Scores) for s in scores)):
+        raise ScoringError(f"{backend.spec.name!r} gave {type(scores).__name__}, not a list of Scores")
+    if len(scores) != frames:
+        raise ScoringError(f"{backend.spec.name!r} gave {len(scores)} scores for {frames} frames")
+    return scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a model is run.
+
+    Args:
+        device: None follows the picture: the model runs where the pictures are.
+        dtype: of the network; scores are computed in float32 whatever it is.
+        views: which parts of a picture are looked at: "cover", "center", "squash", "tiles(n)".
+        resize: "exact" or "fast".
+        batch: views a forward pass.
+    """
+
+    device: str | torch.device | None = None
+    dtype: str | torch.dtype = "float32"
+    views: str = "cover"
+    resize: Resize = "exact"
+    batch: int = 32
+
+    def __post_init__(self) -> None:
+        if isinstance(self.dtype, str):
+            if self.dtype not in DTYPES:
+                raise UnknownNameError("dtype", self.dtype, DTYPES)
+            object.__setattr__(self, "dtype", DTYPES[self.dtype])
+        if isinstance(self.device, str):
+            try:
+                object.__setattr__(self, "device", torch.device(self.device))
+            except RuntimeError as error:
+                raise ConfigError(f"unknown device {self.device!r}: say 'cpu', 'cuda', 'cuda:1', 'mps'") from error
+        if self.batch < 1:
+            raise ConfigError(f"batch {self.batch} is less than one picture")
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a full commit, which cannot move."""
+    return re.fullmatch(r"[0-9a-f]{40}", revision) is not None

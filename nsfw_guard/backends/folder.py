@@ -1,0 +1,134 @@
+"""A model as a folder: timm's config.json and model.safetensors, and our record beside them where there is one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options
+from nsfw_guard.backends.weights import CONFIG, WEIGHTS, read_config, sha256_of
+from nsfw_guard.errors import ConfigError, WeightsUnfitError
+from nsfw_guard.rules import Cut
+from nsfw_guard.scores import Severity
+from nsfw_guard.views import InputSpec
+
+RECORD = "nsfw_guard.json"
+HARMLESS = {"sfw", "safe", "normal", "neutral", "other"}
+KNOWN: Mapping[str, Label] = {
+    "nsfw": Label("sexual"),
+    "unsafe": Label("sexual"),
+    "porn": Label("sexual"),
+    "sexual": Label("sexual"),
+    "explicit": Label("sexual"),
+}
+ARGMAX = Cut(block=0.5, source="the class that the model itself picks; not measured: calibrate it on your own pictures")
+
+
+def load_folder(folder: Path, options: Options, labels: Mapping[str, str | Label | None] | None = None) -> Backend:
+    """The model in a folder, tested."""
+    from nsfw_guard.backends.timm_model import load_files
+
+    return load_files(read_spec(folder, labels), folder, options)
+
+
+def read_spec(folder: Path, labels: Mapping[str, str | Label | None] | None = None) -> ModelSpec:
+    """The record of the model in a folder: ours where there is one, else what timm's config.json says."""
+    config = read_config(folder)
+    record = folder / RECORD
+    try:
+        told = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        return _spec(config, told, folder.name, labels)
+    except (TypeError, KeyError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise WeightsUnfitError(
+            f"the record of {folder.name!r} is unreadable: {type(error).__name__} {error}"
+        ) from error
+
+
+def _spec(
+    config: Mapping[str, Any], told: Mapping[str, Any], name: str, labels: Mapping[str, str | Label | None] | None
+) -> ModelSpec:
+    order = tuple(config.get("label_names") or ())
+    if not order:
+        raise WeightsUnfitError(f"{CONFIG} of {name!r} has no label_names: add the names of the classes, in order")
+    meant = {n: Label(m[0], Severity.of(m[1])) if m else None for n, m in told.get("labels", {}).items()}
+    return ModelSpec(
+        name=told.get("name", name),
+        architecture=config["architecture"],
+        model_args=config.get("model_args", {}),
+        input=input_of(config.get("pretrained_cfg", config)),
+        labels=label_map(order, meant if labels is None else {**meant, **labels}),
+        cuts={n: Cut(**cut) for n, cut in told.get("cuts", {}).items()} or {"default": ARGMAX},
+        positive=Severity.of(told["positive"]) if "positive" in told else None,
+        revision=told.get("revision", ""),
+        sha256=told.get("sha256", ""),
+        licence=told.get("licence", "unknown"),
+        size=told.get("size", 0),
+        answers={n: tuple(a) for n, a in told.get("answers", {}).items()},
+        source=told.get("source", ""),
+    )
+
+
+def label_map(order: tuple[str, ...], given: Mapping[str, str | Label | None] | None) -> dict[str, Label | None]:
+    """What each class means: as it was given, else by the names everybody uses. An unknown one is refused."""
+    given = given or {}
+    strange = [name for name in order if name not in given and name.lower() not in {*KNOWN, *HARMLESS}]
+    unknown = [name for name in given if name not in order]
+    if strange or unknown:
+        raise ConfigError(
+            f"the model's labels are {', '.join(order)}: map "
+            f"{'each' if strange else 'only those'}, such as labels={{{(strange or order)[0]!r}: 'sexual'}} or None"
+        )
+    made: dict[str, Label | None] = {}
+    for name in order:
+        to = given[name] if name in given else KNOWN.get(name.lower())
+        made[name] = Label(to) if isinstance(to, str) else to
+    return made
+
+
+def input_of(cfg: Mapping[str, Any]) -> InputSpec:
+    """timm's pretrained_cfg as an InputSpec; what we cannot reproduce is refused."""
+    size = cfg.get("input_size", (3, 224, 224))
+    if len(size) != 3 or size[0] != 3 or size[1] != size[2]:
+        raise ConfigError(f"input_size {tuple(size)} is not square RGB: only (3, S, S) is supported")
+    return InputSpec(
+        size=size[1],
+        interpolation=cfg.get("interpolation", "bicubic"),
+        crop_pct=cfg.get("crop_pct", 0.875),
+        crop_mode=cfg.get("crop_mode", "center"),
+        mean=cfg.get("mean", (0.485, 0.456, 0.406)),
+        std=cfg.get("std", (0.229, 0.224, 0.225)),
+    )
+
+
+def write_record(folder: Path, spec: ModelSpec) -> None:
+    """Our record beside the weights of a folder: meanings, cuts, hash and known answers."""
+    told = {
+        "name": spec.name,
+        "labels": {n: [m.category, m.severity.name.lower()] if m else None for n, m in spec.labels.items()},
+        "cuts": {n: {k: v for k, v in vars(cut).items() if v not in (None, {}, "")} for n, cut in spec.cuts.items()},
+        "revision": spec.revision,
+        "sha256": sha256_of(folder / WEIGHTS),
+        "size": (folder / WEIGHTS).stat().st_size,
+        "licence": spec.licence,
+        "source": spec.source,
+        "answers": {n: [round(p, 6) for p in answer] for n, answer in spec.answers.items()},
+        **({"positive": spec.positive.name.lower()} if spec.positive else {}),
+    }
+    (folder / RECORD).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def config_of(spec: ModelSpec, width: int) -> dict[str, Any]:
+    """config.json in the layout that timm pushes to the hub."""
+    side = spec.input.size
+    cfg = {
+        "tag": "", "custom_load": False, "input_size": [3, side, side], "fixed_input_size": True,
+        "interpolation": spec.input.interpolation, "crop_pct": spec.input.crop_pct, "crop_mode": spec.input.crop_mode,
+        "mean": list(spec.input.mean), "std": list(spec.input.std), "num_classes": len(spec.labels),
+    }  # fmt: skip
+    told: dict[str, Any] = {"architecture": spec.architecture, "num_classes": len(spec.labels), "num_features": width}
+    told |= {"label_names": list(spec.labels), "pretrained_cfg": cfg}
+    return {**told, "model_args": dict(spec.model_args)} if spec.model_args else told

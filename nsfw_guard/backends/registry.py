@@ -1,0 +1,119 @@
+"""Names of models and how each is loaded: a dict, filled through one door by built-ins and plug-ins alike."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import torch
+
+from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options
+from nsfw_guard.errors import ConfigError, UnknownNameError
+from nsfw_guard.preprocess import Resize
+
+log = logging.getLogger(__name__)
+
+GROUP = "nsfw_guard.models"
+Build = Callable[[ModelSpec, Options], Backend]
+Register = Callable[[ModelSpec, Build], None]
+
+_models: dict[str, tuple[ModelSpec, Build]] = {}
+_lock = threading.RLock()
+_filled = False
+
+
+def register(spec: ModelSpec, build: Build) -> None:
+    """Adds a model under `spec.name`. A name that is taken is refused: a safety model is never replaced in silence."""
+    _fill()
+    _add(spec, build)
+
+
+def unregister(name: str) -> None:
+    """Takes a model out again."""
+    _fill()
+    if _models.pop(name, None) is None:
+        raise UnknownNameError("model", name, _models)
+
+
+def names() -> tuple[str, ...]:
+    """The names that `load` knows, sorted."""
+    _fill()
+    return tuple(sorted(_models))
+
+
+def spec(name: str) -> ModelSpec:
+    """The record of a registered model."""
+    return _entry(name)[0]
+
+
+def load(
+    ref: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype = "float32",
+    views: str = "cover",
+    resize: Resize = "exact",
+    batch: int = 32,
+    labels: Mapping[str, str | Label | None] | None = None,
+    weights: str | Path | None = None,
+) -> Backend:
+    """Loads a model and lets it pass its self-test.
+
+    Args:
+        ref: a name of `names()`; a folder with config.json and model.safetensors; "hf:owner/name@commit";
+            "timm:architecture" together with `weights`.
+        device, dtype, views, resize, batch: see `Options`.
+        labels: what the model's classes mean, where nobody recorded it: {"NSFW": "sexual", "SFW": None}.
+        weights: a .safetensors file, for "timm:" only.
+    """
+    from nsfw_guard.backends import folder, timm_model
+
+    options = Options(device=device, dtype=dtype, views=views, resize=resize, batch=batch)
+    scheme, _, rest = str(ref).partition(":")
+    if scheme == "timm" and rest:
+        return timm_model.load_architecture(rest, weights, labels, options)
+    if weights is not None:
+        raise ConfigError("weights= goes with 'timm:architecture' only: a folder or a name brings its own")
+    if scheme == "hf" and rest:
+        return timm_model.load_repo(rest, labels, options)
+    if isinstance(ref, Path) or (ref not in names() and Path(ref).is_dir()):
+        return folder.load_folder(Path(ref), options, labels)
+    record, build = _entry(str(ref))
+    return build(record.with_labels(labels), options)
+
+
+def _entry(name: str) -> tuple[ModelSpec, Build]:
+    _fill()
+    try:
+        return _models[name]
+    except KeyError:
+        raise UnknownNameError("model or folder", name, _models) from None
+
+
+def _add(record: ModelSpec, build: Build) -> None:
+    with _lock:
+        if record.name in _models:
+            raise ConfigError(f"a model named {record.name!r} is registered already: choose another name")
+        _models[record.name] = record, build
+
+
+def _fill() -> None:
+    """Lets every entry point register its models, once: the built-ins first, so that no plug-in takes their names."""
+    global _filled  # noqa: PLW0603
+    with _lock:
+        if _filled:
+            return
+        _filled = True
+        from nsfw_guard.backends import catalog
+
+        catalog.register_models(_add)
+        for hook in entry_points(group=GROUP):
+            if hook.value == "nsfw_guard.backends.catalog:register_models":
+                continue
+            try:
+                hook.load()(_add)
+            except Exception as error:  # noqa: BLE001  (a broken plug-in must not take the other models with it)
+                log.error("the plug-in %s (%s) registered nothing: %s", hook.name, hook.value, error)

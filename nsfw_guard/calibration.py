@@ -1,0 +1,79 @@
+"""A model's scores made comparable with frequencies, and the cuts that belong to them. Fitting is done elsewhere."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.rules import Cut
+from nsfw_guard.scores import Scores, ViewScores
+
+EDGE = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """p becomes sigmoid(slope * logit(p) + shift), per category.
+
+    Args:
+        model: the model whose scores it was fitted on.
+        maps: per category (slope, shift); the slope is above 0, so that order is kept.
+        cuts: cuts for the calibrated scores, by name, which stand in for the record's.
+        source: what it was fitted on, in words.
+    """
+
+    model: str
+    maps: Mapping[str, tuple[float, float]]
+    cuts: Mapping[str, Cut] = field(default_factory=dict)
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for category, (slope, shift) in self.maps.items():
+            if not (math.isfinite(slope) and math.isfinite(shift) and slope > 0):
+                raise ConfigError(f"calibration of {category!r}: the slope {slope} must be above 0, the shift finite")
+
+    def apply(self, scores: Scores) -> Scores:
+        """The calibrated scores; what is no probability stays as it is, so that it is still seen."""
+        return replace(scores, views=tuple(self._view(view) for view in scores.views))
+
+    def _view(self, view: ViewScores) -> ViewScores:
+        levels = {
+            c: {s: _moved(p, *self.maps[c]) for s, p in ls.items()} if c in self.maps else ls
+            for c, ls in view.levels.items()
+        }
+        return ViewScores(view.view, levels)
+
+    def save(self, path: str | Path) -> None:
+        """Writes it as JSON."""
+        told = {
+            "model": self.model,
+            "maps": {c: list(m) for c, m in self.maps.items()},
+            "cuts": {name: vars(cut) for name, cut in self.cuts.items()},
+            "source": self.source,
+        }
+        Path(path).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Calibration:
+        """Reads what `save` wrote."""
+        try:
+            told: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+            maps = {c: (float(slope), float(shift)) for c, (slope, shift) in told.pop("maps").items()}
+            cuts = {name: Cut(**cut) for name, cut in told.pop("cuts", {}).items()}
+            return cls(maps=maps, cuts=cuts, **told)
+        except (OSError, TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+            raise ConfigError(
+                f"{Path(path).name} is no calibration ({error}): write one with Calibration.save"
+            ) from error
+
+
+def _moved(p: float, slope: float, shift: float) -> float:
+    if not 0.0 <= p <= 1.0:
+        return p
+    inside = min(max(p, EDGE), 1 - EDGE)
+    return 1 / (1 + math.exp(-(slope * math.log(inside / (1 - inside)) + shift)))

@@ -1,0 +1,129 @@
+"""One guard: a backend that scores, a policy that decides, an action that is taken, listeners that are told.
+
+Everything that goes wrong between the pixels and the verdict becomes an ERROR verdict here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nsfw_guard.actions import Action, Flag, covered
+from nsfw_guard.backends.base import Backend, ask
+from nsfw_guard.backends.wrap import TimeLimited
+from nsfw_guard.decode import Limits
+from nsfw_guard.errors import ImageError
+from nsfw_guard.guardfile import Pretrained
+from nsfw_guard.images import Batch, as_batch, count_of, first_frame, put_back
+from nsfw_guard.policy import Policy
+from nsfw_guard.quantise import ValueRange
+from nsfw_guard.tally import Tally
+from nsfw_guard.verdict import Outcome, Verdict, released, worst
+
+log = logging.getLogger(__name__)
+Listener = Callable[[Sequence[Verdict]], None]
+
+
+class Guard(Pretrained):
+    """Judges pictures and acts on them. `Guard.from_pretrained` builds one from a model's name.
+
+    Args:
+        backend: what scores them.
+        policy: a preset's name, a TOML file, a mapping or a Policy.
+        action: for blocked pictures: "block", "blur", "pixelate", "replace", "raise", or "flag" to observe only.
+        on_review: the same for pictures under review.
+        listeners: told of every verdict (an `Audit`, an index ...); one that fails makes its pictures ERROR.
+        fail_open: let pictures go that could not be judged. Logged on every use.
+        limits: how large a file may be.
+        time_limit: seconds that the model may take for one call.
+        requested: what was asked for, kept beside what is in effect.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        policy: Policy | str | Path | Mapping[str, Any] = "default",
+        action: Action | str = "block",
+        on_review: Action | str = "flag",
+        listeners: Sequence[Listener] = (),
+        fail_open: bool = False,
+        limits: Limits | None = None,
+        time_limit: float | None = None,
+        requested: Mapping[str, str] | None = None,
+    ) -> None:
+        self.spec = spec = backend.spec
+        self.backend = backend if time_limit is None else TimeLimited(backend, time_limit)
+        self.policy = Policy.load(policy).fit(spec.levels, spec.positives, spec.cuts)
+        self.action, self.on_review = Action.of(action), Action.of(on_review)
+        self.tally, self.fail_open, self.limits = Tally(), fail_open, limits
+        self.listeners: tuple[Listener, ...] = (*listeners, self.tally)
+        self.wants = {w: any(getattr(x, f"wants_{w}", False) for x in listeners) for w in ("embeddings", "digests")}
+        acts = {"action": self.action.name, "on_review": self.on_review.name, "fail_open": str(fail_open).lower()}
+        self.state, asked = {**self.backend.state(), **acts}, {**acts, **(requested or {})}
+        self._signature: dict[str, Any] = {"policy": self.policy.name, "policy_hash": self.policy.hash}
+        self._signature |= {"model": spec.name, "revision": spec.revision or spec.sha256}
+        self._signature |= {"state": self.state, "requested": asked}
+        if isinstance(self.action, Flag):
+            log.warning("observe mode: blocked pictures leave as they came, only marked")
+
+    def check(self, images: Any, *, value_range: ValueRange = "unit") -> list[Verdict]:
+        """One verdict a picture: tensor (B, 3, H, W) in [0, 1] ("signed": [-1, 1]), PIL, NumPy, path, bytes, or a list."""
+        verdicts = self._judge(as_batch(images, value_range=value_range, limits=self.limits))
+        for listener in self.listeners:
+            try:
+                listener(verdicts)
+            except Exception as error:  # what cannot be told must not leave
+                log.exception("a listener failed: its pictures are held back")
+                verdicts = [self._error(f"{type(error).__name__}: {error}") for _ in verdicts]
+        return verdicts
+
+    def apply(self, images: Any, verdicts: Sequence[Verdict], *, value_range: ValueRange = "unit") -> Any:
+        """The same kind of thing back: allowed pictures bit for bit, the others acted on."""
+        if len(verdicts) != count_of(images):
+            raise ImageError(f"{len(verdicts)} verdicts for {count_of(images)} pictures: hand over those that match")
+        covers = {}
+        for i, verdict in enumerate(verdicts):
+            if not self._released(verdict):
+                frame = first_frame(images, i, value_range=value_range, limits=self.limits)
+                covers[i] = covered(
+                    frame, verdict, self.on_review if verdict.outcome is Outcome.REVIEW else self.action
+                )
+        return put_back(images, covers, value_range=value_range)
+
+    def __call__(self, images: Any, *, value_range: ValueRange = "unit") -> tuple[Any, list[Verdict]]:
+        """`check` and `apply` in one."""
+        verdicts = self.check(images, value_range=value_range)
+        return self.apply(images, verdicts, value_range=value_range), verdicts
+
+    def _judge(self, batch: Batch) -> list[Verdict]:
+        own: list[list[Verdict]] = [[] for _ in range(batch.count)]
+        try:
+            scores = ask(self.backend, batch.stacks, len(batch.owners), **self.wants)
+            for owner, found in zip(batch.owners, scores, strict=True):
+                own[owner].append(self.policy.decide(found))
+        except Exception as error:  # any fault at all: nothing was judged, so nothing is released
+            log.exception("could not judge %d pictures", batch.count)
+            return [self._error(f"{type(error).__name__}: {error}")] * batch.count
+        return [self._of_picture(verdicts, batch, i) for i, verdicts in enumerate(own)]
+
+    def _of_picture(self, verdicts: list[Verdict], batch: Batch, index: int) -> Verdict:
+        if index in batch.faults or not verdicts:
+            return self._error(batch.faults.get(index, "no frame of it was judged"))
+        found = worst(verdicts)
+        if index in batch.partial and found.outcome < Outcome.REVIEW:
+            found = replace(found, outcome=Outcome.REVIEW, reason=f"only {batch.partial[index]} were looked at")
+        return replace(found, **self._signature)
+
+    def _error(self, reason: str) -> Verdict:
+        return Verdict(Outcome.ERROR, reason, **self._signature)
+
+    def _released(self, verdict: Verdict) -> bool:
+        observe, cover_review = isinstance(self.action, Flag), not isinstance(self.on_review, Flag)
+        out = released(verdict, cover_review=cover_review, observe=observe, fail_open=self.fail_open)
+        if out and verdict.outcome > Outcome.REVIEW:
+            log.warning("released although %s: %s", "blocked" if observe else "not judged", verdict.reason)
+        return out

@@ -1,0 +1,67 @@
+"""A picture that says why there is no picture."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from nsfw_guard.decode import decode
+from nsfw_guard.verdict import Outcome, Verdict
+
+GROUND, INK, MUTED, SIGN = (32, 35, 42), (236, 238, 242), (150, 156, 168), (214, 84, 72)
+TITLES = {Outcome.BLOCK: "blocked", Outcome.REVIEW: "held for review", Outcome.ERROR: "could not be checked"}
+
+
+def draw(height: int, width: int, verdict: Verdict) -> Tensor:
+    """The placeholder for a verdict. Shape: (3, height, width) in [0, 1]."""
+    side = min(height, width)
+    picture = Image.new("RGB", (width, height), GROUND)
+    pen = ImageDraw.Draw(picture)
+    radius, middle = side * 0.13, (width / 2, height * 0.34)
+    stroke = max(1, round(side * 0.03))
+    pen.ellipse([c + s * radius for s in (-1, 1) for c in middle], outline=SIGN, width=stroke)
+    slant = radius * 0.68
+    pen.line([middle[0] - slant, middle[1] + slant, middle[0] + slant, middle[1] - slant], fill=SIGN, width=stroke)
+    lines = [(TITLES.get(verdict.outcome, "replaced"), INK)]
+    lines += [(line, MUTED) for line in textwrap.wrap(verdict.reason, 34)[:3]]
+    top = height / 2 + side * 0.04
+    for text, colour in lines:
+        top += _line(pen, text, top, (width, side), colour)
+    return _unit(picture)
+
+
+def fit(path: str | Path, height: int, width: int) -> Tensor:
+    """A picture of the user's own at this size. Shape: (3, height, width) in [0, 1]."""
+    picture = Image.fromarray(decode(path).frames[0])
+    return _unit(picture.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _line(pen: ImageDraw.ImageDraw, text: str, top: float, space: tuple[int, int], colour: tuple[int, ...]) -> float:
+    """Writes one centred line that fits; gives its height, or 0 where letters would be too small to read."""
+    width, side = space
+    size = side * 0.062
+    font = _font(size)
+    while size >= 5 and pen.textlength(text, font=font) > width * 0.94:
+        size *= 0.88
+        font = _font(size)
+    if size < 5 or pen.textlength(text, font=font) > width:
+        return 0.0
+    pen.text(((width - pen.textlength(text, font=font)) / 2, top), text, fill=colour, font=font)
+    return size * 1.45
+
+
+def _font(size: float) -> Any:
+    try:
+        return ImageFont.load_default(size)
+    except TypeError:  # before Pillow 10.1 there is one size
+        return ImageFont.load_default()
+
+
+def _unit(picture: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255

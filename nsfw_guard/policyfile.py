@@ -1,0 +1,86 @@
+"""Policies as TOML: presets that come with the package, files of one's own, and one extending another."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nsfw_guard.errors import PolicyError, UnknownNameError, suggest
+from nsfw_guard.policy import Policy
+from nsfw_guard.rules import Rule
+
+PRESETS = Path(__file__).parent / "policies"
+
+
+def presets() -> tuple[str, ...]:
+    """The names of the policies that come with the package."""
+    return tuple(sorted(p.stem for p in PRESETS.glob("*.toml")))
+
+
+def read_policy(source: str | Path | Mapping[str, Any]) -> Policy:
+    """A policy from a preset's name, a TOML file, or a mapping of the same shape."""
+    told, name = _read(source, ())
+    _known_keys("policy", told, ("name", "description", "rules"))
+    rules = {}
+    for category, rule in _rules_of(told).items():
+        _known_keys(f"rule {category!r}", rule, ("block", "review", "severity", "views"))
+        rules[category] = Rule(**rule)
+    return Policy(rules=rules, name=name, description=str(told.get("description", "")))
+
+
+def _read(source: str | Path | Mapping[str, Any], seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+    """The mapping behind a name, a path or itself, with what it extends folded in; and its name."""
+    name, told = _table(source)
+    parent = told.pop("extends", None)
+    if parent is None:
+        return told, told.get("name", name)
+    if parent in seen:
+        raise PolicyError(f"policies extend each other in a circle: {' -> '.join((*seen, parent))}")
+    if isinstance(source, (str, Path)) and not _is_preset(parent):
+        parent = Path(source).parent / parent
+    base, _ = _read(parent, (*seen, str(parent)))
+    rules = dict(base.get("rules", {}))
+    for category, rule in _rules_of(told).items():
+        rules[category] = {**rules.get(category, {}), **rule}
+    return {**base, **told, "rules": rules}, told.get("name", name)
+
+
+def _table(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    if isinstance(source, Mapping):
+        return "policy", dict(source)
+    path = PRESETS / f"{source}.toml" if _is_preset(source) else Path(source)
+    if not path.is_file():
+        known = presets()
+        raise (
+            UnknownNameError("policy", str(source), known)
+            if not path.suffix
+            else PolicyError(f"there is no policy file {path.name!r}: give a TOML file, or one of {', '.join(known)}")
+        )
+    try:
+        return path.stem, _toml().loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise PolicyError(f"{path.name} is not readable TOML: {error}") from error
+
+
+def _is_preset(source: object) -> bool:
+    return isinstance(source, str) and source in presets()
+
+
+def _toml() -> Any:
+    return importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+
+def _rules_of(told: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    rules = told.get("rules", {})
+    if not (isinstance(rules, Mapping) and all(isinstance(r, Mapping) for r in rules.values())):
+        raise PolicyError('rules is a table of tables: [rules.sexual] or [rules."*"]')
+    return {category: dict(rule) for category, rule in rules.items()}
+
+
+def _known_keys(where: str, told: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for key in told:
+        if key not in known:
+            raise PolicyError(f"unknown key {key!r} in {where}: {suggest(key, known)}")

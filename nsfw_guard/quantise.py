@@ -1,0 +1,54 @@
+"""The 8-bit levels that a picture will be saved with, rounded step by step as the pipelines round them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+ValueRange = Literal["unit", "signed"]
+ROWS = 64  # rows at a time on the CPU: few enough to stay in the cache
+
+
+def quantise(pixels: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
+    """Floats as 8-bit levels, and their extremes before that.
+
+    Shape: (N, 3, H, W) in `value_range` to uint8 (N, 3, H, W) and float32 (N, 2), low and high.
+    """
+    if pixels.device.type == "cpu":
+        return _in_cache(pixels, value_range)
+    flat = pixels.flatten(1).float()
+    extremes = torch.stack([flat.amin(1), flat.amax(1)], 1)
+    return _levels(pixels, value_range).to(torch.uint8), extremes
+
+
+def _levels(pixels: Tensor, value_range: ValueRange) -> Tensor:
+    """0 to 255 as whole floats. Each step rounds as the pipelines' own step does, in the dtype of the pixels."""
+    kind = pixels.dtype
+    if value_range == "unit":
+        return pixels.float().clamp(0, 1).mul_(255).round_()
+    if kind == torch.float32:
+        # (x * 0.5 + 0.5) * 255 in one step less: halving is exact, so both round alike.
+        return pixels.add(1).mul_(127.5).clamp_(0, 255).round_()
+    wide = torch.promote_types(kind, torch.float32)
+    values = pixels.to(wide).mul(0.5).to(kind).to(wide).add_(0.5).to(kind)
+    return values.float().clamp_(0, 1).mul_(255).round_()
+
+
+def _in_cache(pixels: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
+    """The same a few rows at a time, packed as RGBX, which Pillow and torch's resize both read in place."""
+    count, _, height, width = pixels.shape
+    packed = torch.empty((count, height, width), dtype=torch.int32)
+    lows, highs = [], []
+    for source, target in zip(pixels, packed, strict=True):
+        for row in range(0, height, ROWS):
+            part = source[:, row : row + ROWS]
+            lows.append(part.amin())
+            highs.append(part.amax())
+            red, green, blue = _levels(part, value_range)
+            # Whole numbers below 2**24: exact in float32.
+            target[row : row + ROWS] = red.add_(green, alpha=1 << 8).add_(blue, alpha=1 << 16)
+    low, high = (torch.stack(found).view(count, -1).float() for found in (lows, highs))
+    extremes = torch.stack([low.amin(1), high.amax(1)], 1)
+    return packed.view(torch.uint8).view(count, height, width, 4).permute(0, 3, 1, 2)[:, :3], extremes

@@ -1,0 +1,79 @@
+"""Where scores are cut: by a number, or by the name of one in a model's record. Standard library only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nsfw_guard.errors import PolicyError, suggest
+from nsfw_guard.scores import Severity
+
+CUT_NAMES = ("default", "lenient", "strict")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Where a model's scores are cut, and where that number comes from.
+
+    Args:
+        block: a score at or above it is blocked.
+        review: a score at or above it is marked for review.
+        source: where the numbers come from, in words.
+        views: other block cuts for other kinds of view ("side", "tile", ...).
+    """
+
+    block: float
+    review: float | None = None
+    source: str = ""
+    views: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in (("block", self.block), ("review", self.review), *self.views.items()):
+            _check_cut(name, value)
+        if self.review is not None and self.review > self.block:
+            raise PolicyError(f"review {self.review} lies above block {self.block}: review from a lower score on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """How one category is judged. `severity` is the level that is cut; without one, the model's own positive class."""
+
+    block: float | str | None = None
+    review: float | str | None = None
+    severity: Severity | None = None
+    views: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in (("block", self.block), ("review", self.review), *self.views.items()):
+            if isinstance(value, str) and value not in CUT_NAMES:
+                raise PolicyError(f"{name} = {value!r}: a number from 0 to 1, or {suggest(value, CUT_NAMES)}")
+            if not isinstance(value, str):
+                _check_cut(name, value)
+        if self.severity is not None:
+            object.__setattr__(self, "severity", _severity(self.severity))
+        if self.block is None and self.review is None:
+            raise PolicyError("a rule without block and review judges nothing: give it one of them")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, without what is not set."""
+        told: dict[str, Any] = {"block": self.block, "review": self.review, "views": dict(self.views)}
+        told["severity"] = self.severity.name.lower() if self.severity else None
+        return {key: value for key, value in told.items() if value not in (None, {})}
+
+
+def _check_cut(name: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise PolicyError(f"{name} = {value!r}: a cut is a number above 0, up to 1")
+    if not 0.0 < value <= 1.0:
+        raise PolicyError(f"{name} = {value}: a cut lies above 0 (or all is blocked) and is at most 1")
+
+
+def _severity(value: Severity | int | str) -> Severity:
+    try:
+        return Severity.of(value)
+    except ValueError as error:
+        raise PolicyError(str(error)) from None

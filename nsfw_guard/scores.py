@@ -1,0 +1,129 @@
+"""What a model says of a picture: frozen numbers, per view, category and severity. Standard library only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+
+class Severity(IntEnum):
+    """How bad: LOW < MEDIUM < HIGH. A model that grades nothing has one level."""
+
+    LOW = 1
+    MEDIUM = 2
+    HIGH = 3
+
+    @classmethod
+    def of(cls, value: Severity | int | str) -> Severity:
+        """The level that is meant by a name, a number or a level."""
+        try:
+            return cls[value.upper()] if isinstance(value, str) else cls(value)
+        except (KeyError, ValueError):
+            raise ValueError(f"severity must be low, medium or high, not {value!r}") from None
+
+
+Levels = Mapping[str, Mapping[Severity, float]]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A box in fractions of the picture, clamped to it when built."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    category: str = ""
+    score: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("left", "top", "right", "bottom"):
+            value = getattr(self, name)
+            # A box that cannot be placed covers everything: min and max would let NaN through.
+            edge = 0.0 if name in {"left", "top"} else 1.0
+            object.__setattr__(self, name, min(max(value, 0.0), 1.0) if math.isfinite(value) else edge)
+        if not (self.left < self.right and self.top < self.bottom):
+            raise ValueError(f"an empty box ({self.left}, {self.top}, {self.right}, {self.bottom}) covers nothing")
+
+
+@dataclass(frozen=True)
+class View:
+    """What of the picture one look saw: its kind, and its box in fractions (left, top, right, bottom)."""
+
+    kind: str
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class ViewScores:
+    """P(severity >= level) per category, as one view gave them."""
+
+    view: View
+    levels: Levels
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", {category: dict(levels) for category, levels in self.levels.items()})
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model said of one frame: numbers per view, regions and an embedding where it has them.
+
+    The first view is the model authors' own; the embedding is that view's. `digest` is the SHA-256 of the
+    8-bit pixels that the model was shown, `blank` says that they are one flat colour, and `fault` says why there
+    are no numbers.
+    """
+
+    views: tuple[ViewScores, ...]
+    regions: tuple[Region, ...] = ()
+    embedding: Any = field(default=None, compare=False, repr=False)
+    digest: str = ""
+    blank: bool = False
+    fault: str = ""
+
+    @classmethod
+    def single(cls, levels: Levels, *, kind: str = "full", **rest: Any) -> Scores:
+        """Scores of one view."""
+        return cls((ViewScores(View(kind), levels),), **rest)
+
+    def numbers(self) -> Iterator[float]:
+        """Every probability in it."""
+        for view in self.views:
+            for levels in view.levels.values():
+                yield from levels.values()
+
+    @property
+    def finite(self) -> bool:
+        """True only when there is a number and every number is a probability."""
+        numbers = list(self.numbers())
+        return bool(numbers) and all(0.0 <= n <= 1.0 for n in numbers)
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """The numbers of each view, JSON-ready."""
+        return [_view_dict(view) for view in self.views]
+
+    @property
+    def worst(self) -> dict[str, dict[Severity, float]]:
+        """Per category and level the highest number over the views."""
+        worst: dict[str, dict[Severity, float]] = {}
+        for view in self.views:
+            for category, levels in view.levels.items():
+                into = worst.setdefault(category, {})
+                for level, p in levels.items():
+                    # not (p <= known): a NaN wins, so that it is seen
+                    if level not in into or not p <= into[level]:
+                        into[level] = p
+        return worst
+
+
+def _view_dict(view: ViewScores) -> dict[str, Any]:
+    levels = {c: {s.name.lower(): number(p) for s, p in ls.items()} for c, ls in view.levels.items()}
+    return {"view": view.view.kind, "box": list(view.view.box), "levels": levels}
+
+
+def number(value: float | None) -> float | str | None:
+    """JSON-ready: JSON has no NaN, so one is written as its name, and nobody reads a missing number as safe."""
+    return value if value is None or math.isfinite(value) else str(value)

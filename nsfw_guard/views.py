@@ -1,0 +1,171 @@
+"""Which parts of a picture a model is shown. A plan is geometry only: no pixels, no torch.
+
+The first look of every plan is the model authors' own; the others make sure that nothing goes unseen.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from nsfw_guard.errors import ConfigError, UnknownNameError
+from nsfw_guard.scores import View
+
+MAX_ASPECT = 100.0
+VIEWS = ("center", "cover", "squash", "tiles(n)")
+MAX_TILES = 8
+
+Filter = Literal["bicubic", "bilinear"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """What a model's authors fed it: a square of `size` pixels, resized, cropped and normalised like this.
+
+    `crop_mode` is timm's: "center" cuts the middle of the picture resized by its shorter side, "squash" resizes it
+    without keeping its shape, "border" fits it in and fills up with `mean`.
+    """
+
+    size: int
+    interpolation: Filter = "bicubic"
+    crop_pct: float = 1.0
+    crop_mode: Literal["center", "squash", "border"] = "center"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+        if self.interpolation not in {"bicubic", "bilinear"}:
+            raise UnknownNameError("interpolation", self.interpolation, ("bicubic", "bilinear"))
+        if self.crop_mode not in {"center", "squash", "border"}:
+            raise UnknownNameError("crop mode", self.crop_mode, ("center", "squash", "border"))
+        if not (self.size >= 1 and 0.0 < self.crop_pct <= 1.0):
+            raise ConfigError(f"size {self.size} must be 1 or more and crop_pct {self.crop_pct} in (0, 1]")
+        if not (len(self.mean) == len(self.std) == 3 and all(s > 0 for s in self.std)):
+            raise ConfigError(f"mean and std are three numbers each, std above 0, not {self.mean} and {self.std}")
+
+    @property
+    def scale_size(self) -> int:
+        """The side that a picture is resized to before it is cropped."""
+        return math.floor(self.size / self.crop_pct)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One way to make the model's input: cut `region` (pixels), resize it to `size`, cut `size` window at `at`.
+
+    `at` is negative where the resized picture is smaller than the window and is filled up.
+    """
+
+    view: View
+    region: tuple[int, int, int, int]
+    size: tuple[int, int]
+    at: tuple[int, int]
+
+
+def check_views(views: str) -> str:
+    """`views` itself when there is such a plan, else an error that lists them."""
+    if views in VIEWS[:3] or 1 < _tiles(views) <= MAX_TILES:
+        return views
+    raise UnknownNameError("views", views, (*VIEWS[:3], f"tiles(2) to tiles({MAX_TILES})"))
+
+
+@lru_cache(maxsize=256)
+def plan(height: int, width: int, spec: InputSpec, views: str = "cover") -> tuple[Look, ...]:
+    """The looks at a picture of this size, the authors' own first."""
+    if views == "squash":
+        return (_look("squash", (0, 0, height, width), (spec.size, spec.size), (0, 0), spec.size),)
+    main = _main(height, width, spec, whole=views == "cover")
+    if views == "cover" and spec.crop_mode == "center":
+        return (main, *_sides(height, width, spec.size))
+    return (main, *_grid(height, width, spec.size, _tiles(views))) if views.startswith("tiles") else (main,)
+
+
+def _tiles(views: str) -> int:
+    match = re.fullmatch(r"tiles\((\d+)\)", str(views))
+    return int(match[1]) if match else 0
+
+
+def _main(height: int, width: int, spec: InputSpec, *, whole: bool) -> Look:
+    """The authors' own look; with `whole` nothing is cut off the shorter side, so that a square is seen entirely."""
+    window, region = spec.size, (0, 0, height, width)
+    side = window if whole else spec.scale_size
+    if spec.crop_mode == "squash":
+        return _look("full", region, (side, side), (_middle(side, window),) * 2, window)
+    if spec.crop_mode == "border":
+        ratio = max(height, width) / side
+        size = round(height / ratio) or 1, round(width / ratio) or 1
+        return _look("full", region, size, (_middle(size[0], window), _middle(size[1], window)), window)
+    size = shorter_side_to(side, height, width)
+    return _look("center", region, size, (_middle(size[0], window), _middle(size[1], window)), window)
+
+
+def _sides(height: int, width: int, window: int) -> Iterator[Look]:
+    """What the centre view leaves out along the longer side, in as few windows as it takes."""
+    size = shorter_side_to(window, height, width)
+    length = max(size)
+    first = _middle(length, window)
+    last = length - first - window
+    starts = [round(i * first / n) for n in [math.ceil(first / window)] for i in range(n)]
+    starts += [length - window - round(i * last / n) for n in [math.ceil(last / window)] for i in range(n)]
+    for start in starts:
+        at = (start, 0) if height > width else (0, start)
+        yield _look("side", (0, 0, height, width), size, at, window)
+
+
+def _grid(height: int, width: int, window: int, count: int) -> Iterator[Look]:
+    """Square tiles, `count` along the shorter side, overlapping by about half."""
+    side = max(1, math.ceil(2 * min(height, width) / (count + 1)))
+    for top in _starts(height, side, count):
+        for left in _starts(width, side, count):
+            yield _look(
+                "tile", (top, left, top + side, left + side), (window, window), (0, 0), window, of=(height, width)
+            )
+
+
+def _starts(length: int, side: int, at_least: int) -> list[int]:
+    gaps = max(at_least - 1, math.ceil(2 * (length - side) / side))
+    return sorted({round(i * (length - side) / gaps) for i in range(gaps + 1)})
+
+
+def _look(
+    kind: str,
+    region: tuple[int, int, int, int],
+    size: tuple[int, int],
+    at: tuple[int, int],
+    window: int,
+    *,
+    of: tuple[int, int] | None = None,
+) -> Look:
+    """A look with its box in fractions of the whole picture."""
+    top, left, bottom, right = region
+    height, width = of or (bottom - top, right - left)
+    edges = []
+    for low, high, whole, target, start in (
+        (left, right, width, size[1], at[1]),
+        (top, bottom, height, size[0], at[0]),
+    ):
+        scale = (high - low) / target
+        seen = max(start, 0), min(start + window, target)
+        edges.append(((low + seen[0] * scale) / whole, (low + seen[1] * scale) / whole))
+    (x0, x1), (y0, y1) = edges
+    return Look(View(kind, (x0, y0, x1, y1)), region, size, at)
+
+
+def shorter_side_to(side: int, height: int, width: int) -> tuple[int, int]:
+    """(height, width) when the shorter side becomes `side`, cut as torchvision and timm cut it."""
+    if height <= width:
+        return side, int(side * width / height)
+    return int(side * height / width), side
+
+
+def _middle(length: int, window: int) -> int:
+    """Where a centre crop begins, rounded as torchvision rounds it; negative where there is too little to crop."""
+    if length < window:
+        return -((window - length) // 2)
+    return round((length - window) / 2.0)
