@@ -201,6 +201,9 @@ def _walk(picture: Image.Image, limits: Limits, known: dict[int, list[Frame]]) -
         raise DecodeError(f"{picture.format} with {count} frames is not walked: hand over its frames one by one")
     _check_total(count * max(picture.width * picture.height, _FRAME_FLOOR if count > 1 else 0), limits)
     wanted = {round(i * (count - 1) / (limits.frames - 1)) for i in range(limits.frames)} | set(known)
+    if picture.format == "PNG" and known:  # Pillow goes back in an APNG from its end only
+        picture.seek(count - 1)
+        picture.load()
     frames: list[Frame] = []
     total = 0
     for index in range(count):
