@@ -1,0 +1,140 @@
+"""The chain of an audit log, and its check: every line carries the hash of the one before, so that no line can be
+changed, dropped, moved or put in unseen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nsfw_guard.errors import AuditError
+
+ZEROS = "0" * 64
+
+_LONGEST = 1 << 20  # bytes of a line: a file without line ends must not be read into memory whole
+_NAMED = 100  # faults that a report names; the rest is counted
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a log stood: how many lines, and the hash of the last. Keep it elsewhere to see later that none went."""
+
+    count: int = 0
+    hash: str = ZEROS
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Head:
+        """The head that is stored beside the log `path`, in `<path>.head`."""
+        try:
+            with open(f"{os.fspath(path)}.head", encoding="ascii") as file:
+                head = json.load(file)
+            return cls(int(head["count"]), str(head["hash"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise AuditError(
+                f"no head beside the log ({short(error)}): verify against a head kept elsewhere"
+            ) from error
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What `verify` found: whole lines, where the log stands, and every fault with its line."""
+
+    lines: int
+    head: Head
+    faults: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True only when nothing is wrong."""
+        return not self.faults
+
+
+@dataclass(frozen=True)
+class Line:
+    """A whole line: its number, the hash before it, its own, and the bytes that this one is of."""
+
+    n: int
+    prev: str
+    hash: str
+    body: bytes
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Line | None:
+        """The line in these bytes, or None when they hold no whole one."""
+        try:
+            record = json.loads(raw)
+            n, prev, own = record["n"], record["prev"], record["hash"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+        if not (isinstance(n, int) and isinstance(prev, str) and isinstance(own, str)):
+            return None
+        # The bytes as they stand are hashed: what a parser would overlook (a key given twice, spaces) counts too.
+        tail = f',"hash":"{own}"}}'.encode("utf-8", "replace")
+        return cls(n, prev, own, raw[: -len(tail)] + b"}") if raw.endswith(tail) else cls(n, prev, "", raw)
+
+
+def verify(path: str | os.PathLike[str], *, key: bytes | None = None, head: Head | None = None) -> AuditReport:
+    """Read a log through and name every fault: lines changed, missing, moved, put in or torn; another key.
+
+    Args:
+        path: the log, while nobody writes to it.
+        key: what it was written with.
+        head: where the log stood when somebody looked last: a cut tail and a rewritten file show too. Lines that were
+            appended since are no fault.
+
+    Raises:
+        AuditError: when the file cannot be read at all.
+    """
+    faults: list[str] = []
+    at, lines, unfit, more = Head(), 0, 0, 0
+    try:
+        with open(path, "rb") as file:
+            for number, raw in enumerate(iter(lambda: file.readline(_LONGEST), b""), 1):
+                line = Line.parse(raw.rstrip(b"\n"))
+                fits = line is not None and line.hash == digest(key, line.body)
+                found = list(_breaks(line, at, head, fits=fits))
+                more += max(0, len(faults) + len(found) - _NAMED)
+                faults += [f"line {number}: {what}" for what in found][: _NAMED - len(faults)]
+                if line is not None:
+                    at, lines, unfit = Head(line.n, line.hash), lines + 1, unfit + (not fits)
+    except OSError as error:
+        raise AuditError(f"the log cannot be read ({short(error)}): check the path and its rights") from error
+    if lines > 1 and unfit == lines:
+        faults = ["no line fits the key: give the one that the log was written with, or none if it had none"]
+    elif more:
+        faults.append(f"and {more} more")
+    if head is not None and at.count < head.count:
+        faults.append(f"cut off: the log ends at line {at.count}, the kept head says {head.count}")
+    return AuditReport(lines, at, tuple(faults))
+
+
+def _breaks(line: Line | None, at: Head, head: Head | None, *, fits: bool) -> Iterator[str]:
+    if line is None:
+        # The chain goes on past it, so nothing that was ever written whole is missing: a crash looks like this.
+        yield "torn, or no line of this log"
+        return
+    if not fits:
+        yield "changed, its hash does not fit"
+    if line.n > at.count + 1:
+        yield f"missing before it: {at.count + 1} to {line.n - 1}"
+    elif line.n <= at.count:
+        yield f"out of order or put in: it is number {line.n} and stands after {at.count}"
+    elif line.prev != at.hash:
+        yield "does not follow from the line before it: one of them was replaced"
+    if head is not None and line.n == head.count and line.hash != head.hash:
+        yield "not the line that the kept head names: the log was rewritten"
+
+
+def digest(key: bytes | None, data: bytes) -> str:
+    """SHA-256 of `data` in hex; with a key its HMAC."""
+    return hmac.new(key, data, "sha256").hexdigest() if key else hashlib.sha256(data).hexdigest()
+
+
+def short(error: BaseException) -> str:
+    """What went wrong, in a few words and without a path."""
+    # an OSError's own text carries the whole path
+    return (isinstance(error, OSError) and error.strerror) or f"{type(error).__name__}: {error}"[:120]
