@@ -1,5 +1,129 @@
-"""nsfw_guard: a safety checker that plugs into any diffusion pipeline."""
+"""A safety checker that plugs into any diffusion pipeline: one model, one policy, one action, failing closed.
+
+Names are looked up when they are first used, so that `import nsfw_guard` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from nsfw_guard.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from nsfw_guard.actions import Action, Block, Blur, Flag, Pixelate, Raise, Replace
+    from nsfw_guard.audit import Audit
+    from nsfw_guard.backends.base import Backend, Label, ModelSpec
+    from nsfw_guard.backends.registry import load, names, register, unregister
+    from nsfw_guard.calibration import Calibration
+    from nsfw_guard.decode import Limits
+    from nsfw_guard.errors import (
+        AuditError,
+        BlockedError,
+        ConfigError,
+        DecodeError,
+        ImageError,
+        MissingExtraError,
+        ModelError,
+        NsfwGuardError,
+        PolicyError,
+        ScoringError,
+        SelfTestError,
+        UnknownNameError,
+        WeightsMissingError,
+        WeightsUnfitError,
+    )
+    from nsfw_guard.guard import Guard
+    from nsfw_guard.images import Frames
+    from nsfw_guard.policy import Policy
+    from nsfw_guard.rules import Cut, Rule
+    from nsfw_guard.scores import Region, Scores, Severity
+    from nsfw_guard.verdict import Outcome, Verdict
+    from nsfw_guard.views import InputSpec
+
+_HOMES = {
+    "actions": ("Action", "Block", "Blur", "Flag", "Pixelate", "Raise", "Replace"),
+    "audit": ("Audit",),
+    "backends.base": ("Backend", "Label", "ModelSpec"),
+    "backends.registry": ("load", "names", "register", "unregister"),
+    "calibration": ("Calibration",),
+    "decode": ("Limits",),
+    "errors": (
+        "AuditError",
+        "BlockedError",
+        "ConfigError",
+        "DecodeError",
+        "ImageError",
+        "MissingExtraError",
+        "ModelError",
+        "NsfwGuardError",
+        "PolicyError",
+        "ScoringError",
+        "SelfTestError",
+        "UnknownNameError",
+        "WeightsMissingError",
+        "WeightsUnfitError",
+    ),
+    "guard": ("Guard",),
+    "images": ("Frames",),
+    "policy": ("Policy",),
+    "rules": ("Cut", "Rule"),
+    "scores": ("Region", "Scores", "Severity"),
+    "verdict": ("Outcome", "Verdict"),
+    "views": ("InputSpec",),
+}
+_HOME_OF = {name: home for home, found in _HOMES.items() for name in found}
+
+__all__ = [
+    "Action",
+    "Audit",
+    "AuditError",
+    "Backend",
+    "Block",
+    "BlockedError",
+    "Blur",
+    "Calibration",
+    "ConfigError",
+    "Cut",
+    "DecodeError",
+    "Flag",
+    "Frames",
+    "Guard",
+    "ImageError",
+    "InputSpec",
+    "Label",
+    "Limits",
+    "MissingExtraError",
+    "ModelError",
+    "ModelSpec",
+    "NsfwGuardError",
+    "Outcome",
+    "Pixelate",
+    "Policy",
+    "PolicyError",
+    "Raise",
+    "Region",
+    "Replace",
+    "Rule",
+    "Scores",
+    "ScoringError",
+    "SelfTestError",
+    "Severity",
+    "UnknownNameError",
+    "Verdict",
+    "WeightsMissingError",
+    "WeightsUnfitError",
+    "__version__",
+    "load",
+    "names",
+    "register",
+    "unregister",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'nsfw_guard' has no attribute {name!r}")
+    return getattr(import_module(f"nsfw_guard.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -71,7 +71,7 @@ class Guard(Pretrained):
             log.warning("observe mode: blocked pictures leave as they came, only marked")
 
     def check(self, images: Any, *, value_range: ValueRange = "unit") -> list[Verdict]:
-        """One verdict a picture: tensor (B, 3, H, W) in [0, 1] ("signed": [-1, 1]), PIL, NumPy, path, bytes, or a list."""
+        """One verdict a picture: tensor (B, 3, H, W) in [0, 1] or "signed" [-1, 1], PIL, NumPy, path, bytes, list."""
         verdicts = self._judge(as_batch(images, value_range=value_range, limits=self.limits))
         for listener in self.listeners:
             try:

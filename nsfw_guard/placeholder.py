@@ -46,17 +46,18 @@ def _line(pen: ImageDraw.ImageDraw, text: str, top: float, space: tuple[int, int
     """Writes one centred line that fits; gives its height, or 0 where letters would be too small to read."""
     width, side = space
     size = side * 0.062
-    font = _font(size)
+    font = font_of(size)
     while size >= 5 and pen.textlength(text, font=font) > width * 0.94:
         size *= 0.88
-        font = _font(size)
+        font = font_of(size)
     if size < 5 or pen.textlength(text, font=font) > width:
         return 0.0
     pen.text(((width - pen.textlength(text, font=font)) / 2, top), text, fill=colour, font=font)
     return size * 1.45
 
 
-def _font(size: float) -> Any:
+def font_of(size: float) -> Any:
+    """Pillow's own font at about this many pixels."""
     try:
         return ImageFont.load_default(size)
     except TypeError:  # before Pillow 10.1 there is one size

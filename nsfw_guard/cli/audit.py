@@ -1,0 +1,48 @@
+"""nsfw-guard audit verify."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from nsfw_guard.cli import show
+
+
+def add(commands: Any) -> None:
+    """Adds the commands."""
+    group: argparse.ArgumentParser = commands.add_parser("audit", help="verify an audit log")
+    verbs = group.add_subparsers(required=True, metavar="VERB")
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        "verify",
+        help="find changed, missing or reordered lines",
+        description="Follows the chain of hashes through a log. With --head it also finds a tail that was cut off or a "
+        "file that was written anew. Exit code 1 when the log does not verify.",
+    )
+    verb.add_argument("file")
+    verb.add_argument("--key-file", metavar="FILE", help="the key that the log was written with")
+    verb.add_argument("--head", metavar="FILE", help="a head that was kept elsewhere (default: FILE.head where it is)")
+    show.json_flag(verb)
+    verb.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verifies, prints the head and every fault."""
+    from nsfw_guard.audit import Head, verify
+    from nsfw_guard.errors import ConfigError
+
+    try:
+        key = Path(args.key_file).read_bytes().strip() if args.key_file else None
+    except OSError as error:
+        raise ConfigError(f"the key file cannot be read ({error.strerror}): check --key-file") from error
+    beside = Path(f"{args.file}.head")
+    kept = Path(args.head) if args.head else (beside if beside.is_file() else None)
+    report = verify(Path(args.file), key=key, head=Head.read(kept) if kept else None)
+    told = {"ok": report.ok, "lines": report.lines, "count": report.head.count, "hash": report.head.hash}
+    if args.json:
+        show.as_json({**told, "faults": list(report.faults)})
+    else:
+        print(f"{'ok' if report.ok else 'NOT OK'}  {report.lines} lines  head {report.head.count} {report.head.hash}")
+        for fault in report.faults:
+            print(f"  {show.clean(fault)}")
+    return 0 if report.ok else 1

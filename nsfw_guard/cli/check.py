@@ -1,0 +1,93 @@
+"""nsfw-guard check: judge files, folders or standard input."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nsfw_guard.cli import show
+
+if TYPE_CHECKING:
+    from nsfw_guard.tools.screen import Screened
+
+ACTIONS = ("block", "blur", "pixelate", "replace", "flag")
+
+
+def add(commands: Any) -> None:
+    """Adds the command."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        "check",
+        help="judge files, folders or standard input",
+        description="Judges pictures and prints one line a picture. Exit codes: see nsfw-guard --help.",
+    )
+    command.add_argument("paths", nargs="+", metavar="PATH", help="a picture, a folder, or - for standard input")
+    show.model_flags(command)
+    command.add_argument("--action", choices=ACTIONS, default="block", help="what --out holds for blocked pictures")
+    command.add_argument("--out", metavar="DIR", help="write allowed pictures as they are, the others covered")
+    command.add_argument("--views", default="cover", help="cover, center, squash or tiles(n) (default: cover)")
+    command.add_argument("--resize", choices=("exact", "fast"), default="exact", help="exact as Pillow, or fast")
+    command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: cpu for files)")
+    command.add_argument("--batch", type=int, default=16, metavar="N", help="pictures at a time (default: 16)")
+    command.add_argument("--time-limit", type=float, metavar="SECONDS", help="for each batch; late pictures are ERROR")
+    command.add_argument("--audit", metavar="FILE", help="append every verdict to this log")
+    command.add_argument(
+        "--fail-on",
+        choices=("review", "block", "error"),
+        default="block",
+        help="from which outcome on to exit non-zero",
+    )
+    show.json_flag(command)
+    command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judges, prints, counts."""
+    from nsfw_guard.audit import Audit
+    from nsfw_guard.errors import ConfigError
+    from nsfw_guard.guard import Guard
+    from nsfw_guard.tools.screen import find, screen
+    from nsfw_guard.verdict import Outcome
+
+    if args.batch < 1:
+        raise ConfigError(f"--batch {args.batch} is less than one picture")
+    sources = find(args.paths)
+    guard = Guard.from_pretrained(
+        args.model,
+        policy=args.policy,
+        action=args.action,
+        views=args.views,
+        resize=args.resize,
+        device=args.device,
+        time_limit=args.time_limit,
+        listeners=[Audit(args.audit)] if args.audit else [],
+    )
+    worst, rows = Outcome.ALLOW, []
+    done = screen(guard, sources, out=Path(args.out) if args.out else None, batch=args.batch)
+    for found in show.progress(done, len(sources), "pictures"):
+        worst = max(worst, found.verdict.outcome)
+        if args.json:
+            show.as_json({"path": found.path, "written": found.written or None, **found.verdict.to_dict()})
+        else:
+            rows.append(_row(found))
+    if not args.json:
+        show.table(rows, ("outcome", "score", "cut", "reason", "path"))
+    counts = ", ".join(f"{n} {name}" for name, n in guard.tally.counts.items() if n)
+    show.say(f"{len(sources)} pictures by {guard.spec.name} under {guard.policy.name}: {counts}")
+    return exit_code(worst, args.fail_on)
+
+
+def exit_code(worst: Any, fail_on: str) -> int:
+    """0 below `fail_on`, 2 when a picture could not be judged, else 1."""
+    from nsfw_guard.verdict import Outcome
+
+    if worst < Outcome[fail_on.upper()]:
+        return 0
+    return 2 if worst is Outcome.ERROR else 1
+
+
+def _row(found: Screened) -> tuple[str, ...]:
+    verdict = found.verdict
+    score = "-" if verdict.score is None else f"{verdict.score:.3f}"
+    cut = "-" if verdict.cut is None else f"{verdict.cut:g}"
+    return verdict.outcome.name, score, cut, verdict.reason, found.path

@@ -1,0 +1,96 @@
+"""nsfw-guard policy show, lint, explain."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from nsfw_guard.cli import show
+
+
+def add(commands: Any) -> None:
+    """Adds the commands."""
+    group: argparse.ArgumentParser = commands.add_parser("policy", help="show, check or explain a policy")
+    verbs = group.add_subparsers(required=True, metavar="VERB")
+    for name, run, text in (
+        ("show", show_policy, "print a policy with everything it extends folded in"),
+        ("lint", lint, "say whether a policy is readable and fits a model; exit 1 when not"),
+        ("explain", explain, "say in words what a policy does with a model's scores"),
+    ):
+        verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+        verb.add_argument("policy", help="a preset or a TOML file")
+        verb.add_argument("--model", metavar="NAME|FOLDER", help="the model it is meant for")
+        show.json_flag(verb)
+        verb.set_defaults(run=run)
+
+
+def show_policy(args: argparse.Namespace) -> int:
+    """Prints the policy, fitted when a model is named."""
+    policy, _ = _read(args)
+    told = policy.to_dict()
+    if args.json:
+        show.as_json({**told, "hash": policy.hash})
+        return 0
+    print(f'name = "{policy.name}"\ndescription = "{policy.description}"')
+    for category, rule in told["rules"].items():
+        print(f'\n[rules."{category}"]')
+        views = rule.pop("views", {})
+        for key, value in rule.items():
+            print(f"{key} = {_toml(value)}")
+        for kind, value in views.items():
+            print(f"views.{kind} = {_toml(value)}")
+    return 0
+
+
+def lint(args: argparse.Namespace) -> int:
+    """Says "ok" with the hash, or what is wrong."""
+    from nsfw_guard.errors import ConfigError
+
+    try:
+        policy, _ = _read(args)
+    except ConfigError as error:
+        show.say(f"nsfw-guard: {error}")
+        return 1
+    told = {"name": policy.name, "hash": policy.hash, "categories": sorted(policy.rules)}
+    if args.json:
+        show.as_json(told)
+    else:
+        print(f"ok {policy.name} {policy.hash[:12]}: {', '.join(told['categories'])}")
+    return 0
+
+
+def explain(args: argparse.Namespace) -> int:
+    """One sentence a rule, and where its numbers come from."""
+    args.model = args.model or "marqo"
+    policy, spec = _read(args)
+    lines = []
+    for category, rule in policy.rules.items():
+        level = rule.severity.name.lower() if rule.severity else "high"
+        parts = [f"blocked from {rule.block:g}"] if rule.block is not None else []
+        parts += [f"held for review from {rule.review:g}"] if rule.review is not None else []
+        parts += [f"blocked from {cut:g} in a {kind} view" for kind, cut in rule.views.items()]
+        lines.append(f"{category} at severity {level} or worse is {', '.join(parts)}.")
+    sources = [f"Cut {name!r} of {spec.name}: {cut.source}." for name, cut in spec.cuts.items() if cut.source]
+    if args.json:
+        show.as_json({"rules": lines, "sources": sources})
+    else:
+        print("\n".join([*lines, *sources]))
+    return 0
+
+
+def _read(args: argparse.Namespace) -> tuple[Any, Any]:
+    from pathlib import Path
+
+    from nsfw_guard.backends import folder, registry
+    from nsfw_guard.policy import Policy
+
+    policy = Policy.load(args.policy)
+    if args.model is None:
+        return policy, None
+    known = args.model in registry.names()
+    spec = folder.read_spec(Path(args.model)) if not known and Path(args.model).is_dir() else registry.spec(args.model)
+    return policy.fit(spec.levels, spec.positives, spec.cuts), spec
+
+
+def _toml(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)

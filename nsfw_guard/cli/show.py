@@ -1,0 +1,56 @@
+"""How things are printed: tables for people, JSON for machines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
+    """Prints aligned columns, the last one as wide as it likes."""
+    rows = [[clean(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header) - 1)]
+    for row in (header, *rows):
+        line = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        print("  ".join([*line, row[-1]]).rstrip())
+
+
+def clean(text: str) -> str:
+    """Text whose control characters cannot reach the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def as_json(value: Any) -> None:
+    """Prints one JSON value on one line."""
+    print(json.dumps(value, sort_keys=True))
+
+
+def say(message: str) -> None:
+    """A message, to standard error."""
+    print(message, file=sys.stderr)
+
+
+def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """The items, with a bar when a terminal looks on."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from tqdm import tqdm
+
+    yield from tqdm(items, total=total, unit=f" {what}", file=sys.stderr, leave=False)
+
+
+def json_flag(command: argparse.ArgumentParser) -> None:
+    """Adds --json."""
+    command.add_argument("--json", action="store_true", help="print JSON, one value a line")
+
+
+def model_flags(command: argparse.ArgumentParser) -> None:
+    """Adds --model and --policy."""
+    command.add_argument("--model", default="marqo", metavar="NAME|FOLDER", help="which model judges (default: marqo)")
+    command.add_argument("--policy", default="default", metavar="NAME|FILE", help="a preset or a TOML file")

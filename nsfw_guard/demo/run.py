@@ -1,0 +1,89 @@
+"""The demonstration: a dozen prompts through a real pipeline, and what the guard makes of each picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nsfw_guard.errors import MissingExtraError
+from nsfw_guard.guard import Guard
+from nsfw_guard.verdict import Verdict
+
+WEIGHTS = Path(__file__).parent / "weights"
+NOTICE = (
+    "A demonstration: the policy is 'a red disc is unsafe', the model knows nothing but shapes. It is no NSFW model."
+)
+PROMPTS = (
+    "a large red disc on white",
+    "a large blue disc on white",
+    "a small red disc on black, left",
+    "a red square on grey",
+    "a green star on cream",
+    "a red disc and a blue square on white",
+    "a large yellow triangle on sky",
+    "a purple ring on white",
+    "a red disc on sky, bottom",
+    "a red triangle and a green disc on grey",
+    "a small blue cross on black",
+    "a large red disc on cream",
+)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One prompt: the picture as it was drawn, what the guard let out, and why."""
+
+    prompt: str
+    drawn: Image.Image
+    released: Image.Image
+    verdict: Verdict
+    action: str
+
+
+def load_pipeline() -> Any:
+    """The text-to-image pipeline of the shapes world, a plain `StableDiffusionPipeline`."""
+    try:
+        import diffusers
+        import transformers  # noqa: F401  (the text encoder needs it)
+    except ImportError:
+        raise MissingExtraError("diffusers", "diffusers") from None
+    diffusers.utils.logging.set_verbosity_error()
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(
+        WEIGHTS / "pipeline", torch_dtype=torch.float32, local_files_only=True
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def generate(pipe: Any, prompts: Sequence[str], *, seed: int = 0) -> Tensor:
+    """Pictures for prompts, each from a seed of its own. Shape: (N, 3, 64, 64) in [0, 1]."""
+    seeds = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
+    out: Tensor = pipe(list(prompts), generator=seeds, output_type="pt").images
+    return out
+
+
+def demonstrate(
+    *, model: str = "demo-shapes", action: str = "blur", prompts: Sequence[str] = PROMPTS, seed: int = 0
+) -> Iterator[Shown]:
+    """Draws each prompt, judges the tensor before it becomes a picture, and shows both."""
+    guard = Guard.from_pretrained(model, action=action)
+    pipe = load_pipeline()
+    for start in range(0, len(prompts), 4):
+        part = prompts[start : start + 4]
+        drawn = generate(pipe, part, seed=seed + start)
+        released, verdicts = guard(drawn)
+        for i, (prompt, verdict) in enumerate(zip(part, verdicts, strict=True)):
+            taken = action if verdict.flagged else "-"
+            yield Shown(prompt, picture(drawn[i]), picture(released[i]), verdict, taken)
+
+
+def picture(frame: Tensor) -> Image.Image:
+    """A frame as a picture. Shape: (3, H, W) in [0, 1]."""
+    levels = frame.float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())

@@ -1,0 +1,1 @@
+"""Jobs over many pictures and models: plain functions, which the commands print."""

@@ -1,0 +1,63 @@
+"""What is installed, what runs where, and what a user should know before trusting it."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from nsfw_guard.backends import registry, weights
+from nsfw_guard.backends.base import ModelSpec
+from nsfw_guard.decode import pillow_is_old
+from nsfw_guard.resize import matrix_is_pillow
+
+PACKAGES = ("torch", "timm", "pillow", "numpy", "safetensors", "huggingface-hub", "diffusers", "transformers")
+
+
+def installed(package: str) -> str:
+    """The version of a package, or "not installed"."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def where(spec: ModelSpec) -> str:
+    """Whether a model's weights are at hand: "built in", "in the cache" or "to be fetched"."""
+    if not spec.repo:
+        return "built in"
+    return "in the cache" if weights.cached(spec) else "to be fetched"
+
+
+def devices() -> list[str]:
+    """The devices that torch can use here."""
+    found = ["cpu"]
+    found += [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        found.append("xpu")
+    return found
+
+
+def examine() -> dict[str, str]:
+    """What there is to know, by name."""
+    found = {"python": platform.python_version(), **{p: installed(p) for p in PACKAGES}}
+    found["devices"] = ", ".join(devices())
+    found["exact resize"] = "Pillow on the CPU; elsewhere " + (
+        "the matrix form (agrees with this Pillow)" if matrix_is_pillow() else "Pillow too: its resize changed"
+    )
+    found |= {f"model {name}": where(registry.spec(name)) for name in registry.names()}
+    return found
+
+
+def warnings() -> list[str]:
+    """What should be mended."""
+    found = []
+    if pillow_is_old():
+        found.append(
+            f"Pillow {installed('pillow')} decodes JPEG with a known heap overflow: install pillow>=13.0.0 before "
+            "opening files that strangers sent"
+        )
+    return found
