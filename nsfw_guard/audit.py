@@ -193,7 +193,6 @@ class _Files:
 
     def append(self, data: bytes, head: Head, fsync: bool) -> None:
         size = os.fstat(self.log).st_size
-        self.size = -1
         try:
             done = 0
             while done < len(data):

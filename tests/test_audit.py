@@ -390,6 +390,13 @@ def test_a_log_that_was_cut_while_it_is_open_is_not_gone_on_with(log: Path) -> N
         audit([verdict()])
 
 
+def test_a_log_whose_end_was_replaced_is_not_gone_on_with(log: Path) -> None:
+    lines = filled(log)
+    log.write_bytes(rewritten(lines, 5))
+    with pytest.raises(AuditError, match="was cut or replaced"):
+        filled(log, 1)
+
+
 def test_a_log_of_another_key_is_not_gone_on_with(log: Path) -> None:
     filled(log, 1, key=KEY)
     for key in (None, b"other"):

@@ -181,7 +181,7 @@ def test_32_bit_grey_is_scaled_by_its_own_range(values: list[int], expected: lis
     ("values", "expected"),
     [
         ([0.0, 0.5, 1.0], [0, 128, 255]),
-        ([0.0, 10.0, 255.0], [0, 10, 255]),
+        ([5.0, 10.0, 255.0], [5, 10, 255]),
         ([0.0, 500.0, 1000.0], [0, 128, 255]),
         ([-1.0, 0.0, 1.0], [0, 128, 255]),
         ([-3e38, 0.0, 3e38], [0, 128, 255]),
@@ -578,6 +578,12 @@ def test_arrays_of_every_kind(array: np.ndarray) -> None:
         np.testing.assert_array_equal(frames[0], np.broadcast_to(levels, (4, 5, 3)))
 
 
+def test_16_bit_levels_are_rounded_to_the_nearest() -> None:
+    levels = np.array([[0, 128, 129, 385, 386, 65406, 65407, 65535]], dtype=np.uint16)
+    for source in (levels, Image.frombytes("I;16", (8, 1), levels.astype("<u2").tobytes())):
+        assert one(source)[0, :, 0].tolist() == [0, 0, 1, 1, 2, 254, 255, 255]
+
+
 def test_floats_are_rounded_as_diffusers_rounds_them() -> None:
     for dtype in (np.float16, np.float32, np.float64):
         array = np.random.default_rng(1).random((40, 40, 3)).astype(dtype)
@@ -719,12 +725,20 @@ def test_an_animation_over_the_total_is_refused() -> None:
         decode(data, limits=Limits(total_pixels=20 * 8 * 6 - 1))
 
 
-@pytest.mark.parametrize("count", [20_000, 500_000])
-def test_a_gif_of_nothing_but_frames_costs_little(count: int) -> None:
+def test_pages_over_the_total_are_refused() -> None:
+    pages = [flat(BLUE, (200, 200))] * 2
+    data = saved(flat(BLUE, (4, 4)), "TIFF", save_all=True, append_images=pages)
+    assert len(decode(data, limits=Limits(total_pixels=80_016)).frames) == 3
+    with pytest.raises(DecodeError, match=r"limits\.total_pixels"):
+        decode(data, limits=Limits(total_pixels=80_015))
+
+
+@pytest.mark.parametrize(("count", "why"), [(20_000, r"limits\.total_pixels"), (500_000, "tiny pieces")])
+def test_a_gif_of_nothing_but_frames_costs_little(count: int, why: str) -> None:
     head = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\0\0\0\xff\xff\xff"
     frame = b"\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\x00"
     started = time.perf_counter()
-    with pytest.raises(DecodeError):
+    with pytest.raises(DecodeError, match=why):
         decode(head + frame * count + b";")
     assert time.perf_counter() - started < 8
 
