@@ -6,7 +6,7 @@ Everything that goes wrong between the pixels and the verdict becomes an ERROR v
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,25 +20,22 @@ from nsfw_guard.guardfile import Pretrained
 from nsfw_guard.images import Batch, as_batch, count_of, first_frame, put_back
 from nsfw_guard.policy import Policy
 from nsfw_guard.quantise import ValueRange
-from nsfw_guard.tally import Tally
+from nsfw_guard.tally import Listener, Tally
 from nsfw_guard.verdict import Outcome, Verdict, released, worst
 
 log = logging.getLogger(__name__)
-Listener = Callable[[Sequence[Verdict]], None]
 
 
 class Guard(Pretrained):
     """Judges pictures and acts on them. `Guard.from_pretrained` builds one from a model's name.
 
     Args:
-        backend: what scores them.
-        policy: a preset's name, a TOML file, a mapping or a Policy.
-        action: for blocked pictures: "block", "blur", "pixelate", "replace", "raise", or "flag" to observe only.
-        on_review: the same for pictures under review.
+        backend, policy: what scores, and what decides: a preset's name, a TOML file, a mapping or a Policy.
+        action, on_review: for blocked pictures and for those under review: "block", "blur", "pixelate", "replace",
+            "raise", or "flag", which only marks them.
         listeners: told of every verdict (an `Audit`, an index ...); one that fails makes its pictures ERROR.
         fail_open: let pictures go that could not be judged. Logged on every use.
-        limits: how large a file may be.
-        time_limit: seconds that the model may take for one call.
+        limits, time_limit: how large a file may be, and how many seconds the model may take for one call.
         requested: what was asked for, kept beside what is in effect.
     """
 
@@ -63,10 +60,10 @@ class Guard(Pretrained):
         self.listeners: tuple[Listener, ...] = (*listeners, self.tally)
         self.wants = {w: any(getattr(x, f"wants_{w}", False) for x in listeners) for w in ("embeddings", "digests")}
         acts = {"action": self.action.name, "on_review": self.on_review.name, "fail_open": str(fail_open).lower()}
-        self.state, asked = {**self.backend.state(), **acts}, {**acts, **(requested or {})}
-        self._signature: dict[str, Any] = {"policy": self.policy.name, "policy_hash": self.policy.hash}
-        self._signature |= {"model": spec.name, "revision": spec.revision or spec.sha256}
-        self._signature |= {"state": self.state, "requested": asked}
+        self.state = {**self.backend.state(), **acts}
+        self._signature: dict[str, Any] = {"model": spec.name, "revision": spec.revision or spec.sha256}
+        self._signature |= {"policy": self.policy.name, "policy_hash": self.policy.hash}
+        self._signature |= {"state": self.state, "requested": {**acts, **(requested or {})}}
         if isinstance(self.action, Flag):
             log.warning("observe mode: blocked pictures leave as they came, only marked")
 
@@ -75,7 +72,7 @@ class Guard(Pretrained):
         verdicts = self._judge(as_batch(images, value_range=value_range, limits=self.limits))
         for listener in self.listeners:
             try:
-                listener(verdicts)
+                listener(tuple(verdicts))
             except Exception as error:  # what cannot be told must not leave
                 log.exception("a listener failed: its pictures are held back")
                 verdicts = [self._error(f"{type(error).__name__}: {error}") for _ in verdicts]
@@ -88,10 +85,9 @@ class Guard(Pretrained):
         covers = {}
         for i, verdict in enumerate(verdicts):
             if not self._released(verdict):
+                action = self.on_review if verdict.outcome is Outcome.REVIEW else self.action
                 frame = first_frame(images, i, value_range=value_range, limits=self.limits)
-                covers[i] = covered(
-                    frame, verdict, self.on_review if verdict.outcome is Outcome.REVIEW else self.action
-                )
+                covers[i] = covered(frame, verdict, action)
         return put_back(images, covers, value_range=value_range)
 
     def __call__(self, images: Any, *, value_range: ValueRange = "unit") -> tuple[Any, list[Verdict]]:
@@ -122,8 +118,8 @@ class Guard(Pretrained):
         return Verdict(Outcome.ERROR, reason, **self._signature)
 
     def _released(self, verdict: Verdict) -> bool:
-        observe, cover_review = isinstance(self.action, Flag), not isinstance(self.on_review, Flag)
-        out = released(verdict, cover_review=cover_review, observe=observe, fail_open=self.fail_open)
-        if out and verdict.outcome > Outcome.REVIEW:
-            log.warning("released although %s: %s", "blocked" if observe else "not judged", verdict.reason)
+        observe, mark_only = isinstance(self.action, Flag), isinstance(self.on_review, Flag)
+        out = released(verdict, cover_review=not mark_only, observe=observe, fail_open=self.fail_open)
+        if out and verdict.flagged:
+            log.warning("released although flagged (%s): %s", verdict.outcome.name, verdict.reason)
         return out

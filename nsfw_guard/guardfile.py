@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from nsfw_guard.errors import ConfigError
 from nsfw_guard.images import Frames
 from nsfw_guard.policy import Policy
 from nsfw_guard.preprocess import Resize
-from nsfw_guard.verdict import Verdict
+from nsfw_guard.tally import Listener
 
 if TYPE_CHECKING:
     from nsfw_guard.guard import Guard
@@ -45,7 +45,7 @@ class Pretrained:
         action: Action | str | None = None,
         on_review: Action | str | None = None,
         calibration: Calibration | str | Path | None = None,
-        listeners: Sequence[Callable[[Sequence[Verdict]], None]] = (),
+        listeners: Sequence[Listener] = (),
         fail_open: bool = False,
         limits: Limits | None = None,
         time_limit: float | None = None,

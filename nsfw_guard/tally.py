@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nsfw_guard.verdict import Outcome, Verdict
+
+Listener = Callable[[Sequence[Verdict]], None]
 
 
 class Tally:
