@@ -35,8 +35,7 @@ class Guard(Pretrained):
             "raise", or "flag", which only marks them.
         listeners: told of every verdict (an `Audit`, an index ...); one that fails makes its pictures ERROR.
         fail_open: let pictures go that could not be judged. Logged on every use.
-        limits, time_limit: how large a file may be, and how many seconds the model may take for one call.
-        requested: what was asked for, kept beside what is in effect.
+        limits, time_limit, requested: how large a file may be; seconds the model may take; what was asked for.
     """
 
     def __init__(
@@ -61,11 +60,9 @@ class Guard(Pretrained):
         self.wants = {w: any(getattr(x, f"wants_{w}", False) for x in listeners) for w in ("embeddings", "digests")}
         acts = {"action": self.action.name, "on_review": self.on_review.name, "fail_open": str(fail_open).lower()}
         self.state = {**self.backend.state(), **acts}
-        self._signature: dict[str, Any] = {"model": spec.name, "revision": spec.revision or spec.sha256}
+        self._signature: dict[str, Any] = {"state": self.state, "requested": {**acts, **(requested or {})}}
         self._signature |= {"policy": self.policy.name, "policy_hash": self.policy.hash}
-        self._signature |= {"state": self.state, "requested": {**acts, **(requested or {})}}
-        if isinstance(self.action, Flag):
-            log.warning("observe mode: blocked pictures leave as they came, only marked")
+        self._signature |= {"model": spec.name, "revision": spec.revision or spec.sha256}
 
     def check(self, images: Any, *, value_range: ValueRange = "unit") -> list[Verdict]:
         """One verdict a picture: tensor (B, 3, H, W) in [0, 1] or "signed" [-1, 1], PIL, NumPy, path, bytes, list."""
@@ -75,7 +72,7 @@ class Guard(Pretrained):
                 listener(tuple(verdicts))
             except Exception as error:  # what cannot be told must not leave
                 log.exception("a listener failed: its pictures are held back")
-                verdicts = [self._error(f"{type(error).__name__}: {error}") for _ in verdicts]
+                verdicts = [self._error(error)] * len(verdicts)
         return verdicts
 
     def apply(self, images: Any, verdicts: Sequence[Verdict], *, value_range: ValueRange = "unit") -> Any:
@@ -103,22 +100,23 @@ class Guard(Pretrained):
                 own[owner].append(self.policy.decide(found))
         except Exception as error:  # any fault at all: nothing was judged, so nothing is released
             log.exception("could not judge %d pictures", batch.count)
-            return [self._error(f"{type(error).__name__}: {error}")] * batch.count
+            return [self._error(error)] * batch.count
         return [self._of_picture(verdicts, batch, i) for i, verdicts in enumerate(own)]
 
     def _of_picture(self, verdicts: list[Verdict], batch: Batch, index: int) -> Verdict:
         if index in batch.faults or not verdicts:
             return self._error(batch.faults.get(index, "no frame of it was judged"))
-        found = worst(verdicts)
+        found = replace(worst(verdicts), **self._signature)
         if index in batch.partial and found.outcome < Outcome.REVIEW:
-            found = replace(found, outcome=Outcome.REVIEW, reason=f"only {batch.partial[index]} were looked at")
-        return replace(found, **self._signature)
+            return replace(found, outcome=Outcome.REVIEW, reason=f"only {batch.partial[index]} were looked at")
+        return found
 
-    def _error(self, reason: str) -> Verdict:
+    def _error(self, why: str | Exception) -> Verdict:
+        reason = why if isinstance(why, str) else f"{type(why).__name__}: {why}"
         return Verdict(Outcome.ERROR, reason, **self._signature)
 
     def _released(self, verdict: Verdict) -> bool:
-        observe, mark_only = isinstance(self.action, Flag), isinstance(self.on_review, Flag)
+        observe, mark_only = (isinstance(action, Flag) for action in (self.action, self.on_review))
         out = released(verdict, cover_review=not mark_only, observe=observe, fail_open=self.fail_open)
         if out and verdict.flagged:
             log.warning("released although flagged (%s): %s", verdict.outcome.name, verdict.reason)

@@ -24,7 +24,8 @@ import nsfw_guard.audit as module
 from nsfw_guard.audit import Audit, AuditReport, Head, verify
 from nsfw_guard.chain import ZEROS
 from nsfw_guard.errors import AuditError, ConfigError
-from nsfw_guard.verdict import Outcome, Scores, Severity, Verdict, View, ViewScores
+from nsfw_guard.scores import Scores, Severity, View, ViewScores
+from nsfw_guard.verdict import Outcome, Verdict
 
 KEY = b"k" * 32
 LEVELS = {"sexual": {Severity.LOW: 0.75, Severity.HIGH: 0.25}}
