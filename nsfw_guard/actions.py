@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 MARGIN = 0.05  # of a region's side, added all around
 BLOCKS = 12  # drawn along the short side of what Pixelate covers
-COLOURS = 63  # steps of colour that are kept
+COLOURS = 16  # steps of a channel that are kept: what shimmers through an average is rounded away
 
 
 class Action:

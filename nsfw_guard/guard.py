@@ -1,7 +1,4 @@
-"""One guard: a backend that scores, a policy that decides, an action that is taken, listeners that are told.
-
-Everything that goes wrong between the pixels and the verdict becomes an ERROR verdict here, and nowhere else.
-"""
+"""Backend, policy, action, listeners: what goes wrong from pixels to verdict becomes an ERROR here, and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,0 +1,34 @@
+"""What every test shares: no network, no warnings, a tiny real model."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it: no test may reach for a network
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nsfw_guard.testing import tiny_model
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny ViT with random weights."""
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def picture() -> torch.Tensor:
+    """A batch of two smooth pictures. Shape: (2, 3, 40, 56) in [0, 1]."""
+    return smooth(2, 40, 56)
+
+
+def smooth(count: int, height: int, width: int, *, seed: int = 0) -> torch.Tensor:
+    """Pictures that have structure at every scale, the same for the same seed."""
+    made = torch.Generator().manual_seed(seed)
+    rough = torch.rand(count, 3, max(2, height // 7), max(2, width // 5), generator=made)
+    wide = torch.nn.functional.interpolate(rough, (height, width), mode="bilinear")
+    return (wide + 0.1 * torch.rand(wide.shape, generator=made)).clamp(0, 1)

@@ -1,0 +1,321 @@
+"""No way out for a picture that was not judged, and not one bit changed of one that was allowed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nsfw_guard.actions import Action
+from nsfw_guard.audit import Audit, verify
+from nsfw_guard.errors import BlockedError, ImageError, PolicyError
+from nsfw_guard.guard import Guard
+from nsfw_guard.scores import Scores, Severity
+from nsfw_guard.testing import FAULTS, RED, FakeBackend, FaultyBackend
+from nsfw_guard.verdict import Outcome, Verdict
+
+CLEAN = torch.full((3, 8, 12), 0.4)
+UNSAFE = torch.zeros(3, 8, 12)
+UNSAFE[0] = 1.0
+DOUBTFUL = CLEAN.clone()
+DOUBTFUL[:, :, :4] = UNSAFE[:, :, :4]  # a third is red: above review 0.25, below block 0.5
+BATCH = torch.stack([CLEAN, UNSAFE, DOUBTFUL])
+
+
+def digest(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("action", ["block", "blur", "pixelate", "replace", "flag"])
+def test_a_backend_that_fails_releases_nothing(fault, action):
+    guard = Guard(FaultyBackend(fault, seconds=3), action=action, time_limit=0.2 if fault == "hangs" else None)
+
+    out, verdicts = guard(BATCH)
+
+    assert [v.outcome for v in verdicts] == [Outcome.ERROR] * 3
+    assert out.unique().tolist() == [0.0]
+    assert all(v.flagged and v.reason for v in verdicts)
+    assert guard.tally.counts == {"allow": 0, "review": 0, "block": 0, "error": 3}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 7.0])
+def test_a_picture_that_is_none_is_an_error_and_the_others_are_judged(bad):
+    batch = BATCH.clone()
+    batch[0, 1, 2, 3] = bad
+
+    out, verdicts = Guard(FakeBackend())(batch)
+
+    assert [v.outcome for v in verdicts] == [Outcome.ERROR, Outcome.BLOCK, Outcome.REVIEW]
+    assert out[0].unique().tolist() == [0.0]
+    assert torch.equal(out[2], DOUBTFUL)
+
+
+def test_files_that_cannot_be_read_are_errors_with_a_reason(tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    verdicts = Guard(FakeBackend()).check([tmp_path / "text.png", "missing.png", b"", CLEAN])
+
+    assert [v.outcome for v in verdicts] == [Outcome.ERROR] * 3 + [Outcome.ALLOW]
+    assert all(v.reason for v in verdicts)
+    assert all(v.scores is None and v.score is None for v in verdicts[:3])
+
+
+@pytest.mark.parametrize("images", [torch.zeros(2, 6, 8, 3), [], torch.zeros(0, 3, 4, 4)])
+def test_what_is_no_batch_at_all_is_the_callers_error(images):
+    with pytest.raises(ImageError):
+        Guard(FakeBackend())(images)
+
+
+@pytest.mark.parametrize("count", [0, 2, 4])
+def test_counts_that_do_not_match_release_nothing(count):
+    guard = Guard(FakeBackend())
+    verdicts = guard.check(torch.stack([CLEAN] * 4))[:count]
+    with pytest.raises(ImageError, match=f"{count} verdicts for 3 pictures"):
+        guard.apply(BATCH, verdicts)
+
+
+@pytest.mark.parametrize(
+    ("action", "on_review", "changed"),
+    [
+        ("block", "flag", [False, True, False]),
+        ("pixelate", "flag", [False, True, False]),
+        ("block", "pixelate", [False, True, True]),
+        ("flag", "flag", [False, False, False]),
+        ("flag", "block", [False, False, True]),
+    ],
+)
+def test_the_outcome_table(action, on_review, changed):
+    guard = Guard(FakeBackend(), action=action, on_review=on_review)
+    before = digest(BATCH)
+
+    out, verdicts = guard(BATCH)
+
+    assert [v.outcome for v in verdicts] == [Outcome.ALLOW, Outcome.BLOCK, Outcome.REVIEW]
+    assert [v.flagged for v in verdicts] == [False, True, False]
+    assert [not torch.equal(a, b) for a, b in zip(out, BATCH, strict=True)] == changed
+    assert digest(BATCH) == before
+
+
+def test_when_all_is_allowed_the_very_same_object_comes_back():
+    allowed = torch.stack([CLEAN, CLEAN])
+    out, _ = Guard(FakeBackend())(allowed)
+    assert out is allowed
+
+
+@pytest.mark.parametrize("fault", ["raises", "nan", "few"])
+def test_fail_open_releases_what_could_not_be_judged_and_says_so(fault, caplog):
+    guard = Guard(FaultyBackend(fault), fail_open=True)
+
+    with caplog.at_level(logging.WARNING):
+        out, verdicts = guard(BATCH)
+
+    assert out is BATCH
+    assert [v.outcome for v in verdicts] == [Outcome.ERROR] * 3
+    assert caplog.text.count("released although flagged (ERROR)") == 3
+    assert guard.state["fail_open"] == "true"
+
+
+def test_fail_open_does_not_release_what_is_blocked():
+    out, _ = Guard(FakeBackend(), fail_open=True)(BATCH)
+    assert out[1].unique().tolist() == [0.0]
+
+
+def test_a_backend_without_a_passed_self_test_releases_nothing():
+    class Untested(FakeBackend):
+        def state(self):
+            return {"self_test": "skipped"}
+
+    out, verdicts = Guard(Untested(), action="flag")(BATCH)
+    assert verdicts[0].outcome is Outcome.ALLOW
+    assert out.unique().tolist() == [0.0]
+
+
+def test_raise_raises_and_names_the_reason():
+    with pytest.raises(BlockedError, match="red 1.000 >= 0.5"):
+        Guard(FakeBackend(), action="raise")(BATCH)
+
+
+def test_an_action_that_breaks_gives_a_solid_picture():
+    class Broken(Action):
+        name = "broken"
+
+        def cover(self, patch, verdict):
+            raise RuntimeError("no")
+
+    out, _ = Guard(FakeBackend(), action=Broken())(BATCH)
+    assert out[1].unique().tolist() == [0.0]
+
+
+def test_a_listener_that_fails_holds_its_pictures_back():
+    def broken(verdicts):
+        raise OSError("disk full")
+
+    out, verdicts = Guard(FakeBackend(), listeners=[broken])(BATCH)
+    assert [v.outcome for v in verdicts] == [Outcome.ERROR] * 3
+    assert "disk full" in verdicts[0].reason
+    assert out.unique().tolist() == [0.0]
+
+
+def test_the_worst_frame_of_a_picture_decides(tmp_path):
+    frames = [Image.new("RGB", (12, 8), (90, 90, i)) for i in range(4)] + [Image.new("RGB", (12, 8), (255, 0, 0))]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+
+    (out,), (verdict,) = Guard(FakeBackend())([tmp_path / "moving.gif"])
+
+    assert verdict.outcome is Outcome.BLOCK
+    assert np.asarray(out).max() == 0
+
+
+def test_an_animation_not_looked_at_whole_is_review_at_best(tmp_path):
+    from nsfw_guard.decode import Limits
+
+    frames = [Image.new("RGB", (12, 8), (0, 0, 9 * i)) for i in range(9)]
+    frames[0].save(tmp_path / "long.gif", save_all=True, append_images=frames[1:])
+
+    (verdict,) = Guard(FakeBackend(), limits=Limits(frames=4)).check([tmp_path / "long.gif"])
+
+    assert verdict.outcome is Outcome.REVIEW
+    assert verdict.reason == "only 4 of 9 frames were looked at"
+
+
+def test_a_verdict_says_who_decided_and_how():
+    guard = Guard(FakeBackend(), requested={"model": "red"})
+    verdict = guard.check(BATCH)[1]
+
+    told = json.loads(json.dumps(verdict.to_dict()))
+    assert (told["model"], told["policy"], told["policy_hash"]) == ("red", "default", guard.policy.hash)
+    assert told["state"] == {"self_test": "passed", "action": "block", "on_review": "flag", "fail_open": "false"}
+    assert told["requested"]["model"] == "red"
+    assert told["reason"] == "red 1.000 >= 0.5 (full view)"
+    assert (told["score"], told["cut"], told["flags"]) == (1.0, 0.5, ["red"])
+
+
+def test_a_policy_that_does_not_fit_fails_when_the_guard_is_built():
+    with pytest.raises(PolicyError, match="'gore', which the model does not score: there are red"):
+        Guard(FakeBackend(), policy={"rules": {"gore": {"block": 0.5}}})
+
+
+def test_one_call_of_the_backend_judges_everything():
+    backend = FakeBackend()
+    Guard(backend).check([CLEAN, UNSAFE, Image.new("RGB", (30, 20))])
+    assert (backend.calls, backend.frames) == (1, 3)
+
+
+def test_listeners_get_what_they_ask_for():
+    class Index:
+        wants_embeddings = True
+        seen: tuple[Verdict, ...] = ()
+
+        def __call__(self, verdicts):
+            self.seen = tuple(verdicts)
+
+    index = Index()
+    Guard(FakeBackend(), listeners=[index]).check(BATCH)
+    assert index.seen[1].scores.embedding.tolist() == [255.0, 0.0, 0.0]
+    assert Guard(FakeBackend()).check(BATCH)[1].scores.embedding is None
+
+
+def test_the_audit_holds_every_verdict(tmp_path):
+    guard = Guard(FakeBackend(), listeners=[Audit(tmp_path / "log.jsonl")])
+    guard(BATCH)
+    guard.check([b"", CLEAN])
+
+    report = verify(tmp_path / "log.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert (report.ok, report.lines) == (True, 5)
+    assert [line["outcome"] for line in lines] == ["allow", "block", "review", "error", "allow"]
+    assert lines[0]["picture"] == lines[4]["picture"] == f"{int((CLEAN * 255).round().sum()):064x}"
+    assert lines[3]["picture"] is None
+
+
+def test_an_audit_that_cannot_write_stops_the_pictures(tmp_path):
+    audit = Audit(tmp_path / "log.jsonl")
+    (tmp_path / "log.jsonl").mkdir()
+
+    out, verdicts = Guard(FakeBackend(), listeners=[audit])(BATCH)
+
+    assert [v.outcome for v in verdicts] == [Outcome.ERROR] * 3
+    assert "AuditError" in verdicts[0].reason
+    assert out.unique().tolist() == [0.0]
+
+
+def test_an_audit_that_may_lose_lines_lets_the_pictures_go(tmp_path, caplog):
+    audit = Audit(tmp_path / "log.jsonl", on_failure="warn")
+    (tmp_path / "log.jsonl").mkdir()
+
+    verdicts = Guard(FakeBackend(), listeners=[audit]).check(BATCH)
+
+    assert [v.outcome for v in verdicts] == [Outcome.ALLOW, Outcome.BLOCK, Outcome.REVIEW]
+    assert audit.lost == 3
+    assert caplog.records[0].levelname == "WARNING"
+
+
+def test_sixteen_threads_get_their_own_verdicts():
+    guard = Guard(FakeBackend())
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        made = torch.Generator().manual_seed(seed)
+        for _ in range(20):
+            pick = torch.randint(0, 3, (4,), generator=made)
+            out, verdicts = guard(BATCH[pick])
+            if [v.outcome for v in verdicts] != [(Outcome.ALLOW, Outcome.BLOCK, Outcome.REVIEW)[i] for i in pick]:
+                wrong.append(seed)
+            if out[pick == 1].any():
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not wrong
+    assert sum(guard.tally.counts.values()) == 16 * 20 * 4
+
+
+def test_signed_tensors_are_judged_and_covered_in_their_range():
+    signed = BATCH * 2 - 1
+    out, verdicts = Guard(FakeBackend())(signed, value_range="signed")
+    assert [v.outcome for v in verdicts] == [Outcome.ALLOW, Outcome.BLOCK, Outcome.REVIEW]
+    assert out[1].unique().tolist() == [-1.0]
+    assert torch.equal(out[[0, 2]], signed[[0, 2]])
+
+
+def test_regions_of_the_worst_frame_are_covered():
+    from nsfw_guard.scores import Region
+
+    class Boxes(FakeBackend):
+        def score(self, stacks, *, embeddings=False, digests=False):
+            made = super().score(stacks)
+            return [Scores(s.views, regions=(Region(0.0, 0.0, 0.25, 0.5, "red"),)) for s in made]
+
+    out, _ = Guard(Boxes())(BATCH)
+    assert out[1, :, :4, :3].max() == 0.0
+    assert torch.equal(out[1, :, 6:, 6:], UNSAFE[:, 6:, 6:])
+
+
+def test_the_guard_stays_small():
+    root = Path(__file__).parent.parent / "nsfw_guard"
+    sizes = {name: len((root / f"{name}.py").read_text().splitlines()) for name in
+             ("errors", "verdict", "images", "policy", "actions", "guard")}  # fmt: skip
+    assert sizes["guard"] <= 120
+    assert sum(sizes.values()) <= 900
+
+
+def test_a_category_that_the_backend_forgot_is_an_error():
+    class Forgetful(FakeBackend):
+        def score(self, stacks, *, embeddings=False, digests=False):
+            return [Scores.single({"blue": {Severity.HIGH: 0.0}}) for s in stacks for _ in range(len(s))]
+
+    verdicts = Guard(Forgetful()).check(BATCH)
+    assert [v.outcome for v in verdicts] == [Outcome.ERROR] * 3
+    assert "not evaluated" in verdicts[0].reason
+    assert RED.levels == {"red": (Severity.HIGH,)}

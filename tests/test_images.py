@@ -1,0 +1,209 @@
+"""What comes in is read, what goes out is what came, bit for bit, but for what was covered."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nsfw_guard.decode import Limits
+from nsfw_guard.errors import ConfigError, ImageError
+from nsfw_guard.images import Frames, as_batch, count_of, first_frame, put_back
+from nsfw_guard.testing import redness
+
+GREY = torch.full((3, 6, 8), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("images", "cure"),
+    [
+        (torch.zeros(2, 5, 6, 8), "expected RGB frames"),
+        (torch.zeros(2, 6, 8, 3), "permute it to channels first"),
+        (torch.zeros(6, 8, 3), "permute it to channels first"),
+        (torch.zeros(6, 8), "expected RGB frames"),
+        (torch.zeros(1, 1, 3, 6, 8), "expected RGB frames"),
+        (torch.zeros(2, 3, 6, 8, dtype=torch.int64), "convert them first"),
+        (torch.zeros(2, 3, 6, 8, dtype=torch.complex64), "convert them first"),
+        (torch.zeros(2, 3, 6, 8, dtype=torch.bool), "convert them first"),
+        (torch.zeros(0, 3, 6, 8), "hand over at least one"),
+        (torch.zeros(2, 3, 0, 8), "at least one pixel"),
+        (torch.zeros(2, 4, 0, 8), "there is no picture|expected RGB"),
+        (torch.zeros(1, 3, 4, 401), "longer than 100:1: crop it first"),
+        ([], "hand over at least one"),
+        ((), "hand over at least one"),
+        (np.zeros((0, 6, 8, 3), np.uint8), "hand over at least one"),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_the_cure(images, cure):
+    with pytest.raises(ImageError, match=cure):
+        as_batch(images)
+
+
+def test_an_unknown_range_is_refused():
+    with pytest.raises(ConfigError, match="did you mean 'signed'"):
+        as_batch(torch.zeros(1, 3, 6, 8), value_range="sined")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [b"", b"no picture", "missing.png", Path("missing.png"), io.BytesIO(b"GIF89a"), torch.zeros(5, 6, 8), 3, None,
+     np.zeros((6, 8, 7)), torch.zeros(6, 8, 3), Image.new("RGB", (1, 500))],
+    ids=lambda b: type(b).__name__,
+)  # fmt: skip
+def test_in_a_list_one_bad_picture_is_its_own_fault(bad):
+    batch = as_batch([GREY, bad, GREY])
+
+    assert batch.count == 3
+    assert batch.owners == (0, 2)
+    assert list(batch.faults) == [1]
+    assert batch.faults[1]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "value_range", "says"),
+    [
+        (0.0, 1.0, "unit", ""),
+        (-0.003, 1.003, "unit", ""),
+        (0.0, 255.0, "unit", "name the right one"),
+        (-1.0, 1.0, "unit", "name the right one"),
+        (-1.4, 1.7, "signed", ""),
+        (0.0, 255.0, "signed", "name the right one"),
+        (float("nan"), float("nan"), "unit", "not a picture"),
+        (0.0, float("inf"), "signed", "not a picture"),
+        (-float("inf"), 1.0, "unit", "not a picture"),
+    ],
+)
+def test_a_range_that_does_not_fit_is_a_fault(low, high, value_range, says):
+    fault = Frames(torch.zeros(1, 3, 2, 2), value_range).fault(low, high)
+    assert says in fault
+    assert bool(fault) == bool(says)
+
+
+RED = np.zeros((6, 8, 3), np.uint8)
+RED[..., 0] = 255
+
+
+def kinds() -> dict[str, object]:
+    """The same red picture in every form."""
+    unit = torch.from_numpy(RED).permute(2, 0, 1).float() / 255
+    buffer = io.BytesIO()
+    Image.fromarray(RED).save(buffer, "PNG")
+    return {
+        "tensor": unit,
+        "batch": unit[None],
+        "half": unit.half(),
+        "bytes tensor": torch.from_numpy(RED).permute(2, 0, 1),
+        "rgba tensor": torch.cat([unit, torch.ones(1, 6, 8)]),
+        "pil": Image.fromarray(RED),
+        "palette": Image.fromarray(RED).convert("P"),
+        "array": RED,
+        "float array": RED.astype(np.float32) / 255,
+        "array batch": RED[None],
+        "rgba array": np.concatenate([RED, np.full((6, 8, 1), 255, np.uint8)], -1),
+        "rgba batch": np.concatenate([RED, np.full((6, 8, 1), 255, np.uint8)], -1)[None],
+        "file": buffer.getvalue(),
+        "list": [Image.fromarray(RED)],
+        "tuple": (unit,),
+    }
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_every_form_of_a_picture_is_the_same_pixels(kind):
+    batch = as_batch(kinds()[kind])
+
+    assert (batch.count, batch.owners) == (1, (0,))
+    assert redness(batch.stacks[0].quantise()[0][0]) == 1.0
+    assert batch.stacks[0].quantise()[0].shape == (1, 3, 6, 8)
+
+
+def test_a_signed_picture_is_told_so():
+    signed = kinds()["batch"] * 2 - 1
+    assert redness(as_batch(signed, value_range="signed").stacks[0].quantise()[0][0]) == 1.0
+    rgba = torch.cat([signed[0], torch.ones(1, 6, 8)])
+    assert redness(as_batch(rgba, value_range="signed").stacks[0].quantise()[0][0]) == 1.0
+
+
+def test_a_grey_tensor_is_a_picture():
+    levels = as_batch(torch.full((2, 1, 6, 8), 0.2)).stacks[0].quantise()[0]
+    assert levels.unique().tolist() == [51]
+
+
+def test_alpha_gives_several_frames_of_one_picture():
+    rgba = np.zeros((6, 8, 4), np.uint8)
+    rgba[:3] = (255, 0, 0, 0)  # red that alpha hides
+    batch = as_batch([Image.fromarray(rgba), GREY])
+
+    assert batch.count == 2
+    assert set(batch.owners[:-1]) == {0}
+    assert max(redness(s.quantise()[0][0]) for s in batch.stacks) == 0.5
+
+
+def test_an_animation_that_was_not_looked_at_whole_is_partial():
+    frames = [Image.new("RGB", (6, 8), (i * 5, 0, 0)) for i in range(9)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+
+    batch = as_batch(buffer.getvalue(), limits=Limits(frames=4))
+
+    assert batch.owners == (0,) * 4
+    assert "4 of 9" in batch.partial[0]
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_nothing_to_cover_gives_the_very_same_object(kind):
+    given = kinds()[kind]
+    assert put_back(given, {}) is given
+
+
+@pytest.mark.parametrize("kind", [k for k in kinds() if k not in {"file", "palette"}])
+def test_a_cover_goes_back_as_what_came(kind):
+    given = kinds()[kind]
+
+    made = put_back(given, {0: torch.full((3, 6, 8), 0.2)})
+
+    one = made[0] if isinstance(made, (list, tuple)) else made
+    old = given[0] if isinstance(given, (list, tuple)) else given
+    assert type(made) is type(given)
+    assert type(one) is type(old) or isinstance(one, Image.Image)
+    if isinstance(old, (torch.Tensor, np.ndarray)):
+        assert (one.shape, one.dtype) == (old.shape, old.dtype)
+    assert as_batch(one).stacks[0].quantise()[0].unique().tolist() == [51]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("value_range", ["unit", "signed"])
+def test_what_is_not_covered_keeps_every_bit(dtype, value_range):
+    given = torch.rand(3, 3, 6, 8).to(dtype)
+    before = given.clone()
+
+    made = put_back(given, {1: GREY}, value_range=value_range)
+
+    assert torch.equal(given, before)
+    assert torch.equal(made[[0, 2]], before[[0, 2]])
+    assert made[1].float().mean().item() == pytest.approx(0.5 if value_range == "unit" else 0.0, abs=0.01)
+
+
+def test_grey_and_alpha_survive_a_cover():
+    grey = put_back(np.zeros((6, 8), np.uint8), {0: torch.full((3, 6, 8), 0.2)})
+    deep = put_back(np.zeros((6, 8, 1), np.uint16), {0: torch.full((3, 6, 8), 1.0)})
+    rgba = put_back(torch.zeros(1, 4, 6, 8), {0: torch.full((3, 6, 8), 0.2)})
+
+    assert (grey.shape, set(grey.ravel().tolist())) == ((6, 8), {51})
+    assert (deep.shape, set(deep.ravel().tolist())) == ((6, 8, 1), {65535})
+    assert rgba[0, 3].unique().tolist() == [1.0]
+
+
+def test_files_are_covered_by_pictures():
+    made = put_back([b"one", "two.png"], {1: GREY})
+    assert made[0] == b"one"
+    assert made[1].size == (8, 6)
+
+
+def test_counting_and_picking():
+    assert [count_of(x) for x in (GREY, GREY[None], [GREY] * 3, "path", np.zeros((2, 6, 8, 3)))] == [1, 1, 3, 1, 2]
+    assert torch.equal(first_frame([b"", GREY], 1, value_range="unit", limits=None), (GREY * 255).round() / 255)
+    assert first_frame([b"", GREY], 0, value_range="unit", limits=None).shape == (3, 512, 512)
