@@ -29,7 +29,7 @@ def flatten(picture: Image.Image) -> list[Frame]:
     Shape: each (H, W, 3) uint8, C-contiguous, its own memory; no two are equal.
     """
     picture.load()
-    turns, mirrored = _turn(picture)  # after load: Pillow turns a TIFF by itself and then forgets the tag
+    turns, mirrored = _turn(picture)
     seen: list[Frame] = []
     for flat in _twins(picture):
         frame: Frame = np.array(flat)
@@ -40,6 +40,8 @@ def flatten(picture: Image.Image) -> list[Frame]:
 
 
 def _turn(picture: Image.Image) -> tuple[int, bool]:
+    if picture.format == "TIFF":  # Pillow turned it when it loaded; before 10 it keeps the tag all the same
+        return 0, False
     try:
         return _TURNS.get(picture.getexif().get(_ORIENTATION, 1), (0, False))
     except Exception:  # noqa: BLE001 - EXIF is an ornament: when it is corrupt, a viewer shows the pixels as they are

@@ -1,4 +1,4 @@
-"""Backend, policy, action, listeners: what goes wrong from pixels to verdict becomes an ERROR here, and nowhere else."""
+"""Backend, policy, action, listeners: what goes wrong from pixels to verdict becomes ERROR here and nowhere else."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def _on_device(source: int, target: int, interpolation: Filter, device: torch.de
 @lru_cache(maxsize=64)
 def _plain(source: int, target: int, interpolation: Filter, device: torch.device) -> Tensor:
     whole = weights(source, target, interpolation).whole
-    return torch.from_numpy(whole.astype(np.float32) / (1 << BITS)).to(device).t().contiguous()
+    return torch.from_numpy(whole.astype(np.float32) / np.float32(1 << BITS)).to(device).t().contiguous()
 
 
 def _apply(pixels: Tensor, target: int, interpolation: Filter, method: Method) -> Tensor:

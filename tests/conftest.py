@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from nsfw_guard.decode import decode, pillow_is_old
+from nsfw_guard.errors import DecodeError
 from nsfw_guard.testing import tiny_model
+
+if pillow_is_old():  # its one warning a process is spent here, not in whichever test comes first
+    with pytest.warns(RuntimeWarning, match="13.0.0"), pytest.raises(DecodeError):
+        decode(b"no picture")
 
 
 @pytest.fixture(scope="session")

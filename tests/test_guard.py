@@ -138,7 +138,7 @@ def test_a_backend_without_a_passed_self_test_releases_nothing():
 
 
 def test_raise_raises_and_names_the_reason():
-    with pytest.raises(BlockedError, match="red 1.000 >= 0.5"):
+    with pytest.raises(BlockedError, match=r"red 1\.000 >= 0\.5"):
         Guard(FakeBackend(), action="raise")(BATCH)
 
 

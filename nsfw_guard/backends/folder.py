@@ -40,7 +40,7 @@ def read_spec(folder: Path, labels: Mapping[str, str | Label | None] | None = No
     try:
         told = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         return _spec(config, told, folder.name, labels)
-    except (TypeError, KeyError, ValueError) as error:
+    except (AttributeError, TypeError, KeyError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
         raise WeightsUnfitError(

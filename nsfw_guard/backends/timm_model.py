@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nsfw_guard.backends import weights
 from nsfw_guard.backends.base import Label, ModelSpec, Options, is_commit
-from nsfw_guard.backends.folder import config_of, input_of, label_map, read_spec, write_record
+from nsfw_guard.backends.folder import ARGMAX, config_of, input_of, label_map, read_spec, write_record
 from nsfw_guard.backends.selftest import self_test
 from nsfw_guard.errors import ConfigError, UnknownNameError, WeightsUnfitError
 from nsfw_guard.images import Frames
@@ -202,10 +202,14 @@ def load_architecture(
             "labels={'NSFW': 'sexual', 'SFW': None} in the order of its classes"
         )
     model = _create(architecture, len(labels), {})
+    spec = ModelSpec(
+        name=f"timm:{architecture}",
+        architecture=architecture,
+        input=input_of(model.pretrained_cfg),  # type: ignore[arg-type]
+        labels=label_map(tuple(labels), labels),
+        cuts={"default": ARGMAX},
+    )
     weights.fit(model, weights.read_weights(Path(file)), architecture)
-    meaning = label_map(tuple(labels), labels)
-    cfg: Any = model.pretrained_cfg
-    spec = ModelSpec(name=f"timm:{architecture}", architecture=architecture, input=input_of(cfg), labels=meaning)
     return TimmBackend(model, replace(spec, sha256=weights.sha256_of(Path(file))), options)
 
 

@@ -87,7 +87,7 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, Tensor]:
     if path.suffix != ".safetensors":
         raise WeightsUnfitError(f"{path.name!r} is not a .safetensors file: convert it, nothing else is opened here")
     if not path.is_file():
-        raise WeightsMissingError(f"there is no {path.name} in {path.parent.name!r}: download or export it first")
+        raise WeightsMissingError(f"there is no {path.name} in {str(path.parent)!r}: download or export it first")
     if sha256 and sha256_of(path) != sha256:
         raise WeightsUnfitError(f"{path.name} does not have the recorded SHA-256 {sha256[:12]}...: fetch it again")
     from safetensors.torch import load_file

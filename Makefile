@@ -1,0 +1,65 @@
+# Two commands matter: `make demo` and `make test`. Both set everything up from nothing.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+LOW := .venv-lowest
+UV := $(shell command -v uv)
+# One thread a process: two busy processes on two cores are slowed down several times by spinning threads.
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+PYTEST_ARGS ?= -n 2 --cov --cov-report=term
+
+.PHONY: setup demo test test-all test-gpu test-lowest check fix bench clean
+
+setup: .venv/.done  ## the environment in .venv, with everything the tests need
+
+.venv/.done: pyproject.toml constraints.txt Makefile
+ifneq ($(UV),)
+	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+else
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+endif
+	touch $@
+
+demo: setup  ## draw a dozen prompts, guard them, write demo-out/sheet.png and sheet.html
+	$(BIN)/nsfw-guard demo
+
+test: setup  ## the whole suite, with coverage
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-all: setup  ## the long matrices too
+	$(BIN)/python -m pytest -m 'not gpu' $(PYTEST_ARGS)
+
+test-gpu: setup  ## what needs a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+$(LOW)/.done: pyproject.toml constraints-lowest.txt Makefile
+ifneq ($(UV),)
+	test -x $(LOW)/bin/python || $(UV) venv --quiet --python $(PYTHON) $(LOW)
+	$(UV) pip install --quiet --python $(LOW)/bin/python --constraint constraints-lowest.txt --editable '.[test]'
+else
+	test -x $(LOW)/bin/python || $(PYTHON) -m venv $(LOW)
+	$(LOW)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[test]'
+endif
+	touch $@
+
+test-lowest: $(LOW)/.done  ## the suite with the oldest versions that pyproject.toml allows
+	$(LOW)/bin/python -m pytest -n 2
+
+check: setup  ## lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layers.py
+
+fix: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## the tables that the docs quote; nothing else should run meanwhile
+	$(BIN)/python benchmarks/parity.py
+	$(BIN)/python benchmarks/overhead.py
+
+clean:
+	rm -rf .venv $(LOW) demo-out .coverage .mypy_cache .ruff_cache .hypothesis

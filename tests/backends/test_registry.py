@@ -1,0 +1,119 @@
+"""Names of models: one door in, and none that replaces another in silence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from nsfw_guard import load, names, register, unregister
+from nsfw_guard.backends import registry
+from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options, ask
+from nsfw_guard.errors import ConfigError, ScoringError, UnknownNameError
+from nsfw_guard.guard import Guard
+from nsfw_guard.images import Frames
+from nsfw_guard.testing import RED, FakeBackend, FaultyBackend
+from nsfw_guard.verdict import Outcome
+from tests.conftest import smooth
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """A registry that was not filled yet."""
+    monkeypatch.setattr(registry, "_models", {})
+    monkeypatch.setattr(registry, "_filled", False)
+
+
+def test_the_built_in_models_are_there():
+    assert "marqo" in names()
+    assert list(names()) == sorted(names())
+
+
+def test_a_model_of_ones_own_is_registered_loaded_and_taken_out(fresh):
+    register(RED, lambda spec, options: FakeBackend())
+
+    assert "red" in names()
+    assert isinstance(load("red"), FakeBackend)
+    assert Guard.from_pretrained("red").check(smooth(1, 8, 8))[0].outcome is Outcome.ALLOW
+    unregister("red")
+    assert "red" not in names()
+    with pytest.raises(UnknownNameError):
+        unregister("red")
+
+
+def test_a_name_that_is_taken_is_refused(fresh):
+    with pytest.raises(ConfigError, match="'marqo' is registered already"):
+        register(replace(RED, name="marqo"), lambda spec, options: FakeBackend())
+
+
+def red_plugin(add) -> None:
+    add(RED, lambda spec, options: FakeBackend())
+
+
+def thief(add) -> None:
+    add(replace(RED, name="marqo"), lambda spec, options: FakeBackend())
+
+
+def plug_in(monkeypatch, *hooks: str) -> None:
+    found = [EntryPoint(h, f"tests.backends.test_registry:{h}", registry.GROUP) for h in hooks]
+    monkeypatch.setattr(registry, "entry_points", lambda group: found if group == registry.GROUP else [])
+
+
+def test_plug_ins_come_in_by_the_same_door(fresh, monkeypatch):
+    plug_in(monkeypatch, "red_plugin")
+    assert {"marqo", "red"} <= set(names())
+
+
+@pytest.mark.parametrize("hook", ["thief", "no_such_function"])
+def test_a_plug_in_that_breaks_or_steals_a_name_changes_nothing(fresh, monkeypatch, caplog, hook):
+    plug_in(monkeypatch, hook, "red_plugin")
+    assert {"marqo", "red"} <= set(names())
+    assert registry.spec("marqo").repo == "Marqo/nsfw-image-detection-384"
+    assert f"the plug-in {hook}" in caplog.text
+
+
+def test_the_installed_entry_point_is_the_catalogue():
+    from importlib.metadata import entry_points
+
+    assert [e.value for e in entry_points(group=registry.GROUP)] == ["nsfw_guard.backends.catalog:register_models"]
+
+
+def test_every_record_says_what_a_user_must_know():
+    for name in names():
+        spec = registry.spec(name)
+        assert spec.name == name
+        assert spec.licence != "unknown"
+        assert spec.source
+        assert {"default", "strict", "lenient"} <= set(spec.cuts)
+        assert all(cut.source for cut in spec.cuts.values())
+        assert spec.size > 0
+        assert not spec.repo or len(spec.revision) == 40
+
+
+def test_fakes_are_backends():
+    assert isinstance(FakeBackend(), Backend)
+
+
+@pytest.mark.parametrize("fault", ["few", "many", "none", "generator", "wrong kind"])
+def test_an_answer_of_the_wrong_shape_is_an_error(fault):
+    with pytest.raises(ScoringError, match="'red' gave"):
+        ask(FaultyBackend(fault), [Frames(smooth(2, 8, 8))], 2, embeddings=False, digests=False)
+
+
+def test_a_record_without_meaning_is_refused():
+    with pytest.raises(ConfigError, match="no label of 'red' has a category"):
+        replace(RED, labels={"red": None, "other": None})
+
+
+def test_labels_can_be_mapped_anew():
+    mapped = RED.with_labels({"red": "gore"})
+    assert mapped.labels == {"red": Label("gore"), "other": None}
+    assert RED.with_labels(None) is RED
+    with pytest.raises(UnknownNameError, match="did you mean 'red'"):
+        RED.with_labels({"Red": "gore"})
+
+
+def test_options_know_their_types():
+    assert str(Options(device="cpu", dtype="bfloat16").dtype) == "torch.bfloat16"
+    assert isinstance(registry.spec("marqo"), ModelSpec)

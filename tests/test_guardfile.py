@@ -1,0 +1,91 @@
+"""A guard as a folder comes back as it was."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from nsfw_guard.actions import Blur, Pixelate, Replace
+from nsfw_guard.calibration import Calibration
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.guard import Guard
+from nsfw_guard.testing import FakeBackend
+from tests.conftest import smooth
+
+
+def test_a_guard_comes_back_as_it_was(tiny, tmp_path):
+    guard = Guard.from_pretrained(
+        tiny, policy={"name": "mine", "rules": {"sexual": {"block": 0.4, "review": 0.2}}},
+        action=Blur(strength=0.3), on_review="pixelate",
+    )  # fmt: skip
+    guard.save_pretrained(tmp_path / "guard")
+
+    again = Guard.from_pretrained(tmp_path / "guard")
+
+    assert again.policy == guard.policy
+    assert (again.policy.name, again.policy.hash) == ("mine", guard.policy.hash)
+    assert (again.action, again.on_review) == (Blur(strength=0.3), Pixelate())
+    pixels = smooth(2, 40, 70)
+    assert [v.score for v in again.check(pixels)] == [v.score for v in guard.check(pixels)]
+
+
+def test_what_is_said_on_loading_goes_before_what_was_saved(tiny, tmp_path):
+    Guard.from_pretrained(tiny, action="blur").save_pretrained(tmp_path / "guard")
+    again = Guard.from_pretrained(tmp_path / "guard", action="replace", policy={"rules": {"*": {"block": 0.9}}})
+    assert again.action == Replace()
+    assert again.policy.rules["sexual"].block == 0.9
+
+
+def test_a_calibration_travels_along(tiny, tmp_path):
+    name = Guard.from_pretrained(tiny).spec.name
+    calibration = Calibration(model=name, maps={"sexual": (2.0, -1.0)}, source="40 shapes")
+    guard = Guard.from_pretrained(tiny, calibration=calibration)
+    guard.save_pretrained(tmp_path / "guard")
+
+    again = Guard.from_pretrained(tmp_path / "guard")
+
+    pixels = smooth(2, 40, 40)
+    plain = Guard.from_pretrained(tiny).check(pixels)
+    assert [v.score for v in again.check(pixels)] == [v.score for v in guard.check(pixels)]
+    assert [v.score for v in again.check(pixels)] != [v.score for v in plain]
+    assert again.state["calibration"] == "40 shapes"
+
+
+def test_a_calibration_file_is_taken(tiny, tmp_path):
+    name = Guard.from_pretrained(tiny).spec.name
+    Calibration(model=name, maps={"sexual": (1.0, 3.0)}).save(tmp_path / "c.json")
+    (plain,) = Guard.from_pretrained(tiny).check(smooth(1, 40, 40))
+    (moved,) = Guard.from_pretrained(tiny, calibration=tmp_path / "c.json").check(smooth(1, 40, 40))
+    assert moved.score > plain.score
+
+
+def test_a_backend_without_weights_cannot_be_saved(tmp_path):
+    with pytest.raises(ConfigError, match="FakeBackend has no weights to save"):
+        Guard(FakeBackend()).save_pretrained(tmp_path / "guard")
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", json.dumps({"policy": {"rules": {"*": {"block": 0.5}}}, "action": {"name": "melt"}})]
+)
+def test_a_guard_file_that_cannot_be_read_is_refused(tiny, tmp_path, content):
+    Guard.from_pretrained(tiny).save_pretrained(tmp_path / "guard")
+    (tmp_path / "guard" / "guard.json").write_text(content)
+    with pytest.raises(ConfigError):
+        Guard.from_pretrained(tmp_path / "guard")
+
+
+def test_requested_and_effective_are_both_told(tiny):
+    verdict = Guard.from_pretrained(tiny, dtype=torch.float32, resize="fast", time_limit=60).check(smooth(1, 9, 9))[0]
+    assert verdict.requested["model"] == str(tiny)
+    assert (verdict.requested["dtype"], verdict.state["dtype"]) == ("float32", "float32")
+    assert (verdict.requested["resize"], verdict.state["resize"]) == ("fast", "fast")
+    assert verdict.state["time_limit"] == "60 s"
+
+
+def test_warm_up_runs_the_model_at_the_sizes_named(tiny):
+    backend = FakeBackend()
+    Guard(backend).warm_up([(300, 200), (64, 64)])
+    assert (backend.calls, backend.frames) == (2, 2)
+    Guard.from_pretrained(tiny).warm_up()

@@ -1,0 +1,99 @@
+"""Imports go down only, and optional libraries stay inside functions. One table, one test."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "nsfw_guard"
+LAYERS = [  # bottom first; a module may import from lower layers, and from its own folder
+    {"version", "errors"},
+    {"scores"},
+    {"verdict", "rules", "chain", "views", "flatten", "quantise"},
+    {"policy", "decode", "resize"},
+    {"policyfile", "calibration", "images"},
+    {"preprocess", "placeholder", "tally", "audit"},
+    {"actions", "backends"},
+    {"testing", "guardfile"},
+    {"guard"},
+    {"pipelines", "tools", "serve", "hosts", "demo"},
+    {"cli"},
+]
+LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+# policy.Policy.load reads files, and guardfile builds guards: both look up, inside a function, on purpose.
+UPWARDS = {("policy", "policyfile"), ("guardfile", "guard")}
+LIGHT = {"errors", "scores", "verdict", "rules", "chain", "views", "policy", "policyfile", "audit", "tally", "version"}
+HEAVY = {"timm", "transformers", "diffusers", "accelerate", "torchvision", "huggingface_hub", "safetensors", "tqdm",
+         "onnxruntime", "openvino", "fastapi", "uvicorn", "ray", "pymilvus", "lancedb", "tomli", "tomllib"}  # fmt: skip
+MODULES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
+
+
+def top(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path):
+    """Every import of a module: (line, dotted name, whether it stands at the top of the module)."""
+    tree = ast.parse(path.read_text())
+    typing = {id(n) for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+              for n in ast.walk(node)}  # fmt: skip
+    at_top = {id(n) for n in tree.body}
+    for node in ast.walk(tree):
+        if id(node) in typing:
+            continue
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name}:{node.lineno} imports relatively"
+            if node.module in {"nsfw_guard", "nsfw_guard.backends", "nsfw_guard.cli", "nsfw_guard.demo"}:
+                for alias in node.names:
+                    yield node.lineno, f"{node.module}.{alias.name}", id(node) in at_top
+            else:
+                yield node.lineno, node.module or "", id(node) in at_top
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name, id(node) in at_top
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_module_has_a_layer_and_imports_go_down(path):
+    assert top(path) in LEVEL, "a new room: give it a layer above"
+    for line, name, _ in imports(path):
+        parts = name.split(".")
+        if parts[0] != "nsfw_guard" or len(parts) < 2 or parts[1] == top(path) or (top(path), parts[1]) in UPWARDS:
+            continue
+        assert LEVEL[parts[1]] < LEVEL[top(path)], f"{path.name}:{line} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_optional_libraries_are_imported_inside_functions(path):
+    for line, name, at_top in imports(path):
+        assert not (at_top and name.split(".")[0] in HEAVY), f"{path.name}:{line} imports {name} at the top"
+
+
+@pytest.mark.parametrize("name", sorted(LIGHT))
+def test_the_light_rooms_know_no_torch(name):
+    for line, imported, _ in imports(ROOT / f"{name}.py"):
+        parts = imported.split(".")
+        assert parts[0] not in {"torch", "numpy", "PIL"}, f"{name}.py:{line}"
+        assert parts[0] != "nsfw_guard" or parts[1] in LIGHT, f"{name}.py:{line} imports {imported}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_modules_and_functions_stay_small(path):
+    source = path.read_text()
+    assert len(source.splitlines()) <= 300
+    assert ast.get_docstring(ast.parse(source)), "say in a line or two what this room is for"
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = node.end_lineno - node.lineno + 1
+            assert length <= 60, f"{path.name}:{node.lineno} {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_nothing_foreign_is_run_or_unpickled(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in {"eval", "exec", "torch.load", "pickle.load", "pickle.loads", "joblib.load"}
+            assert not any(k.arg == "trust_remote_code" for k in node.keywords)
