@@ -1,0 +1,168 @@
+"""Not one pixel off Pillow, and what that costs beside the other ways to resize.
+
+python benchmarks/parity.py
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import product
+
+from common import finish, machine, medians, table  # first: it sets the threads
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data import create_transform
+from torch.nn import functional
+from torchvision.transforms import v2
+
+from nsfw_guard.images import Frames
+from nsfw_guard.preprocess import Preprocess
+from nsfw_guard.resize import effective_method, resize, weights
+from nsfw_guard.views import InputSpec
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+SIZES = [
+    (512, 512),
+    (1024, 1024),
+    (768, 1344),
+    (1344, 768),
+    (2048, 2048),
+    (100, 333),
+    (64, 64),
+    (1536, 640),
+    (37, 2048),
+]
+DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.uint8]
+SPECS = {
+    "bicubic 384 crop": InputSpec(size=384),
+    "bilinear 224 squash": InputSpec(size=224, interpolation="bilinear", crop_mode="squash"),
+    "bicubic 448 squash": InputSpec(size=448, crop_mode="squash"),
+    "bicubic 64 pad": InputSpec(size=64, crop_mode="border"),
+}
+WITH_COMPILER = "--with-compiler" in sys.argv
+
+
+def pictures(size: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
+    """A smooth half and a hard-edged half, a little past the range, as a VAE leaves them. (1, 3, H, W) signed."""
+    made = torch.Generator().manual_seed(size[0] * 7 + size[1])
+    rough = torch.rand(1, 3, 9, 13, generator=made)
+    smooth = functional.interpolate(rough, size, mode="bicubic") * 2.2 - 1.1
+    noise = torch.randint(0, 2, (1, 3, *size), generator=made) * 2.0 - 1.0
+    mask = (torch.arange(size[1]) % 64 < 32).float()
+    values = smooth * mask + noise * (1 - mask)
+    return ((values * 0.5 + 0.5).clamp(0, 1) * 255).to(torch.uint8) if dtype == torch.uint8 else values.to(dtype)
+
+
+def saved(frames: torch.Tensor) -> Image.Image:
+    """What a diffusers pipeline makes of decoded frames."""
+    if frames.dtype == torch.uint8:
+        return Image.fromarray(frames[0].permute(1, 2, 0).cpu().numpy())
+    unit = (frames * 0.5 + 0.5).clamp(0, 1)
+    return Image.fromarray((unit.cpu().permute(0, 2, 3, 1).float().numpy() * 255).round().astype("uint8")[0])
+
+
+def timms(spec: InputSpec):
+    """timm's own transform for an input."""
+    return create_transform(
+        (3, spec.size, spec.size), is_training=False, interpolation=spec.interpolation, crop_pct=spec.crop_pct,
+        crop_mode=spec.crop_mode, mean=spec.mean, std=spec.std,
+    )  # fmt: skip
+
+
+def differing() -> tuple[list[list[object]], int]:
+    """Per kind of input: sizes x dtypes x ways, and how many values differ from timm on Pillow."""
+    rows, total = [], 0
+    for (name, spec), device in product(SPECS.items(), DEVICES):
+        preprocess, transform = Preprocess(spec=spec, views="center"), timms(spec)
+        off = cases = values = 0
+        for size, dtype in product(SIZES, DTYPES):
+            frames = pictures(size, dtype).to(device)
+            expected = transform(saved(frames))
+            made = preprocess.prepare(Frames(frames, "signed"))
+            off += int((preprocess.normalise(made.pixels)[0, 0].cpu() != expected).sum())
+            cases, values = cases + 1, values + expected.numel()
+        for size, method in product(SIZES, ("matrix", "float64")):
+            levels = pictures(size, torch.uint8).to(device)
+            target = (spec.size, spec.size)
+            picture = saved(levels).resize(target[::-1], 3 if spec.interpolation == "bicubic" else 2)
+            expected = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+            made_levels = resize(levels, target, interpolation=spec.interpolation, method=method)[0].cpu()
+            off += int((made_levels != expected).sum())
+            cases, values = cases + 1, values + expected.numel()
+        method = effective_method(torch.device(device), (1024, 1024), (spec.size, spec.size))
+        rows.append([name, device, f"exact ({method})", cases, values, off])
+        total += off
+    return rows, total
+
+
+def fast_error() -> tuple[float, int]:
+    """The largest share of values that "fast" has wrong for the default model, and by how many levels at most."""
+    worst, share = 0, 0.0
+    for size in [s for s in SIZES if min(s) >= 384]:
+        frames = Frames(pictures(size, torch.uint8))
+        exact, fast = (
+            Preprocess(spec=SPECS["bicubic 384 crop"], resize=r).prepare(frames).pixels for r in ("exact", "fast")
+        )
+        off = (exact.int() - fast.int()).abs()
+        worst, share = max(worst, int(off.max())), max(share, float((off > 0).float().mean()))
+    return share, worst
+
+
+def timings() -> dict[str, float]:
+    """Milliseconds for one 1024 x 1024 float32 tensor to the model's input, and for the resize alone."""
+    spec = SPECS["bicubic 384 crop"]
+    signed, levels = pictures((1024, 1024), torch.float32), pictures((1024, 1024), torch.uint8)
+    exact, fast, transform = Preprocess(spec=spec), Preprocess(spec=spec, resize="fast"), timms(spec)
+    picture, unit = saved(levels), levels.float() / 255
+    size = (384, 384)
+    return medians(
+        {
+            "stock: tensor to PIL to timm": lambda: transform(saved(signed)),
+            "exact": lambda: exact.normalise(exact.prepare(Frames(signed, "signed")).pixels),
+            "fast": lambda: fast.normalise(fast.prepare(Frames(signed, "signed")).pixels),
+            "resize: PIL": lambda: picture.resize(size, Image.Resampling.BICUBIC),
+            "resize: F.interpolate(antialias), float": lambda: functional.interpolate(
+                unit, size, mode="bicubic", antialias=True
+            ),
+            "resize: torchvision v2, uint8": lambda: v2.functional.resize(
+                levels, list(size), v2.InterpolationMode.BICUBIC
+            ),
+            "resize: exact matrix": lambda: resize(levels, size, method="matrix"),
+            "resize: exact float64": lambda: resize(levels, size, method="float64"),
+        },
+        rounds=21,
+    )
+
+
+def exact_range(target: int) -> int:
+    """The longest side that the matrix form still takes down to `target` exactly, to one part in eight."""
+    side = target
+    while weights.__wrapped__(side + side // 8, target, "bicubic").pieces:
+        side += side // 8
+    return side
+
+
+def main() -> None:
+    """Prints the tables and judges the promises."""
+    print(machine() + "\n")
+    rows, off = differing()
+    table(("input", "device", "way", "cases", "values", "values off Pillow"), rows)
+    share, worst = fast_error()
+    print(f"fast: at most {worst} levels off, on at most {share:.3%} of the values\n")
+    times = timings()
+    stock = times["stock: tensor to PIL to timm"]
+    table(("1024 x 1024 float32, one thread", "ms", "x stock"), [[n, t, t / stock] for n, t in times.items()])
+    print(f"exact range of the matrix form: sides up to {exact_range(224)} to 224, {exact_range(384)} to 384")
+    print("beyond it, and where the matrix does not agree with the installed Pillow: Pillow on the host\n")
+    ratios = {"exact": times["exact"] / stock, "fast": times["fast"] / stock}
+    limits = {"exact": 0.6, "fast": 0.25} if WITH_COMPILER else {"exact": 1.0, "fast": 0.5}
+    broken = [f"{n} takes {r:.2f} of the stock path, over {limits[n]}" for n, r in ratios.items() if r > limits[n]]
+    broken += [f"{off} values differ from Pillow"] * (off > 0)
+    broken += [f"fast is {worst} levels off on {share:.2%}"] * (worst > 2 or share > 0.01)
+    finish("parity", {"off": off, "fast_levels": worst, "fast_share": share, "ms": times, "ratios": ratios}, broken)
+
+
+if __name__ == "__main__":
+    main()
