@@ -122,27 +122,27 @@ def test_the_matrix_is_only_trusted_where_it_agrees_with_the_installed_pillow(mo
             cache.cache_clear()
 
 
+@pytest.mark.parametrize("kind", ["smooth", "noise"])
 @pytest.mark.parametrize(
-    ("source", "size", "interpolation", "share"),
+    ("source", "size", "interpolation"),
     [
-        ((1024, 1024), (384, 384), "bicubic", 0.01),
-        ((768, 1344), (384, 672), "bicubic", 0.01),
-        ((1536, 640), (921, 384), "bicubic", 0.01),
-        ((700, 500), (224, 224), "bicubic", 0.01),
-        ((1024, 1024), (224, 224), "bilinear", 0.015),
-        ((40, 30), (90, 80), "bilinear", 0.04),
+        ((1024, 1024), (384, 384), "bicubic"),
+        ((768, 1344), (384, 672), "bicubic"),
+        ((1536, 640), (921, 384), "bicubic"),
+        ((700, 500), (224, 224), "bicubic"),
+        ((1024, 1024), (224, 224), "bilinear"),
+        ((40, 30), (90, 80), "bilinear"),
     ],
 )
-def test_fast_is_at_most_two_levels_off_on_few_values(source, size, interpolation, share):
-    pixels = (smooth(1, *source) * 255).round().to(torch.uint8)
-
-    pixels[..., : source[1] // 2] = (pixels[..., : source[1] // 2] > 127) * 255  # where the order of passes shows
+def test_fast_is_at_most_two_levels_off_on_few_values(source, size, interpolation, kind):
+    pixels = (smooth(1, *source) * 255).round().to(torch.uint8) if kind == "smooth" else noise(*source)
 
     made = resize(pixels, size, interpolation=interpolation, method="fast").int()
 
     off = (made - by_pillow(pixels, size, interpolation).int()).abs()
     assert int(off.max()) <= 2
-    assert float((off > 0).float().mean()) < share
+    # Enlarging, and pure black and white beside each other, are its worst cases.
+    assert float((off > 0).float().mean()) < (0.05 if kind == "noise" or size > source else 0.01)
 
 
 @pytest.mark.parametrize(("source", "size"), [((300, 200), (96, 64)), ((40, 30), (90, 80))])
