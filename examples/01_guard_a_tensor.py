@@ -1,0 +1,14 @@
+"""Guard the tensors of a pipeline: flagged pictures are blurred, the others keep every bit."""
+
+from nsfw_guard import Guard
+from nsfw_guard.demo.run import load_pipeline
+
+guard = Guard.from_pretrained("demo-shapes", action="blur")  # "marqo" for real pictures
+pipe = load_pipeline()  # any diffusers pipeline
+
+drawn = pipe(["a large red disc on white", "a large blue disc on white"], output_type="pt").images
+released, verdicts = guard(drawn)
+
+for verdict in verdicts:
+    print(verdict.outcome.name, verdict.reason)
+print("the allowed one is untouched:", bool((released[1] == drawn[1]).all()))

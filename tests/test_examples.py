@@ -1,0 +1,29 @@
+"""Every example runs, and stays short."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+SAYS = {
+    "01_guard_a_tensor": "BLOCK red-disc",
+    "02_screen_files": "broken.png ERROR",
+    "03_policy_and_severity": "large BLOCK",
+    "04_audit_log": "verified: True lines: 2",
+}
+
+
+def test_there_are_examples_for_all_that_is_promised():
+    assert [e.stem for e in EXAMPLES] == sorted(SAYS)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_an_example_runs_and_fits_on_a_screen(path, capsys):
+    if "load_pipeline" in path.read_text():
+        pytest.importorskip("diffusers")
+    runpy.run_path(str(path))
+    assert SAYS[path.stem] in capsys.readouterr().out
+    assert len(path.read_text().splitlines()) <= 40
