@@ -20,6 +20,8 @@ class Severity(IntEnum):
     def of(cls, value: Severity | int | str) -> Severity:
         """The level that is meant by a name, a number or a level."""
         try:
+            if isinstance(value, bool):
+                raise ValueError
             return cls[value.upper()] if isinstance(value, str) else cls(value)
         except (KeyError, ValueError):
             raise ValueError(f"severity must be low, medium or high, not {value!r}") from None
@@ -113,8 +115,8 @@ class Scores:
             for category, levels in view.levels.items():
                 into = worst.setdefault(category, {})
                 for level, p in levels.items():
-                    # not (p <= known): a NaN wins, so that it is seen
-                    if level not in into or not p <= into[level]:
+                    # A NaN wins and stays, so that it is seen: it is neither at most nor at least a number.
+                    if level not in into or (not p <= into[level] and not math.isnan(into[level])):
                         into[level] = p
         return worst
 
