@@ -32,7 +32,9 @@ def test_every_number_above_0_up_to_1_is_a_cut(kind: Any, value: float) -> None:
     assert (made.block, made.review, made.views["side"]) == (value, value, value)
 
 
-@pytest.mark.parametrize("told", [{"block": "default"}, {"block": 0.5, "review": "x"}, {"block": 1, "views": {"a": "b"}}])
+@pytest.mark.parametrize(
+    "told", [{"block": "default"}, {"block": 0.5, "review": "x"}, {"block": 1, "views": {"a": "b"}}]
+)
 def test_a_models_own_cuts_are_numbers(told: Any) -> None:
     with pytest.raises(PolicyError, match="a cut is a number"):
         Cut(**told)
@@ -73,13 +75,13 @@ def test_an_unknown_name_of_a_cut_names_the_nearest(value: str, said: str) -> No
 @pytest.mark.parametrize("views", [3, 0.5, "side", [0.5], None, True], ids=repr)
 @pytest.mark.parametrize("kind", [Cut, Rule])
 def test_views_are_a_table(kind: Any, views: Any) -> None:
-    with pytest.raises(PolicyError, match="views = .* a table"):
+    with pytest.raises(PolicyError, match=r"views = .* a table"):
         kind(block=0.5, views=views)
 
 
 @pytest.mark.parametrize("value", [None, "strict"])
 def test_a_view_needs_its_own_number(value: Any) -> None:
-    with pytest.raises(PolicyError, match="side = .* a cut is a number"):
+    with pytest.raises(PolicyError, match=r"side = .* a cut is a number"):
         Rule(block=0.5, views={"side": value})
 
 

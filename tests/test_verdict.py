@@ -84,7 +84,7 @@ def test_an_unknown_outcome_is_not_released(switches: tuple[bool, bool, bool]) -
 def test_a_verdict_has_no_truth_value() -> None:
     verdict = Verdict(ALLOW, "fine")
     for use in (bool, lambda v: not v, lambda v: v or None):
-        with pytest.raises(TypeError, match="compare verdict.outcome"):
+        with pytest.raises(TypeError, match=r"compare verdict.outcome"):
             use(verdict)
 
 
