@@ -46,6 +46,8 @@ def _line(pen: ImageDraw.ImageDraw, text: str, top: float, space: tuple[int, int
     """Writes one centred line that fits; gives its height, or 0 where letters would be too small to read."""
     width, side = space
     size = side * 0.062
+    if size < 5:  # below 0.5 pixels there is no font at all
+        return 0.0
     font = font_of(size)
     while size >= 5 and pen.textlength(text, font=font) > width * 0.94:
         size *= 0.88
