@@ -73,7 +73,8 @@ def find(paths: Sequence[str]) -> list[Source]:
 
 def screen(guard: Guard, sources: Sequence[Source], *, out: Path | None = None, batch: int = 16) -> Iterator[Screened]:
     """Judges files in batches; with `out` writes every allowed file as it is, and every other one covered, as PNG."""
-    taken: set[Path] = set()
+    # What is judged is never written over, wherever `out` lies.
+    taken = {Path(source.path).resolve() for source in sources}
     for start in range(0, len(sources), batch):
         part = sources[start : start + batch]
         data = [_read(source, guard) for source in part]
@@ -89,6 +90,8 @@ def _read(source: Source, guard: Guard) -> bytes | str:
     most = guard.limits.bytes if guard.limits else 64 * 1024 * 1024
     if source.path == STDIN:
         return sys.stdin.buffer.read(most + 1)
+    if not Path(source.path).is_file():  # a pipe would be waited for
+        return source.path
     try:
         with Path(source.path).open("rb") as file:
             return file.read(most + 1)
@@ -100,10 +103,10 @@ def _write(out: Path, name: Path, kept: bytes | str | Image.Image, taken: set[Pa
     covered = isinstance(kept, Image.Image)
     target = out / (name.with_suffix(".png") if covered else name)
     count = 1
-    while target in taken:
+    while target.resolve() in taken:
         count += 1
         target = target.with_name(f"{name.stem}-{count}{target.suffix}")
-    taken.add(target)
+    taken.add(target.resolve())
     target.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(kept, Image.Image):
         kept.save(target, format="PNG")
