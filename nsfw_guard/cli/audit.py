@@ -35,11 +35,11 @@ def run(args: argparse.Namespace) -> int:
         key = Path(args.key_file).read_bytes().strip() if args.key_file else None
     except OSError as error:
         raise ConfigError(f"the key file cannot be read ({error.strerror}): check --key-file") from error
-    if args.head:
-        head = Head.kept(args.head)
-    else:
-        head = Head.read(args.file) if Path(f"{args.file}.head").is_file() else None
-    report = verify(Path(args.file), key=key, head=head)
+    if key == b"":
+        raise ConfigError("the key file is empty: give the key that the log was written with, or no --key-file")
+    beside = Path(f"{args.file}.head")
+    kept = args.head or (beside if beside.is_file() else None)
+    report = verify(Path(args.file), key=key, head=Head.kept(kept) if kept else None)
     told = {"ok": report.ok, "lines": report.lines, "count": report.head.count, "hash": report.head.hash}
     if args.json:
         show.as_json({**told, "faults": list(report.faults)})
