@@ -32,7 +32,7 @@ def as_json(value: Any) -> None:
 
 def say(message: str) -> None:
     """A message, to standard error."""
-    print(message, file=sys.stderr)
+    print(clean(message), file=sys.stderr)
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
