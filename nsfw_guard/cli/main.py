@@ -13,6 +13,8 @@ from nsfw_guard.cli import audit, check, demo, doctor, models, policy, show
 from nsfw_guard.errors import NsfwGuardError
 from nsfw_guard.version import __version__
 
+log = logging.getLogger(__name__)
+
 EXITS = """exit codes:
   0    done; no picture reached --fail-on
   1    a picture was blocked (or held for review, with --fail-on review); a log or a policy that does not verify
@@ -67,6 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         show.say("nsfw-guard: interrupted")
         return 130
+    except Exception as error:
+        # Python would end with 1, which says that a picture was blocked.
+        log.exception("the command failed")
+        show.say(f"nsfw-guard: {type(error).__name__}: {error} (--verbose shows where)")
+        return 3
     return code
 
 
