@@ -84,6 +84,8 @@ def test_letters_that_would_be_too_small_to_read_are_left_out() -> None:
     for side in (16, 60):
         assert torch.equal(draw(side, side, BLOCK), draw(side, side, Verdict(Outcome.BLOCK, "other")))
     assert not torch.equal(draw(128, 128, BLOCK), draw(128, 128, Verdict(Outcome.BLOCK, "other")))
+    too_wide, empty = (draw(96, 96, Verdict(Outcome.BLOCK, text)) for text in ("W" * 34, ""))
+    assert torch.equal(too_wide, empty)
 
 
 def test_a_pillow_with_one_size_of_letters_will_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,6 +191,17 @@ def test_a_file_that_went_away_is_an_error(tmp_path: Path) -> None:
     assert colours(found[0].written) == {(0, 0, 0)}
 
 
+def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*args: Any, **rest: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    guard, sources = Guard(FakeBackend()), find([str(paint(tmp_path / "a.png"))])
+    monkeypatch.setattr(Path, "open", refused)
+    monkeypatch.setattr("builtins.open", refused)
+    (found,) = screen(guard, sources)
+    assert (found.verdict.outcome, found.verdict.scores) == (ERROR, None)
+
+
 def test_a_file_that_could_not_even_be_read_is_not_written_when_it_fails_open(tmp_path: Path) -> None:
     sources = find([str(paint(tmp_path / "a.png"))])
     (tmp_path / "a.png").unlink()
