@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import pickle
 from typing import Any
@@ -243,6 +244,12 @@ def test_a_fitted_policy_fits_again_and_comes_back_from_its_dict() -> None:
     assert made.fit(LEVELS, POSITIVE, {}) == made
     assert Policy.load(made.to_dict()) == made
     assert Policy.load(made) is made
+
+
+def test_a_policy_cannot_be_set_anew() -> None:
+    made = policy(red=Rule(block=0.5))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.rules = {}  # type: ignore[misc]
 
 
 SAME = {"a": Rule(block=0.5, views={"side": 0.75, "tile": 1.0}), "b": Rule(review=0.25)}
