@@ -66,7 +66,9 @@ class Calibration:
             maps = {c: (float(slope), float(shift)) for c, (slope, shift) in told.pop("maps").items()}
             cuts = {name: Cut(**cut) for name, cut in told.pop("cuts", {}).items()}
             return cls(maps=maps, cuts=cuts, **told)
-        except (OSError, TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+        except ConfigError:
+            raise
+        except (OSError, TypeError, KeyError, AttributeError, ValueError) as error:
             raise ConfigError(
                 f"{Path(path).name} is no calibration ({error}): write one with Calibration.save"
             ) from error
@@ -76,4 +78,7 @@ def _moved(p: float, slope: float, shift: float) -> float:
     if not 0.0 <= p <= 1.0:
         return p
     inside = min(max(p, EDGE), 1 - EDGE)
-    return 1 / (1 + math.exp(-(slope * math.log(inside / (1 - inside)) + shift)))
+    logit = slope * math.log(inside / (1 - inside)) + shift
+    # Only ever the exponential of a number below 0: the other one overflows for a steep map.
+    small = math.exp(-abs(logit))
+    return 1 / (1 + small) if logit >= 0 else small / (1 + small)

@@ -29,14 +29,21 @@ class Head:
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Head:
         """The head that is stored beside the log `path`, in `<path>.head`."""
+        return cls._in(f"{os.fspath(path)}.head", "no head beside the log", "verify against a head kept elsewhere")
+
+    @classmethod
+    def kept(cls, file: str | os.PathLike[str]) -> Head:
+        """The head in a file that was kept elsewhere: a copy of `<path>.head`."""
+        return cls._in(file, "the kept head cannot be read", "give a copy of the file <log>.head")
+
+    @classmethod
+    def _in(cls, file: str | os.PathLike[str], fault: str, cure: str) -> Head:
         try:
-            with open(f"{os.fspath(path)}.head", encoding="ascii") as file:
-                head = json.load(file)
+            with open(file, encoding="ascii") as opened:
+                head = json.load(opened)
             return cls(int(head["count"]), str(head["hash"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise AuditError(
-                f"no head beside the log ({short(error)}): verify against a head kept elsewhere"
-            ) from error
+            raise AuditError(f"{fault} ({short(error)}): {cure}") from error
 
 
 @dataclass(frozen=True)

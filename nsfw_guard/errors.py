@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nsfw_guard.verdict import Verdict
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 class NsfwGuardError(Exception):
     """Anything this package raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would call the class with the finished message, which not all of them take: errors cross processes.
+        return _again, (type(self), self.args, vars(self))
 
 
 class ConfigError(NsfwGuardError, ValueError):
@@ -97,3 +101,9 @@ def suggest(name: object, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known) or 'none'}"
+
+
+def _again(kind: type[NsfwGuardError], args: tuple[Any, ...], told: dict[str, Any]) -> NsfwGuardError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(told)
+    return error

@@ -116,5 +116,5 @@ class Guard(Pretrained):
         observe, mark_only = (isinstance(action, Flag) for action in (self.action, self.on_review))
         out = released(verdict, cover_review=not mark_only, observe=observe, fail_open=self.fail_open)
         if out and verdict.flagged:
-            log.warning("released although flagged (%s): %s", verdict.outcome.name, verdict.reason)
+            log.warning("released although flagged (%s): %r", verdict.outcome.name, verdict.reason)
         return out

@@ -33,19 +33,28 @@ def read_policy(source: str | Path | Mapping[str, Any]) -> Policy:
 
 def _read(source: str | Path | Mapping[str, Any], seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
     """The mapping behind a name, a path or itself, with what it extends folded in; and its name."""
+    if not isinstance(source, (str, Path, Mapping)):
+        raise PolicyError(f"a policy is a preset's name, a TOML file or a mapping, not {source!r}")
+    if not isinstance(source, Mapping):
+        here = source if isinstance(source, str) and _is_preset(source) else str(Path(source).resolve())
+        if here in seen:
+            circle = " -> ".join(Path(step).name for step in (*seen, here))
+            raise PolicyError(f"policies extend each other in a circle: {circle}")
+        seen = (*seen, here)
     name, told = _table(source)
+    name = str(told.get("name", name))
     parent = told.pop("extends", None)
     if parent is None:
-        return told, told.get("name", name)
-    if parent in seen:
-        raise PolicyError(f"policies extend each other in a circle: {' -> '.join((*seen, parent))}")
-    if isinstance(source, (str, Path)) and not _is_preset(parent):
+        return told, name
+    if not (isinstance(parent, str) and parent):
+        raise PolicyError(f"extends = {parent!r}: name one preset or file")
+    if not (isinstance(source, Mapping) or _is_preset(parent)):
         parent = Path(source).parent / parent
-    base, _ = _read(parent, (*seen, str(parent)))
+    base, _ = _read(parent, seen)
     rules = dict(base.get("rules", {}))
     for category, rule in _rules_of(told).items():
         rules[category] = {**rules.get(category, {}), **rule}
-    return {**base, **told, "rules": rules}, told.get("name", name)
+    return {**base, **told, "rules": rules}, name
 
 
 def _table(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -55,7 +64,7 @@ def _table(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, Any]]
     if not path.is_file():
         known = presets()
         raise (
-            UnknownNameError("policy", str(source), known)
+            UnknownNameError("policy", path.name, known)
             if not path.suffix
             else PolicyError(f"there is no policy file {path.name!r}: give a TOML file, or one of {', '.join(known)}")
         )

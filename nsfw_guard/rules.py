@@ -11,6 +11,7 @@ from nsfw_guard.errors import PolicyError, suggest
 from nsfw_guard.scores import Severity
 
 CUT_NAMES = ("default", "lenient", "strict")
+VIEW_KINDS = ("center", "full", "side", "squash", "tile")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,10 @@ class Cut:
     views: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value in (("block", self.block), ("review", self.review), *self.views.items()):
-            _check_cut(name, value)
+        object.__setattr__(self, "block", _cut("block", self.block))
+        object.__setattr__(self, "views", _views(self.views))
+        if self.review is not None:
+            object.__setattr__(self, "review", _cut("review", self.review))
         if self.review is not None and self.review > self.block:
             raise PolicyError(f"review {self.review} lies above block {self.block}: review from a lower score on")
 
@@ -46,11 +49,13 @@ class Rule:
     views: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, value in (("block", self.block), ("review", self.review), *self.views.items()):
+        for name in ("block", "review"):
+            value = getattr(self, name)
             if isinstance(value, str) and value not in CUT_NAMES:
                 raise PolicyError(f"{name} = {value!r}: a number from 0 to 1, or {suggest(value, CUT_NAMES)}")
-            if not isinstance(value, str):
-                _check_cut(name, value)
+            if not isinstance(value, str) and value is not None:
+                object.__setattr__(self, name, _cut(name, value))
+        object.__setattr__(self, "views", _views(self.views))
         if self.severity is not None:
             object.__setattr__(self, "severity", _severity(self.severity))
         if self.block is None and self.review is None:
@@ -63,13 +68,21 @@ class Rule:
         return {key: value for key, value in told.items() if value not in (None, {})}
 
 
-def _check_cut(name: str, value: object) -> None:
-    if value is None:
-        return
+def _cut(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise PolicyError(f"{name} = {value!r}: a cut is a number above 0, up to 1")
     if not 0.0 < value <= 1.0:
         raise PolicyError(f"{name} = {value}: a cut lies above 0 (or all is blocked) and is at most 1")
+    return float(value)
+
+
+def _views(views: object) -> dict[str, float]:
+    if not isinstance(views, Mapping):
+        raise PolicyError(f"views = {views!r}: a table of cuts by kind of view, such as {{'side': 0.6}}")
+    for kind in views:
+        if kind not in VIEW_KINDS:
+            raise PolicyError(f"unknown kind of view {kind!r}: {suggest(kind, VIEW_KINDS)}")
+    return {kind: _cut(kind, value) for kind, value in views.items()}
 
 
 def _severity(value: Severity | int | str) -> Severity:

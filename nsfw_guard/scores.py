@@ -6,7 +6,22 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Fixed(dict[K, V]):
+    """A dict that stays as it was made: what a verdict rests on must not change under it. Copies and pickles."""
+
+    def _refuse(self, *_: object, **__: object) -> Any:
+        raise TypeError("this cannot be changed: make a new one")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type[Fixed[K, V]], tuple[dict[K, V]]]:
+        return type(self), (dict(self),)
 
 
 class Severity(IntEnum):
@@ -20,6 +35,8 @@ class Severity(IntEnum):
     def of(cls, value: Severity | int | str) -> Severity:
         """The level that is meant by a name, a number or a level."""
         try:
+            if isinstance(value, bool):
+                raise ValueError
             return cls[value.upper()] if isinstance(value, str) else cls(value)
         except (KeyError, ValueError):
             raise ValueError(f"severity must be low, medium or high, not {value!r}") from None
@@ -65,7 +82,7 @@ class ViewScores:
     levels: Levels
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "levels", {category: dict(levels) for category, levels in self.levels.items()})
+        object.__setattr__(self, "levels", Fixed({c: Fixed(levels) for c, levels in self.levels.items()}))
 
 
 @dataclass(frozen=True)
@@ -113,8 +130,8 @@ class Scores:
             for category, levels in view.levels.items():
                 into = worst.setdefault(category, {})
                 for level, p in levels.items():
-                    # not (p <= known): a NaN wins, so that it is seen
-                    if level not in into or not p <= into[level]:
+                    # A NaN wins and stays, so that it is seen: it is neither at most nor at least a number.
+                    if level not in into or (not p <= into[level] and not math.isnan(into[level])):
                         into[level] = p
         return worst
 

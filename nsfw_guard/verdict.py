@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from nsfw_guard.scores import Scores, Severity, number
+from nsfw_guard.scores import Fixed, Scores, Severity, number
 
 SCHEMA = 1
 SELF_TESTED = frozenset({"passed", "answers unrecorded"})
@@ -45,6 +45,10 @@ class Verdict:
     state: Mapping[str, str] = field(default_factory=dict)
     requested: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", Fixed(self.state))
+        object.__setattr__(self, "requested", Fixed(self.requested))
+
     def __bool__(self) -> bool:
         raise TypeError("a verdict is neither true nor false: compare verdict.outcome with Outcome.ALLOW")
 
@@ -63,12 +67,12 @@ class Verdict:
             "category": self.category or None,
             "severity": self.severity.name.lower() if self.severity else None,
             "score": number(self.score),
-            "cut": self.cut,
+            "cut": number(self.cut),
             "view": self.view or None,
             "flags": list(self.flags),
             "evaluated": scores is not None,
             "scores": scores.to_list() if scores else [],
-            "regions": [vars(r) for r in scores.regions] if scores else [],
+            "regions": [{**vars(r), "score": number(r.score)} for r in scores.regions] if scores else [],
             "digest": (scores.digest or None) if scores else None,
             "model": self.model,
             "revision": self.revision,

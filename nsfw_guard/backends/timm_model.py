@@ -36,7 +36,10 @@ class TimmBackend:
         self.preprocess = Preprocess(spec=spec.input, views=options.views, resize=options.resize)
         self.dtype: torch.dtype = options.dtype  # type: ignore[assignment]  # Options made it one
         self.home = torch.device(options.device or "cpu")
-        self._models = {self.home: model.eval().requires_grad_(False).to(self.home, self.dtype)}
+        try:
+            self._models = {self.home: model.eval().requires_grad_(False).to(self.home, self.dtype)}
+        except (AssertionError, NotImplementedError, RuntimeError) as error:
+            raise ConfigError(f"the device '{self.home}' cannot be used here: say 'cpu', or leave it out") from error
         self._lock = threading.Lock()
         self._self_test = self_test(self)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from nsfw_guard.backends.base import Backend, ModelSpec
 from nsfw_guard.calibration import Calibration
-from nsfw_guard.errors import ConfigError, ScoringError
+from nsfw_guard.errors import ConfigError, ScoringError, suggest
 from nsfw_guard.images import Frames
 from nsfw_guard.scores import Scores
 
@@ -21,6 +21,15 @@ class Calibrated:
             raise ConfigError(
                 f"this calibration was fitted on {calibration.model!r}, not on {backend.spec.name!r}: fit one for it"
             )
+        for category in calibration.maps:
+            if category not in backend.spec.levels:
+                raise ConfigError(
+                    f"this calibration calibrates {category!r}, which the model does not score: "
+                    f"{suggest(category, backend.spec.levels)}"
+                )
+        left = sorted(set(backend.spec.levels) - set(calibration.maps))
+        if calibration.cuts and left:
+            raise ConfigError(f"this calibration brings cuts but no map for {', '.join(left)}: fit that category too")
         self.backend = backend
         self.calibration = calibration
 
@@ -43,8 +52,8 @@ class TimeLimited:
     """A backend that must answer within `seconds`. A hung call is left behind; the next one gets a new thread."""
 
     def __init__(self, backend: Backend, seconds: float) -> None:
-        if not seconds > 0:
-            raise ConfigError(f"a time limit of {seconds} s leaves no time: give seconds above 0, or None")
+        if not 0 < seconds <= threading.TIMEOUT_MAX:
+            raise ConfigError(f"a time limit of {seconds} s is none: give seconds above 0, or None for no limit")
         self.backend = backend
         self.seconds = seconds
 

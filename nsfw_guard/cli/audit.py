@@ -29,15 +29,11 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Verifies, prints the head and every fault."""
     from nsfw_guard.audit import Head, verify
-    from nsfw_guard.errors import ConfigError
 
-    try:
-        key = Path(args.key_file).read_bytes().strip() if args.key_file else None
-    except OSError as error:
-        raise ConfigError(f"the key file cannot be read ({error.strerror}): check --key-file") from error
+    key = show.read_key(args.key_file)
     beside = Path(f"{args.file}.head")
-    kept = Path(args.head) if args.head else (beside if beside.is_file() else None)
-    report = verify(Path(args.file), key=key, head=Head.read(kept) if kept else None)
+    kept = args.head or (beside if beside.is_file() else None)
+    report = verify(Path(args.file), key=key, head=Head.kept(kept) if kept else None)
     told = {"ok": report.ok, "lines": report.lines, "count": report.head.count, "hash": report.head.hash}
     if args.json:
         show.as_json({**told, "faults": list(report.faults)})

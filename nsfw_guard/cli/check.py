@@ -31,6 +31,7 @@ def add(commands: Any) -> None:
     command.add_argument("--batch", type=int, default=16, metavar="N", help="pictures at a time (default: 16)")
     command.add_argument("--time-limit", type=float, metavar="SECONDS", help="for each batch; late pictures are ERROR")
     command.add_argument("--audit", metavar="FILE", help="append every verdict to this log")
+    command.add_argument("--audit-key", metavar="FILE", help="the key of that log: its hashes become HMACs")
     command.add_argument(
         "--fail-on",
         choices=("review", "block", "error"),
@@ -51,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.batch < 1:
         raise ConfigError(f"--batch {args.batch} is less than one picture")
+    if args.audit_key and not args.audit:
+        raise ConfigError("--audit-key goes with --audit FILE")
     sources = find(args.paths)
     guard = Guard.from_pretrained(
         args.model,
@@ -60,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         resize=args.resize,
         device=args.device,
         time_limit=args.time_limit,
-        listeners=[Audit(args.audit)] if args.audit else [],
+        listeners=[Audit(args.audit, key=show.read_key(args.audit_key))] if args.audit else [],
     )
     worst, rows = Outcome.ALLOW, []
     done = screen(guard, sources, out=Path(args.out) if args.out else None, batch=args.batch)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from nsfw_guard.cli import audit, check, demo, doctor, models, policy
+from nsfw_guard.cli import audit, check, demo, doctor, models, policy, show
 from nsfw_guard.errors import NsfwGuardError
 from nsfw_guard.version import __version__
+
+log = logging.getLogger(__name__)
 
 EXITS = """exit codes:
   0    done; no picture reached --fail-on
   1    a picture was blocked (or held for review, with --fail-on review); a log or a policy that does not verify
   2    a picture could not be judged
-  3    the command could not run: unknown model, unfit policy, missing file, wrong usage
+  3    the command could not run to its end: unknown model, unfit policy, missing file, wrong usage, no reader
   130  interrupted
 """
 
@@ -27,7 +30,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Says what is wrong, and ends with 3."""
         self.print_usage(sys.stderr)
-        self.exit(3, f"{self.prog}: {message}\n")
+        self.exit(3, f"{self.prog}: {show.clean(message)}\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,16 +57,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         code: int = args.run(args)
-    except NsfwGuardError as error:
-        print(f"nsfw-guard: {error}", file=sys.stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing to complain about, nothing more to write, and never 0,
+        # since not every picture was told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 3
+    except (NsfwGuardError, OSError) as error:
+        show.say(f"nsfw-guard: {error}")
         return 3
     except KeyboardInterrupt:
-        print("nsfw-guard: interrupted", file=sys.stderr)
+        show.say("nsfw-guard: interrupted")
         return 130
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing to complain about, and nothing more to write.
-        sys.stderr.close()
-        return 0
+    except Exception as error:
+        # Python would end with 1, which says that a picture was blocked.
+        log.exception("the command failed")
+        show.say(f"nsfw-guard: {type(error).__name__}: {error} (--verbose shows where)")
+        return 3
     return code
 
 

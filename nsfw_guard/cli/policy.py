@@ -31,14 +31,14 @@ def show_policy(args: argparse.Namespace) -> int:
     if args.json:
         show.as_json({**told, "hash": policy.hash})
         return 0
-    print(f'name = "{policy.name}"\ndescription = "{policy.description}"')
+    print(f"name = {_toml(policy.name)}\ndescription = {_toml(policy.description)}")
     for category, rule in told["rules"].items():
-        print(f'\n[rules."{category}"]')
+        print(f"\n[rules.{_toml(category)}]")
         views = rule.pop("views", {})
         for key, value in rule.items():
             print(f"{key} = {_toml(value)}")
         for kind, value in views.items():
-            print(f"views.{kind} = {_toml(value)}")
+            print(f"views.{_toml(kind)} = {_toml(value)}")
     return 0
 
 
@@ -55,7 +55,7 @@ def lint(args: argparse.Namespace) -> int:
     if args.json:
         show.as_json(told)
     else:
-        print(f"ok {policy.name} {policy.hash[:12]}: {', '.join(told['categories'])}")
+        print(show.clean(f"ok {policy.name} {policy.hash[:12]}: {', '.join(told['categories'])}"))
     return 0
 
 
@@ -74,7 +74,7 @@ def explain(args: argparse.Namespace) -> int:
     if args.json:
         show.as_json({"rules": lines, "sources": sources})
     else:
-        print("\n".join([*lines, *sources]))
+        print("\n".join(show.clean(line) for line in [*lines, *sources]))
     return 0
 
 
@@ -93,4 +93,7 @@ def _read(args: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def _toml(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    if not isinstance(value, str):
+        return str(value)
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'

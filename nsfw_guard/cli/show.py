@@ -6,7 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
+
+from nsfw_guard.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -32,7 +35,7 @@ def as_json(value: Any) -> None:
 
 def say(message: str) -> None:
     """A message, to standard error."""
-    print(message, file=sys.stderr)
+    print(clean(message), file=sys.stderr)
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
@@ -48,6 +51,19 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
 def json_flag(command: argparse.ArgumentParser) -> None:
     """Adds --json."""
     command.add_argument("--json", action="store_true", help="print JSON, one value a line")
+
+
+def read_key(file: str | None) -> bytes | None:
+    """The key of an audit log; one newline at its end is not part of it."""
+    if file is None:
+        return None
+    try:
+        key = Path(file).read_bytes().removesuffix(b"\n").removesuffix(b"\r")
+    except OSError as error:
+        raise ConfigError(f"the key file cannot be read ({error.strerror}): check the path") from error
+    if not key:
+        raise ConfigError("the key file is empty: give the key that the log is written with, or no key file")
+    return key
 
 
 def model_flags(command: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from nsfw_guard.decode import Limits
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.verdict import Verdict
@@ -29,6 +30,15 @@ SUFFIXES = {
     ".apng",
 }
 STDIN = "-"
+STARTS = {
+    b"\x89PNG": ".png",
+    b"\xff\xd8": ".jpg",
+    b"GIF8": ".gif",
+    b"RIFF": ".webp",
+    b"BM": ".bmp",
+    b"II*": ".tif",
+    b"MM": ".tif",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ def find(paths: Sequence[str]) -> list[Source]:
     for name in paths:
         path = Path(name)
         if name == STDIN:
-            found.append(Source(STDIN, Path("stdin.png")))
+            found.append(Source(STDIN, Path("stdin")))
         elif path.is_dir():
             below = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
             if not below:
@@ -73,7 +83,8 @@ def find(paths: Sequence[str]) -> list[Source]:
 
 def screen(guard: Guard, sources: Sequence[Source], *, out: Path | None = None, batch: int = 16) -> Iterator[Screened]:
     """Judges files in batches; with `out` writes every allowed file as it is, and every other one covered, as PNG."""
-    taken: set[Path] = set()
+    # What is judged is never written over, wherever `out` lies.
+    taken = {Path(source.path).resolve() for source in sources}
     for start in range(0, len(sources), batch):
         part = sources[start : start + batch]
         data = [_read(source, guard) for source in part]
@@ -86,24 +97,31 @@ def screen(guard: Guard, sources: Sequence[Source], *, out: Path | None = None, 
 
 def _read(source: Source, guard: Guard) -> bytes | str:
     """The bytes of a file, read once, so that what is judged is what is written; a fault is left to the decoder."""
-    most = guard.limits.bytes if guard.limits else 64 * 1024 * 1024
+    most = (guard.limits or Limits()).bytes
     if source.path == STDIN:
-        return sys.stdin.buffer.read(most + 1)
+        data = sys.stdin.buffer.read(most + 1)
+        return data if len(data) <= most else b""
+    if not Path(source.path).is_file():  # a pipe would be waited for
+        return source.path
     try:
         with Path(source.path).open("rb") as file:
-            return file.read(most + 1)
+            data = file.read(most + 1)
     except OSError:
         return source.path
+    # Half a file must never be written as if it were the whole.
+    return data if len(data) <= most else source.path
 
 
 def _write(out: Path, name: Path, kept: bytes | str | Image.Image, taken: set[Path]) -> str:
     covered = isinstance(kept, Image.Image)
+    if isinstance(kept, bytes) and not name.suffix:
+        name = name.with_suffix(next((suffix for start, suffix in STARTS.items() if kept.startswith(start)), ""))
     target = out / (name.with_suffix(".png") if covered else name)
     count = 1
-    while target in taken:
+    while target.resolve() in taken:
         count += 1
         target = target.with_name(f"{name.stem}-{count}{target.suffix}")
-    taken.add(target)
+    taken.add(target.resolve())
     target.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(kept, Image.Image):
         kept.save(target, format="PNG")

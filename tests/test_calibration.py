@@ -1,0 +1,156 @@
+"""A calibration keeps the order of scores and never makes a probability of what is none."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nsfw_guard.calibration import Calibration
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.rules import Cut
+from nsfw_guard.scores import Region, Scores, Severity, View, ViewScores
+
+LOW, _, HIGH = Severity
+FULL = Calibration(
+    model="red",
+    maps={"red": (0.5, -1.25), "blue": (2.0, 0.0)},
+    cuts={"default": Cut(block=0.5, review=0.25, source="measured", views={"side": 0.75}), "strict": Cut(block=0.125)},
+    source="500 pictures",
+)
+
+
+def moved(p: float, slope: float = 1.0, shift: float = 0.0) -> float:
+    """One score through a calibration."""
+    made = Calibration(model="red", maps={"red": (slope, shift)}).apply(Scores.single({"red": {HIGH: p}}))
+    return made.worst["red"][HIGH]
+
+
+@pytest.mark.parametrize("odd", [math.inf, -math.inf, 1.5, -0.5, math.nextafter(1.0, 2)])
+def test_what_is_no_probability_stays_as_it_is(odd: float) -> None:
+    assert moved(odd, 0.5, -3.0) == odd
+
+
+def test_a_nan_stays_a_nan() -> None:
+    assert math.isnan(moved(math.nan, 0.5, -3.0))
+
+
+@pytest.mark.parametrize(
+    ("p", "slope", "shift", "expected"),
+    [
+        (0.5, 1, 0, 0.5),
+        (0.25, 1, 0, 0.25),
+        (0.5, 1, math.log(3), 0.75),
+        (0.5, 7, 0, 0.5),
+        (0.75, 2, 0, 0.9),
+        (0.9, 0.5, 0, 0.75),
+        (0.1, 0.5, math.log(3), 0.5),
+    ],
+)
+def test_the_logit_is_scaled_and_shifted(p: float, slope: float, shift: float, expected: float) -> None:
+    assert moved(p, slope, shift) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("slope", [1e-6, 1.0, 40.0, 1e6, 1e300])
+@pytest.mark.parametrize("shift", [-1e300, -1e4, 0.0, 1e4, 1e300])
+def test_no_map_however_steep_breaks(slope: float, shift: float) -> None:
+    numbers = [moved(p, slope, shift) for p in (0.0, 1e-12, 0.25, 0.5, 0.75, 1.0)]
+    assert all(0.0 <= p <= 1.0 for p in numbers)
+    assert numbers == sorted(numbers)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    ps=st.lists(st.floats(0, 1), min_size=2, max_size=8),
+    slope=st.floats(1e-3, 1e3),
+    shift=st.floats(-1e3, 1e3),
+)
+def test_the_order_of_scores_is_kept(ps: list[float], slope: float, shift: float) -> None:
+    made = [moved(p, slope, shift) for p in sorted(ps)]
+    assert all(0.0 <= p <= 1.0 for p in made)
+    assert all(a <= b + 1e-15 for a, b in pairwise(made))
+
+
+def test_each_category_has_its_own_map_and_one_without_stays() -> None:
+    views = tuple(
+        ViewScores(View(kind), {"red": {LOW: 0.5, HIGH: 0.1}, "blue": {HIGH: 0.75}, "green": {HIGH: 0.3}})
+        for kind in ("full", "side")
+    )
+    made = Calibration(model="red", maps={"red": (1, math.log(3)), "blue": (2, 0)}).apply(Scores(views))
+    assert [view.view.kind for view in made.views] == ["full", "side"]
+    for view in made.views:
+        assert view.levels["red"][LOW] == pytest.approx(0.75)
+        assert view.levels["red"][HIGH] == pytest.approx(0.25)
+        assert view.levels["blue"][HIGH] == pytest.approx(0.9)
+        assert view.levels["green"][HIGH] == 0.3
+
+
+def test_all_but_the_numbers_is_kept_and_what_was_given_is_left_alone() -> None:
+    given_ = Scores.single(
+        {"red": {HIGH: 0.5}}, digest="ab", blank=True, fault="odd", embedding="e", regions=(Region(0, 0, 1, 1),)
+    )
+    made = FULL.apply(given_)
+    assert (made.digest, made.blank, made.fault, made.embedding, made.regions) == (
+        "ab", True, "odd", "e", given_.regions
+    )  # fmt: skip
+    assert given_.worst == {"red": {HIGH: 0.5}}
+    assert made.worst != given_.worst
+
+
+@pytest.mark.parametrize(
+    "pair", [(0, 0), (-1, 0), (math.nan, 0), (math.inf, 0), (1, math.nan), (1, math.inf), (1, -math.inf)]
+)
+def test_a_map_that_loses_the_order_is_refused(pair: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match="calibration of 'red'"):
+        Calibration(model="red", maps={"red": pair})
+
+
+@pytest.mark.parametrize(
+    "made", [FULL, Calibration(model="m", maps={}), Calibration(model="m", maps={"a": (1.0, 0.1)})]
+)
+def test_what_was_saved_is_what_is_loaded(made: Calibration, tmp_path: Path) -> None:
+    made.save(tmp_path / "calibration.json")
+    assert Calibration.load(tmp_path / "calibration.json") == made
+
+
+def told(**changed: Any) -> dict[str, Any]:
+    return {"model": "red", "maps": {"red": [1.0, 0.0]}, "cuts": {}, "source": "", **changed}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "null", "3", "[]", '"text"', "{}", '{"model": "red"}', '{"maps": {}}',
+        *(json.dumps(told(**c)) for c in (
+            {"maps": None}, {"maps": []}, {"maps": {"red": 1.0}}, {"maps": {"red": [1.0]}},
+            {"maps": {"red": [1.0, 0.0, 0.0]}}, {"maps": {"red": ["steep", 0.0]}}, {"maps": {"red": [None, 0.0]}},
+            {"maps": {"red": [0.0, 0.0]}}, {"maps": {"red": [math.nan, 0.0]}}, {"maps": {"red": [1.0, math.inf]}},
+            {"cuts": []}, {"cuts": {"default": 0.5}}, {"cuts": {"default": {}}}, {"cuts": {"default": {"block": 0}}},
+            {"cuts": {"default": {"block": None}}}, {"cuts": {"default": {"block": 0.5, "revue": 0.1}}},
+            {"cuts": {"default": {"block": 0.5, "review": 0.75}}}, {"extra": 1},
+        )),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError):
+        Calibration.load(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\xff", b"\x00" * 9])
+def test_bytes_that_are_no_text_are_refused_with_the_cure(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_bytes(data)
+    with pytest.raises(ConfigError, match=r"bad.json is no calibration .*: write one with Calibration.save"):
+        Calibration.load(tmp_path / "bad.json")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(ConfigError, match="is no calibration"):
+            Calibration.load(path)

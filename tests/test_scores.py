@@ -1,0 +1,165 @@
+"""Numbers that no fault can hide in: what is no probability is seen, and a box that cannot be placed covers all."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import pickle
+from typing import Any
+
+import pytest
+import torch
+
+from nsfw_guard.scores import Region, Scores, Severity, View, ViewScores, number
+
+NAN, INF = math.nan, math.inf
+LOW, MEDIUM, HIGH = Severity
+
+
+def scores(*values: float) -> Scores:
+    """One view a value."""
+    return Scores(tuple(ViewScores(View("full"), {"red": {HIGH: value}}) for value in values))
+
+
+@pytest.mark.parametrize(
+    ("values", "finite"),
+    [
+        ((), False),
+        ((NAN,), False),
+        ((INF,), False),
+        ((-INF,), False),
+        ((1.0000001,), False),
+        ((-0.0000001,), False),
+        ((0.5, NAN), False),
+        ((NAN, 0.5), False),
+        ((0.0,), True),
+        ((1.0,), True),
+        ((0.5, 0.25), True),
+    ],
+)
+def test_scores_are_finite_only_when_each_is_a_probability(values: tuple[float, ...], finite: bool) -> None:
+    assert scores(*values).finite is finite
+
+
+@pytest.mark.parametrize("levels", [{}, {"red": {}}])
+def test_no_number_at_all_is_not_finite(levels: Any) -> None:
+    assert not Scores.single(levels).finite
+
+
+def test_one_nan_among_many_levels_is_seen() -> None:
+    assert not Scores.single({"red": {LOW: 0.5, HIGH: 0.1}, "blue": {LOW: NAN}}).finite
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [((0.25, 0.75), 0.75), ((0.75, 0.25), 0.75), ((0.5,), 0.5), ((1.5, 0.5), 1.5)]
+)
+def test_the_worst_is_the_highest_over_the_views(values: tuple[float, ...], expected: float) -> None:
+    assert scores(*values).worst == {"red": {HIGH: expected}}
+
+
+@pytest.mark.parametrize("values", [(NAN, 0.5), (0.5, NAN), (NAN,), (0.5, NAN, 0.75, 0.1)])
+def test_the_worst_of_a_nan_is_the_nan(values: tuple[float, ...]) -> None:
+    assert math.isnan(scores(*values).worst["red"][HIGH])
+
+
+def test_the_worst_keeps_categories_and_levels_apart() -> None:
+    first = ViewScores(View("full"), {"red": {LOW: 0.5, HIGH: 0.25}})
+    second = ViewScores(View("side"), {"red": {LOW: 0.25, HIGH: 0.75}, "blue": {HIGH: 0.125}})
+    assert Scores((first, second)).worst == {"red": {LOW: 0.5, HIGH: 0.75}, "blue": {HIGH: 0.125}}
+    assert Scores(()).worst == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "level"),
+    [("low", LOW), ("Medium", MEDIUM), ("HIGH", HIGH), (1, LOW), (3, HIGH), (MEDIUM, MEDIUM)],
+)
+def test_a_severity_is_meant_by_name_number_or_itself(value: Any, level: Severity) -> None:
+    assert Severity.of(value) is level
+
+
+@pytest.mark.parametrize("value", ["", "hi", "3", 0, 4, -1, 2.5, None, [1], True, False])
+def test_anything_else_is_no_severity(value: Any) -> None:
+    with pytest.raises(ValueError, match="low, medium or high"):
+        Severity.of(value)
+
+
+def test_severities_are_ordered() -> None:
+    assert LOW < MEDIUM < HIGH
+
+
+@pytest.mark.parametrize(
+    ("box", "clamped"),
+    [
+        ((0.25, 0.25, 0.75, 0.75), (0.25, 0.25, 0.75, 0.75)),
+        ((-1, -2, 3, 4), (0, 0, 1, 1)),
+        ((0.5, -0.5, 1.5, 0.5), (0.5, 0, 1, 0.5)),
+        ((NAN, NAN, NAN, NAN), (0, 0, 1, 1)),
+        ((NAN, 0.5, 0.75, 0.75), (0, 0.5, 0.75, 0.75)),
+        ((0.5, 0.5, NAN, 0.75), (0.5, 0.5, 1, 0.75)),
+        ((INF, -INF, -INF, INF), (0, 0, 1, 1)),
+    ],
+)
+def test_a_region_is_clamped_and_what_cannot_be_placed_covers_everything(box: Any, clamped: Any) -> None:
+    region = Region(*box)
+    assert (region.left, region.top, region.right, region.bottom) == clamped
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 0, 1), (0, 0, 1, 0), (0.75, 0, 0.25, 1), (0, 0.75, 1, 0.25), (1.5, 0, 2, 1), (-2, 0, -1, 1)]
+)
+def test_an_empty_region_is_refused(box: Any) -> None:
+    with pytest.raises(ValueError, match="covers nothing"):
+        Region(*box)
+
+
+def test_what_a_caller_changes_later_does_not_change_the_scores() -> None:
+    levels = {"red": {HIGH: 0.75}}
+    made = Scores.single(levels)
+    levels["red"][HIGH] = 0.0
+    levels["blue"] = {HIGH: 1.0}
+    assert made.worst == {"red": {HIGH: 0.75}}
+
+
+def test_scores_cannot_be_set_anew() -> None:
+    made = scores(0.75)
+    for owner, name in ((made, "views"), (made.views[0], "levels"), (Region(0, 0, 1, 1), "left")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(owner, name, ())
+
+
+def test_single_passes_the_rest_on() -> None:
+    made = Scores.single({"red": {HIGH: 0.5}}, kind="side", digest="ab", blank=True, fault="no")
+    assert made.views == (ViewScores(View("side", (0.0, 0.0, 1.0, 1.0)), {"red": {HIGH: 0.5}}),)
+    assert (made.digest, made.blank, made.fault) == ("ab", True, "no")
+
+
+def test_an_embedding_is_neither_compared_nor_shown() -> None:
+    one, other = (Scores.single({}, embedding=torch.ones(size)) for size in (2, 3))
+    assert one == other
+    assert "tensor" not in repr(one)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))], ids=["deepcopy", "pickle"])  # noqa: S301
+def test_scores_survive_a_copy(again: Any) -> None:
+    made = Scores.single(
+        {"red": {HIGH: 0.5}}, embedding=torch.arange(3), regions=(Region(0, 0, 0.5, 1, "red", 0.75),), digest="ab"
+    )
+    copied = again(made)
+    assert copied == made
+    assert copied.embedding.tolist() == [0, 1, 2]
+    assert copied.views[0].levels["red"][HIGH] == 0.5
+
+
+def test_the_list_is_json_with_faults_as_text() -> None:
+    assert scores(0.5, NAN).to_list() == [
+        {"view": "full", "box": [0.0, 0.0, 1.0, 1.0], "levels": {"red": {"high": 0.5}}},
+        {"view": "full", "box": [0.0, 0.0, 1.0, 1.0], "levels": {"red": {"high": "nan"}}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "written"), [(None, None), (0.0, 0.0), (0.5, 0.5), (NAN, "nan"), (INF, "inf"), (-INF, "-inf")]
+)
+def test_a_number_is_never_written_as_something_else(value: float | None, written: Any) -> None:
+    assert number(value) == written

@@ -1,0 +1,68 @@
+"""The doctor says what there is, and what should be mended."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+
+from nsfw_guard.backends import registry
+from nsfw_guard.backends.catalog import MARQO
+from nsfw_guard.testing import RED
+from nsfw_guard.tools import doctor
+
+
+def test_versions_are_those_that_are_installed() -> None:
+    assert doctor.installed("torch") == version("torch")
+    assert doctor.installed("pillow") == version("pillow")
+    assert doctor.installed("nsfw-guard-no-such-package") == "not installed"
+
+
+@pytest.mark.parametrize(("cached", "said"), [(Path("here"), "in the cache"), (None, "to be fetched")])
+def test_weights_are_at_hand_or_not(cached: Path | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.weights, "cached", lambda spec: cached)
+    assert doctor.where(MARQO) == said
+    assert doctor.where(RED) == "built in"
+
+
+def test_devices_begin_with_the_cpu() -> None:
+    found = doctor.devices()
+    assert found[0] == "cpu"
+    assert len([name for name in found if name.startswith("cuda:")]) == torch.cuda.device_count()
+
+
+def test_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"card {index}")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.xpu, "is_available", lambda: True)
+    assert doctor.devices() == ["cpu", "cuda:0 card 0", "cuda:1 card 1", "mps", "xpu"]
+
+
+def test_everything_is_examined() -> None:
+    found = doctor.examine()
+    assert found["python"] == platform.python_version()
+    assert {package: found[package] for package in doctor.PACKAGES} == {
+        package: doctor.installed(package) for package in doctor.PACKAGES
+    }
+    assert found["devices"].startswith("cpu")
+    assert {key for key in found if key.startswith("model ")} == {f"model {name}" for name in registry.names()}
+    assert all(isinstance(value, str) and value for value in found.values())
+
+
+@pytest.mark.parametrize(("agrees", "said"), [(True, "agrees with this Pillow"), (False, "its resize changed")])
+def test_the_way_of_the_resize_is_said(agrees: bool, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "matrix_is_pillow", lambda: agrees)
+    assert said in doctor.examine()["exact resize"]
+
+
+def test_a_pillow_with_a_hole_is_to_be_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "pillow_is_old", lambda: True)
+    assert [
+        w.endswith("install pillow>=13.0.0 before opening files that strangers sent") for w in doctor.warnings()
+    ] == [True]
+    monkeypatch.setattr(doctor, "pillow_is_old", lambda: False)
+    assert doctor.warnings() == []
