@@ -7,7 +7,6 @@ Pixelate keep only a few averages, so that no sharpening brings anything back: w
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from nsfw_guard.errors import BlockedError, ConfigError, UnknownNameError
-from nsfw_guard.scores import Region
 from nsfw_guard.verdict import Outcome, Verdict
 
 log = logging.getLogger(__name__)
@@ -181,14 +179,7 @@ def boxes(verdict: Verdict, height: int, width: int) -> list[tuple[int, int, int
     wanted = [r for r in regions if not r.category or r.category in verdict.flags]
     if not wanted or not set(verdict.flags) <= {r.category for r in wanted}:
         return [(0, 0, height, width)]
-    return [_pixels(region, height, width) for region in wanted]
-
-
-def _pixels(region: Region, height: int, width: int) -> tuple[int, int, int, int]:
-    across, down = (region.right - region.left) * MARGIN, (region.bottom - region.top) * MARGIN
-    top, left = max(0, math.floor((region.top - down) * height)), max(0, math.floor((region.left - across) * width))
-    bottom, right = math.ceil((region.bottom + down) * height), math.ceil((region.right + across) * width)
-    return top, left, min(height, bottom), min(width, right)
+    return [region.pixels(height, width, margin=MARGIN) for region in wanted]
 
 
 def _shares(parts: int, length: int, device: torch.device) -> Tensor:

@@ -65,6 +65,13 @@ class Region:
         if not (self.left < self.right and self.top < self.bottom):
             raise ValueError(f"an empty box ({self.left}, {self.top}, {self.right}, {self.bottom}) covers nothing")
 
+    def pixels(self, height: int, width: int, *, margin: float = 0.0) -> tuple[int, int, int, int]:
+        """The box in whole pixels (top, left, bottom, right), rounded outwards, `margin` of its sides added around."""
+        across, down = (self.right - self.left) * margin, (self.bottom - self.top) * margin
+        top, left = math.floor((self.top - down) * height), math.floor((self.left - across) * width)
+        bottom, right = math.ceil((self.bottom + down) * height), math.ceil((self.right + across) * width)
+        return max(0, top), max(0, left), min(height, bottom), min(width, right)
+
 
 @dataclass(frozen=True)
 class View:

@@ -33,7 +33,7 @@ def test_every_number_above_0_up_to_1_is_a_cut(kind: Any, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "told", [{"block": "default"}, {"block": 0.5, "review": "x"}, {"block": 1, "views": {"a": "b"}}]
+    "told", [{"block": "default"}, {"block": 0.5, "review": "x"}, {"block": 1, "views": {"side": "b"}}]
 )
 def test_a_models_own_cuts_are_numbers(told: Any) -> None:
     with pytest.raises(PolicyError, match="a cut is a number"):

@@ -51,16 +51,23 @@ def test_every_score_goes_through_the_calibration() -> None:
 
 def test_calibrated_cuts_stand_in_for_the_records() -> None:
     cuts = {"default": Cut(block=0.875)}
-    spec = Calibrated(FakeBackend(), Calibration(model="red", maps={}, cuts=cuts)).spec
+    spec = Calibrated(FakeBackend(), Calibration(model="red", maps={"red": (1.0, 0.0)}, cuts=cuts)).spec
     assert spec.cuts == cuts
     assert (spec.name, spec.labels) == (RED.name, RED.labels)
     assert Calibrated(FakeBackend(), TRIPLED).spec == RED
 
 
 def test_a_policy_that_names_a_cut_that_the_calibration_lacks_is_refused() -> None:
-    backend = Calibrated(FakeBackend(), Calibration(model="red", maps={}, cuts={"default": Cut(block=0.875)}))
+    backend = Calibrated(
+        FakeBackend(), Calibration(model="red", maps={"red": (1.0, 0.0)}, cuts={"default": Cut(block=0.875)})
+    )
     with pytest.raises(PolicyError, match="no cut 'strict'"):
         Guard(backend, policy="strict")
+
+
+def test_cuts_without_a_map_for_every_category_are_refused() -> None:
+    with pytest.raises(ConfigError, match="cuts but no map for red"):
+        Calibrated(FakeBackend(), Calibration(model="red", maps={}, cuts={"default": Cut(block=0.875)}))
 
 
 @pytest.mark.parametrize(("p", "outcome"), [(0.5, Outcome.REVIEW), (0.75, Outcome.BLOCK), (0.1, Outcome.ALLOW)])

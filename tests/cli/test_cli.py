@@ -205,7 +205,7 @@ CANNOT = [
     (["policy", "show", "strict", "--model", "redd"], "did you mean 'red'"),
     (["policy", "explain", "{unfit}"], "the model does not score"),
     (["audit", "verify", "{in}/none"], "the log cannot be read"),
-    (["audit", "verify", "{log}", "--key-file", "{in}/none"], "check --key-file"),
+    (["audit", "verify", "{log}", "--key-file", "{in}/none"], "the key file cannot be read"),
     (["audit", "verify", "{log}", "--key-file", "{nothing}"], "the key file is empty"),
     (["audit", "verify", "{log}", "--head", "{in}/none"], "the kept head cannot be read"),
     (["audit", "verify", "{log}", "--head", "{nothing}"], "the kept head cannot be read"),
@@ -317,7 +317,7 @@ def test_no_argument_can_write_to_the_terminal(argv: list[str], run: Run, folder
 def test_a_policy_cannot_write_to_the_terminal(verb: str, run: Run, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     text = json.dumps("\x1b[31m")
-    path.write_text(f"name = {text}\ndescription = {text}\n[rules.red]\nblock = 0.5\nviews.{text} = 0.25\n")
+    path.write_text(f"name = {text}\ndescription = {text}\n[rules.red]\nblock = 0.5\nviews.side = 0.25\n")
     ran = run("policy", verb, path, "--model", "red")
     assert ran.code == 0
     assert all(c.isprintable() or c == "\n" for c in ran.out + ran.err)
@@ -446,6 +446,10 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ["check", "{in}/review.png", "--model", "red"],
         ["check", "{in}/review.png", "--model", "red", "--fail-on", "review"],
     ),
+    ("check", "--audit-key"): (
+        ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.one"],
+        ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.two", "--audit-key", "{in}/allow.png"],
+    ),
     ("models", "--json"): (["models"], ["models", "--json"]),
     ("doctor", "--json"): (["doctor"], ["doctor", "--json"]),
     **{
@@ -532,10 +536,10 @@ def test_a_shown_policy_reads_back_as_itself(name: str, run: Run, tmp_path: Path
 
 def test_a_policy_with_odd_names_reads_back_as_itself(run: Run, tmp_path: Path) -> None:
     odd = 'a "b" \\ \x1b\n é'
-    policy = Policy(rules={odd: Rule(block=0.5, views={odd: 0.25})}, name=odd, description=odd)
+    policy = Policy(rules={odd: Rule(block=0.5, views={"side": 0.25})}, name=odd, description=odd)
     (tmp_path / "one.toml").write_text(
         f"name = {json.dumps(odd)}\ndescription = {json.dumps(odd)}\n"
-        f"[rules.{json.dumps(odd)}]\nblock = 0.5\nviews.{json.dumps(odd)} = 0.25\n"
+        f"[rules.{json.dumps(odd)}]\nblock = 0.5\nviews.side = 0.25\n"
     )
     assert Policy.load(tmp_path / "one.toml") == policy
     (tmp_path / "two.toml").write_text(run("policy", "show", tmp_path / "one.toml").out, encoding="utf-8")
@@ -648,6 +652,15 @@ def test_a_log_verifies_with_its_own_key_only(
     (tmp_path / "key").write_bytes(given_ or b"")
     flags = ["--key-file", tmp_path / "key"] if given_ else []
     assert run("audit", "verify", tmp_path / "log", *flags).code == code
+
+
+def test_a_keyed_log_is_written_with_audit_key(run: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"k" * 32)
+    keyed = ["--audit", tmp_path / "log", "--audit-key", tmp_path / "key"]
+    assert run("check", folder / "allow.png", "--model", "red", *keyed).code == 0
+    assert run("audit", "verify", tmp_path / "log", "--key-file", tmp_path / "key").code == 0
+    assert run("audit", "verify", tmp_path / "log").code == 1
+    assert run("check", folder / "allow.png", "--model", "red", "--audit-key", tmp_path / "key").code == 3
 
 
 def test_a_kept_head_finds_a_tail_that_was_cut_off_with_its_head(run: Run, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_a_named_file_is_taken_whatever_it_is_called(tmp_path: Path) -> None:
     paint(tmp_path / "a.png").rename(tmp_path / "picture")
     assert find([str(tmp_path / "picture"), STDIN]) == [
         Source(str(tmp_path / "picture"), Path("picture")),
-        Source("-", Path("stdin.png")),
+        Source("-", Path("stdin")),
     ]
 
 
