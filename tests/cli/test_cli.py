@@ -447,8 +447,8 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ["check", "{in}/review.png", "--model", "red", "--fail-on", "review"],
     ),
     ("check", "--audit-key"): (
-        ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.one"],
-        ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.two", "--audit-key", "{in}/allow.png"],
+        ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.log"],
+        ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.log", "--audit-key", "{in}/allow.png"],
     ),
     ("models", "--json"): (["models"], ["models", "--json"]),
     ("doctor", "--json"): (["doctor"], ["doctor", "--json"]),
@@ -481,13 +481,18 @@ def test_every_option_is_in_the_table() -> None:
 
 @pytest.mark.parametrize(("key"), VARIANTS, ids=" ".join)
 def test_every_option_changes_something(key: tuple[str, str], run: Run, filled: Any, tmp_path: Path) -> None:
+    log = tmp_path / "out.log"
+
     def effect(argv: list[str]) -> tuple[Any, ...]:
         logging.getLogger().handlers = []
         ran = run(*filled(argv))
         assert ran.code != 3, ran.err
         written = {p.name: p.read_bytes() for p in (tmp_path / "out").glob("*")}
         out = re.sub(r'"requested": \{[^}]*\}', "", ran.out)  # what was asked for is no effect
-        return ran.code, out, ran.err, written, (tmp_path / "out.log").exists()
+        logged = [json.loads(line)["picture"] for line in lines_of(log)] if log.exists() else None
+        for left in tmp_path.glob("out.log*"):
+            left.unlink()
+        return ran.code, out, ran.err, written, logged
 
     wide = paint(tmp_path / "in" / "wide.png", "block", (640, 128))
     assert wide.exists()
