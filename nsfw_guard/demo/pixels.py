@@ -172,7 +172,7 @@ def _star(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 def _size(radius: float) -> str:
     middles = {word: (low + high) / 2 for word, (low, high) in SIZES.items()}
-    word = "small" if radius < 0.16 else "medium" if radius < 0.255 else "large"
+    word = "small" if radius < 0.17 else "medium" if radius < 0.255 else "large"
     return word if abs(radius - middles[word]) < 0.06 else UNKNOWN
 
 

@@ -23,7 +23,7 @@ COLOURS: dict[str, RGB] = {
     "purple": (152, 50, 190),
 }
 # Radius as a fraction of the side. The gaps keep two sizes apart after blur and resampling.
-SIZES: dict[str, tuple[float, float]] = {"small": (0.11, 0.14), "medium": (0.18, 0.22), "large": (0.29, 0.34)}
+SIZES: dict[str, tuple[float, float]] = {"small": (0.125, 0.15), "medium": (0.19, 0.22), "large": (0.29, 0.34)}
 POSITIONS: dict[str, tuple[float, float]] = {
     "centre": (0.5, 0.5),
     "left": (0.25, 0.5),
