@@ -173,7 +173,8 @@ def shade(rgb: RGB, *, rng: np.random.Generator | None, spread: int) -> RGB:
     """The colour moved by up to `spread` levels a channel; unmoved without an rng."""
     if rng is None:
         return rgb
-    red, green, blue = (int(np.clip(c + d, 0, 255)) for c, d in zip(rgb, rng.integers(-spread, spread + 1, 3)))  # noqa: B905
+    shifts = rng.integers(-spread, spread + 1, 3)
+    red, green, blue = (int(np.clip(level + shift, 0, 255)) for level, shift in zip(rgb, shifts, strict=True))
     return red, green, blue
 
 

@@ -16,7 +16,8 @@ from nsfw_guard.demo.training.__main__ import main
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
-    assert main(["pipeline", "--out", str(folder), "--vae-steps", "2", "--steps", "2", "--scenes", "32"]) == 0
+    budget = ["--vae-steps", "2", "--decoder-steps", "1", "--steps", "2", "--scenes", "32"]
+    assert main(["pipeline", "--out", str(folder), *budget]) == 0
     assert main(["policy", "--out", str(folder), "--steps", "2", "--pictures", "64"]) == 0
     assert main(["graded", "--out", str(folder), "--steps", "2", "--pictures", "64"]) == 0
     return folder
@@ -43,7 +44,7 @@ def test_policy_folders_load_into_timm_strictly(weights: Path, name: str, labels
 def test_pipeline_folder_loads_into_diffusers_and_draws(weights: Path) -> None:
     from diffusers import StableDiffusionPipeline
 
-    pipe = StableDiffusionPipeline.from_pretrained(weights / "pipeline").to(torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(weights / "pipeline")
     pipe.set_progress_bar_config(disable=True)
     assert pipe.safety_checker is None
     assert pipe.feature_extractor is None

@@ -6,6 +6,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,11 +41,12 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--threads", type=int, default=1, help="processor cores (default: 1)")
     for name, task in policy.TASKS.items():
         recipe = recipes.add_parser(name, parents=[shared], help=f"train the {task.name} model")
-        recipe.add_argument("--steps", type=int, default=3000)
+        recipe.add_argument("--steps", type=int, default=4500)
         recipe.add_argument("--pictures", type=int, default=24000, help="how many to draw and train on")
     recipe = recipes.add_parser("pipeline", parents=[shared], help="train the text-to-image pipeline")
     recipe.add_argument("--vae-steps", type=int, default=1700, help="0 keeps the autoencoder that is there")
-    recipe.add_argument("--steps", type=int, default=10000)
+    recipe.add_argument("--decoder-steps", type=int, default=2600, help="further steps for the decoder alone")
+    recipe.add_argument("--steps", type=int, default=11000)
     recipe.add_argument("--scenes", type=int, default=40000, help="how many to draw and train the UNet on")
     recipe = recipes.add_parser("report", parents=[shared], help="measure the weights")
     recipe.add_argument("--json", action="store_true", help="print JSON instead of lines")
@@ -57,15 +59,22 @@ def _policy(options: argparse.Namespace) -> None:
     task = policy.TASKS[options.recipe]
     vae = pipeline.load_vae(options.out / "pipeline") if (options.out / "pipeline" / "vae").is_dir() else None
     book = policy.pages(np.random.default_rng(options.seed + 100), options.pictures, vae=vae)
-    model = policy.train(task, book, steps=options.steps, seed=options.seed)
+    model = policy.train(task, book, steps=options.steps, seed=options.seed, start=_other(options.out, task))
     policy.save(model, task, options.out / task.name)
+
+
+def _other(folder: Path, task: policy.Task) -> Any:
+    """The graded model, when there is one, knows already most of what the binary one has to learn."""
+    if task is policy.BINARY and (folder / policy.GRADED.name).is_dir():
+        return policy.load(folder / policy.GRADED.name, policy.GRADED)
+    return None
 
 
 def _pipeline(options: argparse.Namespace) -> None:
     folder = options.out / "pipeline"
     if options.vae_steps:
         vae = autoencoder.train(steps=options.vae_steps, seed=options.seed)
-        autoencoder.sharpen(vae, steps=options.vae_steps, seed=options.seed)
+        autoencoder.sharpen(vae, steps=options.decoder_steps, seed=options.seed)
     else:
         vae = pipeline.load_vae(folder)
     pipe = pipeline.train(vae, folder=folder, steps=options.steps, scenes=options.scenes, seed=options.seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +95,7 @@ def load(folder: Path) -> Any:
     """The pipeline saved in a folder, in single precision."""
     from diffusers import StableDiffusionPipeline
 
-    pipe = StableDiffusionPipeline.from_pretrained(folder).to(torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -102,7 +104,7 @@ def load_vae(folder: Path) -> Any:
     """Only the autoencoder of a pipeline saved in a folder, in single precision."""
     from diffusers import AutoencoderKL
 
-    return AutoencoderKL.from_pretrained(folder / "vae").to(torch.float32).eval()
+    return AutoencoderKL.from_pretrained(folder / "vae").eval()
 
 
 def prepare(vae: Any, tokenizer: Any, *, count: int, rng: np.random.Generator) -> Lessons:
@@ -172,13 +174,17 @@ def agreement(pipe: Any, *, count: int, seed: int, number: int = 1) -> float:
 
 def save(pipe: Any, folder: Path) -> None:
     """Write the pipeline as half-precision safetensors; the tokenizer keeps its plain files."""
-    import copy
-
     half = {name: copy.deepcopy(part).half() for name, part in pipe.components.items() if isinstance(part, nn.Module)}
     whole = assemble(half["vae"], half["text_encoder"], pipe.tokenizer, half["unet"])
     whole.save_pretrained(folder, safe_serialization=True)
     (folder / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)
     words.write_tokenizer(folder / "tokenizer")
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)  # where the weights once lay is nobody else's business
+        if "dtype" in config:
+            config["dtype"] = "float32"  # else transformers would load halves next to diffusers' singles
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _loss(learner: Any, lessons: Lessons, noise: Any, rng: np.random.Generator) -> Tensor:
