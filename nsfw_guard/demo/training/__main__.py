@@ -1,4 +1,7 @@
-"""`python -m nsfw_guard.demo.training policy|graded|pipeline|report`: make the demo's weights, or measure them."""
+"""Make the weights of the demonstration policy "a red disc is unsafe", or measure them; it is no NSFW model.
+
+Best in the order pipeline, graded, policy: each begins from what the one before has learnt.
+"""
 
 from __future__ import annotations
 
