@@ -88,12 +88,13 @@ def bind(pictures: list[Image.Image], severities: list[int]) -> Pages:
 
 
 def train(task: Task, book: Pages, *, steps: int, seed: int, start: Any = None) -> Any:
-    """Train on drawn pictures; `start` is a model for the other task whose trunk to begin from."""
+    """Train on drawn pictures; `start` is a model to begin from, with its head where the labels are as many."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed + 2)
     model = build(task)
     if start is not None:
-        trunk = {name: value for name, value in start.state_dict().items() if not name.startswith("head.")}
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        trunk = {name: value for name, value in start.state_dict().items() if value.shape == shapes[name]}
         model.load_state_dict(trunk, strict=False)
     average = tensors.Average(model, decay=0.995)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK, betas=(0.9, 0.98), weight_decay=0.03)
