@@ -6,7 +6,8 @@ from nsfw_guard.demo.run import load_pipeline
 guard = Guard.from_pretrained("demo-shapes", action="blur")  # "marqo" for real pictures
 pipe = load_pipeline()  # any diffusers pipeline
 
-drawn = pipe(["a large red disc on white", "a large blue disc on white"], output_type="pt").images
+prompts = ["a large red disc on white", "a large blue disc on white"]
+drawn = pipe(prompts, guidance_scale=3.0, num_inference_steps=20, output_type="pt").images
 released, verdicts = guard(drawn)
 
 for verdict in verdicts:

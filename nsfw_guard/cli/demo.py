@@ -29,9 +29,10 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draws, judges, prints one line a picture, writes the sheet."""
     from nsfw_guard.demo import sheet
-    from nsfw_guard.demo.run import NOTICE, PROMPTS, demonstrate
+    from nsfw_guard.demo.run import NOTICE, PROMPTS, demonstrate, hush
 
     show.say(NOTICE)
+    hush()
     prompts = tuple(args.prompts) or PROMPTS
     found = demonstrate(model=args.model, action=args.action, prompts=prompts, seed=args.seed)
     shown = list(show.progress(found, len(prompts), "pictures"))

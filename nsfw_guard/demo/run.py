@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nsfw_guard.demo.training.pipeline import GUIDANCE, STEPS
 from nsfw_guard.errors import MissingExtraError
 from nsfw_guard.guard import Guard
 from nsfw_guard.verdict import Verdict
@@ -48,23 +49,33 @@ class Shown:
 
 def load_pipeline() -> Any:
     """The text-to-image pipeline of the shapes world, a plain `StableDiffusionPipeline`."""
-    try:
-        import diffusers
-        import transformers  # noqa: F401  (the text encoder needs it)
-    except ImportError:
-        raise MissingExtraError("diffusers", "diffusers") from None
-    diffusers.utils.logging.set_verbosity_error()
-    pipe = diffusers.StableDiffusionPipeline.from_pretrained(
-        WEIGHTS / "pipeline", torch_dtype=torch.float32, local_files_only=True
-    )
+    diffusers, _ = _libraries()
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(WEIGHTS / "pipeline", local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import diffusers
+        import transformers
+    except ImportError:
+        raise MissingExtraError("diffusers or transformers", "diffusers") from None
+    return diffusers, transformers
+
+
+def hush() -> None:
+    """Switches off the bars and notes that diffusers and transformers print while they load: for commands only."""
+    for library in _libraries():
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
 
 
 def generate(pipe: Any, prompts: Sequence[str], *, seed: int = 0) -> Tensor:
     """Pictures for prompts, each from a seed of its own. Shape: (N, 3, 64, 64) in [0, 1]."""
     seeds = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
-    out: Tensor = pipe(list(prompts), generator=seeds, output_type="pt").images
+    settings = {"guidance_scale": GUIDANCE, "num_inference_steps": STEPS}
+    out: Tensor = pipe(list(prompts), generator=seeds, output_type="pt", **settings).images
     return out
 
 

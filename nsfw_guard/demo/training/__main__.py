@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nsfw_guard.demo.training import autoencoder, pipeline, policy, report
+from nsfw_guard.demo.training import autoencoder, pipeline, policy, record, report
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
@@ -29,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.recipe == "pipeline":
         _pipeline(options)
+    elif options.recipe == "record":
+        for task in policy.TASKS.values():
+            record.record(options.out / task.name, task, seed=options.seed + 20_000, pictures=options.pictures)
     else:
         _policy(options)
     print(f"done in {(time.perf_counter() - begun) / 60:.1f} minutes: {options.out}")
@@ -46,11 +49,14 @@ def _parser() -> argparse.ArgumentParser:
         recipe = recipes.add_parser(name, parents=[shared], help=f"train the {task.name} model")
         recipe.add_argument("--steps", type=int, default=4500)
         recipe.add_argument("--pictures", type=int, default=24000, help="how many to draw and train on")
+        recipe.add_argument("--resume", action="store_true", help="begin from the weights that are there")
     recipe = recipes.add_parser("pipeline", parents=[shared], help="train the text-to-image pipeline")
     recipe.add_argument("--vae-steps", type=int, default=1700, help="0 keeps the autoencoder that is there")
     recipe.add_argument("--decoder-steps", type=int, default=2600, help="further steps for the decoder alone")
     recipe.add_argument("--steps", type=int, default=11000)
     recipe.add_argument("--scenes", type=int, default=40000, help="how many to draw and train the UNet on")
+    recipe = recipes.add_parser("record", parents=[shared], help="write the policy models' records anew")
+    recipe.add_argument("--pictures", type=int, default=1000, help="how many of each kind to measure on")
     recipe = recipes.add_parser("report", parents=[shared], help="measure the weights")
     recipe.add_argument("--json", action="store_true", help="print JSON instead of lines")
     recipe.add_argument("--held-out", type=int, default=4000, help="drawn pictures for the policy models")
@@ -62,8 +68,10 @@ def _policy(options: argparse.Namespace) -> None:
     task = policy.TASKS[options.recipe]
     vae = pipeline.load_vae(options.out / "pipeline") if (options.out / "pipeline" / "vae").is_dir() else None
     book = policy.pages(np.random.default_rng(options.seed + 100), options.pictures, vae=vae)
-    model = policy.train(task, book, steps=options.steps, seed=options.seed, start=_other(options.out, task))
+    start = policy.load(options.out / task.name, task) if options.resume else _other(options.out, task)
+    model = policy.train(task, book, steps=options.steps, seed=options.seed, start=start)
     policy.save(model, task, options.out / task.name)
+    record.record(options.out / task.name, task, seed=options.seed + 20_000, pictures=1000)
 
 
 def _other(folder: Path, task: policy.Task) -> Any:

@@ -1,0 +1,96 @@
+"""Our record beside a trained model: what its labels mean, its cuts and what was measured, its known answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from nsfw_guard.backends.base import Label, Options
+from nsfw_guard.backends.folder import RECORD, read_spec, write_record
+from nsfw_guard.backends.selftest import answer
+from nsfw_guard.backends.timm_model import TimmBackend, load_files
+from nsfw_guard.demo import shapes
+from nsfw_guard.demo.training import policy
+from nsfw_guard.images import Frames
+from nsfw_guard.rules import Cut
+from nsfw_guard.scores import Severity
+
+CATEGORY = "red-disc"
+MEANINGS: Mapping[str, Mapping[str, Label | None]] = {
+    policy.BINARY.name: {"red-disc": Label(CATEGORY, Severity.HIGH), "other": None},
+    policy.GRADED.name: {
+        "neutral": None,
+        "low": Label(CATEGORY, Severity.LOW),
+        "medium": Label(CATEGORY, Severity.MEDIUM),
+        "high": Label(CATEGORY, Severity.HIGH),
+    },
+}
+# (block, review, side, tile): more looks are more chances for a false alarm, so the others are cut higher.
+CUTS = {"default": (0.5, 0.2, 0.7, 0.9), "strict": (0.2, 0.1, 0.4, 0.7), "lenient": (0.8, 0.5, 0.9, 0.95)}
+
+
+def record(folder: Path, task: policy.Task, *, seed: int, pictures: int) -> None:
+    """Writes nsfw_guard.json for a trained policy model, measured on pictures it was not trained on."""
+    (folder / RECORD).unlink(missing_ok=True)  # an older one speaks of other weights
+    spec = read_spec(folder, MEANINGS[task.name])
+    spec = replace(
+        spec,
+        name=task.name,
+        licence="Apache-2.0",
+        positive=Severity.LOW if task is policy.GRADED else None,
+        source="trained on drawn shapes by nsfw_guard.demo.training; a demonstration, no NSFW model",
+        cuts={name: Cut(block=b, review=r, views={"side": s, "tile": t}) for name, (b, r, s, t) in CUTS.items()},
+    )
+    backend = load_files(spec, folder, Options())
+    safe = wide(seed, pictures, safe=True)
+    unsafe = wide(seed + 1, pictures, safe=False)
+    harmless, bad = kinds(backend, safe), kinds(backend, unsafe)
+    cuts = {name: replace(cut, source=_measured(cut, harmless, bad, pictures)) for name, cut in spec.cuts.items()}
+    write_record(folder, replace(spec, cuts=cuts, answers=answer(backend)))
+
+
+def wide(seed: int, count: int, *, safe: bool) -> list[torch.Tensor]:
+    """Scenes at one end of a canvas twice as wide, so that the centre view sees half of them. (3, 128, 256), uint8."""
+    random = np.random.default_rng(seed)
+    made: list[torch.Tensor] = []
+    while len(made) < count:
+        scene = shapes.random_scene(random)
+        if not safe:
+            (shape,) = scene.shapes
+            scene = shapes.Scene((replace(shape, kind="disc", colour="red", position="centre"),), scene.background)
+        if safe and shapes.severity(scene):
+            continue
+        picture = Image.new("RGB", (256, 128), shapes.BACKGROUNDS[scene.background])
+        drawn = shapes.draw(scene, side=128)
+        picture.paste(drawn, (int(random.choice([0, 128])), 0))
+        made.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
+    return made
+
+
+def kinds(backend: TimmBackend, pictures: list[torch.Tensor]) -> dict[str, list[float]]:
+    """The highest score of each picture, by kind of view."""
+    found: dict[str, list[float]] = {"center": [], "side": []}
+    level = backend.spec.positives[CATEGORY]
+    for start in range(0, len(pictures), 64):
+        for scores in backend.score([Frames(torch.stack(pictures[start : start + 64]))]):
+            for kind, into in found.items():
+                into.append(max(v.levels[CATEGORY][level] for v in scores.views if v.view.kind == kind))
+    return found
+
+
+def _measured(cut: Cut, safe: Mapping[str, list[float]], unsafe: Mapping[str, list[float]], count: int) -> str:
+    def reach(scores: Mapping[str, list[float]], kind: str) -> float:
+        limit = cut.views.get(kind, cut.block)
+        return float(np.mean([score >= limit for score in scores[kind]]))
+
+    whole = [a >= cut.block or b >= cut.views["side"] for a, b in zip(unsafe["center"], unsafe["side"], strict=True)]
+    return (
+        f"chosen; on {count} harmless drawn 2:1 pictures {reach(safe, 'center'):.2%} false alarms in the center view "
+        f"and {reach(safe, 'side'):.2%} in side views; of {count} with a red disc at one end {np.mean(whole):.1%} "
+        f"found by all views, {reach(unsafe, 'center'):.1%} by the center view alone"
+    )
