@@ -64,7 +64,9 @@ class Preprocess:
                 top, left, bottom, right = look.region
                 resized[key] = self._resize(levels[..., top:bottom, left:right], look.size)
             shown.append(self._window(resized[key], look))
-        return Prepared(torch.stack(shown, 1), tuple(look.view for look in looks), extremes)
+        # Planes, each in one piece: normalising reads them several times.
+        pixels = torch.stack([window.contiguous() for window in shown], 1)
+        return Prepared(pixels, tuple(look.view for look in looks), extremes)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """8-bit pixels as the model wants them. Shape: (..., 3, S, S), float32."""

@@ -12,6 +12,8 @@ from nsfw_guard.demo import shapes
 from nsfw_guard.demo.training import album, autoencoder, policy, report, tensors, words
 from nsfw_guard.demo.training.__main__ import main
 
+pytest.importorskip("diffusers")
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
