@@ -17,7 +17,7 @@ ifneq ($(UV),)
 	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
 	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 else
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 endif
 	touch $@
@@ -39,7 +39,7 @@ ifneq ($(UV),)
 	test -x $(LOW)/bin/python || $(UV) venv --quiet --python $(PYTHON) $(LOW)
 	$(UV) pip install --quiet --python $(LOW)/bin/python --constraint constraints-lowest.txt --editable '.[test]'
 else
-	test -x $(LOW)/bin/python || $(PYTHON) -m venv $(LOW)
+	$(LOW)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(LOW)
 	$(LOW)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[test]'
 endif
 	touch $@
