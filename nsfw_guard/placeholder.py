@@ -47,6 +47,10 @@ def _line(pen: ImageDraw.ImageDraw, text: str, top: float, space: tuple[int, int
     """Writes one centred line that fits; gives its height, or 0 where letters would be too small to read."""
     width, side = space
     size = side * 0.062
+    if size < SMALLEST:
+        return 0.0
+    if isinstance(font_of(size), ImageFont.ImageFont):  # the old font knows Latin letters only
+        text = text.encode("latin-1", "replace").decode("latin-1")
     while size >= SMALLEST and pen.textlength(text, font=font_of(size)) > width * 0.94:
         size *= 0.88
     if size < SMALLEST or pen.textlength(text, font=font_of(size)) > width:

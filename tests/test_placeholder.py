@@ -88,13 +88,20 @@ def test_letters_that_would_be_too_small_to_read_are_left_out() -> None:
     assert torch.equal(too_wide, empty)
 
 
-def test_a_pillow_with_one_size_of_letters_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    def only_one() -> object:
-        return before(10)
+def old_pillow() -> bool:
+    """Whether this Pillow has one size of letters only."""
+    return not hasattr(ImageFont, "load_default_imagefont")
 
-    before = ImageFont.load_default
+
+def test_a_pillow_with_one_size_of_letters_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    bitmap = font_of(10) if old_pillow() else ImageFont.load_default_imagefont()
+
+    def only_one() -> object:
+        return bitmap
+
     monkeypatch.setattr(placeholder.ImageFont, "load_default", only_one)
-    assert font_of(40).getlength("m") == before(10).getlength("m")
+    assert font_of(40).getlength("m") == bitmap.getlength("m")
+    assert not torch.equal(reason("日本語"), reason("nothing"))
     assert not torch.equal(reason("one"), reason("two"))
 
 
