@@ -3,9 +3,8 @@
 import tempfile
 from pathlib import Path
 
-from nsfw_guard.demo.shapes import draw, parse
-
 from nsfw_guard import Guard
+from nsfw_guard.demo.shapes import draw, parse
 
 folder = Path(tempfile.mkdtemp())
 for name, caption in {"red.png": "a large red disc on white", "blue.png": "a blue star on grey"}.items():

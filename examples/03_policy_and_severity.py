@@ -1,8 +1,7 @@
 """A policy of one's own over a graded model: small is reviewed, large is blocked."""
 
-from nsfw_guard.demo.shapes import draw, parse
-
 from nsfw_guard import Guard
+from nsfw_guard.demo.shapes import draw, parse
 
 policy = {
     "name": "large ones only",
