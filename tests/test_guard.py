@@ -319,3 +319,23 @@ def test_a_category_that_the_backend_forgot_is_an_error():
     assert [v.outcome for v in verdicts] == [Outcome.ERROR] * 3
     assert "not evaluated" in verdicts[0].reason
     assert RED.levels == {"red": (Severity.HIGH,)}
+
+
+def test_a_picture_of_which_no_frame_was_judged_is_an_error():
+    from nsfw_guard.images import Batch
+
+    (verdict,) = Guard(FakeBackend())._judge(Batch(1))
+    assert (verdict.outcome, verdict.reason) == (Outcome.ERROR, "no frame of it was judged")
+
+
+def test_a_listener_cannot_talk_a_verdict_round():
+    class Untested(FakeBackend):
+        def state(self):
+            return {"self_test": "skipped"}
+
+    def tamper(verdicts):
+        verdicts[0].state["self_test"] = "passed"
+
+    out, verdicts = Guard(Untested(), listeners=[tamper])(BATCH)
+    assert out.unique().tolist() == [0.0]
+    assert "cannot be changed" in verdicts[0].reason

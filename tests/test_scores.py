@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from nsfw_guard.scores import Region, Scores, Severity, View, ViewScores, number
+from nsfw_guard.scores import Fixed, Region, Scores, Severity, View, ViewScores, number
 
 NAN, INF = math.nan, math.inf
 LOW, MEDIUM, HIGH = Severity
@@ -163,3 +163,21 @@ def test_the_list_is_json_with_faults_as_text() -> None:
 )
 def test_a_number_is_never_written_as_something_else(value: float | None, written: Any) -> None:
     assert number(value) == written
+
+
+def test_what_a_verdict_rests_on_cannot_be_changed_but_copied() -> None:
+    fixed = Fixed({"a": 1})
+    for change in (
+        lambda: fixed.update(b=2),
+        lambda: fixed.__setitem__("a", 2),
+        lambda: fixed.pop("a"),
+        lambda: fixed.clear(),
+        lambda: fixed.setdefault("b", 2),
+        lambda: fixed.popitem(),
+        lambda: fixed.__delitem__("a"),
+        lambda: fixed.__ior__({"b": 2}),
+    ):
+        with pytest.raises(TypeError, match="cannot be changed"):
+            change()
+    assert fixed == copy.deepcopy(fixed) == pickle.loads(pickle.dumps(fixed)) == {"a": 1}  # noqa: S301
+    assert type(copy.deepcopy(fixed)) is Fixed
