@@ -171,9 +171,9 @@ def test_what_a_verdict_rests_on_cannot_be_changed_but_copied() -> None:
         lambda: fixed.update(b=2),
         lambda: fixed.__setitem__("a", 2),
         lambda: fixed.pop("a"),
-        lambda: fixed.clear(),
+        fixed.clear,
         lambda: fixed.setdefault("b", 2),
-        lambda: fixed.popitem(),
+        fixed.popitem,
         lambda: fixed.__delitem__("a"),
         lambda: fixed.__ior__({"b": 2}),
     ):
