@@ -5,7 +5,6 @@ python benchmarks/parity.py
 
 from __future__ import annotations
 
-import sys
 from itertools import product
 
 from common import finish, machine, medians, table  # first: it sets the threads
@@ -43,7 +42,6 @@ SPECS = {
     "bicubic 448 squash": InputSpec(size=448, crop_mode="squash"),
     "bicubic 64 pad": InputSpec(size=64, crop_mode="border"),
 }
-WITH_COMPILER = "--with-compiler" in sys.argv
 
 
 def pictures(size: tuple[int, int], dtype: torch.dtype, kind: str = "both") -> torch.Tensor:
@@ -175,7 +173,7 @@ def main() -> None:
     print(f"exact range of the matrix form: sides up to {exact_range(224)} to 224, {exact_range(384)} to 384")
     print("beyond it, and where the matrix does not agree with the installed Pillow: Pillow on the host\n")
     ratios = {"exact": times["exact"] / stock, "fast": times["fast"] / stock}
-    limits = {"exact": 0.6, "fast": 0.25} if WITH_COMPILER else {"exact": 1.0, "fast": 0.5}
+    limits = {"exact": 1.0, "fast": 0.5}
     broken = [f"{n} takes {r:.2f} of the stock path, over {limits[n]}" for n, r in ratios.items() if r > limits[n]]
     broken += [f"{off} values differ from Pillow"] * (off > 0)
     limits = {"smooth": 0.01, "noise": 0.05}
