@@ -76,7 +76,8 @@ class Pretrained:
         if calibration is not None:
             told = calibration if isinstance(calibration, Calibration) else Calibration.load(calibration)
             backend = Calibrated(backend, told)
-        requested = {"model": str(ref), "policy": str(policy or "default"), "views": views, "resize": resize}
+        asked = "as saved" if policy is None and "policy" in saved else policy or "default"
+        requested = {"model": str(ref), "policy": _named(asked), "views": views, "resize": resize}
         requested |= {"device": str(device or "follows the picture"), "dtype": str(dtype).removeprefix("torch.")}
         maker: type[Guard] = cls if issubclass(cls, Guard) else Guard
         return maker(
@@ -131,6 +132,13 @@ def _read(folder: Path) -> dict[str, Any]:
     if (folder / CALIBRATION).is_file():
         made["calibration"] = folder / CALIBRATION
     return made
+
+
+def _named(policy: Policy | str | Path | Mapping[str, Any]) -> str:
+    """A policy as it was asked for, in a word."""
+    if isinstance(policy, Mapping):
+        return str(policy.get("name", "policy"))
+    return policy.name if isinstance(policy, Policy) else str(policy)
 
 
 def _told(action: Action) -> dict[str, Any]:

@@ -191,13 +191,13 @@ def put_back(images: Any, covers: Mapping[int, Tensor], *, value_range: ValueRan
 def _like(old: Any, cover: Tensor, value_range: ValueRange) -> Any:
     """`cover` as the kind of thing that `old` is."""
     levels = cover.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
-    if isinstance(old, Tensor):
+    if isinstance(old, Tensor) and old.ndim == 3:
         channels = _with_channels(levels, old.shape[0]).to(old.device)
         if old.dtype == torch.uint8:
             return channels
         unit = channels.float() / 255
         return (unit * 2 - 1 if value_range == "signed" else unit).to(old.dtype)
-    if isinstance(old, np.ndarray):
+    if isinstance(old, np.ndarray) and old.ndim in {2, 3}:
         channels = _with_channels(levels, 1 if old.ndim == 2 else old.shape[2]).permute(1, 2, 0).cpu()
         array = channels.numpy() if old.ndim == 3 else channels.numpy()[..., 0]
         if old.dtype.kind == "f":

@@ -194,11 +194,10 @@ def _sum_of_pieces(pixels: Tensor, target: int, interpolation: Filter) -> Tensor
     if not made.pieces:
         raise ConfigError(f"{source} -> {target} is past the exact range of the matrix form: use method='pillow'")
     values = pixels.to(torch.float32)
-    total: Tensor | None = None
-    for piece in _on_device(source, target, interpolation, pixels.device):
-        part = (values @ piece).to(torch.int32)
-        total = part if total is None else (total << made.bits) + part
-    assert total is not None  # noqa: S101  (there is at least one piece)
+    first, *rest = _on_device(source, target, interpolation, pixels.device)
+    total = (values @ first).to(torch.int32)
+    for piece in rest:
+        total = (total << made.bits) + (values @ piece).to(torch.int32)
     return total
 
 

@@ -38,6 +38,19 @@ def test_what_is_said_on_loading_goes_before_what_was_saved(tiny, tmp_path):
     assert again.policy.rules["sexual"].block == 0.9
 
 
+def test_what_was_asked_for_is_named_in_a_word(tiny, tmp_path):
+    from nsfw_guard.policy import Policy
+
+    def asked(**settings) -> str:
+        return Guard.from_pretrained(tiny, **settings).check(smooth(1, 9, 9))[0].requested["policy"]
+
+    told = {"name": "mine", "rules": {"*": {"block": 0.5}}}
+    assert [asked(), asked(policy=told), asked(policy=Policy.load(told))] == ["default", "mine", "mine"]
+    Guard.from_pretrained(tiny, policy=told).save_pretrained(tmp_path / "guard")
+    verdict = Guard.from_pretrained(tmp_path / "guard").check(smooth(1, 9, 9))[0]
+    assert (verdict.requested["policy"], verdict.policy) == ("as saved", "mine")
+
+
 def test_a_calibration_travels_along(tiny, tmp_path):
     name = Guard.from_pretrained(tiny).spec.name
     calibration = Calibration(model=name, maps={"sexual": (2.0, -1.0)}, source="40 shapes")

@@ -203,6 +203,13 @@ def test_files_are_covered_by_pictures():
     assert made[1].size == (8, 6)
 
 
+@pytest.mark.parametrize("odd", [np.zeros(5), np.zeros((1, 2, 3, 4, 5)), torch.zeros(5), torch.zeros(2, 2)])
+def test_what_is_no_picture_in_a_list_is_replaced_by_one(odd):
+    made = put_back([odd, GREY], {0: GREY})
+    assert made[0].size == (8, 6)
+    assert made[1] is GREY
+
+
 def test_counting_and_picking():
     assert [count_of(x) for x in (GREY, GREY[None], [GREY] * 3, "path", np.zeros((2, 6, 8, 3)))] == [1, 1, 3, 1, 2]
     assert torch.equal(first_frame([b"", GREY], 1, value_range="unit", limits=None), (GREY * 255).round() / 255)

@@ -96,7 +96,8 @@ def test_fast_is_near_and_says_so():
 
     assert int(off.max()) <= 2
     assert (exact.effective(torch.device("cpu")), fast.effective(torch.device("cpu"))) == ("exact (pillow)", "fast")
-    assert exact.effective(torch.device("cuda"), [(1024, 1024)]) == "exact (matrix)"
+    assert exact.effective(torch.device("cuda")) == "exact (matrix)"
+    assert exact.effective(None) == "exact (pillow on the cpu, matrix elsewhere)"
 
 
 def test_extremes_are_those_of_what_came():

@@ -80,12 +80,11 @@ class TimmBackend:
 
     def state(self) -> Mapping[str, str]:
         """What is really in effect."""
-        device = self.home
         return {
             "self_test": self._self_test,
-            "device": str(device) if self.options.device else "follows the picture",
+            "device": str(self.home) if self.options.device else "follows the picture",
             "dtype": str(self.dtype).removeprefix("torch."),
-            "resize": self.preprocess.effective(device),
+            "resize": self.preprocess.effective(self.home if self.options.device else None),
             "views": self.options.views,
         }
 
@@ -108,6 +107,12 @@ class TimmBackend:
             if device not in self._models:
                 self._models[device] = copy.deepcopy(self._models[self.home]).to(device)
             return self._models[device]
+
+    def whole(self, shown: Tensor) -> Tensor:
+        """The network's own logits, from its own forward: what `forward` must give too. Shape: (R, 3, S, S)."""
+        with torch.autocast(shown.device.type, enabled=False):
+            logits: Tensor = self._on(shown.device)(self.preprocess.normalise(shown).to(self.dtype))
+        return logits
 
     def _pass(self, shown: Tensor) -> tuple[Tensor, Tensor]:
         model: Any = self._on(shown.device)

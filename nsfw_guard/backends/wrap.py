@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+
+import torch
 
 from nsfw_guard.backends.base import Backend, ModelSpec
 from nsfw_guard.calibration import Calibration
@@ -67,9 +70,12 @@ class TimeLimited:
         answer: list[list[Scores]] = []
         raised: list[BaseException] = []
 
+        stream = _stream_of(stacks)
+
         def work() -> None:
             try:
-                answer.append(self.backend.score(stacks, embeddings=embeddings, digests=digests))
+                with stream:
+                    answer.append(self.backend.score(stacks, embeddings=embeddings, digests=digests))
             except BaseException as error:  # noqa: BLE001  (it is raised again in the caller's thread)
                 raised.append(error)
 
@@ -86,3 +92,10 @@ class TimeLimited:
     def state(self) -> Mapping[str, str]:
         """The model's state, and its limit."""
         return {**self.backend.state(), "time_limit": f"{self.seconds:g} s"}
+
+
+def _stream_of(stacks: Sequence[Frames]) -> AbstractContextManager[object]:
+    """The caller's CUDA stream, so that the thread reads pictures when they are finished; nothing elsewhere."""
+    if stacks and stacks[0].pixels.is_cuda:
+        return torch.cuda.stream(torch.cuda.current_stream(stacks[0].pixels.device))
+    return nullcontext()

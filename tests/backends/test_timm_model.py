@@ -292,7 +292,7 @@ def test_another_error_is_not_taken_for_memory(tiny, monkeypatch):
 def test_state_says_what_is_in_effect(tiny):
     assert load(tiny).state() == {
         "self_test": "answers unrecorded", "device": "follows the picture", "dtype": "float32",
-        "resize": "exact (pillow)", "views": "cover",
+        "resize": "exact (pillow on the cpu, matrix elsewhere)", "views": "cover",
     }  # fmt: skip
     state = load(tiny, device="cpu", dtype="bfloat16", resize="fast", views="tiles(2)").state()
     assert (state["device"], state["dtype"], state["resize"], state["views"]) == ("cpu", "bfloat16", "fast", "tiles(2)")
@@ -458,6 +458,13 @@ def test_a_preprocessing_that_changed_is_refused(copy):
     ):
         with pytest.raises(WeightsUnfitError, match=message):
             timm_model.load_files(changed, copy, Options())
+
+
+def test_a_network_whose_head_is_more_than_its_classifier_is_refused(tmp_path):
+    name = "deit_tiny_distilled_patch16_224"
+    save_file(timm.create_model(name, num_classes=2).state_dict(), tmp_path / "own.safetensors")
+    with pytest.raises(SelfTestError, match="one head"):
+        load(f"timm:{name}", weights=tmp_path / "own.safetensors", labels={"bad": "gore", "good": None})
 
 
 # "timm:" and "hf:" --------------------------------------------------------------------------------------------------
