@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         PolicyError,
         ScoringError,
         SelfTestError,
+        UncoveredError,
         UnknownNameError,
         WeightsMissingError,
         WeightsUnfitError,

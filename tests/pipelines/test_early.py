@@ -190,9 +190,11 @@ def test_two_threads_stop_their_own(whole, guard):
     assert found == {0: [[True]] * 3, 1: [[False]] * 3}
 
 
-STEPPED = ["StableDiffusion3Pipeline", "FluxPipeline", "StableDiffusionXLPipeline", "PixArtSigmaPipeline", "SanaPipeline",
-           "ZImagePipeline", "QwenImagePipeline", "WanPipeline", "KandinskyV22Pipeline", "AuraFlowPipeline", "LTXPipeline",
-           "StableDiffusionUpscalePipeline", "LatentConsistencyModelPipeline", "DDPMPipeline"]  # fmt: skip
+STEPPED = [
+    "StableDiffusion3Pipeline", "FluxPipeline", "StableDiffusionXLPipeline", "PixArtSigmaPipeline", "SanaPipeline",
+    "ZImagePipeline", "QwenImagePipeline", "WanPipeline", "KandinskyV22Pipeline", "AuraFlowPipeline",
+    "LTXPipeline", "StableDiffusionUpscalePipeline", "LatentConsistencyModelPipeline", "DDPMPipeline",
+]  # fmt: skip
 # Their latents lie in ways of their own: without a decoder that knows them, they are drawn to the end.
 OWN_WAYS = {"LTXPipeline"}
 
@@ -224,8 +226,12 @@ def test_families_are_watched_without_a_change_and_stopped(name):
 def test_a_small_decoder_of_the_users_is_used(pipe, guard):
     from diffusers import AutoencoderTiny
 
-    tiny = AutoencoderTiny(encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
-                           num_decoder_blocks=(1, 1)).eval()  # fmt: skip
+    tiny = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    ).eval()
     pixels = preview_of(tiny)(pipe, torch.randn(2, 4, 16, 16), {})
     assert pixels.shape == (2, 3, 32, 32)
     assert 0 <= float(pixels.min()) <= float(pixels.max()) <= 1
