@@ -81,6 +81,11 @@ class Attachment:
         self.last.put(run.verdicts)
         return out
 
+    def turn(self, *, on: bool) -> None:
+        """Turns the guard off, or on again, with those of the parts."""
+        for attachment in (self, *self.family()):
+            attachment.enabled = on
+
     def family(self) -> list[Attachment]:
         """The attachments of the pipelines that this one is made of."""
         return [a for part in (*self.parts, *self.adopted) for a in (part, *part.family())]

@@ -86,8 +86,7 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]
     def for_pipeline(self, pipe: Any) -> SafetyChecker:
         """A checker of the same guard that answers as this pipeline, or class of pipelines, wants it."""
         cls = pipe if isinstance(pipe, type) else type(pipe)
-        text = inspect.getsource(cls)
-        made = SafetyChecker(self.guard, watermark="watermark_detected" in text)
+        made = SafetyChecker(self.guard, watermark=seams.three_values(cls))
         if seams.asks_for_cosmos(cls):
             asked: Any = vars(inspect.getmodule(cls))["CosmosSafetyChecker"]
             made.__class__ = type("SafetyChecker", (SafetyChecker, asked), {"__module__": "nsfw_guard"})

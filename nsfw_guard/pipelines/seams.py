@@ -169,6 +169,11 @@ def asks_for_cosmos(cls: type) -> bool:
     return "isinstance(self.safety_checker, CosmosSafetyChecker)" in _source(cls)
 
 
+def three_values(cls: type) -> bool:
+    """Whether a class wants three values of the checker in its slot: pictures, flags, watermarks."""
+    return "watermark_detected" in _source(cls)
+
+
 def bare(cls: type) -> bool:
     """Whether a class gives its pictures in no tuple with return_dict=False."""
     return any(base.__name__ in BARE for base in cls.__mro__)
