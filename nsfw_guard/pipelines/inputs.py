@@ -31,13 +31,15 @@ _NO_PICTURE = re.compile(r"embed|latent|mask|guidance|strength|scale|num_|per_|s
 
 def arguments_of(call: Any, pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call by name, defaults among them. A call that cannot be made is left to fail by itself."""
+    signature = inspect.signature(call)
     try:
-        told = inspect.signature(call).bind(pipe, *args, **kwargs)
+        told = signature.bind(pipe, *args, **kwargs)
     except TypeError:
         return dict(kwargs)
     told.apply_defaults()
     found = dict(told.arguments)
-    return {**found.pop("kwargs", {}), **found}
+    rest = [name for name, one in signature.parameters.items() if one.kind is inspect.Parameter.VAR_KEYWORD]
+    return {**(found.pop(rest[0]) if rest else {}), **found}
 
 
 def refuse_exits(pipe: Any, arguments: Mapping[str, Any], latents: Latents) -> None:

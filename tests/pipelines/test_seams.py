@@ -129,6 +129,15 @@ def test_prompts_and_pictures_are_found_among_the_arguments():
     assert [name for name, _ in inputs.pictures_of(arguments)] == ["control_image", "video"]
 
 
+def test_arguments_are_found_by_name_however_they_are_given():
+    def call(self, prompt=None, steps=3, **more):
+        return None
+
+    found = inputs.arguments_of(call, object(), ("a disc",), {"output_type": "np"})
+    assert {k: v for k, v in found.items() if k != "self"} == {"prompt": "a disc", "steps": 3, "output_type": "np"}
+    assert inputs.arguments_of(lambda self: None, object(), (1, 2), {"a": 1}) == {"a": 1}  # it will fail by itself
+
+
 def test_places_for_pictures_to_come_hold_none():
     red = np.zeros((8, 8, 3), np.float32)
     red[..., 0] = 0.9
