@@ -41,6 +41,8 @@ def test_a_case_is_what_it_says(case: Case):
     assert not case.frames or len(first[0]) == case.frames
     assert np.isfinite(made).all()
     assert all(one.std() > 0.01 * (np.abs(one).max() or 1) for one in made), "a picture without structure"
+    for other in set(case.kinds) - {kind}:
+        assert all(np.isfinite(arrays(one)).all() for one in run(pipe, case, other)), other
 
 
 def test_building_leaves_the_random_state_alone():

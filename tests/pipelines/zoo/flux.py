@@ -99,8 +99,7 @@ def embedded(batch: int, tokens: int, width: int, **more: Any) -> dict[str, Any]
         "prompt_embeds": noise(batch, tokens, width),
         "generator": generator(),
         "num_inference_steps": 2,
-        **SIDES,
-        **more,
+        **{**SIDES, **more},
     }
 
 
