@@ -16,6 +16,7 @@ from nsfw_guard.errors import ImageError
 from nsfw_guard.guardfile import Pretrained
 from nsfw_guard.images import Batch, as_batch, count_of, first_frame, put_back
 from nsfw_guard.policy import Policy
+from nsfw_guard.promptcheck import PromptCheck
 from nsfw_guard.quantise import ValueRange
 from nsfw_guard.tally import Listener, Tally
 from nsfw_guard.verdict import Outcome, Verdict, released, worst
@@ -23,7 +24,7 @@ from nsfw_guard.verdict import Outcome, Verdict, released, worst
 log = logging.getLogger(__name__)
 
 
-class Guard(Pretrained):
+class Guard(Pretrained, PromptCheck):
     """Judges pictures and acts on them. `Guard.from_pretrained` builds one from a model's name.
 
     Args:
@@ -63,14 +64,7 @@ class Guard(Pretrained):
 
     def check(self, images: Any, *, value_range: ValueRange = "unit") -> list[Verdict]:
         """One verdict a picture: tensor (B, 3, H, W) in [0, 1] or "signed" [-1, 1], PIL, NumPy, path, bytes, list."""
-        verdicts = self._judge(as_batch(images, value_range=value_range, limits=self.limits))
-        for listener in self.listeners:
-            try:
-                listener(tuple(verdicts))
-            except Exception as error:  # what cannot be told must not leave
-                log.exception("a listener failed: its pictures are held back")
-                verdicts = [self._error(error)] * len(verdicts)
-        return verdicts
+        return self.tell(self._judge(as_batch(images, value_range=value_range, limits=self.limits)))
 
     def apply(self, images: Any, verdicts: Sequence[Verdict], *, value_range: ValueRange = "unit") -> Any:
         """The same kind of thing back: allowed pictures bit for bit, the others acted on."""
@@ -107,10 +101,6 @@ class Guard(Pretrained):
         if index in batch.partial and found.outcome < Outcome.REVIEW:
             return replace(found, outcome=Outcome.REVIEW, reason=f"only {batch.partial[index]} were looked at")
         return found
-
-    def _error(self, why: str | Exception) -> Verdict:
-        reason = why if isinstance(why, str) else f"{type(why).__name__}: {why}"
-        return Verdict(Outcome.ERROR, reason, **self._signature)
 
     def _released(self, verdict: Verdict) -> bool:
         observe, mark_only = (isinstance(action, Flag) for action in (self.action, self.on_review))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nsfw_guard.errors import PolicyError, suggest
+from nsfw_guard.prompts import PromptRules
 from nsfw_guard.rules import Cut, Rule
 from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.verdict import Outcome, Verdict
@@ -29,6 +30,7 @@ class Policy:
     rules: Mapping[str, Rule]
     name: str = "policy"
     description: str = ""
+    prompts: PromptRules | None = None
 
     def __post_init__(self) -> None:
         if not self.rules:
@@ -44,12 +46,15 @@ class Policy:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of what the policy says, whatever it is called and however it was written."""
-        return hashlib.sha256(json.dumps(self.to_dict()["rules"], sort_keys=True).encode()).hexdigest()
+        told = self.to_dict()
+        says = {"rules": told["rules"], "prompts": told["prompts"]} if self.prompts else told["rules"]
+        return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, and what `load` takes."""
         rules = {category: rule.to_dict() for category, rule in sorted(self.rules.items())}
-        return {"name": self.name, "description": self.description, "rules": rules}
+        told = {"name": self.name, "description": self.description, "rules": rules}
+        return {**told, "prompts": self.prompts.to_dict()} if self.prompts else told
 
     def fit(
         self, levels: Mapping[str, tuple[Severity, ...]], positive: Mapping[str, Severity], cuts: Mapping[str, Cut]

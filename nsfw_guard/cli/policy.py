@@ -39,6 +39,10 @@ def show_policy(args: argparse.Namespace) -> int:
             print(f"{key} = {_toml(value)}")
         for kind, value in views.items():
             print(f"views.{_toml(kind)} = {_toml(value)}")
+    if policy.prompts:
+        print("\n[prompts]")
+        for key, values in policy.prompts.to_dict().items():
+            print(f"{key} = [{', '.join(map(_toml, values))}]")
     return 0
 
 
@@ -70,6 +74,9 @@ def explain(args: argparse.Namespace) -> int:
         parts += [f"held for review from {rule.review:g}"] if rule.review is not None else []
         parts += [f"blocked from {cut:g} in a {kind} view" for kind, cut in rule.views.items()]
         lines.append(f"{category} at severity {level} or worse is {', '.join(parts)}.")
+    if policy.prompts:
+        words = ", ".join(map(repr, (*policy.prompts.words, *policy.prompts.patterns)))
+        lines.append(f"A prompt that holds one of these is refused, however it is spelt: {words}.")
     sources = [f"Cut {name!r} of {spec.name}: {cut.source}." for name, cut in spec.cuts.items() if cut.source]
     if args.json:
         show.as_json({"rules": lines, "sources": sources})

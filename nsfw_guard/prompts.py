@@ -1,0 +1,125 @@
+"""Words and patterns that a prompt may not hold, found also where they are spelt to slip by. Standard library only.
+
+What is undone: case, widths, accents and other marks, invisible characters, letters of other scripts that look alike,
+digits for letters, letters spaced out or repeated. A listed word inside a longer word is no match.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from nsfw_guard.errors import PolicyError
+
+LONGEST = 20_000  # characters; a longer prompt is refused unread
+WORD, PATTERN = "word", "pattern"
+# Letters of other scripts that are drawn like these.
+LOOKALIKES = str.maketrans(
+    "авгезиіјкмнорсѕтухԁԛԝһӏѵαβγεηικμνορτυχωϲϳıɑɡɩʀʏ",
+    "abresuijkmhopcstyxdqwhlvabyenikuvoptuxwcjiagiry",
+)
+# Digits and signs that stand for letters; 1 and | are tried both as i and as l.
+LEET = str.maketrans("0345789@$€!+", "oeastbgaseit")
+SEPARATORS = re.compile(r"(?<=\w)[\s._\-*'`~|/\\+·•]+(?=\w)")
+INSIDE = re.compile(r"(?<=[^\W\d])[._\-*'`~|/\\+·•]+(?=[^\W\d])")
+SPELT = re.compile(r"(?<!\w)(?:\w[\s._\-*'`~|/\\+·•]+){2,}\w(?!\w)")
+RUNS = re.compile(r"(\w)\1{2,}")
+# Scripts that put no spaces between words: there, a word is found wherever it stands.
+UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptRules:
+    """What a prompt may not hold.
+
+    Args:
+        words: words or phrases, found whole and however they are spelt.
+        patterns: regular expressions, searched in the prompt as it is and in its plain form, whatever the case.
+    """
+
+    words: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    _compiled: tuple[re.Pattern[str], ...] = field(init=False, repr=False, compare=False, default=())
+
+    def __post_init__(self) -> None:
+        for name in ("words", "patterns"):
+            object.__setattr__(self, name, _strings(name, getattr(self, name)))
+        object.__setattr__(self, "_compiled", tuple(_compile(p) for p in self.patterns))
+        for word in self.words:
+            if not re.search(r"\w", plain(word)):
+                raise PolicyError(f"prompts: {word!r} holds no letter: list a word, or write a pattern")
+        if not self.words and not self.patterns:
+            raise PolicyError("prompts without words and patterns refuse nothing: add some, or leave the table out")
+
+    def find(self, text: str) -> str:
+        """The rule that a prompt breaks, such as "word 'dragon'", or nothing."""
+        if len(text) > LONGEST:
+            return f"more than {LONGEST} characters"
+        forms = list(spellings(text))
+        for word, found in self._words.items():
+            bare = plain(word).replace(" ", "")
+            spelt = len(bare) > 2 and any(bare in run for form in forms for run in spelt_out(form))
+            if spelt or any(found.search(form) for form in forms):
+                return f"{WORD} {word!r}"
+        for pattern, compiled in zip(self.patterns, self._compiled, strict=True):
+            if compiled.search(text) or any(compiled.search(form) for form in forms):
+                return f"{PATTERN} {pattern!r}"
+        return ""
+
+    def to_dict(self) -> dict[str, list[str]]:
+        """JSON-ready, without what is empty."""
+        told = {"words": list(self.words), "patterns": list(self.patterns)}
+        return {name: listed for name, listed in told.items() if listed}
+
+    @cached_property
+    def _words(self) -> Mapping[str, re.Pattern[str]]:
+        return {word: _whole(plain(word)) for word in self.words}
+
+
+def plain(text: str) -> str:
+    """Text in small Latin letters as far as it goes: no widths, marks, invisible characters, look-alikes."""
+    small = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
+    kept = "".join(c for c in small if unicodedata.category(c) not in {"Mn", "Me", "Cf", "Cc"} or c in "\n\t")
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", kept).translate(LOOKALIKES)).strip()
+
+
+def spellings(text: str) -> Iterator[str]:
+    """The ways in which a prompt may be meant, in plain letters, each once."""
+    seen: dict[str, None] = {}
+    base = plain(text)
+    letters = [base.translate(LEET).translate(str.maketrans("1|", both)) for both in ("ii", "ll")]
+    for form in (base, *letters):
+        for times in (r"\1", r"\1\1"):
+            short = RUNS.sub(times, form)
+            seen |= dict.fromkeys((short, SEPARATORS.sub(" ", short), INSIDE.sub("", short)))
+    yield from seen
+
+
+def spelt_out(form: str) -> list[str]:
+    """The words that are spelt in single letters, "r e d" or "r.e.d", joined."""
+    return [re.sub(r"\W|_", "", run.group()) for run in SPELT.finditer(form)]
+
+
+def _whole(word: str) -> re.Pattern[str]:
+    """A word of its own: no letter before or after it."""
+    body = r"\W+".join(re.escape(part) for part in word.split())
+    return re.compile(body if UNSPACED.search(word) else rf"(?<!\w){body}(?!\w)")
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        compiled = re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise PolicyError(f"prompts: the pattern {pattern!r} is no regular expression ({error}): mend it") from error
+    if compiled.search(""):
+        raise PolicyError(f"prompts: the pattern {pattern!r} matches nothing at all: every prompt would be refused")
+    return compiled
+
+
+def _strings(name: str, value: Iterable[str] | str) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
+        raise PolicyError(f"prompts: {name} = {value!r}: write a list of strings")
+    return tuple(dict.fromkeys(value))
