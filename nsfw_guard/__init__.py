@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nsfw_guard.images import Frames
     from nsfw_guard.pipelines.attach import attach, detach
     from nsfw_guard.pipelines.blocks import GuardStep
+    from nsfw_guard.pipelines.checker import SafetyChecker
     from nsfw_guard.pipelines.doctor import doctor
     from nsfw_guard.pipelines.install import install, uninstall
     from nsfw_guard.pipelines.regenerate import regenerate
@@ -72,6 +73,7 @@ _HOMES = {
     "images": ("Frames",),
     "pipelines.attach": ("attach", "detach"),
     "pipelines.blocks": ("GuardStep",),
+    "pipelines.checker": ("SafetyChecker",),
     "pipelines.doctor": ("doctor",),
     "pipelines.install": ("install", "uninstall"),
     "pipelines.regenerate": ("regenerate",),
@@ -82,6 +84,13 @@ _HOMES = {
     "views": ("InputSpec",),
 }
 _HOME_OF = {name: home for home, found in _HOMES.items() for name in found}
+# Not for users: where diffusers looks up what a saved pipeline names, and the base classes of that.
+_FOR_LOADERS = {
+    "ImageProcessingMixin": "transformers",
+    "NoFeatures": "nsfw_guard.pipelines.checker",
+    "PreTrainedModel": "transformers",
+    "SafetyCheckerConfig": "nsfw_guard.pipelines.checker",
+}
 
 __all__ = [
     "Action",
@@ -115,6 +124,7 @@ __all__ = [
     "Region",
     "Replace",
     "Rule",
+    "SafetyChecker",
     "Scores",
     "ScoringError",
     "SelfTestError",
@@ -139,6 +149,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _FOR_LOADERS:
+        return getattr(import_module(_FOR_LOADERS[name]), name)
     if name not in _HOME_OF:
         raise AttributeError(f"module 'nsfw_guard' has no attribute {name!r}")
     return getattr(import_module(f"nsfw_guard.{_HOME_OF[name]}"), name)

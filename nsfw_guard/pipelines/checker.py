@@ -1,0 +1,269 @@
+"""The guard as the `safety_checker` of a pipeline that has a slot for one, saved and loaded with that pipeline.
+
+Loaded when its name is first asked for, since it subclasses classes of diffusers and transformers.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import replace
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from torch import Tensor
+from transformers import BatchFeature, CLIPImageProcessor, PretrainedConfig
+
+from nsfw_guard.errors import ConfigError, ImageError, UncoveredError, UnknownNameError
+from nsfw_guard.guard import Guard
+from nsfw_guard.verdict import Verdict, worst
+
+Contract = Literal["pair", "triple", "cosmos"]
+FOLDER = "guard"  # beside config.json: the guard's own files have a config.json too
+
+# What loaders of pipelines hand to every model. A guard reads its weights from safetensors as they are, in its own
+# dtype and unquantised, and follows the picture to its device: nothing of this can change a score.
+WITHOUT_EFFECT = {
+    "cache_dir", "device_map", "force_download", "local_files_only", "low_cpu_mem_usage", "max_memory",
+    "offload_folder", "offload_state_dict", "proxies", "quantization_config", "revision", "token", "use_safetensors",
+    "variant",
+}  # fmt: skip
+
+# With which classes pipelines compare their checker. Two Cosmos pipelines pass over every other one in silence; the
+# rest say in the log that it is not what they expected.
+_COSMOS = (
+    "_text2world", "_video2world", "2_text2image", "2_video2world", "2_5_predict", "2_5_transfer", "3_omni"
+)  # fmt: skip
+STANDS_FOR: Mapping[Contract, tuple[tuple[str, str], ...]] = {
+    "pair": (),
+    "triple": (("deepfloyd_if.safety_checker", "IFSafetyChecker"),),
+    "cosmos": tuple((f"cosmos.pipeline_cosmos{which}", "CosmosSafetyChecker") for which in _COSMOS),
+}
+
+# Per context, so that threads and tasks see their own; per checker, which it does not keep alive.
+_LAST: ContextVar[WeakKeyDictionary[Any, tuple[Verdict, ...]] | None] = ContextVar("nsfw_guard_verdicts", default=None)
+
+
+class SafetyCheckerConfig(PretrainedConfig):  # type: ignore[misc]  # transformers is not typed here
+    """What a saved checker says of itself: the contract that it answers by. Policy and action are the guard's."""
+
+    __module__ = "nsfw_guard"
+    model_type = "nsfw_guard"
+
+    def __init__(self, contract: Contract = "pair", **library: Any) -> None:
+        super().__init__(**library)
+        if contract not in get_args(Contract):
+            raise UnknownNameError("contract", contract, get_args(Contract))
+        self.contract = contract
+
+
+class NoFeatures(CLIPImageProcessor):  # type: ignore[misc]  # as above
+    """The feature extractor that goes with a SafetyChecker: it does nothing, since the guard looks at the picture.
+
+    Where a pipeline has a feature extractor for another end (an IP-Adapter, image variations), keep that one.
+    """
+
+    __module__ = "nsfw_guard"
+
+    def __call__(self, images: Any, return_tensors: str | None = None) -> BatchFeature:
+        """One zero a picture. Shape: pixel_values (B, 1)."""
+        count = len(images) if isinstance(images, (list, tuple, np.ndarray, Tensor)) else 1
+        return BatchFeature({"pixel_values": torch.zeros(count, 1)})
+
+
+class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as above
+    """A guard in the slot: `StableDiffusionPipeline.from_pretrained(repo, safety_checker=c, feature_extractor=...)`.
+
+    It subclasses the stock checker, without its network, since pipelines compare types. The guard's network is not a
+    part of this module: `pipe.to(torch.bfloat16)`, offloading and quantisation leave it as it is, so that scores do
+    not depend on what is done to the pipeline; it follows each picture to its device. A copy shares the guard.
+
+    Args:
+        guard: what judges and acts.
+        contract: how many things the pipeline unpacks. "pair": images and flags. "triple", for DeepFloyd IF and the
+            x4 upscaler, which fail with a pair: None after them, since nobody looked for a watermark. "cosmos": a
+            checker that those Cosmos pipelines call which ask for NVIDIA's class. `for_pipeline` finds it out.
+    """
+
+    __module__ = "nsfw_guard"
+    config_class = SafetyCheckerConfig
+    main_input_name = "clip_input"
+    _no_split_modules: tuple[str, ...] = ()
+
+    def __init__(self, guard: Guard | SafetyCheckerConfig, *, contract: Contract = "pair") -> None:
+        bare = isinstance(guard, SafetyCheckerConfig)  # loaders that only measure make one without weights
+        super(StableDiffusionSafetyChecker, self).__init__(guard if bare else SafetyCheckerConfig(contract=contract))
+        self.guard = None if bare else guard
+        self.anchor = torch.nn.LayerNorm(1).requires_grad_(False)  # so that it has a device and a dtype
+        self.post_init()
+        self.eval()
+        if STANDS_FOR[self.config.contract]:
+            self.__class__ = _standing_for(self.config.contract)
+
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        """Nothing: there is nothing here to initialise."""
+
+    @property
+    def feature_extractor(self) -> NoFeatures:
+        """What has to stand in the pipeline's `feature_extractor`, unless it has one of its own."""
+        return NoFeatures()
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The verdicts of the last call in this thread or task."""
+        return _known().get(self, ())
+
+    def for_pipeline(self, pipeline: Any) -> SafetyChecker:
+        """A checker with the same guard that answers as this pipeline, or pipeline class, asks.
+
+        Raises:
+            UncoveredError: it has no slot.
+        """
+        return SafetyChecker(self._held(), contract=contract_of(pipeline))
+
+    @torch.no_grad()
+    def forward(self, clip_input: Any = None, images: Any = None) -> tuple[Any, ...]:
+        """The pictures, those that are flagged acted on, and a bool each. `clip_input` is not looked at.
+
+        Shape: a tensor (B, 3, H, W) as it was decoded, [-1, 1] before it is clipped; what is flagged comes back in
+        [0, 1], since pipelines bring only the others there. Or an array (B, H, W, 3) in [0, 1]. Neither is edited.
+        """
+        signed = isinstance(images, Tensor)
+        if not (isinstance(images, np.ndarray) or (signed and images.is_floating_point())):
+            raise ImageError(f"a pipeline hands over floats or an array, not {type(images).__name__}: call the guard")
+        value_range: Literal["signed", "unit"] = "signed" if signed else "unit"
+        verdicts = self._judge(images, value_range)
+        safe = self._held().apply(images, verdicts, value_range=value_range)
+        flags = [bool(verdict.flagged) for verdict in verdicts]
+        if signed and any(flags):
+            safe = _in_unit(safe, flags)
+        return (safe, flags, None) if self.config.contract == "triple" else (safe, flags)
+
+    def check_text_safety(self, prompt: str) -> bool:
+        """Whether the policy lets a prompt pass. Cosmos asks before it draws."""
+        return not any(verdict.flagged for verdict in self._held().check_prompts(prompt))
+
+    def check_video_safety(self, frames: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """A clip: as it came, or the whole of it acted on where one frame is flagged. Cosmos asks after it has drawn.
+
+        Shape: uint8 (T, H, W, 3), and the same back.
+        """
+        shown = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)  # one stack, and so one batch
+        verdicts = self._judge(shown, "unit")
+        top = worst(verdicts)
+        if top.flagged:
+            everywhere = replace(top, scores=replace(top.scores, regions=())) if top.scores else top
+            verdicts = [verdict if verdict.flagged else everywhere for verdict in verdicts]
+        covered: np.ndarray[Any, Any] = self._held().apply(frames, verdicts)
+        return covered
+
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Writes config.json, and the guard (weights as safetensors, record, policy, action) into `guard/` beside it.
+
+        What belongs to a process and not to a model stays behind: listeners, limits, `fail_open`.
+        """
+        folder = Path(save_directory)
+        self._held().save_pretrained(folder / FOLDER)
+        self.config.save_pretrained(folder)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        subfolder: str = "",
+        dtype: torch.dtype | str | None = None,
+        torch_dtype: torch.dtype | str | None = None,
+        **loading: Any,
+    ) -> SafetyChecker:
+        """Reads what `save_pretrained` wrote. From a model's name, it is SafetyChecker(Guard.from_pretrained(name)).
+
+        Args:
+            pretrained_model_name_or_path: a folder.
+            subfolder: where in it.
+            dtype, torch_dtype: of the module; the guard keeps its own.
+            loading: the other things that loaders of pipelines say; none of them has an effect on a guard.
+        """
+        if unknown := sorted(set(loading) - WITHOUT_EFFECT):
+            raise ConfigError(f"{unknown[0]!r} means nothing to a saved checker: set it on the Guard, and wrap that")
+        folder = Path(pretrained_model_name_or_path) / subfolder
+        if not (folder / FOLDER).is_dir():
+            raise ConfigError(f"{folder.name!r} holds no saved checker: use SafetyChecker(Guard.from_pretrained(...))")
+        config = SafetyCheckerConfig.from_pretrained(folder)
+        checker = SafetyChecker(Guard.from_pretrained(folder / FOLDER), contract=config.contract)
+        wanted = dtype or torch_dtype
+        if isinstance(wanted, torch.dtype):
+            checker.to(wanted)
+        return checker
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SafetyChecker:
+        """A checker of its own around the same guard."""
+        made: SafetyChecker = SafetyChecker(self._held(), contract=self.config.contract)
+        made.to(self.device, self.dtype)
+        return made
+
+    def _held(self) -> Guard:
+        if self.guard is None:
+            raise ConfigError("this checker was made without a guard: use SafetyChecker(guard), or from_pretrained")
+        guard: Guard = self.guard
+        return guard
+
+    def _judge(self, images: Any, value_range: Literal["signed", "unit"]) -> list[Verdict]:
+        """The guard's verdicts, remembered."""
+        verdicts = self._held().check(images, value_range=value_range)
+        known = _known()
+        known[self] = tuple(verdicts)
+        _LAST.set(known)
+        return verdicts
+
+
+def _known() -> WeakKeyDictionary[Any, tuple[Verdict, ...]]:
+    """A copy of what is remembered in this context: another one may hold the same, and must not see it change."""
+    held = _LAST.get()
+    return WeakKeyDictionary() if held is None else WeakKeyDictionary(dict(held))
+
+
+def contract_of(pipeline: Any) -> Contract:
+    """How a pipeline, or pipeline class, asks its checker."""
+    cls = pipeline if isinstance(pipeline, type) else type(pipeline)
+    if any(hasattr(sys.modules.get(base.__module__), "CosmosSafetyChecker") for base in cls.__mro__):
+        return "cosmos"
+    if "safety_checker" not in inspect.signature(cls).parameters:
+        raise UncoveredError(f"{cls.__name__} has no slot for a checker: use attach(pipe, guard)")
+    asks: Any = inspect.unwrap(getattr(cls, "run_safety_checker", cls.__call__))
+    return "triple" if "watermark_detected" in asks.__code__.co_varnames else "pair"
+
+
+def _in_unit(signed: Tensor, flags: Sequence[bool]) -> Tensor:
+    """A copy whose flagged pictures are brought from [-1, 1] to [0, 1], just as the pipeline brings the others."""
+    out = signed.clone()
+    for index, flagged in enumerate(flags):
+        if flagged:
+            out[index] = (signed[index] * 0.5 + 0.5).clamp(0, 1)
+    return out
+
+
+@cache
+def _standing_for(contract: Contract) -> type:
+    """The checker as a subclass of the classes that pipelines of this contract compare it with.
+
+    Nothing of those is run: a finished checker changes its class. What NVIDIA's class is called is made up by
+    diffusers, in each module anew, where cosmos_guardrail is not installed.
+    """
+    bases: list[type] = [SafetyChecker]
+    for module, name in STANDS_FOR[contract]:
+        try:
+            found = getattr(import_module(f"diffusers.pipelines.{module}"), name)
+        except ModuleNotFoundError:  # another release of diffusers, without these pipelines
+            continue
+        if found not in bases:
+            bases.append(found)
+    return type("SafetyChecker", tuple(bases), {"__module__": "nsfw_guard", "__doc__": SafetyChecker.__doc__})
