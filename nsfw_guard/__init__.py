@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         PolicyError,
         ScoringError,
         SelfTestError,
+        UncoveredError,
         UnknownNameError,
         WeightsMissingError,
         WeightsUnfitError,
@@ -149,11 +150,18 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FOR_LOADERS:
-        return getattr(import_module(_FOR_LOADERS[name]), name)
-    if name not in _HOME_OF:
+    home = _FOR_LOADERS.get(name) or (f"nsfw_guard.{_HOME_OF[name]}" if name in _HOME_OF else "")
+    if not home:
         raise AttributeError(f"module 'nsfw_guard' has no attribute {name!r}")
-    return getattr(import_module(f"nsfw_guard.{_HOME_OF[name]}"), name)
+    try:
+        return getattr(import_module(home), name)
+    except ModuleNotFoundError as error:
+        library = str(error.name).partition(".")[0]
+        if library not in {"diffusers", "transformers"}:
+            raise
+        from nsfw_guard.errors import MissingExtraError
+
+        raise MissingExtraError(library, "diffusers") from error
 
 
 def __dir__() -> list[str]:
