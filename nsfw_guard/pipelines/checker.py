@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, get_args
-from weakref import WeakKeyDictionary
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,11 +20,11 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from torch import Tensor
 from transformers import BatchFeature, CLIPImageProcessor, PretrainedConfig
 
-from nsfw_guard.errors import ConfigError, ImageError, UncoveredError, UnknownNameError
+from nsfw_guard.errors import ConfigError, ImageError, UncoveredError
 from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines.last import Last
 from nsfw_guard.verdict import Verdict, worst
 
-Contract = Literal["pair", "triple", "cosmos"]
 FOLDER = "guard"  # beside config.json: the guard's own files have a config.json too
 
 # What loaders of pipelines hand to every model. A guard reads its weights from safetensors as they are, in its own
@@ -42,27 +40,22 @@ WITHOUT_EFFECT = {
 _COSMOS = (
     "_text2world", "_video2world", "2_text2image", "2_video2world", "2_5_predict", "2_5_transfer", "3_omni"
 )  # fmt: skip
-STANDS_FOR: Mapping[Contract, tuple[tuple[str, str], ...]] = {
-    "pair": (),
-    "triple": (("deepfloyd_if.safety_checker", "IFSafetyChecker"),),
+STANDS_FOR = {
+    "watermark": (("deepfloyd_if.safety_checker", "IFSafetyChecker"),),
     "cosmos": tuple((f"cosmos.pipeline_cosmos{which}", "CosmosSafetyChecker") for which in _COSMOS),
 }
 
-# Per context, so that threads and tasks see their own; per checker, which it does not keep alive.
-_LAST: ContextVar[WeakKeyDictionary[Any, tuple[Verdict, ...]] | None] = ContextVar("nsfw_guard_verdicts", default=None)
 
-
-class SafetyCheckerConfig(PretrainedConfig):  # type: ignore[misc]  # transformers is not typed here
-    """What a saved checker says of itself: the contract that it answers by. Policy and action are the guard's."""
+class GuardConfig(PretrainedConfig):  # type: ignore[misc]  # transformers has no types here
+    """What is told of a SafetyChecker beside its guard's own folder: how it answers."""
 
     __module__ = "nsfw_guard"
     model_type = "nsfw_guard"
 
-    def __init__(self, contract: Contract = "pair", **library: Any) -> None:
-        super().__init__(**library)
-        if contract not in get_args(Contract):
-            raise UnknownNameError("contract", contract, get_args(Contract))
-        self.contract = contract
+    def __init__(self, watermark: bool = False, cosmos: bool = False, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.watermark = watermark
+        self.cosmos = cosmos
 
 
 class NoFeatures(CLIPImageProcessor):  # type: ignore[misc]  # as above
@@ -75,7 +68,7 @@ class NoFeatures(CLIPImageProcessor):  # type: ignore[misc]  # as above
 
     def __call__(self, images: Any, return_tensors: str | None = None) -> BatchFeature:
         """One zero a picture. Shape: pixel_values (B, 1)."""
-        count = len(images) if isinstance(images, (list, tuple, np.ndarray, Tensor)) else 1
+        count = len(images) if isinstance(images, (list, tuple)) or getattr(images, "ndim", 3) == 4 else 1
         return BatchFeature({"pixel_values": torch.zeros(count, 1)})
 
 
@@ -88,25 +81,30 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
 
     Args:
         guard: what judges and acts.
-        contract: how many things the pipeline unpacks. "pair": images and flags. "triple", for DeepFloyd IF and the
-            x4 upscaler, which fail with a pair: None after them, since nobody looked for a watermark. "cosmos": a
-            checker that those Cosmos pipelines call which ask for NVIDIA's class. `for_pipeline` finds it out.
+        watermark: answer with three values, as DeepFloyd IF and the x4 upscaler want it, which fail with two; none of
+            the pictures is said to have a watermark.
+        cosmos: be a CosmosSafetyChecker too: two Cosmos pipelines pass over any other in silence. `for_pipeline` knows
+            which of the two it takes, and both are saved.
     """
 
     __module__ = "nsfw_guard"
-    config_class = SafetyCheckerConfig
+    config_class = GuardConfig
     main_input_name = "clip_input"
     _no_split_modules: tuple[str, ...] = ()
 
-    def __init__(self, guard: Guard | SafetyCheckerConfig, *, contract: Contract = "pair") -> None:
-        bare = isinstance(guard, SafetyCheckerConfig)  # loaders that only measure make one without weights
-        super(StableDiffusionSafetyChecker, self).__init__(guard if bare else SafetyCheckerConfig(contract=contract))
+    def __init__(self, guard: Guard | GuardConfig, *, watermark: bool = False, cosmos: bool = False) -> None:
+        bare = isinstance(guard, GuardConfig)  # loaders that only measure make one without weights
+        if not (bare or isinstance(guard, Guard)):
+            raise ConfigError(f"a SafetyChecker takes a Guard, not {type(guard).__name__}: use Guard.from_pretrained")
+        super(StableDiffusionSafetyChecker, self).__init__(guard if bare else GuardConfig(watermark, cosmos))
         self.guard = None if bare else guard
+        self.last = Last()
         self.anchor = torch.nn.LayerNorm(1).requires_grad_(False)  # so that it has a device and a dtype
         self.post_init()
         self.eval()
-        if STANDS_FOR[self.config.contract]:
-            self.__class__ = _standing_for(self.config.contract)
+        for asked_for in STANDS_FOR:
+            if getattr(self.config, asked_for):
+                self.__class__ = _standing_for(asked_for)
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Nothing: there is nothing here to initialise."""
@@ -119,7 +117,7 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
         """The verdicts of the last call in this thread or task."""
-        return _known().get(self, ())
+        return self.last.get()
 
     def for_pipeline(self, pipeline: Any) -> SafetyChecker:
         """A checker with the same guard that answers as this pipeline, or pipeline class, asks.
@@ -127,7 +125,7 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
         Raises:
             UncoveredError: it has no slot.
         """
-        return SafetyChecker(self._held(), contract=contract_of(pipeline))
+        return SafetyChecker(self._held(), **asked_by(pipeline))
 
     @torch.no_grad()
     def forward(self, clip_input: Any = None, images: Any = None) -> tuple[Any, ...]:
@@ -145,7 +143,7 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
         flags = [bool(verdict.flagged) for verdict in verdicts]
         if signed and any(flags):
             safe = _in_unit(safe, flags)
-        return (safe, flags, None) if self.config.contract == "triple" else (safe, flags)
+        return (safe, flags, [False] * len(flags)) if self.config.watermark else (safe, flags)
 
     def check_text_safety(self, prompt: str) -> bool:
         """Whether the policy lets a prompt pass. Cosmos asks before it draws."""
@@ -154,11 +152,14 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
     def check_video_safety(self, frames: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """A clip: as it came, or the whole of it acted on where one frame is flagged. Cosmos asks after it has drawn.
 
+        Its verdict is that on its worst frame.
+
         Shape: uint8 (T, H, W, 3), and the same back.
         """
         shown = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)  # one stack, and so one batch
         verdicts = self._judge(shown, "unit")
         top = worst(verdicts)
+        self.last.put([top])
         if top.flagged:
             everywhere = replace(top, scores=replace(top.scores, regions=())) if top.scores else top
             verdicts = [verdict if verdict.flagged else everywhere for verdict in verdicts]
@@ -196,9 +197,10 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
             raise ConfigError(f"{unknown[0]!r} means nothing to a saved checker: set it on the Guard, and wrap that")
         folder = Path(pretrained_model_name_or_path) / subfolder
         if not (folder / FOLDER).is_dir():
-            raise ConfigError(f"{folder.name!r} holds no saved checker: use SafetyChecker(Guard.from_pretrained(...))")
-        config = SafetyCheckerConfig.from_pretrained(folder)
-        checker = SafetyChecker(Guard.from_pretrained(folder / FOLDER), contract=config.contract)
+            raise ConfigError(f"no saved guard is in {folder.name!r}: use SafetyChecker(Guard.from_pretrained(...))")
+        config = GuardConfig.from_pretrained(folder)
+        told = {"watermark": config.watermark, "cosmos": config.cosmos}
+        checker = SafetyChecker(Guard.from_pretrained(folder / FOLDER), **told)
         wanted = dtype or torch_dtype
         if isinstance(wanted, torch.dtype):
             checker.to(wanted)
@@ -206,7 +208,7 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SafetyChecker:
         """A checker of its own around the same guard."""
-        made: SafetyChecker = SafetyChecker(self._held(), contract=self.config.contract)
+        made: SafetyChecker = SafetyChecker(self._held(), watermark=self.config.watermark, cosmos=self.config.cosmos)
         made.to(self.device, self.dtype)
         return made
 
@@ -219,27 +221,19 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
     def _judge(self, images: Any, value_range: Literal["signed", "unit"]) -> list[Verdict]:
         """The guard's verdicts, remembered."""
         verdicts = self._held().check(images, value_range=value_range)
-        known = _known()
-        known[self] = tuple(verdicts)
-        _LAST.set(known)
+        self.last.put(verdicts)
         return verdicts
 
 
-def _known() -> WeakKeyDictionary[Any, tuple[Verdict, ...]]:
-    """A copy of what is remembered in this context: another one may hold the same, and must not see it change."""
-    held = _LAST.get()
-    return WeakKeyDictionary() if held is None else WeakKeyDictionary(dict(held))
-
-
-def contract_of(pipeline: Any) -> Contract:
-    """How a pipeline, or pipeline class, asks its checker."""
+def asked_by(pipeline: Any) -> dict[str, bool]:
+    """How a pipeline, or pipeline class, wants its checker to answer: settings of a SafetyChecker."""
     cls = pipeline if isinstance(pipeline, type) else type(pipeline)
     if any(hasattr(sys.modules.get(base.__module__), "CosmosSafetyChecker") for base in cls.__mro__):
-        return "cosmos"
+        return {"cosmos": True}
     if "safety_checker" not in inspect.signature(cls).parameters:
         raise UncoveredError(f"{cls.__name__} has no slot for a checker: use attach(pipe, guard)")
     asks: Any = inspect.unwrap(getattr(cls, "run_safety_checker", cls.__call__))
-    return "triple" if "watermark_detected" in asks.__code__.co_varnames else "pair"
+    return {"watermark": "watermark_detected" in asks.__code__.co_varnames}
 
 
 def _in_unit(signed: Tensor, flags: Sequence[bool]) -> Tensor:
@@ -252,14 +246,14 @@ def _in_unit(signed: Tensor, flags: Sequence[bool]) -> Tensor:
 
 
 @cache
-def _standing_for(contract: Contract) -> type:
-    """The checker as a subclass of the classes that pipelines of this contract compare it with.
+def _standing_for(asked_for: str) -> type:
+    """The checker as a subclass of the classes that such pipelines compare it with.
 
     Nothing of those is run: a finished checker changes its class. What NVIDIA's class is called is made up by
     diffusers, in each module anew, where cosmos_guardrail is not installed.
     """
     bases: list[type] = [SafetyChecker]
-    for module, name in STANDS_FOR[contract]:
+    for module, name in STANDS_FOR[asked_for]:
         try:
             found = getattr(import_module(f"diffusers.pipelines.{module}"), name)
         except ModuleNotFoundError:  # another release of diffusers, without these pipelines

@@ -46,7 +46,7 @@ TUPLES: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = (
 )
 SOUND = ("frames", "audio")  # every LTX2 and Kandinsky6
 # Classes whose output_type="pt" hands out what the decoder gave, in [-1, 1].
-SIGNED_TENSORS = re.compile(r"^(Kandinsky(?!5|6)|IF(Img2Img|Inpainting)?(SuperResolution)?Pipeline$)")
+SIGNED_TENSORS = re.compile(r"^(Kandinsky(?!5|6)\w*|IF(Img2Img|Inpainting)?(SuperResolution)?)Pipeline$")
 LATENT = frozenset({"latent", "latents", "mesh"})
 # Pictures of these are estimates of something else: nothing a model of pictures was trained on.
 REFUSED = {
@@ -54,7 +54,6 @@ REFUSED = {
     "MarigoldNormalsPipeline": "it estimates the normals of a picture you hand in: check that picture",
     "MarigoldIntrinsicsPipeline": "it estimates the materials of a picture you hand in: check that picture",
     "AudioDiffusionPipeline": "its pictures are spectrograms of sound",
-    "VersatileDiffusionPipeline": "its methods build other pipelines: attach to VersatileDiffusionTextToImagePipeline",
 }
 SOUND_ONLY = frozenset({"MiniMaxMusic3ModularPipeline"})  # modular pipelines do not say what they make
 

@@ -452,6 +452,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
     ),
     ("models", "--json"): (["models"], ["models", "--json"]),
     ("doctor", "--json"): (["doctor"], ["doctor", "--json"]),
+    ("doctor", "--diffusers"): (["doctor"], ["doctor", "--diffusers"]),
     **{
         (f"policy {verb}", option): (["policy", verb, "strict"], ["policy", verb, "strict", *told])
         for verb in ("show", "lint", "explain")

@@ -1,16 +1,8 @@
-"""Tiny, random-weight, real pipelines, built in code: no network, no file, each in well under a second."""
+"""Tiny pipelines with random weights: real classes of diffusers, built in code."""
 
-from tests.pipelines.zoo.classic import CLASSIC
-from tests.pipelines.zoo.dit import DIT
-from tests.pipelines.zoo.flux import FLUX
-from tests.pipelines.zoo.late import LATE
-from tests.pipelines.zoo.parts import Case, run, table
-from tests.pipelines.zoo.sd import SD
-from tests.pipelines.zoo.sdxl import SDXL
-from tests.pipelines.zoo.video import VIDEO
+from __future__ import annotations
 
-CASES = table(
-    *SD.values(), *SDXL.values(), *FLUX.values(), *CLASSIC.values(), *DIT.values(), *VIDEO.values(), *LATE.values()
-)
+from tests.pipelines.zoo import flows, modular, old, sd, video, wide
+from tests.pipelines.zoo.parts import Case
 
-__all__ = ["CASES", "Case", "run"]
+CASES: dict[str, Case] = {case.name: case for part in (sd, flows, old, video, modular, wide) for case in part.CASES}

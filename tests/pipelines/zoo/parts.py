@@ -1,4 +1,4 @@
-"""The parts that tiny pipelines share: a case, seeded weights, pictures, text encoders, autoencoders."""
+"""Tiny parts with random weights, and what a case of the zoo is. No text models: prompts come as embeddings."""
 
 from __future__ import annotations
 
@@ -7,174 +7,132 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-PROMPT = "a red disc on white"
-VISIBLE = ("pil", "np", "pt")
+ALL = ("pil", "np", "pt", "latent")
+DECODED = ("pil", "np", "pt")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One tiny pipeline, and one call of it."""
+    """One real pipeline class, tiny, and one call of it.
 
-    name: str  # the class name, or "ClassName/variant"
+    Args:
+        name: the class, or "Class/variant"; family: what it belongs to.
+        build: makes the pipeline anew; call: the arguments of one call, but for output_type and return_dict.
+        kinds: the output types it knows.
+        count: pictures, or clips, that leave; frames: of a clip, 0 for pictures; parts: pictures in an entry.
+        slot: it has one for a safety checker; field: where its pictures are; modular: it is a modular pipeline.
+    """
+
+    name: str
     family: str
-    build: Callable[[], Any]  # a fresh tiny pipeline: seeded weights, eval, no progress bar
-    call: Callable[[Any], dict[str, Any]]  # pipe -> fresh arguments of one call, without output_type and return_dict
-    kinds: tuple[str, ...] = (*VISIBLE, "latent")  # the output types that this class supports
-    count: int = 1  # pictures, or clips, that leave a call
-    frames: int = 0  # frames a clip; 0 for pictures
-    slot: bool = False  # its __init__ has a safety_checker parameter
-    field: str = "images"  # where in the output the pictures are
-    modular: bool = False  # a ModularPipeline: called with output=field, and there is no return_dict
+    build: Callable[[], Any]
+    call: Callable[[Any], dict[str, Any]]
+    kinds: tuple[str, ...] = ALL
+    count: int = 1
+    frames: int = 0
+    parts: int = 1
+    slot: bool = False
+    field: str = "images"
+    modular: bool = False
 
 
-def table(*cases: Case) -> dict[str, Case]:
-    """Cases by name, no name twice."""
-    found = {case.name: case for case in cases}
-    assert len(found) == len(cases), "two cases share a name"
-    return found
+def made(cls: Any, **settings: Any) -> Any:
+    """A model with the same random weights every time."""
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tiny sizes are unusual, and some models say so
+        torch.manual_seed(0)
+        model = cls(**settings).eval()
+        for name, weights in model.named_parameters():
+            if weights.ndim > 1 and not bool(weights.any()):  # what is zero at first would draw nothing
+                torch.nn.init.normal_(weights, std=0.02)
+            elif name.endswith("conv_out.weight"):
+                torch.nn.init.normal_(weights, std=0.05)
+    return model
 
 
-def seeded(build: Callable[[], Any]) -> Callable[[], Any]:
-    """A builder whose weights are the same every time and which leaves the global random state alone."""
-
-    def made() -> Any:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return quiet(build())
-
-    return made
-
-
-def quiet(pipe: Any) -> Any:
-    """The pipeline in eval mode, without progress bars."""
-    for part in getattr(pipe, "components", {}).values():
-        if isinstance(part, torch.nn.Module):
-            part.eval().requires_grad_(False)
-    for step in (pipe, *(getattr(pipe, name, None) for name in ("prior_pipe", "decoder_pipe", "generation_pipe"))):
-        if step is not None:
-            step.set_progress_bar_config(disable=True)
+def piped(cls: Any, **parts: Any) -> Any:
+    """A pipeline of these parts, quiet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipe = cls(**parts)
+    pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def silently(build: Callable[..., Any], *args: Any, about: str, **given: Any) -> Any:
-    """What `build` makes, without the one FutureWarning that diffusers gives about its own code."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", about, FutureWarning)
-        return build(*args, **given)
+def seeds(count: int = 1) -> Any:
+    """A generator, or several."""
+    one = [torch.Generator().manual_seed(7 + i) for i in range(count)]
+    return one[0] if count == 1 else one
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Numbers that are always the same."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def noise(*shape: int, seed: int = 1) -> torch.Tensor:
-    """Normal noise, the same for the same seed."""
-    return torch.randn(*shape, generator=generator(seed))
+def picture(side: int = 32, *, seed: int = 0) -> Image.Image:
+    """A smooth picture, as a user would hand one in."""
+    rough = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    smooth = torch.nn.functional.interpolate(rough, (side, side), mode="bilinear")[0]
+    return Image.fromarray(smooth.mul(255).byte().permute(1, 2, 0).numpy())
 
 
-def some(*shape: int, seed: int = 1) -> torch.Tensor:
-    """Uniform values in [0, 1], the same for the same seed."""
-    return torch.rand(*shape, generator=generator(seed))
+def hole(side: int = 32) -> Image.Image:
+    """A mask with a square in its middle."""
+    mask = np.zeros((side, side), np.uint8)
+    mask[side // 4 : -side // 4, side // 4 : -side // 4] = 255
+    return Image.fromarray(mask)
 
 
-def picture(side: int = 32, *, seed: int = 2) -> Image.Image:
-    """A smooth picture of coloured blobs."""
-    rough = some(1, 3, 4, 4, seed=seed)
-    wide = torch.nn.functional.interpolate(rough, (side, side), mode="bilinear")[0]
-    return Image.fromarray((wide * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
-
-
-def mask(side: int = 32) -> Image.Image:
-    """White in the middle, black around it."""
-    drawn = np.zeros((side, side), dtype=np.uint8)
-    drawn[side // 4 : side // 2, side // 4 : side // 2] = 255
-    return Image.fromarray(drawn)
-
-
-def clip_tokenizer(length: int = 77) -> Any:
-    """A real CLIP tokenizer that knows the letters of the prompts."""
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    words = ["<|startoftext|>", "!", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
-    vocab = {word: place for place, word in enumerate(words)}
-    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=length)
-
-
-def clip_text(hidden: int = 32, *, projection: int | None = None, layers: int = 2) -> Any:
-    """A tiny CLIP text encoder, with a projection where its width is given."""
-    config = CLIPTextConfig(
-        bos_token_id=0,
-        eos_token_id=2,
-        pad_token_id=1,
-        hidden_size=hidden,
-        intermediate_size=16,
-        num_attention_heads=2,
-        num_hidden_layers=layers,
-        vocab_size=100,
-        projection_dim=projection or 32,
-    )
-    return CLIPTextModelWithProjection(config) if projection else CLIPTextModel(config)
-
-
-def vae(*blocks: int, latents: int = 4, groups: int = 2, **settings: Any) -> Any:
-    """A tiny AutoencoderKL: one block halves nothing, two halve the side once, and so on."""
-    blocks = blocks or (4, 8)
-    return AutoencoderKL(
+def kl(channels: int = 4, *, blocks: tuple[int, ...] = (8, 8), **settings: Any) -> Any:
+    """A small AutoencoderKL; with two blocks it halves the sides once."""
+    return made(
+        diffusers.AutoencoderKL,
         block_out_channels=blocks,
         down_block_types=["DownEncoderBlock2D"] * len(blocks),
         up_block_types=["UpDecoderBlock2D"] * len(blocks),
-        latent_channels=latents,
-        norm_num_groups=groups,
+        latent_channels=channels,
+        norm_num_groups=2,
         sample_size=32,
         **settings,
     )
 
 
-def flow_vae(latents: int, *blocks: int) -> Any:
-    """The autoencoder of the flow-matching families: no quantisation layers, shifted latents."""
-    still = {"use_quant_conv": False, "use_post_quant_conv": False}
-    return vae(*(blocks or (4,)), latents=latents, groups=1, shift_factor=0.0609, scaling_factor=1.5035, **still)
+def flat_kl(channels: int) -> Any:
+    """An AutoencoderKL as the flow models have it: shifted, without the convolutions in the middle."""
+    return kl(channels, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.06, scaling_factor=1.5)
 
 
-def unet(channels: int = 4, out: int = 4, *, cross: int = 32, **settings: Any) -> Any:
-    """A tiny conditional U-Net."""
-    given = {
-        "block_out_channels": (4, 8),
-        "layers_per_block": 1,
-        "sample_size": 32,
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-        "norm_num_groups": 2,
-        **settings,
-    }
-    return UNet2DConditionModel(in_channels=channels, out_channels=out, cross_attention_dim=cross, **given)
-
-
-def ddim(**settings: Any) -> Any:
-    """The scheduler of the first latent-diffusion models."""
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        **settings,
+def unet(channels: int = 4, *, out: int = 4, cross: int = 8, **settings: Any) -> Any:
+    """A small UNet2DConditionModel."""
+    return made(
+        diffusers.UNet2DConditionModel,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        sample_size=16,
+        in_channels=channels,
+        out_channels=out,
+        cross_attention_dim=cross,
+        norm_num_groups=2,
+        attention_head_dim=4,
+        **{
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+            **settings,
+        },
     )
 
 
+def ddim() -> Any:
+    """A scheduler of the first kind."""
+    return diffusers.DDIMScheduler(clip_sample=False, beta_schedule="scaled_linear")
+
+
 def flow(**settings: Any) -> Any:
-    """The scheduler of the flow-matching models."""
-    return FlowMatchEulerDiscreteScheduler(**settings)
-
-
-def run(pipe: Any, case: Case, kind: str) -> Any:
-    """What leaves one call of the case: its pictures or clips, of this output type."""
-    if case.modular:
-        return pipe(**case.call(pipe), output_type=kind, output=case.field)
-    return pipe(**case.call(pipe), output_type=kind)[case.field]
+    """A scheduler of flow matching."""
+    return diffusers.FlowMatchEulerDiscreteScheduler(**settings)

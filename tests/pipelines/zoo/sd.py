@@ -1,295 +1,220 @@
-"""Stable Diffusion 1 and 2, and what grew out of it: the families that have a slot."""
+"""Stable Diffusion 1 and 2, SDXL, and what is built on them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import diffusers as d
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+import diffusers
 
-from tests.pipelines.zoo.parts import (
-    PROMPT,
-    Case,
-    clip_text,
-    clip_tokenizer,
-    ddim,
-    generator,
-    mask,
-    picture,
-    seeded,
-    some,
-    table,
-    unet,
-    vae,
-)
+from tests.pipelines.zoo.parts import Case, ddim, hole, kl, made, picture, piped, random, seeds, unet
 
-NO_CHECKER = {"safety_checker": None, "feature_extractor": None}
+TEXT = {"text_encoder": None, "tokenizer": None}
+SLOT = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
 
-def core(channels: int = 4, **unet_settings: Any) -> dict[str, Any]:
-    """What every Stable Diffusion 1 pipeline needs. Its autoencoder halves the side once."""
+def prompts(count: int = 1, width: int = 8) -> dict[str, Any]:
     return {
-        "unet": unet(channels, **unet_settings),
-        "scheduler": ddim(),
-        "vae": vae(),
-        "text_encoder": clip_text(),
-        "tokenizer": clip_tokenizer(),
+        "prompt_embeds": random(count, 5, width),
+        "generator": seeds(count),
+        "num_inference_steps": 2,
+        "guidance_scale": 1.0,
     }
 
 
-def slotted(cls: Any, **more: Any) -> Any:
-    """A pipeline with an empty slot, and without the warning about that."""
-    return cls(**NO_CHECKER, **more, requires_safety_checker=False)
+def sd(name: str, *, channels: int = 4, **parts: Any) -> Any:
+    return piped(getattr(diffusers, name), vae=kl(), unet=unet(channels), scheduler=ddim(), **TEXT, **SLOT, **parts)
 
 
-def controlnet() -> Any:
-    return d.ControlNetModel(
-        block_out_channels=(4, 8),
+def control(cross: int = 8) -> Any:
+    return made(
+        diffusers.ControlNetModel,
+        block_out_channels=(8, 16),
         layers_per_block=1,
+        in_channels=4,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        cross_attention_dim=32,
+        cross_attention_dim=cross,
         conditioning_embedding_out_channels=(4, 8),
         norm_num_groups=2,
+        attention_head_dim=4,
     )
 
 
-def vision(side: int = 32, hidden: int = 32) -> dict[str, Any]:
-    """A tiny CLIP tower for pipelines that start from a picture."""
-    config = CLIPVisionConfig(
-        hidden_size=hidden,
-        projection_dim=hidden,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=side,
-        patch_size=side // 4,
-    )
-    return {
-        "image_encoder": CLIPVisionModelWithProjection(config),
-        "feature_extractor": CLIPImageProcessor(crop_size=side, size=side),
-    }
-
-
-def told(**more: Any) -> dict[str, Any]:
-    """The arguments of a call that starts from words."""
-    return {"prompt": PROMPT, "generator": generator(), "num_inference_steps": 2, **more}
-
-
-def text_to_image() -> Any:
-    return slotted(d.StableDiffusionPipeline, **core())
-
-
-def image_to_image() -> Any:
-    return slotted(d.StableDiffusionImg2ImgPipeline, **core())
-
-
-def inpaint() -> Any:
-    return slotted(d.StableDiffusionInpaintPipeline, **core())
-
-
-def wide_inpaint() -> Any:
-    return slotted(d.StableDiffusionInpaintPipeline, **core(9))
-
-
-def pix2pix() -> Any:
-    return slotted(d.StableDiffusionInstructPix2PixPipeline, **core(8))
-
-
-def controlled(cls: Any) -> Any:
-    return seeded(lambda: slotted(cls, **core(), controlnet=controlnet()))
-
-
-def variation() -> Any:
-    parts = core()
-    return d.StableDiffusionImageVariationPipeline(
-        vae=parts["vae"],
-        unet=parts["unet"],
-        scheduler=parts["scheduler"],
+def upscaler() -> Any:
+    return piped(
+        diffusers.StableDiffusionUpscalePipeline,
+        vae=kl(blocks=(8, 8, 8)),
+        unet=unet(7, num_class_embeds=1000),
+        low_res_scheduler=diffusers.DDPMScheduler(),
+        scheduler=ddim(),
         safety_checker=None,
-        requires_safety_checker=False,
-        **vision(),
+        feature_extractor=None,
+        watermarker=None,
+        **TEXT,
     )
 
 
-def upscale() -> Any:
-    parts = core(7, num_class_embeds=100)
-    parts["vae"] = vae(4, 4, 8, scaling_factor=0.08333)
-    return d.StableDiffusionUpscalePipeline(
-        **parts, **NO_CHECKER, low_res_scheduler=d.DDPMScheduler(), max_noise_level=50, watermarker=None
+def latent_consistency() -> Any:
+    return piped(
+        diffusers.LatentConsistencyModelPipeline,
+        vae=kl(),
+        unet=unet(time_cond_proj_dim=8),
+        scheduler=diffusers.LCMScheduler(),
+        **TEXT,
+        **SLOT,
     )
 
 
-def latent_upscale() -> Any:
-    down, up = "KCrossAttnDownBlock2D", "KCrossAttnUpBlock2D"
-    net = d.UNet2DConditionModel(
-        act_fn="gelu",
-        attention_head_dim=8,
-        norm_num_groups=None,
-        block_out_channels=[32, 32, 64, 64],
-        time_cond_proj_dim=160,
-        conv_in_kernel=1,
-        conv_out_kernel=1,
-        cross_attention_dim=32,
-        down_block_types=("KDownBlock2D", down, down, down),
-        up_block_types=(up, up, up, "KUpBlock2D"),
-        in_channels=8,
-        mid_block_type=None,
-        only_cross_attention=False,
-        out_channels=5,
-        resnet_time_scale_shift="scale_shift",
-        time_embedding_type="fourier",
-        timestep_post_act="gelu",
+def adapter() -> Any:
+    part = made(
+        diffusers.T2IAdapter,
+        in_channels=3,
+        channels=[8, 16],
+        num_res_blocks=1,
+        downscale_factor=2,
+        adapter_type="full_adapter",
     )
-    return d.StableDiffusionLatentUpscalePipeline(
-        unet=net,
-        vae=vae(4, 4, 4, 8),
-        scheduler=d.EulerDiscreteScheduler(prediction_type="sample"),
-        text_encoder=clip_text(),
-        tokenizer=clip_tokenizer(),
+    blocks = {
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    }
+    return piped(
+        diffusers.StableDiffusionAdapterPipeline,
+        vae=kl(),
+        unet=unet(**blocks),
+        scheduler=ddim(),
+        adapter=part,
+        **TEXT,
+        **SLOT,
     )
-
-
-def consistency() -> Any:
-    parts = {**core(time_cond_proj_dim=32), "scheduler": d.LCMScheduler()}
-    return slotted(d.LatentConsistencyModelPipeline, **parts)
 
 
 def perturbed() -> Any:
-    return slotted(d.StableDiffusionPAGPipeline, **core(), pag_applied_layers="mid")
+    return sd("StableDiffusionPAGPipeline", pag_applied_layers="mid")
 
 
-def adapted() -> Any:
-    adapter = d.T2IAdapter(
-        in_channels=3, channels=[4, 8], num_res_blocks=1, downscale_factor=2, adapter_type="full_adapter"
-    )
-    crossing = {
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-        "attention_head_dim": 2,
-    }
-    return d.StableDiffusionAdapterPipeline(
-        **core(**crossing), **NO_CHECKER, adapter=adapter, requires_safety_checker=False
-    )
-
-
-def edited() -> Any:
-    parts = core()
-    parts["scheduler"] = d.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", solver_order=2, steps_offset=1)
-    return slotted(d.LEditsPPPipelineStableDiffusion, **parts)
-
-
-def edit(pipe: Any) -> dict[str, Any]:
-    """LEdits++ inverts the picture first, and then edits what it found."""
-    pipe.invert(image=picture(), source_prompt="", num_inversion_steps=4, skip=0.5, generator=generator())
+def instruct() -> dict[str, Any]:
     return {
-        "editing_prompt": ["a disc"],
-        "edit_guidance_scale": [3.0],
-        "use_intersect_mask": False,
-        "generator": generator(),
+        **prompts(),
+        "negative_prompt_embeds": random(1, 5, 8, seed=1),
+        "image": picture(),
+        "guidance_scale": 2.0,
+        "image_guidance_scale": 1.5,
     }
 
 
-SD = table(
+XL = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 64}
+
+
+def xl(name: str, *, channels: int = 4, cross: int = 8, **parts: Any) -> Any:
+    return piped(
+        getattr(diffusers, name),
+        vae=kl(),
+        unet=unet(channels, cross=cross, **XL),
+        scheduler=diffusers.EulerDiscreteScheduler(),
+        text_encoder=None,
+        text_encoder_2=None,
+        tokenizer=None,
+        tokenizer_2=None,
+        add_watermarker=False,
+        **parts,
+    )
+
+
+def xl_prompts(count: int = 1) -> dict[str, Any]:
+    return {**prompts(count), "pooled_prompt_embeds": random(count, 16), "height": 32, "width": 32}
+
+
+CROP = {"padding_mask_crop": 4, "height": 32, "width": 32, "strength": 1.0}
+PAINT = {"image": picture(), "mask_image": hole(), "strength": 1.0, "height": 32, "width": 32}
+
+CASES = [
     Case(
-        "StableDiffusionPipeline",
-        "sd",
-        seeded(text_to_image),
-        lambda _: told(num_images_per_prompt=2),
-        count=2,
-        slot=True,
+        "StableDiffusionPipeline", "sd", lambda: sd("StableDiffusionPipeline"), lambda p: prompts(2), count=2, slot=True
     ),
     Case(
         "StableDiffusionImg2ImgPipeline",
         "sd",
-        seeded(image_to_image),
-        lambda _: told(image=[picture(), picture(seed=3)], prompt=[PROMPT] * 2, strength=0.9),
+        lambda: sd("StableDiffusionImg2ImgPipeline"),
+        lambda p: {**prompts(2), "image": [picture(), picture(seed=1)], "strength": 1.0},
         count=2,
         slot=True,
     ),
     Case(
         "StableDiffusionInpaintPipeline",
         "sd",
-        seeded(wide_inpaint),
-        lambda _: told(image=picture(), mask_image=mask(), height=32, width=32, num_images_per_prompt=2),
-        count=2,
+        lambda: sd("StableDiffusionInpaintPipeline", channels=9),
+        lambda p: {**prompts(), **PAINT},
         slot=True,
     ),
     Case(
         "StableDiffusionInpaintPipeline/crop",
         "sd",
-        seeded(inpaint),
-        lambda _: told(image=picture(64), mask_image=mask(64), height=32, width=32, padding_mask_crop=4),
+        lambda: sd("StableDiffusionInpaintPipeline", channels=9),
+        lambda p: {**prompts(), "image": picture(64), "mask_image": hole(64), **CROP},
         kinds=("pil",),
-        slot=True,
-    ),
-    Case(
-        "StableDiffusionControlNetPipeline",
-        "sd",
-        controlled(d.StableDiffusionControlNetPipeline),
-        lambda _: told(image=picture(), num_images_per_prompt=2),
-        count=2,
-        slot=True,
-    ),
-    Case(
-        "StableDiffusionControlNetImg2ImgPipeline",
-        "sd",
-        controlled(d.StableDiffusionControlNetImg2ImgPipeline),
-        lambda _: told(image=picture(), control_image=picture(seed=3)),
-        slot=True,
-    ),
-    Case(
-        "StableDiffusionControlNetInpaintPipeline",
-        "sd",
-        controlled(d.StableDiffusionControlNetInpaintPipeline),
-        lambda _: told(image=picture(), mask_image=mask(), control_image=picture(seed=3)),
         slot=True,
     ),
     Case(
         "StableDiffusionInstructPix2PixPipeline",
         "sd",
-        seeded(pix2pix),
-        lambda _: told(image=[picture(), picture(seed=3)], prompt=[PROMPT] * 2),
-        count=2,
+        lambda: sd("StableDiffusionInstructPix2PixPipeline", channels=8),
+        lambda p: instruct(),
         slot=True,
     ),
     Case(
-        "StableDiffusionImageVariationPipeline",
-        "sd",
-        seeded(variation),
-        lambda _: {"image": picture(), "generator": generator(), "num_inference_steps": 2},
+        "StableDiffusionControlNetPipeline",
+        "controlnet",
+        lambda: sd("StableDiffusionControlNetPipeline", controlnet=control()),
+        lambda p: {**prompts(), "image": picture()},
+        slot=True,
+    ),
+    Case(
+        "StableDiffusionControlNetInpaintPipeline",
+        "controlnet",
+        lambda: sd("StableDiffusionControlNetInpaintPipeline", controlnet=control()),
+        lambda p: {**prompts(), **PAINT, "control_image": picture(seed=1)},
         slot=True,
     ),
     Case(
         "StableDiffusionUpscalePipeline",
-        "sd_upscale",
-        seeded(upscale),
-        lambda _: told(image=picture(16), num_images_per_prompt=2),
-        count=2,
+        "upscale",
+        upscaler,
+        lambda p: {**prompts(), "image": picture(16), "noise_level": 2},
         slot=True,
-    ),
-    Case(
-        "StableDiffusionLatentUpscalePipeline",
-        "sd_upscale",
-        seeded(latent_upscale),
-        lambda _: told(image=some(2, 4, 8, 8), prompt=[PROMPT] * 2),
-        count=2,
     ),
     Case(
         "LatentConsistencyModelPipeline",
         "lcm",
-        seeded(consistency),
-        lambda _: told(num_images_per_prompt=2),
+        latent_consistency,
+        lambda p: {**prompts(2), "height": 32, "width": 32},
         count=2,
         slot=True,
     ),
-    Case("StableDiffusionPAGPipeline", "pag", seeded(perturbed), lambda _: told(pag_scale=0.9), slot=True),
     Case(
         "StableDiffusionAdapterPipeline",
         "t2i_adapter",
-        seeded(adapted),
-        lambda _: told(image=some(1, 3, 32, 32), num_images_per_prompt=2, height=32, width=32),
-        count=2,
+        adapter,
+        lambda p: {**prompts(), "image": picture()},
+        kinds=("pil", "np", "latent"),
         slot=True,
     ),
-    Case("LEditsPPPipelineStableDiffusion", "ledits", seeded(edited), edit, slot=True),
-)
+    Case("StableDiffusionPAGPipeline", "pag", perturbed, lambda p: {**prompts(), "pag_scale": 0.9}, slot=True),
+    Case(
+        "StableDiffusionXLPipeline", "sdxl", lambda: xl("StableDiffusionXLPipeline"), lambda p: xl_prompts(2), count=2
+    ),
+    Case(
+        "StableDiffusionXLImg2ImgPipeline",
+        "sdxl",
+        lambda: xl("StableDiffusionXLImg2ImgPipeline"),
+        lambda p: (
+            {k: v for k, v in xl_prompts().items() if k not in {"height", "width"}}
+            | {"image": picture(), "strength": 1.0}
+        ),
+    ),
+    Case(
+        "StableDiffusionXLInpaintPipeline",
+        "sdxl",
+        lambda: xl("StableDiffusionXLInpaintPipeline", channels=9),
+        lambda p: {**xl_prompts(), **PAINT},
+    ),
+]

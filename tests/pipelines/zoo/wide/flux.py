@@ -6,7 +6,7 @@ from typing import Any
 
 import diffusers as d
 
-from tests.pipelines.zoo.parts import (
+from tests.pipelines.zoo.wide.parts import (
     Case,
     flow,
     flow_vae,
@@ -104,14 +104,6 @@ def embedded(batch: int, tokens: int, width: int, **more: Any) -> dict[str, Any]
 
 
 FLUX = table(
-    Case("FluxPipeline", "flux", plain(d.FluxPipeline), lambda _: told(2), count=2),
-    Case(
-        "FluxImg2ImgPipeline",
-        "flux",
-        plain(d.FluxImg2ImgPipeline),
-        lambda _: told(image=picture(), num_images_per_prompt=2, strength=0.9),
-        count=2,
-    ),
     Case(
         "FluxInpaintPipeline",
         "flux",
@@ -119,44 +111,10 @@ FLUX = table(
         lambda _: told(image=picture(), mask_image=mask(), strength=0.9),
     ),
     Case(
-        "FluxInpaintPipeline/crop",
-        "flux",
-        plain(d.FluxInpaintPipeline),
-        lambda _: told(image=picture(64), mask_image=mask(64), strength=0.9, padding_mask_crop=4),
-        kinds=("pil",),
-    ),
-    Case(
-        "FluxFillPipeline",
-        "flux",
-        plain(d.FluxFillPipeline, 20, 8, 2),
-        lambda _: told(image=picture(), mask_image=mask(), num_images_per_prompt=2),
-        count=2,
-    ),
-    Case(
-        "FluxKontextPipeline",
-        "flux",
-        plain(d.FluxKontextPipeline),
-        lambda _: told(image=picture(), max_area=32 * 32, _auto_resize=False),
-    ),
-    Case(
-        "FluxControlPipeline",
-        "flux",
-        plain(d.FluxControlPipeline, 8, 4),
-        lambda _: told(2, control_image=picture()),
-        count=2,
-    ),
-    Case(
         "FluxControlNetPipeline",
         "flux",
         seeded(controlled),
         lambda _: told(control_image=picture(), num_images_per_prompt=2),
-        count=2,
-    ),
-    Case(
-        "Flux2Pipeline",
-        "flux2",
-        seeded(lambda: d.Flux2Pipeline(**second(guided=True))),
-        lambda _: embedded(2, 8, 16),
         count=2,
     ),
     Case(

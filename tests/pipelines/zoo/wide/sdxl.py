@@ -6,8 +6,7 @@ from typing import Any
 
 import diffusers as d
 
-from tests.pipelines.zoo.parts import (
-    PROMPT,
+from tests.pipelines.zoo.wide.parts import (
     Case,
     clip_text,
     clip_tokenizer,
@@ -22,7 +21,7 @@ from tests.pipelines.zoo.parts import (
     unet,
     vae,
 )
-from tests.pipelines.zoo.sd import told
+from tests.pipelines.zoo.wide.sd import told
 
 TIMES = {
     "attention_head_dim": (2, 4),
@@ -109,31 +108,10 @@ SIDES = {"height": 32, "width": 32}
 
 SDXL = table(
     Case(
-        "StableDiffusionXLPipeline",
-        "sdxl",
-        plain(d.StableDiffusionXLPipeline),
-        lambda _: told(num_images_per_prompt=2, **SIDES),
-        count=2,
-    ),
-    Case(
-        "StableDiffusionXLImg2ImgPipeline",
-        "sdxl",
-        plain(d.StableDiffusionXLImg2ImgPipeline),
-        lambda _: told(image=[picture(), picture(seed=3)], prompt=[PROMPT] * 2, strength=0.9),
-        count=2,
-    ),
-    Case(
         "StableDiffusionXLImg2ImgPipeline/refiner",
         "sdxl",
         plain(d.StableDiffusionXLImg2ImgPipeline),
         lambda _: told(image=noise(1, 4, 16, 16), denoising_start=0.5, num_inference_steps=4),
-    ),
-    Case(
-        "StableDiffusionXLInpaintPipeline",
-        "sdxl",
-        plain(d.StableDiffusionXLInpaintPipeline),
-        lambda _: told(image=picture(), mask_image=mask(), num_images_per_prompt=2, strength=0.9, **SIDES),
-        count=2,
     ),
     Case(
         "StableDiffusionXLControlNetPipeline",
@@ -147,19 +125,6 @@ SDXL = table(
         "t2i_adapter",
         seeded(adapted),
         lambda _: told(image=some(1, 3, 32, 32), **SIDES),
-    ),
-    Case(
-        "StableDiffusion3Pipeline",
-        "sd3",
-        seeded(lambda: d.StableDiffusion3Pipeline(**third())),
-        lambda _: told(num_images_per_prompt=2, **SIDES),
-        count=2,
-    ),
-    Case(
-        "StableDiffusion3Img2ImgPipeline",
-        "sd3",
-        seeded(lambda: d.StableDiffusion3Img2ImgPipeline(**third())),
-        lambda _: told(image=picture(), strength=0.9, **SIDES),
     ),
     Case(
         "StableDiffusion3InpaintPipeline",
