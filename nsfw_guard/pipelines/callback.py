@@ -10,8 +10,7 @@ from diffusers.callbacks import PipelineCallback
 
 from nsfw_guard.errors import BlockedError, ConfigError
 from nsfw_guard.guard import Guard
-from nsfw_guard.pipelines.early import FEWEST, EarlyStop, Step, Stopped, Watch, around, planned
-from nsfw_guard.pipelines.x0 import known
+from nsfw_guard.pipelines.early import FEWEST, EarlyStop, Step, Stopped, Watch, around, planned, watchable
 from nsfw_guard.verdict import Verdict
 
 
@@ -59,7 +58,7 @@ class EarlyStopCallback(PipelineCallback):  # type: ignore[misc]  # diffusers ha
         self._hook.close()
         self.verdicts, self._steps = (), []
         self._seen = Watch(step=1, planned=planned(pipeline.scheduler))
-        if self._seen.planned < FEWEST or not known(pipeline.scheduler):
+        if self._seen.planned < FEWEST or not watchable(pipeline.scheduler):
             self._seen.state = "not watched: too few steps, or a scheduler that cannot be foreseen"
             return
         self._hook.enter_context(around(pipeline.scheduler, self._keep))

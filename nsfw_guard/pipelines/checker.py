@@ -22,6 +22,7 @@ from transformers import BatchFeature, CLIPImageProcessor, PretrainedConfig
 
 from nsfw_guard.errors import ConfigError, ImageError, UncoveredError
 from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines import seams
 from nsfw_guard.pipelines.last import Last
 from nsfw_guard.verdict import Verdict, worst
 
@@ -232,8 +233,7 @@ def asked_by(pipeline: Any) -> dict[str, bool]:
         return {"cosmos": True}
     if "safety_checker" not in inspect.signature(cls).parameters:
         raise UncoveredError(f"{cls.__name__} has no slot for a checker: use attach(pipe, guard)")
-    asks: Any = inspect.unwrap(getattr(cls, "run_safety_checker", cls.__call__))
-    return {"watermark": "watermark_detected" in asks.__code__.co_varnames}
+    return {"watermark": seams.three_values(cls)}
 
 
 def _in_unit(signed: Tensor, flags: Sequence[bool]) -> Tensor:

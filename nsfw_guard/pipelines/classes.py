@@ -95,12 +95,12 @@ def _run_safety_checker(base: Any) -> Any:
 
 def _enable(self: Any) -> None:
     """Turns the attached guard on again."""
-    vars(self)[MARK].enabled = True
+    vars(self)[MARK].turn(on=True)
 
 
 def _disable(self: Any) -> None:
     """Turns the attached guard off: every call says so in the log."""
-    vars(self)[MARK].enabled = False
+    vars(self)[MARK].turn(on=False)
 
 
 def _requires(self: Any) -> bool:

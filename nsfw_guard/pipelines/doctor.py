@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nsfw_guard.errors import ConfigError, ModelError
+from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import seams
 from nsfw_guard.pipelines.attach import Attachment, prove
 from nsfw_guard.pipelines.classes import plain_class
@@ -58,17 +59,17 @@ def doctor(pipe: Any) -> Diagnosis:
 
 
 def _attached(pipe: Any, cls: type, own: Attachment) -> Diagnosis:
-    canary = _canary(own)
+    canary = _canary(own.guard, own.pipe)
     covered = own.enabled and canary == "answered" and type(pipe) is not cls
     gaps = tuple(_gaps(pipe, cls, own))
     how = "an attached guard" if own.enabled else "an attached guard that is turned off"
     return Diagnosis(cls.__name__, covered, how, seams.SEAMS[own.seam], canary, gaps, own.state, own.guard.requested)
 
 
-def _canary(own: Attachment) -> str:
+def _canary(guard: Guard, pipe: Any) -> str:
     """What the model says when it is asked now."""
     try:
-        prove(own.guard, own.pipe)
+        prove(guard, pipe)
     except ModelError as error:
         return str(error)
     return "answered"
@@ -84,7 +85,14 @@ def _slot(pipe: Any, cls: type, checker: Any, seam: str) -> Diagnosis:
         return Diagnosis(cls.__name__, False, f"{name} in the slot is never called", seam, gaps=tuple(gaps))
     if guard is None:
         return Diagnosis(cls.__name__, False, f"{name} in the slot, which is none of ours", seam, gaps=tuple(gaps))
-    return Diagnosis(cls.__name__, True, "a SafetyChecker in the slot", seam, "not asked", tuple(gaps), guard.state)
+    fits = checker.config.watermark is seams.three_values(cls)
+    if not fits:
+        gaps.insert(0, f"{cls.__name__} cannot read what it answers: put checker.for_pipeline(pipe) into the slot")
+    canary = _canary(guard, pipe)
+    covered = fits and canary == "answered"
+    return Diagnosis(
+        cls.__name__, covered, "a SafetyChecker in the slot", seam, canary, tuple(gaps), guard.state, guard.requested
+    )
 
 
 def skipped(cls: type, checker: Any) -> bool:

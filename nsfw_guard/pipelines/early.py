@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import logging
 import math
@@ -86,7 +87,7 @@ class EarlyStop:
         """
         seen = Watch()
         scheduler = getattr(pipe, "scheduler", None)
-        if scheduler is None or not hasattr(scheduler, "step") or not x0.known(scheduler):
+        if not watchable(scheduler):
             seen.state = f"{type(scheduler).__name__} cannot be foreseen: not watched"
             log.warning(seen.state)
             yield seen
@@ -117,7 +118,7 @@ class EarlyStop:
         *,
         at: tuple[float, ...] = (0.3, 0.5),
         rate: float = 0.01,
-        decoder: Any = "linear",
+        decoder: Any = "vae",
         seed: int = 0,
         batch: int = 4,
         call: Mapping[str, Any] | None = None,
@@ -130,7 +131,8 @@ class EarlyStop:
                 the rate.
             at: where to look.
             rate: the share of allowed pictures that may be stopped.
-            decoder: "linear" learns a map from latents to colours first; else as in EarlyStop.
+            decoder: as in EarlyStop; "linear" learns a map from latents to colours first, which costs next to nothing
+                later and shows less.
             seed, batch, call: of the first picture; pictures a call; further arguments of the pipeline.
         """
         from nsfw_guard.pipelines.fit import fit
@@ -140,9 +142,12 @@ class EarlyStop:
     @classmethod
     def load(cls, path: str | Path, *, decoder: Any = None) -> EarlyStop:
         """Reads what `save` wrote; `decoder` is needed where it was one of your own."""
+        from nsfw_guard.pipelines.fit import Report
+
         try:
             told = json.loads(Path(path).read_text(encoding="utf-8"))
-            made = cls(at=tuple(told["at"]), cuts=tuple(told["cuts"]))
+            report = Report(**told["report"]) if told["report"] else None
+            made = cls(at=tuple(told["at"]), cuts=tuple(told["cuts"]), report=report)
             linear = LinearPreview.from_dict(told["linear"]) if told["linear"] else None
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{Path(path).name} is no saved EarlyStop ({error}): fit and save it again") from error
@@ -225,6 +230,13 @@ def _clean(scheduler: Any, told: Step) -> Tensor:
     return x0.predict(scheduler, given["model_output"], given["timestep"], given["sample"], result)
 
 
+def watchable(scheduler: Any) -> bool:
+    """Whether the clean latents of a scheduler's steps can be told, and its results by name."""
+    if not hasattr(scheduler, "step") or not x0.known(scheduler):
+        return False
+    return "return_dict" in inspect.signature(scheduler.step).parameters
+
+
 def judge(guard: Guard, pixels: Tensor) -> list[Verdict]:
     """What the policy says of previews: not counted, told to nobody. Shape: (N, 3, H, W) in [0, 1]."""
     with torch.no_grad():
@@ -241,7 +253,7 @@ def surely(verdict: Verdict) -> float:
 
 def planned(scheduler: Any) -> int:
     """How many steps there will be: of a schedule that is entered late, what is left of it."""
-    all_of_them = len(scheduler.timesteps)
+    all_of_them = len(getattr(scheduler, "timesteps", ()))
     index = getattr(scheduler, "step_index", None)
     return all_of_them if index is None else all_of_them - (int(index) - 1)
 

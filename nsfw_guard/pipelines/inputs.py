@@ -79,7 +79,7 @@ def refuse_pictures(guard: Guard, arguments: Mapping[str, Any], latents: Latents
             if latents == "allow":
                 continue
             raise UncoveredError(f"{name} holds latents, which cannot be judged: attach with latents='allow'")
-        for frame in map(exits.planes, exits.frames(value)):
+        for frame in map(exits.planes, _frames(value)):
             verdicts = guard.check([frame], value_range=_range(frame))
             (safe,) = guard.apply([frame], verdicts, value_range=_range(frame))
             held += verdicts if safe is not frame else []
@@ -129,6 +129,13 @@ def _pictures(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(_pictures(part) for part in value)
     return isinstance(value, Image.Image) or (isinstance(value, (np.ndarray, Tensor)) and value.ndim >= 3)
+
+
+def _frames(value: Any) -> list[Any]:
+    """Every frame of what is handed in; a place that is left empty, for a picture to be drawn, holds none."""
+    if isinstance(value, (list, tuple)):
+        return [frame for part in value if part is not None for frame in _frames(part)]
+    return exits.frames(value)
 
 
 def _latent(value: Any) -> bool:

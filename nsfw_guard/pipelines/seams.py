@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, cast
 
-from nsfw_guard.errors import UncoveredError
+from nsfw_guard.errors import MissingExtraError, UncoveredError
 from nsfw_guard.quantise import ValueRange
 
 SEAMS = {
@@ -110,19 +110,23 @@ def check_coverable(pipe: object) -> Found:
 
 def is_pipeline(thing: object) -> bool:
     """Whether it is a diffusers pipeline, modular or not, that can be called."""
-    from diffusers import DiffusionPipeline
-
-    known = isinstance(thing, DiffusionPipeline) or is_modular(type(thing))
+    known = isinstance(thing, library().DiffusionPipeline) or is_modular(type(thing))
     return known and callable(thing)
 
 
 def is_modular(cls: type) -> bool:
     """Whether it is a pipeline of Modular Diffusers; older releases have none."""
+    modular = getattr(library(), "ModularPipeline", None)
+    return modular is not None and issubclass(cls, modular)
+
+
+def library() -> Any:
+    """diffusers, or an error that says how to get it."""
     try:
-        from diffusers import ModularPipeline
+        import diffusers
     except ImportError:
-        return False
-    return issubclass(cls, ModularPipeline)
+        raise MissingExtraError("diffusers", "diffusers") from None
+    return diffusers
 
 
 def outputs_of(cls: type) -> list[tuple[str, ...]]:
@@ -163,6 +167,11 @@ def _first(cls: type) -> str:
 def asks_for_cosmos(cls: type) -> bool:
     """Whether a class only asks a checker that is a CosmosSafetyChecker, and passes over any other."""
     return "isinstance(self.safety_checker, CosmosSafetyChecker)" in _source(cls)
+
+
+def three_values(cls: type) -> bool:
+    """Whether a class wants three values of the checker in its slot: pictures, flags, watermarks."""
+    return "watermark_detected" in _source(cls)
 
 
 def bare(cls: type) -> bool:

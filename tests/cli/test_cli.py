@@ -500,6 +500,8 @@ def test_every_option_changes_something(key: tuple[str, str], run: Run, filled: 
     write_log(tmp_path / "log")
     (tmp_path / "log.kept").write_text(json.dumps({"count": 9, "hash": "0" * 64}))
     without, with_ = VARIANTS[key]
+    if "--diffusers" in with_:
+        pytest.importorskip("diffusers")
     assert effect(without) != effect(with_)
 
 
@@ -598,6 +600,17 @@ def test_explain_says_each_cut_and_where_it_comes_from(run: Run, tmp_path: Path)
     told = run("policy", "explain", tmp_path / "mine.toml", "--model", "red", "--json").lines[0]
     assert told["rules"] == ["red at severity high or worse is blocked from 0.5, blocked from 0.75 in a side view."]
     assert "sexual at severity high" in run("policy", "explain", "default").out
+
+
+def test_prompt_rules_are_shown_and_explained(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('[rules.red]\nblock = 0.5\n[prompts]\nwords = ["dragon"]\npatterns = ["a+b"]\n')
+    shown = run("policy", "show", tmp_path / "mine.toml").out
+    assert '[prompts]\nwords = ["dragon"]\npatterns = ["a+b"]' in shown
+    (tmp_path / "again.toml").write_text(shown)
+    told = [run("policy", "show", tmp_path / name, "--json").lines[0]["hash"] for name in ("mine.toml", "again.toml")]
+    assert told[0] == told[1]
+    explained = run("policy", "explain", tmp_path / "mine.toml", "--model", "red").out
+    assert "A prompt that holds one of these is refused, however it is spelt: 'dragon', 'a+b'." in explained
 
 
 def test_a_policy_is_fitted_to_a_model_in_a_folder(run: Run, tiny: Path) -> None:

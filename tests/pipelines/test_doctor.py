@@ -11,11 +11,13 @@ import torch
 pytest.importorskip("diffusers")
 
 import diffusers
+from diffusers.image_processor import VaeImageProcessor
 
 from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach
+from nsfw_guard.pipelines.checker import SafetyChecker
 from nsfw_guard.pipelines.doctor import doctor, skipped
 from nsfw_guard.testing import FakeBackend
 
@@ -61,7 +63,7 @@ def test_a_guarded_pipe_is_covered_with_requested_and_effective_state(pipe, guar
 
 def test_what_goes_round_a_guard_is_told(pipe, guard):
     with attach(pipe, guard, latents="allow"):
-        original, pipe.image_processor = pipe.image_processor, diffusers.image_processor.VaeImageProcessor()
+        original, pipe.image_processor = pipe.image_processor, VaeImageProcessor()
         pipe.disable_safety_checker()
         found = doctor(pipe)
         pipe.image_processor = original
@@ -88,6 +90,20 @@ def test_a_foreign_checker_in_the_slot_is_not_ours(pipe):
     found = doctor(other)
     assert not found.covered
     assert "Other in the slot" in found.how
+
+
+def test_our_checker_in_the_slot_covers_where_it_fits(pipe, guard):
+    checker = SafetyChecker(guard)
+    other = copy.copy(pipe)
+    vars(other)["safety_checker"] = checker
+    found = doctor(other)
+    assert found.covered
+    assert (found.how, found.canary) == ("a SafetyChecker in the slot", "answered")
+    assert any("latent" in gap for gap in found.gaps)
+    vars(other)["safety_checker"] = SafetyChecker(guard, watermark=True)
+    found = doctor(other)
+    assert not found.covered
+    assert "checker.for_pipeline(pipe)" in found.gaps[0]
 
 
 def test_a_checker_that_cosmos_would_skip_is_told():

@@ -306,7 +306,7 @@ def test_it_is_fitted_saved_and_loaded(pipe, guard, tmp_path, decoder):
     assert not early.report.proven  # eight prove nothing
     early.save(tmp_path / "early.json")
     loaded = EarlyStop.load(tmp_path / "early.json")
-    assert (loaded.at, loaded.cuts) == (early.at, early.cuts)
+    assert (loaded.at, loaded.cuts, loaded.report) == (early.at, early.cuts, early.report)
     assert isinstance(loaded.decoder, LinearPreview) is (decoder == "linear")
 
 

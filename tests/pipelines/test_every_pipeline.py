@@ -10,7 +10,7 @@ import torch
 
 pytest.importorskip("diffusers")
 
-from nsfw_guard.errors import BlockedError, UncoveredError
+from nsfw_guard.errors import BlockedError, ConfigError, UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
 from nsfw_guard.pipelines.processors import MARK
@@ -150,6 +150,35 @@ def test_latents_are_refused_unless_they_are_allowed(case):
         out = run(case, output_type="latent", return_dict=False)
     both = [x[0] if isinstance(x, tuple) else getattr(x, "images", x) for x in (free, out)]  # SDXL inpaint names it
     assert torch.equal(*both)
+
+
+@pytest.mark.parametrize("case", ["KandinskyV22CombinedPipeline"], indirect=True)
+def test_a_part_is_guarded_alone_and_goes_with_the_whole(case):
+    whole = built(case.name)
+    part = whole.decoder_pipe
+    kept = type(part)
+    with attach(whole, guard_of(1.0)) as attachment:
+        assert [a.pipe for a in attachment.family()] == [part]
+        call = {
+            "image_embeds": torch.ones(1, 16),
+            "negative_image_embeds": torch.zeros(1, 16),
+            "height": 32,
+            "width": 32,
+        }
+        out = part(**call, num_inference_steps=1, output_type="np", generator=torch.Generator().manual_seed(0))
+        assert float(out.images.max()) == 0
+        whole.disable_safety_checker()
+        assert max(float(a.max()) for a in flat(pictures(case, run(case, output_type="np")))) > 0
+        whole.enable_safety_checker()
+    assert type(part) is kept
+    with attach(part, guard_of(0.0)):
+        with pytest.raises(ConfigError, match="another guard already"):
+            attach(whole, guard_of(0.0))
+        with attach(whole, vars(part)[MARK].guard) as attachment:
+            assert attachment.parts == []
+            assert attachment.adopted == [vars(part)[MARK]]
+        assert MARK in vars(part)
+    assert type(part) is kept
 
 
 @pytest.mark.parametrize("case", list(CASES), indirect=True)

@@ -11,7 +11,7 @@ pytest.importorskip("diffusers")
 import diffusers
 
 from nsfw_guard.cli.main import main
-from nsfw_guard.errors import UncoveredError
+from nsfw_guard.errors import BlockedError, UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import inputs, seams
 from nsfw_guard.pipelines.attach import attach
@@ -126,3 +126,12 @@ def test_prompts_and_pictures_are_found_among_the_arguments():
     }  # fmt: skip
     assert inputs.prompts_of(arguments) == ["a disc", "a ring", "a star", "b"]
     assert [name for name, _ in inputs.pictures_of(arguments)] == ["control_image", "video"]
+
+
+def test_places_for_pictures_to_come_hold_none():
+    red = np.zeros((8, 8, 3), np.float32)
+    red[..., 0] = 0.9
+    guard = Guard(FakeBackend())
+    inputs.refuse_pictures(guard, {"image": [[np.zeros((8, 8, 3), np.float32), None]]}, "refuse")
+    with pytest.raises(BlockedError):
+        inputs.refuse_pictures(guard, {"image": [[red, None], [None]]}, "refuse")
