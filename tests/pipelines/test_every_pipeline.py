@@ -23,7 +23,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 DECODED = [(name, kind) for name, case in CASES.items() for kind in case.kinds if kind != "latent"]
 LATENT = [name for name, case in CASES.items() if "latent" in case.kinds]
 # A crop is judged as it was drawn and, pasted, as it leaves; Cosmos makes the clip once for the checker in its slot.
-TWICE = {"StableDiffusionInpaintPipeline/crop", "FluxInpaintPipeline/crop", "CosmosTextToWorldPipeline"}
+TWICE = {name for name, case in CASES.items() if name.endswith("/crop") or case.family == "cosmos"}
+# Judged on the way as well: the pictures that LEdits++ inverts, the grid that VisualCloze cuts, and once more a
+# picture that Cosmos takes for a clip of one frame.
+MORE = {"LEditsPPPipelineStableDiffusion": 3, "VisualClozeGenerationPipeline": 2, "Cosmos2TextToImagePipeline": 1.5}
+TWINS = {"QwenImageLayeredPipeline", "QwenImage21Pipeline"}  # with alpha: on black, on white, bare
 
 
 @cache
@@ -91,8 +95,9 @@ def test_allowed_pictures_keep_every_bit_and_are_judged_once(case, request):
     assert all(np.array_equal(a, b) for a, b in zip(flat(after), flat(before), strict=True))
     assert len(told) == case.count
     assert not any(v.flagged for v in told)
-    twins = 3 if "Layered" in case.name else 1  # on black, on white, bare
-    assert judged <= case.count * max(case.frames, case.parts) * (2 if case.name in TWICE else 1) * twins
+    twins = 3 if case.name in TWINS else 1
+    most = twins * MORE.get(case.name, 1)
+    assert judged <= case.count * max(case.frames, case.parts) * (2 if case.name in TWICE else 1) * most
     assert judged >= case.count * max(case.frames, case.parts) * (2 if case.name in TWICE else 1)
     if not case.modular:
         assert out.nsfw_content_detected == [False] * case.count
@@ -110,7 +115,7 @@ def test_flagged_pictures_never_leave(case, request):
     low = -1.0 if kind == "pt" and float(np.min([f.min() for f in flat(before)])) < 0 else 0.0
     for new, old in zip(flat(after), flat(before), strict=True):
         assert new.shape == old.shape
-        colours = new[..., :3] if new.shape[-1] == 4 else new
+        colours = new[..., :3] if new.shape[-1] == 4 else new[:3] if new.shape[0] == 4 else new
         assert float(colours.max()) == float(colours.min()) == low
     assert [v.flagged for v in told] == [True] * case.count
     if case.modular:
@@ -178,6 +183,8 @@ def test_a_part_is_guarded_alone_and_goes_with_the_whole(case):
 
 @pytest.mark.parametrize("case", list(CASES), indirect=True)
 def test_raising_leaks_nothing_and_the_pipe_goes_on(case):
+    if case.name.startswith("LEdits"):
+        pytest.skip("it raises in pipe.invert, of what was handed in: that is no guarded call")
     kind = case.kinds[0]
     before = plain(case.name, kind)
     with attach(built(case.name), guard_of(1.0, action="raise")):

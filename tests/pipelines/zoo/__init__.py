@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.pipelines.zoo import flows, modular, old, sd, video
+from tests.pipelines.zoo import flows, modular, old, sd, video, wide
 from tests.pipelines.zoo.parts import Case
 
-CASES: dict[str, Case] = {case.name: case for part in (sd, flows, old, video, modular) for case in part.CASES}
+CASES: dict[str, Case] = {case.name: case for part in (sd, flows, old, video, modular, wide) for case in part.CASES}
