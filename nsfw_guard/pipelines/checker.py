@@ -139,7 +139,7 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
         if not (isinstance(images, np.ndarray) or (signed and images.is_floating_point())):
             raise ImageError(f"a pipeline hands over floats or an array, not {type(images).__name__}: call the guard")
         value_range: Literal["signed", "unit"] = "signed" if signed else "unit"
-        verdicts = self._judge(images, value_range)
+        verdicts = self._judge(images if signed else self._shown(images), value_range)
         safe = self._held().apply(images, verdicts, value_range=value_range)
         flags = [bool(verdict.flagged) for verdict in verdicts]
         if signed and any(flags):
@@ -157,8 +157,7 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
 
         Shape: uint8 (T, H, W, 3), and the same back.
         """
-        shown = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)  # one stack, and so one batch
-        verdicts = self._judge(shown, "unit")
+        verdicts = self._judge(self._shown(frames), "unit")
         top = worst(verdicts)
         self.last.put([top])
         if top.flagged:
@@ -218,6 +217,10 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
             raise ConfigError("this checker was made without a guard: use SafetyChecker(guard), or from_pretrained")
         guard: Guard = self.guard
         return guard
+
+    def _shown(self, images: Any) -> Tensor:
+        """Pictures of the host as one stack, where the pipe has put this module: the model follows them."""
+        return torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, 1).to(self.device)
 
     def _judge(self, images: Any, value_range: Literal["signed", "unit"]) -> list[Verdict]:
         """The guard's verdicts, remembered."""
