@@ -16,6 +16,7 @@ from nsfw_guard.errors import ImageError
 from nsfw_guard.guardfile import Pretrained
 from nsfw_guard.images import Batch, as_batch, count_of, first_frame, put_back
 from nsfw_guard.policy import Policy
+from nsfw_guard.promptcheck import PromptCheck
 from nsfw_guard.quantise import ValueRange
 from nsfw_guard.tally import Listener, Tally
 from nsfw_guard.verdict import Outcome, Verdict, released, worst
@@ -23,7 +24,7 @@ from nsfw_guard.verdict import Outcome, Verdict, released, worst
 log = logging.getLogger(__name__)
 
 
-class Guard(Pretrained):
+class Guard(Pretrained, PromptCheck):
     """Judges pictures and acts on them. `Guard.from_pretrained` builds one from a model's name.
 
     Args:
@@ -108,9 +109,8 @@ class Guard(Pretrained):
             return replace(found, outcome=Outcome.REVIEW, reason=f"only {batch.partial[index]} were looked at")
         return found
 
-    def _error(self, why: str | Exception) -> Verdict:
-        reason = why if isinstance(why, str) else f"{type(why).__name__}: {why}"
-        return Verdict(Outcome.ERROR, reason, **self._signature)
+    def _error(self, e: str | Exception) -> Verdict:
+        return Verdict(Outcome.ERROR, e if isinstance(e, str) else f"{type(e).__name__}: {e}", **self._signature)
 
     def _released(self, verdict: Verdict) -> bool:
         observe, mark_only = (isinstance(action, Flag) for action in (self.action, self.on_review))

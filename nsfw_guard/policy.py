@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nsfw_guard.errors import PolicyError, suggest
+from nsfw_guard.prompts import PromptRules
 from nsfw_guard.rules import Cut, Rule
 from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.verdict import Outcome, Verdict
@@ -29,6 +30,7 @@ class Policy:
     rules: Mapping[str, Rule]
     name: str = "policy"
     description: str = ""
+    prompts: PromptRules | None = None
 
     def __post_init__(self) -> None:
         if not self.rules:
@@ -44,12 +46,15 @@ class Policy:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of what the policy says, whatever it is called and however it was written."""
-        return hashlib.sha256(json.dumps(self.to_dict()["rules"], sort_keys=True).encode()).hexdigest()
+        rules, texts = self.to_dict()["rules"], self.prompts.to_dict() if self.prompts else {}
+        said = [rules, {name: sorted(listed) for name, listed in texts.items()}] if texts else rules
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, and what `load` takes."""
         rules = {category: rule.to_dict() for category, rule in sorted(self.rules.items())}
-        return {"name": self.name, "description": self.description, "rules": rules}
+        prompts = {"prompts": self.prompts.to_dict()} if self.prompts else {}
+        return {"name": self.name, "description": self.description, "rules": rules, **prompts}
 
     def fit(
         self, levels: Mapping[str, tuple[Severity, ...]], positive: Mapping[str, Severity], cuts: Mapping[str, Cut]

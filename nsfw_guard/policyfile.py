@@ -10,6 +10,7 @@ from typing import Any
 
 from nsfw_guard.errors import PolicyError, UnknownNameError, suggest
 from nsfw_guard.policy import Policy
+from nsfw_guard.prompts import PromptRules
 from nsfw_guard.rules import Rule
 
 PRESETS = Path(__file__).parent / "policies"
@@ -23,12 +24,13 @@ def presets() -> tuple[str, ...]:
 def read_policy(source: str | Path | Mapping[str, Any]) -> Policy:
     """A policy from a preset's name, a TOML file, or a mapping of the same shape."""
     told, name = _read(source, ())
-    _known_keys("policy", told, ("name", "description", "rules"))
+    _known_keys("policy", told, ("name", "description", "rules", "prompts"))
     rules = {}
     for category, rule in _rules_of(told).items():
         _known_keys(f"rule {category!r}", rule, ("block", "review", "severity", "views"))
         rules[category] = Rule(**rule)
-    return Policy(rules=rules, name=name, description=str(told.get("description", "")))
+    prompts = PromptRules(**_prompts_of(told)) if "prompts" in told else None
+    return Policy(rules=rules, name=name, description=str(told.get("description", "")), prompts=prompts)
 
 
 def _read(source: str | Path | Mapping[str, Any], seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
@@ -54,7 +56,8 @@ def _read(source: str | Path | Mapping[str, Any], seen: tuple[str, ...]) -> tupl
     rules = dict(base.get("rules", {}))
     for category, rule in _rules_of(told).items():
         rules[category] = {**rules.get(category, {}), **rule}
-    return {**base, **told, "rules": rules}, name
+    prompts = _joined(_prompts_of(base), _prompts_of(told))
+    return {**base, **told, "rules": rules, **({"prompts": prompts} if prompts else {})}, name
 
 
 def _table(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -87,6 +90,23 @@ def _rules_of(told: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if not (isinstance(rules, Mapping) and all(isinstance(r, Mapping) for r in rules.values())):
         raise PolicyError('rules is a table of tables: [rules.sexual] or [rules."*"]')
     return {category: dict(rule) for category, rule in rules.items()}
+
+
+def _prompts_of(told: Mapping[str, Any]) -> dict[str, Any]:
+    prompts = told.get("prompts", {})
+    if not isinstance(prompts, Mapping):
+        raise PolicyError('prompts is a table: [prompts] with words = ["red disc"] or patterns = [...]')
+    _known_keys("prompts", prompts, ("words", "patterns"))
+    return dict(prompts)
+
+
+def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Two tables of lists as one. What is no list is passed on as it is, for PromptRules to refuse."""
+    joined = {**first, **second}
+    for name in first.keys() & second.keys():
+        if isinstance(first[name], (list, tuple)) and isinstance(second[name], (list, tuple)):
+            joined[name] = [*first[name], *second[name]]
+    return joined
 
 
 def _known_keys(where: str, told: Mapping[str, Any], known: tuple[str, ...]) -> None:

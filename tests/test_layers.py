@@ -11,12 +11,12 @@ ROOT = Path(__file__).parent.parent / "nsfw_guard"
 LAYERS = [  # bottom first; a module may import from lower layers, and from its own folder
     {"version", "errors"},
     {"scores"},
-    {"verdict", "rules", "chain", "views", "flatten", "quantise"},
+    {"verdict", "rules", "prompts", "chain", "views", "flatten", "quantise"},
     {"policy", "decode", "resize"},
     {"policyfile", "calibration", "images"},
     {"preprocess", "placeholder", "tally", "audit"},
     {"actions", "backends"},
-    {"testing", "guardfile"},
+    {"testing", "guardfile", "promptcheck"},
     {"guard"},
     {"pipelines", "tools", "serve", "hosts", "demo"},
     {"cli"},
@@ -24,7 +24,8 @@ LAYERS = [  # bottom first; a module may import from lower layers, and from its 
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 # policy.Policy.load reads files, and guardfile builds guards: both look up, inside a function, on purpose.
 UPWARDS = {("policy", "policyfile"), ("guardfile", "guard")}
-LIGHT = {"errors", "scores", "verdict", "rules", "chain", "views", "policy", "policyfile", "audit", "tally", "version"}
+LIGHT = {"errors", "scores", "verdict", "rules", "chain", "views", "policy", "policyfile", "prompts", "audit",
+         "tally", "version"}  # fmt: skip
 HEAVY = {"timm", "transformers", "diffusers", "accelerate", "torchvision", "huggingface_hub", "safetensors", "tqdm",
          "onnxruntime", "openvino", "fastapi", "uvicorn", "ray", "pymilvus", "lancedb", "tomli", "tomllib"}  # fmt: skip
 MODULES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")

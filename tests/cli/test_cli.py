@@ -599,6 +599,26 @@ def test_explain_says_each_cut_and_where_it_comes_from(run: Run, tmp_path: Path)
     assert "sexual at severity high" in run("policy", "explain", "default").out
 
 
+def test_prompt_rules_are_shown_linted_and_explained(run: Run, tmp_path: Path) -> None:
+    texts = "words = ['red disc', 'dragon']\npatterns = ['b+\\d \"c\"']"
+    (tmp_path / "mine.toml").write_text(f"[rules.red]\nblock = 0.5\n[prompts]\n{texts}")
+    shown = run("policy", "show", tmp_path / "mine.toml")
+    (tmp_path / "again.toml").write_text(shown.out, encoding="utf-8")
+    assert Policy.load(tmp_path / "again.toml").prompts == Policy.load(tmp_path / "mine.toml").prompts
+    assert run("policy", "show", tmp_path / "mine.toml", "--json").lines[0]["prompts"]["words"] == [
+        "red disc",
+        "dragon",
+    ]
+    assert run("policy", "lint", tmp_path / "mine.toml", "--model", "red").code == 0
+    told = run("policy", "explain", tmp_path / "mine.toml", "--model", "red", "--json").lines[0]
+    assert told["rules"][1:] == [
+        "A prompt is blocked by any of the words 'red disc', 'dragon', however disguised.",
+        "A prompt is blocked by any match of 'b+\\\\d \"c\"'.",
+    ]
+    (tmp_path / "one.toml").write_text("[rules.red]\nblock = 0.5\n[prompts]\npatterns = ['dragon']")
+    assert "[prompts]\npatterns" in run("policy", "show", tmp_path / "one.toml").out
+
+
 def test_a_policy_is_fitted_to_a_model_in_a_folder(run: Run, tiny: Path) -> None:
     ran = run("policy", "explain", "default", "--model", tiny)
     assert ran.out.startswith("sexual at severity high or worse is blocked from 0.5.")
