@@ -27,12 +27,18 @@ if TYPE_CHECKING:
         PolicyError,
         ScoringError,
         SelfTestError,
+        UncoveredError,
         UnknownNameError,
         WeightsMissingError,
         WeightsUnfitError,
     )
     from nsfw_guard.guard import Guard
     from nsfw_guard.images import Frames
+    from nsfw_guard.pipelines.attach import attach, detach
+    from nsfw_guard.pipelines.blocks import GuardStep
+    from nsfw_guard.pipelines.doctor import doctor
+    from nsfw_guard.pipelines.install import install, uninstall
+    from nsfw_guard.pipelines.regenerate import regenerate
     from nsfw_guard.policy import Policy
     from nsfw_guard.rules import Cut, Rule
     from nsfw_guard.scores import Region, Scores, Severity
@@ -58,12 +64,18 @@ _HOMES = {
         "PolicyError",
         "ScoringError",
         "SelfTestError",
+        "UncoveredError",
         "UnknownNameError",
         "WeightsMissingError",
         "WeightsUnfitError",
     ),
     "guard": ("Guard",),
     "images": ("Frames",),
+    "pipelines.attach": ("attach", "detach"),
+    "pipelines.blocks": ("GuardStep",),
+    "pipelines.doctor": ("doctor",),
+    "pipelines.install": ("install", "uninstall"),
+    "pipelines.regenerate": ("regenerate",),
     "policy": ("Policy",),
     "rules": ("Cut", "Rule"),
     "scores": ("Region", "Scores", "Severity"),
@@ -87,6 +99,7 @@ __all__ = [
     "Flag",
     "Frames",
     "Guard",
+    "GuardStep",
     "ImageError",
     "InputSpec",
     "Label",
@@ -107,14 +120,21 @@ __all__ = [
     "ScoringError",
     "SelfTestError",
     "Severity",
+    "UncoveredError",
     "UnknownNameError",
     "Verdict",
     "WeightsMissingError",
     "WeightsUnfitError",
     "__version__",
+    "attach",
+    "detach",
+    "doctor",
+    "install",
     "load",
     "names",
+    "regenerate",
     "register",
+    "uninstall",
     "unregister",
 ]
 

@@ -3,7 +3,8 @@
 NsfwGuardError
 ├── ConfigError (ValueError)          what was asked for cannot be built
 │   ├── PolicyError                   a policy that cannot be read or does not fit the model
-│   └── UnknownNameError              a name that is in no list; the nearest right one is named
+│   ├── UnknownNameError              a name that is in no list; the nearest right one is named
+│   └── UncoveredError                a pipeline, or a way out of one, that no guard can cover
 ├── ModelError (RuntimeError)         a model that cannot be trusted to answer
 │   ├── WeightsMissingError           no weights here, and no network to fetch them
 │   ├── WeightsUnfitError             weights that are not those of this architecture or this hash
@@ -47,6 +48,10 @@ class UnknownNameError(ConfigError):
 
     def __init__(self, what: str, name: object, known: Iterable[str]) -> None:
         super().__init__(f"unknown {what} {name!r}: {suggest(name, known)}")
+
+
+class UncoveredError(ConfigError):
+    """A pipeline, or a way out of one, that no guard can cover."""
 
 
 class ModelError(NsfwGuardError, RuntimeError):

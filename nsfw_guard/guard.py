@@ -64,14 +64,7 @@ class Guard(Pretrained, PromptCheck):
 
     def check(self, images: Any, *, value_range: ValueRange = "unit") -> list[Verdict]:
         """One verdict a picture: tensor (B, 3, H, W) in [0, 1] or "signed" [-1, 1], PIL, NumPy, path, bytes, list."""
-        verdicts = self._judge(as_batch(images, value_range=value_range, limits=self.limits))
-        for listener in self.listeners:
-            try:
-                listener(tuple(verdicts))
-            except Exception as error:  # what cannot be told must not leave
-                log.exception("a listener failed: its pictures are held back")
-                verdicts = [self._error(error)] * len(verdicts)
-        return verdicts
+        return self.tell(self._judge(as_batch(images, value_range=value_range, limits=self.limits)))
 
     def apply(self, images: Any, verdicts: Sequence[Verdict], *, value_range: ValueRange = "unit") -> Any:
         """The same kind of thing back: allowed pictures bit for bit, the others acted on."""
@@ -108,9 +101,6 @@ class Guard(Pretrained, PromptCheck):
         if index in batch.partial and found.outcome < Outcome.REVIEW:
             return replace(found, outcome=Outcome.REVIEW, reason=f"only {batch.partial[index]} were looked at")
         return found
-
-    def _error(self, e: str | Exception) -> Verdict:
-        return Verdict(Outcome.ERROR, e if isinstance(e, str) else f"{type(e).__name__}: {e}", **self._signature)
 
     def _released(self, verdict: Verdict) -> bool:
         observe, mark_only = (isinstance(action, Flag) for action in (self.action, self.on_review))

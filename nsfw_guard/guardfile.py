@@ -35,6 +35,13 @@ class Pretrained:
     policy: Policy
     action: Action
     on_review: Action
+    _signature: dict[str, Any]
+
+    @property
+    def requested(self) -> Mapping[str, str]:
+        """What was asked for, to hold against `state`."""
+        told: Mapping[str, str] = self._signature["requested"]
+        return told
 
     @classmethod
     def from_pretrained(

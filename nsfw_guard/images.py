@@ -14,14 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nsfw_guard.channels import opaque, to_array, with_channels
 from nsfw_guard.decode import Decoded, Limits, decode
 from nsfw_guard.errors import ImageError, UnknownNameError
-from nsfw_guard.quantise import ValueRange, quantise
+from nsfw_guard.quantise import BOUNDS, ValueRange, quantise
 from nsfw_guard.views import MAX_ASPECT
-
-# How far a float may leave its range before it is no picture: rounding in "unit"; a decoder's overshoot, which
-# every pipeline clips, in "signed".
-BOUNDS = {"unit": (-1 / 256, 1 + 1 / 256), "signed": (-8.0, 8.0)}
 
 
 @dataclass(frozen=True)
@@ -114,21 +111,15 @@ def _one(image: Any, value_range: ValueRange, limits: Limits | None, *, in_list:
             return Batch(1, (stack,), (0,))
         if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype.kind in "fu":
             return _one(torch.from_numpy(image).permute(2, 0, 1), value_range, limits, in_list=in_list)
+        if isinstance(image, Tensor) and image.shape[0] == 4 and image.device.type != "cpu":
+            return Batch(1, (Frames(opaque(image, value_range)),), (0, 0, 0))
         if isinstance(image, Tensor):
-            image = _to_array(image, value_range)
+            image = to_array(image, value_range)
         return _frames_of(decode(image, limits=limits or Limits()))
     except ImageError as error:
         if isinstance(image, (Tensor, np.ndarray)) and not in_list:
             raise
         return Batch(1, faults={0: str(error)})
-
-
-def _to_array(image: Tensor, value_range: ValueRange) -> np.ndarray[Any, Any]:
-    """A grey or RGBA tensor (C, H, W) as an array for the decoder, which knows what to do with alpha."""
-    if image.dtype != torch.uint8:
-        image = image.float() * 0.5 + 0.5 if value_range == "signed" else image.float()
-    array = image.permute(1, 2, 0).cpu().numpy()
-    return array if array.shape[2] == 4 else array[..., 0]
 
 
 def _frames_of(decoded: Decoded) -> Batch:
@@ -157,11 +148,21 @@ def first_frame(images: Any, index: int, *, value_range: ValueRange, limits: Lim
 
     Shape: (3, H, W) in [0, 1].
     """
-    batch = as_batch([images[index] if _is_batch(images) else images], value_range=value_range, limits=limits)
+    picture = images[index] if _is_batch(images) else images
+    batch = as_batch([picture], value_range=value_range, limits=limits)
     if not batch.stacks:
-        return torch.zeros(3, 512, 512)
+        return torch.zeros(3, *_sides(picture))
     stack = batch.stacks[0]
     return Frames(stack.pixels[:1], stack.value_range).quantise()[0][0].float() / 255
+
+
+def _sides(picture: Any) -> tuple[int, int]:
+    """How large the cover of what cannot be read is: as large as its array, where it is one."""
+    if isinstance(picture, Tensor) and picture.ndim >= 2:
+        return int(picture.shape[-2]), int(picture.shape[-1])
+    if isinstance(picture, np.ndarray) and picture.ndim >= 2:
+        return int(picture.shape[0]), int(picture.shape[1])
+    return 512, 512
 
 
 def _is_batch(images: Any) -> bool:
@@ -192,23 +193,17 @@ def _like(old: Any, cover: Tensor, value_range: ValueRange) -> Any:
     """`cover` as the kind of thing that `old` is."""
     levels = cover.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
     if isinstance(old, Tensor) and old.ndim == 3:
-        channels = _with_channels(levels, old.shape[0]).to(old.device)
+        channels = with_channels(levels, old.shape[0]).to(old.device)
         if old.dtype == torch.uint8:
             return channels
         unit = channels.float() / 255
         return (unit * 2 - 1 if value_range == "signed" else unit).to(old.dtype)
     if isinstance(old, np.ndarray) and old.ndim in {2, 3}:
-        channels = _with_channels(levels, 1 if old.ndim == 2 else old.shape[2]).permute(1, 2, 0).cpu()
+        channels = with_channels(levels, 1 if old.ndim == 2 else old.shape[2]).permute(1, 2, 0).cpu()
         array = channels.numpy() if old.ndim == 3 else channels.numpy()[..., 0]
         if old.dtype.kind == "f":
             unit_array = array.astype(np.float32) / 255
             return (unit_array * 2 - 1 if value_range == "signed" else unit_array).astype(old.dtype)
         return array.astype(old.dtype) * (257 if old.dtype == np.uint16 else 1)
-    return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
-
-
-def _with_channels(levels: Tensor, channels: int) -> Tensor:
-    """RGB levels (3, H, W) as grey, RGB or opaque RGBA."""
-    if channels == 1:
-        return levels.float().mean(0, keepdim=True).round().to(torch.uint8)
-    return levels if channels == 3 else torch.cat([levels, torch.full_like(levels[:1], 255)])
+    made = Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
+    return made.convert(old.mode) if isinstance(old, Image.Image) and old.mode in {"L", "LA", "RGBA"} else made

@@ -46,15 +46,15 @@ class Policy:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of what the policy says, whatever it is called and however it was written."""
-        rules, texts = self.to_dict()["rules"], self.prompts.to_dict() if self.prompts else {}
-        said = [rules, {name: sorted(listed) for name, listed in texts.items()}] if texts else rules
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        told = self.to_dict()
+        says = {"rules": told["rules"], "prompts": told["prompts"]} if self.prompts else told["rules"]
+        return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, and what `load` takes."""
         rules = {category: rule.to_dict() for category, rule in sorted(self.rules.items())}
-        prompts = {"prompts": self.prompts.to_dict()} if self.prompts else {}
-        return {"name": self.name, "description": self.description, "rules": rules, **prompts}
+        told = {"name": self.name, "description": self.description, "rules": rules}
+        return {**told, "prompts": self.prompts.to_dict()} if self.prompts else told
 
     def fit(
         self, levels: Mapping[str, tuple[Severity, ...]], positive: Mapping[str, Severity], cuts: Mapping[str, Cut]

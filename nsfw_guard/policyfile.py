@@ -56,8 +56,7 @@ def _read(source: str | Path | Mapping[str, Any], seen: tuple[str, ...]) -> tupl
     rules = dict(base.get("rules", {}))
     for category, rule in _rules_of(told).items():
         rules[category] = {**rules.get(category, {}), **rule}
-    prompts = _joined(_prompts_of(base), _prompts_of(told))
-    return {**base, **told, "rules": rules, **({"prompts": prompts} if prompts else {})}, name
+    return {**base, **told, "rules": rules, **_joined(base, told)}, name
 
 
 def _table(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -92,21 +91,23 @@ def _rules_of(told: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {category: dict(rule) for category, rule in rules.items()}
 
 
+def _joined(base: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Prompt rules of both, the parent's first: who extends a policy adds to what it refuses."""
+    both = [_prompts_of(which) for which in (base, told) if "prompts" in which]
+    names = dict.fromkeys(name for which in both for name in which)
+    joined = {name: [value for which in both for value in which.get(name, [])] for name in names}
+    return {"prompts": joined} if joined else {}
+
+
 def _prompts_of(told: Mapping[str, Any]) -> dict[str, Any]:
-    prompts = told.get("prompts", {})
+    prompts = told["prompts"]
     if not isinstance(prompts, Mapping):
-        raise PolicyError('prompts is a table: [prompts] with words = ["red disc"] or patterns = [...]')
+        raise PolicyError("prompts is a table: [prompts] with words = [...] or patterns = [...]")
     _known_keys("prompts", prompts, ("words", "patterns"))
+    for name, value in prompts.items():
+        if not isinstance(value, list):
+            raise PolicyError(f"prompts: {name} = {value!r}: write a list of strings")
     return dict(prompts)
-
-
-def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Two tables of lists as one. What is no list is passed on as it is, for PromptRules to refuse."""
-    joined = {**first, **second}
-    for name in first.keys() & second.keys():
-        if isinstance(first[name], (list, tuple)) and isinstance(second[name], (list, tuple)):
-            joined[name] = [*first[name], *second[name]]
-    return joined
 
 
 def _known_keys(where: str, told: Mapping[str, Any], known: tuple[str, ...]) -> None:

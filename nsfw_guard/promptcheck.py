@@ -1,4 +1,4 @@
-"""How a guard judges prompts: by the policy's words and patterns, before anything is drawn."""
+"""What a guard has beside pictures: prompts judged by its policy, and verdicts told to its listeners."""
 
 from __future__ import annotations
 
@@ -12,47 +12,49 @@ from nsfw_guard.verdict import Outcome, Verdict
 
 log = logging.getLogger(__name__)
 
+PROMPT = "prompt"  # the category of what is said of a prompt
+
 
 class PromptCheck:
-    """Judges prompts. A verdict never holds the prompt's text, and neither does the log."""
+    """Judges prompts, and tells verdicts."""
 
     policy: Policy
-    listeners: tuple[Listener, ...]
     tally: Tally
+    listeners: tuple[Listener, ...]
     _signature: dict[str, Any]
 
     def check_prompts(self, prompts: str | Sequence[str]) -> list[Verdict]:
-        """One verdict a prompt: ALLOW, BLOCK where a rule of the policy matches, ERROR for what is no text.
+        """One verdict a prompt. What was refused is told to the listeners, never the prompt itself."""
+        texts = list(prompts) if isinstance(prompts, (list, tuple)) else [prompts]
+        return self.tell([self._of_prompt(text) for text in texts], pictures=False)
 
-        Listeners are told of what is not allowed; the tally is not, since it counts pictures.
+    def tell(self, verdicts: list[Verdict], *, pictures: bool = True) -> list[Verdict]:
+        """The verdicts, told to the listeners; ERROR where one of them fails.
+
+        `pictures`: they are of pictures, which are counted; of prompts only those that were refused are told.
         """
-        given = list(prompts) if isinstance(prompts, (list, tuple)) else [prompts]
-        verdicts = [self._of_prompt(prompt) for prompt in given]
-        held = tuple(verdict for verdict in verdicts if verdict.outcome is not Outcome.ALLOW)
-        for listener in self.listeners if held else ():
+        heard = verdicts if pictures else [verdict for verdict in verdicts if verdict.flagged]
+        for listener in self.listeners if heard else ():
+            if not pictures and listener is self.tally:
+                continue
             try:
-                if listener is not self.tally:
-                    listener(held)
-            except Exception:  # what cannot be told must not be drawn
-                log.exception("a listener failed: these prompts are held back")
-                return [self._prompt_verdict(Outcome.ERROR, "a listener failed")] * len(given)
+                listener(tuple(heard))
+            except Exception as error:  # what cannot be told must not leave
+                log.exception("a listener failed: what it was told of is held back")
+                verdicts = [self._error(error)] * len(verdicts)
         return verdicts
 
-    def _of_prompt(self, prompt: object) -> Verdict:
-        if not isinstance(prompt, str):
-            return self._prompt_verdict(Outcome.ERROR, f"a prompt is a text, not {type(prompt).__name__}")
-        if self.policy.prompts is None:
-            return self._prompt_verdict(Outcome.ALLOW, "the policy has no prompt rules")
+    def _of_prompt(self, text: object) -> Verdict:
+        if not isinstance(text, str):
+            return self._error(f"a prompt is a text, not {type(text).__name__}")
         try:
-            rule = self.policy.prompts.find(prompt)
-        except Exception as error:  # noqa: BLE001 - any fault at all: nothing was searched, so nothing is released
-            # its name alone: the message of an error may hold the prompt
-            log.error("could not search a prompt: %s", type(error).__name__)
-            return self._prompt_verdict(Outcome.ERROR, f"could not be searched ({type(error).__name__})")
-        if rule:
-            return self._prompt_verdict(Outcome.BLOCK, f"matches {rule}")
-        return Verdict(Outcome.ALLOW, "no prompt rule matches", category="prompt", **self._signature)
+            found = self.policy.prompts.find(text) if self.policy.prompts else ""
+        except Exception as error:  # noqa: BLE001 - any fault at all: nothing was searched, so nothing is let through
+            return self._error(f"a prompt could not be searched: {type(error).__name__}")  # its message may hold it
+        if found:
+            return Verdict(Outcome.BLOCK, f"prompt: {found}", category=PROMPT, flags=(PROMPT,), **self._signature)
+        return Verdict(Outcome.ALLOW, "prompt: no rule of the policy matches", category=PROMPT, **self._signature)
 
-    def _prompt_verdict(self, outcome: Outcome, reason: str) -> Verdict:
-        flags = () if outcome is Outcome.ALLOW else ("prompt",)
-        return Verdict(outcome, f"prompt: {reason}", category="prompt", flags=flags, **self._signature)
+    def _error(self, why: str | Exception) -> Verdict:
+        reason = why if isinstance(why, str) else f"{type(why).__name__}: {why}"
+        return Verdict(Outcome.ERROR, reason, **self._signature)

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 ValueRange = Literal["unit", "signed"]
+# How far a float may leave its range before it is no picture: rounding in "unit"; a decoder's overshoot, which
+# every pipeline clips, in "signed".
+BOUNDS = {"unit": (-1 / 256, 1 + 1 / 256), "signed": (-8.0, 8.0)}
 ROWS = 128  # rows at a time on the CPU: few enough to stay in the cache
 
 

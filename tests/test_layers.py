@@ -12,7 +12,7 @@ LAYERS = [  # bottom first; a module may import from lower layers, and from its 
     {"version", "errors"},
     {"scores"},
     {"verdict", "rules", "prompts", "chain", "views", "flatten", "quantise"},
-    {"policy", "decode", "resize"},
+    {"policy", "decode", "resize", "channels"},
     {"policyfile", "calibration", "images"},
     {"preprocess", "placeholder", "tally", "audit"},
     {"actions", "backends"},
@@ -24,10 +24,24 @@ LAYERS = [  # bottom first; a module may import from lower layers, and from its 
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 # policy.Policy.load reads files, and guardfile builds guards: both look up, inside a function, on purpose.
 UPWARDS = {("policy", "policyfile"), ("guardfile", "guard")}
-LIGHT = {"errors", "scores", "verdict", "rules", "chain", "views", "policy", "policyfile", "prompts", "audit",
-         "tally", "version"}  # fmt: skip
+LIGHT = {
+    "errors",
+    "scores",
+    "verdict",
+    "rules",
+    "prompts",
+    "chain",
+    "views",
+    "policy",
+    "policyfile",
+    "audit",
+    "tally",
+    "version",
+}
 HEAVY = {"timm", "transformers", "diffusers", "accelerate", "torchvision", "huggingface_hub", "safetensors", "tqdm",
          "onnxruntime", "openvino", "fastapi", "uvicorn", "ray", "pymilvus", "lancedb", "tomli", "tomllib"}  # fmt: skip
+# They subclass a class of such a library, and are loaded when their name is first asked for.
+LEAVES = {"pipelines/blocks.py", "pipelines/callback.py", "pipelines/checker.py"}
 MODULES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
 
 
@@ -68,8 +82,11 @@ def test_every_module_has_a_layer_and_imports_go_down(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_optional_libraries_are_imported_inside_functions(path):
+    leaf = str(path.relative_to(ROOT)) in LEAVES
+    leaves = {"nsfw_guard." + name.removesuffix(".py").replace("/", ".") for name in LEAVES}
     for line, name, at_top in imports(path):
-        assert not (at_top and name.split(".")[0] in HEAVY), f"{path.name}:{line} imports {name} at the top"
+        heavy = name.split(".")[0] in HEAVY and not leaf
+        assert not (at_top and (heavy or name in leaves)), f"{path.name}:{line} imports {name} at the top"
 
 
 @pytest.mark.parametrize("name", sorted(LIGHT))

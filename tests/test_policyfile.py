@@ -233,12 +233,12 @@ RED = "[rules.red]\nblock = 0.5\n"
         ("prompts = 3\n" + RED, "prompts is a table"),
         ("prompts = ['dragon']\n" + RED, "prompts is a table"),
         (RED + "[prompts]\nwrods = ['dragon']", "unknown key 'wrods' in prompts: did you mean 'words'?"),
-        (RED + "[prompts]\nwords = 'dragon'", "words is a list of texts"),
-        (RED + "[prompts]\nwords = [3]", "words is a list of texts"),
+        (RED + "[prompts]\nwords = 'dragon'", "write a list of strings"),
+        (RED + "[prompts]\nwords = [3]", "write a list of strings"),
         (RED + "[prompts]\npatterns = ['(']", "is no regular expression"),
-        (RED + "[prompts]", "match nothing"),
+        (RED + "[prompts]", "refuse nothing"),
         ("[prompts]\nwords = ['dragon']", "allows everything"),
-        ("extends = 'parent.toml'\n[prompts]\nwords = 'dragon'", "words is a list of texts"),
+        ("extends = 'parent.toml'\n[prompts]\nwords = 'dragon'", "write a list of strings"),
     ],
 )
 def test_prompt_rules_that_cannot_be_are_refused(text: str, said: str, tmp_path: Path) -> None:

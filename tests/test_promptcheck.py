@@ -29,7 +29,7 @@ def guard(**settings) -> Guard:
 def test_what_is_no_text_is_an_error(prompt):
     (verdict,) = guard().check_prompts([prompt])
     assert verdict.outcome is ERROR
-    assert verdict.reason == f"prompt: a prompt is a text, not {type(prompt).__name__}"
+    assert verdict.reason == f"a prompt is a text, not {type(prompt).__name__}"
     if not isinstance(prompt, list):
         assert guard().check_prompts(prompt) == [verdict]
 
@@ -41,7 +41,7 @@ def test_a_search_that_breaks_is_an_error_and_says_nothing_of_the_prompt(monkeyp
     monkeypatch.setattr(PromptRules, "find", broken)
     verdicts = guard().check_prompts(["a secret castle", "another"])
     assert [v.outcome for v in verdicts] == [ERROR, ERROR]
-    assert verdicts[0].reason == "prompt: could not be searched (RuntimeError)"
+    assert verdicts[0].reason == "a prompt could not be searched: RuntimeError"
     assert "secret" not in caplog.text
 
 
@@ -57,8 +57,8 @@ def test_a_listener_that_fails_holds_all_back(caplog):
 def test_each_prompt_has_a_signed_verdict():
     made = guard()
     allowed, blocked = made.check_prompts(["a castle", "a dr4gon over the sea"])
-    assert (allowed.outcome, allowed.reason) == (ALLOW, "no prompt rule matches")
-    assert (blocked.outcome, blocked.reason, blocked.flags) == (BLOCK, "prompt: matches dragon", ("prompt",))
+    assert (allowed.outcome, allowed.reason) == (ALLOW, "prompt: no rule of the policy matches")
+    assert (blocked.outcome, blocked.reason, blocked.flags) == (BLOCK, "prompt: word 'dragon'", ("prompt",))
     for verdict in (allowed, blocked):
         assert (verdict.category, verdict.scores, verdict.score) == ("prompt", None, None)
         assert (verdict.model, verdict.policy, verdict.policy_hash) == ("red", "policy", made.policy.hash)
@@ -75,7 +75,7 @@ def test_one_text_is_one_prompt_and_none_are_none():
 
 def test_a_policy_without_prompt_rules_says_so():
     (verdict,) = Guard(FakeBackend()).check_prompts("a dragon")
-    assert (verdict.outcome, verdict.reason) == (ALLOW, "prompt: the policy has no prompt rules")
+    assert (verdict.outcome, verdict.reason) == (ALLOW, "prompt: no rule of the policy matches")
 
 
 def test_the_log_has_what_was_held_back_and_the_tally_has_pictures_only(tmp_path):
@@ -84,7 +84,7 @@ def test_the_log_has_what_was_held_back_and_the_tally_has_pictures_only(tmp_path
     made.check(torch.zeros(1, 3, 8, 8))
     first, second = (json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
     assert (first["outcome"], first["reason"], first["category"], first["picture"]) == (
-        "block", "prompt: matches dragon", "prompt", None
+        "block", "prompt: word 'dragon'", "prompt", None
     )  # fmt: skip
     assert second["outcome"] == "allow"
     assert "noon" not in (tmp_path / "log.jsonl").read_text()

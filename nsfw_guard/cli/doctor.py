@@ -1,8 +1,9 @@
-"""nsfw-guard doctor: what is installed and what should be mended."""
+"""nsfw-guard doctor: what is installed, what should be mended, which diffusers pipelines are covered."""
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from typing import Any
 
 from nsfw_guard.cli import show
@@ -11,12 +12,19 @@ from nsfw_guard.cli import show
 def add(commands: Any) -> None:
     """Adds the command."""
     command: argparse.ArgumentParser = commands.add_parser("doctor", help="what is installed, what should be mended")
+    command.add_argument(
+        "--diffusers", action="store_true", help="how every pipeline class of the installed diffusers is covered"
+    )
     show.json_flag(command)
     command.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints what was found; exit code 1 when something should be mended."""
+    return _diffusers(args) if args.diffusers else _installed(args)
+
+
+def _installed(args: argparse.Namespace) -> int:
     from nsfw_guard.tools.doctor import examine, warnings
 
     found, mend = examine(), warnings()
@@ -27,3 +35,29 @@ def run(args: argparse.Namespace) -> int:
         for warning in mend:
             show.say(f"WARNING  {warning}")
     return 1 if mend else 0
+
+
+def _diffusers(args: argparse.Namespace) -> int:
+    from nsfw_guard.pipelines.seams import SEAMS
+    from nsfw_guard.pipelines.survey import survey
+    from nsfw_guard.tools.doctor import installed
+
+    found = survey()
+    visual = {name: one for name, one in found.items() if one.visual}
+    bare = {name: one.reason for name, one in visual.items() if not one.seam}
+    if args.json:
+        classes = {name: vars(one) for name, one in found.items()}
+        show.as_json(
+            {"diffusers": installed("diffusers"), "visual": len(visual), "uncovered": bare, "classes": classes}
+        )
+        return 0
+    counts = Counter(one.seam for one in visual.values())
+    rows = [(str(counts[seam]), seam, where) for seam, where in SEAMS.items() if counts[seam]]
+    show.table([*rows, (str(len(bare)), "none", "refused by attach")], ("classes", "seam", "judged at"))
+    show.table(sorted(bare.items()), ("not covered", "why"))
+    slots = sum(one.slot for one in visual.values())
+    show.say(
+        f"diffusers {installed('diffusers')}: {len(visual)} visual pipeline classes, {len(visual) - len(bare)} covered,"
+        f" {len(bare)} refused; {slots} have a safety_checker slot; {len(found) - len(visual)} more make no pictures"
+    )
+    return 0

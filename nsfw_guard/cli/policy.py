@@ -39,9 +39,10 @@ def show_policy(args: argparse.Namespace) -> int:
             print(f"{key} = {_toml(value)}")
         for kind, value in views.items():
             print(f"views.{_toml(kind)} = {_toml(value)}")
-    for key, texts in told.get("prompts", {}).items():
-        header = "" if key == "patterns" and "words" in told["prompts"] else "\n[prompts]\n"
-        print(f"{header}{key} = [{', '.join(map(_toml, texts))}]")
+    if policy.prompts:
+        print("\n[prompts]")
+        for key, values in policy.prompts.to_dict().items():
+            print(f"{key} = [{', '.join(map(_toml, values))}]")
     return 0
 
 
@@ -73,21 +74,15 @@ def explain(args: argparse.Namespace) -> int:
         parts += [f"held for review from {rule.review:g}"] if rule.review is not None else []
         parts += [f"blocked from {cut:g} in a {kind} view" for kind, cut in rule.views.items()]
         lines.append(f"{category} at severity {level} or worse is {', '.join(parts)}.")
-    lines += [f"A prompt is blocked by {said}." for said in _prompts_in_words(policy.prompts)]
+    if policy.prompts:
+        words = ", ".join(map(repr, (*policy.prompts.words, *policy.prompts.patterns)))
+        lines.append(f"A prompt that holds one of these is refused, however it is spelt: {words}.")
     sources = [f"Cut {name!r} of {spec.name}: {cut.source}." for name, cut in spec.cuts.items() if cut.source]
     if args.json:
         show.as_json({"rules": lines, "sources": sources})
     else:
         print("\n".join(show.clean(line) for line in [*lines, *sources]))
     return 0
-
-
-def _prompts_in_words(prompts: Any) -> list[str]:
-    if prompts is None:
-        return []
-    words = f"any of the words {', '.join(map(repr, prompts.words))}, however disguised" if prompts.words else ""
-    patterns = f"any match of {', '.join(map(repr, prompts.patterns))}" if prompts.patterns else ""
-    return [said for said in (words, patterns) if said]
 
 
 def _read(args: argparse.Namespace) -> tuple[Any, Any]:

@@ -452,6 +452,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
     ),
     ("models", "--json"): (["models"], ["models", "--json"]),
     ("doctor", "--json"): (["doctor"], ["doctor", "--json"]),
+    ("doctor", "--diffusers"): (["doctor"], ["doctor", "--diffusers"]),
     **{
         (f"policy {verb}", option): (["policy", verb, "strict"], ["policy", verb, "strict", *told])
         for verb in ("show", "lint", "explain")
@@ -612,8 +613,7 @@ def test_prompt_rules_are_shown_linted_and_explained(run: Run, tmp_path: Path) -
     assert run("policy", "lint", tmp_path / "mine.toml", "--model", "red").code == 0
     told = run("policy", "explain", tmp_path / "mine.toml", "--model", "red", "--json").lines[0]
     assert told["rules"][1:] == [
-        "A prompt is blocked by any of the words 'red disc', 'dragon', however disguised.",
-        "A prompt is blocked by any match of 'b+\\\\d \"c\"'.",
+        "A prompt that holds one of these is refused, however it is spelt: 'red disc', 'dragon', 'b+\\\\d \"c\"'."
     ]
     (tmp_path / "one.toml").write_text("[rules.red]\nblock = 0.5\n[prompts]\npatterns = ['dragon']")
     assert "[prompts]\npatterns" in run("policy", "show", tmp_path / "one.toml").out

@@ -1,0 +1,1 @@
+"""Guards for diffusers pipelines: diffusers lives here and nowhere else."""

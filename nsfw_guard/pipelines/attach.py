@@ -1,0 +1,216 @@
+"""`attach` and `detach`: a guard on any diffusers pipeline, without an edit to anything that other pipelines share.
+
+Who owns what: the pipe holds its attachment, under one attribute; the attachment holds what stood there before. The
+pipe gets a class of the same name (a call is looked up on the type) and copies of its processors. What a call learns is
+kept in a run of its own, so pipes may be shared by threads and tasks as far as diffusers itself allows it.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import logging
+from collections.abc import Mapping
+from contextvars import ContextVar
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+from nsfw_guard.backends.base import ask
+from nsfw_guard.backends.selftest import canaries
+from nsfw_guard.errors import ConfigError, SelfTestError
+from nsfw_guard.guard import Guard
+from nsfw_guard.images import Frames
+from nsfw_guard.pipelines import seams
+from nsfw_guard.pipelines.call import Terms, device_of, guarded_call
+from nsfw_guard.pipelines.classes import guarded_class, plain_class
+from nsfw_guard.pipelines.early import EarlyStop
+from nsfw_guard.pipelines.inputs import Latents, TextModel
+from nsfw_guard.pipelines.processors import MARK, guarded, is_guarded, processors_of, vars_of
+from nsfw_guard.pipelines.run import Clips, Cover, Run, current
+from nsfw_guard.verdict import Verdict
+
+log = logging.getLogger(__name__)
+
+_NUMBERS = itertools.count()
+_LAST: ContextVar[Mapping[int, tuple[Verdict, ...]]] = ContextVar("nsfw_guard_last", default=MappingProxyType({}))
+
+
+class Attachment:
+    """A guard on one pipe. Leaves with `detach`, or at the end of a `with` block."""
+
+    def __init__(self, pipe: Any, terms: Terms, found: seams.Found) -> None:
+        self.pipe = pipe
+        self.terms = terms
+        self.seam = found.seam
+        self.enabled = True
+        self.number = next(_NUMBERS)
+        self.originals: dict[str, Any] = {}
+        self.parts: list[Attachment] = []
+        self.adopted: list[Attachment] = []
+
+    @property
+    def guard(self) -> Guard:
+        """The guard that judges."""
+        return self.terms.guard
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Those of the last call in this thread or task, one for each picture or clip that left."""
+        last = _LAST.get()
+        if self.number not in last:
+            raise ConfigError("no guarded call was made in this thread or task: read out.verdicts of the call you mean")
+        return last[self.number]
+
+    @property
+    def state(self) -> dict[str, str]:
+        """What is in effect, in words."""
+        terms = self.terms
+        told = {"seam": self.seam, "enabled": str(self.enabled).lower(), "latents": terms.latents}
+        told |= {"clips": terms.cover.clips, "check_inputs": str(terms.check_inputs).lower()}
+        told["processors"] = ", ".join(sorted(self.originals)) or "none"
+        return {**told, **self.guard.state, "early_stop": "on" if terms.early_stop else "off"}
+
+    def run(self, pipe: Any = None) -> Run:
+        """A run of its own, for one call."""
+        pipe = self.pipe if pipe is None else pipe
+        return Run(self.guard, self.terms.cover, device=device_of(pipe), owner=self)
+
+    def call(self, call: Any, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The pipe's own call, guarded; inside a guarded call that it is a part of, as it is."""
+        outer = current()
+        if outer is not None and isinstance(outer.owner, Attachment) and self in outer.owner.family():
+            return call(pipe, *args, **kwargs)
+        if not self.enabled:
+            log.warning("%s runs unguarded: disable_safety_checker() was called on it", type(pipe).__name__)
+            return call(pipe, *args, **kwargs)
+        run = self.run(pipe)
+        _LAST.set({**_LAST.get(), self.number: ()})
+        out = guarded_call(call, pipe, args, kwargs, terms=self.terms, run=run)
+        _LAST.set({**_LAST.get(), self.number: tuple(run.verdicts)})
+        return out
+
+    def family(self) -> list[Attachment]:
+        """The attachments of the pipelines that this one is made of."""
+        return [a for part in (*self.parts, *self.adopted) for a in (part, *part.family())]
+
+    def put(self) -> None:
+        """Puts the guarded class and processors in place."""
+        pipe = self.pipe
+        self.originals = processors_of(pipe)
+        for name, original in self.originals.items():
+            vars(pipe)[name] = guarded(original, self)
+        vars(pipe)[MARK] = self
+        pipe.__class__ = guarded_class(type(pipe))
+
+    def detach(self) -> None:
+        """Restores the pipe."""
+        detach(self.pipe)
+
+    def __enter__(self) -> Attachment:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if vars(self.pipe).get(MARK) is self:
+            self.detach()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Attachment:
+        pipe = memo.get(id(self.pipe))
+        if pipe is None:  # something of the pipe is copied, not the pipe
+            return self
+        made = memo[id(self)] = Attachment(pipe, self.terms, seams.Found(self.seam))
+        made.enabled = self.enabled
+        made.originals = copy.deepcopy(self.originals, memo)
+        made.parts, made.adopted = copy.deepcopy(self.parts, memo), copy.deepcopy(self.adopted, memo)
+        return made
+
+
+def attach(
+    pipe: Any,
+    guard: Guard,
+    *,
+    clips: Clips = "whole",
+    margin: int = 8,
+    latents: Latents = "refuse",
+    check_inputs: bool = False,
+    text_model: TextModel | None = None,
+    early_stop: EarlyStop | None = None,
+) -> Attachment:
+    """Guards a pipeline: from now on every picture that leaves it was judged, and flagged ones are acted on.
+
+    Args:
+        pipe: any diffusers pipeline that makes pictures or clips, modular ones among them.
+        guard: what judges and acts.
+        clips: where a frame of a clip is flagged: "whole" acts on all of it, "frames" on that one and its `margin` of
+            neighbours to both sides.
+        latents: "refuse" raises where `output_type="latent"` is asked for; "allow" lets it out unchecked, for a base
+            whose later stage is guarded.
+        check_inputs: judge the pictures that are handed in, before any step runs.
+        text_model: called with the prompts; says for each why it is refused, or None.
+        early_stop: stops generations that are sure to be blocked.
+    """
+    if not isinstance(guard, Guard):
+        raise ConfigError(f"attach takes a Guard, not {type(guard).__name__}: Guard.from_pretrained('marqo')")
+    if latents not in {"refuse", "allow"}:
+        raise ConfigError(f"latents={latents!r}: say 'refuse' or 'allow'")
+    found = seams.check_coverable(pipe)
+    terms = Terms(
+        guard=guard,
+        cover=Cover(clips=clips, margin=margin),
+        latents=latents,
+        check_inputs=check_inputs,
+        text_model=text_model,
+        early_stop=early_stop,
+    )
+    if MARK in vars(pipe):
+        raise ConfigError(f"this {type(pipe).__name__} has a guard already: detach it first")
+    prove(guard, pipe)
+    return _attach(pipe, terms, found)
+
+
+def _attach(pipe: Any, terms: Terms, found: seams.Found) -> Attachment:
+    made = Attachment(pipe, terms, found)
+    inner = [v for k, v in vars(pipe).items() if seams.is_pipeline(v) and seams.classify(plain_class(v)).seam]
+    for part in inner:
+        own = vars(part).get(MARK)
+        if own is not None and own.guard is not terms.guard:
+            raise ConfigError(f"its {type(part).__name__} has another guard already: detach that one first")
+    for part in inner:
+        own = vars(part).get(MARK)
+        if own is None:
+            made.parts.append(_attach(part, terms, seams.classify(type(part))))
+        else:
+            made.adopted.append(own)
+    made.put()
+    return made
+
+
+def detach(pipe: Any) -> None:
+    """Takes the guard off a pipeline: class and processors are again what they were."""
+    own = vars_of(pipe).get(MARK)
+    if not isinstance(own, Attachment):
+        raise ConfigError(f"this {type(pipe).__name__} has no guard: attach one first")
+    if plain_class(pipe) is type(pipe):
+        raise ConfigError(f"the class of this {type(pipe).__name__} was changed after the guard came: undo that first")
+    for name, original in own.originals.items():
+        if is_guarded(vars(pipe).get(name)):  # else somebody put another one there meanwhile
+            vars(pipe)[name] = original
+    del vars(pipe)[MARK]
+    pipe.__class__ = plain_class(pipe)
+    for part in own.parts:
+        if vars(part.pipe).get(MARK) is part:
+            detach(part.pipe)
+
+
+def prove(guard: Guard, pipe: Any) -> None:
+    """Asks the model about one picture where the pipe runs: one that does not answer is no guard.
+
+    Raises:
+        SelfTestError: it does not answer with probabilities.
+    """
+    canary = next(iter(canaries().values()))[None].to(device_of(pipe) or "cpu")
+    try:
+        (scores,) = ask(guard.backend, [Frames(canary)], 1, embeddings=False, digests=False)
+    except Exception as error:
+        raise SelfTestError(f"{guard.spec.name!r} does not answer here ({error}): nothing was attached") from error
+    if not scores.finite or scores.fault:
+        raise SelfTestError(f"{guard.spec.name!r} answers without numbers here: nothing was attached")

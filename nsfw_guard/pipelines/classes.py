@@ -1,0 +1,124 @@
+"""Classes of guarded pipes: of the same name, so that what looks at the name of a pipe's class sees what it was."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.pipelines.processors import MARK, by_hand
+from nsfw_guard.pipelines.run import current
+from nsfw_guard.pipelines.seams import once
+
+BASE = "_nsfw_guard_base"
+
+
+def plain_class(pipe: Any) -> type:
+    """The class that a pipe has without a guard."""
+    found: type = vars(type(pipe)).get(BASE, type(pipe))
+    return found
+
+
+@once
+def guarded_class(base: Any) -> type:
+    """The guarded class of a pipeline class."""
+    body: dict[str, Any] = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
+    body |= {BASE: base, "__call__": _call(base), "__copy__": _copy, "__deepcopy__": _deepcopy}
+    body["__reduce_ex__"] = _no_pickle
+    if hasattr(base, "numpy_to_pil"):
+        body["numpy_to_pil"] = _numpy_to_pil(base)
+    if hasattr(base, "run_safety_checker"):
+        body["run_safety_checker"] = _run_safety_checker(base)
+    if not hasattr(base, "enable_safety_checker"):
+        body |= {"enable_safety_checker": _enable, "disable_safety_checker": _disable}
+        body["requires_safety_checker"] = property(_requires)
+    return type(base.__name__, (base,), body)
+
+
+def _call(base: Any) -> Any:
+    original = base.__call__
+
+    @functools.wraps(original)
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        return vars(self)[MARK].call(original, self, args, kwargs)
+
+    return __call__
+
+
+def _numpy_to_pil(base: Any) -> Any:
+    """Older pipelines make their PIL pictures with this: judged here, a NaN is still one."""
+    original = base.numpy_to_pil
+
+    def numpy_to_pil(self: Any, images: Any) -> Any:
+        run = current() or by_hand(self)
+        if run is None or not (isinstance(images, np.ndarray) and images.dtype.kind == "f" and images.ndim in {3, 4}):
+            return original(images)
+        batch = images[None] if images.ndim == 3 else images
+        tensor = torch.from_numpy(batch).movedim(-1, 1)
+        tensor = tensor if run.device is None else tensor.to(run.device)
+        safe, verdicts = run.safe(tensor, "unit")
+        if safe is not tensor:
+            batch = safe.movedim(1, -1).cpu().numpy()
+        output = original(batch)
+        run.register(output, verdicts)
+        return output
+
+    return numpy_to_pil
+
+
+class _EmptySlot:
+    """A pipe as its own methods see it, but for a `safety_checker` that is not there."""
+
+    safety_checker = None
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipe, name)
+
+
+def _run_safety_checker(base: Any) -> Any:
+    """What stands in the slot is not asked: the guard judges the same pictures, without the way over PIL."""
+    original = base.run_safety_checker
+
+    @functools.wraps(original)
+    def run_safety_checker(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return original(_EmptySlot(self) if vars(self)[MARK].enabled else self, *args, **kwargs)
+
+    return run_safety_checker
+
+
+def _enable(self: Any) -> None:
+    """Turns the attached guard on again."""
+    vars(self)[MARK].enabled = True
+
+
+def _disable(self: Any) -> None:
+    """Turns the attached guard off: every call says so in the log."""
+    vars(self)[MARK].enabled = False
+
+
+def _requires(self: Any) -> bool:
+    """Whether the attached guard judges."""
+    return bool(vars(self)[MARK].enabled)
+
+
+def _copy(self: Any) -> Any:
+    made = object.__new__(type(self))
+    vars(made).update(vars(self))
+    return made
+
+
+def _deepcopy(self: Any, memo: dict[int, Any]) -> Any:
+    made = memo[id(self)] = object.__new__(type(self))
+    vars(made).update(copy.deepcopy(vars(self), memo))
+    return made
+
+
+def _no_pickle(self: Any, protocol: Any) -> Any:
+    raise ConfigError("a guarded pipeline is not pickled, since it would come back without its guard: detach it first")

@@ -1,0 +1,125 @@
+"""What of a pipeline is covered, by which seam, and what goes round it: asked of the pipe as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nsfw_guard.errors import ConfigError, ModelError
+from nsfw_guard.pipelines import seams
+from nsfw_guard.pipelines.attach import Attachment, prove
+from nsfw_guard.pipelines.classes import plain_class
+from nsfw_guard.pipelines.processors import MARK, is_guarded, processors_of, vars_of
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found of one pipeline.
+
+    `covered` is true only when a guard is in place, enabled, and has just answered; `how` says what judges; `gaps` are
+    ways out that nothing looks at, each with its cure.
+    """
+
+    pipeline: str
+    covered: bool
+    how: str
+    seam: str
+    canary: str = "not asked"
+    gaps: tuple[str, ...] = ()
+    state: Mapping[str, str] = field(default_factory=dict)
+    requested: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {**vars(self), "gaps": list(self.gaps), "state": dict(self.state), "requested": dict(self.requested)}
+
+    def __str__(self) -> str:
+        lines = [f"{self.pipeline}: {'covered' if self.covered else 'NOT COVERED'} ({self.how})"]
+        lines += [f"  seam: {self.seam or 'none'}", f"  canary: {self.canary}"]
+        lines += [f"  {name}: {value}" for name, value in self.state.items()]
+        return "\n".join(lines + [f"  gap: {gap}" for gap in self.gaps])
+
+
+def doctor(pipe: Any) -> Diagnosis:
+    """Examines a pipeline, guarded or not."""
+    if not seams.is_pipeline(pipe):
+        raise ConfigError(f"{type(pipe).__name__} is no diffusers pipeline: hand over what you call to get pictures")
+    cls = plain_class(pipe)
+    found = seams.classify(cls)
+    own = vars_of(pipe).get(MARK)
+    if isinstance(own, Attachment):
+        return _attached(pipe, cls, own)
+    checker = vars_of(pipe).get("safety_checker") or getattr(pipe, "safety_checker", None)
+    seam = seams.SEAMS.get(found.seam, "")
+    if checker is None:
+        return Diagnosis(cls.__name__, False, "nothing judges", seam, gaps=tuple(_without(cls, found)))
+    return _slot(pipe, cls, checker, seam)
+
+
+def _attached(pipe: Any, cls: type, own: Attachment) -> Diagnosis:
+    canary = _canary(own)
+    covered = own.enabled and canary == "answered" and type(pipe) is not cls
+    gaps = tuple(_gaps(pipe, cls, own))
+    how = "an attached guard" if own.enabled else "an attached guard that is turned off"
+    return Diagnosis(cls.__name__, covered, how, seams.SEAMS[own.seam], canary, gaps, own.state, own.guard.requested)
+
+
+def _canary(own: Attachment) -> str:
+    """What the model says when it is asked now."""
+    try:
+        prove(own.guard, own.pipe)
+    except ModelError as error:
+        return str(error)
+    return "answered"
+
+
+def _slot(pipe: Any, cls: type, checker: Any, seam: str) -> Diagnosis:
+    """A pipeline with something in its slot."""
+    guard = getattr(checker, "guard", None)
+    name = type(checker).__name__
+    gaps = ["output_type='latent' is not checked by a slot: attach the guard"]
+    if skipped(cls, checker):
+        gaps.insert(0, f"{name} is skipped in silence: this class asks for CosmosSafetyChecker by isinstance")
+        return Diagnosis(cls.__name__, False, f"{name} in the slot is never called", seam, gaps=tuple(gaps))
+    if guard is None:
+        return Diagnosis(cls.__name__, False, f"{name} in the slot, which is none of ours", seam, gaps=tuple(gaps))
+    return Diagnosis(cls.__name__, True, "a SafetyChecker in the slot", seam, "not asked", tuple(gaps), guard.state)
+
+
+def skipped(cls: type, checker: Any) -> bool:
+    """Whether a class would pass over this checker, since it asks for one class by `isinstance`."""
+    if not seams.asks_for_cosmos(cls):
+        return False
+    from diffusers.pipelines.cosmos import pipeline_cosmos3_omni
+
+    return not isinstance(checker, pipeline_cosmos3_omni.CosmosSafetyChecker)
+
+
+def _without(cls: type, found: seams.Found) -> Iterator[str]:
+    """Why a pipeline without a guard is without one."""
+    if not found.visual or not found.seam:
+        yield found.reason
+        return
+    yield "attach(pipe, guard) covers it"
+    if not found.slot:
+        yield f"{cls.__name__} has no slot: `safety_checker=` is ignored when it is loaded, with a line in the log"
+    yield "a guard attached to the pipe it came from is lost by from_pipe and by **pipe.components: attach again"
+
+
+def _gaps(pipe: Any, cls: type, own: Attachment) -> Iterator[str]:
+    """What goes round an attached guard."""
+    if not own.enabled:
+        yield "disable_safety_checker() was called: call enable_safety_checker()"
+    if own.terms.latents == "allow":
+        yield "output_type='latent' is let out unchecked (latents='allow'): guard the stage that decodes it"
+    lost = sorted(name for name, p in processors_of(pipe).items() if not is_guarded(p))
+    if lost:
+        yield f"{', '.join(lost)} was replaced meanwhile: pictures are judged as they leave, not on the device"
+    checker = vars_of(pipe).get("safety_checker")
+    if checker is not None and skipped(cls, checker):
+        yield f"its own {type(checker).__name__} is skipped in silence: the guard judges all the same"
+    if own.terms.guard.policy.prompts:
+        yield "prompts that come as embeddings cannot be judged as text: their pictures are"
+    yield "callbacks are handed latents, and pipe.vae can be called by hand: whoever runs the process can look"
+    yield "from_pipe and **pipe.components make a pipe without the guard: attach again, or install(guard)"

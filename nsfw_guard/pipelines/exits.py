@@ -1,0 +1,134 @@
+"""The shapes in which pictures leave a pipeline, PIL, arrays, tensors, lists, clips: taken apart and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nsfw_guard.errors import UncoveredError
+
+CHANNELS = {1, 3, 4}
+
+
+def entries(value: Any, *, clips: bool) -> list[list[Any]]:
+    """The frames of each entry of what leaves; an entry leaves whole or not at all.
+
+    A picture is an entry of one frame; a clip, or a list inside a list, one of many. Nothing is copied.
+
+    Args:
+        value: PIL, an array (..., H, W, C), a tensor (..., C, H, W), or a list of them.
+        clips: a flat list, or one more axis, is one clip and not many pictures.
+    """
+    if value is None:
+        return []
+    if isinstance(value, (list, tuple)):
+        if clips and all(_single(v) for v in value):
+            return [[f for v in value for f in frames(v)]] if value else []
+        return [frames(v) for v in value]
+    if _axes(value) == 5 or (_axes(value) == 4 and not clips):
+        return [frames(part) for part in value]
+    return [frames(value)]
+
+
+def frames(value: Any) -> list[Any]:
+    """Every frame in what leaves, in reading order."""
+    if isinstance(value, (list, tuple)):
+        return [frame for part in value for frame in frames(part)]
+    if _single(value):
+        return [value]
+    if _axes(value) in {4, 5}:
+        return [frame for part in value for frame in frames(part)]
+    raise UncoveredError(
+        f"{_told(value)} leaves the pipeline and is no picture: ask for output_type 'pil', 'np' or 'pt'"
+    )
+
+
+def put(value: Any, news: Iterator[Any]) -> Any:
+    """What leaves with frames replaced: one new frame each, in reading order, or None for one that stays.
+
+    What has nothing replaced in it is the very object that came; nothing is edited.
+    """
+    if value is None:
+        return None
+    if isinstance(value, (list, tuple)):
+        parts = [put(part, news) for part in value]
+        same = all(new is old for new, old in zip(parts, value, strict=True))
+        return value if same else type(value)(parts)
+    if _single(value):
+        new = next(news)
+        return value if new is None else new
+    found = [next(news) for _ in frames(value)]
+    if all(new is None for new in found):
+        return value
+    out = value.clone(memory_format=torch.contiguous_format) if isinstance(value, Tensor) else np.array(value)
+    flat = out.reshape(-1, *out.shape[-3:])
+    for place, new in enumerate(found):
+        if new is not None:
+            flat[place] = new
+    return out
+
+
+def address(frame: Any) -> tuple[Any, ...]:
+    """What tells a frame from every other that is alive: a view of the same memory has the same."""
+    if isinstance(frame, np.ndarray):
+        return "array", frame.__array_interface__["data"][0], frame.shape, frame.dtype.str
+    if isinstance(frame, Tensor):
+        return "tensor", str(frame.device), frame.data_ptr(), tuple(frame.shape), str(frame.dtype)
+    return "object", id(frame)
+
+
+def planes(frame: Any) -> Any:
+    """An array or tensor frame with its channels where a guard expects them: first in a tensor, last in an array."""
+    if _axes(frame) < 3:
+        return frame
+    first, last = frame.shape[-3] in CHANNELS, frame.shape[-1] in CHANNELS
+    if isinstance(frame, Tensor):
+        return frame.movedim(-1, -3) if last and not first else frame
+    return np.moveaxis(frame, -3, -1) if first and not last else frame
+
+
+def unplanes(new: Any, like: Any) -> Any:
+    """`planes` undone: a frame in the layout of another."""
+    if planes(like) is like:
+        return new
+    return new.movedim(-3, -1) if isinstance(new, Tensor) else np.moveaxis(new, -1, -3)
+
+
+def stack(found: Sequence[Any], device: torch.device | None) -> Any:
+    """Frames of one kind and size as one tensor, those of the host on a device; else the list they are.
+
+    Shape: (N, C, H, W).
+    """
+    first = found[0]
+    if len({_kind(f) for f in found}) > 1 or _kind(first) is None:
+        return list(found)
+    if isinstance(first, Tensor):
+        return torch.stack([planes(f) for f in found])
+    made = torch.from_numpy(np.stack([planes(np.asarray(f)) for f in found])).permute(0, 3, 1, 2)
+    return made if device is None else made.to(device)
+
+
+def _kind(frame: Any) -> tuple[Any, ...] | None:
+    """What frames must share to be one stack; None for what only a decoder can read."""
+    if isinstance(frame, Image.Image):
+        return ("pil", frame.size) if frame.mode == "RGB" and not frame.info else None
+    whole = frame.ndim == 3 and (isinstance(frame, Tensor) or frame.dtype.kind == "f" or frame.dtype == np.uint8)
+    return (type(frame).__name__, tuple(frame.shape), str(frame.dtype)) if whole else None
+
+
+def _single(value: Any) -> bool:
+    return isinstance(value, Image.Image) or _axes(value) in {2, 3}
+
+
+def _axes(value: Any) -> int:
+    return value.ndim if isinstance(value, (np.ndarray, Tensor)) else 0
+
+
+def _told(value: Any) -> str:
+    shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+    return f"a {type(value).__name__}{shape}"

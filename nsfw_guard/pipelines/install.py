@@ -1,0 +1,118 @@
+"""A guard for every pipeline of this process: opt-in; pipes are guarded as they run, so it survives `from_pipe`."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines import seams
+from nsfw_guard.pipelines.attach import attach, detach
+from nsfw_guard.pipelines.classes import BASE
+from nsfw_guard.pipelines.inputs import Latents
+from nsfw_guard.pipelines.processors import MARK, vars_of
+from nsfw_guard.pipelines.run import Clips
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Installed:
+    """What was put in place, so that all of it can be taken away."""
+
+    settings: dict[str, Any]
+    calls: dict[type, Any] = field(default_factory=dict)
+    pipes: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
+    had_hook: bool = False
+
+
+_installed: _Installed | None = None
+
+
+def install(
+    guard: Guard, *, latents: Latents, clips: Clips = "whole", margin: int = 8, check_inputs: bool = False
+) -> None:
+    """Guards every diffusers pipeline of this process from its next call on, those to come among them.
+
+    Args:
+        guard: what judges and acts.
+        latents: must be said, since it goes for all: "refuse" breaks a base that hands latents to a refiner; "allow"
+            lets latents out of every pipeline.
+        clips, margin, check_inputs: as in `attach`.
+    """
+    global _installed  # noqa: PLW0603 - one a process is what it is for
+    if _installed is not None:
+        raise ConfigError("a guard is installed already: uninstall it first")
+    if not isinstance(guard, Guard):
+        raise ConfigError(f"install takes a Guard, not {type(guard).__name__}: Guard.from_pretrained('marqo')")
+    if latents not in {"refuse", "allow"}:
+        raise ConfigError(f"latents={latents!r}: say 'refuse' or 'allow'")
+    settings = {"guard": guard, "latents": latents, "clips": clips, "margin": margin, "check_inputs": check_inputs}
+    _installed = _Installed(settings)
+    for root in _roots():
+        _hook(root, _installed)
+        for cls in _below(root):
+            _wrap(cls, _installed)
+
+
+def uninstall() -> None:
+    """Takes the installed guard off everything again."""
+    global _installed
+    if _installed is None:
+        raise ConfigError("no guard is installed: install one first")
+    gone, _installed = _installed, None
+    for root in _roots():
+        del root.__init_subclass__
+    for cls, original in gone.calls.items():
+        setattr(cls, "__call__", original)  # noqa: B010 - mypy knows no class whose call may change
+    for pipe in list(gone.pipes):
+        if MARK in vars_of(pipe):
+            detach(pipe)
+
+
+def _roots() -> list[Any]:
+    import diffusers
+
+    found = (getattr(diffusers, name, None) for name in ("DiffusionPipeline", "ModularPipeline"))
+    return [root for root in found if root is not None]
+
+
+def _below(root: Any) -> Iterator[Any]:
+    yield root
+    for cls in root.__subclasses__():
+        yield from _below(cls)
+
+
+def _hook(root: Any, installed: _Installed) -> None:
+    """Classes that are made later are wrapped as they are made: diffusers loads its own when they are first used."""
+
+    def __init_subclass__(cls: Any, **kwargs: Any) -> None:  # noqa: N807
+        super(root, cls).__init_subclass__(**kwargs)
+        _wrap(cls, installed)
+
+    hook: Any = __init_subclass__
+    root.__init_subclass__ = classmethod(hook)
+
+
+def _wrap(cls: Any, installed: _Installed) -> None:
+    """Makes a class's own call put the guard on first."""
+    original = vars(cls).get("__call__")
+    if original is None or BASE in vars(cls) or cls in installed.calls:
+        return
+
+    @functools.wraps(original)
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        if _installed is not installed or MARK in vars(self) or not seams.classify(type(self)).visual:
+            return original(self, *args, **kwargs)
+        attach(self, **installed.settings)
+        installed.pipes.add(self)
+        log.info("the installed guard took on this %s", type(self).__name__)
+        return self(*args, **kwargs)
+
+    installed.calls[cls] = original
+    cls.__call__ = __call__

@@ -1,0 +1,95 @@
+"""What leaves a call, an output, a tuple, a bare value, a state: judged, with flags and verdicts on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nsfw_guard.pipelines import seams
+from nsfw_guard.pipelines.inputs import Latents
+from nsfw_guard.pipelines.modular import leave_state
+from nsfw_guard.pipelines.run import ExitRange, Run
+
+
+def leave(pipe: Any, out: Any, run: Run, latents: Latents, arguments: Mapping[str, Any]) -> Any:
+    """What leaves, by the kind of thing it is."""
+    cls = type(pipe)
+    if latents == "allow" and arguments.get("output_type") in seams.LATENT:
+        return out  # on purpose, and unchecked: it carries no flags
+    if seams.is_modular(cls):
+        return leave_state(out, run, latents, arguments)
+    ends = exit_range(cls)
+    if dataclasses.is_dataclass(out) and not isinstance(out, type):
+        return _leave_output(out, run, ends)
+    if isinstance(out, tuple) and not hasattr(out, "_fields"):
+        return _leave_tuple(cls, out, run, ends)
+    return run.settle(out, clips=_clips(cls), value_range=ends)
+
+
+def exit_range(cls: type) -> ExitRange:
+    """The range of the arrays and tensors that leave a class."""
+    return "hdr" if any(base.__name__ == "LTX2HDRPipeline" for base in cls.__mro__) else seams.tensor_range(cls)
+
+
+def _leave_output(out: Any, run: Run, ends: ExitRange) -> Any:
+    """An output of named fields: the same object, with flags and verdicts on it."""
+    for name in _in_order(f.name for f in dataclasses.fields(out)):
+        old = getattr(out, name)
+        new = _field(name, old, run, ends)
+        if new is not old:
+            _set(out, name, new)
+    mark(out, run)
+    return out
+
+
+def _leave_tuple(cls: type, out: tuple[Any, ...], run: Run, ends: ExitRange) -> tuple[Any, ...]:
+    names = seams.tuple_fields(cls, len(out))
+    parts = list(out)
+    for place in sorted(range(len(out)), key=lambda i: names[i] in seams.HELD):
+        parts[place] = _field(names[place], out[place], run, ends)
+    if len(parts) > 1 and seams.classify(cls).slot and _flags(out[1]):
+        parts[1] = run.flags
+    return tuple(parts)
+
+
+def _field(name: str, value: Any, run: Run, ends: ExitRange) -> Any:
+    """What becomes of one field, known by its name; one that is in no list is taken for pictures."""
+    if value is None or name in seams.OTHER:
+        return value
+    if name in seams.HELD:
+        return None if run.flagged else value
+    return run.settle(value, clips=name in seams.CLIPS, value_range=ends, main=not run.verdicts)
+
+
+def mark(out: Any, run: Run) -> None:
+    """Puts flags and verdicts on an output: into its own field for them, where it has one."""
+    names = {f.name for f in dataclasses.fields(out)}
+    for name in seams.FLAGS:
+        if name in names:
+            _set(out, name, run.flags)
+    out.nsfw_content_detected = run.flags
+    out.verdicts = tuple(run.verdicts)
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """What is held back where something was flagged comes last, when that is known."""
+    return sorted(names, key=lambda name: name in seams.HELD)
+
+
+def _set(out: Any, name: str, value: Any) -> None:
+    if value is None:  # an output forgets no key once it has it
+        dict.__setitem__(out, name, None) if isinstance(out, dict) and name in out else None
+        object.__setattr__(out, name, None)
+    elif isinstance(out, dict):
+        out[name] = value
+    else:
+        setattr(out, name, value)
+
+
+def _clips(cls: type) -> bool:
+    return any(name in seams.CLIPS for fields in seams.outputs_of(cls) for name in fields)
+
+
+def _flags(value: Any) -> bool:
+    return value is None or (isinstance(value, (list, tuple)) and all(isinstance(v, bool) for v in value))

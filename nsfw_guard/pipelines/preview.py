@@ -1,0 +1,192 @@
+"""Clean latents as pixels: by the pipe's own decoder, by a small one of the user's, or by a linear map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, pad, pixel_shuffle, pixel_unshuffle, unfold
+
+from nsfw_guard.errors import ConfigError, UncoveredError
+
+REACH = 3  # latent pixels along the side of what a patch of colour is made from
+LARGEST = 4  # pixels along the side of that patch: more shows nothing that a model would need
+Preview = Callable[[Any, Tensor, Mapping[str, Any]], Tensor]
+
+
+@dataclass(frozen=True)
+class LinearPreview:
+    """A map from a latent pixel and its neighbours to a few pixels of colour, solved by least squares. Costs nothing.
+
+    It is linear in them and in `bends`, a few fixed random half-planes of them, since the decoders of small models are
+    far from linear; without bends it is the plain linear map.
+
+    Args:
+        weights: flat colours of a patch, (3 * grow * grow), from the inputs, (channels * REACH**2 + bends + 1).
+        bends: (channels * REACH**2 + 1) numbers for each bend.
+        grow: pixels along the side of what one latent pixel becomes.
+    """
+
+    weights: tuple[tuple[float, ...], ...]
+    bends: tuple[tuple[float, ...], ...]
+    grow: int
+
+    def __call__(self, pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+        """Pixels, `grow` times as large as the latents. Shape: (N, 3, h * grow, w * grow) in [0, 1]."""
+        latents = grid(pipe, x0, arguments).float()
+        weights, bends = (torch.tensor(v, device=latents.device) for v in (self.weights, self.bends))
+        around = _neighbours(latents)
+        if weights.shape[1] != around.shape[-1] + 1 + len(bends):
+            raise ConfigError(f"this map is not for latents of {latents.shape[1]} channels: fit one for this pipe")
+        patches = (_bent(around, bends) @ weights.t()).transpose(1, 2)
+        return pixel_shuffle(patches.reshape(*patches.shape[:2], *latents.shape[-2:]), self.grow).clamp(0, 1)
+
+    @classmethod
+    def fit(cls, latents: Tensor, pictures: Tensor, *, bends: int = 128) -> LinearPreview:
+        """The map that comes nearest from latents to pictures.
+
+        Shape: latents (N, C, h, w); pictures (N, 3, H, W) in [0, 1].
+        """
+        grow = max(1, min(LARGEST, pictures.shape[-1] // latents.shape[-1]))
+        small = adaptive_avg_pool2d(pictures.float().cpu(), (latents.shape[-2] * grow, latents.shape[-1] * grow))
+        colours = pixel_unshuffle(small, grow).flatten(2).transpose(1, 2).flatten(0, 1)
+        around = _neighbours(latents.float().cpu()).flatten(0, 1)
+        if len(around) < 2 * (around.shape[1] + bends):
+            raise ConfigError(f"{len(around)} latent pixels are too few to fit a map: give more prompts")
+        planes = _half_planes(around, bends)
+        rows = _bent(around, planes)
+        # A little ridge: inputs that hardly differ must not weigh against each other.
+        square = rows.t() @ rows + 0.1 * torch.eye(rows.shape[1])
+        found = torch.linalg.solve(square, rows.t() @ colours).t()
+        return cls(_rows(found), _rows(planes), grow)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {name: [list(r) for r in getattr(self, name)] for name in ("weights", "bends")} | {"grow": self.grow}
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> LinearPreview:
+        """The map that `to_dict` told of."""
+        weights, bends = (tuple(tuple(row) for row in told[name]) for name in ("weights", "bends"))
+        return cls(weights, bends, int(told["grow"]))
+
+
+def _bent(around: Tensor, bends: Tensor) -> Tensor:
+    """The inputs of the map: neighbours and a one, and what of the half-planes lies above them."""
+    inputs = torch.cat([around, torch.ones_like(around[..., :1])], -1)
+    return torch.cat([inputs, torch.relu(inputs @ bends.t())], -1) if bends.numel() else inputs
+
+
+def _half_planes(around: Tensor, count: int) -> Tensor:
+    """Fixed random half-planes through where the inputs lie. Shape: (count, inputs + 1)."""
+    made = torch.Generator().manual_seed(0)
+    tilt = torch.randn(count, around.shape[1], generator=made) / around.shape[1] ** 0.5 / around.std(0).clamp(min=1e-6)
+    shift = torch.randn(count, 1, generator=made) - (tilt @ around.mean(0))[:, None]
+    return torch.cat([tilt, shift], 1)
+
+
+def _rows(values: Tensor) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in values.tolist())
+
+
+def _neighbours(latents: Tensor) -> Tensor:
+    """Each latent pixel with those around it, the border repeated. Shape: (N, C, h, w) to (N, h * w, C * REACH**2)."""
+    edge = REACH // 2
+    padded = pad(latents, (edge,) * 4, mode="replicate")
+    return unfold(padded, REACH).transpose(1, 2)
+
+
+def preview_of(decoder: Literal["vae"] | Any) -> Preview:
+    """What turns latents into pixels: "vae", an AutoencoderTiny, or a callable (pipe, x0, arguments) -> pixels."""
+    if decoder == "vae":
+        return by_vae
+    if hasattr(decoder, "decode") and hasattr(decoder, "config"):
+        return lambda pipe, x0, arguments: _unit(_decoded(decoder, grid(pipe, x0, arguments)))
+    if callable(decoder):
+        made: Preview = decoder
+        return made
+    raise ConfigError(f"decoder={decoder!r}: say 'vae', or give an AutoencoderTiny, a LinearPreview or a callable")
+
+
+def by_vae(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+    """Pixels by the pipe's own decoder; of a clip, its first latent frame. Shape: (N, 3, H, W) in [0, 1]."""
+    vae = next((getattr(pipe, name, None) for name in ("vae", "movq") if getattr(pipe, name, None) is not None), None)
+    if vae is None:
+        if x0.ndim == 4 and x0.shape[1] in {3, 6}:  # it draws pixels
+            return _unit(x0[:, :3])
+        raise UncoveredError(f"{type(pipe).__name__} has no vae to look with: give EarlyStop a decoder")
+    latents = grid(pipe, x0, arguments)
+    if _clips(vae):
+        latents = latents[:, :, None]
+    pixels = _decoded(vae, _denormalised(vae, latents))
+    return _unit(pixels[:, :, 0] if pixels.ndim == 5 else pixels)
+
+
+def grid(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+    """Latents as they lie in the picture; of a clip, the first frame. Shape: (N, C, h, w)."""
+    if x0.ndim == 5:
+        # Most keep frames behind channels, some before them: the channels are those that the decoder takes.
+        wanted = _channels(pipe)
+        return x0[:, 0] if x0.shape[2] == wanted != x0.shape[1] else x0[:, :, 0]
+    if x0.ndim == 4:
+        return x0
+    if x0.ndim == 3 and hasattr(pipe, "_unpack_latents"):
+        return _unpacked(pipe, x0, arguments)
+    raise UncoveredError(
+        f"latents of shape {tuple(x0.shape)} cannot be looked at: give EarlyStop a decoder of your own"
+    )
+
+
+def _unpacked(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+    """Rows of tokens as a picture, as the pipe itself unpacks them."""
+    height, width = (arguments.get(name) for name in ("height", "width"))
+    factor = int(pipe.vae_scale_factor)
+    side = getattr(pipe, "default_sample_size", None)
+    if height is None or width is None:
+        if side is None:
+            raise UncoveredError("packed latents have no shape: call the pipe with height and width")
+        height, width = int(side) * factor, int(side) * factor
+    try:
+        made: Tensor = pipe._unpack_latents(x0, height, width, factor)
+    except (TypeError, RuntimeError) as error:
+        raise UncoveredError(
+            f"{type(pipe).__name__} packs its latents in a way of its own ({error}): give EarlyStop a decoder"
+        ) from error
+    return made[:, :, 0] if made.ndim == 5 else made
+
+
+def _denormalised(vae: Any, latents: Tensor) -> Tensor:
+    """Latents as the decoder wants them, by the numbers that it comes with."""
+    config = vae.config
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if mean is not None and std is not None:
+        shape = (1, -1, *[1] * (latents.ndim - 2))
+        centre, spread = (torch.tensor(v).to(latents).view(shape) for v in (mean, std))
+        scale = config.get("scaling_factor") or 1.0
+        return latents * spread / scale + centre
+    scaled = latents / (config.get("scaling_factor") or 1.0)
+    return scaled + (config.get("shift_factor") or 0.0)
+
+
+@torch.no_grad()
+def _decoded(vae: Any, latents: Tensor) -> Tensor:
+    weights = next(vae.parameters())
+    made: Tensor = vae.decode(latents.to(weights.device, weights.dtype), return_dict=False)[0]
+    return made
+
+
+def _clips(vae: Any) -> bool:
+    """Whether a decoder makes clips, also of one frame."""
+    return any(isinstance(module, torch.nn.Conv3d) for module in vae.modules())
+
+
+def _channels(pipe: Any) -> int:
+    config = getattr(getattr(pipe, "vae", None), "config", {})
+    return int(config.get("z_dim") or config.get("latent_channels") or 0)
+
+
+def _unit(pixels: Tensor) -> Tensor:
+    return pixels[:, :3].float().mul(0.5).add(0.5).clamp(0, 1)

@@ -1,0 +1,200 @@
+"""The one table of seams: where the pictures of a pipeline class can be judged, and which classes are refused.
+
+Decided by capability (what a class writes, what its output is called), so that a class of tomorrow finds its seam too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from nsfw_guard.errors import UncoveredError
+from nsfw_guard.quantise import ValueRange
+
+SEAMS = {
+    "processor": "its image processor, on the device, before anything becomes a file",
+    "numpy": "numpy_to_pil, before anything becomes a PIL picture, and what leaves the call",
+    "exit": "what leaves the call",
+    "parts": "the pipelines it is made of, and what leaves the call",
+    "modular": "the processors of its blocks, and the state that leaves the call",
+}
+# Fields of outputs that hold pictures; the first one found is what verdicts are given for.
+PICTURES = ("images", "frames", "video", "videos", "image", "rgb", "unsafe_images")
+CLIPS = frozenset({"frames", "video", "videos"})
+# What a picture could be made from again: it leaves only where nothing in the call was flagged.
+HELD = frozenset({"latent", "latents", "keyframes", "depth"})
+# Sound, text, poses, numbers: no pictures.
+OTHER = frozenset({
+    "audio", "audios", "sound", "action", "text", "texts", "revised_prompts", "sequences", "c2w", "keyframe_positions",
+    "nsfw_content_detected", "nsfw_detected", "watermark_detected", "applied_safety_concept",
+})  # fmt: skip
+FLAGS = ("nsfw_content_detected", "nsfw_detected")
+# Classes that give their pictures alone, in no tuple, with return_dict=False.
+BARE = frozenset({"StableCascadeDecoderPipeline", "StableVideoDiffusionPipeline", "WuerstchenDecoderPipeline"})
+# The fields behind the places of a tuple, where it holds more than pictures and flags.
+TUPLES: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = (
+    (frozenset({"LTX2DFRPipeline", "LTX2DFRTemporalRefinePipeline"}), ("frames", "audio", "keyframes", "c2w")),
+    (frozenset({"SanaWMPipeline"}), ("frames", "c2w", "latent")),
+    (frozenset({"Cosmos3OmniPipeline"}), ("video", "sound", "action")),
+    (frozenset({"UniDiffuserPipeline"}), ("images", "text")),
+    (frozenset({"StableDiffusionPipelineSafe"}), ("images", "nsfw_detected", "applied_safety_concept", "images")),
+)
+SOUND = ("frames", "audio")  # every LTX2 and Kandinsky6
+# Classes whose output_type="pt" hands out what the decoder gave, in [-1, 1].
+SIGNED_TENSORS = re.compile(r"^(Kandinsky(?!5|6)|IF(Img2Img|Inpainting)?(SuperResolution)?Pipeline$)")
+LATENT = frozenset({"latent", "latents", "mesh"})
+# Pictures of these are estimates of something else: nothing a model of pictures was trained on.
+REFUSED = {
+    "MarigoldDepthPipeline": "it estimates the depth of a picture you hand in: check that picture",
+    "MarigoldNormalsPipeline": "it estimates the normals of a picture you hand in: check that picture",
+    "MarigoldIntrinsicsPipeline": "it estimates the materials of a picture you hand in: check that picture",
+    "AudioDiffusionPipeline": "its pictures are spectrograms of sound",
+    "VersatileDiffusionPipeline": "its methods build other pipelines: attach to VersatileDiffusionTextToImagePipeline",
+}
+SOUND_ONLY = frozenset({"MiniMaxMusic3ModularPipeline"})  # modular pipelines do not say what they make
+
+
+Find = TypeVar("Find", bound=Callable[..., Any])
+
+
+def once(find: Find) -> Find:
+    """Asked once a class, and remembered."""
+    return cast(Find, cache(find))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found of a class: its seam, or why it has none."""
+
+    seam: str
+    visual: bool = True
+    reason: str = ""
+    slot: bool = False
+
+
+@once
+def classify(cls: Any) -> Found:
+    """The seam of a pipeline class."""
+    slot = "safety_checker" in _parameters(cls)
+    refused = [REFUSED[base.__name__] for base in cls.__mro__ if base.__name__ in REFUSED]
+    if refused:
+        return Found("", reason=refused[0], slot=slot)
+    names = {field for output in outputs_of(cls) for field in output}
+    if cls.__name__ in SOUND_ONLY or (names and not names & set(PICTURES)):
+        return Found("", visual=False, reason="it makes no pictures: attach to the pipeline that decodes what it makes")
+    return Found("modular" if is_modular(cls) else _seam(_source(cls)), slot=slot)
+
+
+def _seam(text: str) -> str:
+    """The seam of a class that says this."""
+    if re.search(r"_processor\.postprocess", text):
+        return "processor"
+    if "self.numpy_to_pil" in text:
+        return "numpy"
+    return "parts" if re.search(r"self\.\w+_pipe\b", text) else "exit"
+
+
+def check_coverable(pipe: object) -> Found:
+    """The seam of a pipeline, or an error that says why it is refused."""
+    if not is_pipeline(pipe):
+        raise UncoveredError(f"{type(pipe).__name__} is no diffusers pipeline: attach to what you call to get pictures")
+    found = classify(type(pipe))
+    if not found.seam:
+        raise UncoveredError(f"{type(pipe).__name__} cannot be guarded: {found.reason}")
+    return found
+
+
+def is_pipeline(thing: object) -> bool:
+    """Whether it is a diffusers pipeline, modular or not, that can be called."""
+    from diffusers import DiffusionPipeline
+
+    known = isinstance(thing, DiffusionPipeline) or is_modular(type(thing))
+    return known and callable(thing)
+
+
+def is_modular(cls: type) -> bool:
+    """Whether it is a pipeline of Modular Diffusers; older releases have none."""
+    try:
+        from diffusers import ModularPipeline
+    except ImportError:
+        return False
+    return issubclass(cls, ModularPipeline)
+
+
+def outputs_of(cls: type) -> list[tuple[str, ...]]:
+    """The fields of the outputs that a class's own call makes."""
+    return [tuple(f.name for f in dataclasses.fields(output)) for output in output_classes(cls)]
+
+
+@once
+def output_classes(cls: Any) -> list[Any]:
+    """The output classes that a class's own call names."""
+    call: Any = inspect.unwrap(cls.__call__)
+    try:
+        names = set(re.findall(r"\b(\w+Output)\(", inspect.getsource(call)))
+    except (OSError, TypeError):
+        return []
+    named = [call.__globals__.get(name) for name in sorted(names)]
+    return [n for n in named if isinstance(n, type) and dataclasses.is_dataclass(n)]
+
+
+def tuple_fields(cls: type, length: int) -> tuple[str, ...]:
+    """What stands at each place of the tuple that a class gives with return_dict=False."""
+    names = {base.__name__ for base in cls.__mro__}
+    for classes, fields in TUPLES:
+        if names & classes:
+            return fields[:length]
+    if any(n.startswith(("LTX2", "Kandinsky6")) for n in names):
+        return SOUND[:length]
+    flags = ("nsfw_content_detected", "watermark_detected")
+    return (_first(cls), *flags)[:length] + ("",) * (length - 3)
+
+
+def _first(cls: type) -> str:
+    """What a class calls its pictures."""
+    fields = [name for output in outputs_of(cls) for name in output if name in PICTURES]
+    return fields[0] if fields else "images"
+
+
+def asks_for_cosmos(cls: type) -> bool:
+    """Whether a class only asks a checker that is a CosmosSafetyChecker, and passes over any other."""
+    return "isinstance(self.safety_checker, CosmosSafetyChecker)" in _source(cls)
+
+
+def bare(cls: type) -> bool:
+    """Whether a class gives its pictures in no tuple with return_dict=False."""
+    return any(base.__name__ in BARE for base in cls.__mro__)
+
+
+def tensor_range(cls: type) -> ValueRange:
+    """The range of the tensors that a class hands out."""
+    return "signed" if any(SIGNED_TENSORS.match(base.__name__) for base in cls.__mro__) else "unit"
+
+
+@once
+def pixel_space(cls: Any) -> bool:
+    """Whether a class denoises pixels, so that what its callbacks are handed is a picture."""
+    text = _source(cls)
+    return "scheduler.step" in text and not re.search(r"\.decode\(|decode_latents|vae_decoder", text)
+
+
+def _parameters(cls: type) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+
+
+def _source(cls: type) -> str:
+    """What a class and its bases below the library's own say, or nothing where that is not on disk."""
+    parts = []
+    for base in cls.__mro__:
+        if base.__name__ in {"DiffusionPipeline", "ConfigMixin", "object"}:
+            break
+        try:
+            parts.append(inspect.getsource(base))
+        except (OSError, TypeError):
+            continue
+    return "\n".join(parts)

@@ -1,0 +1,465 @@
+"""What allowed pictures look like with a guard on the pipe (the same), and that nothing else ever leaves it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("diffusers")
+
+import diffusers
+
+from nsfw_guard.actions import Block, Blur, Raise
+from nsfw_guard.demo.run import load_pipeline
+from nsfw_guard.errors import BlockedError, ConfigError, SelfTestError, UncoveredError
+from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines.attach import attach, detach
+from nsfw_guard.pipelines.processors import MARK
+from nsfw_guard.testing import FakeBackend, FaultyBackend
+from nsfw_guard.verdict import Outcome
+
+PROMPTS = ["a large red disc on white", "a blue star on grey"]
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return load_pipeline()
+
+
+@pytest.fixture
+def pipe(whole):
+    """The shapes pipeline, without a guard before and after."""
+    yield whole
+    if MARK in vars(whole):
+        detach(whole)
+
+
+def draw(pipe, prompts=PROMPTS, **rest):
+    seeds = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
+    settings = {"guidance_scale": 3.0, "num_inference_steps": 2, "generator": seeds, **rest}
+    return pipe(list(prompts), **settings)
+
+
+def guard_of(rule, **settings):
+    return Guard(FakeBackend(rule), **settings)
+
+
+def nothing(frame):
+    return 0.0
+
+
+def everything(frame):
+    return 1.0
+
+
+def first_only():
+    """Flags the first of every two pictures that it is shown, after the one that is asked of it at the start."""
+    count = iter(range(1000))
+    return lambda frame: 1.0 if next(count) % 2 else 0.0
+
+
+class BreaksLater(FakeBackend):
+    """Answers the first question, which is asked when it is attached, and then breaks in some way."""
+
+    def __init__(self, how):
+        super().__init__(nothing)
+        self.how = how
+
+    def score(self, stacks, *, embeddings=False, digests=False):
+        if self.calls:
+            self.calls += 1
+            return FaultyBackend(self.how).score(stacks, embeddings=embeddings, digests=digests)
+        return super().score(stacks, embeddings=embeddings, digests=digests)
+
+
+def locals_of(error):
+    """Every value in the frames that an error still holds."""
+    step, found = error.__traceback__, []
+    while step is not None:
+        found += step.tb_frame.f_locals.values()
+        step = step.tb_next
+    return found
+
+
+def array(images):
+    return np.stack([np.asarray(i) for i in images])
+
+
+# faults first
+
+
+@pytest.mark.parametrize(
+    "how", ["raises", "nan", "infinite", "above one", "few", "many", "none", "generator", "wrong kind"]
+)
+@pytest.mark.parametrize("kind", ["pil", "np", "pt"])
+@pytest.mark.parametrize("action", ["block", "blur", "flag"])
+def test_a_model_that_breaks_lets_nothing_out_and_leaves_the_pipe_whole(pipe, how, kind, action):
+    plain = draw(pipe, output_type=kind).images
+    with attach(pipe, Guard(BreaksLater(how), action=action)):
+        out = draw(pipe, output_type=kind)
+    assert float(array(out.images).max()) == 0
+    assert out.nsfw_content_detected == [True, True]
+    assert {v.outcome for v in out.verdicts} == {Outcome.ERROR}
+    assert np.array_equal(array(draw(pipe, output_type=kind).images), array(plain))
+
+
+@pytest.mark.parametrize("how", ["raises", "nan", "few", "none"])
+def test_a_model_that_does_not_answer_is_not_attached(pipe, how):
+    with pytest.raises(SelfTestError, match="nothing was attached"):
+        attach(pipe, Guard(FaultyBackend(how)))
+    assert type(pipe) is diffusers.StableDiffusionPipeline
+    assert MARK not in vars(pipe)
+
+
+def test_nan_latents_are_no_picture_and_not_nsfw(pipe):
+    latents = torch.full((1, 4, 16, 16), torch.nan)
+    with attach(pipe, guard_of(nothing)):
+        out = pipe("a red disc on white", latents=latents, num_inference_steps=1)
+    (verdict,) = out.verdicts
+    assert verdict.outcome is Outcome.ERROR
+    assert "not a picture" in verdict.reason
+    assert np.asarray(out.images[0]).max() == 0
+
+
+def test_a_listener_that_fails_holds_the_pictures(pipe):
+    def fails(verdicts):
+        raise OSError("disk full")
+
+    with attach(pipe, Guard(FakeBackend(nothing), listeners=[fails])):
+        out = draw(pipe)
+    assert array(out.images).max() == 0
+    assert [v.outcome for v in out.verdicts] == [Outcome.ERROR] * 2
+
+
+def test_raising_leaks_no_picture_and_the_pipe_goes_on(pipe):
+    plain = draw(pipe, output_type="pt").images
+    with attach(pipe, guard_of(everything, action=Raise())), pytest.raises(BlockedError) as caught:
+        draw(pipe, output_type="pt")
+    assert [v.outcome for v in caught.value.verdicts] == [Outcome.BLOCK] * 2
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    assert [v for v in locals_of(caught.value) if isinstance(v, torch.Tensor) and v is not plain] == []
+    assert torch.equal(draw(pipe, output_type="pt").images, plain)
+
+
+def test_an_error_of_the_pipe_itself_passes_and_leaves_it_whole(pipe):
+    def stop(*args):
+        raise KeyError("mine")
+
+    with attach(pipe, guard_of(nothing)):
+        with pytest.raises(KeyError, match="mine"):
+            draw(pipe, callback_on_step_end=stop)
+        assert draw(pipe).nsfw_content_detected == [False, False]
+
+
+def test_latents_are_refused_with_the_cure_before_a_step_is_spent(pipe):
+    steps = []
+    guard = guard_of(nothing)
+    with attach(pipe, guard), pytest.raises(UncoveredError, match="latents='allow'"):
+        draw(pipe, output_type="latent", callback_on_step_end=lambda *a: steps.append(1) or {})
+    assert steps == []
+    with attach(pipe, guard, latents="allow"):
+        assert draw(pipe, output_type="latent").images.shape == (2, 4, 16, 16)
+
+
+def test_what_is_no_pipeline_is_refused(pipe):
+    for thing in (object(), pipe.unet, pipe.image_processor, "a pipe", None):
+        with pytest.raises(UncoveredError, match="no diffusers pipeline"):
+            attach(thing, guard_of(nothing))
+    with pytest.raises(ConfigError, match="takes a Guard"):
+        attach(pipe, FakeBackend())
+
+
+def test_attaching_twice_and_detaching_out_of_order_are_errors(pipe):
+    guard = guard_of(nothing)
+    attachment = attach(pipe, guard)
+    with pytest.raises(ConfigError, match="has a guard already"):
+        attach(pipe, guard)
+    attachment.detach()
+    with pytest.raises(ConfigError, match="has no guard"):
+        detach(pipe)
+    with pytest.raises(ConfigError, match="has no guard"):
+        attachment.detach()
+    attach(pipe, guard)
+    guarded, pipe.__class__ = type(pipe), diffusers.StableDiffusionPipeline
+    with pytest.raises(ConfigError, match="was changed after"):
+        detach(pipe)
+    pipe.__class__ = guarded
+    detach(pipe)
+
+
+@pytest.mark.parametrize("settings", [{"latents": "maybe"}, {"clips": "some"}, {"margin": -1}])
+def test_settings_are_checked(pipe, settings):
+    with pytest.raises(ConfigError):
+        attach(pipe, guard_of(nothing), **settings)
+    assert MARK not in vars(pipe)
+
+
+def test_a_guarded_pipe_is_not_pickled(pipe):
+    with attach(pipe, guard_of(nothing)), pytest.raises(ConfigError, match="detach it first"):
+        pickle.dumps(pipe)
+
+
+# what it does
+
+
+@pytest.mark.parametrize("kind", ["pil", "np", "pt"])
+@pytest.mark.parametrize("bare", [True, False])
+def test_allowed_pictures_keep_every_bit(pipe, kind, bare):
+    def images(out):
+        return out[0] if bare else out.images
+
+    plain = images(draw(pipe, output_type=kind, return_dict=not bare))
+    guard = guard_of(nothing)
+    with attach(pipe, guard) as attachment:
+        out = draw(pipe, output_type=kind, return_dict=not bare)
+        assert [v.outcome for v in attachment.verdicts] == [Outcome.ALLOW] * 2
+    assert type(images(out)) is type(plain)
+    assert np.array_equal(array(images(out)), array(plain))
+    assert guard.backend.frames == 3  # one at the start, one a picture
+    assert (out[1] if bare else out.nsfw_content_detected) == [False, False]
+
+
+@pytest.mark.parametrize("kind", ["pil", "np", "pt"])
+def test_a_flagged_picture_is_acted_on_and_its_neighbour_is_not(pipe, kind):
+    plain = draw(pipe, output_type=kind).images
+    with attach(pipe, guard_of(first_only(), action=Block(colour=(1.0, 0.5, 0.0)))):
+        out = draw(pipe, output_type=kind)
+    assert out.nsfw_content_detected == [True, False]
+    top = 255 if kind == "pil" else 1.0
+    colour = array(out.images)[0]
+    colour = colour if kind != "pt" else colour.transpose(1, 2, 0)
+    assert np.allclose(colour.reshape(-1, 3) / top, (1.0, 128 / 255, 0.0), atol=1e-6)
+    assert np.array_equal(array(out.images)[1], array(plain)[1])
+
+
+def test_blur_shows_what_the_pixels_say_in_the_right_range(pipe):
+    plain = array(draw(pipe, output_type="np").images)
+    with attach(pipe, guard_of(everything, action=Blur())):
+        for kind, top in (("np", 1.0), ("pil", 255.0)):
+            out = array(draw(pipe, output_type=kind).images) / top
+            assert np.abs(out.mean((1, 2)) - plain.mean((1, 2))).max() < 0.06
+            assert out.std() < plain.std()
+
+
+def test_observe_mode_marks_and_lets_go(pipe):
+    plain = draw(pipe, output_type="pt").images
+    with attach(pipe, guard_of(everything, action="flag")):
+        out = draw(pipe, output_type="pt")
+    assert out.nsfw_content_detected == [True, True]
+    assert torch.equal(out.images, plain)
+
+
+def test_the_callers_latents_are_not_edited(pipe):
+    latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(5))
+    before = latents.clone()
+    with attach(pipe, guard_of(everything)):
+        draw(pipe, latents=latents)
+    assert torch.equal(latents, before)
+
+
+def test_the_stock_checker_is_not_asked_and_no_picture_becomes_pil_for_it(whole):
+    asked = []
+
+    class Stock(torch.nn.Module):
+        device, dtype = torch.device("cpu"), torch.float32
+
+        def forward(self, **arguments):
+            asked.append(arguments)
+            return arguments["images"], [False]
+
+    pipe = copy.copy(whole)
+    vars(pipe)["safety_checker"] = Stock()
+    with attach(pipe, guard_of(nothing)):
+        assert draw(pipe).nsfw_content_detected == [False, False]
+    assert asked == []
+    assert type(pipe.safety_checker) is Stock
+
+
+def test_detaching_restores_class_processors_and_model_index(pipe, tmp_path):
+    processor, cls = pipe.image_processor, type(pipe)
+    pipe.save_pretrained(tmp_path / "before")
+    with attach(pipe, guard_of(nothing)):
+        assert type(pipe).__name__ == cls.__name__
+        assert isinstance(pipe, cls)
+        assert type(processor) is diffusers.image_processor.VaeImageProcessor
+        pipe.save_pretrained(tmp_path / "with")
+    assert type(pipe) is cls
+    assert pipe.image_processor is processor
+    index = [(tmp_path / d / "model_index.json").read_text() for d in ("before", "with")]
+    assert index[0] == index[1]
+
+
+def test_what_is_made_by_hand_with_its_processor_is_judged_too(pipe):
+    with attach(pipe, guard_of(everything)):
+        (image,) = pipe.image_processor.postprocess(torch.ones(1, 3, 8, 8))
+    assert np.asarray(image).max() == 0
+
+
+def test_a_pipe_that_shares_the_processor_goes_on_unguarded(whole):
+    other = diffusers.StableDiffusionPipeline(**whole.components, requires_safety_checker=False)
+    other.set_progress_bar_config(disable=True)
+    other.image_processor = whole.image_processor
+    plain = draw(other, output_type="pt").images
+    with attach(whole, guard_of(everything)):
+        assert torch.equal(draw(other, output_type="pt").images, plain)
+        assert float(draw(whole, output_type="pt").images.max()) == 0
+
+
+def test_a_deep_copy_is_guarded_by_the_same_guard_and_lives_on_its_own(pipe):
+    guard = guard_of(everything)
+    attach(pipe, guard)
+    twin = copy.deepcopy(pipe)
+    assert vars(twin)[MARK] is not vars(pipe)[MARK]
+    assert vars(twin)[MARK].guard is guard
+    assert vars(twin)[MARK].pipe is twin
+    detach(pipe)
+    assert draw(twin).nsfw_content_detected == [True, True]
+    assert array(draw(pipe).images).max() > 0
+    detach(twin)
+    assert type(twin) is diffusers.StableDiffusionPipeline
+    assert array(draw(twin).images).max() > 0
+
+
+def test_a_processor_that_is_replaced_meanwhile_is_left_and_the_exit_judges(pipe):
+    original = pipe.image_processor
+    guard = guard_of(everything)
+    with attach(pipe, guard):
+        mine = pipe.image_processor = diffusers.image_processor.VaeImageProcessor(vae_scale_factor=4)
+        out = draw(pipe)
+        assert array(out.images).max() == 0
+        assert out.nsfw_content_detected == [True, True]
+    assert pipe.image_processor is mine
+    pipe.image_processor = original
+
+
+def test_two_threads_keep_their_verdicts_apart(whole):
+    pipes = [copy.copy(whole) for _ in range(2)]
+    for pipe in pipes:
+        pipe.scheduler = copy.deepcopy(whole.scheduler)
+    guard = Guard(FakeBackend())  # by redness
+    attachments = [attach(pipe, guard) for pipe in pipes]
+    found = {}
+
+    def work(i):
+        got = []
+        for _ in range(5):
+            out = pipes[i](PROMPTS[i], guidance_scale=3.0, num_inference_steps=2, output_type="pt",
+                           generator=torch.Generator().manual_seed(i))  # fmt: skip
+            got.append((out.images.clone(), out.verdicts == attachments[i].verdicts, len(out.verdicts)))
+        found[i] = got
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i in range(2):
+        assert all(torch.equal(image, found[i][0][0]) for image, _, _ in found[i])
+        assert all(same and count == 1 for _, same, count in found[i])
+    for attachment in attachments:
+        with pytest.raises(ConfigError, match=r"out\.verdicts"):  # no call was made in this thread
+            _ = attachment.verdicts
+        attachment.detach()
+
+
+def test_two_tasks_keep_their_verdicts_apart(pipe):
+    attachment = attach(pipe, guard_of(first_only()))
+
+    async def one(prompts):
+        out = draw(pipe, prompts)
+        await asyncio.sleep(0.01)
+        return attachment.verdicts == out.verdicts, len(out.verdicts)
+
+    async def both():
+        return await asyncio.gather(one(PROMPTS), one(PROMPTS[:1]))
+
+    assert asyncio.run(both()) == [(True, 2), (True, 1)]
+
+
+def test_a_callback_that_runs_another_guarded_pipe_is_no_way_out(whole):
+    inner = copy.copy(whole)
+    inner.scheduler = copy.deepcopy(whole.scheduler)
+    seen = []
+
+    def callback(pipe, i, t, kwargs):
+        seen.append(draw(inner, PROMPTS[:1]).images[0])
+        return {}
+
+    with attach(whole, guard_of(nothing)), attach(inner, guard_of(everything)):
+        out = draw(whole, callback_on_step_end=callback)
+    assert all(np.asarray(image).max() == 0 for image in seen)
+    assert out.nsfw_content_detected == [False, False]
+
+
+def test_compiled_parts_tiling_and_offload_go_with_a_guard(whole):
+    pipe = copy.deepcopy(whole)
+    plain = draw(pipe, output_type="pt").images
+    with attach(pipe, guard_of(nothing)):
+        pipe.unet = torch.compile(pipe.unet, backend="eager")
+        assert torch.equal(draw(pipe, output_type="pt").images, plain)
+        pipe.vae.enable_tiling()
+        assert torch.equal(draw(pipe, output_type="pt").images, plain)
+        pipe.enable_model_cpu_offload(device="cpu")
+        assert torch.equal(draw(pipe, output_type="pt").images, plain)
+
+
+def test_inference_mode_and_half_precision_go_with_a_guard(whole):
+    pipe = copy.deepcopy(whole).to(torch.bfloat16)
+    with torch.inference_mode():
+        plain = draw(pipe, output_type="pt").images
+        with attach(pipe, guard_of(nothing)):
+            assert torch.equal(draw(pipe, output_type="pt").images, plain)
+        with attach(pipe, guard_of(everything)):
+            assert float(draw(pipe, output_type="pt").images.max()) == 0
+
+
+def test_the_verbs_of_cosmos_turn_the_guard_off_and_on(pipe, caplog):
+    with attach(pipe, guard_of(everything)) as attachment:
+        assert pipe.requires_safety_checker is True
+        pipe.disable_safety_checker()
+        assert pipe.requires_safety_checker is False
+        assert array(draw(pipe).images).max() > 0
+        assert "runs unguarded" in caplog.text
+        assert attachment.state["enabled"] == "false"
+        pipe.enable_safety_checker()
+        assert array(draw(pipe).images).max() == 0
+
+
+def test_the_state_says_what_is_in_effect(pipe):
+    with attach(pipe, guard_of(nothing), latents="allow", check_inputs=True) as attachment:
+        state = attachment.state
+    assert state["seam"] == "processor"
+    assert state["processors"] == "image_processor"
+    assert (state["latents"], state["check_inputs"], state["self_test"]) == ("allow", "true", "passed")
+
+
+def test_pictures_handed_in_are_judged_before_any_step(whole):
+    pipe = diffusers.StableDiffusionImg2ImgPipeline(**whole.components, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    red, blue = Image.new("RGB", (64, 64), (220, 30, 30)), Image.new("RGB", (64, 64), (30, 30, 220))
+    steps = []
+    settings = {"num_inference_steps": 4, "callback_on_step_end": lambda *a: steps.append(1) or {}}
+    with attach(pipe, Guard(FakeBackend()), check_inputs=True):
+        for picture in (
+            red,
+            [blue, red],
+            np.asarray(red) / 255,
+            torch.tensor([0.9, 0.1, 0.1]).view(1, 3, 1, 1).expand(1, 3, 64, 64),
+        ):
+            with pytest.raises(BlockedError, match="red"):
+                pipe(["a star on white"] * (2 if isinstance(picture, list) else 1), picture, **settings)
+        assert steps == []
+        out = pipe("a blue star on white", blue, **settings)
+        assert out.nsfw_content_detected == [False]
+        with pytest.raises(UncoveredError, match="holds latents"):
+            pipe("a star", torch.zeros(1, 4, 16, 16), **settings)
+    with attach(pipe, Guard(FakeBackend())):
+        pipe("a blue star on white", red, **settings)

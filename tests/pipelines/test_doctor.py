@@ -1,0 +1,101 @@
+"""A pipe is asked, as it stands, what judges its pictures and what goes round that."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("diffusers")
+
+import diffusers
+
+from nsfw_guard.demo.run import load_pipeline
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines.attach import attach
+from nsfw_guard.pipelines.doctor import doctor, skipped
+from nsfw_guard.testing import FakeBackend
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return load_pipeline()
+
+
+@pytest.fixture
+def guard():
+    return Guard(FakeBackend(), requested={"model": "red"})
+
+
+def test_what_is_no_pipeline_is_an_error(pipe):
+    with pytest.raises(ConfigError, match="no diffusers pipeline"):
+        doctor(pipe.unet)
+
+
+def test_a_bare_pipe_is_not_covered_and_says_what_would(pipe):
+    found = doctor(pipe)
+    assert not found.covered
+    assert found.how == "nothing judges"
+    assert "attach(pipe, guard) covers it" in found.gaps
+    assert "NOT COVERED" in str(found)
+
+
+def test_a_class_without_a_slot_says_that_the_keyword_is_ignored():
+    found = doctor(object.__new__(diffusers.FluxPipeline))
+    assert any("`safety_checker=` is ignored" in gap for gap in found.gaps)
+    assert any("from_pipe" in gap for gap in found.gaps)
+
+
+def test_a_guarded_pipe_is_covered_with_requested_and_effective_state(pipe, guard):
+    with attach(pipe, guard):
+        found = doctor(pipe)
+    assert found.covered
+    assert (found.canary, found.how) == ("answered", "an attached guard")
+    assert found.requested["model"] == "red"
+    assert found.state["self_test"] == "passed"
+    assert json.loads(json.dumps(found.to_dict()))["covered"] is True
+
+
+def test_what_goes_round_a_guard_is_told(pipe, guard):
+    with attach(pipe, guard, latents="allow"):
+        original, pipe.image_processor = pipe.image_processor, diffusers.image_processor.VaeImageProcessor()
+        pipe.disable_safety_checker()
+        found = doctor(pipe)
+        pipe.image_processor = original
+    assert not found.covered
+    assert found.how.endswith("turned off")
+    for words in ("latents='allow'", "image_processor was replaced", "enable_safety_checker()"):
+        assert any(words in gap for gap in found.gaps), words
+
+
+def test_a_model_that_stopped_answering_does_not_cover(pipe, guard):
+    with attach(pipe, guard):
+        guard.backend.rule = lambda frame: float("nan")
+        found = doctor(pipe)
+    assert not found.covered
+    assert "without numbers" in found.canary
+
+
+def test_a_foreign_checker_in_the_slot_is_not_ours(pipe):
+    class Other(torch.nn.Module):
+        pass
+
+    other = copy.copy(pipe)
+    vars(other)["safety_checker"] = Other()
+    found = doctor(other)
+    assert not found.covered
+    assert "Other in the slot" in found.how
+
+
+def test_a_checker_that_cosmos_would_skip_is_told():
+    checker = torch.nn.Module()
+    assert skipped(diffusers.Cosmos3OmniPipeline, checker)
+    assert not skipped(diffusers.StableDiffusionPipeline, checker)
+    pipe = object.__new__(diffusers.Cosmos3OmniPipeline)
+    vars(pipe)["safety_checker"] = checker
+    found = doctor(pipe)
+    assert not found.covered
+    assert any("skipped in silence" in gap for gap in found.gaps)

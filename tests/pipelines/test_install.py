@@ -1,0 +1,112 @@
+"""One guard for all pipelines of a process, on purpose, and off again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("diffusers")
+
+import diffusers
+from diffusers import AudioPipelineOutput
+
+from nsfw_guard.demo.run import load_pipeline
+from nsfw_guard.errors import ConfigError, UncoveredError
+from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines.attach import attach, detach
+from nsfw_guard.pipelines.install import install, uninstall
+from nsfw_guard.pipelines.processors import MARK
+from nsfw_guard.testing import FakeBackend
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return load_pipeline()
+
+
+@pytest.fixture
+def everything():
+    guard = Guard(FakeBackend(lambda frame: 1.0))
+    install(guard, latents="refuse")
+    yield guard
+    uninstall()
+
+
+def draw(pipe, **rest):
+    seed = torch.Generator().manual_seed(1)
+    return pipe("a blue star on grey", num_inference_steps=2, generator=seed, **rest)
+
+
+def brightest(out):
+    return max(int(np.asarray(image).max()) for image in out.images)
+
+
+def test_what_is_wrong_is_said_and_nothing_is_changed(whole):
+    guard = Guard(FakeBackend())
+    call = diffusers.StableDiffusionPipeline.__call__
+    with pytest.raises(TypeError, match="latents"):
+        install(guard)
+    with pytest.raises(ConfigError, match="latents='sometimes'"):
+        install(guard, latents="sometimes")
+    with pytest.raises(ConfigError, match="takes a Guard"):
+        install(FakeBackend(), latents="refuse")
+    with pytest.raises(ConfigError, match="no guard is installed"):
+        uninstall()
+    assert diffusers.StableDiffusionPipeline.__call__ is call
+
+
+def test_every_pipe_is_guarded_and_from_pipe_loses_nothing(whole, everything):
+    assert brightest(draw(whole)) == 0
+    other = diffusers.StableDiffusionPipeline.from_pipe(whole)
+    out = draw(other)
+    assert brightest(out) == 0
+    assert out.nsfw_content_detected == [True]
+    third = diffusers.StableDiffusionPipeline(**whole.components, requires_safety_checker=False)
+    assert brightest(draw(third)) == 0
+    with pytest.raises(UncoveredError, match="latents='allow'"):
+        draw(third, output_type="latent")
+
+
+def test_installing_twice_is_an_error(everything):
+    with pytest.raises(ConfigError, match="uninstall it first"):
+        install(everything, latents="refuse")
+
+
+def test_a_class_that_comes_later_is_guarded_too(whole, everything):
+    class Mine(diffusers.StableDiffusionPipeline):
+        def __call__(self, *args, **kwargs):
+            return super().__call__(*args, **kwargs)
+
+    assert brightest(draw(Mine(**whole.components, requires_safety_checker=False))) == 0
+
+
+def test_a_guard_of_its_own_stays(whole, everything):
+    pipe = diffusers.StableDiffusionPipeline(**whole.components, requires_safety_checker=False)
+    with attach(pipe, Guard(FakeBackend(lambda frame: 0.0))):
+        assert draw(pipe).nsfw_content_detected == [False]
+    assert draw(pipe).nsfw_content_detected == [True]
+    detach(pipe)
+
+
+def test_uninstalling_restores_everything(whole):
+    call = diffusers.StableDiffusionPipeline.__call__
+    plain = draw(whole, output_type="pt").images
+    install(Guard(FakeBackend(lambda frame: 1.0)), latents="allow")
+    assert float(draw(whole, output_type="pt").images.max()) == 0
+    assert draw(whole, output_type="latent").images.shape[1] == 4
+    uninstall()
+    assert diffusers.StableDiffusionPipeline.__call__ is call
+    assert MARK not in vars(whole)
+    assert "__init_subclass__" not in vars(diffusers.DiffusionPipeline)
+    assert torch.equal(draw(whole, output_type="pt").images, plain)
+
+
+def test_what_makes_no_pictures_is_left_alone(everything):
+    class Text(diffusers.DiffusionPipeline):
+        def __call__(self):
+            return AudioPipelineOutput(audios=np.zeros((1, 1, 8)))
+
+    pipe = Text()
+    assert pipe().audios.shape == (1, 1, 8)
+    assert MARK not in vars(pipe)

@@ -1,0 +1,106 @@
+"""Only what was blocked is drawn again, with seeds that can be named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("diffusers")
+
+from nsfw_guard.demo.run import load_pipeline
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines.attach import attach, detach
+from nsfw_guard.pipelines.processors import MARK
+from nsfw_guard.pipelines.regenerate import regenerate
+from nsfw_guard.testing import FakeBackend
+
+PROMPTS = ["a large red disc on white", "a blue star on grey"]
+CALL = {"num_inference_steps": 2, "guidance_scale": 3.0}
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return load_pipeline()
+
+
+def answers(*scores):
+    """A guard whose model gives these scores, one a picture, after the picture that is asked of it at the start."""
+    given = iter((0.0, *scores))
+    return Guard(FakeBackend(lambda frame: next(given)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"attempts": 0}, "attempts=0"),
+        ({"generator": torch.Generator()}, "generator is set"),
+        ({"latents": torch.zeros(1)}, "latents is set"),
+        ({"return_dict": False}, "return_dict=False"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_drawn(pipe, settings, says):
+    guard = answers()
+    with pytest.raises(ConfigError, match=says):
+        regenerate(pipe, guard, prompt=PROMPTS, **settings)
+    assert guard.backend.calls == 0
+
+
+def test_a_pipe_with_another_guard_is_an_error(pipe):
+    attach(pipe, answers())
+    with pytest.raises(ConfigError, match="another guard"):
+        regenerate(pipe, answers(), prompt=PROMPTS, **CALL)
+    detach(pipe)
+
+
+def test_nothing_blocked_is_drawn_once(pipe):
+    found = regenerate(pipe, answers(0.0, 0.0), prompt=PROMPTS, seed=7, **CALL)
+    seeds = [torch.Generator().manual_seed(s) for s in (7, 8)]
+    plain = pipe(PROMPTS, generator=seeds, **CALL).images
+    assert all(np.array_equal(a, b) for a, b in zip(found.images, plain, strict=True))
+    assert (found.tries, found.seeds, found.calls, found.drawn) == ((1, 1), (7, 8), 1, 2)
+    assert MARK not in vars(pipe)
+
+
+@pytest.mark.parametrize("kind", ["pil", "np", "pt"])
+def test_only_the_blocked_one_is_drawn_again_with_a_seed_that_is_told(pipe, kind):
+    found = regenerate(pipe, answers(0.0, 1.0, 1.0, 0.0), prompt=PROMPTS, output_type=kind, **CALL)
+    assert found.tries == (1, 3)
+    assert (found.calls, found.drawn) == (3, 4)
+    assert found.seeds == (0, 1 + 2 * 1_000_003)
+    assert found.nsfw_content_detected == [False, False]
+    for i in range(2):
+        again = torch.Generator().manual_seed(found.seeds[i])
+        alone = pipe([PROMPTS[i]], generator=[again], output_type=kind, **CALL).images[0]
+        assert np.allclose(np.asarray(found.images[i], float), np.asarray(alone, float), atol=1e-4)
+
+
+def test_several_pictures_a_prompt_find_their_prompt_again(pipe):
+    guard = answers(0, 0, 1, 0, 0)  # the third is the second prompt's first
+    found = regenerate(pipe, guard, prompt=PROMPTS, num_images_per_prompt=2, output_type="pt", **CALL)
+    assert found.tries == (1, 1, 2, 1)
+    alone = pipe(PROMPTS[1], generator=torch.Generator().manual_seed(found.seeds[2]), output_type="pt", **CALL).images
+    assert torch.allclose(found.images[2], alone[0], atol=1e-4)
+
+
+def test_what_stays_blocked_leaves_covered(pipe):
+    found = regenerate(pipe, answers(*[1.0] * 9), prompt="a red disc on white", attempts=3, **CALL)
+    assert found.nsfw_content_detected == [True]
+    assert (found.tries, found.calls) == ((3,), 3)
+    assert np.asarray(found.images[0]).max() == 0
+    assert found.seconds > 0
+
+
+def test_what_comes_one_a_prompt_is_cut_down_with_it(pipe):
+    negative = ["a ring", "a cross"]
+    found = regenerate(pipe, answers(0, 1, 0), prompt=PROMPTS, negative_prompt=negative, output_type="pt", **CALL)
+    again = torch.Generator().manual_seed(found.seeds[1])
+    alone = pipe(PROMPTS[1], negative_prompt="a cross", generator=again, output_type="pt", **CALL).images
+    assert torch.allclose(found.images[1], alone[0], atol=1e-4)
+
+
+def test_embeddings_do_as_prompts(pipe):
+    embeds, _ = pipe.encode_prompt(PROMPTS, "cpu", 1, False)
+    found = regenerate(pipe, answers(1, 0, 0), prompt_embeds=embeds, negative_prompt_embeds=embeds * 0, **CALL)
+    assert found.tries == (2, 1)
