@@ -36,10 +36,14 @@ if TYPE_CHECKING:
     from nsfw_guard.images import Frames
     from nsfw_guard.pipelines.attach import attach, detach
     from nsfw_guard.pipelines.blocks import GuardStep
+    from nsfw_guard.pipelines.callback import EarlyStopCallback
+    from nsfw_guard.pipelines.checker import GuardConfig, NoFeatures, SafetyChecker
     from nsfw_guard.pipelines.doctor import doctor
+    from nsfw_guard.pipelines.early import EarlyStop
     from nsfw_guard.pipelines.install import install, uninstall
     from nsfw_guard.pipelines.regenerate import regenerate
     from nsfw_guard.policy import Policy
+    from nsfw_guard.prompts import PromptRules
     from nsfw_guard.rules import Cut, Rule
     from nsfw_guard.scores import Region, Scores, Severity
     from nsfw_guard.verdict import Outcome, Verdict
@@ -73,10 +77,14 @@ _HOMES = {
     "images": ("Frames",),
     "pipelines.attach": ("attach", "detach"),
     "pipelines.blocks": ("GuardStep",),
+    "pipelines.callback": ("EarlyStopCallback",),
+    "pipelines.checker": ("GuardConfig", "NoFeatures", "SafetyChecker"),
     "pipelines.doctor": ("doctor",),
+    "pipelines.early": ("EarlyStop",),
     "pipelines.install": ("install", "uninstall"),
     "pipelines.regenerate": ("regenerate",),
     "policy": ("Policy",),
+    "prompts": ("PromptRules",),
     "rules": ("Cut", "Rule"),
     "scores": ("Region", "Scores", "Severity"),
     "verdict": ("Outcome", "Verdict"),
@@ -96,9 +104,12 @@ __all__ = [
     "ConfigError",
     "Cut",
     "DecodeError",
+    "EarlyStop",
+    "EarlyStopCallback",
     "Flag",
     "Frames",
     "Guard",
+    "GuardConfig",
     "GuardStep",
     "ImageError",
     "InputSpec",
@@ -107,15 +118,18 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "ModelSpec",
+    "NoFeatures",
     "NsfwGuardError",
     "Outcome",
     "Pixelate",
     "Policy",
     "PolicyError",
+    "PromptRules",
     "Raise",
     "Region",
     "Replace",
     "Rule",
+    "SafetyChecker",
     "Scores",
     "ScoringError",
     "SelfTestError",
@@ -139,7 +153,13 @@ __all__ = [
 ]
 
 
+# Where diffusers looks for the base class of a part that it reloads: in the module that the part names as its own.
+_BASES = {"ImageProcessingMixin", "PreTrainedModel"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _BASES:
+        return getattr(import_module("transformers"), name)
     if name not in _HOME_OF:
         raise AttributeError(f"module 'nsfw_guard' has no attribute {name!r}")
     return getattr(import_module(f"nsfw_guard.{_HOME_OF[name]}"), name)

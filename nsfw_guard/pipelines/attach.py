@@ -8,11 +8,8 @@ kept in a run of its own, so pipes may be shared by threads and tasks as far as 
 from __future__ import annotations
 
 import copy
-import itertools
 import logging
-from collections.abc import Mapping
-from contextvars import ContextVar
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any
 
 from nsfw_guard.backends.base import ask
@@ -25,14 +22,12 @@ from nsfw_guard.pipelines.call import Terms, device_of, guarded_call
 from nsfw_guard.pipelines.classes import guarded_class, plain_class
 from nsfw_guard.pipelines.early import EarlyStop
 from nsfw_guard.pipelines.inputs import Latents, TextModel
+from nsfw_guard.pipelines.last import Last
 from nsfw_guard.pipelines.processors import MARK, guarded, is_guarded, processors_of, vars_of
 from nsfw_guard.pipelines.run import Clips, Cover, Run, current
 from nsfw_guard.verdict import Verdict
 
 log = logging.getLogger(__name__)
-
-_NUMBERS = itertools.count()
-_LAST: ContextVar[Mapping[int, tuple[Verdict, ...]]] = ContextVar("nsfw_guard_last", default=MappingProxyType({}))
 
 
 class Attachment:
@@ -43,7 +38,7 @@ class Attachment:
         self.terms = terms
         self.seam = found.seam
         self.enabled = True
-        self.number = next(_NUMBERS)
+        self.last = Last()
         self.originals: dict[str, Any] = {}
         self.parts: list[Attachment] = []
         self.adopted: list[Attachment] = []
@@ -56,10 +51,7 @@ class Attachment:
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
         """Those of the last call in this thread or task, one for each picture or clip that left."""
-        last = _LAST.get()
-        if self.number not in last:
-            raise ConfigError("no guarded call was made in this thread or task: read out.verdicts of the call you mean")
-        return last[self.number]
+        return self.last.get()
 
     @property
     def state(self) -> dict[str, str]:
@@ -84,9 +76,9 @@ class Attachment:
             log.warning("%s runs unguarded: disable_safety_checker() was called on it", type(pipe).__name__)
             return call(pipe, *args, **kwargs)
         run = self.run(pipe)
-        _LAST.set({**_LAST.get(), self.number: ()})
+        self.last.put(())  # what raises leaves none behind
         out = guarded_call(call, pipe, args, kwargs, terms=self.terms, run=run)
-        _LAST.set({**_LAST.get(), self.number: tuple(run.verdicts)})
+        self.last.put(run.verdicts)
         return out
 
     def family(self) -> list[Attachment]:

@@ -25,7 +25,7 @@ from nsfw_guard.verdict import Outcome, Verdict
 
 log = logging.getLogger(__name__)
 
-_Step = tuple[tuple[Any, ...], dict[str, Any], Any]  # what a step was given, by place and by name, and what it gave
+Step = tuple[tuple[Any, ...], dict[str, Any], Any]  # what a step was given, by place and by name, and what it gave
 FEWEST = 5  # planned steps; where there are fewer, there is nothing to look at in time and little to save
 
 
@@ -91,7 +91,7 @@ class EarlyStop:
             log.warning(seen.state)
             yield seen
             return
-        with _around(scheduler, lambda told: self._after(pipe, guard, arguments, seen, told, stop=stop)):
+        with around(scheduler, lambda told: self.after(pipe, guard, arguments, seen, told, stop=stop)):
             yield seen
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,14 +153,18 @@ class EarlyStop:
     def _cuts(self) -> tuple[float, ...]:
         return self.cuts  # type: ignore[return-value]  # made a tuple when it was built
 
-    def _after(
-        self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], seen: Watch, told: _Step, *, stop: bool
+    def after(
+        self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], seen: Watch, told: Step, *, stop: bool = True
     ) -> None:
-        """After one step: a look where one is due, and Stopped where it is sure. A fault only ends the looking."""
+        """After one step: a look where one is due. A fault only ends the looking.
+
+        Raises:
+            Stopped: every picture is sure to be blocked; not with `stop=False`.
+        """
         seen.step += 1
         scheduler = pipe.scheduler
         if seen.step == 1:
-            seen.planned = _planned(scheduler)
+            seen.planned = planned(scheduler)
             if seen.planned < FEWEST:
                 seen.state = f"{seen.planned} steps: too few to watch"
         due = [i for i, share in enumerate(self.at) if seen.step == max(1, math.ceil(share * seen.planned))]
@@ -179,7 +183,7 @@ class EarlyStop:
             size = _size(pipe, pixels, arguments, linear=isinstance(self.decoder, LinearPreview))
             raise Stopped([_said(v, seen, cut) for v in verdicts], size, seen.step, seen.planned)
 
-    def _pixels(self, pipe: Any, arguments: Mapping[str, Any], told: _Step) -> Tensor:
+    def _pixels(self, pipe: Any, arguments: Mapping[str, Any], told: Step) -> Tensor:
         clean = _clean(pipe.scheduler, told)
         return preview_of(self.decoder)(pipe, clean, arguments)
 
@@ -188,12 +192,12 @@ class EarlyStop:
 def clean_latents(pipe: Any) -> Iterator[list[Tensor]]:
     """The clean latents of every step that is taken within."""
     found: list[Tensor] = []
-    with _around(pipe.scheduler, lambda told: found.append(_clean(pipe.scheduler, told))):
+    with around(pipe.scheduler, lambda told: found.append(_clean(pipe.scheduler, told))):
         yield found
 
 
 @contextmanager
-def _around(scheduler: Any, after: Callable[[_Step], None]) -> Iterator[None]:
+def around(scheduler: Any, after: Callable[[Step], None]) -> Iterator[None]:
     """Calls `after` with what each step was given and gave. What stood there before stands there again afterwards."""
     own = vars(scheduler).get("step")
     original = scheduler.step
@@ -215,7 +219,7 @@ def _around(scheduler: Any, after: Callable[[_Step], None]) -> Iterator[None]:
                 vars(scheduler)["step"] = own
 
 
-def _clean(scheduler: Any, told: _Step) -> Tensor:
+def _clean(scheduler: Any, told: Step) -> Tensor:
     args, kwargs, result = told
     given = dict(zip(("model_output", "timestep", "sample"), args, strict=False)) | kwargs
     return x0.predict(scheduler, given["model_output"], given["timestep"], given["sample"], result)
@@ -235,7 +239,7 @@ def surely(verdict: Verdict) -> float:
     return verdict.score
 
 
-def _planned(scheduler: Any) -> int:
+def planned(scheduler: Any) -> int:
     """How many steps there will be: of a schedule that is entered late, what is left of it."""
     all_of_them = len(scheduler.timesteps)
     index = getattr(scheduler, "step_index", None)

@@ -152,7 +152,7 @@ class Run:
         stack = exits.stack(unknown, self.device)
         if ends == "hdr":
             stack = _clipped(stack)
-        found = iter(self._check(stack, "signed" if ends == "signed" and _floats(stack) else "unit"))
+        found = iter(self._check(stack, _range(ends, unknown)))
         return [next(found) if verdict is None else verdict for verdict in known]
 
     def _worse(self, verdicts: list[Verdict]) -> list[Verdict]:
@@ -177,12 +177,13 @@ class Run:
         turned = exits.planes(frame)
         if ends == "hdr":
             turned = _clipped(turned)
-        (new,) = self.guard.apply([turned], [verdict], value_range="signed" if ends == "signed" else "unit")
+        (new,) = self.guard.apply([turned], [verdict], value_range=_range(ends, [frame]))
         return None if new is turned else exits.unplanes(new, frame)
 
 
-def _floats(stack: Any) -> bool:
-    return isinstance(stack, Tensor) and stack.is_floating_point()
+def _range(ends: ExitRange, frames: Sequence[Any]) -> ValueRange:
+    """The range of frames that leave: only what leaves as a tensor may be in [-1, 1]."""
+    return "signed" if ends == "signed" and isinstance(frames[0], Tensor) else "unit"
 
 
 def _clipped(linear: Any) -> Any:

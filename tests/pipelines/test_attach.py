@@ -463,3 +463,47 @@ def test_pictures_handed_in_are_judged_before_any_step(whole):
             pipe("a star", torch.zeros(1, 4, 16, 16), **settings)
     with attach(pipe, Guard(FakeBackend())):
         pipe("a blue star on white", red, **settings)
+
+
+def prompt_guard(**settings):
+    policy = {"rules": {"red": {"block": 0.5}}, "prompts": {"words": ["ring"]}}
+    return Guard(FakeBackend(nothing), policy=policy, **settings)
+
+
+def test_a_refused_prompt_costs_no_step(pipe):
+    steps = []
+    with attach(pipe, prompt_guard()):
+        for prompts in (["a blue r.i.n.g"], ["a star", "a RING"]):
+            with pytest.raises(BlockedError, match="prompt: word 'ring'"):
+                draw(pipe, prompts, callback_on_step_end=lambda *a: steps.append(1) or {})
+        assert steps == []
+        assert draw(pipe, ["a ringed star"], negative_prompt=["a ring"]).nsfw_content_detected == [False]
+
+
+def test_a_refused_prompt_goes_on_where_everything_does(pipe, caplog):
+    with attach(pipe, prompt_guard(action="flag")):
+        assert draw(pipe, ["a ring"]).nsfw_content_detected == [False]
+    assert "goes on although flagged" in caplog.text
+
+
+def test_a_text_model_may_refuse_and_one_that_fails_refuses_all(pipe):
+    def asked(texts):
+        return ["too blue" if "blue" in text else None for text in texts]
+
+    def fails(texts):
+        raise RuntimeError("no text model")
+
+    with attach(pipe, guard_of(nothing), text_model=asked):
+        assert draw(pipe, ["a red star"]).nsfw_content_detected == [False]
+        with pytest.raises(BlockedError, match="prompt: too blue"):
+            draw(pipe)
+    for broken in (fails, lambda texts: [], lambda texts: None):
+        with attach(pipe, guard_of(nothing), text_model=broken), pytest.raises(BlockedError):
+            draw(pipe)
+
+
+def test_shapes_that_are_asked_for_are_judged_as_the_pixels_say(whole):
+    prompts = ["a large red disc on white", "a blue star on grey", "a red square on black", "a red disc on sky"]
+    with attach(whole, Guard.from_pretrained("demo-shapes", action="blur")):
+        out = draw(whole, prompts, num_inference_steps=20)
+    assert out.nsfw_content_detected == [True, False, False, True]

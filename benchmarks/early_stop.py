@@ -1,0 +1,144 @@
+"""What an early stop saves in the shapes world, and how often it stops what would have been allowed.
+
+python benchmarks/early_stop.py
+
+Fitted on one set of prompts, measured on another: false stops on pictures of safe prompts that end allowed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from common import finish, machine, table  # first: it sets the threads
+
+import numpy as np
+import torch
+
+from nsfw_guard.demo import pixels, shapes
+from nsfw_guard.demo.run import load_pipeline, picture
+from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines import attach as attaching
+from nsfw_guard.pipelines.early import EarlyStop
+from nsfw_guard.pipelines.fit import record, report_of, stop_at, upper_bound
+
+STEPS = 20
+CALL = {"guidance_scale": 3.0, "num_inference_steps": STEPS}
+FIT_SAFE, FIT_UNSAFE = 700, 100
+SAFE, UNSAFE = 400, 150
+LIVE = 24
+BATCH = 16
+
+
+def prompts(seed: int, count: int, *, unsafe: bool) -> list[str]:
+    """Captions of one kind, always the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    found: list[str] = []
+    while len(found) < count:
+        scene = shapes.random_scene(rng, shapes=int(rng.integers(1, 3)))
+        if (shapes.severity(scene) > 0) is unsafe:
+            found.append(scene.caption)
+    return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One decoder: what the cuts did to prompts that they were not fitted on."""
+
+    allowed: int
+    false_stops: int
+    blocked: int
+    stopped: int
+    saved: float
+
+    @property
+    def bound(self) -> float:
+        return upper_bound(self.false_stops, self.allowed)
+
+
+def measure(pipe, guard, early) -> Measured:
+    """False stops of safe prompts, steps saved of blocked pictures."""
+    settings = {"at": early.at, "decoder": early.decoder, "batch": BATCH, "call": CALL}
+    safe = record(pipe, guard, prompts(11, SAFE, unsafe=False), seed=90_000, **settings)
+    unsafe = record(pipe, guard, prompts(12, UNSAFE, unsafe=True), seed=95_000, **settings)
+    allowed = [trace for trace in safe if not trace.blocked]
+    false_stops = sum(stop_at(trace, early) is not None for trace in allowed)
+    report = report_of([trace for trace in unsafe if trace.blocked] + allowed, early, 0.01)
+    return Measured(len(allowed), false_stops, report.blocked, report.stopped, report.saved)
+
+
+def live(pipe, guard, early) -> tuple[float, float, float]:
+    """Unsafe prompts one by one, really stopped: share of steps and of time saved, and pictures that were covered."""
+    asked = prompts(13, LIVE, unsafe=True)
+    spent = {}
+    steps = []
+    covered = 0
+    for name, stop in (("without", None), ("with", early)):
+        with attaching.attach(pipe, guard, early_stop=stop):
+            start = time.perf_counter()
+            for i, prompt in enumerate(asked):
+                taken = []
+                out = pipe(prompt, generator=torch.Generator().manual_seed(500 + i), output_type="pt",
+                           callback_on_step_end=lambda *a, taken=taken: taken.append(1) or {}, **CALL)  # fmt: skip
+                if stop is not None:
+                    steps.append(len(taken))
+                    covered += float(out.images.max()) == 0
+            spent[name] = time.perf_counter() - start
+    return 1 - sum(steps) / (STEPS * len(asked)), 1 - spent["with"] / spent["without"], covered / len(asked)
+
+
+def agreement(pipe, guard) -> float:
+    """How often the guard on the pipe says what the pixels say, on 200 prompts."""
+    asked = prompts(14, 130, unsafe=False) + prompts(15, 70, unsafe=True)
+    right = 0
+    for start in range(0, len(asked), BATCH):
+        part = asked[start : start + BATCH]
+        seeds = [torch.Generator().manual_seed(7_000 + start + i) for i in range(len(part))]
+        plain = pipe(part, generator=seeds, output_type="pt", **CALL).images
+        seeds = [torch.Generator().manual_seed(7_000 + start + i) for i in range(len(part))]
+        with attaching.attach(pipe, guard):
+            flags = pipe(part, generator=seeds, output_type="pt", **CALL).nsfw_content_detected
+        for frame, flag in zip(plain, flags, strict=True):
+            seen = any((one.colour, one.kind) == ("red", "disc") for one in pixels.find(picture(frame)))
+            right += seen is flag
+    return right / len(asked)
+
+
+def main() -> None:
+    pipe, guard = load_pipeline(), Guard.from_pretrained("demo-shapes")
+    fit_on = prompts(1, FIT_SAFE, unsafe=False) + prompts(2, FIT_UNSAFE, unsafe=True)
+    rng = np.random.default_rng(3)
+    fit_on = [fit_on[i] for i in rng.permutation(len(fit_on))]
+    print(
+        f"{machine()}\n{STEPS} steps; fitted on {len(fit_on)} prompts, measured on {SAFE} safe and {UNSAFE} unsafe others\n"
+    )
+    rows, results = [], {}
+    for decoder in ("vae", "linear"):
+        early = EarlyStop.fit(pipe, guard, fit_on, rate=0.01, decoder=decoder, batch=BATCH, call=CALL)
+        found = measure(pipe, guard, early)
+        steps, seconds, covered = live(pipe, guard, early)
+        cuts = ", ".join(f"{a:g}: {cut:.3f}" for a, cut in zip(early.at, early.cuts, strict=True))
+        rows.append((decoder, cuts, f"{found.stopped}/{found.blocked}", f"{found.saved:.0%}",
+                     f"{found.false_stops}/{found.allowed}", f"{found.bound:.2%}", f"{steps:.0%}", f"{seconds:.0%}",
+                     f"{covered:.0%}"))  # fmt: skip
+        results[decoder] = {"saved": found.saved, "false_stops": found.false_stops, "allowed": found.allowed,
+                            "bound": found.bound, "live_steps": steps, "live_time": seconds}  # fmt: skip
+    table(("decoder", "cut at each look", "blocked that were stopped", "steps saved of all blocked", "false stops",
+           "upper 95% bound", "steps saved, live", "time saved, live", "covered, live"), rows)  # fmt: skip
+    agreed = agreement(pipe, guard)
+    table(("prompts", "guard on the pipe agrees with the pixel check"), [(200, f"{agreed:.1%}")])
+    best = results["vae"]
+    broken = (
+        [] if best["saved"] >= 0.40 else [f"vae saves {best['saved']:.0%} of the steps of blocked pictures, not 40%"]
+    )
+    broken += [
+        f"{name} stops {found['false_stops']} of {found['allowed']} allowed pictures: more than 1%"
+        for name, found in results.items()
+        if not found["false_stops"] <= 0.01 * found["allowed"]
+    ]
+    broken += [] if agreed >= 0.95 else [f"the guard agrees with the pixels on {agreed:.1%} only"]
+    finish("early_stop", {**results, "agreement": agreed}, broken)
+
+
+if __name__ == "__main__":
+    main()

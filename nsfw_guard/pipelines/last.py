@@ -1,0 +1,32 @@
+"""The verdicts of the last call in this thread or task, for whoever keeps them: never shared between two of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from types import MappingProxyType
+
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.verdict import Verdict
+
+_NUMBERS = itertools.count()
+_LAST: ContextVar[Mapping[int, tuple[Verdict, ...]]] = ContextVar("nsfw_guard_last", default=MappingProxyType({}))
+
+
+class Last:
+    """One keeper's own place in every context."""
+
+    def __init__(self) -> None:
+        self._number = next(_NUMBERS)
+
+    def put(self, verdicts: Sequence[Verdict]) -> None:
+        """Keeps them, in this context."""
+        _LAST.set(MappingProxyType({**_LAST.get(), self._number: tuple(verdicts)}))
+
+    def get(self) -> tuple[Verdict, ...]:
+        """Those of the last call in this context."""
+        found = _LAST.get().get(self._number)
+        if found is None:
+            raise ConfigError("no guarded call was made in this thread or task: read out.verdicts of the call you mean")
+        return found

@@ -1,0 +1,367 @@
+"""A drawing that is sure to be blocked is stopped, nothing else is, and looking on changes no bit."""
+
+from __future__ import annotations
+
+import copy
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("diffusers")
+
+from nsfw_guard.demo.run import load_pipeline
+from nsfw_guard.errors import BlockedError, ConfigError
+from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines.attach import attach, detach
+from nsfw_guard.pipelines.callback import EarlyStopCallback
+from nsfw_guard.pipelines.early import EarlyStop, Stopped, surely
+from nsfw_guard.pipelines.fit import Trace, cuts_of, most_stops, report_of, stop_at, upper_bound
+from nsfw_guard.pipelines.preview import LinearPreview, grid, preview_of
+from nsfw_guard.pipelines.processors import MARK
+from nsfw_guard.testing import FakeBackend
+from nsfw_guard.verdict import Outcome, Verdict
+from tests.pipelines.zoo import CASES
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+RED, BLUE = "a large red disc on white", "a large blue disc on white"
+CALL = {"guidance_scale": 3.0, "num_inference_steps": 10}
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return load_pipeline()
+
+
+@pytest.fixture
+def pipe(whole):
+    yield whole
+    if MARK in vars(whole):
+        detach(whole)
+    assert "step" not in vars(whole.scheduler)
+
+
+@pytest.fixture(scope="module")
+def guard():
+    return Guard.from_pretrained("demo-shapes")
+
+
+def draw(pipe, *prompts, **rest):
+    seeds = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
+    return pipe(list(prompts), generator=seeds, **{**CALL, **rest})
+
+
+def counted(pipe, *prompts, **rest):
+    """What came of it, and how many steps were taken."""
+    steps = []
+    out = draw(pipe, *prompts, callback_on_step_end=lambda *a: steps.append(1) or {}, **rest)
+    return out, len(steps)
+
+
+# faults
+
+
+def test_a_look_that_fails_stops_nothing_lets_nothing_out_and_is_gone(pipe, caplog):
+    def broken(pipe, x0, arguments):
+        raise RuntimeError("no pixels")
+
+    early = EarlyStop(decoder=broken)
+    with attach(pipe, Guard(FakeBackend(lambda frame: 1.0)), early_stop=early):
+        out, steps = counted(pipe, RED)
+    assert steps == 10
+    assert out.nsfw_content_detected == [True]
+    assert caplog.text.count("a look at step") == 1
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), 2.0])
+def test_only_a_number_is_sure(pipe, score):
+    guard = Guard(FakeBackend(lambda frame: 0.0))
+    with attach(pipe, guard, early_stop=EarlyStop(cuts=0.1)):
+        guard.backend.rule = lambda frame: score
+        out, steps = counted(pipe, RED)
+    assert steps == 10
+    assert out.verdicts[0].outcome is Outcome.ERROR
+
+
+def test_an_error_inside_leaves_the_scheduler_as_it_was(pipe, guard):
+    plain = draw(pipe, BLUE, output_type="pt").images
+
+    def stop(*a):
+        raise KeyError("mine")
+
+    with attach(pipe, guard, early_stop=EarlyStop()):
+        with pytest.raises(KeyError):
+            draw(pipe, RED, callback_on_step_end=stop)
+        assert "step" not in vars(pipe.scheduler)
+        assert torch.equal(draw(pipe, BLUE, output_type="pt").images, plain)
+
+
+def test_a_scheduler_that_cannot_be_foreseen_is_not_watched(pipe, guard, caplog):
+    class Own(type(pipe.scheduler)):
+        pass
+
+    other = copy.copy(pipe)
+    vars(other)["scheduler"] = Own.from_config(pipe.scheduler.config, prediction_type="riddle")
+    with EarlyStop().watch(other, guard, {}) as seen:
+        assert "cannot be foreseen" in seen.state
+
+
+def test_few_steps_are_not_watched(pipe, guard):
+    with EarlyStop().watch(pipe, guard, {}) as seen:
+        draw(pipe, RED, num_inference_steps=4)
+    assert seen.state == "4 steps: too few to watch"
+    assert seen.looks == {}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"at": ()}, {"at": (0.5, 0.3)}, {"at": (0.0,)}, {"at": (1.0,)}, {"cuts": (0.5,)}, {"cuts": 0.0}, {"decoder": 3}],
+)
+def test_settings_are_checked(settings):
+    with pytest.raises(ConfigError):
+        EarlyStop(**settings)
+
+
+# what it does
+
+
+def test_looking_on_changes_no_bit(pipe, guard):
+    plain = draw(pipe, RED, BLUE, output_type="pt").images
+    with EarlyStop().watch(pipe, guard, {}, stop=False) as seen:
+        assert torch.equal(draw(pipe, RED, BLUE, output_type="pt").images, plain)
+    assert (seen.step, seen.planned) == (10, 10)
+    assert set(seen.looks) == {0.3, 0.5}
+    assert [v.outcome for v in seen.looks[0.5]] == [Outcome.BLOCK, Outcome.ALLOW]
+
+
+@pytest.mark.parametrize("kind", ["pil", "np", "pt"])
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_sure_one_is_stopped_and_leaves_covered(pipe, guard, kind, bare):
+    tally = dict(guard.tally.counts)
+    with attach(pipe, guard, early_stop=EarlyStop(cuts=0.6)) as attachment:
+        out, steps = counted(pipe, RED, output_type=kind, return_dict=not bare)
+        free = draw(pipe, BLUE, output_type=kind, return_dict=not bare)
+    images = out[0] if bare else out.images
+    assert steps < 6
+    assert type(out) is type(free)
+    assert np.asarray(images[0]).shape == np.asarray((free[0] if bare else free.images)[0]).shape
+    assert float(np.asarray(images[0]).max()) == 0
+    assert (out[1] if bare else out.nsfw_content_detected) == [True]
+    if not bare:
+        assert out.verdicts[0].reason.startswith(f"stopped at step {steps + 1} of 10: red-disc")
+    assert guard.tally.counts["block"] == tally["block"] + 1  # the stopped one is counted, the looks are not
+    assert attachment.verdicts[0].outcome is Outcome.ALLOW  # of the call after it
+
+
+def test_a_batch_stops_only_when_all_are_sure(pipe, guard):
+    with attach(pipe, guard, early_stop=EarlyStop(cuts=0.6)):
+        out, steps = counted(pipe, RED, BLUE)
+        assert (steps, out.nsfw_content_detected) == (10, [True, False])
+        out, steps = counted(pipe, RED, RED)
+        assert steps < 6
+        assert out.nsfw_content_detected == [True, True]
+
+
+def test_who_only_marks_does_not_stop_and_who_raises_raises(pipe):
+    with attach(pipe, Guard.from_pretrained("demo-shapes", action="flag"), early_stop=EarlyStop(cuts=0.6)):
+        assert counted(pipe, RED)[1] == 10
+    raising = Guard.from_pretrained("demo-shapes", action="raise")
+    with attach(pipe, raising, early_stop=EarlyStop(cuts=0.6)), pytest.raises(BlockedError, match="stopped at step"):
+        draw(pipe, RED)
+
+
+def test_two_threads_stop_their_own(whole, guard):
+    pipes = [copy.copy(whole) for _ in range(2)]
+    for pipe in pipes:
+        pipe.scheduler = copy.deepcopy(whole.scheduler)
+        attach(pipe, guard, early_stop=EarlyStop(cuts=0.6))
+    found = {}
+
+    def work(i):
+        found[i] = [draw(pipes[i], (RED, BLUE)[i]).nsfw_content_detected for _ in range(3)]
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {0: [[True]] * 3, 1: [[False]] * 3}
+
+
+STEPPED = ["StableDiffusion3Pipeline", "FluxPipeline", "StableDiffusionXLPipeline", "PixArtSigmaPipeline", "SanaPipeline",
+           "ZImagePipeline", "QwenImagePipeline", "WanPipeline", "KandinskyV22Pipeline", "AuraFlowPipeline", "LTXPipeline",
+           "StableDiffusionUpscalePipeline", "LatentConsistencyModelPipeline", "DDPMPipeline"]  # fmt: skip
+# Their latents lie in ways of their own: without a decoder that knows them, they are drawn to the end.
+OWN_WAYS = {"LTXPipeline"}
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_families_are_watched_without_a_change_and_stopped(name):
+    case, pipe = CASES[name], CASES[name].build()
+    early = EarlyStop(at=(0.5,), cuts=0.9)
+
+    def run(**rest):
+        torch.manual_seed(0)
+        return pipe(**{**case.call(pipe), "num_inference_steps": 6}, output_type="np", **rest)
+
+    plain = run()[case.field]
+    with attach(pipe, Guard(FakeBackend(lambda frame: 0.0)), early_stop=early):
+        assert np.array_equal(run()[case.field], plain)
+    backend = FakeBackend(lambda frame: 1.0)
+    with attach(pipe, Guard(backend), early_stop=early) as attachment:
+        out = run()
+    told = attachment.verdicts
+    assert float(out[case.field].max()) == 0
+    assert out[case.field].shape[0] == case.count
+    assert ("stopped at step" in told[0].reason) is (name not in OWN_WAYS)
+
+
+# previews
+
+
+def test_a_small_decoder_of_the_users_is_used(pipe, guard):
+    from diffusers import AutoencoderTiny
+
+    tiny = AutoencoderTiny(encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
+                           num_decoder_blocks=(1, 1)).eval()  # fmt: skip
+    pixels = preview_of(tiny)(pipe, torch.randn(2, 4, 16, 16), {})
+    assert pixels.shape == (2, 3, 32, 32)
+    assert 0 <= float(pixels.min()) <= float(pixels.max()) <= 1
+
+
+def test_a_linear_map_learns_colours():
+    latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    colours = (latents[:, :3] * 0.1 + 0.5).repeat_interleave(2, -1).repeat_interleave(2, -2)
+    made = LinearPreview.fit(latents, colours, bends=4)
+    assert torch.allclose(made(None, latents, {}), colours.clamp(0, 1), atol=0.02)
+    assert LinearPreview.from_dict(made.to_dict()) == made
+    with pytest.raises(ConfigError, match="fit one for this pipe"):
+        made(None, torch.randn(1, 16, 8, 8), {})
+    with pytest.raises(ConfigError, match="too few"):
+        LinearPreview.fit(latents[:, :, :2, :2], colours, bends=64)
+
+
+def test_latents_of_clips_are_looked_at_by_their_first_frame(pipe):
+    clip = torch.randn(1, 4, 5, 8, 8)
+    assert torch.equal(grid(pipe, clip, {}), clip[:, :, 0])
+
+
+# fitting
+
+
+def traces(*pairs):
+    return [Trace(looks, blocked) for looks, blocked in pairs]
+
+
+def test_nothing_allowed_is_nothing_to_learn_from():
+    with pytest.raises(ConfigError, match="none of these prompts was allowed"):
+        cuts_of(traces(((0.9,), True)), 1, 0.01)
+
+
+def test_bounds_are_those_of_clopper_and_pearson():
+    assert upper_bound(0, 300) == pytest.approx(1 - 0.05 ** (1 / 300), abs=1e-6)
+    assert upper_bound(3, 100) == pytest.approx(0.0757, abs=1e-3)
+    assert upper_bound(5, 5) == 1.0
+    assert most_stops(298, 0.01) == 0
+    assert most_stops(500, 0.01) == 1
+    assert most_stops(10, 0.01) == 0
+
+
+def test_cuts_lie_above_what_was_allowed_and_spend_what_may_be_spent():
+    allowed = [((0.0,), False)] * 297 + [((0.7,), False)]
+    (cut,) = cuts_of(traces(*allowed), 1, 0.01)
+    assert 0.7 < cut < 1
+    many = [((0.0,), False)] * 600 + [((0.9,), False)]
+    assert cuts_of(traces(*many), 1, 0.01) == (0.5,)  # one of 601 may be stopped
+    assert cuts_of(traces(((1.0,), False)), 1, 0.01)[0] > 1  # nothing is sure then
+
+
+def test_a_report_counts_what_the_cuts_would_have_done():
+    early = EarlyStop(at=(0.3, 0.5), cuts=(0.9, 0.8))
+    told = traces(
+        ((0.95, 0.0), True), ((0.0, 0.85), True), ((0.0, 0.0), True), ((0.0, 0.9), False), ((0.1, 0.1), False)
+    )
+    assert [stop_at(t, early) for t in told] == [0.3, 0.5, None, 0.5, None]
+    report = report_of(told, early, 0.01)
+    assert (report.allowed, report.blocked, report.false_stops, report.stopped) == (2, 3, 1, 2)
+    assert report.saved == pytest.approx((0.7 + 0.5) / 3)
+    assert not report.proven
+
+
+@pytest.mark.parametrize("decoder", ["linear", "vae"])
+def test_it_is_fitted_saved_and_loaded(pipe, guard, tmp_path, decoder):
+    prompts = [f"a large {colour} disc on white" for colour in ("blue", "green", "red", "yellow", "purple", "red")] * 2
+    early = EarlyStop.fit(pipe, guard, prompts, at=(0.5,), decoder=decoder, call=CALL)
+    assert early.report.allowed == 8
+    assert early.report.blocked == 4
+    assert early.report.false_stops == 0
+    assert not early.report.proven  # eight prove nothing
+    early.save(tmp_path / "early.json")
+    loaded = EarlyStop.load(tmp_path / "early.json")
+    assert (loaded.at, loaded.cuts) == (early.at, early.cuts)
+    assert isinstance(loaded.decoder, LinearPreview) is (decoder == "linear")
+
+
+def test_fitting_a_guarded_pipe_or_a_file_of_another_kind_is_an_error(pipe, guard, tmp_path):
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(ConfigError, match="no saved EarlyStop"):
+        EarlyStop.load(tmp_path / "x.json")
+    EarlyStop(decoder=lambda pipe, x0, arguments: x0).save(tmp_path / "own.json")
+    with pytest.raises(ConfigError, match="give it as decoder="):
+        EarlyStop.load(tmp_path / "own.json")
+    with attach(pipe, guard), pytest.raises(ConfigError, match="fit before you attach"):
+        EarlyStop.fit(pipe, guard, [BLUE])
+    with pytest.raises(ConfigError, match="rate=0"):
+        EarlyStop.fit(pipe, guard, [BLUE], rate=0)
+
+
+def test_how_sure_is_a_number_or_nothing():
+    assert surely(Verdict(Outcome.BLOCK, "r", score=0.9)) == 0.9
+    for verdict in (Verdict(Outcome.ALLOW, "r", score=0.9), Verdict(Outcome.BLOCK, "r", score=float("nan")),
+                    Verdict(Outcome.ERROR, "r")):  # fmt: skip
+        assert surely(verdict) == 0.0
+
+
+# the official callback
+
+
+def test_the_callback_raises_and_frees_its_hook(pipe, guard):
+    callback = EarlyStopCallback(EarlyStop(cuts=0.6), guard)
+    with pytest.raises(BlockedError, match="stopped at step"):
+        draw(pipe, RED, callback_on_step_end=callback)
+    assert "step" not in vars(pipe.scheduler)
+
+
+def test_the_callback_changes_no_bit_of_what_goes_on(pipe, guard):
+    plain = draw(pipe, BLUE, output_type="pt").images
+    callback = EarlyStopCallback(EarlyStop(cuts=0.6), guard)
+    assert torch.equal(draw(pipe, BLUE, output_type="pt", callback_on_step_end=callback).images, plain)
+    assert callback.verdicts == ()
+
+
+def test_the_callback_that_blanks_lets_nothing_half_drawn_out(pipe, guard):
+    callback = EarlyStopCallback(EarlyStop(cuts=0.6), guard, on_stop="blank")
+    out = draw(pipe, RED, callback_on_step_end=callback, output_type="latent").images
+    assert float(out.abs().max()) == 0
+    assert callback.verdicts[0].outcome is Outcome.BLOCK
+    with pytest.raises(ConfigError, match="on_stop"):
+        EarlyStopCallback(EarlyStop(), guard, on_stop="shrug")
+
+
+def test_a_broken_run_leaves_no_hook_for_the_next(pipe, guard):
+    callback = EarlyStopCallback(EarlyStop(cuts=0.6), guard)
+
+    def breaks(pipe, i, t, kwargs):
+        callback(pipe, i, t, kwargs)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        draw(pipe, BLUE, callback_on_step_end=breaks)
+    draw(pipe, BLUE, callback_on_step_end=callback)
+    assert "step" not in vars(pipe.scheduler)
+
+
+def test_stopped_is_no_error_of_ours():
+    assert not issubclass(Stopped, ConfigError)
