@@ -44,7 +44,7 @@ class EarlyStopCallback(PipelineCallback):  # type: ignore[misc]  # diffusers ha
     def callback_fn(self, pipeline: Any, step_index: int, timesteps: Any, callback_kwargs: Any) -> dict[str, Any]:
         """After one step: a look where one is due. The first step is over before there is a callback to look from."""
         if step_index == 0:
-            self._start(pipeline)
+            self._start(pipeline, float(timesteps))
         elif self._steps and not self.verdicts:
             try:
                 self.early.after(pipeline, self.guard, {}, self._seen, self._steps.pop())
@@ -54,11 +54,11 @@ class EarlyStopCallback(PipelineCallback):  # type: ignore[misc]  # diffusers ha
             self._hook.close()
         return {"latents": torch.zeros_like(callback_kwargs["latents"])} if self.verdicts else {}
 
-    def _start(self, pipeline: Any) -> None:
+    def _start(self, pipeline: Any, timestep: float) -> None:
         """A new drawing: what an earlier one that broke off has left is taken away first."""
         self._hook.close()
         self.verdicts, self._steps = (), []
-        self._seen = Watch(step=1, planned=planned(pipeline.scheduler))
+        self._seen = Watch(step=1, planned=planned(pipeline.scheduler, timestep))
         if self._seen.planned < FEWEST or not known(pipeline.scheduler):
             self._seen.state = "not watched: too few steps, or a scheduler that cannot be foreseen"
             return

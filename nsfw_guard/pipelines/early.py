@@ -46,6 +46,7 @@ class Watch:
     planned: int = 0
     looks: dict[float, list[Verdict]] = field(default_factory=dict)
     state: str = "watching"
+    fault: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +157,7 @@ class EarlyStop:
     def after(
         self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], seen: Watch, told: Step, *, stop: bool = True
     ) -> None:
-        """After one step: a look where one is due. A fault only ends the looking.
+        """After one step: a look where one is due. A look that fails stops nothing, and the next one is taken.
 
         Raises:
             Stopped: every picture is sure to be blocked; not with `stop=False`.
@@ -164,24 +165,29 @@ class EarlyStop:
         seen.step += 1
         scheduler = pipe.scheduler
         if seen.step == 1:
-            seen.planned = planned(scheduler)
+            seen.planned = planned(scheduler, _timestep(told))
             if seen.planned < FEWEST:
                 seen.state = f"{seen.planned} steps: too few to watch"
         due = [i for i, share in enumerate(self.at) if seen.step == max(1, math.ceil(share * seen.planned))]
         if seen.state != "watching" or not due:
             return
+        if _strays(scheduler, seen, _timestep(told)):
+            seen.state = "its steps are not those of its schedule: not watched"
+            return
         try:
             pixels = self._pixels(pipe, arguments, told)
             verdicts = judge(guard, pixels)
         except Exception as error:  # the final check judges; a look that fails stops nothing and lets nothing out
-            seen.state = f"the look failed: {type(error).__name__}: {error}"
-            log.exception("a look at step %d failed: the picture is judged when it is done", seen.step)
+            if not seen.fault:
+                log.exception("a look at step %d failed: the picture is judged when it is done", seen.step)
+            seen.fault = f"{type(error).__name__}: {error}"
             return
         seen.looks[self.at[due[-1]]] = verdicts
         cut = self._cuts()[due[-1]]
         if stop and all(surely(verdict) >= cut for verdict in verdicts):
             size = _size(pipe, pixels, arguments, linear=isinstance(self.decoder, LinearPreview))
-            raise Stopped([_said(v, seen, cut) for v in verdicts], size, seen.step, seen.planned)
+            told_of = [replace(_said(v, seen, cut), **guard._signature) for v in verdicts]
+            raise Stopped(told_of, size, seen.step, seen.planned)
 
     def _pixels(self, pipe: Any, arguments: Mapping[str, Any], told: Step) -> Tensor:
         clean = _clean(pipe.scheduler, told)
@@ -219,10 +225,33 @@ def around(scheduler: Any, after: Callable[[Step], None]) -> Iterator[None]:
                 vars(scheduler)["step"] = own
 
 
+def _given(told: Step) -> dict[str, Any]:
+    """What a step was given, by name."""
+    args, kwargs, _ = told
+    return dict(zip(("model_output", "timestep", "sample"), args, strict=False)) | kwargs
+
+
 def _clean(scheduler: Any, told: Step) -> Tensor:
-    args, kwargs, result = told
-    given = dict(zip(("model_output", "timestep", "sample"), args, strict=False)) | kwargs
-    return x0.predict(scheduler, given["model_output"], given["timestep"], given["sample"], result)
+    given = _given(told)
+    return x0.predict(scheduler, given["model_output"], given["timestep"], given["sample"], told[2])
+
+
+def _timestep(told: Step) -> float | None:
+    """The one timestep of a step, or nothing where each picture has its own."""
+    value = _given(told).get("timestep")
+    one = value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, (int, float))
+    return float(value) if one else None  # type: ignore[arg-type]
+
+
+def _strays(scheduler: Any, seen: Watch, timestep: float | None) -> bool:
+    """Whether this is another step than its number says: some pipelines step twice from the same timestep."""
+    times = _times(scheduler)
+    index = len(times) - seen.planned + seen.step - 1
+    return timestep in times and not (index < len(times) and times[index] == timestep)
+
+
+def _times(scheduler: Any) -> list[float]:
+    return [float(t) for t in scheduler.timesteps]
 
 
 def judge(guard: Guard, pixels: Tensor) -> list[Verdict]:
@@ -239,11 +268,13 @@ def surely(verdict: Verdict) -> float:
     return verdict.score
 
 
-def planned(scheduler: Any) -> int:
-    """How many steps there will be: of a schedule that is entered late, what is left of it."""
-    all_of_them = len(scheduler.timesteps)
+def planned(scheduler: Any, timestep: float | None) -> int:
+    """How many steps there will be: of a schedule that is entered late (picture to picture), what is left of it."""
+    times = _times(scheduler)
     index = getattr(scheduler, "step_index", None)
-    return all_of_them if index is None else all_of_them - (int(index) - 1)
+    if index is not None:
+        return len(times) - (int(index) - 1)
+    return len(times) - times.index(timestep) if timestep in times else len(times)
 
 
 def _size(pipe: Any, pixels: Tensor, arguments: Mapping[str, Any], *, linear: bool) -> tuple[int, int]:

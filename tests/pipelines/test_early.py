@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 
@@ -11,6 +12,8 @@ import torch
 
 pytest.importorskip("diffusers")
 
+from diffusers import DDIMScheduler
+
 from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import BlockedError, ConfigError
 from nsfw_guard.guard import Guard
@@ -18,7 +21,7 @@ from nsfw_guard.pipelines.attach import attach, detach
 from nsfw_guard.pipelines.callback import EarlyStopCallback
 from nsfw_guard.pipelines.early import EarlyStop, Stopped, surely
 from nsfw_guard.pipelines.fit import Trace, cuts_of, most_stops, report_of, stop_at, upper_bound
-from nsfw_guard.pipelines.preview import LinearPreview, grid, preview_of
+from nsfw_guard.pipelines.preview import LinearPreview, by_vae, grid, preview_of
 from nsfw_guard.pipelines.processors import MARK
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome, Verdict
@@ -67,7 +70,7 @@ def test_a_look_that_fails_stops_nothing_lets_nothing_out_and_is_gone(pipe, capl
     def broken(pipe, x0, arguments):
         raise RuntimeError("no pixels")
 
-    early = EarlyStop(decoder=broken)
+    early = EarlyStop(decoder=broken)  # two looks, both of which fail: said once
     with attach(pipe, Guard(FakeBackend(lambda frame: 1.0)), early_stop=early):
         out, steps = counted(pipe, RED)
     assert steps == 10
@@ -96,6 +99,53 @@ def test_an_error_inside_leaves_the_scheduler_as_it_was(pipe, guard):
             draw(pipe, RED, callback_on_step_end=stop)
         assert "step" not in vars(pipe.scheduler)
         assert torch.equal(draw(pipe, BLUE, output_type="pt").images, plain)
+
+
+def test_looking_goes_on_after_a_look_that_fails(pipe, guard):
+    def shy(pipe, x0, arguments, asked=[]):  # noqa: B006
+        asked.append(1)
+        if len(asked) == 1:
+            raise RuntimeError("not yet")
+        return by_vae(pipe, x0, arguments)
+
+    with attach(pipe, guard, early_stop=EarlyStop(decoder=shy, cuts=0.6)):
+        out, steps = counted(pipe, RED)
+    assert out.verdicts[0].reason.startswith("stopped at step 5 of 10")
+    assert steps == 4
+
+
+class Stepped:
+    """A pipeline of nothing but a scheduler."""
+
+    vae = None
+
+    def __init__(self):
+        self.scheduler = DDIMScheduler()
+
+    def __call__(self, steps, *, times=1, skip=0):
+        self.scheduler.set_timesteps(steps)
+        sample = torch.zeros(1, 3, 8, 8)
+        for t in self.scheduler.timesteps[skip:]:
+            for _ in range(times):
+                sample = self.scheduler.step(torch.zeros(1, 3, 8, 8), t, sample, return_dict=False)[0]
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_pipeline_that_steps_several_times_a_step_is_not_watched(times):
+    pipe = Stepped()
+    with EarlyStop(cuts=0.1).watch(pipe, Guard(FakeBackend(lambda frame: 1.0)), {}) as seen:
+        pipe(10, times=times)
+    assert seen.state == "its steps are not those of its schedule: not watched"
+    assert seen.looks == {}
+
+
+@pytest.mark.parametrize(("skip", "stopped"), [(0, 3), (4, 2), (6, None)])
+def test_a_schedule_that_is_entered_late_has_fewer_steps(skip, stopped):
+    pipe = Stepped()
+    with contextlib.suppress(Stopped), EarlyStop(cuts=0.1).watch(pipe, Guard(FakeBackend(lambda f: 1.0)), {}) as seen:
+        pipe(10, skip=skip)
+    assert seen.planned == 10 - skip
+    assert (seen.step if seen.looks else None) == stopped
 
 
 def test_a_scheduler_that_cannot_be_foreseen_is_not_watched(pipe, guard, caplog):
@@ -192,9 +242,8 @@ def test_two_threads_stop_their_own(whole, guard):
 
 STEPPED = ["StableDiffusion3Pipeline", "FluxPipeline", "StableDiffusionXLPipeline", "PixArtSigmaPipeline", "SanaPipeline",
            "ZImagePipeline", "QwenImagePipeline", "WanPipeline", "KandinskyV22Pipeline", "AuraFlowPipeline", "LTXPipeline",
-           "StableDiffusionUpscalePipeline", "LatentConsistencyModelPipeline", "DDPMPipeline"]  # fmt: skip
-# Their latents lie in ways of their own: without a decoder that knows them, they are drawn to the end.
-OWN_WAYS = {"LTXPipeline"}
+           "StableDiffusionUpscalePipeline", "LatentConsistencyModelPipeline", "DDPMPipeline", "Flux2Pipeline",
+           "HunyuanVideoPipeline", "StableVideoDiffusionPipeline", "Kandinsky3Pipeline"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", STEPPED)
@@ -215,7 +264,8 @@ def test_families_are_watched_without_a_change_and_stopped(name):
     told = attachment.verdicts
     assert float(out[case.field].max()) == 0
     assert out[case.field].shape[0] == case.count
-    assert ("stopped at step" in told[0].reason) is (name not in OWN_WAYS)
+    assert "stopped at step" in told[0].reason
+    assert (told[0].model, told[0].state["self_test"]) == ("red", "passed")
 
 
 # previews
