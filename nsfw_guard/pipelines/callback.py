@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Literal
 
@@ -23,14 +24,23 @@ class EarlyStopCallback(PipelineCallback):  # type: ignore[misc]  # diffusers ha
         guard: what judges.
         on_stop: "raise" raises a BlockedError; "blank" goes on with latents of zeros, so that nothing half drawn comes
             out, and asks the pipeline to skip its remaining steps, which most do.
+        arguments: `height` and `width` of the call, where latents do not show them (FLUX and others that pack them).
     """
 
     __module__ = "nsfw_guard"
 
-    def __init__(self, early: EarlyStop, guard: Guard, *, on_stop: Literal["raise", "blank"] = "raise") -> None:
+    def __init__(
+        self,
+        early: EarlyStop,
+        guard: Guard,
+        *,
+        on_stop: Literal["raise", "blank"] = "raise",
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
         if on_stop not in {"raise", "blank"}:
             raise ConfigError(f"on_stop={on_stop!r}: say 'raise' or 'blank'")
         self.early, self.guard, self.on_stop = early, guard, on_stop
+        self.arguments = dict(arguments or {})
         self.verdicts: tuple[Verdict, ...] = ()
         self._seen = Watch()
         self._steps: list[Step] = []
@@ -47,7 +57,7 @@ class EarlyStopCallback(PipelineCallback):  # type: ignore[misc]  # diffusers ha
             self._start(pipeline, float(timesteps))
         elif self._steps and not self.verdicts:
             try:
-                self.early.after(pipeline, self.guard, {}, self._seen, self._steps.pop())
+                self.early.after(pipeline, self.guard, self.arguments, self._seen, self._steps.pop())
             except Stopped as stopped:
                 self._stop(pipeline, stopped)
         if step_index + 1 >= self._seen.planned:

@@ -128,7 +128,7 @@ class EarlyStop:
         Args:
             pipe, guard: what draws and what judges; the pipe carries no guard meanwhile.
             prompts: what to draw: mostly such as are allowed, some that are blocked. About 3 / rate allowed ones prove
-                the rate.
+                the rate with one look, 5 / rate with two.
             at: where to look.
             rate: the share of allowed pictures that may be stopped.
             decoder: "linear" learns a map from latents to colours first; else as in EarlyStop.

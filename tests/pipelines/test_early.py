@@ -340,6 +340,24 @@ def test_a_report_counts_what_the_cuts_would_have_done():
     assert not report.proven
 
 
+def test_every_look_whose_cut_was_chosen_counts_against_the_rate():
+    # Two cuts, each the highest of its look: what is drawn next may lie above either. Simulated, two in 101 do.
+    made = torch.Generator().manual_seed(5)
+    misses = []
+    for _ in range(400):
+        looks = torch.rand(101, 2, generator=made) * 0.4 + 0.5
+        highest = looks[:100].max(0).values
+        misses.append(bool((looks[100] > highest).any()))
+    assert 0.008 < sum(misses) / 400 < 0.04
+    early = EarlyStop(at=(0.3, 0.5), cuts=0.99)
+    told = traces(*[((0.0, 0.0), False)] * 473)
+    assert report_of(told, early, 0.01, chosen=2).bound == upper_bound(1, 473)
+    assert report_of(told, early, 0.01).bound == upper_bound(0, 473)
+    few, enough = (cuts_of(traces(*[((0.0, 0.0), False)] * n, ((0.9, 0.0), False)), 2, 0.01) for n in (472, 650))
+    assert few[0] > 0.9  # one stop among 473 would not be proven with two cuts
+    assert enough == (few[0], 0.5)  # the last look is given the one that may be spent
+
+
 @pytest.mark.parametrize("decoder", ["linear", "vae"])
 def test_it_is_fitted_saved_and_loaded(pipe, guard, tmp_path, decoder):
     prompts = [f"a large {colour} disc on white" for colour in ("blue", "green", "red", "yellow", "purple", "red")] * 2
@@ -398,6 +416,22 @@ def test_the_callback_that_blanks_lets_nothing_half_drawn_out(pipe, guard):
     assert callback.verdicts[0].outcome is Outcome.BLOCK
     with pytest.raises(ConfigError, match="on_stop"):
         EarlyStopCallback(EarlyStop(), guard, on_stop="shrug")
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_callback_is_told_how_large_packed_latents_are(told, caplog):
+    case = CASES["FluxPipeline"]
+    pipe = case.build()
+    asked = {**case.call(pipe), "num_inference_steps": 6}
+    size = {name: asked[name] for name in ("height", "width")}
+    guard = Guard(FakeBackend(lambda frame: 1.0))
+    callback = EarlyStopCallback(EarlyStop(at=(0.5,), cuts=0.9), guard, arguments=size if told else None)
+    if told:
+        with pytest.raises(BlockedError, match="stopped at step 3 of 6"):
+            pipe(**asked, callback_on_step_end=callback)
+    else:  # it cannot look: it stops nothing, and says so
+        pipe(**asked, callback_on_step_end=callback)
+        assert "a look at step 3 failed" in caplog.text
 
 
 def test_a_broken_run_leaves_no_hook_for_the_next(pipe, guard):
