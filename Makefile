@@ -60,6 +60,8 @@ fix: setup
 bench: setup  ## the tables that the docs quote; nothing else should run meanwhile
 	$(BIN)/python benchmarks/parity.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/pipelines.py
+	$(BIN)/python benchmarks/early_stop.py
 
 clean:
 	rm -rf .venv $(LOW) demo-out .coverage .mypy_cache .ruff_cache .hypothesis

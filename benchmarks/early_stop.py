@@ -20,7 +20,9 @@ from nsfw_guard.demo.run import load_pipeline, picture
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import attach as attaching
 from nsfw_guard.pipelines.early import EarlyStop
+from nsfw_guard.pipelines.checker import SafetyChecker
 from nsfw_guard.pipelines.fit import record, report_of, stop_at, upper_bound
+from nsfw_guard.pipelines.regenerate import regenerate
 
 STEPS = 20
 CALL = {"guidance_scale": 3.0, "num_inference_steps": STEPS}
@@ -87,21 +89,39 @@ def live(pipe, guard, early) -> tuple[float, float, float]:
     return 1 - sum(steps) / (STEPS * len(asked)), 1 - spent["with"] / spent["without"], covered / len(asked)
 
 
-def agreement(pipe, guard) -> float:
-    """How often the guard on the pipe says what the pixels say, on 200 prompts."""
+def drawn(pipe, part: list[str], seed: int, **more):
+    """The output for prompts, each from a seed of its own."""
+    seeds = [torch.Generator().manual_seed(seed + i) for i in range(len(part))]
+    return pipe(part, generator=seeds, output_type="pt", **CALL, **more)
+
+
+def seen(frames) -> list[bool]:
+    """What the pixels say: whether there is a red disc."""
+    return [any((f.colour, f.kind) == ("red", "disc") for f in pixels.find(picture(frame))) for frame in frames]
+
+
+def agreement(pipe, guard, early) -> dict[str, float]:
+    """How often the guard says what the pixels say, on 200 prompts, in each of the ways in which it can be used."""
     asked = prompts(14, 130, unsafe=False) + prompts(15, 70, unsafe=True)
-    right = 0
+    checker = SafetyChecker(guard)
+    slotted = load_pipeline()
+    slotted.register_modules(safety_checker=checker, feature_extractor=checker.feature_extractor)
+    right = dict.fromkeys(("attach", "slot", "early stop", "regenerate"), 0)
     for start in range(0, len(asked), BATCH):
-        part = asked[start : start + BATCH]
-        seeds = [torch.Generator().manual_seed(7_000 + start + i) for i in range(len(part))]
-        plain = pipe(part, generator=seeds, output_type="pt", **CALL).images
-        seeds = [torch.Generator().manual_seed(7_000 + start + i) for i in range(len(part))]
+        part, seed = asked[start : start + BATCH], 7_000 + start
+        truth = seen(drawn(pipe, part, seed).images)
+        flags = {"slot": drawn(slotted, part, seed).nsfw_content_detected}
         with attaching.attach(pipe, guard):
-            flags = pipe(part, generator=seeds, output_type="pt", **CALL).nsfw_content_detected
-        for frame, flag in zip(plain, flags, strict=True):
-            seen = any((one.colour, one.kind) == ("red", "disc") for one in pixels.find(picture(frame)))
-            right += seen is flag
-    return right / len(asked)
+            flags["attach"] = drawn(pipe, part, seed).nsfw_content_detected
+        with attaching.attach(pipe, guard, early_stop=early):
+            singles = [drawn(pipe, [one], seed + i).nsfw_content_detected for i, one in enumerate(part)]
+            flags["early stop"] = [flag for (flag,) in singles]
+        again = regenerate(pipe, guard, attempts=2, seed=seed, prompt=part, output_type="pt", **CALL)
+        last = [drawn(pipe, [one], own).images[0] for one, own in zip(part, again.seeds, strict=True)]
+        for way, told in flags.items():
+            right[way] += sum(a is b for a, b in zip(told, truth, strict=True))
+        right["regenerate"] += sum(a is b for a, b in zip(again.nsfw_content_detected, seen(last), strict=True))
+    return {way: count / len(asked) for way, count in right.items()}
 
 
 def main() -> None:
@@ -110,14 +130,16 @@ def main() -> None:
     rng = np.random.default_rng(3)
     fit_on = [fit_on[i] for i in rng.permutation(len(fit_on))]
     print(
-        f"{machine()}\n{STEPS} steps; fitted on {len(fit_on)} prompts, measured on {SAFE} safe and {UNSAFE} unsafe others\n"
+        f"{machine()}\n{STEPS} steps; fitted on {len(fit_on)} prompts, measured on {SAFE} safe and {UNSAFE} unsafe "
+        "others\n"
     )
-    rows, results = [], {}
+    rows, results, fitted = [], {}, {}
     for decoder in ("vae", "linear"):
         early = EarlyStop.fit(pipe, guard, fit_on, rate=0.01, decoder=decoder, batch=BATCH, call=CALL)
         found = measure(pipe, guard, early)
         steps, seconds, covered = live(pipe, guard, early)
         cuts = ", ".join(f"{a:g}: {cut:.3f}" for a, cut in zip(early.at, early.cuts, strict=True))
+        fitted[decoder] = early
         rows.append((decoder, cuts, f"{found.stopped}/{found.blocked}", f"{found.saved:.0%}",
                      f"{found.false_stops}/{found.allowed}", f"{found.bound:.2%}", f"{steps:.0%}", f"{seconds:.0%}",
                      f"{covered:.0%}"))  # fmt: skip
@@ -125,8 +147,8 @@ def main() -> None:
                             "bound": found.bound, "live_steps": steps, "live_time": seconds}  # fmt: skip
     table(("decoder", "cut at each look", "blocked that were stopped", "steps saved of all blocked", "false stops",
            "upper 95% bound", "steps saved, live", "time saved, live", "covered, live"), rows)  # fmt: skip
-    agreed = agreement(pipe, guard)
-    table(("prompts", "guard on the pipe agrees with the pixel check"), [(200, f"{agreed:.1%}")])
+    agreed = agreement(pipe, guard, fitted["vae"])
+    table(("way", "agrees with the pixels, of 200 prompts"), [(way, f"{share:.1%}") for way, share in agreed.items()])
     best = results["vae"]
     broken = (
         [] if best["saved"] >= 0.40 else [f"vae saves {best['saved']:.0%} of the steps of blocked pictures, not 40%"]
@@ -136,7 +158,9 @@ def main() -> None:
         for name, found in results.items()
         if not found["false_stops"] <= 0.01 * found["allowed"]
     ]
-    broken += [] if agreed >= 0.95 else [f"the guard agrees with the pixels on {agreed:.1%} only"]
+    broken += [
+        f"{way} agrees with the pixels on {share:.1%} only" for way, share in agreed.items() if not share >= 0.95
+    ]
     finish("early_stop", {**results, "agreement": agreed}, broken)
 
 

@@ -1,4 +1,4 @@
-"""What a guard on a pipeline costs, family by family: beside the same pipeline without one, and beside the stock checker.
+"""What a guard on a pipeline costs, by family: beside the same pipeline without one and beside the stock checker.
 
 python benchmarks/pipelines.py
 
@@ -178,8 +178,11 @@ def main() -> None:
             broken.append(f"{name} copies full-size pictures more often with a guard ({found['copies']})")
         if not found["added"] <= ADDED:
             broken.append(f"{name}: what is added is {found['added']:.2f} of the guard's own time, not {ADDED}")
-    table(("pipeline", "frames", "plain ms", "guarded ms", "ratio", "guard alone ms", "added / alone", "stock checker ms",
-           "full-size copies to the host, without / with", "peak memory added, MB"), rows)  # fmt: skip
+    table(
+        ("pipeline", "frames", "plain ms", "guarded ms", "ratio", "guard alone ms", "added / alone", "stock checker ms",
+         "full-size copies to the host, without / with", "peak memory added, MB"),
+        rows,
+    )  # fmt: skip
     finish("pipelines", result, broken)
 
 

@@ -162,7 +162,14 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module("transformers"), name)
     if name not in _HOME_OF:
         raise AttributeError(f"module 'nsfw_guard' has no attribute {name!r}")
-    return getattr(import_module(f"nsfw_guard.{_HOME_OF[name]}"), name)
+    try:
+        return getattr(import_module(f"nsfw_guard.{_HOME_OF[name]}"), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {"diffusers", "transformers"}:
+            raise
+        from nsfw_guard.errors import MissingExtraError
+
+        raise MissingExtraError(str(error.name), "diffusers") from None
 
 
 def __dir__() -> list[str]:

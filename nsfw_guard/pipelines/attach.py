@@ -18,7 +18,7 @@ from nsfw_guard.errors import ConfigError, SelfTestError
 from nsfw_guard.guard import Guard
 from nsfw_guard.images import Frames
 from nsfw_guard.pipelines import seams
-from nsfw_guard.pipelines.call import Terms, device_of, guarded_call
+from nsfw_guard.pipelines.call import Terms, device_of, guarded_call, part_call
 from nsfw_guard.pipelines.classes import guarded_class, plain_class
 from nsfw_guard.pipelines.early import EarlyStop
 from nsfw_guard.pipelines.inputs import Latents, TextModel
@@ -71,7 +71,7 @@ class Attachment:
         """The pipe's own call, guarded; inside a guarded call that it is a part of, as it is."""
         outer = current()
         if outer is not None and isinstance(outer.owner, Attachment) and self in outer.owner.family():
-            return call(pipe, *args, **kwargs)
+            return part_call(call, pipe, args, kwargs, run=outer)
         if not self.enabled:
             log.warning("%s runs unguarded: disable_safety_checker() was called on it", type(pipe).__name__)
             return call(pipe, *args, **kwargs)

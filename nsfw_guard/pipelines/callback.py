@@ -11,7 +11,8 @@ from diffusers.callbacks import PipelineCallback
 
 from nsfw_guard.errors import BlockedError, ConfigError
 from nsfw_guard.guard import Guard
-from nsfw_guard.pipelines.early import FEWEST, EarlyStop, Step, Stopped, Watch, around, planned
+from nsfw_guard.pipelines.early import FEWEST, EarlyStop, Stopped, Watch
+from nsfw_guard.pipelines.steps import Step, around, planned
 from nsfw_guard.pipelines.x0 import known
 from nsfw_guard.verdict import Verdict
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,13 +18,12 @@ from nsfw_guard.backends.base import ask
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.images import Frames
-from nsfw_guard.pipelines import x0
+from nsfw_guard.pipelines import steps, x0
 from nsfw_guard.pipelines.preview import LinearPreview, preview_of
 from nsfw_guard.verdict import Outcome, Verdict
 
 log = logging.getLogger(__name__)
 
-Step = tuple[tuple[Any, ...], dict[str, Any], Any]  # what a step was given, by place and by name, and what it gave
 FEWEST = 5  # planned steps; where there are fewer, there is nothing to look at in time and little to save
 
 
@@ -92,7 +90,7 @@ class EarlyStop:
             log.warning(seen.state)
             yield seen
             return
-        with around(scheduler, lambda told: self.after(pipe, guard, arguments, seen, told, stop=stop)):
+        with steps.around(scheduler, lambda told: self.after(pipe, guard, arguments, seen, told, stop=stop)):
             yield seen
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,7 +153,7 @@ class EarlyStop:
         return self.cuts  # type: ignore[return-value]  # made a tuple when it was built
 
     def after(
-        self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], seen: Watch, told: Step, *, stop: bool = True
+        self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], seen: Watch, told: steps.Step, *, stop: bool = True
     ) -> None:
         """After one step: a look where one is due. A look that fails stops nothing, and the next one is taken.
 
@@ -165,13 +163,13 @@ class EarlyStop:
         seen.step += 1
         scheduler = pipe.scheduler
         if seen.step == 1:
-            seen.planned = planned(scheduler, _timestep(told))
+            seen.planned = steps.planned(scheduler, steps.timestep(told))
             if seen.planned < FEWEST:
                 seen.state = f"{seen.planned} steps: too few to watch"
         due = [i for i, share in enumerate(self.at) if seen.step == max(1, math.ceil(share * seen.planned))]
         if seen.state != "watching" or not due:
             return
-        if _strays(scheduler, seen, _timestep(told)):
+        if steps.stray(scheduler, steps.timestep(told), seen.step, seen.planned):
             seen.state = "its steps are not those of its schedule: not watched"
             return
         try:
@@ -189,69 +187,9 @@ class EarlyStop:
             told_of = [replace(_said(v, seen, cut), **guard._signature) for v in verdicts]
             raise Stopped(told_of, size, seen.step, seen.planned)
 
-    def _pixels(self, pipe: Any, arguments: Mapping[str, Any], told: Step) -> Tensor:
-        clean = _clean(pipe.scheduler, told)
+    def _pixels(self, pipe: Any, arguments: Mapping[str, Any], told: steps.Step) -> Tensor:
+        clean = steps.clean(pipe.scheduler, told)
         return preview_of(self.decoder)(pipe, clean, arguments)
-
-
-@contextmanager
-def clean_latents(pipe: Any) -> Iterator[list[Tensor]]:
-    """The clean latents of every step that is taken within."""
-    found: list[Tensor] = []
-    with around(pipe.scheduler, lambda told: found.append(_clean(pipe.scheduler, told))):
-        yield found
-
-
-@contextmanager
-def around(scheduler: Any, after: Callable[[Step], None]) -> Iterator[None]:
-    """Calls `after` with what each step was given and gave. What stood there before stands there again afterwards."""
-    own = vars(scheduler).get("step")
-    original = scheduler.step
-
-    @functools.wraps(original)
-    def step(*args: Any, **kwargs: Any) -> Any:
-        named = kwargs.pop("return_dict", True)
-        result = original(*args, **kwargs, return_dict=True)
-        after((args, kwargs, result))
-        return result if named else result.to_tuple()
-
-    vars(scheduler)["step"] = step
-    try:
-        yield
-    finally:
-        if vars(scheduler).get("step") is step:
-            del vars(scheduler)["step"]
-            if own is not None:
-                vars(scheduler)["step"] = own
-
-
-def _given(told: Step) -> dict[str, Any]:
-    """What a step was given, by name."""
-    args, kwargs, _ = told
-    return dict(zip(("model_output", "timestep", "sample"), args, strict=False)) | kwargs
-
-
-def _clean(scheduler: Any, told: Step) -> Tensor:
-    given = _given(told)
-    return x0.predict(scheduler, given["model_output"], given["timestep"], given["sample"], told[2])
-
-
-def _timestep(told: Step) -> float | None:
-    """The one timestep of a step, or nothing where each picture has its own."""
-    value = _given(told).get("timestep")
-    one = value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, (int, float))
-    return float(value) if one else None  # type: ignore[arg-type]
-
-
-def _strays(scheduler: Any, seen: Watch, timestep: float | None) -> bool:
-    """Whether this is another step than its number says: some pipelines step twice from the same timestep."""
-    times = _times(scheduler)
-    index = len(times) - seen.planned + seen.step - 1
-    return timestep in times and not (index < len(times) and times[index] == timestep)
-
-
-def _times(scheduler: Any) -> list[float]:
-    return [float(t) for t in scheduler.timesteps]
 
 
 def judge(guard: Guard, pixels: Tensor) -> list[Verdict]:
@@ -266,15 +204,6 @@ def surely(verdict: Verdict) -> float:
     if verdict.outcome is not Outcome.BLOCK or verdict.score is None or not math.isfinite(verdict.score):
         return 0.0
     return verdict.score
-
-
-def planned(scheduler: Any, timestep: float | None) -> int:
-    """How many steps there will be: of a schedule that is entered late (picture to picture), what is left of it."""
-    times = _times(scheduler)
-    index = getattr(scheduler, "step_index", None)
-    if index is not None:
-        return len(times) - (int(index) - 1)
-    return len(times) - times.index(timestep) if timestep in times else len(times)
 
 
 def _size(pipe: Any, pixels: Tensor, arguments: Mapping[str, Any], *, linear: bool) -> tuple[int, int]:

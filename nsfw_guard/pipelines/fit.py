@@ -12,10 +12,11 @@ from torch import Tensor
 
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
-from nsfw_guard.pipelines.early import EarlyStop, clean_latents, judge, surely
+from nsfw_guard.pipelines.early import EarlyStop, judge, surely
 from nsfw_guard.pipelines.preview import LinearPreview, grid
 from nsfw_guard.pipelines.processors import MARK, vars_of
 from nsfw_guard.pipelines.seams import PICTURES, tensor_range
+from nsfw_guard.pipelines.steps import clean_latents
 
 MAP_PROMPTS = 32  # generations that a linear map is learnt from
 LOWEST = 0.5  # no cut below it: who is not sure of a preview is not sure of the picture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ class _Installed:
 
 
 _installed: _Installed | None = None
+_lock = threading.RLock()
 
 
 def install(
@@ -76,9 +78,7 @@ def uninstall() -> None:
 
 
 def _roots() -> list[Any]:
-    import diffusers
-
-    found = (getattr(diffusers, name, None) for name in ("DiffusionPipeline", "ModularPipeline"))
+    found = (getattr(seams.library(), name, None) for name in ("DiffusionPipeline", "ModularPipeline"))
     return [root for root in found if root is not None]
 
 
@@ -109,9 +109,11 @@ def _wrap(cls: Any, installed: _Installed) -> None:
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         if _installed is not installed or MARK in vars(self) or not seams.classify(type(self)).visual:
             return original(self, *args, **kwargs)
-        attach(self, **installed.settings)
-        installed.pipes.add(self)
-        log.info("the installed guard took on this %s", type(self).__name__)
+        with _lock:
+            if MARK not in vars(self):
+                attach(self, **installed.settings)
+                installed.pipes.add(self)
+                log.info("the installed guard took on this %s", type(self).__name__)
         return self(*args, **kwargs)
 
     installed.calls[cls] = original

@@ -12,8 +12,8 @@ from nsfw_guard.pipelines.modular import leave_state
 from nsfw_guard.pipelines.run import ExitRange, Run
 
 
-def leave(pipe: Any, out: Any, run: Run, latents: Latents, arguments: Mapping[str, Any]) -> Any:
-    """What leaves, by the kind of thing it is."""
+def leave(pipe: Any, out: Any, run: Run, latents: Latents, arguments: Mapping[str, Any], *, whole: bool = True) -> Any:
+    """What leaves, by the kind of thing it is; of a part of a pipeline, into it, without flags and verdicts."""
     cls = type(pipe)
     if latents == "allow" and arguments.get("output_type") in seams.LATENT:
         return out  # on purpose, and unchecked: it carries no flags
@@ -21,10 +21,10 @@ def leave(pipe: Any, out: Any, run: Run, latents: Latents, arguments: Mapping[st
         return leave_state(out, run, latents, arguments)
     ends = exit_range(cls)
     if dataclasses.is_dataclass(out) and not isinstance(out, type):
-        return _leave_output(out, run, ends)
+        return _leave_output(out, run, ends, whole=whole)
     if isinstance(out, tuple) and not hasattr(out, "_fields"):
-        return _leave_tuple(cls, out, run, ends)
-    return run.settle(out, clips=_clips(cls), value_range=ends)
+        return _leave_tuple(cls, out, run, ends, whole=whole)
+    return run.settle(out, clips=_clips(cls), value_range=ends, main=whole)
 
 
 def exit_range(cls: type) -> ExitRange:
@@ -32,34 +32,35 @@ def exit_range(cls: type) -> ExitRange:
     return "hdr" if any(base.__name__ == "LTX2HDRPipeline" for base in cls.__mro__) else seams.tensor_range(cls)
 
 
-def _leave_output(out: Any, run: Run, ends: ExitRange) -> Any:
+def _leave_output(out: Any, run: Run, ends: ExitRange, *, whole: bool) -> Any:
     """An output of named fields: the same object, with flags and verdicts on it."""
     for name in _in_order(f.name for f in dataclasses.fields(out)):
         old = getattr(out, name)
-        new = _field(name, old, run, ends)
+        new = _field(name, old, run, ends, whole=whole)
         if new is not old:
             _set(out, name, new)
-    mark(out, run)
+    if whole:
+        mark(out, run)
     return out
 
 
-def _leave_tuple(cls: type, out: tuple[Any, ...], run: Run, ends: ExitRange) -> tuple[Any, ...]:
+def _leave_tuple(cls: type, out: tuple[Any, ...], run: Run, ends: ExitRange, *, whole: bool) -> tuple[Any, ...]:
     names = seams.tuple_fields(cls, len(out))
     parts = list(out)
     for place in sorted(range(len(out)), key=lambda i: names[i] in seams.HELD):
-        parts[place] = _field(names[place], out[place], run, ends)
-    if len(parts) > 1 and seams.classify(cls).slot and _flags(out[1]):
+        parts[place] = _field(names[place], out[place], run, ends, whole=whole)
+    if whole and len(parts) > 1 and seams.classify(cls).slot and _flags(out[1]):
         parts[1] = run.flags
     return tuple(parts)
 
 
-def _field(name: str, value: Any, run: Run, ends: ExitRange) -> Any:
+def _field(name: str, value: Any, run: Run, ends: ExitRange, *, whole: bool) -> Any:
     """What becomes of one field, known by its name; one that is in no list is taken for pictures."""
     if value is None or name in seams.OTHER:
         return value
     if name in seams.HELD:
         return None if run.flagged else value
-    return run.settle(value, clips=name in seams.CLIPS, value_range=ends, main=not run.verdicts)
+    return run.settle(value, clips=name in seams.CLIPS, value_range=ends, main=whole and not run.verdicts)
 
 
 def mark(out: Any, run: Run) -> None:

@@ -115,7 +115,9 @@ class Run:
         changed = [verdict is not before for verdict, before in zip(decided, known, strict=True)]
         self._raise([verdict for verdict, new in zip(decided, changed, strict=True) if new])
         acts = zip(flat, decided, changed, strict=True)
-        return exits.put(value, iter([self._acted(f, v, value_range) if new else None for f, v, new in acts]))
+        safe = exits.put(value, iter([self._acted(f, v, value_range) if new else None for f, v, new in acts]))
+        self.register(safe, decided)  # a part's exit is the whole's way
+        return safe
 
     @property
     def flags(self) -> list[bool]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, cast
 
-from nsfw_guard.errors import UncoveredError
+from nsfw_guard.errors import MissingExtraError, UncoveredError
 from nsfw_guard.quantise import ValueRange
 
 SEAMS = {
@@ -46,7 +46,7 @@ TUPLES: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = (
 )
 SOUND = ("frames", "audio")  # every LTX2 and Kandinsky6
 # Classes whose output_type="pt" hands out what the decoder gave, in [-1, 1].
-SIGNED_TENSORS = re.compile(r"^(Kandinsky(?!5|6)|IF(Img2Img|Inpainting)?(SuperResolution)?Pipeline$)")
+SIGNED_TENSORS = re.compile(r"^(Kandinsky(?!5|6)\w*|IF(Img2Img|Inpainting)?(SuperResolution)?)Pipeline$")
 LATENT = frozenset({"latent", "latents", "mesh"})
 # Pictures of these are estimates of something else: nothing a model of pictures was trained on.
 REFUSED = {
@@ -54,7 +54,6 @@ REFUSED = {
     "MarigoldNormalsPipeline": "it estimates the normals of a picture you hand in: check that picture",
     "MarigoldIntrinsicsPipeline": "it estimates the materials of a picture you hand in: check that picture",
     "AudioDiffusionPipeline": "its pictures are spectrograms of sound",
-    "VersatileDiffusionPipeline": "its methods build other pipelines: attach to VersatileDiffusionTextToImagePipeline",
 }
 SOUND_ONLY = frozenset({"MiniMaxMusic3ModularPipeline"})  # modular pipelines do not say what they make
 
@@ -111,19 +110,23 @@ def check_coverable(pipe: object) -> Found:
 
 def is_pipeline(thing: object) -> bool:
     """Whether it is a diffusers pipeline, modular or not, that can be called."""
-    from diffusers import DiffusionPipeline
-
-    known = isinstance(thing, DiffusionPipeline) or is_modular(type(thing))
+    known = isinstance(thing, library().DiffusionPipeline) or is_modular(type(thing))
     return known and callable(thing)
 
 
 def is_modular(cls: type) -> bool:
     """Whether it is a pipeline of Modular Diffusers; older releases have none."""
+    modular = getattr(library(), "ModularPipeline", None)
+    return modular is not None and issubclass(cls, modular)
+
+
+def library() -> Any:
+    """diffusers, or an error that says how to get it."""
     try:
-        from diffusers import ModularPipeline
+        import diffusers
     except ImportError:
-        return False
-    return issubclass(cls, ModularPipeline)
+        raise MissingExtraError("diffusers", "diffusers") from None
+    return diffusers
 
 
 def outputs_of(cls: type) -> list[tuple[str, ...]]:

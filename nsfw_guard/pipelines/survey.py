@@ -7,8 +7,7 @@ import pkgutil
 import warnings
 from collections.abc import Iterator
 
-from nsfw_guard.errors import MissingExtraError
-from nsfw_guard.pipelines.seams import Found, classify
+from nsfw_guard.pipelines.seams import Found, classify, library
 
 
 def survey() -> dict[str, Found]:
@@ -18,11 +17,7 @@ def survey() -> dict[str, Found]:
 
 def classes() -> list[type]:
     """The classes, sorted by name."""
-    try:
-        import diffusers
-    except ImportError:
-        raise MissingExtraError("diffusers", "diffusers") from None
-    found = (getattr(diffusers, name, None) for name in ("DiffusionPipeline", "ModularPipeline"))
+    found = (getattr(library(), name, None) for name in ("DiffusionPipeline", "ModularPipeline"))
     bases = tuple(base for base in found if base is not None)
     return sorted(set(_classes(bases)), key=lambda cls: cls.__name__)
 

@@ -15,6 +15,7 @@ from PIL import Image
 pytest.importorskip("diffusers")
 
 import diffusers
+from diffusers.image_processor import VaeImageProcessor
 
 from nsfw_guard.actions import Block, Blur, Raise
 from nsfw_guard.demo.run import load_pipeline
@@ -289,7 +290,7 @@ def test_detaching_restores_class_processors_and_model_index(pipe, tmp_path):
     with attach(pipe, guard_of(nothing)):
         assert type(pipe).__name__ == cls.__name__
         assert isinstance(pipe, cls)
-        assert type(processor) is diffusers.image_processor.VaeImageProcessor
+        assert type(processor) is VaeImageProcessor
         pipe.save_pretrained(tmp_path / "with")
     assert type(pipe) is cls
     assert pipe.image_processor is processor
@@ -332,7 +333,7 @@ def test_a_processor_that_is_replaced_meanwhile_is_left_and_the_exit_judges(pipe
     original = pipe.image_processor
     guard = guard_of(everything)
     with attach(pipe, guard):
-        mine = pipe.image_processor = diffusers.image_processor.VaeImageProcessor(vae_scale_factor=4)
+        mine = pipe.image_processor = VaeImageProcessor(vae_scale_factor=4)
         out = draw(pipe)
         assert array(out.images).max() == 0
         assert out.nsfw_content_detected == [True, True]

@@ -11,6 +11,7 @@ import torch
 pytest.importorskip("diffusers")
 
 import diffusers
+from diffusers.image_processor import VaeImageProcessor
 
 from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import ConfigError
@@ -61,7 +62,7 @@ def test_a_guarded_pipe_is_covered_with_requested_and_effective_state(pipe, guar
 
 def test_what_goes_round_a_guard_is_told(pipe, guard):
     with attach(pipe, guard, latents="allow"):
-        original, pipe.image_processor = pipe.image_processor, diffusers.image_processor.VaeImageProcessor()
+        original, pipe.image_processor = pipe.image_processor, VaeImageProcessor()
         pipe.disable_safety_checker()
         found = doctor(pipe)
         pipe.image_processor = original

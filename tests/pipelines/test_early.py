@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
+import inspect
 import threading
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 
 pytest.importorskip("diffusers")
 
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
 from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import BlockedError, ConfigError
@@ -23,6 +25,7 @@ from nsfw_guard.pipelines.early import EarlyStop, Stopped, surely
 from nsfw_guard.pipelines.fit import Trace, cuts_of, most_stops, report_of, stop_at, upper_bound
 from nsfw_guard.pipelines.preview import LinearPreview, by_vae, grid, preview_of
 from nsfw_guard.pipelines.processors import MARK
+from nsfw_guard.pipelines.steps import around
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome, Verdict
 from tests.pipelines.zoo import CASES
@@ -139,6 +142,25 @@ def test_a_pipeline_that_steps_several_times_a_step_is_not_watched(times):
     assert seen.looks == {}
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_copy_of_a_watched_scheduler_takes_steps_of_its_own(own):
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    if own:
+        scheduler.step = functools.partial(scheduler.step)
+    before, plain = vars(scheduler).get("step"), inspect.signature(scheduler.step)
+    scheduler.set_timesteps(4)
+    seen = []
+    with around(scheduler, seen.append):
+        assert inspect.signature(scheduler.step) == plain
+        other, kept = copy.deepcopy(scheduler), copy.deepcopy(vars(scheduler))
+        assert kept["step"] is vars(scheduler)["step"]
+        other.step(torch.zeros(1, 3, 8, 8), other.timesteps[0], torch.zeros(1, 3, 8, 8))
+        assert (seen, scheduler.step_index, other.step_index) == ([], None, 1)
+        scheduler.step(torch.zeros(1, 3, 8, 8), scheduler.timesteps[0], torch.zeros(1, 3, 8, 8))
+        assert (len(seen), scheduler.step_index, other.step_index) == (1, 1, 1)
+    assert vars(scheduler).get("step") is before
+
+
 @pytest.mark.parametrize(("skip", "stopped"), [(0, 3), (4, 2), (6, None)])
 def test_a_schedule_that_is_entered_late_has_fewer_steps(skip, stopped):
     pipe = Stepped()
@@ -240,10 +262,12 @@ def test_two_threads_stop_their_own(whole, guard):
     assert found == {0: [[True]] * 3, 1: [[False]] * 3}
 
 
-STEPPED = ["StableDiffusion3Pipeline", "FluxPipeline", "StableDiffusionXLPipeline", "PixArtSigmaPipeline", "SanaPipeline",
-           "ZImagePipeline", "QwenImagePipeline", "WanPipeline", "KandinskyV22Pipeline", "AuraFlowPipeline", "LTXPipeline",
-           "StableDiffusionUpscalePipeline", "LatentConsistencyModelPipeline", "DDPMPipeline", "Flux2Pipeline",
-           "HunyuanVideoPipeline", "StableVideoDiffusionPipeline", "Kandinsky3Pipeline"]  # fmt: skip
+STEPPED = [
+    "StableDiffusion3Pipeline", "FluxPipeline", "StableDiffusionXLPipeline", "PixArtSigmaPipeline", "SanaPipeline",
+    "ZImagePipeline", "QwenImagePipeline", "WanPipeline", "KandinskyV22Pipeline", "AuraFlowPipeline",
+    "LTXPipeline", "StableDiffusionUpscalePipeline", "LatentConsistencyModelPipeline", "DDPMPipeline",
+    "Flux2Pipeline", "LTX2Pipeline", "HunyuanVideoPipeline", "StableVideoDiffusionPipeline", "Kandinsky3Pipeline",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", STEPPED)
@@ -274,8 +298,12 @@ def test_families_are_watched_without_a_change_and_stopped(name):
 def test_a_small_decoder_of_the_users_is_used(pipe, guard):
     from diffusers import AutoencoderTiny
 
-    tiny = AutoencoderTiny(encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
-                           num_decoder_blocks=(1, 1)).eval()  # fmt: skip
+    tiny = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    ).eval()
     pixels = preview_of(tiny)(pipe, torch.randn(2, 4, 16, 16), {})
     assert pixels.shape == (2, 3, 32, 32)
     assert 0 <= float(pixels.min()) <= float(pixels.max()) <= 1

@@ -76,7 +76,7 @@ def test_there_are_enough_classes_of_enough_families():
     assert len({case.family for case in CASES.values()}) >= 26
 
 
-@pytest.mark.parametrize("case", DECODED, indirect=True, ids=lambda pair: "-".join(pair))
+@pytest.mark.parametrize("case", DECODED, indirect=True, ids="-".join)
 def test_allowed_pictures_keep_every_bit_and_are_judged_once(case, request):
     kind = request.node.callspec.params["case"][1]
     before = plain(case.name, kind)
@@ -98,7 +98,7 @@ def test_allowed_pictures_keep_every_bit_and_are_judged_once(case, request):
         assert out.nsfw_content_detected == [False] * case.count
 
 
-@pytest.mark.parametrize("case", DECODED, indirect=True, ids=lambda pair: "-".join(pair))
+@pytest.mark.parametrize("case", DECODED, indirect=True, ids="-".join)
 def test_flagged_pictures_never_leave(case, request):
     kind = request.node.callspec.params["case"][1]
     before = plain(case.name, kind)

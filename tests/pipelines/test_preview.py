@@ -13,16 +13,16 @@ pytest.importorskip("diffusers")
 import diffusers
 
 from nsfw_guard.errors import ConfigError, UncoveredError
-from nsfw_guard.pipelines.early import clean_latents
 from nsfw_guard.pipelines.inputs import arguments_of
 from nsfw_guard.pipelines.preview import by_vae, grid, preview_of
+from nsfw_guard.pipelines.steps import clean_latents
 from nsfw_guard.pipelines.x0 import known
 from tests.pipelines.zoo import CASES
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
 # A clip of one frame is decoded as a preview is: more frames reach into each other.
-CLIPS = {"LTXPipeline", "HunyuanVideoPipeline", "CogVideoXPipeline", "StableVideoDiffusionPipeline"}
+CLIPS = {"LTXPipeline", "LTX2Pipeline", "HunyuanVideoPipeline", "CogVideoXPipeline", "StableVideoDiffusionPipeline"}
 # What they do after the last step or on the way to the picture is not in the latents.
 NEAR = {"StableDiffusionControlNetInpaintPipeline": 0.01, "Kandinsky5T2IPipeline": 0.05}
 REFUSED = {"QwenImageLayeredPipeline", "LDMTextToImagePipeline", "LDMSuperResolutionPipeline"}

@@ -73,7 +73,9 @@ def test_only_the_blocked_one_is_drawn_again_with_a_seed_that_is_told(pipe, kind
     for i in range(2):
         again = torch.Generator().manual_seed(found.seeds[i])
         alone = pipe([PROMPTS[i]], generator=[again], output_type=kind, **CALL).images[0]
-        assert np.allclose(np.asarray(found.images[i], float), np.asarray(alone, float), atol=1e-4)
+        # Alone and in a batch are rounded otherwise: a level at most.
+        near = 1.0 if kind == "pil" else 1 / 255
+        assert np.allclose(np.asarray(found.images[i], float), np.asarray(alone, float), atol=near)
 
 
 def test_several_pictures_a_prompt_find_their_prompt_again(pipe):

@@ -1,0 +1,129 @@
+"""Every class of the installed diffusers has a seam or a reason; what is written down of them is true of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("diffusers")
+
+import diffusers
+
+from nsfw_guard.cli.main import main
+from nsfw_guard.errors import UncoveredError
+from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines import inputs, seams
+from nsfw_guard.pipelines.attach import attach
+from nsfw_guard.pipelines.survey import classes, survey
+from nsfw_guard.testing import FakeBackend
+from tests.pipelines.zoo import CASES
+
+
+@pytest.fixture(scope="module")
+def found():
+    return survey()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_nearly_all_visual_classes_are_covered_and_the_rest_is_named_with_a_reason(found):
+    visual = {name: one for name, one in found.items() if one.visual}
+    bare = {name: one.reason for name, one in visual.items() if not one.seam}
+    assert len(visual) >= 300
+    assert len(bare) <= 10
+    assert all(bare.values())
+    assert set(bare) <= set(seams.REFUSED)
+    assert {one.seam for one in visual.values()} == {"", *seams.SEAMS} - {"exit"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_not_covered_is_refused_by_attach(found):
+    guard = Guard(FakeBackend())
+    refused = {cls.__name__: cls for cls in classes() if not found[cls.__name__].seam}
+    assert {"MarigoldDepthPipeline", "KandinskyV22PriorPipeline"} <= set(refused)
+    for name, cls in refused.items():
+        with pytest.raises(UncoveredError, match=f"{name} cannot be guarded"):
+            attach(object.__new__(cls), guard)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_doctor_prints_it(capsys, found):
+    assert main(["doctor", "--diffusers"]) == 0
+    told = capsys.readouterr()
+    assert "MarigoldDepthPipeline" in told.out
+    assert f"{sum(one.visual for one in found.values())} visual pipeline classes" in told.err
+
+
+@pytest.mark.parametrize("name", sorted({name.split("/")[0] for name in CASES}))
+def test_the_zoo_is_classified_as_what_it_is(name):
+    cls = getattr(diffusers, name)
+    one = seams.classify(cls)
+    expected = {"modular": "FluxModularPipeline", "parts": "KandinskyV22CombinedPipeline"}
+    assert (one.seam == "modular") is (name == expected["modular"])
+    assert (one.seam == "parts") is (name == expected["parts"])
+    assert one.slot is any(case.slot for case in CASES.values() if case.name.split("/")[0] == name)
+
+
+def test_ranges_and_places_are_told_and_not_guessed():
+    assert seams.tensor_range(diffusers.KandinskyV22Pipeline) == "signed"
+    assert seams.tensor_range(diffusers.IFPipeline) == "signed"
+    assert seams.tensor_range(diffusers.Kandinsky5T2IPipeline) == "unit"
+    assert seams.tensor_range(diffusers.FluxPipeline) == "unit"
+    assert seams.tuple_fields(diffusers.LTX2Pipeline, 2) == ("frames", "audio")
+    assert seams.tuple_fields(diffusers.StableDiffusionPipeline, 2) == ("images", "nsfw_content_detected")
+    assert seams.tuple_fields(diffusers.WanPipeline, 1) == ("frames",)
+    assert seams.bare(diffusers.StableVideoDiffusionPipeline)
+    assert not seams.bare(diffusers.FluxPipeline)
+
+
+def test_callbacks_that_are_handed_pictures_are_refused():
+    case = CASES["IFPipeline"]
+    pipe = case.build()
+    seen = []
+    with attach(pipe, Guard(FakeBackend(lambda frame: 1.0))), pytest.raises(UncoveredError, match="hands pictures to"):
+        pipe(**case.call(pipe), callback=lambda i, t, images: seen.append(images))
+    assert seen == []
+    assert seams.pixel_space(diffusers.ConsistencyModelPipeline)
+    assert not seams.pixel_space(diffusers.StableDiffusionPipeline)
+    assert not seams.pixel_space(diffusers.OnnxStableDiffusionPipeline)
+
+
+def test_sound_leaves_with_its_clip_as_it_is():
+    case = CASES["LTX2Pipeline"]
+    pipe = case.build()
+    free = pipe(**case.call(pipe), output_type="np")
+    with attach(pipe, Guard(FakeBackend(lambda frame: 1.0))):
+        out = pipe(**case.call(pipe), output_type="np")
+        pair = pipe(**case.call(pipe), output_type="np", return_dict=False)
+    assert out.frames.max() == 0
+    assert torch.equal(torch.as_tensor(out.audio), torch.as_tensor(free.audio))
+    assert np.max(pair[0]) == 0
+    assert torch.equal(torch.as_tensor(pair[1]), torch.as_tensor(free.audio))
+
+
+def test_light_without_an_upper_end_is_judged_as_a_file_would_show_it():
+    from nsfw_guard.pipelines.leaving import exit_range
+    from nsfw_guard.pipelines.run import Cover, Run
+
+    assert exit_range(diffusers.LTX2HDRPipeline) == "hdr"
+    clip = torch.full((1, 2, 8, 8, 3), 3.0)  # channels last, above 1
+    run = Run(Guard(FakeBackend(lambda frame: 0.0)), Cover())
+    assert run.settle(clip, clips=True, value_range="hdr") is clip
+    blocked = Run(Guard(FakeBackend(lambda frame: 1.0)), Cover()).settle(clip, clips=True, value_range="hdr")
+    assert blocked.shape == clip.shape
+    assert float(blocked.max()) == 0
+    clip[0, 1, 0, 0, 0] = torch.inf
+    odd = Run(Guard(FakeBackend(lambda frame: 0.0)), Cover())
+    odd.settle(clip, clips=True, value_range="hdr")
+    assert "not a picture" in odd.verdicts[0].reason
+
+
+def test_prompts_and_pictures_are_found_among_the_arguments():
+    arguments = {
+        "prompt": ["a disc", "a ring"], "prompt_2": "a star", "negative_prompt": "a cross", "task_prompt": {"a": "b"},
+        "image": CASES, "control_image": np.zeros((8, 8, 3)), "mask_image": np.zeros((8, 8, 3)),
+        "ip_adapter_image_embeds": [torch.zeros(1, 3, 8)], "num_images_per_prompt": 1, "video": [torch.zeros(3, 8, 8)],
+        "image_guidance_scale": 1.5, "prompt_embeds": torch.zeros(1, 3, 8),
+    }  # fmt: skip
+    assert inputs.prompts_of(arguments) == ["a disc", "a ring", "a star", "b"]
+    assert [name for name, _ in inputs.pictures_of(arguments)] == ["control_image", "video"]
