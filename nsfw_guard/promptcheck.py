@@ -25,7 +25,7 @@ class PromptCheck:
 
     def check_prompts(self, prompts: str | Sequence[str]) -> list[Verdict]:
         """One verdict a prompt. What was refused is told to the listeners, never the prompt itself."""
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        texts = list(prompts) if isinstance(prompts, (list, tuple)) else [prompts]
         return self.tell([self._of_prompt(text) for text in texts], pictures=False)
 
     def tell(self, verdicts: list[Verdict], *, pictures: bool = True) -> list[Verdict]:
@@ -47,7 +47,10 @@ class PromptCheck:
     def _of_prompt(self, text: object) -> Verdict:
         if not isinstance(text, str):
             return self._error(f"a prompt is a text, not {type(text).__name__}")
-        found = self.policy.prompts.find(text) if self.policy.prompts else ""
+        try:
+            found = self.policy.prompts.find(text) if self.policy.prompts else ""
+        except Exception as error:  # noqa: BLE001 - any fault at all: nothing was searched, so nothing is let through
+            return self._error(f"a prompt could not be searched: {type(error).__name__}")  # its message may hold it
         if found:
             return Verdict(Outcome.BLOCK, f"prompt: {found}", category=PROMPT, flags=(PROMPT,), **self._signature)
         return Verdict(Outcome.ALLOW, "prompt: no rule of the policy matches", category=PROMPT, **self._signature)

@@ -18,11 +18,16 @@ LONGEST = 20_000  # characters; a longer prompt is refused unread
 WORD, PATTERN = "word", "pattern"
 # Letters of other scripts that are drawn like these.
 LOOKALIKES = str.maketrans(
-    "авгезиіјкмнорсѕтухԁԛԝһӏѵαβγεηικμνορτυχωϲϳıɑɡɩʀʏ",
-    "abresuijkmhopcstyxdqwhlvabyenikuvoptuxwcjiagiry",
+    "авгезиіјкмнорсѕтухԁԛԝһӏѵαβγεηικμνορτυχωϲϳıɑɡɩʀʏøđłħŧᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘꜱᴛᴜᴠᴡᴢ",
+    "abresuijkmhopcstyxdqwhlvabyenikuvoptuxwcjiagiryodlhtabcdeghijklmnopstuvwz",
 )
+# Black circles, black squares and flags of letters, which no compatibility form undoes.
+ENCLOSED = str.maketrans({start + i: chr(97 + i) for start in (0x1F150, 0x1F170, 0x1F1E6) for i in range(26)})
+# Greek capitals that look like one letter, and their small forms like another.
+CAPITALS = str.maketrans("ΝΗΥ", "NHY")
 # Digits and signs that stand for letters; 1 and | are tried both as i and as l.
 LEET = str.maketrans("0345789@$€!+", "oeastbgaseit")
+MIXED = re.compile(r"(?:[!+|]{0,2}[\w@$€])+")  # a word with its digits and signs; "!" after a word is no letter
 SEPARATORS = re.compile(r"(?<=\w)[\s._\-*'`~|/\\+·•]+(?=\w)")
 INSIDE = re.compile(r"(?<=[^\W\d])[._\-*'`~|/\\+·•]+(?=[^\W\d])")
 SPELT = re.compile(r"(?<!\w)(?:\w[\s._\-*'`~|/\\+·•]+){2,}\w(?!\w)")
@@ -81,7 +86,7 @@ class PromptRules:
 
 def plain(text: str) -> str:
     """Text in small Latin letters as far as it goes: no widths, marks, invisible characters, look-alikes."""
-    small = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
+    small = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).translate(ENCLOSED).casefold())
     kept = "".join(c for c in small if unicodedata.category(c) not in {"Mn", "Me", "Cf", "Cc"} or c in "\n\t")
     return re.sub(r"\s+", " ", unicodedata.normalize("NFC", kept).translate(LOOKALIKES)).strip()
 
@@ -89,18 +94,29 @@ def plain(text: str) -> str:
 def spellings(text: str) -> Iterator[str]:
     """The ways in which a prompt may be meant, in plain letters, each once."""
     seen: dict[str, None] = {}
-    base = plain(text)
-    letters = [base.translate(LEET).translate(str.maketrans("1|", both)) for both in ("ii", "ll")]
-    for form in (base, *letters):
-        for times in (r"\1", r"\1\1"):
-            short = RUNS.sub(times, form)
-            seen |= dict.fromkeys((short, SEPARATORS.sub(" ", short), INSIDE.sub("", short)))
+    for base in dict.fromkeys((plain(text), plain(text.translate(CAPITALS)))):
+        for form in (base, *_as_letters(base)):
+            for times in (r"\1", r"\1\1"):
+                short = RUNS.sub(times, form)
+                seen |= dict.fromkeys((short, SEPARATORS.sub(" ", short), INSIDE.sub("", short)))
     yield from seen
 
 
 def spelt_out(form: str) -> list[str]:
     """The words that are spelt in single letters, "r e d" or "r.e.d", joined."""
-    return [re.sub(r"\W|_", "", run.group()) for run in SPELT.finditer(form)]
+    runs = [re.sub(r"\W|_", "", run.group()) for run in SPELT.finditer(form)]
+    return [word for run in runs for word in (run, *_as_letters(run))]
+
+
+def _as_letters(text: str) -> Iterator[str]:
+    """Digits among letters as the letters they are drawn for, 1 as i and as l. A number alone stays a number."""
+    for both in ("ii", "ll"):
+        table = {**LEET, **str.maketrans("1|", both)}
+
+        def read(found: re.Match[str], table: dict[int, int] = table) -> str:
+            return found[0].translate(table) if any(map(str.isalpha, found[0])) else found[0]
+
+        yield MIXED.sub(read, text)
 
 
 def _whole(word: str) -> re.Pattern[str]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from nsfw_guard.errors import PolicyError
 from nsfw_guard.policy import Policy
+from nsfw_guard.prompts import PromptRules
 from nsfw_guard.rules import Cut, Rule
 from nsfw_guard.scores import Scores, Severity, View, ViewScores
 from nsfw_guard.verdict import Outcome, Verdict
@@ -286,6 +287,26 @@ def test_whatever_changes_a_decision_changes_the_hash(rules: dict[str, Rule]) ->
 
 def test_the_hash_is_pinned() -> None:
     assert policy(red=Rule(block=0.5)).hash == "4f9d73ab830a0a2a963dadaeb365b448de03135ffd13cc881134e09da6ada7b1"
+
+
+def test_a_policy_with_prompts_but_no_picture_rules_is_refused() -> None:
+    with pytest.raises(PolicyError, match="allows everything"):
+        Policy(rules={}, prompts=PromptRules(words=("dragon",)))
+
+
+def test_prompt_rules_are_part_of_a_policy_and_of_its_hash() -> None:
+    bare = Policy(rules=SAME)
+    with_words = Policy(rules=SAME, prompts=PromptRules(words=("dragon", "red disc")))
+    as_pattern = Policy(rules=SAME, prompts=PromptRules(patterns=("dragon", "red disc")))
+    assert "prompts" not in bare.to_dict()
+    assert with_words.to_dict()["prompts"] == {"words": ["dragon", "red disc"]}
+    assert len({bare.hash, with_words.hash, as_pattern.hash}) == 3
+    assert Policy.load(with_words.to_dict()) == with_words
+
+
+def test_fitting_keeps_the_prompt_rules() -> None:
+    made = Policy(rules={"*": Rule(block="default")}, prompts=PromptRules(words=("dragon",)))
+    assert made.fit(LEVELS, POSITIVE, CUTS).prompts == made.prompts
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))], ids=["deepcopy", "pickle"])  # noqa: S301

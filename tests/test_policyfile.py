@@ -11,6 +11,7 @@ from nsfw_guard.backends.catalog import MARQO
 from nsfw_guard.errors import ConfigError, PolicyError, UnknownNameError
 from nsfw_guard.policy import Policy
 from nsfw_guard.policyfile import PRESETS, presets, read_policy
+from nsfw_guard.prompts import PromptRules
 from nsfw_guard.rules import Rule
 from nsfw_guard.scores import Severity
 
@@ -221,3 +222,42 @@ def test_a_mapping_that_was_given_is_left_as_it_was() -> None:
     told = {"extends": "strict", "rules": {"*": {"review": 0.125}}}
     read_policy(told)
     assert told == {"extends": "strict", "rules": {"*": {"review": 0.125}}}
+
+
+RED = "[rules.red]\nblock = 0.5\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prompts = 3\n" + RED, "prompts is a table"),
+        ("prompts = ['dragon']\n" + RED, "prompts is a table"),
+        (RED + "[prompts]\nwrods = ['dragon']", "unknown key 'wrods' in prompts: did you mean 'words'?"),
+        (RED + "[prompts]\nwords = 'dragon'", "write a list of strings"),
+        (RED + "[prompts]\nwords = [3]", "write a list of strings"),
+        (RED + "[prompts]\npatterns = ['(']", "is no regular expression"),
+        (RED + "[prompts]", "refuse nothing"),
+        ("[prompts]\nwords = ['dragon']", "allows everything"),
+        ("extends = 'parent.toml'\n[prompts]\nwords = 'dragon'", "write a list of strings"),
+    ],
+)
+def test_prompt_rules_that_cannot_be_are_refused(text: str, said: str, tmp_path: Path) -> None:
+    write(tmp_path, mine=text, parent=RED + "[prompts]\nwords = ['castle']")
+    with pytest.raises(ConfigError) as caught:
+        read_policy(tmp_path / "mine.toml")
+    assert said in str(caught.value)
+
+
+def test_prompt_rules_are_read_and_those_of_a_parent_come_first(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        parent=RED + "[prompts]\nwords = ['castle', 'lake']",
+        mine="extends = 'parent.toml'\n[prompts]\nwords = ['dragon', 'lake']\npatterns = ['b+c']",
+        heir="extends = 'mine.toml'",
+        bare=RED,
+    )
+    assert read_policy(tmp_path / "parent.toml").prompts == PromptRules(words=("castle", "lake"))
+    both = PromptRules(words=("castle", "lake", "dragon"), patterns=("b+c",))
+    assert read_policy(tmp_path / "mine.toml").prompts == both
+    assert read_policy(tmp_path / "heir.toml").prompts == both
+    assert read_policy(tmp_path / "bare.toml").prompts is None

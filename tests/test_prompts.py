@@ -67,6 +67,12 @@ def test_rules_that_cannot_work_are_refused_with_the_cure(settings, says):
         "(dragon:1.3)",
         "blue,dragon,green",
         "dragon\nblue",
+        "🅳🆁🅰🅶🅾🅽",
+        "🇩🇷🇦🇬🇴🇳",
+        "ᴅʀᴀɢᴏɴ",
+        "DRΑGΟΝ",  # Greek capitals
+        "đragøn",
+        "dr4gon!",
     ],
 )
 def test_one_word_is_found_however_it_is_spelt(text):
@@ -93,6 +99,8 @@ def test_a_phrase_is_found_however_it_is_spelt(text):
         "a s s e m b l y".replace(" ", ""),
         "an assembly line, 4 pieces, size 100",
         "drag on the left",
+        "455 pictures",  # "ass", were it not a number
+        "4 5 5 and 4-5-5",
         "the dragoon",
         "a good book and a green tree",
     ],

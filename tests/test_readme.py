@@ -38,6 +38,8 @@ def test_the_policy_in_the_readme_is_one(tmp_path):
     policy = Policy.load(tmp_path / "mine.toml")
     assert policy.name == "mine"
     assert policy.rules["sexual"].views == {"side": 0.7}
+    assert policy.prompts is not None
+    assert policy.prompts.find("a dr4gon") == "word 'dragon'"
 
 
 def commands() -> list[str]:

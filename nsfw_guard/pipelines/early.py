@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,13 +18,12 @@ from nsfw_guard.backends.base import ask
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.images import Frames
-from nsfw_guard.pipelines import x0
+from nsfw_guard.pipelines import steps
 from nsfw_guard.pipelines.preview import LinearPreview, preview_of
 from nsfw_guard.verdict import Outcome, Verdict
 
 log = logging.getLogger(__name__)
 
-Step = tuple[tuple[Any, ...], dict[str, Any], Any]  # what a step was given, by place and by name, and what it gave
 FEWEST = 5  # planned steps; where there are fewer, there is nothing to look at in time and little to save
 
 
@@ -47,6 +44,7 @@ class Watch:
     planned: int = 0
     looks: dict[float, list[Verdict]] = field(default_factory=dict)
     state: str = "watching"
+    fault: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +85,12 @@ class EarlyStop:
         """
         seen = Watch()
         scheduler = getattr(pipe, "scheduler", None)
-        if not watchable(scheduler):
+        if not steps.watchable(scheduler):
             seen.state = f"{type(scheduler).__name__} cannot be foreseen: not watched"
             log.warning(seen.state)
             yield seen
             return
-        with around(scheduler, lambda told: self.after(pipe, guard, arguments, seen, told, stop=stop)):
+        with steps.around(scheduler, lambda told: self.after(pipe, guard, arguments, seen, told, stop=stop)):
             yield seen
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,7 +126,7 @@ class EarlyStop:
         Args:
             pipe, guard: what draws and what judges; the pipe carries no guard meanwhile.
             prompts: what to draw: mostly such as are allowed, some that are blocked. About 3 / rate allowed ones prove
-                the rate.
+                the rate with one look, 5 / rate with two.
             at: where to look.
             rate: the share of allowed pictures that may be stopped.
             decoder: as in EarlyStop; "linear" learns a map from latents to colours first, which costs next to nothing
@@ -159,9 +157,9 @@ class EarlyStop:
         return self.cuts  # type: ignore[return-value]  # made a tuple when it was built
 
     def after(
-        self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], seen: Watch, told: Step, *, stop: bool = True
+        self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], seen: Watch, told: steps.Step, *, stop: bool = True
     ) -> None:
-        """After one step: a look where one is due. A fault only ends the looking.
+        """After one step: a look where one is due. A look that fails stops nothing, and the next one is taken.
 
         Raises:
             Stopped: every picture is sure to be blocked; not with `stop=False`.
@@ -169,72 +167,33 @@ class EarlyStop:
         seen.step += 1
         scheduler = pipe.scheduler
         if seen.step == 1:
-            seen.planned = planned(scheduler)
+            seen.planned = steps.planned(scheduler, steps.timestep(told))
             if seen.planned < FEWEST:
                 seen.state = f"{seen.planned} steps: too few to watch"
         due = [i for i, share in enumerate(self.at) if seen.step == max(1, math.ceil(share * seen.planned))]
         if seen.state != "watching" or not due:
             return
+        if steps.stray(scheduler, steps.timestep(told), seen.step, seen.planned):
+            seen.state = "its steps are not those of its schedule: not watched"
+            return
         try:
             pixels = self._pixels(pipe, arguments, told)
             verdicts = judge(guard, pixels)
         except Exception as error:  # the final check judges; a look that fails stops nothing and lets nothing out
-            seen.state = f"the look failed: {type(error).__name__}: {error}"
-            log.exception("a look at step %d failed: the picture is judged when it is done", seen.step)
+            if not seen.fault:
+                log.exception("a look at step %d failed: the picture is judged when it is done", seen.step)
+            seen.fault = f"{type(error).__name__}: {error}"
             return
         seen.looks[self.at[due[-1]]] = verdicts
         cut = self._cuts()[due[-1]]
         if stop and all(surely(verdict) >= cut for verdict in verdicts):
             size = _size(pipe, pixels, arguments, linear=isinstance(self.decoder, LinearPreview))
-            raise Stopped([_said(v, seen, cut) for v in verdicts], size, seen.step, seen.planned)
+            told_of = [replace(_said(v, seen, cut), **guard._signature) for v in verdicts]
+            raise Stopped(told_of, size, seen.step, seen.planned)
 
-    def _pixels(self, pipe: Any, arguments: Mapping[str, Any], told: Step) -> Tensor:
-        clean = _clean(pipe.scheduler, told)
+    def _pixels(self, pipe: Any, arguments: Mapping[str, Any], told: steps.Step) -> Tensor:
+        clean = steps.clean(pipe.scheduler, told)
         return preview_of(self.decoder)(pipe, clean, arguments)
-
-
-@contextmanager
-def clean_latents(pipe: Any) -> Iterator[list[Tensor]]:
-    """The clean latents of every step that is taken within."""
-    found: list[Tensor] = []
-    with around(pipe.scheduler, lambda told: found.append(_clean(pipe.scheduler, told))):
-        yield found
-
-
-@contextmanager
-def around(scheduler: Any, after: Callable[[Step], None]) -> Iterator[None]:
-    """Calls `after` with what each step was given and gave. What stood there before stands there again afterwards."""
-    own = vars(scheduler).get("step")
-    original = scheduler.step
-
-    @functools.wraps(original)
-    def step(*args: Any, **kwargs: Any) -> Any:
-        named = kwargs.pop("return_dict", True)
-        result = original(*args, **kwargs, return_dict=True)
-        after((args, kwargs, result))
-        return result if named else result.to_tuple()
-
-    vars(scheduler)["step"] = step
-    try:
-        yield
-    finally:
-        if vars(scheduler).get("step") is step:
-            del vars(scheduler)["step"]
-            if own is not None:
-                vars(scheduler)["step"] = own
-
-
-def _clean(scheduler: Any, told: Step) -> Tensor:
-    args, kwargs, result = told
-    given = dict(zip(("model_output", "timestep", "sample"), args, strict=False)) | kwargs
-    return x0.predict(scheduler, given["model_output"], given["timestep"], given["sample"], result)
-
-
-def watchable(scheduler: Any) -> bool:
-    """Whether the clean latents of a scheduler's steps can be told, and its results by name."""
-    if not hasattr(scheduler, "step") or not x0.known(scheduler):
-        return False
-    return "return_dict" in inspect.signature(scheduler.step).parameters
 
 
 def judge(guard: Guard, pixels: Tensor) -> list[Verdict]:
@@ -249,13 +208,6 @@ def surely(verdict: Verdict) -> float:
     if verdict.outcome is not Outcome.BLOCK or verdict.score is None or not math.isfinite(verdict.score):
         return 0.0
     return verdict.score
-
-
-def planned(scheduler: Any) -> int:
-    """How many steps there will be: of a schedule that is entered late, what is left of it."""
-    all_of_them = len(getattr(scheduler, "timesteps", ()))
-    index = getattr(scheduler, "step_index", None)
-    return all_of_them if index is None else all_of_them - (int(index) - 1)
 
 
 def _size(pipe: Any, pixels: Tensor, arguments: Mapping[str, Any], *, linear: bool) -> tuple[int, int]:

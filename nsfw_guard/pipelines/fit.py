@@ -12,12 +12,13 @@ from torch import Tensor
 
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
-from nsfw_guard.pipelines.early import EarlyStop, clean_latents, judge, surely
+from nsfw_guard.pipelines.early import EarlyStop, judge, surely
 from nsfw_guard.pipelines.preview import LinearPreview, grid
 from nsfw_guard.pipelines.processors import MARK, vars_of
 from nsfw_guard.pipelines.seams import PICTURES, tensor_range
+from nsfw_guard.pipelines.steps import clean_latents
 
-MAP_PROMPTS = 32  # generations that a linear map is learnt from
+MAP_PROMPTS = 128  # generations that a linear map is learnt from: 32 saved half as many steps, 512 no more
 LOWEST = 0.5  # no cut below it: who is not sure of a preview is not sure of the picture
 
 
@@ -33,8 +34,9 @@ class Trace:
 class Report:
     """What was measured when it was fitted.
 
-    `bound` is the upper end of what the rate of false stops may really be, at 95% (one-sided, Clopper-Pearson);
-    `proven` says whether that is within the rate that was asked for.
+    `bound` is the upper end of what the rate of false stops may really be, at 95% (one-sided, Clopper-Pearson, with
+    one more for each look but the first where the cuts were chosen on the same pictures); `proven` says whether that
+    is within the rate that was asked for.
     """
 
     allowed: int
@@ -69,7 +71,7 @@ def fit(
     traces = record(pipe, guard, prompts, at=at, decoder=decoder, seed=seed, batch=batch, call=call)
     cuts = cuts_of(traces, len(at), rate)
     made = EarlyStop(at=at, cuts=cuts, decoder=decoder)
-    return EarlyStop(at=at, cuts=cuts, decoder=decoder, report=report_of(traces, made, rate))
+    return EarlyStop(at=at, cuts=cuts, decoder=decoder, report=report_of(traces, made, rate, chosen=len(at)))
 
 
 def record(
@@ -119,7 +121,8 @@ def cuts_of(traces: Sequence[Trace], looks: int, rate: float) -> tuple[float, ..
     allowed = [trace for trace in traces if not trace.blocked]
     if not allowed:
         raise ConfigError("none of these prompts was allowed: give prompts whose pictures pass, at least a few hundred")
-    spare = most_stops(len(allowed), rate)
+    # Each cut is set by an allowed picture of its own: all that lies above any of them counts (Tukey's blocks).
+    spare = max(0, most_stops(len(allowed), rate) - (looks - 1))
     cuts: list[float] = []
     for look in range(looks):
         share = spare // looks + (1 if look >= looks - spare % looks else 0)
@@ -129,14 +132,14 @@ def cuts_of(traces: Sequence[Trace], looks: int, rate: float) -> tuple[float, ..
     return tuple(cuts)
 
 
-def report_of(traces: Sequence[Trace], early: EarlyStop, rate: float) -> Report:
-    """What these cuts would have done to these pictures."""
+def report_of(traces: Sequence[Trace], early: EarlyStop, rate: float, *, chosen: int = 1) -> Report:
+    """What these cuts would have done to these pictures; `chosen`: how many cuts were chosen on them."""
     allowed = [trace for trace in traces if not trace.blocked]
     blocked = [trace for trace in traces if trace.blocked]
     false_stops = sum(stop_at(trace, early) is not None for trace in allowed)
     stops = [stop_at(trace, early) for trace in blocked]
     saved = sum(1 - stop for stop in stops if stop is not None) / len(blocked) if blocked else 0.0
-    bound = upper_bound(false_stops, len(allowed))
+    bound = upper_bound(false_stops + chosen - 1, len(allowed))
     stopped = sum(stop is not None for stop in stops)
     return Report(len(allowed), len(blocked), false_stops, stopped, saved, rate, bound, bound <= rate)
 

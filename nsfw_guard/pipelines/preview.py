@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -113,27 +114,30 @@ def preview_of(decoder: Literal["vae"] | Any) -> Preview:
 
 def by_vae(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
     """Pixels by the pipe's own decoder; of a clip, its first latent frame. Shape: (N, 3, H, W) in [0, 1]."""
-    vae = next((getattr(pipe, name, None) for name in ("vae", "movq") if getattr(pipe, name, None) is not None), None)
+    vae = next((getattr(pipe, name) for name in ("vae", "movq") if getattr(pipe, name, None) is not None), None)
     if vae is None:
-        if x0.ndim == 4 and x0.shape[1] in {3, 6}:  # it draws pixels
+        # Not where a decoder of another name takes them: three channels of latents are no colours.
+        if x0.ndim == 4 and x0.shape[1] in {3, 6} and not hasattr(pipe, "vqvae"):
             return _unit(x0[:, :3])
         raise UncoveredError(f"{type(pipe).__name__} has no vae to look with: give EarlyStop a decoder")
     latents = grid(pipe, x0, arguments)
-    if _clips(vae):
+    if _clips(vae) and not _framewise(vae):
         latents = latents[:, :, None]
-    pixels = _decoded(vae, _denormalised(vae, latents))
+    pixels = _decoded(vae, _denormalised(pipe, vae, latents))
     return _unit(pixels[:, :, 0] if pixels.ndim == 5 else pixels)
 
 
 def grid(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
     """Latents as they lie in the picture; of a clip, the first frame. Shape: (N, C, h, w)."""
     if x0.ndim == 5:
-        # Most keep frames behind channels, some before them: the channels are those that the decoder takes.
+        # Most keep frames behind channels, some before them, some have channels last: the decoder says how many.
         wanted = _channels(pipe)
-        return x0[:, 0] if x0.shape[2] == wanted != x0.shape[1] else x0[:, :, 0]
+        if x0.shape[1] == wanted or wanted not in {x0.shape[2], x0.shape[4]}:
+            return x0[:, :, 0]
+        return x0[:, 0] if x0.shape[2] == wanted else x0[:, 0].permute(0, 3, 1, 2)
     if x0.ndim == 4:
         return x0
-    if x0.ndim == 3 and hasattr(pipe, "_unpack_latents"):
+    if x0.ndim == 3:
         return _unpacked(pipe, x0, arguments)
     raise UncoveredError(
         f"latents of shape {tuple(x0.shape)} cannot be looked at: give EarlyStop a decoder of your own"
@@ -142,45 +146,81 @@ def grid(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
 
 def _unpacked(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
     """Rows of tokens as a picture, as the pipe itself unpacks them."""
-    height, width = (arguments.get(name) for name in ("height", "width"))
-    factor = int(pipe.vae_scale_factor)
-    side = getattr(pipe, "default_sample_size", None)
-    if height is None or width is None:
-        if side is None:
-            raise UncoveredError("packed latents have no shape: call the pipe with height and width")
-        height, width = int(side) * factor, int(side) * factor
     try:
+        if hasattr(pipe, "transformer_spatial_patch_size"):
+            return _unpacked_clip(pipe, x0, arguments)
+        factor = int(pipe.vae_scale_factor)
+        height, width = _asked(pipe, arguments, factor)
+        if hasattr(pipe, "_unpack_latents_with_ids"):  # FLUX.2: rows of the picture, each token a patch of two by two
+            return x0.reshape(len(x0), height // factor // 2, width // factor // 2, -1).permute(0, 3, 1, 2)
         made: Tensor = pipe._unpack_latents(x0, height, width, factor)
-    except (TypeError, RuntimeError) as error:
+    except (AttributeError, TypeError, RuntimeError) as error:
         raise UncoveredError(
             f"{type(pipe).__name__} packs its latents in a way of its own ({error}): give EarlyStop a decoder"
         ) from error
     return made[:, :, 0] if made.ndim == 5 else made
 
 
-def _denormalised(vae: Any, latents: Tensor) -> Tensor:
+def _unpacked_clip(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+    """The first frame of a clip that is kept in rows of tokens (LTX). Shape: (N, C, h, w)."""
+    height, width = (side // int(pipe.vae_spatial_compression_ratio) for side in _asked(pipe, arguments, 1))
+    frames = (int(arguments.get("num_frames") or 1) - 1) // int(pipe.vae_temporal_compression_ratio) + 1
+    patches = pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size
+    made: Tensor = pipe._unpack_latents(x0, frames, height, width, *patches)
+    return made[:, :, 0]
+
+
+def _asked(pipe: Any, arguments: Mapping[str, Any], factor: int) -> tuple[int, int]:
+    """Height and width of the picture as it was asked for, else as the pipe draws it by default."""
+    usual = int(getattr(pipe, "default_sample_size", 0)) * factor
+    height, width = (int(arguments.get(name) or usual) for name in ("height", "width"))
+    if not (height and width):
+        raise UncoveredError("packed latents have no shape: call the pipe with height and width")
+    return height, width
+
+
+def _denormalised(pipe: Any, vae: Any, latents: Tensor) -> Tensor:
     """Latents as the decoder wants them, by the numbers that it comes with."""
-    config = vae.config
-    mean, std = config.get("latents_mean"), config.get("latents_std")
+    config, kept = vae.config, dict(vae.named_buffers())
+    if vae is getattr(pipe, "movq", None):  # Kandinsky draws what its decoder takes
+        return latents
+    if "bn.running_mean" in kept:  # FLUX.2
+        mean, spread = kept["bn.running_mean"], (kept["bn.running_var"] + config["batch_norm_eps"]).sqrt()
+        scaled = latents * spread.to(latents).view(1, -1, 1, 1) + mean.to(latents).view(1, -1, 1, 1)
+        made: Tensor = pipe._unpatchify_latents(scaled)
+        return made
+    data = getattr(pipe.scheduler, "config", {}).get("sigma_data") if hasattr(pipe, "scheduler") else None
+    latents = latents / (data or 1.0)  # Cosmos
+    mean, std = (config.get(name, kept.get(name)) for name in ("latents_mean", "latents_std"))
+    scale = config.get("scaling_factor") or 1.0
     if mean is not None and std is not None:
         shape = (1, -1, *[1] * (latents.ndim - 2))
-        centre, spread = (torch.tensor(v).to(latents).view(shape) for v in (mean, std))
-        scale = config.get("scaling_factor") or 1.0
+        centre, spread = (torch.as_tensor(v).to(latents).view(shape) for v in (mean, std))
         return latents * spread / scale + centre
-    scaled = latents / (config.get("scaling_factor") or 1.0)
-    return scaled + (config.get("shift_factor") or 0.0)
+    return latents / scale + (config.get("shift_factor") or 0.0)
 
 
 @torch.no_grad()
 def _decoded(vae: Any, latents: Tensor) -> Tensor:
-    weights = next(vae.parameters())
-    made: Tensor = vae.decode(latents.to(weights.device, weights.dtype), return_dict=False)[0]
+    """What the decoder makes of them, told what some want to be told."""
+    weights, wants = next(vae.parameters()), inspect.signature(vae.decode).parameters
+    told: dict[str, Any] = {"num_frames": 1} if "num_frames" in wants else {}
+    if "force_not_quantize" in wants:
+        told["force_not_quantize"] = True
+    if vae.config.get("timestep_conditioning"):
+        told["temb"] = torch.zeros(len(latents), device=weights.device, dtype=weights.dtype)
+    made: Tensor = vae.decode(latents.to(weights.device, weights.dtype), return_dict=False, **told)[0]
     return made
 
 
+def _framewise(vae: Any) -> bool:
+    """Whether a decoder of clips takes frames one by one, and is told how many belong together."""
+    return "num_frames" in inspect.signature(vae.decode).parameters
+
+
 def _clips(vae: Any) -> bool:
-    """Whether a decoder makes clips, also of one frame."""
-    return any(isinstance(module, torch.nn.Conv3d) for module in vae.modules())
+    """Whether a decoder makes clips, also of one frame. Some fold time away by a convolution of their own."""
+    return any(isinstance(m, torch.nn.Conv3d) or "Conv3d" in type(m).__name__ for m in vae.modules())
 
 
 def _channels(pipe: Any) -> int:

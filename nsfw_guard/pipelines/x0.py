@@ -68,7 +68,9 @@ def _kind(scheduler: Any) -> str:
     if prediction in {"epsilon", "v_prediction"}:
         if name in SIGMAS:
             return "sigma"
-        if hasattr(scheduler, "convert_model_output") and hasattr(scheduler, "sigmas"):
+        # Those that precondition (EDM) scale their samples in a way of their own.
+        own = hasattr(scheduler, "precondition_outputs")
+        if hasattr(scheduler, "convert_model_output") and hasattr(scheduler, "sigmas") and not own:
             return "scaled"
         if hasattr(scheduler, "alphas_cumprod"):
             return "alpha"

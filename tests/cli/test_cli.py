@@ -602,6 +602,25 @@ def test_explain_says_each_cut_and_where_it_comes_from(run: Run, tmp_path: Path)
     assert "sexual at severity high" in run("policy", "explain", "default").out
 
 
+def test_prompt_rules_are_shown_linted_and_explained(run: Run, tmp_path: Path) -> None:
+    texts = "words = ['red disc', 'dragon']\npatterns = ['b+\\d \"c\"']"
+    (tmp_path / "mine.toml").write_text(f"[rules.red]\nblock = 0.5\n[prompts]\n{texts}")
+    shown = run("policy", "show", tmp_path / "mine.toml")
+    (tmp_path / "again.toml").write_text(shown.out, encoding="utf-8")
+    assert Policy.load(tmp_path / "again.toml").prompts == Policy.load(tmp_path / "mine.toml").prompts
+    assert run("policy", "show", tmp_path / "mine.toml", "--json").lines[0]["prompts"]["words"] == [
+        "red disc",
+        "dragon",
+    ]
+    assert run("policy", "lint", tmp_path / "mine.toml", "--model", "red").code == 0
+    told = run("policy", "explain", tmp_path / "mine.toml", "--model", "red", "--json").lines[0]
+    assert told["rules"][1:] == [
+        "A prompt that holds one of these is refused, however it is spelt: 'red disc', 'dragon', 'b+\\\\d \"c\"'."
+    ]
+    (tmp_path / "one.toml").write_text("[rules.red]\nblock = 0.5\n[prompts]\npatterns = ['dragon']")
+    assert "[prompts]\npatterns" in run("policy", "show", tmp_path / "one.toml").out
+
+
 def test_prompt_rules_are_shown_and_explained(run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('[rules.red]\nblock = 0.5\n[prompts]\nwords = ["dragon"]\npatterns = ["a+b"]\n')
     shown = run("policy", "show", tmp_path / "mine.toml").out

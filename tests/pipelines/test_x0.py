@@ -130,3 +130,10 @@ def test_a_scheduler_that_is_not_known_is_refused_by_name():
     assert not x0.known(scheduler)
     with pytest.raises(UncoveredError, match="SimpleNamespace draws cannot be foreseen"):
         x0.predict(scheduler, CLEAN, 1, CLEAN, SimpleNamespace())
+
+
+@pytest.mark.parametrize(
+    "name", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler", "CMStochasticIterativeScheduler", "IPNDMScheduler"]
+)
+def test_schedulers_that_scale_in_ways_of_their_own_are_not_guessed_at(name):
+    assert not x0.known(getattr(diffusers, name)())
