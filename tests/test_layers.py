@@ -114,4 +114,5 @@ def test_nothing_foreign_is_run_or_unpickled(path):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             assert called not in {"eval", "exec", "torch.load", "pickle.load", "pickle.loads", "joblib.load"}
-            assert not any(k.arg == "trust_remote_code" for k in node.keywords)
+            trust = [ast.unparse(k.value) for k in node.keywords if k.arg == "trust_remote_code"]
+            assert set(trust) <= {"False"}  # said, since transformers asks on the terminal where it is not

@@ -33,14 +33,20 @@ class ModelSpec:
 
     Args:
         name: what it is called here.
-        architecture: timm's name of the network, `model_args` its arguments.
+        kind: which loader takes it, by its name in `loaders.KINDS`.
+        architecture: the library's name of the network, `model_args` its arguments.
         input: what its authors fed it.
         labels: what each of its classes means, by name; None for a harmless one.
         cuts: where its scores are cut, by name ("default", "strict", "lenient"), with the source of each number.
         positive: the level it calls positive itself; its lowest one unless said.
+        band: where a second opinion is asked for, which must hold every cut; None where nobody else is asked.
         repo, revision, sha256: where the weights are, at which commit, and their hash where it is known.
-        licence: of the weights.
+        subfolder, files: what of the repository is needed.
+        licence, gated: of the weights, and whether their authors hand them out on request only.
+        extra: the optional extra of this package that it needs.
+        width: numbers in an embedding, as published; 0 where there is none, or nobody said.
         answers: per synthetic picture the probabilities it gave, in the order of `labels`, when it was recorded.
+        figures: what was published about how good it is, with the source.
         source: where the facts of this record come from.
     """
 
@@ -51,12 +57,20 @@ class ModelSpec:
     cuts: Mapping[str, Cut] = field(default_factory=dict)
     model_args: Mapping[str, Any] = field(default_factory=dict)
     positive: Severity | None = None
+    band: tuple[float, float] | None = None
+    kind: str = "timm"
     repo: str = ""
     revision: str = ""
     sha256: str = ""
+    subfolder: str = ""
+    files: tuple[str, ...] = ("config.json", "model.safetensors")
     licence: str = "unknown"
+    gated: bool = False
+    extra: str = ""
     size: int = 0
+    width: int = 0
     answers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    figures: str = ""
     source: str = ""
 
     def __post_init__(self) -> None:

@@ -50,8 +50,8 @@ MARQO = ModelSpec(
 
 def register_models(register: Register) -> None:
     """Brings the built-in models in, by the same door that a plug-in uses."""
-    from nsfw_guard.backends.folder import load_folder, read_spec
-    from nsfw_guard.backends.timm_model import load_hub
+    from nsfw_guard.backends.folder import read_spec
+    from nsfw_guard.backends.loaders import load_folder, load_hub
 
     register(MARQO, load_hub)
     for name in ("demo-shapes", "demo-shapes-graded"):

@@ -1,4 +1,4 @@
-"""A model as a folder: timm's config.json and model.safetensors, and our record beside them where there is one."""
+"""A model as a folder: config.json and weights as timm or transformers lay them out, and our record beside them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options
+from nsfw_guard.backends.base import Label, ModelSpec
+from nsfw_guard.backends.processor import CLIP, PROCESSOR, read_processor
 from nsfw_guard.backends.weights import CONFIG, WEIGHTS, read_config, sha256_of
 from nsfw_guard.errors import ConfigError, WeightsUnfitError
 from nsfw_guard.rules import Cut
@@ -15,6 +16,7 @@ from nsfw_guard.scores import Severity
 from nsfw_guard.views import InputSpec
 
 RECORD = "nsfw_guard.json"
+CHECKER = "nsfw"  # the one answer of the stock checker
 HARMLESS = {"sfw", "safe", "normal", "neutral", "other"}
 KNOWN: Mapping[str, Label] = {
     "nsfw": Label("sexual"),
@@ -26,20 +28,13 @@ KNOWN: Mapping[str, Label] = {
 ARGMAX = Cut(block=0.5, source="the class that the model itself picks; not measured: calibrate it on your own pictures")
 
 
-def load_folder(folder: Path, options: Options, labels: Mapping[str, str | Label | None] | None = None) -> Backend:
-    """The model in a folder, tested."""
-    from nsfw_guard.backends.timm_model import load_files
-
-    return load_files(read_spec(folder, labels), folder, options)
-
-
 def read_spec(folder: Path, labels: Mapping[str, str | Label | None] | None = None) -> ModelSpec:
-    """The record of the model in a folder: ours where there is one, else what timm's config.json says."""
+    """The record of the model in a folder: ours where there is one, else what its configuration says."""
     config = read_config(folder)
     record = folder / RECORD
     try:
         told = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-        return _spec(config, told, folder.name, labels)
+        return _spec(config, told, folder, labels)
     except (AttributeError, TypeError, KeyError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -49,27 +44,73 @@ def read_spec(folder: Path, labels: Mapping[str, str | Label | None] | None = No
 
 
 def _spec(
-    config: Mapping[str, Any], told: Mapping[str, Any], name: str, labels: Mapping[str, str | Label | None] | None
+    config: Mapping[str, Any], told: Mapping[str, Any], folder: Path, labels: Mapping[str, str | Label | None] | None
 ) -> ModelSpec:
-    order = tuple(config.get("label_names") or ())
-    if not order:
-        raise WeightsUnfitError(f"{CONFIG} of {name!r} has no label_names: add the names of the classes, in order")
+    kind = kind_of(config)
     meant = {n: Label(m[0], Severity.of(m[1])) if m else None for n, m in told.get("labels", {}).items()}
+    if kind == "checker":
+        meant = {CHECKER: Label("sexual"), **meant}
     return ModelSpec(
-        name=told.get("name", name),
-        architecture=config["architecture"],
-        model_args=config.get("model_args", {}),
-        input=input_of(config.get("pretrained_cfg", config)),
-        labels=label_map(order, meant if labels is None else {**meant, **labels}),
+        name=told.get("name", folder.name),
+        kind=kind,
+        architecture=config["architecture"] if kind == "timm" else config["model_type"],
+        model_args=config.get("model_args") or {},
+        input=_input(kind, config, folder),
+        labels=label_map(_order(kind, config, folder.name), meant if labels is None else {**meant, **labels}),
         cuts={n: Cut(**cut) for n, cut in told.get("cuts", {}).items()} or {"default": ARGMAX},
         positive=Severity.of(told["positive"]) if "positive" in told else None,
         revision=told.get("revision", ""),
         sha256=told.get("sha256", ""),
+        files=files_of(kind),
         licence=told.get("licence", "unknown"),
         size=told.get("size", 0),
         answers={n: tuple(a) for n, a in told.get("answers", {}).items()},
         source=told.get("source", ""),
     )
+
+
+def kind_of(config: Mapping[str, Any]) -> str:
+    """Which loader takes a model with this config.json."""
+    if "architecture" in config:
+        return "timm"  # also as transformers wraps it
+    if "StableDiffusionSafetyChecker" in (config.get("architectures") or ()):
+        return "checker"
+    return "transformers"
+
+
+def files_of(kind: str) -> tuple[str, ...]:
+    """The files that a model of this kind is made of."""
+    return (CONFIG, PROCESSOR, WEIGHTS) if kind == "transformers" else (CONFIG, WEIGHTS)
+
+
+def _order(kind: str, config: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The names of the classes, in order. From id2label, never label2id, whose values are strings in some files."""
+    if kind == "checker":
+        return (CHECKER,)
+    numbered = {int(i): str(label) for i, label in (config.get("id2label") or {}).items()}
+    order = tuple(config.get("label_names") or (numbered[i] for i in sorted(numbered)))
+    if not order or (numbered and sorted(numbered) != list(range(len(numbered)))):
+        raise WeightsUnfitError(
+            f"{CONFIG} of {name!r} names no classes (label_names, id2label): add their names, in order"
+        )
+    return order
+
+
+def _input(kind: str, config: Mapping[str, Any], folder: Path) -> InputSpec:
+    if kind == "timm":
+        return input_of(config.get("pretrained_cfg", config))
+    return CLIP if kind == "checker" else read_processor(folder)
+
+
+def agree(spec: ModelSpec, found: ModelSpec) -> None:
+    """Raises when a folder holds another model than its record says."""
+    for what, recorded, read in (
+        ("labels", tuple(spec.labels), tuple(found.labels)),
+        ("input", spec.input, found.input),
+        ("architecture", spec.architecture, found.architecture),
+    ):
+        if recorded != read:
+            raise WeightsUnfitError(f"the {what} of {spec.name!r} changed: recorded {recorded}, the folder says {read}")
 
 
 def label_map(order: tuple[str, ...], given: Mapping[str, str | Label | None] | None) -> dict[str, Label | None]:

@@ -18,44 +18,62 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def cached(spec: ModelSpec) -> Path | None:
-    """The folder of a model in the hub's cache at its pinned commit, or None. Never asks the network."""
+    """The folder of a model in the hub's cache at its commit, or None. Never asks the network."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = [try_to_load_from_cache(spec.repo, name, revision=spec.revision or "main") for name in (CONFIG, WEIGHTS)]
+    found = [try_to_load_from_cache(spec.repo, name, revision=spec.revision or "main") for name in _paths(spec)]
     return Path(found[0]).parent if all(isinstance(f, str) for f in found) else None
 
 
-def fetch(spec: ModelSpec, progress: Callable[[str], None] = lambda _: None) -> Path:
+def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None) -> Path:
     """The folder of a model, downloaded when it is not in the cache.
+
+    A model whose commit nobody recorded is only downloaded when somebody looks on (`progress`): what was fetched then
+    stays the one that is loaded.
 
     Raises:
         WeightsMissingError: there is no network, or the repository cannot be reached.
     """
     if not spec.repo:
         raise ModelError(f"{spec.name!r} has no repository to fetch from: give its folder instead")
-    here = cached(spec) if is_commit(spec.revision) else None
+    here = cached(spec) if is_commit(spec.revision) or progress is None else None
     if here is not None:
         return here
+    if not spec.revision and progress is None:
+        raise WeightsMissingError(_no_weights(spec, "no commit of it is recorded, so it is not fetched unasked"))
     from huggingface_hub import hf_hub_download
 
     path = ""
-    for name in (CONFIG, WEIGHTS):
-        progress(name)
+    for name in _paths(spec):
+        if progress is not None:
+            progress(name)
         try:
             path = hf_hub_download(spec.repo, name, revision=spec.revision or None)
         except Exception as error:
             # The hub raises a dozen kinds (offline, not found, gated, connection ...), which differ by release.
-            raise WeightsMissingError(_no_weights(spec, error)) from error
+            first = (str(error).strip().splitlines() or [""])[0]
+            why = f"could not be fetched ({type(error).__name__}: {first[:160]})"
+            raise WeightsMissingError(_no_weights(spec, why)) from error
     return Path(path).parent
 
 
-def _no_weights(spec: ModelSpec, error: Exception) -> str:
+def commit_of(folder: Path) -> str:
+    """The commit of a folder in the hub's cache, or nothing."""
+    found = [part for part in folder.parts if is_commit(part)]
+    return found[-1] if found else ""
+
+
+def _paths(spec: ModelSpec) -> tuple[str, ...]:
+    return tuple(f"{spec.subfolder}/{name}" if spec.subfolder else name for name in spec.files)
+
+
+def _no_weights(spec: ModelSpec, why: str) -> str:
     ref = spec.name if not spec.name.startswith("hf:") else f"'{spec.name}'"
-    first = (str(error).strip().splitlines() or [""])[0]
+    gate = f" Its authors ask you to accept their terms on the page of {spec.repo} first." if spec.gated else ""
     return (
-        f"the weights of {spec.name!r} are not in the cache and could not be fetched ({type(error).__name__}: "
-        f"{first[:160]}). Run `nsfw-guard fetch {ref}` where there is a network (and unset HF_HUB_OFFLINE), or give a "
-        f"folder that holds {CONFIG} and {WEIGHTS} of {spec.repo}"
+        f"the weights of {spec.name!r} are not in the cache: {why}. Run `nsfw-guard fetch {ref}` where there is a "
+        f"network (and unset HF_HUB_OFFLINE), or give a folder that holds {' and '.join(spec.files)} of {spec.repo}."
+        f"{gate}"
     )
 
 
@@ -68,8 +86,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsUnfitError(f"{CONFIG} in {folder.name!r} is not JSON: {error}") from error
-    if not isinstance(config, dict) or "architecture" not in config:
-        raise WeightsUnfitError(f"{CONFIG} in {folder.name!r} names no 'architecture': it is not in timm's layout")
+    if not isinstance(config, dict) or not {"architecture", "model_type"} & set(config):
+        raise WeightsUnfitError(
+            f"{CONFIG} in {folder.name!r} names no 'architecture' (timm) and no 'model_type' (transformers): "
+            "it is in neither layout"
+        )
     return config
 
 
@@ -82,14 +103,20 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_weights(path: Path, sha256: str = "") -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, after its hash was checked where one is known."""
+def verify(path: Path, sha256: str = "") -> Path:
+    """The path itself, when it is a .safetensors file that is there and has the recorded hash."""
     if path.suffix != ".safetensors":
         raise WeightsUnfitError(f"{path.name!r} is not a .safetensors file: convert it, nothing else is opened here")
     if not path.is_file():
         raise WeightsMissingError(f"there is no {path.name} in {str(path.parent)!r}: download or export it first")
     if sha256 and sha256_of(path) != sha256:
         raise WeightsUnfitError(f"{path.name} does not have the recorded SHA-256 {sha256[:12]}...: fetch it again")
+    return path
+
+
+def read_weights(path: Path, sha256: str = "") -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, after its hash was checked where one is known."""
+    verify(path, sha256)
     from safetensors.torch import load_file
 
     try:

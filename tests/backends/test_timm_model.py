@@ -302,7 +302,7 @@ def test_the_network_follows_the_picture_to_its_device(tiny):
     backend = load(tiny)
     with pytest.raises((RuntimeError, NotImplementedError)):
         backend.score([Frames(torch.zeros(1, 3, 32, 32, dtype=torch.uint8, device="meta"))])
-    assert set(backend._models) == {torch.device("cpu"), torch.device("meta")}
+    assert set(backend._nets) == {torch.device("cpu"), torch.device("meta")}
     assert center(backend, smooth(1, 32, 32)).isfinite().all()
 
 
@@ -353,7 +353,7 @@ DAMAGE = {
         r"head.bias is \(3,\), not",
     ),
     "NaN weights": (lambda f: tensors(f, nan_head), SelfTestError, "does not answer with probabilities"),
-    "no labels": (lambda f: edit(f, label_names=None), WeightsUnfitError, "has no label_names"),
+    "no labels": (lambda f: edit(f, label_names=None), WeightsUnfitError, "names no classes"),
     "unknown labels": (lambda f: edit(f, label_names=["a", "b"]), ConfigError, "such as labels={'a': 'sexual'}"),
     "unknown network": (
         lambda f: edit(f, architecture="vit_tiny_patch16_225"),
@@ -506,7 +506,8 @@ OWN = {"weights": "w.safetensors", "labels": {"a": "x"}}
         ("hf:owner/name@main", {}, ConfigError, "is not pinned"),
         ("hf:owner/name@" + "0" * 40, {}, WeightsMissingError, "nsfw-guard fetch"),
         ("marqo", {}, WeightsMissingError, "nsfw-guard fetch marqo"),
-        ("marqo", {"weights": "w.safetensors"}, ConfigError, "goes with 'timm:architecture' only"),
+        ("marqo", {"weights": "nowhere"}, WeightsMissingError, "'nowhere' has no config.json"),
+        ("hf:a/b", {"weights": "w.safetensors"}, ConfigError, "goes with a name or 'timm:architecture'"),
         ("marqoo", {}, UnknownNameError, "did you mean 'marqo'"),
         ("marqo", {"labels": {"nsfw": "x"}}, UnknownNameError, "did you mean|there are"),
         ("marqo", {"device": "gpu"}, ConfigError, "say 'cpu', 'cuda'"),
