@@ -25,6 +25,7 @@ KNOWN: Mapping[str, Label] = {
     "sexual": Label("sexual"),
     "explicit": Label("sexual"),
 }
+NEARER = Cut(block=0.5, source="nearer to these words than to the harmless ones; not measured: calibrate it")
 ARGMAX = Cut(block=0.5, source="the class that the model itself picks; not measured: calibrate it on your own pictures")
 
 
@@ -53,7 +54,7 @@ def _spec(
     return ModelSpec(
         name=told.get("name", folder.name),
         kind=kind,
-        architecture=config["architecture"] if kind == "timm" else config["model_type"],
+        architecture=_architecture(kind, config),
         model_args=config.get("model_args") or {},
         input=_input(kind, config, folder),
         labels=label_map(_order(kind, config, folder.name), meant if labels is None else {**meant, **labels}),
@@ -64,6 +65,7 @@ def _spec(
         files=files_of(kind),
         licence=told.get("licence", "unknown"),
         size=told.get("size", 0),
+        width=config.get("num_features", 0) if kind == "timm" else config.get("hidden_size", 0),
         answers={n: tuple(a) for n, a in told.get("answers", {}).items()},
         source=told.get("source", ""),
     )
@@ -102,15 +104,37 @@ def _input(kind: str, config: Mapping[str, Any], folder: Path) -> InputSpec:
     return CLIP if kind == "checker" else read_processor(folder)
 
 
-def agree(spec: ModelSpec, found: ModelSpec) -> None:
+def agree_on_input(spec: ModelSpec, folder: Path) -> None:
+    """Raises when the processor of a folder is not the one of its record."""
+    found = read_processor(folder)
+    if found != spec.input:
+        raise WeightsUnfitError(f"the input of {spec.name!r} changed: recorded {spec.input}, the folder says {found}")
+
+
+def zeroshot_spec(folder: Path) -> ModelSpec:
+    """The record of a model with two sides in a folder; its categories are still to be said."""
+    config = read_config(folder)
+    return ModelSpec(
+        name=folder.name, kind="zeroshot", architecture=config.get("model_type", "?"), input=read_processor(folder),
+        labels={"?": Label("?")}, cuts={"default": NEARER},
+    )  # fmt: skip
+
+
+def agree(spec: ModelSpec, folder: Path) -> None:
     """Raises when a folder holds another model than its record says."""
+    config = read_config(folder)
+    kind = kind_of(config)
     for what, recorded, read in (
-        ("labels", tuple(spec.labels), tuple(found.labels)),
-        ("input", spec.input, found.input),
-        ("architecture", spec.architecture, found.architecture),
+        ("labels", tuple(spec.labels), _order(kind, config, folder.name)),
+        ("input", spec.input, _input(kind, config, folder)),
+        ("architecture", spec.architecture, _architecture(kind, config)),
     ):
         if recorded != read:
             raise WeightsUnfitError(f"the {what} of {spec.name!r} changed: recorded {recorded}, the folder says {read}")
+
+
+def _architecture(kind: str, config: Mapping[str, Any]) -> str:
+    return str(config["architecture" if kind == "timm" else "model_type"])
 
 
 def label_map(order: tuple[str, ...], given: Mapping[str, str | Label | None] | None) -> dict[str, Label | None]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nsfw_guard.backends import weights
 from nsfw_guard.backends.base import ModelSpec, Options
-from nsfw_guard.backends.folder import agree, read_spec
+from nsfw_guard.backends.folder import agree
 from nsfw_guard.backends.network import Net, NetBackend
 from nsfw_guard.backends.processor import PROCESSOR
 from nsfw_guard.errors import MissingExtraError, WeightsUnfitError
@@ -57,7 +57,7 @@ class HFNet(Net):
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
     """The classifier in a folder in transformers' layout: every key, no code, no pickle."""
-    agree(spec, read_spec(folder, labels=dict(spec.labels)))
+    agree(spec, folder)
     weights.verify(folder / weights.WEIGHTS, spec.sha256)
     return NetBackend(HFNet(_read(spec, folder), spec.input.size), spec, options)
 

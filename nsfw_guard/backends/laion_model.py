@@ -49,9 +49,13 @@ class LaionNet(Net):
 def _layers(head: dict[str, Tensor]) -> list[nn.Linear]:
     made: list[nn.Linear] = []
     while (weight := head.get(f"layers.{len(made)}.weight")) is not None:
-        layer = nn.Linear(weight.shape[1], weight.shape[0])
-        weights.fit(layer, {"weight": weight.float(), "bias": head[f"layers.{len(made)}.bias"].float()}, HEAD)
+        wanted = made[-1].out_features if made else len(head["mean"])
+        layer = nn.Linear(wanted, weight.shape[0])
+        own = {name: head[key].float() for name in ("weight", "bias") if (key := f"layers.{len(made)}.{name}") in head}
+        weights.fit(layer, own, f"layer {len(made)} of {HEAD}")
         made.append(layer)
+    if not made or made[-1].out_features != 1:
+        raise WeightsUnfitError(f"the last layer of {HEAD} does not give one number: convert all of its layers")
     return made
 
 
@@ -65,7 +69,7 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
         )
     head = weights.read_weights(folder / HEAD)
     config = config_from(folder)
-    faults = [name for name in ("mean", "variance", "layers.0.weight", "layers.0.bias") if name not in head]
+    faults = [name for name in ("mean", "variance") if name not in head]
     if faults or head["mean"].shape != (config.get("projection_dim"),):
         raise WeightsUnfitError(f"{HEAD} does not fit CLIP of width {config.get('projection_dim')}: {faults or 'mean'}")
     vision = fit_vision(config, weights.read_weights(folder / weights.WEIGHTS, spec.sha256), spec.name)

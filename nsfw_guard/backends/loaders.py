@@ -18,6 +18,7 @@ KINDS: Mapping[str, str] = {
     "transformers": "hf_model",
     "checker": "checker_model",
     "laion": "laion_model",
+    "zeroshot": "zeroshot",
 }
 
 

@@ -29,10 +29,12 @@ class Net(nn.Module):
     Attributes:
         width: how many numbers an embedding has, read from the network.
         details: what the numbers of `besides` are called.
+        notes: what its state says besides.
     """
 
     width: int
     details: tuple[str, ...] = ()
+    notes: Mapping[str, str] = {}
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The network's numbers, and the embedding that they were made of. Shape: (R, K), (R, width)."""
@@ -114,6 +116,7 @@ class NetBackend:
             "dtype": str(self.dtype).removeprefix("torch."),
             "resize": self.preprocess.effective(self.home if self.options.device else None),
             "views": self.options.views,
+            **self._nets[self.home].notes,
         }
 
     def save_pretrained(self, folder: Path) -> None:

@@ -14,12 +14,9 @@ from nsfw_guard.views import Filter, InputSpec
 
 PROCESSOR = "preprocessor_config.json"
 RESAMPLE: Mapping[int, Filter] = {2: "bilinear", 3: "bicubic"}
-CLIP = InputSpec(
-    size=224,
-    mean=(0.48145466, 0.4578275, 0.40821073),
-    std=(0.26862954, 0.26130258, 0.27577711),
-    odd="before",
-)
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+CLIP = InputSpec(size=224, mean=OPENAI_MEAN, std=OPENAI_STD, odd="before")
 VIT = InputSpec(size=224, interpolation="bilinear", crop_mode="squash", odd="before")
 # What a processor does where its file is silent.
 DEFAULTS: Mapping[str, InputSpec] = {

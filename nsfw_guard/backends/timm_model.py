@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nsfw_guard.backends import weights
 from nsfw_guard.backends.base import Label, ModelSpec, Options
-from nsfw_guard.backends.folder import ARGMAX, agree, config_of, input_of, label_map, read_spec
+from nsfw_guard.backends.folder import ARGMAX, agree, config_of, input_of, label_map
 from nsfw_guard.backends.network import Net, NetBackend
 from nsfw_guard.errors import ConfigError, UnknownNameError
 
@@ -47,8 +47,8 @@ class TimmNet(Net):
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
     """The model whose files are in a folder. What the record says must be what the folder says."""
     config = weights.read_config(folder)
-    agree(spec, read_spec(folder, labels=dict(spec.labels)))
-    args = dict(spec.model_args)
+    agree(spec, folder)
+    args = {**(config.get("model_args") or {}), **spec.model_args}
     if "global_pool" in config:
         args["global_pool"] = config["global_pool"]
     model = _create(spec.architecture, len(spec.labels), args)

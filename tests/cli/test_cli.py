@@ -214,7 +214,8 @@ MISUSED = [
     [], ["judge"], ["check"], ["check", "{in}", "--speed", "9"], ["check", "{in}", "--action", "raise"],
     ["check", "{in}", "--fail-on", "allow"], ["check", "{in}", "--resize", "exactly"],
     ["check", "{in}", "--batch", "many"], ["check", "{in}", "--time-limit", "soon"], ["check", "{in}", "--model"],
-    ["policy"], ["policy", "show"], ["audit"], ["audit", "verify"], ["fetch"], ["models", "red"], ["doctor", "--fix"],
+    ["policy"], ["policy", "show"], ["audit"], ["audit", "verify"], ["fetch"], ["models", "red", "dull"],
+    ["doctor", "--fix"],
 ]  # fmt: skip
 
 
@@ -450,7 +451,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.log"],
         ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.log", "--audit-key", "{in}/allow.png"],
     ),
-    ("models", "--json"): (["models"], ["models", "--json"]),
+    ("models", "--json"): (["models", "red"], ["models", "red", "--json"]),
     ("doctor", "--json"): (["doctor"], ["doctor", "--json"]),
     ("doctor", "--diffusers"): (["doctor"], ["doctor", "--diffusers"]),
     **{
@@ -730,8 +731,21 @@ def test_models_lists_each_with_its_licence_and_where_its_weights_are(run: Run) 
     assert listed["red"]["labels"] == "red = red:high, other = harmless"
     assert (listed["marqo"]["licence"], listed["marqo"]["size"]) == ("Apache-2.0", "22.4 MB")
     header, *rows = run("models").out.splitlines()
-    assert header.split() == ["name", "weights", "size", "licence", "input", "labels", "source"]
+    assert header.split() == ["name", "weights", "size", "embedding", "input", "licence"]
     assert [row.split()[0] for row in rows] == sorted(listed)
+
+
+def test_one_model_is_told_with_its_cuts_and_sources(run: Run) -> None:
+    lines = run("models", "freepik").out.splitlines()
+    assert "labels     neutral = harmless, low = sexual:low, medium = sexual:medium, high = sexual:high" in lines
+    assert "licence    MIT" in lines
+    assert any(
+        line.startswith("cut        default: block from 0.5, review from 0.3 (block: the default") for line in lines
+    )
+    assert any(line.startswith("figures    its own set") for line in lines)
+    (told,) = run("models", "freepik", "--json").lines
+    assert (told["embedding"], told["cuts"]["default"]["block"], told["gated"]) == (768, 0.5, False)
+    assert run("models", "freepick").code == 3
 
 
 def test_a_model_without_a_repository_needs_no_fetching(run: Run) -> None:
