@@ -50,10 +50,12 @@ MARQO = ModelSpec(
 
 def register_models(register: Register) -> None:
     """Brings the built-in models in, by the same door that a plug-in uses."""
+    from nsfw_guard.backends.catalog_judges import JUDGES
     from nsfw_guard.backends.folder import read_spec
     from nsfw_guard.backends.loaders import load_folder, load_hub
 
-    register(MARQO, load_hub)
+    for spec in (MARQO, *JUDGES):
+        register(spec, load_hub)
     for name in ("demo-shapes", "demo-shapes-graded"):
         if (DEMO / name).is_dir():
             register(read_spec(DEMO / name), lambda spec, options: load_folder(DEMO / spec.name, options))

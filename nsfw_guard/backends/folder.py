@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nsfw_guard.backends.base import Label, ModelSpec
+from nsfw_guard.backends.judge_prompts import FAMILIES, is_judge
 from nsfw_guard.backends.processor import CLIP, PROCESSOR, read_processor
 from nsfw_guard.backends.weights import CONFIG, WEIGHTS, read_config, sha256_of
 from nsfw_guard.errors import ConfigError, WeightsUnfitError
@@ -25,6 +26,8 @@ KNOWN: Mapping[str, Label] = {
     "sexual": Label("sexual"),
     "explicit": Label("sexual"),
 }
+# A judge's own processor makes its input, in tiles or patches: of the whole picture, which is all that this says.
+ITS_OWN = InputSpec(size=1, crop_mode="squash")
 ARGMAX = Cut(block=0.5, source="the class that the model itself picks; not measured: calibrate it on your own pictures")
 
 
@@ -48,20 +51,27 @@ def _spec(
 ) -> ModelSpec:
     kind = kind_of(config)
     meant = {n: Label(m[0], Severity.of(m[1])) if m else None for n, m in told.get("labels", {}).items()}
+    questions = told.get("questions") or FAMILIES[config["model_type"]].questions if kind == "judge" else {}
     if kind == "checker":
         meant = {CHECKER: Label("sexual"), **meant}
+    if kind == "judge":
+        meant = {**{category: Label(category) for category in questions}, **meant}
     return ModelSpec(
         name=told.get("name", folder.name),
         kind=kind,
         architecture=config["architecture"] if kind == "timm" else config["model_type"],
         model_args=config.get("model_args") or {},
         input=_input(kind, config, folder),
-        labels=label_map(_order(kind, config, folder.name), meant if labels is None else {**meant, **labels}),
+        labels=label_map(
+            tuple(questions) or _order(kind, config, folder.name), meant if labels is None else {**meant, **labels}
+        ),
+        questions=questions,
         cuts={n: Cut(**cut) for n, cut in told.get("cuts", {}).items()} or {"default": ARGMAX},
         positive=Severity.of(told["positive"]) if "positive" in told else None,
         revision=told.get("revision", ""),
         sha256=told.get("sha256", ""),
         files=files_of(kind),
+        also=also_of(kind),
         licence=told.get("licence", "unknown"),
         size=told.get("size", 0),
         answers={n: tuple(a) for n, a in told.get("answers", {}).items()},
@@ -73,6 +83,8 @@ def kind_of(config: Mapping[str, Any]) -> str:
     """Which loader takes a model with this config.json."""
     if "architecture" in config:
         return "timm"  # also as transformers wraps it
+    if is_judge(config):
+        return "judge"
     if "StableDiffusionSafetyChecker" in (config.get("architectures") or ()):
         return "checker"
     return "transformers"
@@ -80,7 +92,17 @@ def kind_of(config: Mapping[str, Any]) -> str:
 
 def files_of(kind: str) -> tuple[str, ...]:
     """The files that a model of this kind is made of."""
+    if kind == "judge":
+        return (CONFIG, "tokenizer.json", "tokenizer_config.json", WEIGHTS)
     return (CONFIG, PROCESSOR, WEIGHTS) if kind == "transformers" else (CONFIG, WEIGHTS)
+
+
+def also_of(kind: str) -> tuple[str, ...]:
+    """The files that a model of this kind may have: each release of transformers puts the same things into others."""
+    if kind != "judge":
+        return ()
+    return (PROCESSOR, "processor_config.json", "chat_template.jinja", "chat_template.json", "special_tokens_map.json",
+            "added_tokens.json", "video_preprocessor_config.json")  # fmt: skip
 
 
 def _order(kind: str, config: Mapping[str, Any], name: str) -> tuple[str, ...]:
@@ -99,6 +121,8 @@ def _order(kind: str, config: Mapping[str, Any], name: str) -> tuple[str, ...]:
 def _input(kind: str, config: Mapping[str, Any], folder: Path) -> InputSpec:
     if kind == "timm":
         return input_of(config.get("pretrained_cfg", config))
+    if kind == "judge":
+        return ITS_OWN
     return CLIP if kind == "checker" else read_processor(folder)
 
 

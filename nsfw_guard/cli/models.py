@@ -41,7 +41,8 @@ def fetch(args: argparse.Namespace) -> int:
     if not spec.repo:
         show.say(f"{spec.name} comes with the package: nothing to fetch")
         return 0
-    show.say(f"{spec.name}: {spec.size / 1e6:.1f} MB from {spec.repo} at {spec.revision[:12]}, licence {spec.licence}")
+    at = spec.revision[:12] or "its newest commit"
+    show.say(f"{spec.name}: {spec.size / 1e6:.1f} MB from {spec.repo} at {at}, licence {spec.licence}")
     print(weights.fetch(spec, progress=show.say))
     return 0
 
@@ -49,6 +50,8 @@ def fetch(args: argparse.Namespace) -> int:
 def _told(spec: Any) -> dict[str, Any]:
     labels = {name: f"{m.category}:{m.severity.name.lower()}" if m else None for name, m in spec.labels.items()}
     way = f"{spec.input.size} px, {spec.input.crop_mode}, {spec.input.interpolation}"
+    if spec.kind == "judge":
+        way = "the whole picture, by the model's own processor"
     return {
         "name": spec.name,
         "size": f"{spec.size / 1e6:.1f} MB",
