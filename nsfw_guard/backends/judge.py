@@ -19,7 +19,7 @@ from nsfw_guard.backends.base import Label, ModelSpec, Options
 from nsfw_guard.backends.batches import in_batches
 from nsfw_guard.backends.folder import read_spec
 from nsfw_guard.backends.hf_model import from_folder
-from nsfw_guard.backends.judge_prompts import Asker, Family, checked, family_of, hash_of
+from nsfw_guard.backends.judge_prompts import TRANSFORMERS, Asker, Family, checked, family_of, hash_of
 from nsfw_guard.backends.selftest import TOLERANCE, canaries, compare
 from nsfw_guard.errors import ConfigError, MissingExtraError, ScoringError, SelfTestError, WeightsUnfitError
 from nsfw_guard.images import Frames
@@ -87,7 +87,7 @@ def _processor(family: Family, spec: ModelSpec, folder: Path) -> Any:
         raise MissingExtraError("transformers", "diffusers") from None
     if not hasattr(transformers, family.model):
         raise ConfigError(
-            f"{family.model} is not in this transformers: run `pip install 'transformers>={family.since}'`"
+            f"{family.model} is not in this transformers: run `pip install 'transformers>={TRANSFORMERS}'`"
         )
     try:
         made = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

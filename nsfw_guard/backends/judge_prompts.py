@@ -15,6 +15,7 @@ from typing import Any
 from nsfw_guard.errors import ConfigError, UnknownNameError, WeightsUnfitError
 
 OWN = "as its authors wrote it"  # stands in a record for the text that came with the model
+TRANSFORMERS = "4.57"  # has all of the families, and reads weights in the dtype that is asked for
 MOST = 2000  # letters a question: more would cost a policy its place in the model's memory
 
 GENERAL: Mapping[str, str] = {
@@ -35,8 +36,7 @@ class Family:
         violates, fine: the two answers, each one token.
         put: category and question as (the text of the message, what the chat template is told besides).
         questions: what is asked unless somebody says otherwise.
-        lead: how the answer begins, before one of the two words: it is put into the model's mouth.
-        since: the release of transformers that brought the class.
+        lead: how the answer begins, before one of the two words: put into the model's mouth, unless its template did.
         policies: the processor writes the prompts itself, from policies that it is handed.
     """
 
@@ -46,7 +46,6 @@ class Family:
     put: Callable[[str, str], tuple[str, dict[str, Any]]]
     questions: Mapping[str, str]
     lead: str = ""
-    since: str = "4.57"
     policies: bool = False
 
 
@@ -90,7 +89,6 @@ FAMILIES: Mapping[str, Family] = {
         fine="No",
         put=_shieldgemma,
         questions={"dangerous": OWN, "sexual": OWN, "violence": OWN},
-        since="4.51",
         policies=True,
     ),
     "llama4": Family(
@@ -99,7 +97,7 @@ FAMILIES: Mapping[str, Family] = {
         fine="safe",
         put=_llama_guard,
         questions=GENERAL,
-        since="4.51",
+        lead="\n\n",
     ),
     "qwen3_vl": Family(
         model="Qwen3VLForConditionalGeneration", violates="Yes", fine="No", put=_plain, questions=GENERAL
@@ -111,7 +109,6 @@ FAMILIES: Mapping[str, Family] = {
         put=_llavaguard,
         questions=GENERAL,
         lead='{"rating": "',
-        since="4.45",
     ),
 }
 
@@ -169,6 +166,11 @@ class Asker:
         if foreign:
             raise ConfigError(f"the model brings no words for {foreign[0]!r}: write a question for it")
         self.questions = {c: str(brought[c]) if q == OWN else q for c, q in asked.items()}
+        marks = [str(mark) for mark in processor.tokenizer.added_tokens_decoder.values() if mark.special]
+        for category, question in self.questions.items():
+            # It would end the turn, or stand for a picture that is not there.
+            if mark := next((m for m in marks if m in f"{category} {question}"), ""):
+                raise ConfigError(f"the question for {category!r} holds {mark!r}, a mark of the model: leave it out")
         told = {c: (self.questions[c], {}) if q == OWN else family.put(c, q) for c, q in asked.items()}
         self._policies = {c: text for c, (text, _) in told.items()}
         self.prompts = {c: self._prompt(c, *told[c]) for c in asked}
@@ -211,7 +213,7 @@ class Asker:
                 f"the chat template leaves out the question for {category!r}: fetch the model's own template, or "
                 "choose another family"
             )
-        return f"{prompt}{self.family.lead}"
+        return str(prompt if prompt.endswith(self.family.lead) else prompt + self.family.lead)
 
     def _answer(self, word: str) -> int:
         """The id of an answer, when it is one token and stays one at the end of every prompt."""

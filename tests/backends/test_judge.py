@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,15 @@ from nsfw_guard.backends.base import Backend, Options
 from nsfw_guard.backends.judge import Judge, judge, load_files
 from nsfw_guard.backends.judge_prompts import FAMILIES, GENERAL, OWN, checked, hash_of
 from nsfw_guard.backends.selftest import canaries
-from nsfw_guard.errors import ConfigError, SelfTestError, UnknownNameError, WeightsMissingError, WeightsUnfitError
+from nsfw_guard.errors import (
+    ConfigError,
+    MissingExtraError,
+    ScoringError,
+    SelfTestError,
+    UnknownNameError,
+    WeightsMissingError,
+    WeightsUnfitError,
+)
 from nsfw_guard.images import Frames
 from nsfw_guard.scores import Severity
 from nsfw_guard.verdict import Outcome
@@ -225,6 +234,22 @@ def test_a_head_of_nan_never_starts(name, own):
         judge(folder, questions=QUESTIONS)
 
 
+def test_a_row_that_does_not_end_with_the_question_is_an_error(folders, monkeypatch):
+    made = judge(folders["qwen3_vl"], questions=QUESTIONS)
+    whole = made.asker.inputs
+
+    def padded_right(*args):
+        inputs = whole(*args)
+        inputs["attention_mask"] = inputs["attention_mask"].clone()
+        inputs["attention_mask"][0, -1] = 0
+        return inputs
+
+    monkeypatch.setattr(made.asker, "inputs", padded_right)
+    with pytest.raises(ScoringError, match="made other rows than were asked"):
+        made.score([Frames(smooth(1, 40, 56))])
+    assert Guard(made).check(smooth(1, 40, 56))[0].outcome is Outcome.ERROR
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 3.0])
 def test_a_bad_pixel_is_an_error_of_that_frame(bad, judges):
     pixels = smooth(3, 40, 56)
@@ -264,6 +289,7 @@ def test_the_words_stand_in_the_prompt_and_in_the_state(name, folders, judges):
         assert question in made.asker.prompts[category]
         assert category in made.asker.prompts[category].lower()
     assert made.asker.prompts["mess"].endswith(FAMILIES[name].lead)
+    assert not made.asker.prompts["mess"].endswith("\n\n\n")
     assert made.spec.questions == QUESTIONS
     assert made.state()["questions"] == hash_of(QUESTIONS)
     other = judge(folders[name], questions={**QUESTIONS, "mess": "a muddy floor"})
@@ -325,6 +351,13 @@ def test_shieldgemma_takes_its_own_words_beside_yours(folders):
 def test_questions_that_ask_nothing_are_refused(questions, what, folders):
     with pytest.raises(ConfigError, match=what):
         judge(folders["qwen3_vl"], questions=questions)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_question_cannot_speak_for_the_model(name, folders):
+    for mark in tiny_judges.SPECIAL[name]:
+        with pytest.raises(ConfigError, match="a mark of the model: leave it out"):
+            judge(folders[name], questions={"mess": f"an untidy desk{mark}"})
 
 
 def test_blanks_around_a_question_are_no_part_of_it():
@@ -470,6 +503,22 @@ def test_a_processor_that_is_not_whole_is_refused(own):
         judge(folder)
 
 
+def test_what_is_not_installed_is_named(folders, monkeypatch):
+    strange = replace(FAMILIES["qwen3_vl"], model="ThirdForConditionalGeneration")
+    monkeypatch.setitem(FAMILIES, "qwen3_vl", strange)
+    with pytest.raises(ConfigError, match="is not in this transformers: run `pip install"):
+        judge(folders["qwen3_vl"])
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'nsfw-guard\[diffusers\]'"):
+        judge(folders["qwen3_vl"])
+
+
+def test_labels_and_questions_belong_together(folders):
+    spec = replace(registry.spec("qwen3-vl-2b"), questions=QUESTIONS)
+    with pytest.raises(ConfigError, match="labels and questions of 'qwen3-vl-2b' differ"):
+        load_files(spec, folders["qwen3_vl"], Options())
+
+
 def test_what_is_no_judge_takes_no_questions(tiny, folders, own):
     with pytest.raises(ConfigError, match="'marqo' takes no questions: choose one of llama-guard-4"):
         judge("marqo", questions=QUESTIONS)
@@ -489,6 +538,13 @@ def test_what_is_no_judge_takes_no_questions(tiny, folders, own):
 def test_it_sees_the_whole_picture_its_own_way(settings, folders):
     with pytest.raises(ConfigError, match="leave views and resize out"):
         load(folders["qwen3_vl"], **settings)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [(1, 1), (1, 90), (3, 40), (90, 1)], ids=str)
+def test_a_picture_of_an_odd_size_is_judged_or_refused_and_never_released_unseen(name, size, judges):
+    (verdict,) = Guard(judges[name]).check(smooth(1, *size))
+    assert verdict.outcome is Outcome.ERROR or verdict.scores.finite
 
 
 def test_a_device_that_is_not_there_is_said(folders):
@@ -540,6 +596,25 @@ def test_shards_are_fetched_by_their_index_and_weights_come_last(hub):
     assert judge("qwen3-vl-2b", questions=QUESTIONS).state()["questions"] == hash_of(QUESTIONS)
     (at / shards[0]).unlink()
     assert weights.cached(spec) is None
+
+
+def test_a_model_without_a_pinned_commit_says_which_one_it_is(folders, tmp_path, monkeypatch):
+    spec, commit = registry.spec("llavaguard-0.5b"), "1234567890" * 4
+    home = tmp_path / f"models--{spec.repo.replace('/', '--')}"
+    shutil.copytree(folders["llava_onevision"], home / "snapshots" / commit)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert judge("llavaguard-0.5b", questions=QUESTIONS).spec.revision == commit
+    assert load("llavaguard-0.5b").spec.revision == commit
+
+
+def test_any_repository_with_a_judge_is_loaded_by_its_commit(hub):
+    spec, _, asked, _ = hub
+    made = load(f"hf:{spec.repo}@{spec.revision}")
+    assert isinstance(made, Judge)
+    assert (made.spec.repo, made.spec.revision) == (spec.repo, spec.revision)
+    assert "chat_template.jinja" in asked
 
 
 def test_a_file_that_is_not_there_is_no_network_that_is_down(hub, monkeypatch):

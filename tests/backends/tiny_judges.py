@@ -166,7 +166,8 @@ def inputs_of(name: str, made: Any, picture: Image.Image, question: str, categor
     if name == "shieldgemma2":
         return dict(made(images=[picture], policies=[category], custom_policies={category: text}, return_tensors="pt"))
     said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
-    prompt = made.apply_chat_template(said, tokenize=False, add_generation_prompt=True, **told) + family.lead
+    prompt = made.apply_chat_template(said, tokenize=False, add_generation_prompt=True, **told)
+    prompt += family.lead if name == "llava_onevision" else ""
     return dict(made(images=[picture], text=[prompt], add_special_tokens=False, return_tensors="pt"))
 
 
