@@ -41,11 +41,13 @@ class ModelSpec:
         positive: the level it calls positive itself; its lowest one unless said.
         band: where a second opinion is asked for, which must hold every cut; None where nobody else is asked.
         repo, revision, sha256: where the weights are, at which commit, and their hash where it is known.
-        subfolder, files: what of the repository is needed.
+        subfolder, files: what of the repository is needed. model.safetensors stands for its shards too.
+        also: files that are fetched where the repository has them.
         licence, gated: of the weights, and whether their authors hand them out on request only.
         extra: the optional extra of this package that it needs.
         width: numbers in an embedding, as published; 0 where there is none, or nobody said.
         answers: per synthetic picture the probabilities it gave, in the order of `labels`, when it was recorded.
+        questions: of a judge, per label the written rule that it judges by.
         figures: what was published about how good it is, with the source.
         source: where the facts of this record come from.
     """
@@ -64,12 +66,14 @@ class ModelSpec:
     sha256: str = ""
     subfolder: str = ""
     files: tuple[str, ...] = ("config.json", "model.safetensors")
+    also: tuple[str, ...] = ()
     licence: str = "unknown"
     gated: bool = False
     extra: str = ""
     size: int = 0
     width: int = 0
     answers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    questions: Mapping[str, str] = field(default_factory=dict)
     figures: str = ""
     source: str = ""
 

@@ -174,10 +174,11 @@ GIACOMO = ModelSpec(
 
 def register_models(register: Register) -> None:
     """Brings the built-in models in, by the same door that a plug-in uses."""
+    from nsfw_guard.backends.catalog_judges import JUDGES
     from nsfw_guard.backends.folder import read_spec
     from nsfw_guard.backends.loaders import load_folder, load_hub
 
-    for spec in (MARQO, FREEPIK, FALCONSAI, BFL, ADAMCODD, GIACOMO, *CLIP_MODELS):
+    for spec in (MARQO, FREEPIK, FALCONSAI, BFL, ADAMCODD, GIACOMO, *CLIP_MODELS, *JUDGES):
         register(spec, load_hub)
     for name in ("demo-shapes", "demo-shapes-graded"):
         if (DEMO / name).is_dir():

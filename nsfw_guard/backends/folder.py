@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nsfw_guard.backends.base import Label, ModelSpec
+from nsfw_guard.backends.judge_prompts import FAMILIES, is_judge
 from nsfw_guard.backends.processor import CLIP, PROCESSOR, read_processor
 from nsfw_guard.backends.weights import CONFIG, WEIGHTS, read_config, sha256_of
 from nsfw_guard.errors import ConfigError, WeightsUnfitError
@@ -26,6 +27,8 @@ KNOWN: Mapping[str, Label] = {
     "explicit": Label("sexual"),
 }
 NEARER = Cut(block=0.5, source="nearer to these words than to the harmless ones; not measured: calibrate it")
+# A judge's own processor makes its input, in tiles or patches: of the whole picture, which is all that this says.
+ITS_OWN = InputSpec(size=1, crop_mode="squash")
 ARGMAX = Cut(block=0.5, source="the class that the model itself picks; not measured: calibrate it on your own pictures")
 
 
@@ -49,23 +52,30 @@ def _spec(
 ) -> ModelSpec:
     kind = kind_of(config)
     meant = {n: Label(m[0], Severity.of(m[1])) if m else None for n, m in told.get("labels", {}).items()}
+    questions = told.get("questions") or FAMILIES[config["model_type"]].questions if kind == "judge" else {}
     if kind == "checker":
         meant = {CHECKER: Label("sexual"), **meant}
+    if kind == "judge":
+        meant = {**{category: Label(category) for category in questions}, **meant}
     return ModelSpec(
         name=told.get("name", folder.name),
         kind=kind,
         architecture=_architecture(kind, config),
         model_args=config.get("model_args") or {},
         input=_input(kind, config, folder),
-        labels=label_map(_order(kind, config, folder.name), meant if labels is None else {**meant, **labels}),
+        labels=label_map(
+            tuple(questions) or _order(kind, config, folder.name), meant if labels is None else {**meant, **labels}
+        ),
+        questions=questions,
         cuts={n: Cut(**cut) for n, cut in told.get("cuts", {}).items()} or {"default": ARGMAX},
         positive=Severity.of(told["positive"]) if "positive" in told else None,
         revision=told.get("revision", ""),
         sha256=told.get("sha256", ""),
         files=files_of(kind),
+        also=also_of(kind),
         licence=told.get("licence", "unknown"),
         size=told.get("size", 0),
-        width=config.get("num_features", 0) if kind == "timm" else config.get("hidden_size", 0),
+        width=config.get({"timm": "num_features", "transformers": "hidden_size"}.get(kind, ""), 0),
         answers={n: tuple(a) for n, a in told.get("answers", {}).items()},
         source=told.get("source", ""),
     )
@@ -75,6 +85,8 @@ def kind_of(config: Mapping[str, Any]) -> str:
     """Which loader takes a model with this config.json."""
     if "architecture" in config:
         return "timm"  # also as transformers wraps it
+    if is_judge(config):
+        return "judge"
     if "StableDiffusionSafetyChecker" in (config.get("architectures") or ()):
         return "checker"
     return "transformers"
@@ -82,7 +94,17 @@ def kind_of(config: Mapping[str, Any]) -> str:
 
 def files_of(kind: str) -> tuple[str, ...]:
     """The files that a model of this kind is made of."""
+    if kind == "judge":
+        return (CONFIG, "tokenizer.json", "tokenizer_config.json", WEIGHTS)
     return (CONFIG, PROCESSOR, WEIGHTS) if kind == "transformers" else (CONFIG, WEIGHTS)
+
+
+def also_of(kind: str) -> tuple[str, ...]:
+    """The files that a model of this kind may have: each release of transformers puts the same things into others."""
+    if kind != "judge":
+        return ()
+    return (PROCESSOR, "processor_config.json", "chat_template.jinja", "chat_template.json", "special_tokens_map.json",
+            "added_tokens.json", "video_preprocessor_config.json")  # fmt: skip
 
 
 def _order(kind: str, config: Mapping[str, Any], name: str) -> tuple[str, ...]:
@@ -101,6 +123,8 @@ def _order(kind: str, config: Mapping[str, Any], name: str) -> tuple[str, ...]:
 def _input(kind: str, config: Mapping[str, Any], folder: Path) -> InputSpec:
     if kind == "timm":
         return input_of(config.get("pretrained_cfg", config))
+    if kind == "judge":
+        return ITS_OWN
     return CLIP if kind == "checker" else read_processor(folder)
 
 

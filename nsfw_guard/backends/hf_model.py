@@ -71,8 +71,13 @@ def _read(spec: ModelSpec, folder: Path) -> nn.Module:
     return model
 
 
-def from_folder(name: str, spec: ModelSpec, folder: Path, **settings: Any) -> nn.Module:
-    """A model of transformers from a local folder, by the name of its class, when every weight has its place."""
+def from_folder(
+    name: str, spec: ModelSpec, folder: Path, *, dtype: torch.dtype | None = None, **settings: Any
+) -> nn.Module:
+    """A model of transformers from a local folder, by the name of its class, when every weight has its place.
+
+    It comes in float32. With `dtype` it is read in that one, and no copy in float32 is ever made.
+    """
     try:
         import transformers
     except ModuleNotFoundError:
@@ -80,7 +85,7 @@ def from_folder(name: str, spec: ModelSpec, folder: Path, **settings: Any) -> nn
     try:
         model, told = getattr(transformers, name).from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True,
-            **settings,
+            **({} if dtype is None else {"dtype": dtype}), **settings,
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         first = (str(error).strip().splitlines() or [""])[0]
@@ -90,5 +95,6 @@ def from_folder(name: str, spec: ModelSpec, folder: Path, **settings: Any) -> nn
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise WeightsUnfitError(f"the weights do not fit {spec.architecture}: {'; '.join(sorted(faults)[:3])}{more}")
-    made: nn.Module = model.float()
+    # Not model.to(dtype): it would round what the network keeps in float32 on purpose, such as rotary frequencies.
+    made: nn.Module = model.float() if dtype is None else model
     return made

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nsfw_guard.backends import weights
 from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options, is_commit
-from nsfw_guard.backends.folder import files_of, kind_of, read_spec
+from nsfw_guard.backends.folder import also_of, files_of, kind_of, read_spec
 from nsfw_guard.backends.processor import VIT
 from nsfw_guard.errors import ConfigError
 
@@ -19,6 +19,7 @@ KINDS: Mapping[str, str] = {
     "checker": "checker_model",
     "laion": "laion_model",
     "zeroshot": "zeroshot",
+    "judge": "judge",
 }
 
 
@@ -50,6 +51,7 @@ def load_repo(rest: str, labels: Mapping[str, str | Label | None] | None, option
         files=(weights.CONFIG,),
     )  # fmt: skip
     config = weights.read_config(weights.fetch(named))
-    folder = weights.fetch(replace(named, files=files_of(kind_of(config))))
+    kind = kind_of(config)
+    folder = weights.fetch(replace(named, files=files_of(kind), also=also_of(kind)))
     spec = replace(read_spec(folder, labels), name=f"hf:{repo}", repo=repo, revision=revision)
     return load_files(spec, folder, options)

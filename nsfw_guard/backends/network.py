@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,14 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from nsfw_guard.backends.base import ModelSpec, Options
+from nsfw_guard.backends.batches import in_batches
 from nsfw_guard.backends.folder import write_record
 from nsfw_guard.backends.selftest import self_test
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.images import Frames
 from nsfw_guard.preprocess import Prepared, Preprocess
 from nsfw_guard.scores import Scores, Severity, ViewScores
-
-log = logging.getLogger(__name__)
 
 
 class Net(nn.Module):
@@ -96,17 +94,9 @@ class NetBackend:
 
     def forward(self, shown: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers and embeddings of 8-bit pictures, in batches that the device can hold. Shape: (R, 3, S, S)."""
-        step = min(self.options.batch, len(shown))
-        while True:
-            try:
-                parts = [self._pass(shown[i : i + step]) for i in range(0, len(shown), step)]
-                numbers, features = zip(*parts, strict=True)
-                return torch.cat(numbers), torch.cat(features)
-            except (MemoryError, RuntimeError) as error:
-                if step == 1 or not _out_of_memory(error):
-                    raise
-                step //= 2
-                log.warning("out of memory: %s goes on with batches of %d", self.spec.name, step)
+        parts = in_batches(lambda a, b: self._pass(shown[a:b]), len(shown), self.options.batch, self.spec.name)
+        numbers, features = zip(*parts, strict=True)
+        return torch.cat(numbers), torch.cat(features)
 
     def state(self) -> Mapping[str, str]:
         """What is really in effect."""
@@ -192,7 +182,3 @@ class NetBackend:
                         levels[label.category][level] += p
         # min keeps a NaN that stands first; a sum may pass 1 by a rounding.
         return {c: {level: min(p, 1.0) for level, p in ls.items()} for c, ls in levels.items()}
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "out of memory" in str(error).lower()

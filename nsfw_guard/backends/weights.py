@@ -15,14 +15,25 @@ from nsfw_guard.backends.base import ModelSpec, is_commit
 from nsfw_guard.errors import ModelError, WeightsMissingError, WeightsUnfitError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+INDEX = "model.safetensors.index.json"  # which shard holds which weight, where one file would be too large
 
 
 def cached(spec: ModelSpec) -> Path | None:
     """The folder of a model in the hub's cache at its commit, or None. Never asks the network."""
+    found = {name: _local(spec, name) for name in spec.files}
+    if WEIGHTS in found and found[WEIGHTS] is None:
+        index = _local(spec, INDEX)
+        found[WEIGHTS] = index if index and all(_local(spec, shard) for shard in shards_of(index)) else None
+    paths = [path for path in found.values() if path is not None]
+    return paths[0].parent if len(paths) == len(found) else None
+
+
+def _local(spec: ModelSpec, name: str) -> Path | None:
+    """A file in the hub's cache, or None."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = [try_to_load_from_cache(spec.repo, name, revision=spec.revision or "main") for name in _paths(spec)]
-    return Path(found[0]).parent if all(isinstance(f, str) for f in found) else None
+    found = try_to_load_from_cache(spec.repo, _at(spec, name), revision=spec.revision or "main")
+    return Path(found) if isinstance(found, str) else None
 
 
 def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None) -> Path:
@@ -41,20 +52,84 @@ def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None) -> Pat
         return here
     if not spec.revision and progress is None:
         raise WeightsMissingError(_no_weights(spec, "no commit of it is recorded, so it is not fetched unasked"))
+    path = Path()
+    for name in (n for n in spec.files if n != WEIGHTS):
+        path = _bring(spec, name, progress)
+    for name in spec.also:
+        try:
+            _bring(spec, name, progress)
+        except WeightsMissingError as error:
+            if not _has_not(error):
+                raise
+    # Last, so that a model whose weights are here has all the rest.
+    return (_bring_weights(spec, progress) if WEIGHTS in spec.files else path).parent
+
+
+def _bring_weights(spec: ModelSpec, progress: Callable[[str], None] | None) -> Path:
+    """One file, or the shards that the index names."""
+    try:
+        return _bring(spec, WEIGHTS, progress)
+    except WeightsMissingError as error:
+        if not _has_not(error):
+            raise
+    index = _bring(spec, INDEX, progress)
+    for shard in shards_of(index):
+        _bring(spec, shard, progress)
+    return index
+
+
+def _bring(spec: ModelSpec, name: str, progress: Callable[[str], None] | None) -> Path:
+    """A file of the repository, downloaded where it is not in the cache."""
     from huggingface_hub import hf_hub_download
 
-    path = ""
-    for name in _paths(spec):
-        if progress is not None:
-            progress(name)
-        try:
-            path = hf_hub_download(spec.repo, name, revision=spec.revision or None)
-        except Exception as error:
-            # The hub raises a dozen kinds (offline, not found, gated, connection ...), which differ by release.
-            first = (str(error).strip().splitlines() or [""])[0]
-            why = f"could not be fetched ({type(error).__name__}: {first[:160]})"
-            raise WeightsMissingError(_no_weights(spec, why)) from error
-    return Path(path).parent
+    if progress is not None:
+        progress(_at(spec, name))
+    try:
+        return Path(hf_hub_download(spec.repo, _at(spec, name), revision=spec.revision or None))
+    except Exception as error:
+        # The hub raises a dozen kinds (offline, not found, gated, connection ...), which differ by release.
+        first = (str(error).strip().splitlines() or [""])[0]
+        why = f"{name} could not be fetched ({type(error).__name__}: {first[:160]})"
+        raise WeightsMissingError(_no_weights(spec, why)) from error
+
+
+def _has_not(error: WeightsMissingError) -> bool:
+    """Whether the repository said that it has no such file: a network that is down says nothing."""
+    from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
+
+    why = error.__cause__
+    return isinstance(why, EntryNotFoundError) and not isinstance(why, LocalEntryNotFoundError)
+
+
+def shards_of(index: Path) -> tuple[str, ...]:
+    """The files that an index names: .safetensors beside it, and nothing else."""
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsUnfitError(f"{index.name} is unreadable ({error}): fetch it again") from error
+    strange = [name for name in names if Path(str(name)).name != name or not name.endswith(".safetensors")]
+    if strange or not names:
+        raise WeightsUnfitError(
+            f"{index.name} names {str(strange[0])[:80] if strange else 'no file'!r}, not .safetensors beside it: "
+            "fetch it again"
+        )
+    return tuple(names)
+
+
+def pieces(folder: Path, sha256: str = "") -> tuple[Path, ...]:
+    """The .safetensors files that a folder's weights are made of: one, or shards."""
+    if (folder / WEIGHTS).is_file():
+        return (verify(folder / WEIGHTS, sha256),)
+    if (folder / INDEX).is_file():
+        if sha256:
+            raise WeightsUnfitError(f"the SHA-256 on record is of one {WEIGHTS}, {folder.name!r} has shards: join them")
+        return tuple(verify(folder / name) for name in shards_of(folder / INDEX))
+    others = sorted(path.name for path in folder.glob("*") if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
+    if others:
+        raise WeightsUnfitError(
+            f"{folder.name!r} holds {others[0]} and no {WEIGHTS}: convert it to safetensors, no pickle is opened here"
+        )
+    raise WeightsMissingError(f"{folder.name!r} has no {WEIGHTS} and no {INDEX}: give a folder that holds weights")
 
 
 def commit_of(folder: Path) -> str:
@@ -63,8 +138,8 @@ def commit_of(folder: Path) -> str:
     return found[-1] if found else ""
 
 
-def _paths(spec: ModelSpec) -> tuple[str, ...]:
-    return tuple(f"{spec.subfolder}/{name}" if spec.subfolder else name for name in spec.files)
+def _at(spec: ModelSpec, name: str) -> str:
+    return f"{spec.subfolder}/{name}" if spec.subfolder else name
 
 
 def _no_weights(spec: ModelSpec, why: str) -> str:

@@ -54,10 +54,12 @@ def fetch(args: argparse.Namespace) -> int:
 
 def _page(told: dict[str, Any]) -> None:
     """One record, a line a fact."""
-    cuts = told.pop("cuts")
+    cuts, questions = told.pop("cuts"), told.pop("questions")
     for key, value in told.items():
         if value not in ("", 0, False):
             print(show.clean(f"{key:<10} {value}"))
+    for label, text in questions.items():
+        print(show.clean(f"question   {label}: {text}"))
     for name, cut in cuts.items():
         review = f", review from {cut['review']:g}" if cut["review"] is not None else ""
         print(show.clean(f"cut        {name}: block from {cut['block']:g}{review} ({cut['source']})"))

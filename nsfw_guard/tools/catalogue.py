@@ -27,6 +27,7 @@ def facts(spec: ModelSpec) -> dict[str, Any]:
             name: {"block": c.block, "review": c.review, "views": dict(c.views), "source": c.source}
             for name, c in spec.cuts.items()
         },
+        "questions": dict(spec.questions),
         "figures": spec.figures,
         "source": spec.source,
         "repo": f"{spec.repo}/{spec.subfolder}" if spec.subfolder else spec.repo,
@@ -38,6 +39,8 @@ def facts(spec: ModelSpec) -> dict[str, Any]:
 
 def input_in_words(spec: ModelSpec) -> str:
     """What the model is shown."""
+    if spec.kind == "judge":
+        return "the whole picture, by the model's own processor"
     how = {"center": "shorter side, centre crop", "squash": "squashed", "border": "fitted in"}[spec.input.crop_mode]
     return f"{spec.input.size} px, {how}, {spec.input.interpolation}"
 
@@ -50,6 +53,7 @@ def markdown(names: Sequence[str]) -> str:
     for one in found:
         lines += ["", f"### {one['name']}", f"- {one['source'].removesuffix('.')}."]
         lines += [f"- Published: {one['figures'].removesuffix('.')}."] if one["figures"] else []
+        lines += [f"- Asked about `{label}`: {text}." for label, text in one["questions"].items()]
         lines += [_cut(name, cut) for name, cut in one["cuts"].items()]
     return "\n".join(lines) + "\n"
 
