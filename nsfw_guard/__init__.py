@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nsfw_guard.audit import Audit
     from nsfw_guard.backends.base import Backend, Label, ModelSpec
     from nsfw_guard.backends.cached import Cached
+    from nsfw_guard.backends.judge import judge
     from nsfw_guard.backends.opinions import Cascade, Ensemble
     from nsfw_guard.backends.registry import load, names, register, unregister
     from nsfw_guard.backends.wrap import Calibrated
@@ -58,6 +59,7 @@ _HOMES = {
     "audit": ("Audit",),
     "backends.base": ("Backend", "Label", "ModelSpec"),
     "backends.cached": ("Cached",),
+    "backends.judge": ("judge",),
     "backends.opinions": ("Cascade", "Ensemble"),
     "backends.registry": ("load", "names", "register", "unregister"),
     "backends.wrap": ("Calibrated",),
@@ -156,6 +158,7 @@ __all__ = [
     "detach",
     "doctor",
     "install",
+    "judge",
     "load",
     "names",
     "regenerate",

@@ -21,7 +21,14 @@ from nsfw_guard.backends.folder import read_spec
 from nsfw_guard.backends.hf_model import from_folder
 from nsfw_guard.backends.judge_prompts import TRANSFORMERS, Asker, Family, checked, family_of, hash_of
 from nsfw_guard.backends.selftest import TOLERANCE, canaries, compare
-from nsfw_guard.errors import ConfigError, MissingExtraError, ScoringError, SelfTestError, WeightsUnfitError
+from nsfw_guard.errors import (
+    ConfigError,
+    MissingExtraError,
+    ScoringError,
+    SelfTestError,
+    WeightsMissingError,
+    WeightsUnfitError,
+)
 from nsfw_guard.images import Frames
 from nsfw_guard.scores import Scores, Severity
 
@@ -65,6 +72,9 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> Judge:
     family = family_of(found)
     if found != spec.architecture:
         raise WeightsUnfitError(f"{folder.name!r} holds a {found}, not the {spec.architecture} of {spec.name!r}")
+    missing = [name for name in spec.files if name.endswith(".json") and not (folder / name).is_file()]
+    if missing:
+        raise WeightsMissingError(f"{folder.name!r} has no {' and no '.join(missing)}: fetch what is missing too")
     if options.views != "cover" or options.resize != "exact":
         raise ConfigError("a judge sees the whole picture through its own processor: leave views and resize out")
     asked = {name: q for name, q in spec.questions.items() if spec.labels.get(name)}

@@ -205,6 +205,12 @@ def tokenizer() -> Any:
     )
 
 
+def _judge(spec: ModelSpec, folder: Path, full: bool) -> None:
+    from tests.backends.tiny_judges import write
+
+    write(folder, spec.architecture)
+
+
 def _processor(kind: str, spec: ModelSpec, folder: Path) -> None:
     side = {"height": spec.input.size, "width": spec.input.size}
     crops = spec.input.crop_mode == "center"
@@ -220,6 +226,7 @@ def _processor(kind: str, spec: ModelSpec, folder: Path) -> None:
 
 KINDS: Mapping[str, Callable[[ModelSpec, Path, bool], None]] = {
     "timm": _timm, "transformers": _transformers, "checker": _checker, "laion": _laion, "zeroshot": _zeroshot,
+    "judge": _judge,
 }  # fmt: skip
 
 Reference = Callable[[Image.Image], torch.Tensor]

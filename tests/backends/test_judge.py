@@ -35,7 +35,7 @@ from nsfw_guard.images import Frames
 from nsfw_guard.scores import Severity
 from nsfw_guard.verdict import Outcome
 from tests.backends import tiny_judges
-from tests.backends.tiny_judges import NAMES, QUESTIONS, head, inputs_of, inputs_of_policies
+from tests.backends.tiny_judges import NAMES, QUESTIONS, head, reference
 from tests.conftest import smooth
 
 RECORDS = {"shieldgemma2": "shieldgemma2", "llama4": "llama-guard-4", "qwen3_vl": "qwen3-vl-2b",
@@ -69,26 +69,6 @@ def numbers(judge: Judge, *stacks: torch.Tensor) -> torch.Tensor:
 def picture_of(pixels: torch.Tensor) -> Image.Image:
     """A frame as it is saved. Shape: (3, H, W) in [0, 1]."""
     return Image.fromarray((pixels.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
-
-
-def reference(
-    name: str, folder: Path, picture: Image.Image, dtype: torch.dtype = torch.float32, keep: int = 1
-) -> torch.Tensor:
-    """P(violates) of each question, from transformers alone. Shape: (questions,)."""
-    made = transformers.AutoProcessor.from_pretrained(folder)
-    model = getattr(transformers, FAMILIES[name].model).from_pretrained(folder, dtype=dtype).eval()
-    if name == "llama4":
-        model.config.text_config.attention_chunk_size = 4096
-    policies = name == "shieldgemma2"
-    asked = [inputs_of(name, made, picture, q, c) for c, q in QUESTIONS.items()]
-    ids = made.tokenizer.convert_tokens_to_ids([FAMILIES[name].violates, FAMILIES[name].fine])
-    found = []
-    for inputs in [inputs_of_policies(made, picture)] if policies else asked:
-        cast = {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()}
-        with torch.no_grad():
-            out = model(**cast, logits_to_keep=keep)
-        found.append(out.probabilities[:, 0] if policies else out.logits[:, -1, ids].float().softmax(1)[:, 0])
-    return torch.cat(found)
 
 
 # The answer

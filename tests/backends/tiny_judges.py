@@ -209,3 +209,25 @@ def write(folder: Path, name: str, *, without: Sequence[str] = (), shard: str = 
     model.save_pretrained(folder, max_shard_size=shard)
     made.save_pretrained(folder)
     return folder
+
+
+def reference(
+    name: str, folder: Path, picture: Image.Image, dtype: torch.dtype = torch.float32, keep: int = 1
+) -> torch.Tensor:
+    """P(violates) of each question, from transformers alone. Shape: (questions,)."""
+    import transformers
+
+    made = transformers.AutoProcessor.from_pretrained(folder)
+    model = getattr(transformers, FAMILIES[name].model).from_pretrained(folder, dtype=dtype).eval()
+    if name == "llama4":
+        model.config.text_config.attention_chunk_size = 4096
+    policies = name == "shieldgemma2"
+    asked = [inputs_of(name, made, picture, q, c) for c, q in QUESTIONS.items()]
+    ids = made.tokenizer.convert_tokens_to_ids([FAMILIES[name].violates, FAMILIES[name].fine])
+    found = []
+    for inputs in [inputs_of_policies(made, picture)] if policies else asked:
+        cast = {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()}
+        with torch.no_grad():
+            out = model(**cast, logits_to_keep=keep)
+        found.append(out.probabilities[:, 0] if policies else out.logits[:, -1, ids].float().softmax(1)[:, 0])
+    return torch.cat(found)
