@@ -63,7 +63,7 @@ class Policy:
 
         Args:
             levels: the categories that the model scores, each with its levels.
-            positive: per category the level that the model itself calls positive.
+            positive: per category the level that the model itself calls positive. "*" means these categories.
             cuts: the cuts of the model's record, by name.
         """
         wanted = dict(self.rules)
@@ -75,8 +75,8 @@ class Policy:
                     f"{suggest(category, levels)}"
                 )
         if every is not None:
-            wanted = {**dict.fromkeys(levels, every), **wanted}
-        fitted = {c: _fit_rule(c, rule, levels[c], positive[c], cuts) for c, rule in wanted.items()}
+            wanted = {**dict.fromkeys(positive, every), **wanted}
+        fitted = {c: _fit_rule(c, rule, levels[c], positive.get(c, levels[c][0]), cuts) for c, rule in wanted.items()}
         return replace(self, rules=fitted)
 
     def decide(self, scores: Scores) -> Verdict:

@@ -6,8 +6,10 @@ import copy
 import hashlib
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +20,26 @@ from nsfw_guard.backends.selftest import self_test
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.images import Frames
 from nsfw_guard.preprocess import Prepared, Preprocess
-from nsfw_guard.scores import Scores, Severity, ViewScores
+from nsfw_guard.scores import Fixed, Scores, Severity, ViewScores
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Net(nn.Module):
     """What a loader makes of a library's network. `split` and `whole` must agree: the self-test holds them together.
 
     Attributes:
-        width: how many numbers an embedding has, read from the network.
+        width: how many numbers an embedding has, read from the network; 0 where it gives none.
         details: what the numbers of `besides` are called.
+        runtime: what runs it, in words for the state.
+        hashes: of the files that `save` writes, where those are an exported network's.
     """
 
     width: int
     details: tuple[str, ...] = ()
+    runtime: str = "torch"
+    hashes: Mapping[str, str] = Fixed()
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The network's numbers, and the embedding that they were made of. Shape: (R, K), (R, width)."""
@@ -89,27 +96,19 @@ class NetBackend:
             extremes = [p.extremes.to(device).flatten() for p in prepared if p.extremes is not None]
             numbers = torch.cat([told.flatten(), blank, *extremes]).tolist()
         seen = shown.cpu() if digests else None
-        kept = features.clone() if embeddings else None
+        kept = features.clone() if embeddings and features.shape[1] else None
         return list(self._scores(stacks, prepared, numbers, seen, kept))
 
     def forward(self, shown: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers and embeddings of 8-bit pictures, in batches that the device can hold. Shape: (R, 3, S, S)."""
-        step = min(self.options.batch, len(shown))
-        while True:
-            try:
-                parts = [self._pass(shown[i : i + step]) for i in range(0, len(shown), step)]
-                numbers, features = zip(*parts, strict=True)
-                return torch.cat(numbers), torch.cat(features)
-            except (MemoryError, RuntimeError) as error:
-                if step == 1 or not _out_of_memory(error):
-                    raise
-                step //= 2
-                log.warning("out of memory: %s goes on with batches of %d", self.spec.name, step)
+        numbers, features = zip(*in_batches(self._pass, shown, self.options.batch, self.spec.name), strict=True)
+        return torch.cat(numbers), torch.cat(features)
 
     def state(self) -> Mapping[str, str]:
         """What is really in effect."""
         return {
             "self_test": self._self_test,
+            "runtime": self._nets[self.home].runtime,
             "device": str(self.home) if self.options.device else "follows the picture",
             "dtype": str(self.dtype).removeprefix("torch."),
             "resize": self.preprocess.effective(self.home if self.options.device else None),
@@ -119,8 +118,9 @@ class NetBackend:
     def save_pretrained(self, folder: Path) -> None:
         """Writes configuration, weights and our record into a folder that `load` reads."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._nets[self.home].save(folder, self.spec)
-        write_record(folder, self.spec)
+        net = self._nets[self.home]
+        net.save(folder, self.spec)
+        write_record(folder, replace(self.spec, hashes=net.hashes))
 
     def _device(self, stacks: Sequence[Frames]) -> torch.device:
         return self.home if self.options.device or not stacks else stacks[0].pixels.device
@@ -189,6 +189,19 @@ class NetBackend:
                         levels[label.category][level] += p
         # min keeps a NaN that stands first; a sum may pass 1 by a rounding.
         return {c: {level: min(p, 1.0) for level, p in ls.items()} for c, ls in levels.items()}
+
+
+def in_batches(run: Callable[[Tensor], T], rows: Tensor, size: int, name: str) -> list[T]:
+    """What `run` makes of the rows, `size` at a time, or as many as the device can hold."""
+    step = min(size, len(rows))
+    while True:
+        try:
+            return [run(rows[i : i + step]) for i in range(0, len(rows), step)]
+        except (MemoryError, RuntimeError) as error:
+            if step == 1 or not _out_of_memory(error):
+                raise
+            step //= 2
+            log.warning("out of memory: %s goes on with batches of %d", name, step)
 
 
 def _out_of_memory(error: BaseException) -> bool:
