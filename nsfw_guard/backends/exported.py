@@ -103,19 +103,19 @@ class ExportedNet(Net):
         """What the file says of itself."""
         takes, gives = self.runner.inputs, self.runner.outputs
         square = (3, self.side, self.side)
-        if len(takes) != 1 or takes[0].dtype != FLOAT or not _fits(takes[0], (None, *square)):
+        if len(takes) != 1 or takes[0].dtype != FLOAT or not fits(takes[0], (None, *square)):
             raise WeightsUnfitError(
                 f"{ONNX} takes {', '.join(map(str, takes)) or 'nothing'}, not one {FLOAT} (any, 3, {self.side}, "
                 f"{self.side}) of normalised pixels: export it with the side that its configuration says"
             )
-        if not gives or gives[0].dtype != FLOAT or not _fits(gives[0], (None, self.labels)):
+        if not gives or gives[0].dtype != FLOAT or not fits(gives[0], (None, self.labels)):
             raise WeightsUnfitError(
                 f"{ONNX} gives {', '.join(map(str, gives)) or 'nothing'}; its first output must be {FLOAT} logits "
                 f"(any, {self.labels}), one for each label: export the logits first, or mend the labels"
             )
         self.batch = (takes[0].shape or (None,))[0] or 0
         self.embeds = len(gives) > 1 and gives[1].name == EMBEDDING
-        if self.embeds and (gives[1].dtype != FLOAT or not _fits(gives[1], (None, None))):
+        if self.embeds and (gives[1].dtype != FLOAT or not fits(gives[1], (None, None))):
             raise WeightsUnfitError(f"{ONNX} gives {gives[1]}: its embedding must be {FLOAT} (any, width)")
 
     def _run(self, values: Tensor) -> list[Tensor]:
@@ -162,7 +162,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def _fits(port: Port, wanted: tuple[int | None, ...]) -> bool:
+def fits(port: Port, wanted: tuple[int | None, ...]) -> bool:
     """Whether a port's shape can be the wanted one."""
     if port.shape is None:
         return True

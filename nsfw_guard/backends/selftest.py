@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from nsfw_guard.images import Frames
 from nsfw_guard.preprocess import Preprocess
 
 if TYPE_CHECKING:
+    from nsfw_guard.backends.base import ModelSpec
     from nsfw_guard.backends.network import NetBackend
 
 SIDE = 96
@@ -66,18 +67,23 @@ def self_test(backend: NetBackend) -> str:
     Raises:
         SelfTestError: the answers are no probabilities, change from one call to the next, or are not the recorded ones.
     """
-    spec, first = backend.spec, answer(backend)
+    return compare(backend.spec, lambda: answer(backend), TOLERANCE[backend.dtype])
+
+
+def compare(spec: ModelSpec, ask: Callable[[], Mapping[str, tuple[float, ...]]], tolerance: float) -> str:
+    """Holds a model's answers to each canary against themselves and against its record: see `self_test`."""
+    first = ask()
     flat = [p for answers in first.values() for p in answers]
     if any(len(a) != len(spec.labels) for a in first.values()) or not all(0.0 <= p <= 1.0 for p in flat):
         raise SelfTestError(
             f"{spec.name!r} does not answer with probabilities: its weights are damaged, fetch them again"
         )
-    if not _apart(first, answer(backend)) <= 1e-3:
+    if not _apart(first, ask()) <= 1e-3:
         raise SelfTestError(f"{spec.name!r} gives different answers to the same picture: it is not deterministic")
     if not spec.answers:
         return "answers unrecorded"
     apart = _apart(first, spec.answers)
-    if not apart <= TOLERANCE[backend.dtype]:
+    if not apart <= tolerance:
         raise SelfTestError(
             f"{spec.name!r} does not answer as recorded (off by {apart:.3f}): the weights, the labels or the "
             "preprocessing are not those of the record"
