@@ -89,15 +89,17 @@ class ExportedNet(Net):
             return
         if (folder / weights.WEIGHTS).exists():
             raise ConfigError(f"{folder.name!r} holds {weights.WEIGHTS} of another model: save into an empty folder")
-        extra = [PROCESSOR] if (self.folder / PROCESSOR).is_file() else []
-        for name in (weights.CONFIG, *extra, *self.hashes):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            try:
+        try:
+            if {name: weights.sha256_of(self.folder / name) for name in self.hashes} != self.hashes:
+                raise ConfigError(
+                    f"the files of {spec.name!r} changed since it was loaded: load it again, then save it"
+                )
+            beside = [PROCESSOR] if (self.folder / PROCESSOR).is_file() else []
+            for name in (weights.CONFIG, *beside, *self.hashes):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self.folder / name, folder / name)
-            except OSError as error:
-                raise ConfigError(f"{name} of {spec.name!r} cannot be copied ({error}): load it again first") from error
-        if hashes_of(folder, ONNX) != self.hashes:
-            raise ConfigError(f"the files of {spec.name!r} changed since it was loaded: load it again, then save it")
+        except OSError as error:
+            raise ConfigError(f"the files of {spec.name!r} cannot be copied ({error}): load it again first") from error
 
     def _check_ports(self) -> None:
         """What the file says of itself."""

@@ -78,19 +78,14 @@ class NudeNet:
             levels, extremes = stack.quantise()
             shown.append(yolo.letterbox(levels, self.side).to(device))
             sizes += [(int(levels.shape[2]), int(levels.shape[3]))] * len(stack)
-            ends = [""] * len(stack) if extremes is None else [stack.fault(*pair) for pair in extremes.tolist()]
-            faults += ends
+            faults += [""] * len(stack) if extremes is None else [stack.fault(*pair) for pair in extremes.tolist()]
             flat = levels.flatten(1)
             blank += (flat.amin(1) == flat.amax(1)).tolist()
         pixels = torch.cat(shown)
         numbers = self.numbers(pixels)
-        seen = (
-            [hashlib.sha256(frame.numpy().tobytes()).hexdigest() for frame in pixels.cpu()]
-            if digests
-            else [""] * len(sizes)
-        )
-        rows = zip(numbers, sizes, faults, blank, seen, strict=True)
-        return [self._read(found, *size, fault, flat, digest) for found, size, fault, flat, digest in rows]
+        digest = _digest if digests else lambda frame: ""
+        rows = zip(numbers, sizes, faults, blank, map(digest, pixels), strict=True)
+        return [self._read(found, *size, fault, flat, told) for found, size, fault, flat, told in rows]
 
     def numbers(self, shown: Tensor) -> yolo.Floats:
         """The network's own numbers of 8-bit squares: four of place, one a label. Shape: (R, 4 + labels, places)."""
@@ -168,6 +163,10 @@ class NudeNet:
         shown = yolo.letterbox(torch.stack(list(pictures.values())), self.side).to(self.home)
         best = self.numbers(shown)[:, 4:].max(2)
         return dict(zip(pictures, (tuple(map(float, row)) for row in best), strict=True))
+
+
+def _digest(frame: Tensor) -> str:
+    return hashlib.sha256(frame.cpu().numpy().tobytes()).hexdigest()
 
 
 def load_installed(spec: ModelSpec, options: Options) -> NudeNet:

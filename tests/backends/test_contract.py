@@ -19,7 +19,7 @@ from nsfw_guard.images import Frames
 from nsfw_guard.verdict import Outcome
 from tests.conftest import smooth
 
-HERE = [name for name in names() if not registry.spec(name).repo]
+HERE = [name for name in names() if not (registry.spec(name).repo or registry.spec(name).extra)]
 ELSEWHERE = [name for name in names() if registry.spec(name).repo]
 
 
