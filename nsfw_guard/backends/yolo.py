@@ -41,10 +41,10 @@ def letterbox(levels: Tensor, side: int) -> Tensor:
 
     def across(row: Tensor) -> Tensor:
         """Lines of the square, resized along their length; what lies below the picture is black."""
-        lines = levels[..., row.clamp(max=height - 1).to(levels.device), :]
+        lines = levels.index_select(2, row.clamp(max=height - 1).to(levels.device))
         ends = []
         for column, weight in ((before, left), (after, right)):
-            picked = lines[..., column.clamp(max=width - 1).to(levels.device)].int()
+            picked = lines.index_select(3, column.clamp(max=width - 1).to(levels.device)).int()
             ends.append(picked * (weight * (column < width)).to(levels.device))
         return (ends[0] + ends[1]) * (row < height).to(levels.device)[:, None]
 

@@ -12,7 +12,8 @@ from nsfw_guard.backends.base import ModelSpec
 from nsfw_guard.decode import pillow_is_old
 from nsfw_guard.resize import matrix_is_pillow
 
-PACKAGES = ("torch", "timm", "pillow", "numpy", "safetensors", "huggingface-hub", "diffusers", "transformers")
+PACKAGES = ("torch", "timm", "pillow", "numpy", "safetensors", "huggingface-hub", "diffusers", "transformers",
+            "onnxruntime", "openvino", "nudenet")  # fmt: skip
 
 
 def installed(package: str) -> str:

@@ -127,6 +127,41 @@ def test_a_runtime_without_its_file_names_the_cure(tiny, settings, error, cure):
         load(tiny, **settings)
 
 
+def test_transformers_layout_needs_no_transformers(exports, tmp_path):
+    folder = tmp_path / "vit"
+    folder.mkdir()
+    shutil.copy(exports["any"] / "model.onnx", folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "vit", "id2label": {"0": "nsfw", "1": "normal"}}))
+    told = {"size": {"height": 32, "width": 32}, "resample": 2, "do_center_crop": False, "image_mean": [0.5] * 3,
+            "image_std": [0.5] * 3, "rescale_factor": 1 / 255}  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(told))
+    pixels = smooth(3, 50, 90)
+    backend = load(folder)
+    values = backend.preprocess.normalise(shown(backend, pixels))
+    expected = raw(folder, values)[0].softmax(-1)[:, 0].tolist()
+    assert [next(s.numbers()) for s in backend.score([Frames(pixels)])] == expected
+    backend.save_pretrained(tmp_path / "saved")
+    assert (tmp_path / "saved" / "preprocessor_config.json").is_file()
+    again = load(tmp_path / "saved").score([Frames(pixels)])
+    assert [next(s.numbers()) for s in again] == expected
+
+
+def test_the_stock_checker_runs_in_torch_only(tmp_path):
+    told = {"architectures": ["StableDiffusionSafetyChecker"], "model_type": "clip"}
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match="runs in torch only: runtime='onnx'"):
+        load(tmp_path, runtime="onnx")
+
+
+def test_sessions_use_as_many_threads_as_torch(exports, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    backend = load(exports["any"])
+    runner = backend._nets[backend.home].runner
+    (session,) = runner._sessions.values()
+    assert session.get_session_options().intra_op_num_threads == 3
+    assert session.get_providers() == ["CPUExecutionProvider"]
+
+
 def test_other_layouts_and_dtypes_are_refused(exports, tiny):
     with pytest.raises(ConfigError, match="leave dtype out"):
         load(exports["any"], dtype="bfloat16")
