@@ -67,7 +67,7 @@ class Policy:
 
         Args:
             levels: the categories that the model scores, each with its levels.
-            positive: per category the level that the model itself calls positive.
+            positive: per category the level that the model itself calls positive. "*" means these categories.
             cuts: the cuts of the model's record, by name.
             band: where a second model is asked, if one is: it must hold the cuts, or the second could change nothing.
         """
@@ -80,8 +80,8 @@ class Policy:
                     f"{suggest(category, levels)}"
                 )
         if every is not None:
-            wanted = {**dict.fromkeys(levels, every), **wanted}
-        fitted = {c: _fit_rule(c, rule, levels[c], positive[c], cuts) for c, rule in wanted.items()}
+            wanted = {**dict.fromkeys(positive, every), **wanted}
+        fitted = {c: _fit_rule(c, rule, levels[c], positive.get(c, levels[c][0]), cuts) for c, rule in wanted.items()}
         for category, rule in fitted.items():
             if band is not None and rule.block is not None and not band[0] <= _number(rule.block) <= band[1]:
                 raise PolicyError(

@@ -39,7 +39,8 @@ LIGHT = {
     "version",
 }
 HEAVY = {"timm", "transformers", "diffusers", "accelerate", "torchvision", "huggingface_hub", "safetensors", "tqdm",
-         "onnxruntime", "openvino", "fastapi", "uvicorn", "ray", "pymilvus", "lancedb", "tomli", "tomllib"}  # fmt: skip
+         "onnx", "onnxruntime", "openvino", "openvino_telemetry", "nudenet", "cv2", "skimage",
+         "fastapi", "uvicorn", "ray", "pymilvus", "lancedb", "tomli", "tomllib"}  # fmt: skip
 # They subclass a class of such a library, and are loaded when their name is first asked for.
 LEAVES = {"pipelines/blocks.py", "pipelines/callback.py", "pipelines/checker.py"}
 MODULES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")

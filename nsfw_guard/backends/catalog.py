@@ -171,15 +171,79 @@ GIACOMO = ModelSpec(
     source="model card and config.json; input of its base model, checked against preprocessor_config.json at load",
 )
 
+FACE, LOW, MEDIUM, HIGH = Label("face"), *(Label("sexual", level) for level in Severity)
+# The surest score of each label on each synthetic picture, as the wheel's weights gave them.
+NUDENET_ANSWERS = {
+    "ramp": (
+        0.0001, 0.0022, 0.0401, 0.0014, 0.0012, 0.0001, 0.0001, 0.0002, 0.0002,
+        0.0001, 0.0001, 0.0001, 0.0001, 0.0007, 0.0005, 0.0001, 0.0004, 0.0014,
+    ),
+    "stripes": (
+        0.0071, 0.0044, 0.0095, 0.0006, 0.0003, 0.0001, 0.0001, 0.0002, 0.0031,
+        0.0007, 0.0001, 0.0002, 0.0001, 0.003, 0.0002, 0.0001, 0.0067, 0.0037,
+    ),
+    "disc": (
+        0.0001, 0.0011, 0.1166, 0.0062, 0.0003, 0.0001, 0.0001, 0.0001, 0.0021,
+        0.0001, 0.0001, 0.0001, 0.0001, 0.0018, 0.0007, 0.0001, 0.0015, 0.2984,
+    ),
+}  # fmt: skip
+NUDENET = ModelSpec(
+    name="nudenet",
+    kind="nudenet",
+    architecture="yolov8n",
+    # Really at the upper left of a black square: nudenet.py does it, as NudeNet does.
+    input=InputSpec(size=320, interpolation="bilinear", crop_mode="border", mean=(0.0,) * 3, std=(1.0,) * 3),
+    # Chosen: genitals and anus bare are high; breast and buttocks bare medium, as on many a beach; the same parts
+    # covered low. A man's chest, feet, bellies and armpits mean nothing: map them by labels={"FEET_EXPOSED": "feet"}.
+    labels={
+        "FEMALE_GENITALIA_COVERED": LOW,
+        "FACE_FEMALE": FACE,
+        "BUTTOCKS_EXPOSED": MEDIUM,
+        "FEMALE_BREAST_EXPOSED": MEDIUM,
+        "FEMALE_GENITALIA_EXPOSED": HIGH,
+        "MALE_BREAST_EXPOSED": None,
+        "ANUS_EXPOSED": HIGH,
+        "FEET_EXPOSED": None,
+        "BELLY_COVERED": None,
+        "FEET_COVERED": None,
+        "ARMPITS_COVERED": None,
+        "ARMPITS_EXPOSED": None,
+        "FACE_MALE": FACE,
+        "BELLY_EXPOSED": None,
+        "MALE_GENITALIA_EXPOSED": HIGH,
+        "ANUS_COVERED": LOW,
+        "FEMALE_BREAST_COVERED": LOW,
+        "BUTTOCKS_COVERED": LOW,
+    },
+    positive=Severity.MEDIUM,
+    neutral=("face",),
+    cuts={
+        "default": Cut(block=0.5, review=0.25, source="block: chosen, not measured; review: all that NudeNet reports"),
+        "strict": Cut(block=0.25, source="all that NudeNet reports: its own code drops boxes of 0.25 and less"),
+        "lenient": Cut(block=0.7, review=0.5, source="chosen, not measured"),
+    },
+    sha256="c15d8273adad2d0a92f014cc69ab2d6c311a06777a55545f2c4eb46f51911f0f",
+    files=("320n.onnx",),
+    licence="disputed: AGPL-3.0 (its repository, the licence file in its wheel, the weights' metadata) or MIT (PyPI)",
+    extra="nudenet",
+    size=12_150_158,
+    answers=NUDENET_ANSWERS,
+    figures="none published for these weights",
+    source="the wheel nudenet 3.4.2 (code, metadata of 320n.onnx); a child protection centre reported suspected abuse "
+    "material among the pictures that NudeNet was trained on (C3P, October 2025)",
+)
+
 
 def register_models(register: Register) -> None:
     """Brings the built-in models in, by the same door that a plug-in uses."""
     from nsfw_guard.backends.catalog_judges import JUDGES
     from nsfw_guard.backends.folder import read_spec
     from nsfw_guard.backends.loaders import load_folder, load_hub
+    from nsfw_guard.backends.nudenet import load_installed
 
     for spec in (MARQO, FREEPIK, FALCONSAI, BFL, ADAMCODD, GIACOMO, *CLIP_MODELS, *JUDGES):
         register(spec, load_hub)
+    register(NUDENET, load_installed)
     for name in ("demo-shapes", "demo-shapes-graded"):
         if (DEMO / name).is_dir():
             register(read_spec(DEMO / name), lambda spec, options: load_folder(DEMO / spec.name, options))

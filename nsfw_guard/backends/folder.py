@@ -71,6 +71,7 @@ def _spec(
         positive=Severity.of(told["positive"]) if "positive" in told else None,
         revision=told.get("revision", ""),
         sha256=told.get("sha256", ""),
+        hashes=dict(told.get("hashes", {})),
         files=files_of(kind),
         also=also_of(kind),
         licence=told.get("licence", "unknown"),
@@ -92,11 +93,11 @@ def kind_of(config: Mapping[str, Any]) -> str:
     return "transformers"
 
 
-def files_of(kind: str) -> tuple[str, ...]:
+def files_of(kind: str, weights: str = WEIGHTS) -> tuple[str, ...]:
     """The files that a model of this kind is made of."""
     if kind == "judge":
-        return (CONFIG, "tokenizer.json", "tokenizer_config.json", WEIGHTS)
-    return (CONFIG, PROCESSOR, WEIGHTS) if kind == "transformers" else (CONFIG, WEIGHTS)
+        return (CONFIG, "tokenizer.json", "tokenizer_config.json", weights)
+    return (CONFIG, PROCESSOR, weights) if kind == "transformers" else (CONFIG, weights)
 
 
 def also_of(kind: str) -> tuple[str, ...]:
@@ -195,13 +196,14 @@ def input_of(cfg: Mapping[str, Any]) -> InputSpec:
 
 def write_record(folder: Path, spec: ModelSpec) -> None:
     """Our record beside the weights of a folder: meanings, cuts, hash and known answers."""
+    files = [folder / name for name in spec.hashes or [WEIGHTS]]
     told = {
         "name": spec.name,
         "labels": {n: [m.category, m.severity.name.lower()] if m else None for n, m in spec.labels.items()},
         "cuts": {n: {k: v for k, v in vars(cut).items() if v not in (None, {}, "")} for n, cut in spec.cuts.items()},
         "revision": spec.revision,
-        "sha256": sha256_of(folder / WEIGHTS),
-        "size": (folder / WEIGHTS).stat().st_size,
+        "size": sum(file.stat().st_size for file in files),
+        **({"hashes": dict(spec.hashes)} if spec.hashes else {"sha256": sha256_of(folder / WEIGHTS)}),
         "licence": spec.licence,
         "source": spec.source,
         "answers": {n: [round(p, 6) for p in answer] for n, answer in spec.answers.items()},

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,21 +19,25 @@ from nsfw_guard.backends.selftest import self_test
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.images import Frames
 from nsfw_guard.preprocess import Prepared, Preprocess
-from nsfw_guard.scores import Scores, Severity, ViewScores
+from nsfw_guard.scores import Fixed, Scores, Severity, ViewScores
 
 
 class Net(nn.Module):
     """What a loader makes of a library's network. `split` and `whole` must agree: the self-test holds them together.
 
     Attributes:
-        width: how many numbers an embedding has, read from the network.
+        width: how many numbers an embedding has, read from the network; 0 where it gives none.
         details: what the numbers of `besides` are called.
         notes: what its state says besides.
+        runtime: what runs it, in words for the state.
+        hashes: of the files that `save` writes, where those are an exported network's.
     """
 
     width: int
     details: tuple[str, ...] = ()
     notes: Mapping[str, str] = {}
+    runtime: str = "torch"
+    hashes: Mapping[str, str] = Fixed()
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The network's numbers, and the embedding that they were made of. Shape: (R, K), (R, width)."""
@@ -89,7 +94,7 @@ class NetBackend:
             extremes = [p.extremes.to(device).flatten() for p in prepared if p.extremes is not None]
             numbers = torch.cat([told.flatten(), blank, *extremes]).tolist()
         seen = shown.cpu() if digests else None
-        kept = features.clone() if embeddings else None
+        kept = features.clone() if embeddings and features.shape[1] else None
         return list(self._scores(stacks, prepared, numbers, seen, kept))
 
     def forward(self, shown: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,6 +107,7 @@ class NetBackend:
         """What is really in effect."""
         return {
             "self_test": self._self_test,
+            "runtime": self._nets[self.home].runtime,
             "device": str(self.home) if self.options.device else "follows the picture",
             "dtype": str(self.dtype).removeprefix("torch."),
             "resize": self.preprocess.effective(self.home if self.options.device else None),
@@ -112,8 +118,9 @@ class NetBackend:
     def save_pretrained(self, folder: Path) -> None:
         """Writes configuration, weights and our record into a folder that `load` reads."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._nets[self.home].save(folder, self.spec)
-        write_record(folder, self.spec)
+        net = self._nets[self.home]
+        net.save(folder, self.spec)
+        write_record(folder, replace(self.spec, hashes=net.hashes))
 
     def _device(self, stacks: Sequence[Frames]) -> torch.device:
         return self.home if self.options.device or not stacks else stacks[0].pixels.device

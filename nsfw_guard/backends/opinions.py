@@ -51,7 +51,9 @@ class Member:
     def say(self, scores: Scores) -> dict[str, float]:
         """Per category the worst aligned score over the views, at the level that the model itself calls positive."""
         found: dict[str, float] = {}
-        for category, level in self.backend.spec.positives.items():
+        spec = self.backend.spec
+        for category, levels in spec.levels.items():
+            level = spec.positives.get(category, levels[0])
             told = [self._of(view, category, level) for view in scores.views]
             # max would lose a NaN that does not come first.
             found[category] = max(told) if told and all(0.0 <= p <= 1.0 for p in told) else NAN
@@ -237,6 +239,7 @@ def joint_spec(name: str, backends: Sequence[Backend]) -> ModelSpec:
         architecture="",
         input=specs[0].input,
         labels={category: Label(category) for category in categories},
+        neutral=tuple(dict.fromkeys(category for spec in specs for category in spec.neutral)),
         cuts={
             "default": Cut(block=HALF, review=HALF / 2, source=told),
             "strict": Cut(block=0.3, review=HALF / 4, source=f"{told}; then chosen, not measured"),

@@ -65,6 +65,10 @@ def load_architecture(
             f"'timm:{architecture}' alone is an untrained network: add weights='model.safetensors' and "
             "labels={'NSFW': 'sexual', 'SFW': None} in the order of its classes"
         )
+    if options.runtime not in {None, "torch"}:
+        raise ConfigError(
+            f"runtime={options.runtime!r} is for a folder that holds model.onnx: give that folder instead"
+        )
     model = _create(architecture, len(labels), {})
     spec = ModelSpec(
         name=f"timm:{architecture}",

