@@ -776,6 +776,38 @@ def test_a_model_in_the_cache_is_fetched_from_there(run: Run, monkeypatch: pytes
     assert ran.err.startswith("marqo: 22.4 MB from Marqo/nsfw-image-detection-384 at 0c26ec22111b, licence Apache-2.0")
 
 
+@pytest.mark.parametrize(
+    ("model", "first", "why"),
+    [
+        (
+            "falconsai",
+            "343.2 MB from Falconsai/nsfw_image_detection at 96cb0d0342c7, licence Apache-2.0",
+            "unset HF_HUB",
+        ),
+        (
+            "shieldgemma2",
+            "8600.0 MB from google/shieldgemma-2-4b-it",
+            "accept their terms on the page of google/shield",
+        ),
+        (
+            "llavaguard-0.5b",
+            "at its newest commit, which is then kept, licence code Apache-2.0",
+            "could not be fetched",
+        ),
+    ],
+)
+def test_size_and_licence_are_said_before_anything_is_fetched(model: str, first: str, why: str, run: Run) -> None:
+    ran = run("fetch", model)
+    assert ran.code == 3
+    said, *files, refusal = ran.err.splitlines()
+    assert first in said
+    assert files
+    assert all(name.endswith((".json", ".safetensors")) for name in files)
+    assert refusal.startswith(f"nsfw-guard: the weights of '{model}' are not in the cache")
+    assert f"nsfw-guard fetch {model}" in refusal
+    assert why in refusal
+
+
 @pytest.mark.parametrize(("old", "code"), [(False, 0), (True, 1)])
 def test_the_doctor_ends_with_1_when_something_should_be_mended(
     old: bool, code: int, run: Run, monkeypatch: pytest.MonkeyPatch
