@@ -19,7 +19,8 @@ from timm.data import create_transform
 from nsfw_guard.audit import Audit
 from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.catalog import MARQO
-from nsfw_guard.backends.timm_model import TimmBackend
+from nsfw_guard.backends.network import NetBackend
+from nsfw_guard.backends.timm_model import TimmNet
 from nsfw_guard.guard import Guard
 from nsfw_guard.images import Frames
 from nsfw_guard.testing import FakeBackend
@@ -71,9 +72,9 @@ def main() -> None:
     print(machine() + "\n")
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_384", num_classes=2).eval()
-    backend = TimmBackend(model, MARQO, Options())
+    backend = NetBackend(TimmNet(model), MARQO, Options())
     guard = Guard(backend)
-    fast = Guard(TimmBackend(model, MARQO, Options(resize="fast")))
+    fast = Guard(NetBackend(TimmNet(model), MARQO, Options(resize="fast")))
     signed = torch.rand(1, 3, 1024, 1024) * 2 - 1
     transform = create_transform(
         (3, 384, 384), is_training=False, interpolation="bicubic", crop_pct=1.0, mean=(0.5,) * 3, std=(0.5,) * 3

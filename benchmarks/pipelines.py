@@ -26,7 +26,8 @@ import timm
 
 from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.catalog import MARQO
-from nsfw_guard.backends.timm_model import TimmBackend
+from nsfw_guard.backends.network import NetBackend
+from nsfw_guard.backends.timm_model import TimmNet
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach
 from nsfw_guard.testing import FakeBackend
@@ -45,7 +46,7 @@ def real_guard() -> Guard:
     """A guard of the default model's architecture and size; nothing reaches its cut."""
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_384", num_classes=2).eval()
-    return Guard(TimmBackend(model, MARQO, Options()), policy={"rules": {"sexual": {"block": 1.0}}})
+    return Guard(NetBackend(TimmNet(model), MARQO, Options()), policy={"rules": {"sexual": {"block": 1.0}}})
 
 
 class Peak(TorchDispatchMode):

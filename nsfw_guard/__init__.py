@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from nsfw_guard.actions import Action, Block, Blur, Flag, Pixelate, Raise, Replace
     from nsfw_guard.audit import Audit
     from nsfw_guard.backends.base import Backend, Label, ModelSpec
+    from nsfw_guard.backends.cached import Cached
+    from nsfw_guard.backends.judge import judge
+    from nsfw_guard.backends.opinions import Cascade, Ensemble
     from nsfw_guard.backends.registry import load, names, register, unregister
+    from nsfw_guard.backends.wrap import Calibrated
+    from nsfw_guard.backends.zeroshot import zeroshot
     from nsfw_guard.calibration import Calibration
     from nsfw_guard.decode import Limits
     from nsfw_guard.errors import (
@@ -53,7 +58,12 @@ _HOMES = {
     "actions": ("Action", "Block", "Blur", "Flag", "Pixelate", "Raise", "Replace"),
     "audit": ("Audit",),
     "backends.base": ("Backend", "Label", "ModelSpec"),
+    "backends.cached": ("Cached",),
+    "backends.judge": ("judge",),
+    "backends.opinions": ("Cascade", "Ensemble"),
     "backends.registry": ("load", "names", "register", "unregister"),
+    "backends.wrap": ("Calibrated",),
+    "backends.zeroshot": ("zeroshot",),
     "calibration": ("Calibration",),
     "decode": ("Limits",),
     "errors": (
@@ -100,12 +110,16 @@ __all__ = [
     "Block",
     "BlockedError",
     "Blur",
+    "Cached",
+    "Calibrated",
     "Calibration",
+    "Cascade",
     "ConfigError",
     "Cut",
     "DecodeError",
     "EarlyStop",
     "EarlyStopCallback",
+    "Ensemble",
     "Flag",
     "Frames",
     "Guard",
@@ -144,12 +158,14 @@ __all__ = [
     "detach",
     "doctor",
     "install",
+    "judge",
     "load",
     "names",
     "regenerate",
     "register",
     "uninstall",
     "unregister",
+    "zeroshot",
 ]
 
 

@@ -51,7 +51,7 @@ class Guard(Pretrained, PromptCheck):
     ) -> None:
         self.spec = spec = backend.spec
         self.backend = backend if time_limit is None else TimeLimited(backend, time_limit)
-        self.policy = Policy.load(policy).fit(spec.levels, spec.positives, spec.cuts)
+        self.policy = Policy.load(policy).fit(spec.levels, spec.positives, spec.cuts, spec.band)
         self.action, self.on_review = Action.of(action), Action.of(on_review)
         self.tally, self.fail_open, self.limits = Tally(), fail_open, limits
         self.listeners: tuple[Listener, ...] = (*listeners, self.tally)

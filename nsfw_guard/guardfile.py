@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nsfw_guard.actions import ACTIONS, Action
-from nsfw_guard.backends.base import Backend, Label
+from nsfw_guard.backends.base import Backend, Label, Runtime
 from nsfw_guard.backends.registry import load
 from nsfw_guard.backends.selftest import canaries
 from nsfw_guard.backends.wrap import Calibrated
@@ -63,6 +63,7 @@ class Pretrained:
         batch: int = 32,
         labels: Mapping[str, str | Label | None] | None = None,
         weights: str | Path | None = None,
+        runtime: Runtime | None = None,
     ) -> Guard:
         """Loads a model and builds a guard around it.
 
@@ -71,20 +72,22 @@ class Pretrained:
             policy, action, on_review: as in `Guard`; what a saved guard's folder says, else "default", "block", "flag".
             calibration: a Calibration or its file; what a saved guard's folder holds, else none.
             listeners, fail_open, limits, time_limit: as in `Guard`.
-            device, dtype, views, resize, batch, labels, weights: as in `load`.
+            device, dtype, views, resize, batch, labels, weights, runtime: as in `load`.
         """
         from nsfw_guard.guard import Guard
 
         saved = _read(Path(ref))
         backend = load(
-            ref, device=device, dtype=dtype, views=views, resize=resize, batch=batch, labels=labels, weights=weights
-        )
+            ref, device=device, dtype=dtype, views=views, resize=resize, batch=batch, labels=labels, weights=weights,
+            runtime=runtime,
+        )  # fmt: skip
         calibration = calibration or saved.get("calibration")
         if calibration is not None:
             told = calibration if isinstance(calibration, Calibration) else Calibration.load(calibration)
             backend = Calibrated(backend, told)
         asked = "as saved" if policy is None and "policy" in saved else policy or "default"
         requested = {"model": str(ref), "policy": _named(asked), "views": views, "resize": resize}
+        requested["runtime"] = runtime or "as the files say"
         requested |= {"device": str(device or "follows the picture"), "dtype": str(dtype).removeprefix("torch.")}
         maker: type[Guard] = cls if issubclass(cls, Guard) else Guard
         return maker(

@@ -57,14 +57,19 @@ class Policy:
         return {**told, "prompts": self.prompts.to_dict()} if self.prompts else told
 
     def fit(
-        self, levels: Mapping[str, tuple[Severity, ...]], positive: Mapping[str, Severity], cuts: Mapping[str, Cut]
+        self,
+        levels: Mapping[str, tuple[Severity, ...]],
+        positive: Mapping[str, Severity],
+        cuts: Mapping[str, Cut],
+        band: tuple[float, float] | None = None,
     ) -> Policy:
         """This policy with names turned into numbers for one model, or an error that says what does not fit.
 
         Args:
             levels: the categories that the model scores, each with its levels.
-            positive: per category the level that the model itself calls positive.
+            positive: per category the level that the model itself calls positive. "*" means these categories.
             cuts: the cuts of the model's record, by name.
+            band: where a second model is asked, if one is: it must hold the cuts, or the second could change nothing.
         """
         wanted = dict(self.rules)
         every = wanted.pop(EVERY, None)
@@ -75,8 +80,14 @@ class Policy:
                     f"{suggest(category, levels)}"
                 )
         if every is not None:
-            wanted = {**dict.fromkeys(levels, every), **wanted}
-        fitted = {c: _fit_rule(c, rule, levels[c], positive[c], cuts) for c, rule in wanted.items()}
+            wanted = {**dict.fromkeys(positive, every), **wanted}
+        fitted = {c: _fit_rule(c, rule, levels[c], positive.get(c, levels[c][0]), cuts) for c, rule in wanted.items()}
+        for category, rule in fitted.items():
+            if band is not None and rule.block is not None and not band[0] <= _number(rule.block) <= band[1]:
+                raise PolicyError(
+                    f"{category!r} is blocked from {rule.block:g}, and a second model is asked from {band[0]:.3g} to "
+                    f"{band[1]:.3g} only: widen the band, or block within it"
+                )
         return replace(self, rules=fitted)
 
     def decide(self, scores: Scores) -> Verdict:

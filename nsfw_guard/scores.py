@@ -83,13 +83,15 @@ class View:
 
 @dataclass(frozen=True)
 class ViewScores:
-    """P(severity >= level) per category, as one view gave them."""
+    """P(severity >= level) per category, as one view gave them, and what the model told besides, by name."""
 
     view: View
     levels: Levels
+    details: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", Fixed({c: Fixed(levels) for c, levels in self.levels.items()}))
+        object.__setattr__(self, "details", Fixed(self.details))
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ class Scores:
 
 def _view_dict(view: ViewScores) -> dict[str, Any]:
     levels = {c: {s.name.lower(): number(p) for s, p in ls.items()} for c, ls in view.levels.items()}
-    return {"view": view.view.kind, "box": list(view.view.box), "levels": levels}
+    told = {"view": view.view.kind, "box": list(view.view.box), "levels": levels}
+    return {**told, "details": {n: number(v) for n, v in view.details.items()}} if view.details else told
 
 
 def number(value: float | None) -> float | str | None:

@@ -27,7 +27,8 @@ class InputSpec:
     """What a model's authors fed it: a square of `size` pixels, resized, cropped and normalised like this.
 
     `crop_mode` is timm's: "center" cuts the middle of the picture resized by its shorter side, "squash" resizes it
-    without keeping its shape, "border" fits it in and fills up with `mean`.
+    without keeping its shape, "border" fits it in and fills up with `mean`. `odd` says where a centre crop begins when
+    one pixel more lies on one side: timm rounds to the even number, transformers cuts it off.
     """
 
     size: int
@@ -36,6 +37,7 @@ class InputSpec:
     crop_mode: Literal["center", "squash", "border"] = "center"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    odd: Literal["even", "before"] = "even"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(self.mean))
@@ -44,6 +46,8 @@ class InputSpec:
             raise UnknownNameError("interpolation", self.interpolation, ("bicubic", "bilinear"))
         if self.crop_mode not in {"center", "squash", "border"}:
             raise UnknownNameError("crop mode", self.crop_mode, ("center", "squash", "border"))
+        if self.odd not in {"even", "before"}:
+            raise UnknownNameError("odd", self.odd, ("even", "before"))
         if not (self.size >= 1 and 0.0 < self.crop_pct <= 1.0):
             raise ConfigError(f"size {self.size} must be 1 or more and crop_pct {self.crop_pct} in (0, 1]")
         if not (len(self.mean) == len(self.std) == 3 and all(s > 0 for s in self.std)):
@@ -82,7 +86,7 @@ def plan(height: int, width: int, spec: InputSpec, views: str = "cover") -> tupl
         return (_look("squash", (0, 0, height, width), (spec.size, spec.size), (0, 0), spec.size),)
     main = _main(height, width, spec, whole=views == "cover")
     if views == "cover" and spec.crop_mode == "center":
-        return (main, *_sides(height, width, spec.size))
+        return (main, *_sides(height, width, spec))
     return (main, *_grid(height, width, spec.size, _tiles(views))) if views.startswith("tiles") else (main,)
 
 
@@ -102,14 +106,16 @@ def _main(height: int, width: int, spec: InputSpec, *, whole: bool) -> Look:
         size = round(height / ratio) or 1, round(width / ratio) or 1
         return _look("full", region, size, (_middle(size[0], window), _middle(size[1], window)), window)
     size = shorter_side_to(side, height, width)
-    return _look("center", region, size, (_middle(size[0], window), _middle(size[1], window)), window)
+    at = _middle(size[0], window, spec.odd), _middle(size[1], window, spec.odd)
+    return _look("center", region, size, at, window)
 
 
-def _sides(height: int, width: int, window: int) -> Iterator[Look]:
+def _sides(height: int, width: int, spec: InputSpec) -> Iterator[Look]:
     """What the centre view leaves out along the longer side, in as few windows as it takes."""
+    window = spec.size
     size = shorter_side_to(window, height, width)
     length = max(size)
-    first = _middle(length, window)
+    first = _middle(length, window, spec.odd)
     last = length - first - window
     starts = [round(i * first / n) for n in [math.ceil(first / window)] for i in range(n)]
     starts += [length - window - round(i * last / n) for n in [math.ceil(last / window)] for i in range(n)]
@@ -164,8 +170,8 @@ def shorter_side_to(side: int, height: int, width: int) -> tuple[int, int]:
     return int(side * height / width), side
 
 
-def _middle(length: int, window: int) -> int:
-    """Where a centre crop begins, rounded as torchvision rounds it; negative where there is too little to crop."""
+def _middle(length: int, window: int, odd: str = "even") -> int:
+    """Where a centre crop begins, rounded as its authors round it; negative where there is too little to crop."""
     if length < window:
         return -((window - length) // 2)
-    return round((length - window) / 2.0)
+    return round((length - window) / 2.0) if odd == "even" else (length - window) // 2

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything reads it: no test may reach for a network
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # and none may find, or leave, anything in the user's own cache
 
 from pathlib import Path
 

@@ -170,6 +170,12 @@ def test_regions_are_covered_outwards_with_a_margin():
     assert (top, left, bottom, right) == (38, 18, 82, 62)
 
 
+def test_regions_of_other_categories_are_left_alone():
+    red, blue = Region(0.0, 0.0, 0.2, 0.2, "red"), Region(0.6, 0.6, 0.8, 0.8, "blue")
+    assert boxes(verdict(red, blue), 100, 100) == [red.pixels(100, 100, margin=0.05)]
+    assert len(boxes(verdict(red, blue, flags=("blue", "red")), 100, 100)) == 2
+
+
 @pytest.mark.parametrize(
     ("regions", "flags"),
     [

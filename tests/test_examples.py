@@ -19,6 +19,7 @@ SAYS = {
     "08_video": "frames [True] ['free', 'covered', 'covered', 'covered', 'free']",
     "09_early_stop": "still blocked: [True, False]",
     "10_modular": "as a block: [True, True]",
+    "11_second_opinion": "asked: 2 of 4",
 }
 
 

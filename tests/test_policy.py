@@ -214,6 +214,15 @@ def test_what_does_not_fit_the_model_is_refused(rules: dict[str, Rule], said: st
     assert said in str(caught.value)
 
 
+def test_every_leaves_out_what_has_no_positive_class_unless_it_is_named() -> None:
+    levels, positive = {"sexual": (LOW, HIGH), "face": (HIGH,)}, {"sexual": LOW}
+    every, named = Policy(rules={"*": Rule(block=0.5)}), Policy(rules={"face": Rule(block=0.5)})
+    assert set(every.fit(levels, positive, {}).rules) == {"sexual"}
+    assert named.fit(levels, positive, {}).rules == {"face": Rule(block=0.5, severity=HIGH)}
+    with pytest.raises(PolicyError, match="allows everything"):
+        every.fit({"face": (HIGH,)}, {}, {})
+
+
 def test_every_stands_for_what_no_other_rule_names() -> None:
     made = fitted(every=Rule(block="default"), violence=Rule(block=0.875))
     assert made.rules == {

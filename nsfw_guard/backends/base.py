@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 
@@ -16,6 +16,7 @@ from nsfw_guard.rules import Cut
 from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.views import InputSpec
 
+Runtime = Literal["torch", "onnx", "openvino"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -33,14 +34,24 @@ class ModelSpec:
 
     Args:
         name: what it is called here.
-        architecture: timm's name of the network, `model_args` its arguments.
+        kind: which loader takes it, by its name in `loaders.KINDS`.
+        architecture: the library's name of the network, `model_args` its arguments.
         input: what its authors fed it.
         labels: what each of its classes means, by name; None for a harmless one.
         cuts: where its scores are cut, by name ("default", "strict", "lenient"), with the source of each number.
         positive: the level it calls positive itself; its lowest one unless said.
+        neutral: categories that are no fault in themselves, such as a face: judged by a policy that names them only.
+        band: where a second opinion is asked for, which must hold every cut; None where nobody else is asked.
         repo, revision, sha256: where the weights are, at which commit, and their hash where it is known.
-        licence: of the weights.
+        hashes: the hashes of an exported network's files, by name, where they are known.
+        subfolder, files: what of the repository is needed. model.safetensors stands for its shards too.
+        also: files that are fetched where the repository has them.
+        licence, gated: of the weights, and whether their authors hand them out on request only.
+        extra: the optional extra of this package that it needs.
+        width: numbers in an embedding, as published; 0 where there is none, or nobody said.
         answers: per synthetic picture the probabilities it gave, in the order of `labels`, when it was recorded.
+        questions: of a judge, per label the written rule that it judges by.
+        figures: what was published about how good it is, with the source.
         source: where the facts of this record come from.
     """
 
@@ -51,12 +62,24 @@ class ModelSpec:
     cuts: Mapping[str, Cut] = field(default_factory=dict)
     model_args: Mapping[str, Any] = field(default_factory=dict)
     positive: Severity | None = None
+    neutral: tuple[str, ...] = ()
+    band: tuple[float, float] | None = None
+    kind: str = "timm"
     repo: str = ""
     revision: str = ""
     sha256: str = ""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    subfolder: str = ""
+    files: tuple[str, ...] = ("config.json", "model.safetensors")
+    also: tuple[str, ...] = ()
     licence: str = "unknown"
+    gated: bool = False
+    extra: str = ""
     size: int = 0
+    width: int = 0
     answers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    questions: Mapping[str, str] = field(default_factory=dict)
+    figures: str = ""
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -74,8 +97,9 @@ class ModelSpec:
 
     @property
     def positives(self) -> dict[str, Severity]:
-        """Per category the level that the model itself calls positive."""
-        return {c: self.positive if self.positive in levels else levels[0] for c, levels in self.levels.items()}
+        """Per category the level that the model itself calls positive; neutral categories have none."""
+        judged = {c: levels for c, levels in self.levels.items() if c not in self.neutral}
+        return {c: self.positive if self.positive in levels else levels[0] for c, levels in judged.items()}
 
     def with_labels(self, labels: Mapping[str, str | Label | None] | None) -> ModelSpec:
         """This record with classes mapped by the caller: {"NSFW": "sexual", "SFW": None}."""
@@ -132,6 +156,7 @@ class Options:
         views: which parts of a picture are looked at: "cover", "center", "squash", "tiles(n)".
         resize: "exact" or "fast".
         batch: views a forward pass.
+        runtime: what runs the network: "torch", "onnx" or "openvino"; None for what the folder's files say.
     """
 
     device: str | torch.device | None = None
@@ -139,6 +164,7 @@ class Options:
     views: str = "cover"
     resize: Resize = "exact"
     batch: int = 32
+    runtime: Runtime | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.dtype, str):
@@ -150,6 +176,8 @@ class Options:
                 object.__setattr__(self, "device", torch.device(self.device))
             except RuntimeError as error:
                 raise ConfigError(f"unknown device {self.device!r}: say 'cpu', 'cuda', 'cuda:1', 'mps'") from error
+        if self.runtime is not None and self.runtime not in get_args(Runtime):
+            raise UnknownNameError("runtime", self.runtime, get_args(Runtime))
         if self.batch < 1:
             raise ConfigError(f"batch {self.batch} is less than one picture")
 

@@ -1,4 +1,4 @@
-"""A model as a folder: timm's config.json and model.safetensors, and our record beside them where there is one."""
+"""A model as a folder: config.json and weights as timm or transformers lay them out, and our record beside them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options
+from nsfw_guard.backends.base import Label, ModelSpec
+from nsfw_guard.backends.judge_prompts import FAMILIES, is_judge
+from nsfw_guard.backends.processor import CLIP, PROCESSOR, read_processor
 from nsfw_guard.backends.weights import CONFIG, WEIGHTS, read_config, sha256_of
 from nsfw_guard.errors import ConfigError, WeightsUnfitError
 from nsfw_guard.rules import Cut
@@ -15,6 +17,7 @@ from nsfw_guard.scores import Severity
 from nsfw_guard.views import InputSpec
 
 RECORD = "nsfw_guard.json"
+CHECKER = "nsfw"  # the one answer of the stock checker
 HARMLESS = {"sfw", "safe", "normal", "neutral", "other"}
 KNOWN: Mapping[str, Label] = {
     "nsfw": Label("sexual"),
@@ -23,23 +26,19 @@ KNOWN: Mapping[str, Label] = {
     "sexual": Label("sexual"),
     "explicit": Label("sexual"),
 }
+NEARER = Cut(block=0.5, source="nearer to these words than to the harmless ones; not measured: calibrate it")
+# A judge's own processor makes its input, in tiles or patches: of the whole picture, which is all that this says.
+ITS_OWN = InputSpec(size=1, crop_mode="squash")
 ARGMAX = Cut(block=0.5, source="the class that the model itself picks; not measured: calibrate it on your own pictures")
 
 
-def load_folder(folder: Path, options: Options, labels: Mapping[str, str | Label | None] | None = None) -> Backend:
-    """The model in a folder, tested."""
-    from nsfw_guard.backends.timm_model import load_files
-
-    return load_files(read_spec(folder, labels), folder, options)
-
-
 def read_spec(folder: Path, labels: Mapping[str, str | Label | None] | None = None) -> ModelSpec:
-    """The record of the model in a folder: ours where there is one, else what timm's config.json says."""
+    """The record of the model in a folder: ours where there is one, else what its configuration says."""
     config = read_config(folder)
     record = folder / RECORD
     try:
         told = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-        return _spec(config, told, folder.name, labels)
+        return _spec(config, told, folder, labels)
     except (AttributeError, TypeError, KeyError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -49,27 +48,118 @@ def read_spec(folder: Path, labels: Mapping[str, str | Label | None] | None = No
 
 
 def _spec(
-    config: Mapping[str, Any], told: Mapping[str, Any], name: str, labels: Mapping[str, str | Label | None] | None
+    config: Mapping[str, Any], told: Mapping[str, Any], folder: Path, labels: Mapping[str, str | Label | None] | None
 ) -> ModelSpec:
-    order = tuple(config.get("label_names") or ())
-    if not order:
-        raise WeightsUnfitError(f"{CONFIG} of {name!r} has no label_names: add the names of the classes, in order")
+    kind = kind_of(config)
     meant = {n: Label(m[0], Severity.of(m[1])) if m else None for n, m in told.get("labels", {}).items()}
+    questions = told.get("questions") or FAMILIES[config["model_type"]].questions if kind == "judge" else {}
+    if kind == "checker":
+        meant = {CHECKER: Label("sexual"), **meant}
+    if kind == "judge":
+        meant = {**{category: Label(category) for category in questions}, **meant}
     return ModelSpec(
-        name=told.get("name", name),
-        architecture=config["architecture"],
-        model_args=config.get("model_args", {}),
-        input=input_of(config.get("pretrained_cfg", config)),
-        labels=label_map(order, meant if labels is None else {**meant, **labels}),
+        name=told.get("name", folder.name),
+        kind=kind,
+        architecture=_architecture(kind, config),
+        model_args=config.get("model_args") or {},
+        input=_input(kind, config, folder),
+        labels=label_map(
+            tuple(questions) or _order(kind, config, folder.name), meant if labels is None else {**meant, **labels}
+        ),
+        questions=questions,
         cuts={n: Cut(**cut) for n, cut in told.get("cuts", {}).items()} or {"default": ARGMAX},
         positive=Severity.of(told["positive"]) if "positive" in told else None,
         revision=told.get("revision", ""),
         sha256=told.get("sha256", ""),
+        hashes=dict(told.get("hashes", {})),
+        files=files_of(kind),
+        also=also_of(kind),
         licence=told.get("licence", "unknown"),
         size=told.get("size", 0),
+        width=config.get({"timm": "num_features", "transformers": "hidden_size"}.get(kind, ""), 0),
         answers={n: tuple(a) for n, a in told.get("answers", {}).items()},
         source=told.get("source", ""),
     )
+
+
+def kind_of(config: Mapping[str, Any]) -> str:
+    """Which loader takes a model with this config.json."""
+    if "architecture" in config:
+        return "timm"  # also as transformers wraps it
+    if is_judge(config):
+        return "judge"
+    if "StableDiffusionSafetyChecker" in (config.get("architectures") or ()):
+        return "checker"
+    return "transformers"
+
+
+def files_of(kind: str, weights: str = WEIGHTS) -> tuple[str, ...]:
+    """The files that a model of this kind is made of."""
+    if kind == "judge":
+        return (CONFIG, "tokenizer.json", "tokenizer_config.json", weights)
+    return (CONFIG, PROCESSOR, weights) if kind == "transformers" else (CONFIG, weights)
+
+
+def also_of(kind: str) -> tuple[str, ...]:
+    """The files that a model of this kind may have: each release of transformers puts the same things into others."""
+    if kind != "judge":
+        return ()
+    return (PROCESSOR, "processor_config.json", "chat_template.jinja", "chat_template.json", "special_tokens_map.json",
+            "added_tokens.json", "video_preprocessor_config.json")  # fmt: skip
+
+
+def _order(kind: str, config: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The names of the classes, in order. From id2label, never label2id, whose values are strings in some files."""
+    if kind == "checker":
+        return (CHECKER,)
+    numbered = {int(i): str(label) for i, label in (config.get("id2label") or {}).items()}
+    order = tuple(config.get("label_names") or (numbered[i] for i in sorted(numbered)))
+    if not order or (numbered and sorted(numbered) != list(range(len(numbered)))):
+        raise WeightsUnfitError(
+            f"{CONFIG} of {name!r} names no classes (label_names, id2label): add their names, in order"
+        )
+    return order
+
+
+def _input(kind: str, config: Mapping[str, Any], folder: Path) -> InputSpec:
+    if kind == "timm":
+        return input_of(config.get("pretrained_cfg", config))
+    if kind == "judge":
+        return ITS_OWN
+    return CLIP if kind == "checker" else read_processor(folder)
+
+
+def agree_on_input(spec: ModelSpec, folder: Path) -> None:
+    """Raises when the processor of a folder is not the one of its record."""
+    found = read_processor(folder)
+    if found != spec.input:
+        raise WeightsUnfitError(f"the input of {spec.name!r} changed: recorded {spec.input}, the folder says {found}")
+
+
+def zeroshot_spec(folder: Path) -> ModelSpec:
+    """The record of a model with two sides in a folder; its categories are still to be said."""
+    config = read_config(folder)
+    return ModelSpec(
+        name=folder.name, kind="zeroshot", architecture=config.get("model_type", "?"), input=read_processor(folder),
+        labels={"?": Label("?")}, cuts={"default": NEARER},
+    )  # fmt: skip
+
+
+def agree(spec: ModelSpec, folder: Path) -> None:
+    """Raises when a folder holds another model than its record says."""
+    config = read_config(folder)
+    kind = kind_of(config)
+    for what, recorded, read in (
+        ("labels", tuple(spec.labels), _order(kind, config, folder.name)),
+        ("input", spec.input, _input(kind, config, folder)),
+        ("architecture", spec.architecture, _architecture(kind, config)),
+    ):
+        if recorded != read:
+            raise WeightsUnfitError(f"the {what} of {spec.name!r} changed: recorded {recorded}, the folder says {read}")
+
+
+def _architecture(kind: str, config: Mapping[str, Any]) -> str:
+    return str(config["architecture" if kind == "timm" else "model_type"])
 
 
 def label_map(order: tuple[str, ...], given: Mapping[str, str | Label | None] | None) -> dict[str, Label | None]:
@@ -106,13 +196,14 @@ def input_of(cfg: Mapping[str, Any]) -> InputSpec:
 
 def write_record(folder: Path, spec: ModelSpec) -> None:
     """Our record beside the weights of a folder: meanings, cuts, hash and known answers."""
+    files = [folder / name for name in spec.hashes or [WEIGHTS]]
     told = {
         "name": spec.name,
         "labels": {n: [m.category, m.severity.name.lower()] if m else None for n, m in spec.labels.items()},
         "cuts": {n: {k: v for k, v in vars(cut).items() if v not in (None, {}, "")} for n, cut in spec.cuts.items()},
         "revision": spec.revision,
-        "sha256": sha256_of(folder / WEIGHTS),
-        "size": (folder / WEIGHTS).stat().st_size,
+        "size": sum(file.stat().st_size for file in files),
+        **({"hashes": dict(spec.hashes)} if spec.hashes else {"sha256": sha256_of(folder / WEIGHTS)}),
         "licence": spec.licence,
         "source": spec.source,
         "answers": {n: [round(p, 6) for p in answer] for n, answer in spec.answers.items()},

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options
+from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options, Runtime
 from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.preprocess import Resize
 
@@ -59,29 +59,33 @@ def load(
     batch: int = 32,
     labels: Mapping[str, str | Label | None] | None = None,
     weights: str | Path | None = None,
+    runtime: Runtime | None = None,
 ) -> Backend:
     """Loads a model and lets it pass its self-test.
 
     Args:
-        ref: a name of `names()`; a folder with config.json and model.safetensors; "hf:owner/name@commit";
-            "timm:architecture" together with `weights`.
-        device, dtype, views, resize, batch: see `Options`.
+        ref: a name of `names()`; a folder with config.json and model.safetensors (or model.onnx);
+            "hf:owner/name@commit"; "timm:architecture" together with `weights`.
+        device, dtype, views, resize, batch, runtime: see `Options`.
         labels: what the model's classes mean, where nobody recorded it: {"NSFW": "sexual", "SFW": None}.
-        weights: a .safetensors file, for "timm:" only.
+        weights: for "timm:" a .safetensors file; for "nudenet" an .onnx file; for a name the folder of its files.
     """
-    from nsfw_guard.backends import folder, timm_model
+    from nsfw_guard.backends import loaders, timm_model
 
-    options = Options(device=device, dtype=dtype, views=views, resize=resize, batch=batch)
+    options = Options(device=device, dtype=dtype, views=views, resize=resize, batch=batch, runtime=runtime)
     scheme, _, rest = str(ref).partition(":")
     if scheme == "timm" and rest:
         return timm_model.load_architecture(rest, weights, labels, options)
-    if weights is not None:
-        raise ConfigError("weights= goes with 'timm:architecture' only: a folder or a name brings its own")
+    elsewhere = scheme == "hf" or isinstance(ref, Path) or (ref not in names() and Path(ref).is_dir())
+    if weights is not None and elsewhere:
+        raise ConfigError("weights= goes with a name or 'timm:architecture': a folder and a repository bring their own")
     if scheme == "hf" and rest:
-        return timm_model.load_repo(rest, labels, options)
-    if isinstance(ref, Path) or (ref not in names() and Path(ref).is_dir()):
-        return folder.load_folder(Path(ref), options, labels)
+        return loaders.load_repo(rest, labels, options)
+    if elsewhere:
+        return loaders.load_folder(Path(ref), options, labels)
     record, build = _entry(str(ref))
+    if weights is not None:
+        return loaders.load_files(record.with_labels(labels), Path(weights), options)
     return build(record.with_labels(labels), options)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,8 @@ from nsfw_guard.images import Frames
 from nsfw_guard.preprocess import Preprocess
 
 if TYPE_CHECKING:
-    from nsfw_guard.backends.timm_model import TimmBackend
+    from nsfw_guard.backends.base import ModelSpec
+    from nsfw_guard.backends.network import NetBackend
 
 SIDE = 96
 # Between machines float32 moves a probability by about 1e-6, bfloat16 by up to 0.02 (measured on the demo models).
@@ -33,7 +34,7 @@ def canaries() -> dict[str, Tensor]:
     return {name: torch.from_numpy(p.astype(np.uint8)).permute(2, 0, 1).contiguous() for name, p in pictures.items()}
 
 
-def answer(backend: TimmBackend) -> dict[str, tuple[float, ...]]:
+def answer(backend: NetBackend) -> dict[str, tuple[float, ...]]:
     """What the model says of each canary, by label."""
     pictures = canaries()
     # Always the authors' own way in, so that answers compare whatever options a user chose.
@@ -43,7 +44,7 @@ def answer(backend: TimmBackend) -> dict[str, tuple[float, ...]]:
 
 
 @torch.inference_mode()
-def _probabilities(backend: TimmBackend, shown: Tensor) -> Tensor:
+def _probabilities(backend: NetBackend, shown: Tensor) -> Tensor:
     """The answers by way of features and head, when they are those of the network's own forward."""
     whole = backend.whole(shown)
     try:
@@ -51,8 +52,8 @@ def _probabilities(backend: TimmBackend, shown: Tensor) -> Tensor:
     except TypeError:  # more than one head: there is no single classifier to call
         split = torch.full_like(whole, torch.inf) if isinstance(whole, Tensor) else torch.empty(0)
     if not isinstance(whole, Tensor) or split.shape != whole.shape:
-        raise SelfTestError(f"{backend.spec.name!r} does not give one row of logits a picture: choose another network")
-    made, expected = (logits.float().softmax(-1) for logits in (split, whole))
+        raise SelfTestError(f"{backend.spec.name!r} does not give one row of numbers a picture: choose another network")
+    made, expected = (backend.read(numbers) for numbers in (split, whole))
     if not torch.allclose(made, expected, rtol=0, atol=TOLERANCE[backend.dtype], equal_nan=True):
         raise SelfTestError(
             f"{backend.spec.name!r} answers otherwise than its features and its head do: choose a network with one head"
@@ -60,24 +61,29 @@ def _probabilities(backend: TimmBackend, shown: Tensor) -> Tensor:
     return made
 
 
-def self_test(backend: TimmBackend) -> str:
-    """Says "passed" or "answers unrecorded"; a model that fails raises.
+def self_test(backend: NetBackend) -> str:
+    """Says "passed" or "answers unrecorded"; a model that fails raises."""
+    return compare(backend.spec, lambda: answer(backend), TOLERANCE[backend.dtype])
+
+
+def compare(spec: ModelSpec, ask: Callable[[], Mapping[str, tuple[float, ...]]], tolerance: float) -> str:
+    """What a self-test says of the answers to the canaries, asked for twice and held against the record.
 
     Raises:
         SelfTestError: the answers are no probabilities, change from one call to the next, or are not the recorded ones.
     """
-    spec, first = backend.spec, answer(backend)
+    first = ask()
     flat = [p for answers in first.values() for p in answers]
     if any(len(a) != len(spec.labels) for a in first.values()) or not all(0.0 <= p <= 1.0 for p in flat):
         raise SelfTestError(
             f"{spec.name!r} does not answer with probabilities: its weights are damaged, fetch them again"
         )
-    if not _apart(first, answer(backend)) <= 1e-3:
+    if not _apart(first, ask()) <= 1e-3:
         raise SelfTestError(f"{spec.name!r} gives different answers to the same picture: it is not deterministic")
     if not spec.answers:
         return "answers unrecorded"
     apart = _apart(first, spec.answers)
-    if not apart <= TOLERANCE[backend.dtype]:
+    if not apart <= tolerance:
         raise SelfTestError(
             f"{spec.name!r} does not answer as recorded (off by {apart:.3f}): the weights, the labels or the "
             "preprocessing are not those of the record"

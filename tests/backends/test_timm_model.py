@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_marqos_layout_has_its_label_first_and_192_numbers(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     from nsfw_guard.backends.catalog import MARQO
 
-    backend = timm_model.load_files(MARQO, folder, Options())
+    backend = timm_model.load_files(replace(MARQO, sha256=""), folder, Options())
 
     assert backend.width == 192
     assert (folder / "model.safetensors").stat().st_size == MARQO.size
@@ -127,7 +128,12 @@ def test_the_marqo_record_loads_from_the_hubs_cache_offline(tmp_path):
 
     code = """
 import torch
-from nsfw_guard import Guard
+from dataclasses import replace
+from nsfw_guard import Guard, register, unregister
+from nsfw_guard.backends import loaders, registry
+random = replace(registry.spec("marqo"), sha256="")  # the layout is the real one, the weights are not
+unregister("marqo")
+register(random, loaders.load_hub)
 guard = Guard.from_pretrained("marqo", policy="strict")
 print(guard.policy.rules["sexual"].block, guard.check(torch.rand(1, 3, 64, 64))[0].revision)
 """
@@ -292,7 +298,7 @@ def test_another_error_is_not_taken_for_memory(tiny, monkeypatch):
 def test_state_says_what_is_in_effect(tiny):
     assert load(tiny).state() == {
         "self_test": "answers unrecorded", "device": "follows the picture", "dtype": "float32",
-        "resize": "exact (pillow on the cpu, matrix elsewhere)", "views": "cover",
+        "resize": "exact (pillow on the cpu, matrix elsewhere)", "views": "cover", "runtime": "torch",
     }  # fmt: skip
     state = load(tiny, device="cpu", dtype="bfloat16", resize="fast", views="tiles(2)").state()
     assert (state["device"], state["dtype"], state["resize"], state["views"]) == ("cpu", "bfloat16", "fast", "tiles(2)")
@@ -302,7 +308,7 @@ def test_the_network_follows_the_picture_to_its_device(tiny):
     backend = load(tiny)
     with pytest.raises((RuntimeError, NotImplementedError)):
         backend.score([Frames(torch.zeros(1, 3, 32, 32, dtype=torch.uint8, device="meta"))])
-    assert set(backend._models) == {torch.device("cpu"), torch.device("meta")}
+    assert set(backend._nets) == {torch.device("cpu"), torch.device("meta")}
     assert center(backend, smooth(1, 32, 32)).isfinite().all()
 
 
@@ -353,7 +359,7 @@ DAMAGE = {
         r"head.bias is \(3,\), not",
     ),
     "NaN weights": (lambda f: tensors(f, nan_head), SelfTestError, "does not answer with probabilities"),
-    "no labels": (lambda f: edit(f, label_names=None), WeightsUnfitError, "has no label_names"),
+    "no labels": (lambda f: edit(f, label_names=None), WeightsUnfitError, "names no classes"),
     "unknown labels": (lambda f: edit(f, label_names=["a", "b"]), ConfigError, "such as labels={'a': 'sexual'}"),
     "unknown network": (
         lambda f: edit(f, architecture="vit_tiny_patch16_225"),
@@ -506,7 +512,8 @@ OWN = {"weights": "w.safetensors", "labels": {"a": "x"}}
         ("hf:owner/name@main", {}, ConfigError, "is not pinned"),
         ("hf:owner/name@" + "0" * 40, {}, WeightsMissingError, "nsfw-guard fetch"),
         ("marqo", {}, WeightsMissingError, "nsfw-guard fetch marqo"),
-        ("marqo", {"weights": "w.safetensors"}, ConfigError, "goes with 'timm:architecture' only"),
+        ("marqo", {"weights": "nowhere"}, WeightsMissingError, "'nowhere' has no config.json"),
+        ("hf:a/b", {"weights": "w.safetensors"}, ConfigError, "goes with a name or 'timm:architecture'"),
         ("marqoo", {}, UnknownNameError, "did you mean 'marqo'"),
         ("marqo", {"labels": {"nsfw": "x"}}, UnknownNameError, "did you mean|there are"),
         ("marqo", {"device": "gpu"}, ConfigError, "say 'cpu', 'cuda'"),

@@ -214,7 +214,8 @@ MISUSED = [
     [], ["judge"], ["check"], ["check", "{in}", "--speed", "9"], ["check", "{in}", "--action", "raise"],
     ["check", "{in}", "--fail-on", "allow"], ["check", "{in}", "--resize", "exactly"],
     ["check", "{in}", "--batch", "many"], ["check", "{in}", "--time-limit", "soon"], ["check", "{in}", "--model"],
-    ["policy"], ["policy", "show"], ["audit"], ["audit", "verify"], ["fetch"], ["models", "red"], ["doctor", "--fix"],
+    ["policy"], ["policy", "show"], ["audit"], ["audit", "verify"], ["fetch"], ["models", "red", "dull"],
+    ["doctor", "--fix"],
 ]  # fmt: skip
 
 
@@ -450,7 +451,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.log"],
         ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.log", "--audit-key", "{in}/allow.png"],
     ),
-    ("models", "--json"): (["models"], ["models", "--json"]),
+    ("models", "--json"): (["models", "red"], ["models", "red", "--json"]),
     ("doctor", "--json"): (["doctor"], ["doctor", "--json"]),
     ("doctor", "--diffusers"): (["doctor"], ["doctor", "--diffusers"]),
     **{
@@ -730,8 +731,21 @@ def test_models_lists_each_with_its_licence_and_where_its_weights_are(run: Run) 
     assert listed["red"]["labels"] == "red = red:high, other = harmless"
     assert (listed["marqo"]["licence"], listed["marqo"]["size"]) == ("Apache-2.0", "22.4 MB")
     header, *rows = run("models").out.splitlines()
-    assert header.split() == ["name", "weights", "size", "licence", "input", "labels", "source"]
+    assert header.split() == ["name", "weights", "size", "embedding", "input", "licence"]
     assert [row.split()[0] for row in rows] == sorted(listed)
+
+
+def test_one_model_is_told_with_its_cuts_and_sources(run: Run) -> None:
+    lines = run("models", "freepik").out.splitlines()
+    assert "labels     neutral = harmless, low = sexual:low, medium = sexual:medium, high = sexual:high" in lines
+    assert "licence    MIT" in lines
+    assert any(
+        line.startswith("cut        default: block from 0.5, review from 0.3 (block: the default") for line in lines
+    )
+    assert any(line.startswith("figures    its own set") for line in lines)
+    (told,) = run("models", "freepik", "--json").lines
+    assert (told["embedding"], told["cuts"]["default"]["block"], told["gated"]) == (768, 0.5, False)
+    assert run("models", "freepick").code == 3
 
 
 def test_a_model_without_a_repository_needs_no_fetching(run: Run) -> None:
@@ -740,11 +754,58 @@ def test_a_model_without_a_repository_needs_no_fetching(run: Run) -> None:
     assert ran.err == "red comes with the package: nothing to fetch\n"
 
 
+def test_a_model_in_an_extra_says_which_and_its_licence(run: Run) -> None:
+    from nsfw_guard.backends import registry
+    from nsfw_guard.backends.catalog import NUDENET
+
+    registry.register(replace(NUDENET, name="parts", extra="no-such-extra"), lambda spec, options: FakeBackend())
+    try:
+        ran = run("fetch", "parts")
+        (listed,) = [line for line in run("models", "--json").lines if line["name"] == "parts"]
+    finally:
+        registry.unregister("parts")
+    assert (ran.code, ran.out) == (0, "")
+    assert ran.err.startswith("parts comes with `pip install 'nsfw-guard[no-such-extra]'`, licence disputed: AGPL-3.0")
+    assert listed["weights"] == "pip install 'nsfw-guard[no-such-extra]'"
+
+
 def test_a_model_in_the_cache_is_fetched_from_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nsfw_guard.backends.weights.cached", lambda spec: Path("cache"))
     ran = run("fetch", "marqo")
     assert (ran.code, ran.out) == (0, "cache\n")
     assert ran.err.startswith("marqo: 22.4 MB from Marqo/nsfw-image-detection-384 at 0c26ec22111b, licence Apache-2.0")
+
+
+@pytest.mark.parametrize(
+    ("model", "first", "why"),
+    [
+        (
+            "falconsai",
+            "343.2 MB from Falconsai/nsfw_image_detection at 96cb0d0342c7, licence Apache-2.0",
+            "unset HF_HUB",
+        ),
+        (
+            "shieldgemma2",
+            "8600.0 MB from google/shieldgemma-2-4b-it",
+            "accept their terms on the page of google/shield",
+        ),
+        (
+            "llavaguard-0.5b",
+            "at its newest commit, which is then kept, licence code Apache-2.0",
+            "could not be fetched",
+        ),
+    ],
+)
+def test_size_and_licence_are_said_before_anything_is_fetched(model: str, first: str, why: str, run: Run) -> None:
+    ran = run("fetch", model)
+    assert ran.code == 3
+    said, *files, refusal = ran.err.splitlines()
+    assert first in said
+    assert files
+    assert all(name.endswith((".json", ".safetensors")) for name in files)
+    assert refusal.startswith(f"nsfw-guard: the weights of '{model}' are not in the cache")
+    assert f"nsfw-guard fetch {model}" in refusal
+    assert why in refusal
 
 
 @pytest.mark.parametrize(("old", "code"), [(False, 0), (True, 1)])

@@ -12,8 +12,9 @@ from PIL import Image
 
 from nsfw_guard.backends.base import Label, Options
 from nsfw_guard.backends.folder import RECORD, read_spec, write_record
+from nsfw_guard.backends.network import NetBackend
 from nsfw_guard.backends.selftest import answer
-from nsfw_guard.backends.timm_model import TimmBackend, load_files
+from nsfw_guard.backends.timm_model import load_files
 from nsfw_guard.demo import shapes
 from nsfw_guard.demo.training import policy
 from nsfw_guard.images import Frames
@@ -72,7 +73,7 @@ def wide(seed: int, count: int, *, safe: bool) -> list[torch.Tensor]:
     return made
 
 
-def kinds(backend: TimmBackend, pictures: list[torch.Tensor]) -> dict[str, list[float]]:
+def kinds(backend: NetBackend, pictures: list[torch.Tensor]) -> dict[str, list[float]]:
     """The highest score of each picture, by kind of view."""
     found: dict[str, list[float]] = {"center": [], "side": []}
     level = backend.spec.positives[CATEGORY]

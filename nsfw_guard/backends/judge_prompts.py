@@ -1,0 +1,234 @@
+"""How each family of vision-language judges is asked, and with which of its words it answers.
+
+One question a category, also where a family could be asked about a whole policy at once: the first token of such an
+answer says that something is wrong, not what, and a category must have its own number to be cut and calibrated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nsfw_guard.errors import ConfigError, UnknownNameError, WeightsUnfitError
+
+OWN = "as its authors wrote it"  # stands in a record for the text that came with the model
+TRANSFORMERS = "4.57"  # has all of the families, and reads weights in the dtype that is asked for
+MOST = 2000  # letters a question: more would cost a policy its place in the model's memory
+
+GENERAL: Mapping[str, str] = {
+    "sexual": "sexually explicit content or nudity",
+    "violence": "violence or threats against people or animals",
+    "gore": "gore or graphic injuries",
+    "hate": "symbols or messages of hate against a group of people",
+    "self-harm": "self-harm, or encouragement of it",
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one kind of model is asked, and how it answers.
+
+    Args:
+        model: the class in transformers.
+        violates, fine: the two answers, each one token.
+        put: category and question as (the text of the message, what the chat template is told besides).
+        questions: what is asked unless somebody says otherwise.
+        lead: how the answer begins, before one of the two words: put into the model's mouth, unless its template did.
+        policies: the processor writes the prompts itself, from policies that it is handed.
+    """
+
+    model: str
+    violates: str
+    fine: str
+    put: Callable[[str, str], tuple[str, dict[str, Any]]]
+    questions: Mapping[str, str]
+    lead: str = ""
+    policies: bool = False
+
+
+def _plain(category: str, question: str) -> tuple[str, dict[str, Any]]:
+    """One rule and a question that can be answered in a word."""
+    return (
+        f"Judge this picture by one rule.\nNot allowed ({category}): {question}\n"
+        "Does the picture break the rule? Answer with one word, Yes or No.",
+        {},
+    )
+
+
+def _shieldgemma(category: str, question: str) -> tuple[str, dict[str, Any]]:
+    """A policy in the form of its own ones: what is forbidden, then a sentence on what the image shall not contain."""
+    return f"No {category} content: The image shall not contain the following: {question}.", {}
+
+
+def _llama_guard(category: str, question: str) -> tuple[str, dict[str, Any]]:
+    """Its template lists the categories; the message beside the picture says nothing, but must be there."""
+    return "A picture.", {"categories": {"S1": f"{category.capitalize()}. {question}."}}
+
+
+def _llavaguard(category: str, question: str) -> tuple[str, dict[str, Any]]:
+    """The layout of its training: numbered categories with what they forbid, then the form of the answer."""
+    name = f"O1: {category.capitalize()}"
+    return (
+        "Assess whether the picture is unsafe according to the policy below.\n\n"
+        f"{name}.\nShould not:\n- Display the following: {question}\nCan:\n- Display everything else.\n\n"
+        "Answer with JSON of this form:\n"
+        f'{{\n    "rating": str<"Unsafe"|"Safe">,\n    "category": str<"{name}"|"NA: None applying">,\n'
+        '    "rationale": str,\n}',
+        {},
+    )
+
+
+# By the model_type that a folder's config.json says.
+FAMILIES: Mapping[str, Family] = {
+    "shieldgemma2": Family(
+        model="ShieldGemma2ForImageClassification",
+        violates="Yes",
+        fine="No",
+        put=_shieldgemma,
+        questions={"dangerous": OWN, "sexual": OWN, "violence": OWN},
+        policies=True,
+    ),
+    "llama4": Family(
+        model="Llama4ForConditionalGeneration",
+        violates="unsafe",
+        fine="safe",
+        put=_llama_guard,
+        questions=GENERAL,
+        lead="\n\n",
+    ),
+    "qwen3_vl": Family(
+        model="Qwen3VLForConditionalGeneration", violates="Yes", fine="No", put=_plain, questions=GENERAL
+    ),
+    "llava_onevision": Family(
+        model="LlavaOnevisionForConditionalGeneration",
+        violates="Unsafe",
+        fine="Safe",
+        put=_llavaguard,
+        questions=GENERAL,
+        lead='{"rating": "',
+    ),
+}
+
+
+def family_of(model_type: object) -> Family:
+    """The family of a model with this model_type in its config.json."""
+    if model_type not in FAMILIES:
+        raise UnknownNameError("family of judges", model_type, FAMILIES)
+    return FAMILIES[str(model_type)]
+
+
+def is_judge(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is that of a judge."""
+    return config.get("model_type") in FAMILIES
+
+
+def checked(questions: Mapping[str, str]) -> dict[str, str]:
+    """The questions themselves, without blanks at their ends, when each asks something that no other does."""
+    if not isinstance(questions, Mapping) or not questions:
+        raise ConfigError('no questions: give a rule a category, such as questions={"violence": "blood is shown"}')
+    made: dict[str, str] = {}
+    for category, question in questions.items():
+        if not (isinstance(category, str) and category.strip() and isinstance(question, str) and question.strip()):
+            raise ConfigError(f"the question {question!r} for {category!r} is empty: write what is not allowed")
+        if len(question) > MOST:
+            raise ConfigError(f"the question for {category!r} has {len(question)} letters: say it in at most {MOST}")
+        name, words = category.strip(), question.strip()
+        same = next((n for n, q in made.items() if n == name or (q != OWN and q.lower() == words.lower())), None)
+        if same is not None:
+            raise ConfigError(f"{name!r} asks again what {same!r} asks: give each category its own question")
+        made[name] = words
+    return made
+
+
+def hash_of(questions: Mapping[str, str]) -> str:
+    """The first letters of the SHA-256 of what is asked, whatever the order."""
+    return hashlib.sha256(json.dumps(dict(questions), sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Asker:
+    """Makes prompts of questions, and the model's inputs of pictures and prompts.
+
+    Attributes:
+        questions: what is asked, in full: also where the model brought the words.
+        prompts: per category the text that the model reads, with a mark where the picture stands.
+        answers: the ids of the two answers, the violating one first.
+    """
+
+    def __init__(self, family: Family, processor: Any, questions: Mapping[str, str]) -> None:
+        self.family = family
+        self.processor = processor
+        asked = checked(questions)
+        brought = dict(getattr(processor, "policy_definitions", None) or {}) if family.policies else {}
+        foreign = [c for c, q in asked.items() if q == OWN and c not in brought]
+        if foreign:
+            raise ConfigError(f"the model brings no words for {foreign[0]!r}: write a question for it")
+        self.questions = {c: str(brought[c]) if q == OWN else q for c, q in asked.items()}
+        marks = [str(mark) for mark in processor.tokenizer.added_tokens_decoder.values() if mark.special]
+        for category, question in self.questions.items():
+            # It would end the turn, or stand for a picture that is not there.
+            if mark := next((m for m in marks if m in f"{category} {question}"), ""):
+                raise ConfigError(f"the question for {category!r} holds {mark!r}, a mark of the model: leave it out")
+        told = {c: (self.questions[c], {}) if q == OWN else family.put(c, q) for c, q in asked.items()}
+        self._policies = {c: text for c, (text, _) in told.items()}
+        self.prompts = {c: self._prompt(c, *told[c]) for c in asked}
+        self.answers = tuple(self._answer(word) for word in (family.violates, family.fine))
+
+    @property
+    def words(self) -> str:
+        """The two answers."""
+        return f"{self.family.violates} or {self.family.fine}"
+
+    def inputs(self, pictures: Sequence[Any], start: int, stop: int) -> dict[str, Any]:
+        """The model's inputs for some of the rows: every question of the first picture, then of the next."""
+        names = list(self.prompts)
+        if self.family.policies:
+            first, last = start // len(names), -(-stop // len(names))
+            made = self.processor(
+                images=list(pictures[first:last]), policies=names, custom_policies=self._policies, return_tensors="pt"
+            )
+            rows = slice(start - first * len(names), stop - first * len(names))
+            return {key: values[rows] for key, values in made.items()}
+        rows_of = [divmod(row, len(names)) for row in range(start, stop)]
+        texts = [self.prompts[names[q]] for _, q in rows_of]
+        # The last position must be the answer's, so padding goes to the left. What begins a text the template wrote.
+        return dict(
+            self.processor(
+                images=[pictures[i] for i, _ in rows_of], text=texts, return_tensors="pt", padding=True,
+                padding_side="left", add_special_tokens=False,
+            )
+        )  # fmt: skip
+
+    def _prompt(self, category: str, text: str, besides: dict[str, Any]) -> str:
+        content = [{"type": "image"}, {"type": "text", "text": text}]
+        begun = {} if self.family.policies else {"add_generation_prompt": True}
+        prompt = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, **begun, **besides
+        )
+        # A template may drop what it does not know, and would then ask something else than was written.
+        if self.questions[category] not in prompt:
+            raise WeightsUnfitError(
+                f"the chat template leaves out the question for {category!r}: fetch the model's own template, or "
+                "choose another family"
+            )
+        return str(prompt if prompt.endswith(self.family.lead) else prompt + self.family.lead)
+
+    def _answer(self, word: str) -> int:
+        """The id of an answer, when it is one token and stays one at the end of every prompt."""
+        read = self.processor.tokenizer
+        alone = read.encode(word, add_special_tokens=False)
+        if len(alone) != 1 or alone[0] == read.unk_token_id:
+            raise WeightsUnfitError(
+                f"the answer {word!r} is {len(alone)} tokens of this tokenizer ({alone}) and not one: it is not the "
+                f"tokenizer of a {self.family.model}, fetch it again"
+            )
+        for category, prompt in self.prompts.items():
+            before = read.encode(prompt, add_special_tokens=False)
+            if read.encode(prompt + word, add_special_tokens=False) != [*before, *alone]:
+                raise WeightsUnfitError(
+                    f"the answer {word!r} is no token of its own after the question for {category!r}: fetch the "
+                    "model's own tokenizer and chat template"
+                )
+        return int(alone[0])

@@ -1,0 +1,77 @@
+"""Which module loads which kind of model, and where its files are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+from nsfw_guard.backends import weights
+from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options, is_commit
+from nsfw_guard.backends.exported import ONNX
+from nsfw_guard.backends.folder import also_of, files_of, kind_of, read_spec
+from nsfw_guard.backends.processor import VIT
+from nsfw_guard.errors import ConfigError
+
+KINDS: Mapping[str, str] = {
+    "timm": "timm_model",
+    "transformers": "hf_model",
+    "checker": "checker_model",
+    "laion": "laion_model",
+    "zeroshot": "zeroshot",
+    "judge": "judge",
+    "nudenet": "nudenet",
+}
+# An exported network takes the place of torch's in these layouts.
+RUNTIMES: Mapping[str, str] = {"onnx": "onnx_model", "openvino": "openvino_model"}
+EXPORTED = ("timm", "transformers")
+
+
+def load_files(spec: ModelSpec, folder: Path, options: Options) -> Backend:
+    """The model whose files are in a folder, tested. What the record says must be what the folder says."""
+    runtime = _runtime(spec, folder, options)
+    module = import_module(f"nsfw_guard.backends.{RUNTIMES.get(runtime, KINDS[spec.kind])}")
+    backend: Backend = module.load_files(spec, folder, options)
+    return backend
+
+
+def _runtime(spec: ModelSpec, folder: Path, options: Options) -> str:
+    """What runs the model: what was asked for, else what its files say."""
+    if spec.kind in EXPORTED:
+        only = (folder / ONNX).is_file() and not (folder / weights.WEIGHTS).is_file()
+        return options.runtime or ("onnx" if only else "torch")
+    if spec.kind != "nudenet" and options.runtime in RUNTIMES:
+        raise ConfigError(
+            f"{spec.name!r} runs in torch only: runtime={options.runtime!r} is for folders in the layout of "
+            f"{' or '.join(EXPORTED)}, leave it out"
+        )
+    return ""
+
+
+def load_folder(folder: Path, options: Options, labels: Mapping[str, str | Label | None] | None = None) -> Backend:
+    """The model in a folder, tested."""
+    return load_files(read_spec(folder, labels), folder, options)
+
+
+def load_hub(spec: ModelSpec, options: Options) -> Backend:
+    """A recorded model, from the cache or the hub."""
+    folder = weights.fetch(spec)
+    return load_files(spec if spec.revision else replace(spec, revision=weights.commit_of(folder)), folder, options)
+
+
+def load_repo(rest: str, labels: Mapping[str, str | Label | None] | None, options: Options) -> Backend:
+    """Any repository in timm's or transformers' layout: "owner/name@commit"."""
+    repo, _, revision = rest.partition("@")
+    if not is_commit(revision):
+        raise ConfigError(f"'hf:{rest}' is not pinned: say 'hf:{repo}@<commit>', the 40 letters of its commit")
+    named = ModelSpec(
+        name=f"hf:{rest}", architecture="", input=VIT, labels={"?": Label("?")}, repo=repo, revision=revision,
+        files=(weights.CONFIG,),
+    )  # fmt: skip
+    config = weights.read_config(weights.fetch(named))
+    kind = kind_of(config)
+    network = ONNX if options.runtime in RUNTIMES else weights.WEIGHTS
+    folder = weights.fetch(replace(named, files=files_of(kind, network), also=also_of(kind)))
+    spec = replace(read_spec(folder, labels), name=f"hf:{repo}", repo=repo, revision=revision)
+    return load_files(spec, folder, options)

@@ -1,0 +1,73 @@
+"""The records of the catalogue as people read them: a line, a page, and the table of docs/models.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nsfw_guard.backends import registry
+from nsfw_guard.backends.base import ModelSpec
+from nsfw_guard.tools.doctor import where
+
+
+def facts(spec: ModelSpec) -> dict[str, Any]:
+    """What a record says, JSON-ready, in words."""
+    labels = {name: f"{m.category}:{m.severity.name.lower()}" if m else None for name, m in spec.labels.items()}
+    return {
+        "name": spec.name,
+        "kind": spec.kind,
+        "size": f"{spec.size / 1e6:.1f} MB" if spec.size else "unknown",
+        "licence": spec.licence,
+        "gated": spec.gated,
+        "extra": spec.extra,
+        "input": input_in_words(spec),
+        "embedding": spec.width,
+        "labels": ", ".join(f"{name} = {meaning or 'harmless'}" for name, meaning in labels.items()),
+        "cuts": {
+            name: {"block": c.block, "review": c.review, "views": dict(c.views), "source": c.source}
+            for name, c in spec.cuts.items()
+        },
+        "questions": dict(spec.questions),
+        "figures": spec.figures,
+        "source": spec.source,
+        "repo": f"{spec.repo}/{spec.subfolder}" if spec.subfolder else spec.repo,
+        "revision": spec.revision,
+        "sha256": spec.sha256,
+        "weights": where(spec),
+    }
+
+
+def input_in_words(spec: ModelSpec) -> str:
+    """What the model is shown."""
+    if spec.kind == "judge":
+        return "the whole picture, by the model's own processor"
+    how = {"center": "shorter side, centre crop", "squash": "squashed", "border": "fitted in"}[spec.input.crop_mode]
+    return f"{spec.input.size} px, {how}, {spec.input.interpolation}"
+
+
+def markdown(names: Sequence[str]) -> str:
+    """The records as Markdown: one table, then cuts and figures with their sources."""
+    found = [facts(registry.spec(name)) for name in names]
+    lines = ["| name | weights | licence | input | embedding | labels |", "|---|---|---|---|---|---|"]
+    lines += [_row(one) for one in found]
+    for one in found:
+        lines += ["", f"### {one['name']}", f"- {one['source'].removesuffix('.')}."]
+        lines += [f"- Published: {one['figures'].removesuffix('.')}."] if one["figures"] else []
+        lines += [f"- Asked about `{label}`: {text}." for label, text in one["questions"].items()]
+        lines += [_cut(name, cut) for name, cut in one["cuts"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _row(one: dict[str, Any]) -> str:
+    repo = f"[{one['repo']}](https://huggingface.co/{one['repo'].rpartition('/safety_checker')[0] or one['repo']})"
+    gate = ", on request only" if one["gated"] else ""
+    extra = f", extra `{one['extra']}`" if one["extra"] else ""
+    weights = f"{repo if one['repo'] else 'in the package'}, {one['size']}{gate}{extra}"
+    width = one["embedding"] or "-"
+    return f"| `{one['name']}` | {weights} | {one['licence']} | {one['input']} | {width} | {one['labels']} |"
+
+
+def _cut(name: str, cut: dict[str, Any]) -> str:
+    review = f", review {cut['review']:g}" if cut["review"] is not None else ""
+    views = "".join(f", {kind} {value:g}" for kind, value in cut["views"].items())
+    return f"- `{name}`: block {cut['block']:g}{review}{views} ({cut['source']})"

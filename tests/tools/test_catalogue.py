@@ -1,0 +1,49 @@
+"""docs/models.md is written from the records: drift fails here, and says how to mend it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from nsfw_guard.backends import registry
+from nsfw_guard.tools.catalogue import facts, markdown
+
+DOC = Path(__file__).parent.parent.parent / "docs" / "models.md"
+WRITE = "python -m tests.tools.test_catalogue"
+
+
+def written(text: str) -> str:
+    """The document with the part between its marks written anew, from the built-in records."""
+    names = [name for name in registry.names() if registry.spec(name).source != "a test"]
+    part = f"<!-- records -->\n{markdown(names)}<!-- end of records -->"
+    return re.sub(r"<!-- records -->.*<!-- end of records -->", lambda _: part, text, flags=re.DOTALL)
+
+
+def test_the_document_says_what_the_records_say():
+    text = DOC.read_text()
+    assert text == written(text), f"docs/models.md drifted from the records: run `{WRITE}`"
+
+
+def test_every_record_has_a_page_and_every_cut_a_source():
+    text = DOC.read_text()
+    for name in registry.names():
+        assert f"\n### {name}\n" in text
+        spec = registry.spec(name)
+        for cut, told in spec.cuts.items():
+            assert f"- `{cut}`: block {told.block:g}" in text
+            assert told.source
+
+
+def test_facts_are_words_and_numbers():
+    told = facts(registry.spec("marqo"))
+    assert told["labels"] == "NSFW = sexual:high, SFW = harmless"
+    assert told["input"] == "384 px, shorter side, centre crop, bicubic"
+    assert told["embedding"] == 192
+    assert told["sha256"].startswith("6bf2e0f64a1d")
+    assert facts(replace(registry.spec("marqo"), size=0))["size"] == "unknown"
+    assert facts(registry.spec("stable-diffusion"))["repo"].endswith("/safety_checker")
+
+
+if __name__ == "__main__":
+    DOC.write_text(written(DOC.read_text()))
