@@ -53,6 +53,8 @@ def paint(picture: Any, cover: Image.Image | None, layout: Layout | None = None)
     """
     if isinstance(picture, Image.Image):
         return _paint_pil(picture, cover)
+    if not is_picture(picture) or picture.ndim not in {2, 3}:
+        return solid(64, 64)
     height, width = _sides(picture, layout)
     flat = np.asarray(solid(width, height) if cover is None else cover.convert("RGB").resize((width, height)))
     return _paint_values(picture, flat, layout)
@@ -82,8 +84,6 @@ def _paint_pil(picture: Image.Image, cover: Image.Image | None) -> Image.Image:
 
 def _sides(picture: Any, layout: Layout | None) -> tuple[int, int]:
     shape = tuple(picture.shape)
-    if len(shape) < 2:
-        return 1, 1
     first = layout == "chw" or (layout is None and isinstance(picture, Tensor))
     return (int(shape[-2]), int(shape[-1])) if first or len(shape) == 2 else (int(shape[0]), int(shape[1]))
 

@@ -182,7 +182,14 @@ class HostGuard:
         return [known[key] if key else self._error(UNKNOWN) for key in keys]
 
     def _leave(self, picture: Any, verdict: Verdict, layout: Layout | None) -> Any:
-        """One picture as its verdict lets it leave."""
+        """One picture as its verdict lets it leave. One that cannot be covered does not take the others with it."""
+        try:
+            return self._let(picture, verdict, layout)
+        except Exception:
+            log.exception("a picture could not be covered by the action: a solid one stands in")
+            return self._solid(picture, layout)
+
+    def _let(self, picture: Any, verdict: Verdict, layout: Layout | None) -> Any:
         guard = self._guard
         observe = self.settings.action == "flag"
         if guard is None or not released(verdict, cover_review=False, observe=observe, fail_open=False):
