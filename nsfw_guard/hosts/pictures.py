@@ -74,7 +74,7 @@ def _paint_pil(picture: Image.Image, cover: Image.Image | None) -> Image.Image:
             picture.putpalette([value for index in range(256) for value in GROUND])
             picture.paste(0, (0, 0, *picture.size))
         elif picture.mode in {"RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "L", "LA", "RGBa", "La", "1"}:
-            picture.paste(made.convert(picture.mode), (0, 0))
+            picture.paste(made.convert(picture.mode, dither=Image.Dither.NONE), (0, 0))
         else:  # I;16, I, F and whatever comes: a value that is in range everywhere
             picture.paste(0, (0, 0, *picture.size))
     except Exception:  # noqa: BLE001  (a closed file, a mode that cannot be painted: the caller gets another object)
