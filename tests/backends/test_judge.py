@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import transformers
 from PIL import Image
 
 from nsfw_guard import Guard, Label, load
@@ -37,6 +36,8 @@ from nsfw_guard.verdict import Outcome
 from tests.backends import tiny_judges
 from tests.backends.tiny_judges import NAMES, QUESTIONS, head, reference
 from tests.conftest import smooth
+
+transformers = pytest.importorskip("transformers")
 
 RECORDS = {"shieldgemma2": "shieldgemma2", "llama4": "llama-guard-4", "qwen3_vl": "qwen3-vl-2b",
            "llava_onevision": "llavaguard-0.5b"}  # fmt: skip

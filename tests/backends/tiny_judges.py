@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from nsfw_guard.backends.judge_prompts import FAMILIES, GENERAL
 
@@ -52,6 +51,7 @@ QUESTIONS = {"sexual": "sexually explicit content", "violence": "blood or wounds
 
 def tokenizer(name: str, *, without: Sequence[str] = ()) -> Any:
     """A byte-level BPE that knows the family's marks, and the words of the questions as tokens of their own."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     made = Tokenizer(models.BPE())
