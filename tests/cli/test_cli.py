@@ -452,6 +452,15 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.log", "--audit-key", "{in}/allow.png"],
     ),
     ("models", "--json"): (["models", "red"], ["models", "red", "--json"]),
+    **{
+        ("integrate", option): (["integrate", "sdnext", "{host}", *base], ["integrate", "sdnext", "{host}", *told])
+        for option, base, told in [
+            ("--link", [], ["--link"]),
+            ("--check", [], ["--check"]),
+            ("--remove", [], ["--remove"]),
+            ("--json", ["--check"], ["--check", "--json"]),
+        ]
+    },
     ("doctor", "--json"): (["doctor"], ["doctor", "--json"]),
     ("doctor", "--diffusers"): (["doctor"], ["doctor", "--diffusers"]),
     **{

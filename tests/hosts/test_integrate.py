@@ -61,7 +61,7 @@ def test_what_is_not_ours_is_never_touched(host, checkout):
     target.mkdir(parents=True)
     (target / "mine.txt").write_text("kept")
     for act in (integrate.install, integrate.remove):
-        with pytest.raises(ConfigError, match="move it away first|remove it by hand"):
+        with pytest.raises(ConfigError, match=r"move it away first|remove it by hand"):
             act(host, checkout)
     assert (target / "mine.txt").read_text() == "kept"
     assert integrate.examine(host, checkout)["adapter"] == "something else is there"
