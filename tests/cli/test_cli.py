@@ -224,6 +224,10 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
     """Fills the places in a command that stand for files."""
     places = {"in": folder, "tiny": tiny, "unfit": tmp_path / "unfit.toml", "log": tmp_path / "log"}
     places |= {"nothing": tmp_path / "nothing", "empty": tmp_path / "empty", "out": tmp_path / "out"}
+    places["host"] = tmp_path / "host"
+    for name in ("modules/scripts_manager.py", "installer.py"):
+        (places["host"] / name).parent.mkdir(parents=True, exist_ok=True)
+        (places["host"] / name).write_text("")
     places["unfit"].write_text("[rules.zebra]\nblock = 0.5")
     places["log"].write_text("")
     places["nothing"].write_bytes(b"")
