@@ -70,9 +70,8 @@ class Comfy:
         self.enforced = True
         modules = [_module(name, find or importlib.import_module) for name in ("execution", "latent_preview", "server")]
         Enforcement(self.guard, latents=_on(told, LATENTS)).install(*modules)
-        for row in self.guard.coverage.rows():
-            if row["state"].startswith("open"):
-                log.error("not covered on this version of ComfyUI: %s (%s)", row["way"], row["state"])
+        if self.guard.coverage.open:
+            log.error("not covered on this version of ComfyUI: %s", "; ".join(self.guard.coverage.open))
         return True
 
     def coverage(self) -> list[dict[str, str]]:

@@ -54,7 +54,7 @@ class Cleaner:
 
     def value(self, value: Any, above: tuple[int, ...] = ()) -> Any:
         """The value, the same object where nothing had to be covered."""
-        if value is None or isinstance(value, (str, bytes, int, float)):
+        if value is None or isinstance(value, (str, bytes, int, float)) or not self.guard.settings.enabled:
             return value
         if id(value) in above or len(above) > DEEPEST:
             raise ImageError("inputs that hold themselves, or lie too deep, cannot be judged: hand over a plain list")
@@ -141,7 +141,8 @@ class Cleaner:
                     "owner of this host set NSFW_GUARD_ALLOW_LATENTS=1"
                 )
             return value
-        sound = {"waveform"} if "sample_rate" in value else set()
+        is_sound = "sample_rate" in value and getattr(value.get("waveform"), "ndim", 9) <= 3
+        sound = {"waveform"} if is_sound else set()
         made = {key: one if key in sound else self.value(one, below) for key, one in value.items()}
         if all(made[key] is value[key] for key in made):
             return value

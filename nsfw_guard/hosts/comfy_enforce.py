@@ -147,6 +147,8 @@ class Enforcement:
 
     def _message(self, kind: int, data: Any) -> Any:
         """What may be sent in place of this, or None."""
+        if not self.guard.settings.enabled:
+            return data
         try:
             if kind == PICTURE:
                 return self._shown(data)

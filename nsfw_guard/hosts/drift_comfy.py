@@ -35,6 +35,11 @@ def missing_comfy(checkout: Path) -> list[str]:
         gone.append("server.py: PromptServer.instance")
     if not _says(_tree(checkout, ["nodes.py"]), "OUTPUT_NODE"):
         gone.append("nodes.py: OUTPUT_NODE")
+    return gone + (_missing_video(checkout) if (checkout / "comfy_api").is_dir() else [])  # older ones have no VIDEO
+
+
+def _missing_video(checkout: Path) -> list[str]:
+    gone = []
     made = _class(_tree(checkout, VIDEO_FILES), "VideoFromComponents")
     if _function(made, "get_components") is None:
         gone.append(f"{VIDEO_FILES[0]}: VideoFromComponents.get_components")

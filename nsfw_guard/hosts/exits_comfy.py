@@ -27,7 +27,7 @@ COMFYUI = (
     _exit("MASK and lists of pictures", "judged like pictures, one by one", OUTPUTS),
     _exit("nodes with intermediate results, and heirs of SaveImage", "treated like output nodes", OUTPUTS),
     _exit("live latent previews", "hidden, pixelated or checked, as the settings say", PREVIEWS),
-    _exit("previews that a node sends by itself", "pictures are covered, finished bytes are dropped", SENT),
+    _exit("previews that a node sends by itself", "by send_sync: pictures are covered, bytes are dropped", SENT),
     _exit("SaveLatent and other output nodes with a LATENT", "refused: a latent cannot be judged", OUTPUTS),
     _exit("results of API nodes", "they come as IMAGE or VIDEO and are cleaned at the output node", OUTPUTS),
     _exit("words of a prompt", "refused by the policy's prompt rules, where a text stands in the graph", PROMPTS),

@@ -70,6 +70,14 @@ class Given(Node):
         return (self.host.given[key],)
 
 
+class ApiImage(Given):
+    """What a service far away sent."""
+
+    async def run(self, key):
+        await asyncio.sleep(0)
+        return super().run(key)
+
+
 class GivenList(Given):
     OUTPUT_IS_LIST = (True,)
 
@@ -229,7 +237,8 @@ class SlowSave(SaveImage):
 
 
 NODES = [
-    Given, GivenList, SaveImage, PreviewImage, SaveAnimatedWEBP, SaveAnimatedPNG, SaveImageWebsocket, SaveImageList,
+    Given, ApiImage, GivenList,
+    SaveImage, PreviewImage, SaveAnimatedWEBP, SaveAnimatedPNG, SaveImageWebsocket, SaveImageList,
     CreateVideo, SaveVideo, Encode, SaveLatent, MaskPreview, SaveAny, Crop, Heir, WritesByItself, Sampler, OwnPreviews,
     Expander, SlowSave,
 ]  # fmt: skip

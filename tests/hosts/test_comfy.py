@@ -32,9 +32,18 @@ ROWS = {
     "SaveLatent": (graph("Encode", ("SaveLatent", "samples")), OUTPUTS),
     "live preview": (graph("Sampler"), PREVIEWS),
     "own previews": (graph("OwnPreviews"), SENT),
+    "subgraph": (
+        {
+            "12:0": {"class_type": "Given", "inputs": {"key": "x"}},
+            "12:1": {"class_type": "SaveImage", "inputs": {"images": ["12:0", 0]}},
+        },
+        OUTPUTS,
+    ),
     "async node": (graph("SlowSave"), OUTPUTS),
+    "API node": (graph("SaveImage") | {"0": {"class_type": "ApiImage", "inputs": {"key": "x"}}}, OUTPUTS),
 }
 SAFE = {name: row for name, row in ROWS.items() if name not in {"SaveLatent", "live preview", "own previews"}}
+ASYNC = {"async node", "API node"}
 FLAVOURS = ("oldest", "sync", "async")
 
 
@@ -64,7 +73,7 @@ def host(picture, *, flavour="async", backend=None, enforce=True):
 
 
 def flavours(name):
-    return ("async",) if name == "async node" else FLAVOURS
+    return ("async",) if name in ASYNC else FLAVOURS
 
 
 @pytest.mark.parametrize(("name", "flavour"), [(n, f) for n in ROWS for f in flavours(n)])
@@ -268,7 +277,7 @@ def test_latents_pass_where_the_owner_says_so():
 
 
 @pytest.mark.parametrize("fault", ["raises", "nan", "infinite", "few", "none", "wrong kind", "hangs"])
-@pytest.mark.parametrize("name", [n for n in ROWS if n not in {"async node", "SaveLatent"}])
+@pytest.mark.parametrize("name", [n for n in ROWS if n not in ASYNC | {"SaveLatent"}])
 def test_a_model_that_fails_lets_nothing_out(name, fault, monkeypatch):
     monkeypatch.setenv("NSFW_GUARD_TIME_LIMIT", "0.05")
     monkeypatch.setenv("NSFW_GUARD_PREVIEWS", "check")
@@ -422,3 +431,19 @@ def test_locked_settings_that_cannot_be_read_cover_everything(monkeypatch):
     assert comfy_of().start({}, find=made.find)
     made.post(graph("SaveImage"))
     assert not np.array_equal(made.sinks["disk"][0], eight(plain(GREEN)[0]))
+
+
+def test_a_guard_that_its_owner_switched_off_touches_nothing(monkeypatch):
+    monkeypatch.setenv("NSFW_GUARD_ENABLED", "false")
+    made = FakeComfy(given={"x": plain(RED)})
+    assert comfy_of().start({}, find=made.find)
+    for name in ("SaveImage", "SaveLatent", "own previews", "live preview"):
+        made.post(ROWS[name][0])
+    assert not made.errors
+    assert made.left() == 6
+
+
+def test_a_picture_that_poses_as_sound_is_judged():
+    made, _ = host({"waveform": plain(RED), "sample_rate": 8})
+    made.post(graph(("SaveAny", "anything")))
+    assert not torch.equal(made.sinks["disk"][0]["waveform"], plain(RED))

@@ -18,7 +18,7 @@ from nsfw_guard.hosts import comfy
 from nsfw_guard.hosts.comfy import Comfy
 from nsfw_guard.testing import FakeBackend
 from tests.hosts.fake_comfy import GREEN, RED, FakeComfy, beside, eight, graph, plain
-from tests.hosts.test_comfy import ROWS
+from tests.hosts.test_comfy import ASYNC, ROWS
 
 FOLDER = Path(__file__).parents[2] / "integrations/comfyui/ComfyUI-NSFW-Guard"
 ENTRY = FOLDER / "__init__.py"
@@ -85,7 +85,7 @@ def test_it_enforces_where_asked_and_may_be_loaded_twice(host, monkeypatch):
 
 
 @pytest.mark.parametrize("flavour", ["oldest", "sync", "async"])
-@pytest.mark.parametrize("name", [name for name in ROWS if name != "async node"])
+@pytest.mark.parametrize("name", [name for name in ROWS if name not in ASYNC])
 @pytest.mark.usefixtures("hidden")
 def test_without_the_package_everything_is_covered(host, name, flavour, monkeypatch, caplog):
     made = FakeComfy(flavour, host.given)

@@ -63,6 +63,8 @@ def test_what_is_gone_is_named(tmp_path, file, text, gone):
 
 
 def test_an_empty_folder_has_nothing(tmp_path):
+    assert len(missing_comfy(tmp_path)) == 7
+    (tmp_path / "comfy_api").mkdir()
     assert len(missing_comfy(tmp_path)) == 9
 
 
