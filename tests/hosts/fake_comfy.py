@@ -221,6 +221,17 @@ class OwnPreviews(Node):
         return (images,)
 
 
+class SendsAnother(Node):
+    """An output node that sends a picture which it was not handed."""
+
+    OUTPUT_NODE = True
+
+    def run(self, images, **_):
+        other = Image.fromarray(eight(plain(RED, height=images.shape[1], width=images.shape[2])[0]))
+        self.host.server.PromptServer.instance.send_sync(2, ("PNG", other, None))
+        return {}
+
+
 class Expander(Node):
     """Makes a graph at run time, with an output node in it."""
 
@@ -240,7 +251,7 @@ NODES = [
     Given, ApiImage, GivenList,
     SaveImage, PreviewImage, SaveAnimatedWEBP, SaveAnimatedPNG, SaveImageWebsocket, SaveImageList,
     CreateVideo, SaveVideo, Encode, SaveLatent, MaskPreview, SaveAny, Crop, Heir, WritesByItself, Sampler, OwnPreviews,
-    Expander, SlowSave,
+    Expander, SlowSave, SendsAnother,
 ]  # fmt: skip
 SINKS = ("disk", "temp", "websocket", "video", "latents")
 

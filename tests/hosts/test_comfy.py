@@ -447,3 +447,10 @@ def test_a_picture_that_poses_as_sound_is_judged():
     made, _ = host({"waveform": plain(RED), "sample_rate": 8})
     made.post(graph(("SaveAny", "anything")))
     assert not torch.equal(made.sinks["disk"][0]["waveform"], plain(RED))
+
+
+def test_an_output_node_cannot_send_what_it_was_not_handed():
+    made, _ = host(plain(GREEN))
+    made.post(graph("SendsAnother"))
+    assert len(made.sinks["websocket"]) == 1
+    assert made.worst() == 0.0

@@ -37,7 +37,8 @@ def own(monkeypatch):
     for name in list(os.environ):
         if name.startswith("NSFW_GUARD_"):
             monkeypatch.delenv(name)
-    made = Comfy(load=lambda settings: FakeBackend())
+    made = Comfy(load=lambda settings: made.loads.append(settings) or FakeBackend())
+    made.loads = []
     made.guard.configure(replace(made.guard.settings, action="block"))
     monkeypatch.setattr(comfy, "_comfy", made)
     return made
@@ -166,7 +167,7 @@ def test_widgets_change_the_node_alone(own):
     assert NSFWGuard().check(images)[0] is images
     assert own.guard.settings.action == "block"
     assert len(own._others) == 3
-    assert len(own._models) == 1  # one model for all of them
+    assert len(own.loads) == 1  # one model for all of them
 
 
 def test_many_widgets_do_not_fill_the_memory(own):
@@ -176,8 +177,9 @@ def test_many_widgets_do_not_fill_the_memory(own):
 
 
 def test_widgets_can_only_tighten_what_is_locked(monkeypatch):
-    renew(monkeypatch, action="block", policy="strict", cuts="red=0.2")
-    bad, edge = plain(RED), half_red(0.25)
+    made = renew(monkeypatch, action="block", policy="strict", cuts="red=0.2")
+    assert made.guard_for(action="flag", policy="default", strength=0.1) is made.guard
+    bad, edge = plain(RED), half_red(0.225)
     for widgets in ({"action": "flag"}, {"policy": "lenient"}, {"cut": 0.99}, {"action": "flag", "policy": "default"}):
         assert red(NSFWGuard().check(bad, **widgets)[0][0]) == 0.0
         assert red(NSFWGuard().check(edge, **widgets)[0][0]) == 0.0
@@ -230,9 +232,10 @@ def test_a_clip_with_a_bad_frame(cover, margin, same):
 
 def test_alpha_is_judged_and_goes_with_what_is_covered(own):
     bad = torch.full((3, 24, 32), float("nan"))
-    parts = NSFWGuardVideo().check(video(plain(GREEN, count=3), alpha=bad))[0].get_components()
-    assert parts.alpha is None
-    assert not torch.equal(parts.images, plain(GREEN, count=3))
+    for cover in NSFWGuardVideo.WHOLE:
+        parts = NSFWGuardVideo().check(video(plain(GREEN, count=3), alpha=bad), cover=cover)[0].get_components()
+        assert parts.alpha is None
+        assert not any(torch.equal(frame, plain(GREEN)[0]) for frame in parts.images)
     good = video(plain(GREEN, count=3), alpha=torch.ones(3, 24, 32))
     assert NSFWGuardVideo().check(good)[0] is good
 
@@ -251,6 +254,19 @@ def test_a_clip_that_cannot_be_made_anew_is_stopped():
     Parts.images = "frames"
     with pytest.raises(UncoveredError, match="not a tensor"):
         NSFWGuardVideo().check(Strange())
+
+
+def test_what_does_not_fit_in_the_place_of_a_frame_leaves_it_empty(own, monkeypatch):
+    from nsfw_guard.hosts.session import Cleaned
+
+    def strange(found, **_):
+        return Cleaned([torch.ones(1) for _ in found], [])
+
+    monkeypatch.setattr(own.guard, "sanitise", strange)
+    assert not NSFWGuard().check(plain(GREEN))[0].any()
+    monkeypatch.setattr(own.guard, "sanitise", lambda found, **_: Cleaned([], []))
+    with pytest.raises(ValueError, match="zip"):
+        NSFWGuard().check(plain(GREEN))
 
 
 def test_a_list_in_itself_is_refused(own):
