@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nsfw_guard.actions import ACTIONS, Action, Blur, Pixelate
+from nsfw_guard.backends.base import Backend
 from nsfw_guard.backends.registry import load
 from nsfw_guard.errors import ConfigError, suggest
 from nsfw_guard.guard import Guard
@@ -16,14 +17,16 @@ from nsfw_guard.rules import Rule
 Build = Callable[[Settings, bool], Guard]
 
 
-def build_guard(settings: Settings, only_tighter: bool = False) -> Guard:
+def build_guard(settings: Settings, only_tighter: bool = False, *, backend: Backend | None = None) -> Guard:
     """The guard that these settings ask for.
 
     Args:
         settings: what is asked for.
         only_tighter: cuts may only lie below those of the policy.
+        backend: the model of these settings, where it is loaded already: several guards can share one.
     """
-    backend = load(settings.model, device=settings.device or None, weights=settings.weights or None)
+    if backend is None:
+        backend = load(settings.model, device=settings.device or None, weights=settings.weights or None)
     spec = backend.spec
     policy = Policy.load(settings.policy)
     if settings.cuts:
