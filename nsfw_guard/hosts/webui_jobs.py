@@ -1,0 +1,95 @@
+"""One job of a web UI: what its prompts and its own arguments say, from its start to its end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from nsfw_guard.hosts import pictures
+from nsfw_guard.hosts.session import HostGuard, describe
+from nsfw_guard.hosts.webui_host import Host
+from nsfw_guard.hosts.webui_sweep import Job
+from nsfw_guard.verdict import Outcome, Verdict
+
+log = logging.getLogger(__name__)
+
+TITLE = "NSFW guard"
+JOB = "nsfw_guard_job"  # the attribute of a job's own object
+PROMPTS = ("prompt", "all_prompts", "hr_prompt", "all_hr_prompts", "refiner_prompt", "detailer_prompt")
+
+
+class Jobs:
+    """Knows the job that runs. Negative prompts are not read: they say what is not wanted."""
+
+    def __init__(self, host: Host, guard: HostGuard) -> None:
+        self.host, self.guard = host, guard
+        self.current = Job()
+
+    def of(self, p: Any) -> Job:
+        """The job of the host's own object, else the one that runs."""
+        found = getattr(p, JOB, None)
+        return found if isinstance(found, Job) else self.current
+
+    def start(self, p: Any, *args: Any) -> None:
+        """A job begins, or its prompts are known better now. Its arguments can only tighten."""
+        old = self.of(p)
+        solid, review = ([_said(arg) for arg in args] + [False, False])[:2]
+        refused = self.refusal([getattr(p, name, None) for name in PROMPTS])
+        self._keep(p, Job(solid=solid or old.solid, review=review or old.review, refused=refused))
+        if self.host.family == "sdnext":
+            if refused is not None:
+                p.dummy = True  # sdnext then draws one black picture and runs no model
+            elif old.refused is not None and hasattr(p, "dummy"):
+                del p.dummy  # the same object, with another prompt
+
+    def batch(self, p: Any, prompts: Sequence[Any]) -> None:
+        """The last time that the prompts of a batch are seen. Without prompts sdnext draws nothing."""
+        old = self.of(p)
+        refused = old.refused if old.refused is not None else self.refusal(prompts)
+        self._keep(p, Job(solid=old.solid, review=old.review, refused=refused))
+        if refused is not None and self.host.family == "sdnext":
+            p.prompts = []
+
+    def end(self) -> None:
+        """No job runs."""
+        self.current = Job()
+
+    def refusal(self, told: Sequence[Any]) -> Verdict | None:
+        """Why these prompts are refused, or None. What cannot be read is refused."""
+        try:
+            texts: list[Any] = []
+            for one in told:
+                parts = list(one) if isinstance(one, (list, tuple)) else [one]
+                texts += [text for text in parts if text is not None and text != "" and text not in texts]
+            return self.guard.refuse(texts) if texts else None
+        except Exception as error:
+            log.exception("the prompts of a job could not be read: it is refused")
+            return Verdict(Outcome.ERROR, f"{type(error).__name__} in its prompts", state={"self_test": "none"})
+
+    def instead(self, p: Any) -> Any:
+        """For A1111: a result of solid pictures where the prompt was refused, so that nothing is drawn; else None."""
+        refused = self.of(p).refused
+        if refused is None:
+            return None
+        try:
+            count = max(1, int(getattr(p, "batch_size", 1)) * int(getattr(p, "n_iter", 1)))
+            made = [pictures.solid(int(p.width), int(p.height)) for _ in range(count)]
+            text = f"{TITLE}: {describe(refused)}"
+            kind = self.host.get("modules.processing", "Processed")
+            return kind(p, made, seed=getattr(p, "seed", -1), info=text, infotexts=[text] * count)
+        except Exception:
+            log.exception("no result could be made for a refused prompt: it is drawn, and every picture is covered")
+            return None
+
+    def _keep(self, p: Any, job: Job) -> None:
+        self.current = job
+        try:
+            setattr(p, JOB, job)
+        except AttributeError:
+            log.debug("this kind of job holds no attributes: it is known while it runs")
+
+
+def _said(arg: Any) -> bool:
+    """Whether an argument asks for more; one that is of no known kind does."""
+    return bool(arg) if isinstance(arg, (bool, int, float, str, type(None))) else True
