@@ -114,7 +114,7 @@ class Options:
         try:
             if info.onchange is not None:
                 info.onchange()
-        except Exception:  # as hosts do: the old value is put back
+        except Exception:  # noqa: BLE001  (as hosts do: the old value is put back)
             self.data[key] = old
             return False
         return True
@@ -204,18 +204,22 @@ class FakeHost:
         for callback in list(self.callbacks.get(event, ())):
             try:
                 callback(*args)
-            except Exception as error:  # as every host does
+            except Exception as error:  # noqa: BLE001  (as every host does)
                 self.errors.append(error)
 
     def run_scripts(self, name: str, p: Job, *args: Any, **kwargs: Any) -> None:
         if p.scripts is None or f"Script.{name}" in self.dropped:
             return
         for script in self.scripts:
-            if p.control and script.title() not in self.modules["installer"].control_extensions:
+            if (
+                p.control
+                and "installer" in self.modules
+                and script.title() not in self.modules["installer"].control_extensions
+            ):
                 continue
             try:
                 getattr(script, name)(p, *args, *p.script_args, **kwargs)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 self.errors.append(error)
 
     def take_out(self, hook: str) -> None:

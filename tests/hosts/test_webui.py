@@ -1,4 +1,4 @@
-"""Every way out of a web UI: the marker reaches no sink, a safe picture all of them, and no row is there for nothing."""
+"""Every way out of a web UI: the marker reaches no sink, a safe picture all of them, no row is for nothing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def bytes_of(picture: Picture) -> bytes:
 
 def over(**told):
     """A job that draws something harmless; the picture comes in later."""
-    return lambda host, picture: host.process_images(Job(safe(9), **{name: picture for name in told}))
+    return lambda host, picture: host.process_images(Job(safe(9), **dict.fromkeys(told, picture)))
 
 
 def video(host: FakeHost, picture: Picture) -> None:
