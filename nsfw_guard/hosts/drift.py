@@ -34,6 +34,7 @@ _BOTH: Mapping[str, tuple[str, ...]] = {
     "ScriptPostprocessing.order": ("modules/scripts_postprocessing.py",),
     "ScriptPostprocessing.process": ("modules/scripts_postprocessing.py",),
     "PostprocessedImage.image": ("modules/scripts_postprocessing.py",),
+    "ScriptRunner.run(p)": _SCRIPTS,
     "State.current_image": ("modules/shared_state.py",),
     "State.do_set_current_image": ("modules/shared_state.py",),
     "process_images_inner(p)": ("modules/processing.py",),

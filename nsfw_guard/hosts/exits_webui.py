@@ -27,6 +27,7 @@ _NEVER: tuple[Row, ...] = (
     ("a shell, the Extensions tab, starting without extensions", (), "whoever may do that can take the guard out"),
     ("latents", (), "they are kept in memory and can be downloaded; what they decode to is not known before"),
     ("pictures that a user hands in", (), "masks, input and control pictures are shown back to whoever sent them"),
+    ("files that were there before", (), "a gallery shows what lies on the disk; check those with nsfw-guard check"),
     ("another extension that writes its own files", (), "a host has no hook for files that an extension opens itself"),
 )
 
@@ -54,6 +55,7 @@ SDNEXT = _exits(
         ("Process tab and API", (EXTRAS, TAB), "a step of its own, and the list that is returned"),
         ("jobs that save nothing", (AFTER,), "the sweep does not depend on saving"),
         ("grids, also of XYZ", (SAVED, AFTER, GRID), "made of clean pictures and judged as pictures"),
+        ("what a script of the menu puts together", ("wrap ScriptRunner.run",), "what it returns is swept as a whole"),
         ("temporary files of the gallery, history", (SAVED, AFTER), "painted in place: all share one object"),
         ("prompts that the policy refuses", ("on_before_process",), "one black picture is drawn and no model runs"),
         ("arguments of the script by API", ("Script.before_process",), "they only tighten"),
@@ -81,6 +83,7 @@ A1111 = _exits(
         ("Extras tab and API", (EXTRAS, TAB), "a step of its own, and the list that is returned"),
         ("jobs that save nothing", (LAST, INNER), "the sweep does not depend on saving"),
         ("grids, also of XYZ", (SAVED, INNER), "made of clean pictures and judged as pictures"),
+        ("what a script of the menu puts together", ("wrap ScriptRunner.run",), "what it returns is swept as a whole"),
         ("temporary files of the gallery", (SAVED, INNER), "painted in place: all share one object"),
         ("prompts that the policy refuses", (INNER,), "solid pictures are returned and nothing is drawn"),
         ("arguments of the script by API", ("Script.before_process",), "they only tighten"),

@@ -87,7 +87,7 @@ class Adapter:
                 log.exception("%s could not be registered", name)
                 self.guard.coverage.missing(name, f"{type(error).__name__}: {error}")
         self._allow_in_control()
-        webui_wraps.install(self)
+        webui_wraps.install(self, load=False)
 
     def scripts_found(self, *names: str) -> None:
         """The extension's script defined these, such as "Script.postprocess"."""
@@ -116,7 +116,7 @@ class Adapter:
 
     def app_started(self, demo: Any, app: Any) -> None:
         """The server is up: what was not importable before is wrapped now, the model is loaded, the routes added."""
-        webui_wraps.install(self)
+        webui_wraps.install(self, load=True)
         if self.guard.settings.enabled and (fault := self.guard.warm_up()):
             log.error("NSFW guard: every picture is covered until this is mended: %s", fault)
         for way in self.guard.coverage.open:
@@ -225,9 +225,9 @@ class Adapter:
         images[:] = self._sweep(list(images), None, "extras").pictures
 
     def returned(self, p: Any, processed: Any) -> Any:
-        """For A1111: the result of a job, swept."""
+        """The result of a job or of a script of the menu, swept."""
         try:
-            self._result(processed, p, "process_images_inner")
+            self._result(processed, p, "returned")
         except BaseException as error:
             log.exception("a result could not be swept: every picture of it is covered")
             paint_all(processed)

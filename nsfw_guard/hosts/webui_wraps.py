@@ -35,13 +35,17 @@ WRAPS = (
     "wrap framepack_vae.vae_decode",
     "wrap processing.process_images_inner",
     "wrap postprocessing.run_postprocessing",
+    "wrap ScriptRunner.run",
 )
 
 
-def install(adapter: Adapter) -> None:
-    """Puts every wrap on that this host needs, and tells the coverage which are in place."""
-    host, told = adapter.host, adapter.guard.coverage
-    for name, add in _table(adapter):
+def install(adapter: Adapter, *, load: bool) -> None:
+    """Puts every wrap on that this host needs, and tells the coverage which are in place.
+
+    `load`: modules that the host has not imported yet are imported now. Not while it still starts.
+    """
+    told = adapter.guard.coverage
+    for name, add in _table(adapter, load):
         try:
             why = add()
         except Exception as error:
@@ -51,23 +55,27 @@ def install(adapter: Adapter) -> None:
             told.missing(name, why)
         else:
             told.installed(name)
-    log.info("%s: %d ways out are open", host.family, len(told.open))
 
 
-def _table(adapter: Adapter) -> list[tuple[str, Callable[[], str]]]:
+def _table(adapter: Adapter, load: bool) -> list[tuple[str, Callable[[], str]]]:
     host = adapter.host
 
     def on(module: str, name: str, make: Callable[..., Any]) -> Callable[[], str]:
         def add() -> str:
-            found = host.module(module)
+            found = host.module(module, load=load)
             return wrap(found, name, functools.partial(make, adapter)) if found is not None else f"no {module}"
 
         return add
+
+    def runner() -> str:
+        kind = host.get("modules.scripts_manager", "ScriptRunner") or host.get("modules.scripts", "ScriptRunner")
+        return wrap(kind, "run", functools.partial(_selected, adapter))
 
     both: list[tuple[str, Callable[[], str]]] = [
         (WRAPS[0], lambda: _current_image(adapter)),
         (WRAPS[1], lambda: wrap(host.state, "do_set_current_image", functools.partial(_drawing, adapter))),
         (WRAPS[8], on("modules.postprocessing", "run_postprocessing", _extras)),
+        (WRAPS[9], runner),
     ]
     if host.family == "a1111":
         return [*both, (WRAPS[7], on("modules.processing", "process_images_inner", _inner))]
@@ -173,6 +181,15 @@ def _inner(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
             adapter.jobs.end()
 
     return process_images_inner
+
+
+def _selected(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
+    """A script of the menu may put pictures together after its jobs: tiles, loops, grids."""
+
+    def run(self: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
+        return adapter.returned(p, old(self, p, *args, **kwargs))
+
+    return run
 
 
 def _extras(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:

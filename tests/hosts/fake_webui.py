@@ -177,7 +177,8 @@ class FakeHost:
         self.opts = Options(saved)
         info = OptionInfo if self.family == "sdnext" else OptionInfoRestricted
         self.module("modules.shared", opts=self.opts, state=self.state, OptionInfo=info, cmd_opts=Params())
-        self.module("modules.scripts", Script=Script, AlwaysVisible=object())
+        self.runner = self.make_runner()
+        self.module("modules.scripts", Script=Script, AlwaysVisible=object(), ScriptRunner=type(self.runner))
         self.module("modules.scripts_postprocessing", ScriptPostprocessing=ScriptPostprocessing)
         self.processing = self.module("modules.processing", process_images_inner=self.inner, Processed=self.result)
         self.tab = self.module("modules.postprocessing", run_postprocessing=self.run_extras)
@@ -232,6 +233,8 @@ class FakeHost:
             self.callbacks.get(hook.removeprefix("on_"), []).clear()
         elif hook == "control_extensions":
             self.modules["installer"].control_extensions.clear()
+        elif hook == "wrap ScriptRunner.run":
+            type(self.runner).run = type(self.runner).run.__wrapped__
         elif hook == "wrap state.current_image":
             type(self.state).current_image = None
         elif hook == "wrap state.do_set_current_image":
@@ -294,6 +297,23 @@ class FakeHost:
                 host.out("preview", self.current_image)
 
         return Shown()
+
+    def make_runner(self) -> Any:
+        host = self
+
+        class ScriptRunner:
+            """A script of the menu that puts a picture together out of what its jobs drew."""
+
+            def run(self, p: Job, *args: Any) -> Any:
+                host.process_images(p)
+                return host.result(p, [Image.fromarray(args[0].copy())])
+
+        return ScriptRunner()
+
+    def selected(self, picture: np.ndarray) -> None:
+        made = self.runner.run(Job(np.zeros((24, 24, 3), np.uint8)), picture)
+        self.gallery(made.images)
+        self.answer(made.images)
 
     def inner(self, p: Job) -> Any:
         raise NotImplementedError
