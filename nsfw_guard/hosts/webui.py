@@ -5,13 +5,12 @@ Hosts swallow whatever a hook raises and go on, so a hook that fails first paint
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -24,7 +23,7 @@ from nsfw_guard.hosts.webui_api import add_routes
 from nsfw_guard.hosts.webui_host import Host
 from nsfw_guard.hosts.webui_jobs import TITLE, Jobs
 from nsfw_guard.hosts.webui_settings import Page, job_fields
-from nsfw_guard.hosts.webui_sweep import Swept, apart, paint_all, sweep
+from nsfw_guard.hosts.webui_sweep import Swept, apart, closed, paint_all, sweep
 from nsfw_guard.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -37,24 +36,6 @@ CALLBACKS = (
     "on_image_grid",
     "on_after_process",
 )
-Hook = TypeVar("Hook", bound=Callable[..., Any])
-
-
-def closed(hook: Hook) -> Hook:
-    """A hook that paints everything it was handed when it fails."""
-
-    @functools.wraps(hook)
-    def run(self: Adapter, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return hook(self, *args, **kwargs)
-        except BaseException as error:
-            log.exception("%s failed: every picture of it is covered", hook.__name__)
-            paint_all(*args, *kwargs.values(), self.processed())
-            if not isinstance(error, Exception):
-                raise
-            return None
-
-    return run  # type: ignore[return-value]
 
 
 class Adapter:
@@ -111,12 +92,17 @@ class Adapter:
     # --- callbacks of the host
 
     def ui_settings(self) -> None:
-        """The settings page."""
-        self.page.add()
+        """The settings page. Without one the defaults hold, or what the owner locked."""
+        try:
+            self.page.add()
+        except Exception as error:  # noqa: BLE001  (pictures are checked without a page as well)
+            log.error("NSFW guard: no settings page: %s", error)
 
     def app_started(self, demo: Any, app: Any) -> None:
         """The server is up: what was not importable before is wrapped now, the model is loaded, the routes added."""
         webui_wraps.install(self, load=True)
+        if not self.page.read:  # a host that serves its API only builds no page
+            self.ui_settings()
         if self.guard.settings.enabled and (fault := self.guard.warm_up()):
             log.error("NSFW guard: every picture is covered until this is mended: %s", fault)
         for way in self.guard.coverage.open:

@@ -43,7 +43,7 @@ class Page:
     def __init__(self, host: Host, apply: Callable[[Settings], Any]) -> None:
         self.host, self._apply = host, apply
         self.chosen: dict[str, Any] = {}
-        self._read = False
+        self.read = False
 
     def add(self) -> None:
         """Adds the options; the first time in a process they are read as well."""
@@ -52,8 +52,8 @@ class Page:
             raise NsfwGuardError("this host has no settings page: set NSFW_GUARD_... in its environment")
         for name in LABELS:
             options.add_option(PREFIX + name, self._option(shared.OptionInfo, name))
-        if not self._read:
-            self._read = True
+        if not self.read:
+            self.read = True
             self.chosen = {name: getattr(options, PREFIX + name) for name in LABELS}
             self._tell()
 

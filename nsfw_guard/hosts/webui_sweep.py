@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -17,6 +18,8 @@ from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.verdict import Outcome, Verdict
 
 log = logging.getLogger(__name__)
+
+Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,3 +164,20 @@ def _solid(picture: Any) -> Any:
         return pictures.paint(picture, None, layout_of(picture))
     except Exception:  # noqa: BLE001  (what cannot be painted is not handed on)
         return pictures.solid(64, 64)
+
+
+def closed(hook: Hook) -> Hook:
+    """A hook that paints everything it was handed when it fails."""
+
+    @functools.wraps(hook)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return hook(self, *args, **kwargs)
+        except BaseException as error:
+            log.exception("%s failed: every picture of it is covered", hook.__name__)
+            paint_all(*args, *kwargs.values(), self.processed())
+            if not isinstance(error, Exception):
+                raise
+            return None
+
+    return run  # type: ignore[return-value]

@@ -106,9 +106,11 @@ def _current_image(adapter: Adapter) -> str:
         self.__dict__["current_image"] = None
         self.__dict__["current_image"] = adapter.preview(image)
 
-    door = _Door(get, put)
     held = get(state)
-    kind.current_image = door
+    try:
+        kind.current_image = _Door(get, put)
+    except (AttributeError, TypeError):  # a class that cannot be changed: then the method that sets it
+        return wrap(state, "assign_current_image", functools.partial(_assigned, adapter))
     if held is not None:
         state.current_image = held
     return ""
@@ -119,6 +121,13 @@ class _Door(property):
 
 
 setattr(_Door, MARK, True)
+
+
+def _assigned(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
+    def assign_current_image(image: Any) -> Any:
+        return old(adapter.preview(image))
+
+    return assign_current_image
 
 
 def _drawing(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:

@@ -106,8 +106,10 @@ try:
     from nsfw_guard.hosts.webui import adapter
 
     GUARD = adapter()
+    GUARD.register()
 except Exception as error:  # noqa: BLE001  (whatever it is, nothing may leave)
     GUARD = CoverAll(f"{type(error).__name__}: {error}")
+    GUARD.register()
 
 
 def hook(name):
@@ -146,4 +148,3 @@ class NsfwGuardPostprocessing(scripts_postprocessing.ScriptPostprocessing):
 
 
 GUARD.scripts_found("ScriptPostprocessing.process", *(f"Script.{name}" for name in vars(NsfwGuardScript)))
-GUARD.register()
