@@ -57,7 +57,7 @@ class Adapter:
         callbacks = self.host.module("modules.script_callbacks")
         for name in CALLBACKS:
             on = getattr(callbacks, name, None)
-            method = getattr(self, name.removeprefix("on_"))
+            method = self.begins if name == "on_before_process" else getattr(self, name.removeprefix("on_"))
             if on is None:
                 self.guard.coverage.missing(name, "this version has no such callback")
                 continue
@@ -111,6 +111,11 @@ class Adapter:
             add_routes(self.host, app, self.guard, self.coverage)
         except Exception as error:  # noqa: BLE001  (pictures are checked without routes as well)
             log.error("NSFW guard: no routes: %s", error)
+
+    @closed
+    def begins(self, p: Any) -> None:
+        """A job of sdnext begins, also one without scripts."""
+        self.jobs.start(p, running=True)
 
     @closed
     def before_process(self, p: Any, *args: Any) -> None:
@@ -181,7 +186,7 @@ class Adapter:
     def after_process(self, p: Any) -> None:
         """The end of a job in sdnext, also of one that was interrupted."""
         self._result(self.processed(), p, "after_process")
-        self.jobs.end()
+        self.jobs.end(p)
 
     @closed
     def postprocess_extras(self, pp: Any) -> None:

@@ -17,43 +17,47 @@ log = logging.getLogger(__name__)
 TITLE = "NSFW guard"
 JOB = "nsfw_guard_job"  # the attribute of a job's own object
 PROMPTS = ("prompt", "all_prompts", "hr_prompt", "all_hr_prompts", "refiner_prompt", "detailer_prompt")
+DEEPEST = 8  # jobs within jobs
 
 
 class Jobs:
-    """Knows the job that runs. Negative prompts are not read: they say what is not wanted."""
+    """Knows the jobs that run, one within the other. Negative prompts are not read: they say what is not wanted."""
 
     def __init__(self, host: Host, guard: HostGuard) -> None:
         self.host, self.guard = host, guard
-        self.current = Job()
+        self._running: list[tuple[Any, Job]] = []
+
+    @property
+    def current(self) -> Job:
+        """The innermost job that runs."""
+        return self._running[-1][1] if self._running else Job()
 
     def of(self, p: Any) -> Job:
         """The job of the host's own object, else the one that runs."""
         found = getattr(p, JOB, None)
         return found if isinstance(found, Job) else self.current
 
-    def start(self, p: Any, *args: Any) -> None:
-        """A job begins, or its prompts are known better now. Its arguments can only tighten."""
+    def start(self, p: Any, *args: Any, running: bool = False) -> None:
+        """A job begins, or its prompts are known better now. Its arguments can only tighten.
+
+        `running`: the host will tell of its end. Before that it may break off without a word.
+        """
         old = self.of(p)
         solid, review = ([_said(arg) for arg in args] + [False, False])[:2]
         refused = self.refusal([getattr(p, name, None) for name in PROMPTS])
-        self._keep(p, Job(solid=solid or old.solid, review=review or old.review, refused=refused))
-        if self.host.family == "sdnext":
-            if refused is not None:
-                p.dummy = True  # sdnext then draws one black picture and runs no model
-            elif old.refused is not None and hasattr(p, "dummy"):
-                del p.dummy  # the same object, with another prompt
+        self._keep(p, Job(solid=solid or old.solid, review=review or old.review, refused=refused), running)
+        if refused is None and old.refused is not None and self.host.family == "sdnext" and hasattr(p, "dummy"):
+            del p.dummy  # the same object, with another prompt
 
     def batch(self, p: Any, prompts: Sequence[Any]) -> None:
-        """The last time that the prompts of a batch are seen. Without prompts sdnext draws nothing."""
+        """The last time that the prompts of a batch are seen."""
         old = self.of(p)
         refused = old.refused if old.refused is not None else self.refusal(prompts)
         self._keep(p, Job(solid=old.solid, review=old.review, refused=refused))
-        if refused is not None and self.host.family == "sdnext":
-            p.prompts = []
 
-    def end(self) -> None:
-        """No job runs."""
-        self.current = Job()
+    def end(self, p: Any) -> None:
+        """This job is over."""
+        self._running = [(held, job) for held, job in self._running if held is not p]
 
     def refusal(self, told: Sequence[Any]) -> Verdict | None:
         """Why these prompts are refused, or None. What cannot be read is refused."""
@@ -82,12 +86,17 @@ class Jobs:
             log.exception("no result could be made for a refused prompt: it is drawn, and every picture is covered")
             return None
 
-    def _keep(self, p: Any, job: Job) -> None:
-        self.current = job
+    def _keep(self, p: Any, job: Job, running: bool = False) -> None:
+        known = running or any(held is p for held, _ in self._running)
         try:
             setattr(p, JOB, job)
         except AttributeError:
-            log.debug("this kind of job holds no attributes: it is known while it runs")
+            known = True
+        if known:
+            self.end(p)
+            self._running = [*self._running[1 - DEEPEST :], (p, job)]
+        if job.refused is not None and self.host.family == "sdnext":
+            p.dummy = True  # sdnext then draws one black picture and runs no model
 
 
 def _said(arg: Any) -> bool:

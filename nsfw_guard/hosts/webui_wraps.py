@@ -180,14 +180,14 @@ def _inner(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
     """The last line in A1111: whatever scripts there are, what returns from here was swept."""
 
     def process_images_inner(p: Any, *args: Any, **kwargs: Any) -> Any:
-        adapter.jobs.start(p)
+        adapter.jobs.start(p, running=True)
         try:
             stub = adapter.jobs.instead(p)
             if stub is not None:
                 return stub
             return adapter.returned(p, old(p, *args, **kwargs))
         finally:
-            adapter.jobs.end()
+            adapter.jobs.end(p)
 
     return process_images_inner
 

@@ -150,12 +150,23 @@ def test_a_job_within_a_job_is_as_tight_as_the_outer_one(monkeypatch):
     world = World("sdnext", monkeypatch, nsfw_guard_action="flag")
     jobs = world.adapter.jobs
     outer, inner = Job(), Job()
-    jobs.start(outer, True)
-    jobs.start(inner)
+    jobs.start(outer, True, running=True)
+    jobs.start(inner, running=True)
     assert jobs.of(inner).solid
-    jobs.end()
+    assert jobs.of(None) == jobs.of(inner)
+    jobs.end(inner)
+    assert jobs.of(None) == jobs.of(outer)
+    jobs.end(outer)
     assert jobs.of(None) == Told()
-    assert jobs.of(outer).solid
+
+
+def test_jobs_that_never_ended_are_forgotten(monkeypatch):
+    world = World("sdnext", monkeypatch)
+    world.adapter.jobs.start(Job(prompt="a dragon"), True)
+    assert world.adapter.jobs.current == Told()  # a host may break off before it really begins
+    for _ in range(20):
+        world.adapter.jobs.start(Job(), running=True)
+    assert len(world.adapter.jobs._running) == 8
 
 
 def test_a_job_that_holds_no_attributes_is_known_while_it_runs(monkeypatch):
