@@ -105,6 +105,22 @@ class HostGuard:
                 raise
             return Cleaned(made, verdicts)
 
+    def cover(self, found: Sequence[Any], verdict: Verdict, *, layout: Layout | None = None) -> Cleaned:
+        """The pictures, all painted solid whatever they show: their prompt was refused, or a job asked for it."""
+        made = [self._solid(picture, layout) for picture in found]
+        for picture in made:
+            self._remember("cover " + pictures.fingerprint(picture), verdict)
+        return Cleaned(made, [verdict] * len(made))
+
+    def judge(self, source: Any) -> Verdict:
+        """The verdict on one picture, also on a file's bytes. Nothing is painted, nothing is raised."""
+        guard = self._ready()
+        try:
+            return self._error(self.fault) if guard is None else guard.check([source])[0]
+        except Exception as error:
+            log.exception("a picture could not be judged")
+            return self._error(f"{type(error).__name__}: {error}")
+
     def preview(self, picture: Any, *, layout: Layout | None = None) -> Any:
         """A picture that is still being drawn, as it may be shown. Never raises, never edits it."""
         self.counts["previews"] += 1
