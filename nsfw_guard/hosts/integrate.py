@@ -94,6 +94,7 @@ def ours(target: Path, source: Path) -> bool:
 def examine(host: str, checkout: Path) -> dict[str, object]:
     """What is installed there, and which of the host's names that the adapter relies on are gone."""
     from nsfw_guard.hosts.drift import missing
+    from nsfw_guard.hosts.drift_comfy import missing_comfy
 
     source, target = place(host, checkout)
     mark = target / MARK
@@ -104,4 +105,5 @@ def examine(host: str, checkout: Path) -> dict[str, object]:
         state = "installed" if there == __version__ else f"installed, of version {there}: integrate again"
     else:
         state = "something else is there" if target.exists() else "not installed"
-    return {"host": host, "adapter": state, "version": __version__, "missing": missing(checkout, host)}
+    gone = missing_comfy(checkout) if host == "comfyui" else missing(checkout, host)
+    return {"host": host, "adapter": state, "version": __version__, "missing": gone}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -15,6 +16,7 @@ from nsfw_guard.hosts import integrate
 from nsfw_guard.hosts.integrate import HOSTS, MARK, adapters
 
 ROOT = Path(__file__).parent.parent.parent
+DOC = ROOT / "docs" / "hosts.md"
 
 
 @pytest.fixture(params=sorted(HOSTS))
@@ -105,6 +107,20 @@ def test_the_table_of_ways_out_names_every_host(capsys):
     assert len(capsys.readouterr().out.splitlines()) == len(EXITS)
 
 
+def written(text: str) -> str:
+    """docs/hosts.md with its table written anew."""
+    from nsfw_guard.hosts.__main__ import EXITS, lines
+
+    table = "\n".join(lines(EXITS, as_json=False))
+    part = f"<!-- exits -->\n{table}\n<!-- end of exits -->"
+    return re.sub(r"<!-- exits -->.*<!-- end of exits -->", lambda _: part, text, flags=re.DOTALL)
+
+
+def test_the_document_has_the_same_table():
+    text = DOC.read_text()
+    assert text == written(text), "docs/hosts.md drifted: run `python -m tests.hosts.test_integrate`"
+
+
 @pytest.mark.parametrize("host", sorted(HOSTS))
 def test_entry_files_are_thin(host):
     for file in (adapters() / HOSTS[host].adapter).rglob("*.py"):
@@ -130,3 +146,7 @@ def test_the_wheel_brings_the_adapters(tmp_path):
         cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert told.stdout.strip() == str(tmp_path / "unpacked" / "nsfw_guard" / "hosts" / "integrations")
+
+
+if __name__ == "__main__":
+    DOC.write_text(written(DOC.read_text()))
