@@ -22,7 +22,7 @@ from nsfw_guard.hosts.session import HostGuard, describe
 from nsfw_guard.hosts.webui_api import add_routes
 from nsfw_guard.hosts.webui_host import Host
 from nsfw_guard.hosts.webui_jobs import TITLE, Jobs
-from nsfw_guard.hosts.webui_settings import Page, job_fields
+from nsfw_guard.hosts.webui_settings import Page, counted, job_fields
 from nsfw_guard.hosts.webui_sweep import Swept, apart, closed, paint_all, sweep
 from nsfw_guard.verdict import Verdict
 
@@ -233,7 +233,7 @@ class Adapter:
     def ui(self) -> list[Any]:
         """The fields of the script; without any where they cannot be made."""
         try:
-            return job_fields()
+            return job_fields(lambda: counted(self.guard))
         except Exception:
             log.exception("no fields on the page; the guard works without them")
             return []

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nsfw_guard.errors import NsfwGuardError
+from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.hosts.settings import ACTIONS, PREVIEWS, Settings
 from nsfw_guard.hosts.webui_host import Host
 
@@ -147,11 +148,26 @@ def _component(name: str) -> tuple[Any, dict[str, Any]]:
     return gradio.Textbox, {}
 
 
-def job_fields() -> list[Any]:
-    """What a user may set for one job. Both only tighten."""
+def job_fields(counter: Callable[[], str]) -> list[Any]:
+    """What a user may set for one job (both only tighten), under what was counted so far."""
     import importlib
 
     gradio: Any = importlib.import_module("gradio")
-    solid = gradio.Checkbox(value=False, label="NSFW guard: cover blocked pictures by one colour")
-    review = gradio.Checkbox(value=False, label="NSFW guard: cover what is under review too")
+    with gradio.Accordion("NSFW guard", open=False):
+        gradio.Markdown(counter)  # a function: it is asked whenever the page is loaded
+        solid = gradio.Checkbox(value=False, label="Cover blocked pictures by one colour")
+        review = gradio.Checkbox(value=False, label="Cover what is under review too")
     return [solid, review]
+
+
+def counted(guard: HostGuard) -> str:
+    """What the guard did since the start, in a line."""
+    if guard.fault:
+        return f"**every picture is covered until this is mended: {guard.fault}**"
+    if not guard.settings.enabled:
+        return "**off**: nothing is checked"
+    told = guard.counts
+    seen = sum(told[name] for name in ("allow", "review", "block", "error"))
+    held = f"{seen} checked, {told['block'] + told['error']} covered, {told['prompts refused']} prompts refused"
+    locked = ", locked by the owner" if guard.owner is not None else ""
+    return f"on, {guard.settings.model}, {guard.settings.action}{locked}: {held}"

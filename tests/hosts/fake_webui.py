@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -169,7 +170,8 @@ class FakeHost:
         return made
 
     def _build(self, saved: dict[str, Any]) -> None:
-        kinds = {"Checkbox": dict, "Dropdown": dict, "Slider": dict, "Textbox": dict}
+        kinds: dict[str, Any] = {"Checkbox": dict, "Dropdown": dict, "Slider": dict, "Textbox": dict}
+        kinds |= {"Accordion": lambda *_, **__: nullcontext(), "Markdown": lambda value: value()}
         self.module("gradio", **kinds)
         adders = {f"on_{name}": self.callbacks.setdefault(name, []).append for name in EVENTS[self.family]}
         self.module("modules.script_callbacks", **adders)
