@@ -17,6 +17,11 @@ from nsfw_guard.rules import Rule
 Build = Callable[[Settings, bool], Guard]
 
 
+def load_model(settings: Settings) -> Backend:
+    """The model that settings name. Nothing is downloaded: it may be a stranger's job that asks for it."""
+    return load(settings.model, device=settings.device or None, weights=settings.weights or None, download=False)
+
+
 def build_guard(settings: Settings, only_tighter: bool = False, *, backend: Backend | None = None) -> Guard:
     """The guard that these settings ask for.
 
@@ -26,7 +31,7 @@ def build_guard(settings: Settings, only_tighter: bool = False, *, backend: Back
         backend: the model of these settings, where it is loaded already: several guards can share one.
     """
     if backend is None:
-        backend = load(settings.model, device=settings.device or None, weights=settings.weights or None)
+        backend = load_model(settings)
     spec = backend.spec
     policy = Policy.load(settings.policy)
     if settings.cuts:

@@ -16,9 +16,8 @@ from functools import partial
 from typing import Any
 
 from nsfw_guard.backends.base import Backend
-from nsfw_guard.backends.registry import load
 from nsfw_guard.guard import Guard
-from nsfw_guard.hosts.build import build_guard
+from nsfw_guard.hosts.build import build_guard, load_model
 from nsfw_guard.hosts.comfy_enforce import Enforcement
 from nsfw_guard.hosts.exits_comfy import COMFYUI
 from nsfw_guard.hosts.session import HostGuard
@@ -33,11 +32,6 @@ AS_SET = "as set"
 KEPT = 8
 OFF = {"", "0", "false", "no", "off"}
 Load = Callable[[Settings], Backend]
-
-
-def load_model(settings: Settings) -> Backend:
-    """The model that settings name."""
-    return load(settings.model, device=settings.device or None, weights=settings.weights or None)
 
 
 class Comfy:
@@ -70,6 +64,7 @@ class Comfy:
         self.enforced = True
         modules = [_module(name, find or importlib.import_module) for name in ("execution", "latent_preview", "server")]
         Enforcement(self.guard, latents=_on(told, LATENTS)).install(*modules)
+        self.guard.warm_up()
         if self.guard.coverage.open:
             log.error("not covered on this version of ComfyUI: %s", "; ".join(self.guard.coverage.open))
         return True

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from nsfw_guard.actions import Pixelate
+from nsfw_guard.errors import NsfwGuardError
 from nsfw_guard.guard import Guard
 from nsfw_guard.hosts import pictures
 from nsfw_guard.hosts.build import Build, build_guard
@@ -27,6 +28,7 @@ from nsfw_guard.version import __version__
 log = logging.getLogger(__name__)
 
 REMEMBERED = 2048
+PREVIEW = "preview"
 UNKNOWN = "what a hook was handed is no picture"
 
 
@@ -79,8 +81,9 @@ class HostGuard:
         return made
 
     def warm_up(self) -> str:
-        """Loads the model now; gives why it could not, or nothing."""
-        self._ready()
+        """Loads the model now, where the guard is on; gives why it could not, or nothing."""
+        if self.settings.enabled:
+            self._ready()
         return self.fault
 
     def sanitise(self, found: Sequence[Any], *, layout: Layout | None = None, where: str = "") -> Cleaned:
@@ -95,7 +98,7 @@ class HostGuard:
         if not self.settings.enabled:
             return Cleaned(list(found), [])
         try:
-            verdicts = self._verdicts(found, layout)
+            verdicts = self._verdicts(found, layout, told=where != PREVIEW)
             return Cleaned([self._leave(p, v, layout) for p, v in zip(found, verdicts, strict=True)], verdicts)
         except BaseException as error:
             log.exception("a hook failed: every picture of it is covered")
@@ -129,7 +132,7 @@ class HostGuard:
         try:
             copy = picture.clone() if isinstance(picture, Tensor) else picture.copy()
             if self.settings.previews == "check":
-                (made,) = self.sanitise([copy], layout=layout, where="preview").pictures
+                (made,) = self.sanitise([copy], layout=layout, where=PREVIEW).pictures
                 return made
             if self.settings.previews == "pixelate" and isinstance(copy, Image.Image):
                 return _pixelated(copy)
@@ -177,11 +180,12 @@ class HostGuard:
                     self._guard = self._build(self.settings, self.owner is not None)
                 except Exception as error:
                     self.fault = f"{type(error).__name__}: {error}"
-                    log.exception("no guard: every picture is covered until this is mended: %s", self.fault)
+                    unforeseen = not isinstance(error, NsfwGuardError)  # ours say how to mend them: one line will do
+                    log.error("NSFW guard: every picture is covered: %s", self.fault, exc_info=unforeseen)
             return self._guard
 
-    def _verdicts(self, found: Sequence[Any], layout: Layout | None) -> list[Verdict]:
-        """One verdict a picture; those whose pixels were judged before are not judged again."""
+    def _verdicts(self, found: Sequence[Any], layout: Layout | None, *, told: bool) -> list[Verdict]:
+        """One verdict a picture, said in the log; those whose pixels were judged before are not judged again."""
         guard = self._ready()
         if guard is None:
             return [self._error(self.fault) for _ in found]
@@ -189,10 +193,12 @@ class HostGuard:
         known = {key: verdict for key in set(keys) if key and (verdict := self._recall(key)) is not None}
         new = {key: picture for key, picture in zip(keys, found, strict=True) if key and key not in known}
         if new:
-            told = guard.check([pictures.readable(picture, layout) for picture in new.values()])
-            for key, verdict in zip(new, told, strict=True):
+            made = guard.check([pictures.readable(picture, layout) for picture in new.values()])
+            for key, verdict in zip(new, made, strict=True):
                 known[key] = verdict
                 self.counts[verdict.outcome.name.lower()] += 1
+                if told and verdict.flagged:
+                    log.warning("NSFW guard: %s", describe(verdict))
                 if verdict.outcome is not Outcome.ERROR:
                     self._remember(key, verdict)
         return [known[key] if key else self._error(UNKNOWN) for key in keys]

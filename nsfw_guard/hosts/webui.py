@@ -103,8 +103,7 @@ class Adapter:
         webui_wraps.install(self, load=True)
         if not self.page.read:  # a host that serves its API only builds no page
             self.ui_settings()
-        if self.guard.settings.enabled and (fault := self.guard.warm_up()):
-            log.error("NSFW guard: every picture is covered until this is mended: %s", fault)
+        self.guard.warm_up()
         for way in self.guard.coverage.open:
             log.warning("NSFW guard: not closed on this version of the host: %s", way)
         try:

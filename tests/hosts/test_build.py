@@ -56,6 +56,15 @@ def test_a_category_that_is_not_judged_is_named():
         build_guard(Settings(**DEMO, cuts={"red-disk": 0.3}))
 
 
+@pytest.mark.parametrize("model", ["marqo", f"hf:some/one@{'ab' * 20}"])
+def test_no_job_makes_a_host_download_a_model(model, monkeypatch):
+    asked = []
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *args, **_: asked.append(args))
+    with pytest.raises(WeightsMissingError, match=r"nothing is downloaded from here\. Run `nsfw-guard fetch"):
+        build_guard(Settings(model=model))
+    assert asked == []
+
+
 def test_a_model_that_is_not_here_names_its_cure():
     with pytest.raises(WeightsMissingError, match="nsfw-guard fetch marqo"):
         build_guard(Settings())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nsfw_guard.errors import UncoveredError
+from nsfw_guard.errors import UncoveredError, WeightsMissingError
 from nsfw_guard.hosts.comfy import Comfy
 from nsfw_guard.hosts.comfy_enforce import MARK, Enforcement
 from nsfw_guard.hosts.exits_comfy import COMFYUI, OUTPUTS, PREVIEWS, SENT
@@ -301,6 +301,17 @@ def test_a_model_that_is_missing_lets_nothing_out_and_says_why(caplog):
     assert not np.array_equal(made.sinks["disk"][0], eight(plain(GREEN)[0]))
     assert "nsfw-guard fetch" in caplog.text
     assert "nsfw-guard fetch" in comfy.guard.fault
+
+
+@pytest.mark.parametrize(("error", "paged"), [(WeightsMissingError("run a command"), False), (ValueError("?"), True)])
+def test_one_line_at_the_start_says_that_the_model_is_missing(error, paged, caplog):
+    def load(settings):
+        raise error
+
+    Comfy(load=load).start(ENFORCED, find=FakeComfy(given={}).find)
+    (line,) = caplog.records
+    assert line.getMessage() == f"NSFW guard: every picture is covered: {type(error).__name__}: {error}"
+    assert bool(line.exc_info) is paged
 
 
 def test_a_fault_in_the_hook_stops_the_node(monkeypatch):

@@ -48,6 +48,16 @@ def test_what_is_flagged_is_covered_in_place_and_the_rest_stays_as_it_is(make):
     assert describe(out.verdicts[0]).startswith("block: red 1.000 >= 0.5")
 
 
+def test_the_log_says_why_a_picture_is_covered_once(make, caplog):
+    host, _ = make(action="block", previews="check")
+    bad = red()
+    host.preview(bad)
+    assert not caplog.records
+    host.sanitise([red((8, 8)), blue()], where="a hook")
+    host.sanitise([red((8, 8))], where="another")
+    assert [record.message.partition(" (")[0] for record in caplog.records] == ["NSFW guard: block: red 1.000 >= 0.5"]
+
+
 @pytest.mark.parametrize("action", ["block", "blur", "pixelate", "replace"])
 def test_every_action_hides_the_marker(make, action):
     host, _ = make(action=action, strength=1.0)
