@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.abc
+import logging
 import sys
 
 import numpy as np
@@ -93,6 +94,33 @@ def test_without_the_package_the_script_alone_covers_everything(family, monkeypa
     assert host.sinks["preview"]
     assert reached(host, safe(1), safe(2)) == []
     assert "pip install nsfw-guard" in caplog.text
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What sdnext shows: the lines of its own logger; those of all others go nowhere."""
+    own, lines = logging.getLogger("sd"), []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    monkeypatch.setattr(own, "handlers", [handler])
+    monkeypatch.setattr(own, "propagate", False)
+    monkeypatch.setattr(logging.getLogger("nsfw_guard"), "parent", logging.getLogger())
+    return lines
+
+
+def test_sdnext_shows_in_one_line_that_the_model_is_missing(shown, monkeypatch):
+    World("sdnext", monkeypatch, WeightsMissingError("no weights: run nsfw-guard fetch marqo"))
+    (line,) = shown
+    assert line.endswith("every picture is covered: WeightsMissingError: no weights: run nsfw-guard fetch marqo")
+
+
+def test_sdnext_shows_in_one_line_that_the_package_is_missing(shown, monkeypatch):
+    host = KINDS["sdnext"](monkeypatch)
+    with monkeypatch.context() as patch:
+        hide(patch)
+        host.load()
+    (line,) = shown
+    assert "EVERY picture is covered until you run" in line
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -12,6 +12,8 @@ from modules import script_callbacks, scripts, scripts_postprocessing
 from PIL import Image
 
 log = logging.getLogger("nsfw_guard")
+if (shown := logging.getLogger("sd")).handlers:  # sdnext shows what comes by that name, and nothing else
+    log.parent = shown
 HELD = ("image", "images", "imgs", "extra_images")
 WRAPPED = (  # module, function, what becomes of it
     ("modules.processing", "process_images_inner", "result"),
@@ -68,8 +70,7 @@ class CoverAll:
     def wrap(self):
         for module, name, kind in WRAPPED:
             try:
-                owner = importlib.import_module(module)
-                old = getattr(owner, name)
+                old = getattr(importlib.import_module(module), name)
             except Exception:  # noqa: BLE001, S112  (another version of the host)
                 continue
             if hasattr(old, "__nsfw_guard__"):
@@ -119,8 +120,7 @@ def hook(name):
 class NsfwGuardScript(scripts.Script):
     """Runs for every picture. What it shows on the page can only tighten."""
 
-    before_process, process = hook("before_process"), hook("process")
-    before_process_batch = hook("before_process_batch")
+    before_process, process, before_process_batch = map(hook, ("before_process", "process", "before_process_batch"))
     postprocess_batch, postprocess_batch_list = hook("postprocess_batch"), hook("postprocess_batch_list")
     postprocess_image, postprocess = hook("postprocess_image"), hook("postprocess")
     postprocess_image_after_composite = hook("postprocess_image_after_composite")
