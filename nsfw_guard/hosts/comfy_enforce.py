@@ -186,7 +186,7 @@ class Enforcement:
             refused = self.guard.refuse(found) if found else None
             if not self.fault and refused is None:
                 return request
-            log.warning("a prompt is refused: %s", self.fault or getattr(refused, "reason", ""))
+            self.guard.count_refusal(self.fault or getattr(refused, "reason", ""))
         except Exception:
             log.exception("a prompt could not be read: it is refused")
         return {**request, "prompt": {}} if isinstance(request, dict) else {}

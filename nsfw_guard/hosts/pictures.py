@@ -113,3 +113,19 @@ def _paint_values(picture: Any, flat: np.ndarray[Any, np.dtype[np.uint8]], layou
         return told_array
     picture[...] = told_array
     return picture
+
+
+def as_pil(picture: Any, layout: Layout | None) -> Image.Image:
+    """A picture of any kind as a PIL one, of the same pixels."""
+    if isinstance(picture, Image.Image):
+        return picture
+    told = readable(picture, layout)
+    if isinstance(told, Tensor):
+        values = told.detach().float().cpu()
+        told = (values if values.ndim == 2 else values.permute(1, 2, 0)).numpy()
+    array = np.asarray(told)
+    levels = array if array.dtype == np.uint8 else (np.nan_to_num(array.astype(np.float32)).clip(0, 1) * 255).round()
+    levels = levels.astype(np.uint8)
+    if levels.ndim == 2:
+        levels = levels[..., None]
+    return Image.fromarray(np.ascontiguousarray(np.repeat(levels, 3, -1) if levels.shape[-1] == 1 else levels[..., :3]))

@@ -153,8 +153,12 @@ class HostGuard:
         except Exception as error:
             log.exception("a prompt could not be read: it is refused")
             found = [self._error(type(error).__name__)]
-        self.counts["prompts refused"] += bool(found)
         return found[0] if found else None
+
+    def count_refusal(self, why: str) -> None:
+        """A job or request is refused for its prompts: hosts ask about the same ones several times."""
+        self.counts["prompts refused"] += 1
+        log.warning("NSFW guard: a prompt is refused: %s", why)
 
     def status(self) -> dict[str, Any]:
         """What is in effect, JSON-ready."""
@@ -224,7 +228,7 @@ class HostGuard:
         cover = None
         if self._guard is not None and verdict.outcome is not Outcome.ERROR:
             self._keep_original(picture, layout)
-            (cover,) = self._guard.apply([_as_pil(picture, layout)], [verdict])
+            (cover,) = self._guard.apply([pictures.as_pil(picture, layout)], [verdict])
         made = pictures.paint(picture, cover, layout)
         # The cover is known, so that the next hook leaves it alone.
         self._remember("cover " + pictures.fingerprint(made), verdict)
@@ -247,7 +251,7 @@ class HostGuard:
         try:
             folder = Path(self.settings.originals)
             folder.mkdir(parents=True, exist_ok=True)
-            _as_pil(picture, layout).convert("RGB").save(folder / f"{pictures.fingerprint(picture)[:24]}.png")
+            pictures.as_pil(picture, layout).convert("RGB").save(folder / f"{pictures.fingerprint(picture)[:24]}.png")
         except Exception:
             log.exception("an original could not be kept")
 
@@ -271,22 +275,6 @@ def describe(verdict: Verdict) -> str:
     """A verdict for a picture's metadata: outcome, reason, model and policy."""
     where = f" ({verdict.model}, {verdict.policy})" if verdict.model else ""
     return f"{verdict.outcome.name.lower()}: {verdict.reason}{where}"
-
-
-def _as_pil(picture: Any, layout: Layout | None) -> Image.Image:
-    """A picture as RGB on the host."""
-    if isinstance(picture, Image.Image):
-        return picture
-    told = pictures.readable(picture, layout)
-    if isinstance(told, Tensor):
-        values = told.detach().float().cpu()
-        told = (values if values.ndim == 2 else values.permute(1, 2, 0)).numpy()
-    array = np.asarray(told)
-    levels = array if array.dtype == np.uint8 else (np.nan_to_num(array.astype(np.float32)).clip(0, 1) * 255).round()
-    levels = levels.astype(np.uint8)
-    if levels.ndim == 2:
-        levels = levels[..., None]
-    return Image.fromarray(np.ascontiguousarray(np.repeat(levels, 3, -1) if levels.shape[-1] == 1 else levels[..., :3]))
 
 
 def _pixelated(picture: Image.Image) -> Image.Image:

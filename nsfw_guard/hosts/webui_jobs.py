@@ -45,7 +45,7 @@ class Jobs:
         old = self.of(p)
         solid, review = ([_said(arg) for arg in args] + [False, False])[:2]
         refused = self.refusal([getattr(p, name, None) for name in PROMPTS])
-        self._keep(p, Job(solid=solid or old.solid, review=review or old.review, refused=refused), running)
+        self._keep(p, Job(solid=solid or old.solid, review=review or old.review, refused=refused), old, running)
         if refused is None and old.refused is not None and self.host.family == "sdnext" and hasattr(p, "dummy"):
             del p.dummy  # the same object, with another prompt
 
@@ -53,7 +53,7 @@ class Jobs:
         """The last time that the prompts of a batch are seen."""
         old = self.of(p)
         refused = old.refused if old.refused is not None else self.refusal(prompts)
-        self._keep(p, Job(solid=old.solid, review=old.review, refused=refused))
+        self._keep(p, Job(solid=old.solid, review=old.review, refused=refused), old)
 
     def end(self, p: Any) -> None:
         """This job is over."""
@@ -86,7 +86,9 @@ class Jobs:
             log.exception("no result could be made for a refused prompt: it is drawn, and every picture is covered")
             return None
 
-    def _keep(self, p: Any, job: Job, running: bool = False) -> None:
+    def _keep(self, p: Any, job: Job, old: Job, running: bool = False) -> None:
+        if job.refused is not None and old.refused is None:
+            self.guard.count_refusal(job.refused.reason)
         known = running or any(held is p for held, _ in self._running)
         try:
             setattr(p, JOB, job)

@@ -250,12 +250,17 @@ def test_the_verdict_is_in_the_metadata(family, monkeypatch):
     assert "nsfw_guard" not in quiet.host.sinks["metadata"][0]
 
 
-def test_a_refused_prompt_draws_nothing_and_the_next_one_does(monkeypatch):
+def test_a_refused_prompt_draws_nothing_and_the_next_one_does(monkeypatch, caplog):
     for family in WAYS:
+        caplog.clear()
         world = World(family, monkeypatch)
         again = Job(safe(), prompt="a dragon")
         world.host.process_images(again)
         assert "drawn" not in world.host.sinks
+        assert world.adapter.guard.counts["prompts refused"] == 1
+        assert [record.message for record in caplog.records] == [
+            "NSFW guard: a prompt is refused: prompt: word 'dragon'"
+        ]
         again.prompt = "a lighthouse"
         world.host.process_images(again)
         assert world.host.sinks["drawn"] == ["a lighthouse"]
