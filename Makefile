@@ -63,6 +63,7 @@ bench: setup  ## the tables that the docs quote; nothing else should run meanwhi
 	$(BIN)/python benchmarks/pipelines.py
 	$(BIN)/python benchmarks/early_stop.py
 	$(BIN)/python benchmarks/catalogue.py
+	$(BIN)/python benchmarks/hosts.py
 
 clean:
 	rm -rf .venv $(LOW) demo-out .coverage .mypy_cache .ruff_cache .hypothesis

@@ -64,6 +64,7 @@ class Pretrained:
         labels: Mapping[str, str | Label | None] | None = None,
         weights: str | Path | None = None,
         runtime: Runtime | None = None,
+        download: bool = True,
     ) -> Guard:
         """Loads a model and builds a guard around it.
 
@@ -72,14 +73,14 @@ class Pretrained:
             policy, action, on_review: as in `Guard`; what a saved guard's folder says, else "default", "block", "flag".
             calibration: a Calibration or its file; what a saved guard's folder holds, else none.
             listeners, fail_open, limits, time_limit: as in `Guard`.
-            device, dtype, views, resize, batch, labels, weights, runtime: as in `load`.
+            device, dtype, views, resize, batch, labels, weights, runtime, download: as in `load`.
         """
         from nsfw_guard.guard import Guard
 
         saved = _read(Path(ref))
         backend = load(
             ref, device=device, dtype=dtype, views=views, resize=resize, batch=batch, labels=labels, weights=weights,
-            runtime=runtime,
+            runtime=runtime, download=download,
         )  # fmt: skip
         calibration = calibration or saved.get("calibration")
         if calibration is not None:

@@ -70,10 +70,16 @@ def _table(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, Any]]
             if not path.suffix
             else PolicyError(f"there is no policy file {path.name!r}: give a TOML file, or one of {', '.join(known)}")
         )
+    return path.stem, read_toml(path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table in a TOML file."""
     try:
-        return path.stem, _toml().loads(path.read_text(encoding="utf-8"))
+        told: dict[str, Any] = _toml().loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise PolicyError(f"{path.name} is not readable TOML: {error}") from error
+    return told
 
 
 def _is_preset(source: object) -> bool:

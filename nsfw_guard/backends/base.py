@@ -157,6 +157,7 @@ class Options:
         resize: "exact" or "fast".
         batch: views a forward pass.
         runtime: what runs the network: "torch", "onnx" or "openvino"; None for what the folder's files say.
+        download: weights that are not in the cache are fetched from the hub; else they are an error.
     """
 
     device: str | torch.device | None = None
@@ -165,6 +166,7 @@ class Options:
     resize: Resize = "exact"
     batch: int = 32
     runtime: Runtime | None = None
+    download: bool = True
 
     def __post_init__(self) -> None:
         if isinstance(self.dtype, str):

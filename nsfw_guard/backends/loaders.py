@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -56,12 +56,22 @@ def load_folder(folder: Path, options: Options, labels: Mapping[str, str | Label
 
 def load_hub(spec: ModelSpec, options: Options) -> Backend:
     """A recorded model, from the cache or the hub."""
-    folder = weights.fetch(spec)
+    folder = weights.fetch(spec, download=options.download)
     return load_files(spec if spec.revision else replace(spec, revision=weights.commit_of(folder)), folder, options)
 
 
 def load_repo(rest: str, labels: Mapping[str, str | Label | None] | None, options: Options) -> Backend:
     """Any repository in timm's or transformers' layout: "owner/name@commit"."""
+    folder = fetch_repo(rest, runtime=options.runtime, download=options.download)
+    repo, _, revision = rest.partition("@")
+    spec = replace(read_spec(folder, labels), name=f"hf:{repo}", repo=repo, revision=revision)
+    return load_files(spec, folder, options)
+
+
+def fetch_repo(
+    rest: str, progress: Callable[[str], None] | None = None, *, runtime: str | None = None, download: bool = True
+) -> Path:
+    """The folder of a repository, from the cache or the hub. Its config comes first: it says which files there are."""
     repo, _, revision = rest.partition("@")
     if not is_commit(revision):
         raise ConfigError(f"'hf:{rest}' is not pinned: say 'hf:{repo}@<commit>', the 40 letters of its commit")
@@ -69,9 +79,7 @@ def load_repo(rest: str, labels: Mapping[str, str | Label | None] | None, option
         name=f"hf:{rest}", architecture="", input=VIT, labels={"?": Label("?")}, repo=repo, revision=revision,
         files=(weights.CONFIG,),
     )  # fmt: skip
-    config = weights.read_config(weights.fetch(named))
-    kind = kind_of(config)
-    network = ONNX if options.runtime in RUNTIMES else weights.WEIGHTS
-    folder = weights.fetch(replace(named, files=files_of(kind, network), also=also_of(kind)))
-    spec = replace(read_spec(folder, labels), name=f"hf:{repo}", repo=repo, revision=revision)
-    return load_files(spec, folder, options)
+    kind = kind_of(weights.read_config(weights.fetch(named, progress, download=download)))
+    network = ONNX if runtime in RUNTIMES else weights.WEIGHTS
+    whole = replace(named, files=files_of(kind, network), also=also_of(kind))
+    return weights.fetch(whole, progress, download=download)

@@ -60,19 +60,22 @@ def load(
     labels: Mapping[str, str | Label | None] | None = None,
     weights: str | Path | None = None,
     runtime: Runtime | None = None,
+    download: bool = True,
 ) -> Backend:
     """Loads a model and lets it pass its self-test.
 
     Args:
         ref: a name of `names()`; a folder with config.json and model.safetensors (or model.onnx);
             "hf:owner/name@commit"; "timm:architecture" together with `weights`.
-        device, dtype, views, resize, batch, runtime: see `Options`.
+        device, dtype, views, resize, batch, runtime, download: see `Options`.
         labels: what the model's classes mean, where nobody recorded it: {"NSFW": "sexual", "SFW": None}.
         weights: for "timm:" a .safetensors file; for "nudenet" an .onnx file; for a name the folder of its files.
     """
     from nsfw_guard.backends import loaders, timm_model
 
-    options = Options(device=device, dtype=dtype, views=views, resize=resize, batch=batch, runtime=runtime)
+    options = Options(
+        device=device, dtype=dtype, views=views, resize=resize, batch=batch, runtime=runtime, download=download
+    )
     scheme, _, rest = str(ref).partition(":")
     if scheme == "timm" and rest:
         return timm_model.load_architecture(rest, weights, labels, options)

@@ -19,24 +19,34 @@ INDEX = "model.safetensors.index.json"  # which shard holds which weight, where 
 
 
 def cached(spec: ModelSpec) -> Path | None:
-    """The folder of a model in the hub's cache at its commit, or None. Never asks the network."""
-    found = {name: _local(spec, name) for name in spec.files}
+    """The folder of a model in the hub's cache at its commit, or None. Never asks the network.
+
+    Some hosts move the cache into a folder of theirs: what a user fetched from a shell lies in the user's own.
+    """
+    from huggingface_hub import constants
+
+    home = Path(constants.default_home) / "huggingface" / "hub"
+    return _cached(spec, None) or _cached(spec, home)
+
+
+def _cached(spec: ModelSpec, cache: Path | None) -> Path | None:
+    found = {name: _local(spec, name, cache) for name in spec.files}
     if WEIGHTS in found and found[WEIGHTS] is None:
-        index = _local(spec, INDEX)
-        found[WEIGHTS] = index if index and all(_local(spec, shard) for shard in shards_of(index)) else None
+        index = _local(spec, INDEX, cache)
+        found[WEIGHTS] = index if index and all(_local(spec, shard, cache) for shard in shards_of(index)) else None
     paths = [path for path in found.values() if path is not None]
     return paths[0].parent if len(paths) == len(found) else None
 
 
-def _local(spec: ModelSpec, name: str) -> Path | None:
-    """A file in the hub's cache, or None."""
+def _local(spec: ModelSpec, name: str, cache: Path | None) -> Path | None:
+    """A file in the hub's cache (None is where the environment says), or None."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(spec.repo, _at(spec, name), revision=spec.revision or "main")
+    found = try_to_load_from_cache(spec.repo, _at(spec, name), cache, spec.revision or "main")
     return Path(found) if isinstance(found, str) else None
 
 
-def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None) -> Path:
+def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None, *, download: bool = True) -> Path:
     """The folder of a model, downloaded when it is not in the cache.
 
     A model whose commit nobody recorded is only downloaded when somebody looks on (`progress`): what was fetched then
@@ -50,6 +60,8 @@ def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None) -> Pat
     here = cached(spec) if is_commit(spec.revision) or progress is None else None
     if here is not None:
         return here
+    if not download:
+        raise WeightsMissingError(_no_weights(spec, "nothing is downloaded from here"))
     if not spec.revision and progress is None:
         raise WeightsMissingError(_no_weights(spec, "no commit of it is recorded, so it is not fetched unasked"))
     path = Path()

@@ -17,7 +17,7 @@ def add(commands: Any) -> None:
     show.json_flag(listing)
     listing.set_defaults(run=run)
     fetching: argparse.ArgumentParser = commands.add_parser("fetch", help="download a model's weights")
-    fetching.add_argument("model", help="a name from `nsfw-guard models`")
+    fetching.add_argument("model", help="a name from `nsfw-guard models`, or hf:owner/name@commit")
     fetching.set_defaults(run=fetch)
 
 
@@ -39,8 +39,13 @@ def run(args: argparse.Namespace) -> int:
 
 def fetch(args: argparse.Namespace) -> int:
     """Downloads a model, after saying how large it is and under which licence."""
-    from nsfw_guard.backends import registry, weights
+    from nsfw_guard.backends import loaders, registry, weights
 
+    scheme, _, rest = args.model.partition(":")
+    if scheme == "hf" and rest:
+        show.say(f"{args.model}: nobody recorded its licence here, it stands on the page of {rest.partition('@')[0]}")
+        print(loaders.fetch_repo(rest, show.say))
+        return 0
     spec = registry.spec(args.model)
     if spec.extra and not spec.repo:
         way = f"pip install 'nsfw-guard[{spec.extra}]'"

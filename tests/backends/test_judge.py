@@ -579,6 +579,19 @@ def test_shards_are_fetched_by_their_index_and_weights_come_last(hub):
     assert weights.cached(spec) is None
 
 
+def test_what_a_user_fetched_is_found_where_a_host_moved_the_cache(hub, tmp_path, monkeypatch):
+    spec, at, *_ = hub
+    assert weights.fetch(spec) == at
+    home = tmp_path / "home"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "of the host"))
+    monkeypatch.setattr("huggingface_hub.constants.default_home", str(home))
+    with pytest.raises(WeightsMissingError, match="nothing is downloaded from here"):
+        weights.fetch(spec, download=False)
+    shutil.copytree(tmp_path / "cache", home / "huggingface" / "hub")
+    found = home / "huggingface" / "hub" / at.relative_to(tmp_path / "cache")
+    assert weights.fetch(spec, download=False) == weights.cached(spec) == found
+
+
 def test_a_model_without_a_pinned_commit_says_which_one_it_is(folders, tmp_path, monkeypatch):
     spec, commit = registry.spec("llavaguard-0.5b"), "1234567890" * 4
     home = tmp_path / f"models--{spec.repo.replace('/', '--')}"

@@ -106,7 +106,7 @@ def in_a_hub_cache(tmp_path: Path, repo: str, revision: str, code: str) -> str:
     """What a process prints that finds tmp_path as its Hugging Face home, without a network."""
     home = tmp_path / "hub" / f"models--{repo.replace('/', '--')}" / "snapshots" / revision
     shutil.copytree(tmp_path / "files", home)
-    env = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    env = {**os.environ, "HF_HOME": str(tmp_path), "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         env.pop(name, None)
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)

@@ -224,6 +224,10 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
     """Fills the places in a command that stand for files."""
     places = {"in": folder, "tiny": tiny, "unfit": tmp_path / "unfit.toml", "log": tmp_path / "log"}
     places |= {"nothing": tmp_path / "nothing", "empty": tmp_path / "empty", "out": tmp_path / "out"}
+    places["host"] = tmp_path / "host"
+    for name in ("modules/scripts_manager.py", "installer.py"):
+        (places["host"] / name).parent.mkdir(parents=True, exist_ok=True)
+        (places["host"] / name).write_text("")
     places["unfit"].write_text("[rules.zebra]\nblock = 0.5")
     places["log"].write_text("")
     places["nothing"].write_bytes(b"")
@@ -452,6 +456,15 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.log", "--audit-key", "{in}/allow.png"],
     ),
     ("models", "--json"): (["models", "red"], ["models", "red", "--json"]),
+    **{
+        ("integrate", option): (["integrate", "sdnext", "{host}", *base], ["integrate", "sdnext", "{host}", *told])
+        for option, base, told in [
+            ("--link", [], ["--link"]),
+            ("--check", [], ["--check"]),
+            ("--remove", [], ["--remove"]),
+            ("--json", ["--check"], ["--check", "--json"]),
+        ]
+    },
     ("doctor", "--json"): (["doctor"], ["doctor", "--json"]),
     ("doctor", "--diffusers"): (["doctor"], ["doctor", "--diffusers"]),
     **{
@@ -776,6 +789,22 @@ def test_a_model_in_the_cache_is_fetched_from_there(run: Run, monkeypatch: pytes
     assert ran.err.startswith("marqo: 22.4 MB from Marqo/nsfw-image-detection-384 at 0c26ec22111b, licence Apache-2.0")
 
 
+def test_any_repository_is_fetched_by_its_commit(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architecture": "vit_tiny_patch16_384"}')
+    asked: list[tuple[str, ...]] = []
+
+    def fetch(spec: Any, progress: object, *, download: bool) -> Path:
+        assert (spec.repo, spec.revision, download) == ("some/one", "ab" * 20, True)
+        asked.append(spec.files)
+        return tmp_path
+
+    monkeypatch.setattr("nsfw_guard.backends.weights.fetch", fetch)
+    ran = run("fetch", f"hf:some/one@{'ab' * 20}")
+    assert (ran.code, ran.out, asked) == (0, f"{tmp_path}\n", [("config.json",), ("config.json", "model.safetensors")])
+    assert ran.err.startswith(f"hf:some/one@{'ab' * 20}: nobody recorded its licence here")
+    assert "40 letters" in run("fetch", "hf:some/one@main").err
+
+
 @pytest.mark.parametrize(
     ("model", "first", "why"),
     [
@@ -877,7 +906,12 @@ def test_no_help_loads_anything_heavy() -> None:
 @pytest.mark.parametrize("argv", [["fetch", "marqo"], ["check", "{picture}"]], ids=lambda argv: argv[0])
 def test_without_weights_and_network_one_line_names_the_cure(argv: list[str], tmp_path: Path) -> None:
     picture = paint(tmp_path / "a.png")
-    ran = spawn(*(a.format(picture=picture) for a in argv), HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "cache"))
+    ran = spawn(
+        *(a.format(picture=picture) for a in argv),
+        HF_HUB_OFFLINE="1",
+        HF_HOME=str(tmp_path / "cache"),
+        HOME=str(tmp_path),
+    )
     assert (ran.returncode, ran.stdout) == (3, "")
     last = ran.stderr.splitlines()[-1]
     assert last.startswith("nsfw-guard: the weights of 'marqo' are not in the cache")

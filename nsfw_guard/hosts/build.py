@@ -1,0 +1,67 @@
+"""A guard from the settings of a host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from nsfw_guard.actions import ACTIONS, Action, Blur, Pixelate
+from nsfw_guard.backends.base import Backend
+from nsfw_guard.backends.registry import load
+from nsfw_guard.errors import ConfigError, suggest
+from nsfw_guard.guard import Guard
+from nsfw_guard.hosts.settings import Settings
+from nsfw_guard.policy import Policy
+from nsfw_guard.rules import Rule
+
+Build = Callable[[Settings, bool], Guard]
+
+
+def load_model(settings: Settings) -> Backend:
+    """The model that settings name. Nothing is downloaded: it may be a stranger's job that asks for it."""
+    return load(settings.model, device=settings.device or None, weights=settings.weights or None, download=False)
+
+
+def build_guard(settings: Settings, only_tighter: bool = False, *, backend: Backend | None = None) -> Guard:
+    """The guard that these settings ask for.
+
+    Args:
+        settings: what is asked for.
+        only_tighter: cuts may only lie below those of the policy.
+        backend: the model of these settings, where it is loaded already: several guards can share one.
+    """
+    if backend is None:
+        backend = load_model(settings)
+    spec = backend.spec
+    policy = Policy.load(settings.policy)
+    if settings.cuts:
+        fitted = policy.fit(spec.levels, spec.positives, spec.cuts, spec.band)
+        policy = _with_cuts(fitted, settings, only_tighter)
+    return Guard(
+        backend,
+        policy=policy,
+        action=_action(settings),
+        time_limit=settings.time_limit,
+        requested={"model": settings.model, "policy": settings.policy},
+    )
+
+
+def _with_cuts(policy: Policy, settings: Settings, only_tighter: bool) -> Policy:
+    """The fitted policy with the cuts of the settings. A cut goes for every kind of view."""
+    rules = dict(policy.rules)
+    for category, cut in settings.cuts.items():
+        if category not in rules:
+            raise ConfigError(f"cuts: the policy judges no {category!r}: {suggest(category, rules)}")
+        old = rules[category]
+        if only_tighter and old.block is not None and cut >= float(old.block):
+            continue
+        review = old.review if old.review is not None and float(old.review) <= cut else None
+        views = {kind: min(cut, value) for kind, value in old.views.items()} if only_tighter else {}
+        rules[category] = Rule(block=cut, review=review, severity=old.severity, views=views)
+    return replace(policy, rules=rules)
+
+
+def _action(settings: Settings) -> Action:
+    if settings.action in {"blur", "pixelate"}:
+        return {"blur": Blur, "pixelate": Pixelate}[settings.action](strength=settings.strength)
+    return ACTIONS[settings.action]()

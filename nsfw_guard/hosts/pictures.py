@@ -1,0 +1,131 @@
+"""Pictures as hosts hold them: PIL, arrays and tensors, told apart by kind, painted where they stand.
+
+Hosts share one object between disk, gallery, grid and API, so a covered picture must be the same object as before. This
+is the one place of the package that edits what it was given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+Layout = Literal["chw", "hwc"]
+GROUND = (32, 35, 42)  # of a solid cover
+
+
+def is_picture(value: object) -> bool:
+    """Whether this is something that holds pixels."""
+    return isinstance(value, (Image.Image, np.ndarray, Tensor))
+
+
+def fingerprint(picture: Any) -> str:
+    """The hash of what is in a picture, whatever object holds it."""
+    if isinstance(picture, Image.Image):
+        head = f"{picture.mode} {picture.size} {picture.getpalette() if picture.mode == 'P' else ''}"
+        return hashlib.sha256(head.encode() + picture.tobytes()).hexdigest()
+    array = picture.detach().cpu().contiguous() if isinstance(picture, Tensor) else np.ascontiguousarray(picture)
+    data = array.view(torch.uint8).numpy().tobytes() if isinstance(array, Tensor) else array.tobytes()
+    return hashlib.sha256(f"{array.dtype} {tuple(array.shape)}".encode() + data).hexdigest()
+
+
+def readable(picture: Any, layout: Layout | None = None) -> Any:
+    """A picture as the guard takes it: PIL as it is, floats and bytes as (3, H, W) tensors or (H, W, 3) arrays.
+
+    `layout` says where the channels of arrays and tensors are; without it arrays have them last, tensors first.
+    """
+    if isinstance(picture, Tensor):
+        channels_last = layout == "hwc"
+        return picture.permute(2, 0, 1) if channels_last and picture.ndim == 3 else picture
+    if isinstance(picture, np.ndarray):
+        return np.moveaxis(picture, 0, -1) if layout == "chw" and picture.ndim == 3 else picture
+    return picture
+
+
+def paint(picture: Any, cover: Image.Image | None, layout: Layout | None = None) -> Any:
+    """The picture with the cover painted over all of it, in place where its kind allows it; a new one where not.
+
+    `cover` is RGB of the same size; None paints a solid ground. What was in metadata or alpha is gone.
+    """
+    if isinstance(picture, Image.Image):
+        return _paint_pil(picture, cover)
+    if not is_picture(picture) or picture.ndim not in {2, 3}:
+        return solid(64, 64)
+    height, width = _sides(picture, layout)
+    flat = np.asarray(solid(width, height) if cover is None else cover.convert("RGB").resize((width, height)))
+    return _paint_values(picture, flat, layout)
+
+
+def solid(width: int, height: int) -> Image.Image:
+    """A picture of one colour."""
+    return Image.new("RGB", (max(1, width), max(1, height)), GROUND)
+
+
+def _paint_pil(picture: Image.Image, cover: Image.Image | None) -> Image.Image:
+    made = solid(*picture.size) if cover is None else cover.convert("RGB").resize(picture.size)
+    try:
+        picture.load()
+        picture.info.clear()
+        if picture.mode in {"P", "PA"}:
+            picture.putpalette([value for index in range(256) for value in GROUND])
+            picture.paste(0, (0, 0, *picture.size))
+        elif picture.mode in {"RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "L", "LA", "RGBa", "La", "1"}:
+            picture.paste(made.convert(picture.mode, dither=Image.Dither.NONE), (0, 0))
+        else:  # I;16, I, F and whatever comes: a value that is in range everywhere
+            picture.paste(0, (0, 0, *picture.size))
+    except Exception:  # noqa: BLE001  (a closed file, a mode that cannot be painted: the caller gets another object)
+        return made
+    return picture
+
+
+def _sides(picture: Any, layout: Layout | None) -> tuple[int, int]:
+    shape = tuple(picture.shape)
+    first = layout == "chw" or (layout is None and isinstance(picture, Tensor))
+    return (int(shape[-2]), int(shape[-1])) if first or len(shape) == 2 else (int(shape[0]), int(shape[1]))
+
+
+def _paint_values(picture: Any, flat: np.ndarray[Any, np.dtype[np.uint8]], layout: Layout | None) -> Any:
+    """Writes RGB bytes into an array or a tensor, in its own range and channels."""
+    first = layout == "chw" or (layout is None and isinstance(picture, Tensor))
+    floats = picture.is_floating_point() if isinstance(picture, Tensor) else picture.dtype.kind == "f"
+    values = flat.astype(np.float32) / 255 if floats else flat.astype(np.int64)
+    if picture.ndim == 2:
+        made = values.mean(-1)
+    else:
+        count = int(picture.shape[0] if first else picture.shape[-1])
+        rows = [
+            values[..., i % 3] if i < 3 else np.full(values.shape[:2], 1.0 if floats else 255) for i in range(count)
+        ]
+        made = np.stack(rows, 0 if first else -1)
+    if isinstance(picture, Tensor):
+        told = torch.from_numpy(np.ascontiguousarray(made)).to(picture.device, picture.dtype)
+        with torch.no_grad():
+            if picture.is_inference() and not torch.is_inference_mode_enabled():
+                return told.reshape(picture.shape)
+            picture.copy_(told.reshape(picture.shape))
+        return picture
+    told_array = made.astype(picture.dtype).reshape(picture.shape)
+    if not picture.flags.writeable:
+        return told_array
+    picture[...] = told_array
+    return picture
+
+
+def as_pil(picture: Any, layout: Layout | None) -> Image.Image:
+    """A picture of any kind as a PIL one, of the same pixels."""
+    if isinstance(picture, Image.Image):
+        return picture
+    told = readable(picture, layout)
+    if isinstance(told, Tensor):
+        values = told.detach().float().cpu()
+        told = (values if values.ndim == 2 else values.permute(1, 2, 0)).numpy()
+    array = np.asarray(told)
+    levels = array if array.dtype == np.uint8 else (np.nan_to_num(array.astype(np.float32)).clip(0, 1) * 255).round()
+    levels = levels.astype(np.uint8)
+    if levels.ndim == 2:
+        levels = levels[..., None]
+    return Image.fromarray(np.ascontiguousarray(np.repeat(levels, 3, -1) if levels.shape[-1] == 1 else levels[..., :3]))

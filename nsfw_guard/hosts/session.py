@@ -1,0 +1,286 @@
+"""One guard for a host: it never raises, it checks a picture once, and what it could not check it covers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from nsfw_guard.actions import Pixelate
+from nsfw_guard.errors import NsfwGuardError
+from nsfw_guard.guard import Guard
+from nsfw_guard.hosts import pictures
+from nsfw_guard.hosts.build import Build, build_guard
+from nsfw_guard.hosts.coverage import Coverage, Exit
+from nsfw_guard.hosts.pictures import Layout
+from nsfw_guard.hosts.settings import Settings, locked
+from nsfw_guard.verdict import Outcome, Verdict, released
+from nsfw_guard.version import __version__
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 2048
+PREVIEW = "preview"
+UNKNOWN = "what a hook was handed is no picture"
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What may leave, in order, and why. Where nothing was checked (the guard is off) there are no verdicts."""
+
+    pictures: list[Any]
+    verdicts: list[Verdict]
+
+    @property
+    def covered(self) -> bool:
+        """Whether anything was held back."""
+        return any(verdict.flagged for verdict in self.verdicts)
+
+
+class HostGuard:
+    """Settings, a guard, a memory of what was seen, and counters. One a process, safe under threads.
+
+    Args:
+        host: its name, for `status`.
+        exits: the ways out of it.
+        build: makes the guard; called when the first picture comes, or by `warm_up`.
+    """
+
+    def __init__(self, host: str, exits: Iterable[Exit] = (), *, build: Build = build_guard) -> None:
+        self.host, self.coverage, self.counts = host, Coverage(exits), Counter[str]()
+        self._build, self._lock = build, threading.RLock()
+        self._guard: Guard | None = None
+        self._seen: OrderedDict[str, Verdict] = OrderedDict()
+        self.fault = ""
+        self.owner: Settings | None = None
+        self.settings = Settings()
+        try:
+            self.owner = locked()
+        except Exception as error:  # noqa: BLE001  (what the owner fixed cannot be read: nothing may leave)
+            self.fault = f"the locked settings cannot be read: {error}"
+            self.owner = Settings(action="block", previews="hide")
+        self.settings = self.owner or self.settings
+
+    def configure(self, wanted: Settings) -> Settings:
+        """Takes what a user chose, as far as the owner lets it; gives what is in effect."""
+        made = wanted if self.owner is None else self.owner.tightened(wanted)
+        with self._lock:
+            if made != self.settings:
+                self.settings, self._guard = made, None
+                self._seen.clear()
+                if not self.fault.startswith("the locked settings"):
+                    self.fault = ""
+        return made
+
+    def warm_up(self) -> str:
+        """Loads the model now, where the guard is on; gives why it could not, or nothing."""
+        if self.settings.enabled:
+            self._ready()
+        return self.fault
+
+    def sanitise(self, found: Sequence[Any], *, layout: Layout | None = None, where: str = "") -> Cleaned:
+        """The pictures, each as it may leave: in place where its kind allows it, else another object. Never raises.
+
+        Args:
+            found: PIL pictures, arrays or tensors of one picture each.
+            layout: where the channels of arrays and tensors are.
+            where: the hook, for the counters.
+        """
+        self.counts[f"hook {where}"] += 1
+        if not self.settings.enabled:
+            return Cleaned(list(found), [])
+        try:
+            verdicts = self._verdicts(found, layout, told=where != PREVIEW)
+            return Cleaned([self._leave(p, v, layout) for p, v in zip(found, verdicts, strict=True)], verdicts)
+        except BaseException as error:
+            log.exception("a hook failed: every picture of it is covered")
+            verdicts = [self._error(f"{type(error).__name__}: {error}") for _ in found]
+            made = [self._solid(picture, layout) for picture in found]
+            if not isinstance(error, Exception):
+                raise
+            return Cleaned(made, verdicts)
+
+    def cover(self, found: Sequence[Any], verdict: Verdict, *, layout: Layout | None = None) -> Cleaned:
+        """The pictures, all painted solid whatever they show: their prompt was refused, or a job asked for it."""
+        made = [self._solid(picture, layout) for picture in found]
+        for picture in made:
+            self._remember("cover " + pictures.fingerprint(picture), verdict)
+        return Cleaned(made, [verdict] * len(made))
+
+    def judge(self, source: Any) -> Verdict:
+        """The verdict on one picture, also on a file's bytes. Nothing is painted, nothing is raised."""
+        guard = self._ready()
+        try:
+            return self._error(self.fault) if guard is None else guard.check([source])[0]
+        except Exception as error:
+            log.exception("a picture could not be judged")
+            return self._error(f"{type(error).__name__}: {error}")
+
+    def preview(self, picture: Any, *, layout: Layout | None = None) -> Any:
+        """A picture that is still being drawn, as it may be shown. Never raises, never edits it."""
+        self.counts["previews"] += 1
+        if not self.settings.enabled or picture is None:
+            return picture
+        try:
+            copy = picture.clone() if isinstance(picture, Tensor) else picture.copy()
+            if self.settings.previews == "check":
+                (made,) = self.sanitise([copy], layout=layout, where=PREVIEW).pictures
+                return made
+            if self.settings.previews == "pixelate" and isinstance(copy, Image.Image):
+                return _pixelated(copy)
+            return pictures.paint(copy, None, layout)
+        except Exception:
+            log.exception("a preview could not be covered: another picture stands in")
+            return pictures.solid(64, 64)
+
+    def refuse(self, prompts: str | Sequence[str]) -> Verdict | None:
+        """Why the prompts are refused, or None. What cannot be read is refused."""
+        if not (self.settings.enabled and self.settings.prompts):
+            return None
+        guard = self._ready()
+        if guard is None:
+            return self._error(self.fault)
+        try:
+            found = [verdict for verdict in guard.check_prompts(prompts) if verdict.flagged]
+        except Exception as error:
+            log.exception("a prompt could not be read: it is refused")
+            found = [self._error(type(error).__name__)]
+        return found[0] if found else None
+
+    def count_refusal(self, why: str) -> None:
+        """A job or request is refused for its prompts: hosts ask about the same ones several times."""
+        self.counts["prompts refused"] += 1
+        log.warning("NSFW guard: a prompt is refused: %s", why)
+
+    def status(self) -> dict[str, Any]:
+        """What is in effect, JSON-ready."""
+        guard = self._guard
+        told = asdict(self.settings) | {"cuts": dict(self.settings.cuts)}
+        return {
+            "host": self.host,
+            "version": __version__,
+            "enabled": self.settings.enabled,
+            "locked": self.owner is not None,
+            "fault": self.fault,
+            "settings": told,
+            "guard": dict(guard.state) if guard is not None else {},
+            "counts": dict(self.counts),
+            "open": self.coverage.open,
+        }
+
+    def _ready(self) -> Guard | None:
+        """The guard, made when it is first needed; None where it cannot be made, with the fault kept."""
+        with self._lock:
+            if self._guard is None and not self.fault:
+                try:
+                    self._guard = self._build(self.settings, self.owner is not None)
+                except Exception as error:
+                    self.fault = f"{type(error).__name__}: {error}"
+                    unforeseen = not isinstance(error, NsfwGuardError)  # ours say how to mend them: one line will do
+                    log.error("NSFW guard: every picture is covered: %s", self.fault, exc_info=unforeseen)
+            return self._guard
+
+    def _verdicts(self, found: Sequence[Any], layout: Layout | None, *, told: bool) -> list[Verdict]:
+        """One verdict a picture, said in the log; those whose pixels were judged before are not judged again."""
+        guard = self._ready()
+        if guard is None:
+            return [self._error(self.fault) for _ in found]
+        keys = [pictures.fingerprint(picture) if pictures.is_picture(picture) else "" for picture in found]
+        known = {key: verdict for key in set(keys) if key and (verdict := self._recall(key)) is not None}
+        new = {key: picture for key, picture in zip(keys, found, strict=True) if key and key not in known}
+        if new:
+            made = guard.check([pictures.readable(picture, layout) for picture in new.values()])
+            for key, verdict in zip(new, made, strict=True):
+                known[key] = verdict
+                self.counts[verdict.outcome.name.lower()] += 1
+                if told and verdict.flagged:
+                    log.warning("NSFW guard: %s", describe(verdict))
+                if verdict.outcome is not Outcome.ERROR:
+                    self._remember(key, verdict)
+        return [known[key] if key else self._error(UNKNOWN) for key in keys]
+
+    def _leave(self, picture: Any, verdict: Verdict, layout: Layout | None) -> Any:
+        """One picture as its verdict lets it leave. One that cannot be covered does not take the others with it."""
+        try:
+            return self._let(picture, verdict, layout)
+        except Exception:
+            log.exception("a picture could not be covered by the action: a solid one stands in")
+            return self._solid(picture, layout)
+
+    def _let(self, picture: Any, verdict: Verdict, layout: Layout | None) -> Any:
+        guard = self._guard
+        observe = self.settings.action == "flag"
+        if guard is None or not released(verdict, cover_review=False, observe=observe, fail_open=False):
+            if self._covered_before(picture):
+                return picture
+            return self._cover(picture, verdict, layout)
+        return picture
+
+    def _cover(self, picture: Any, verdict: Verdict, layout: Layout | None) -> Any:
+        cover = None
+        if self._guard is not None and verdict.outcome is not Outcome.ERROR:
+            self._keep_original(picture, layout)
+            (cover,) = self._guard.apply([pictures.as_pil(picture, layout)], [verdict])
+        made = pictures.paint(picture, cover, layout)
+        # The cover is known, so that the next hook leaves it alone.
+        self._remember("cover " + pictures.fingerprint(made), verdict)
+        self._remember(pictures.fingerprint(made), verdict)
+        return made
+
+    def _covered_before(self, picture: Any) -> bool:
+        return pictures.is_picture(picture) and self._recall("cover " + pictures.fingerprint(picture)) is not None
+
+    def _solid(self, picture: Any, layout: Layout | None) -> Any:
+        try:
+            return pictures.paint(picture, None, layout)
+        except Exception:  # noqa: BLE001  (what cannot be painted is not handed on)
+            return pictures.solid(64, 64)
+
+    def _keep_original(self, picture: Any, layout: Layout | None) -> None:
+        """Only where a folder was named on purpose. A disk that is full must not keep a picture from being covered."""
+        if not self.settings.originals:
+            return
+        try:
+            folder = Path(self.settings.originals)
+            folder.mkdir(parents=True, exist_ok=True)
+            pictures.as_pil(picture, layout).convert("RGB").save(folder / f"{pictures.fingerprint(picture)[:24]}.png")
+        except Exception:
+            log.exception("an original could not be kept")
+
+    def _recall(self, key: str) -> Verdict | None:
+        with self._lock:
+            return self._seen.get(key)
+
+    def _remember(self, key: str, verdict: Verdict) -> None:
+        with self._lock:
+            self._seen[key] = verdict
+            self._seen.move_to_end(key)
+            while len(self._seen) > REMEMBERED:
+                self._seen.popitem(last=False)
+
+    def _error(self, why: str) -> Verdict:
+        self.counts["error"] += 1
+        return Verdict(Outcome.ERROR, why or "could not be checked", state={"self_test": "none"})
+
+
+def describe(verdict: Verdict) -> str:
+    """A verdict for a picture's metadata: outcome, reason, model and policy."""
+    where = f" ({verdict.model}, {verdict.policy})" if verdict.model else ""
+    return f"{verdict.outcome.name.lower()}: {verdict.reason}{where}"
+
+
+def _pixelated(picture: Image.Image) -> Image.Image:
+    """A preview of which only blocks are left."""
+    import torch
+
+    values = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
+    made = Pixelate(strength=0.25).cover(values, Verdict(Outcome.REVIEW, "preview"))
+    return Image.fromarray((made * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())

@@ -1,0 +1,183 @@
+"""What a hook of a web UI found, whatever holds it: judged as the bytes that will be saved, painted where it stands."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from nsfw_guard.hosts import pictures
+from nsfw_guard.hosts.pictures import Layout
+from nsfw_guard.hosts.session import HostGuard
+from nsfw_guard.verdict import Outcome, Verdict
+
+log = logging.getLogger(__name__)
+
+Hook = TypeVar("Hook", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is said of one job; it can only tighten.
+
+    Args:
+        solid: what is blocked is covered by one colour, whatever the action.
+        review: what is under review is covered too.
+        refused: why its prompt was refused; then every picture of it is covered.
+    """
+
+    solid: bool = False
+    review: bool = False
+    refused: Verdict | None = None
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What may leave, one for one; no verdict where nothing was checked."""
+
+    pictures: list[Any]
+    verdicts: list[Verdict | None]
+
+
+def sweep(guard: HostGuard, found: Sequence[Any], job: Job, where: str) -> Swept:
+    """The pictures as they may leave, in place where that can be. None stays None. Never raises an Exception."""
+    made: list[Any] = list(found)
+    told: list[Verdict | None] = [None] * len(made)
+    groups: dict[Layout | None, list[int]] = {}
+    for index, picture in enumerate(made):
+        if picture is not None:
+            groups.setdefault(layout_of(picture), []).append(index)
+    for layout, places in groups.items():
+        cleaned, verdicts = _clean(guard, [made[i] for i in places], layout, job, where)
+        for n, i in enumerate(places):
+            made[i] = cleaned[n]
+            told[i] = verdicts[n] if verdicts else None
+    return Swept(made, told)
+
+
+def layout_of(picture: Any) -> Layout | None:
+    """Where the channels of an array or a tensor are."""
+    if not isinstance(picture, (np.ndarray, Tensor)) or picture.ndim != 3:
+        return None
+    first, last = picture.shape[0] in {1, 3, 4}, picture.shape[-1] in {1, 3, 4}
+    if first and last:
+        return "chw" if isinstance(picture, Tensor) else "hwc"
+    return "chw" if first else "hwc"
+
+
+def apart(pictures_: Any) -> list[Any]:
+    """The pictures of a list, or of a batch: views of it, so that what is painted there is painted in the batch."""
+    if isinstance(pictures_, (np.ndarray, Tensor)):
+        return [pictures_] if pictures_.ndim < 4 else [one for part in pictures_ for one in apart(part)]
+    if isinstance(pictures_, (list, tuple)):
+        return list(pictures_)
+    return [pictures_]
+
+
+def levels(picture: Any, layout: Layout | None) -> Image.Image | None:
+    """A picture of floats as the bytes that hosts will make of it (cut off, not rounded), or None.
+
+    So a picture is checked once, though one hook sees floats and the next bytes. What is not finite or out of range is
+    left to the guard, which refuses it.
+    """
+    if not isinstance(picture, (np.ndarray, Tensor)) or picture.ndim != 3:
+        return None
+    array = picture.detach().float().cpu().numpy() if isinstance(picture, Tensor) else picture
+    if array.dtype.kind != "f" or not np.isfinite(array).all() or array.min() < 0.0 or array.max() > 1.0:
+        return None
+    array = np.moveaxis(array, 0, -1) if layout == "chw" else array
+    if array.shape[-1] != 3:
+        return None
+    return Image.fromarray(np.ascontiguousarray((255.0 * array).astype(np.uint8)))
+
+
+def _clean(
+    guard: HostGuard, found: list[Any], layout: Layout | None, job: Job, where: str
+) -> tuple[list[Any], list[Verdict]]:
+    if job.refused is not None:
+        covered = guard.cover(found, job.refused, layout=layout)
+        return covered.pictures, covered.verdicts
+    shown = [_levels(picture, layout) for picture in found]
+    before = [None if one is None else one.tobytes() for one in shown]
+    told = [picture if one is None else one for picture, one in zip(found, shown, strict=True)]
+    cleaned = guard.sanitise(told, layout=layout, where=where)
+    out = []
+    for picture, seen, old, new in zip(found, shown, before, cleaned.pictures, strict=True):
+        if seen is None:
+            out.append(new)
+        else:
+            same = new is seen and new.tobytes() == old
+            out.append(picture if same else _paint(guard, picture, new, layout))
+    for i, verdict in enumerate(cleaned.verdicts):
+        if (job.solid and verdict.flagged) or (job.review and verdict.outcome is not Outcome.ALLOW):
+            (out[i],) = guard.cover([out[i]], verdict, layout=layout).pictures
+    return out, cleaned.verdicts
+
+
+def _levels(picture: Any, layout: Layout | None) -> Image.Image | None:
+    try:
+        return levels(picture, layout)
+    except Exception:
+        log.exception("a picture could not be read as bytes: the guard is handed it as it is")
+        return None
+
+
+def _paint(guard: HostGuard, picture: Any, cover: Image.Image, layout: Layout | None) -> Any:
+    try:
+        return pictures.paint(picture, cover, layout)
+    except Exception:
+        log.exception("a picture could not be painted: a solid one stands in")
+        return pictures.solid(64, 64)
+
+
+def paint_all(*found: Any) -> None:
+    """The last resort of a hook that failed: everything that holds pixels in these objects is painted solid."""
+    for one in found:
+        for name in ("image", "images", "imgs", "extra_images"):
+            held = getattr(one, name, None)
+            if held is not None and not pictures.is_picture(one):
+                made = [_solid(picture) for picture in apart(held)]
+                value = made if isinstance(held, (list, tuple)) else (held if len(made) != 1 else made[0])
+                if isinstance(held, list):
+                    held[:] = made
+                else:
+                    setattr(one, name, value)
+        if getattr(one, "bytes", None) is not None and not callable(one.bytes):
+            one.bytes = None
+        if isinstance(one, list):
+            one[:] = [_solid(picture) for picture in one]
+        elif pictures.is_picture(one):
+            for picture in apart(one):
+                _solid(picture)
+
+
+def _solid(picture: Any) -> Any:
+    if picture is None:
+        return None
+    try:
+        return pictures.paint(picture, None, layout_of(picture))
+    except Exception:  # noqa: BLE001  (what cannot be painted is not handed on)
+        return pictures.solid(64, 64)
+
+
+def closed(hook: Hook) -> Hook:
+    """A hook that paints everything it was handed when it fails."""
+
+    @functools.wraps(hook)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return hook(self, *args, **kwargs)
+        except BaseException as error:
+            log.exception("%s failed: every picture of it is covered", hook.__name__)
+            paint_all(*args, *kwargs.values(), self.processed())
+            if not isinstance(error, Exception):
+                raise
+            return None
+
+    return run  # type: ignore[return-value]

@@ -1,0 +1,223 @@
+"""The ways out of a web UI that no hook sees: previews that are set from anywhere, video writers, the last return.
+
+Each is wrapped where it is, once. A writer whose frames could not be cleaned does not write.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from nsfw_guard.hosts import pictures
+from nsfw_guard.hosts.webui_host import MARK, wrap
+from nsfw_guard.hosts.webui_sweep import apart, layout_of
+from nsfw_guard.hosts.webui_video import clean_frames
+
+if TYPE_CHECKING:
+    from nsfw_guard.hosts.webui import Adapter
+
+log = logging.getLogger(__name__)
+
+SAVE = "modules.video_models.video_save"
+FILES = "modules.video"
+WRAPS = (
+    "wrap state.current_image",
+    "wrap state.do_set_current_image",
+    "wrap video_save.save_video",
+    "wrap video_save.atomic_save_video",
+    "wrap video.save_video",
+    "wrap video.save_video_atomic",
+    "wrap framepack_vae.vae_decode",
+    "wrap processing.process_images_inner",
+    "wrap postprocessing.run_postprocessing",
+    "wrap ScriptRunner.run",
+)
+
+
+def install(adapter: Adapter, *, load: bool) -> None:
+    """Puts every wrap on that this host needs, and tells the coverage which are in place.
+
+    `load`: modules that the host has not imported yet are imported now. Not while it still starts.
+    """
+    told = adapter.guard.coverage
+    for name, add in _table(adapter, load):
+        try:
+            why = add()
+        except Exception as error:
+            log.exception("%s could not be put in place", name)
+            why = f"{type(error).__name__}: {error}"
+        if why:
+            told.missing(name, why)
+        else:
+            told.installed(name)
+
+
+def _table(adapter: Adapter, load: bool) -> list[tuple[str, Callable[[], str]]]:
+    host = adapter.host
+
+    def on(module: str, name: str, make: Callable[..., Any]) -> Callable[[], str]:
+        def add() -> str:
+            found = host.module(module, load=load)
+            return wrap(found, name, functools.partial(make, adapter)) if found is not None else f"no {module}"
+
+        return add
+
+    def runner() -> str:
+        kind = host.get("modules.scripts_manager", "ScriptRunner") or host.get("modules.scripts", "ScriptRunner")
+        return wrap(kind, "run", functools.partial(_selected, adapter))
+
+    both: list[tuple[str, Callable[[], str]]] = [
+        (WRAPS[0], lambda: _current_image(adapter)),
+        (WRAPS[1], lambda: wrap(host.state, "do_set_current_image", functools.partial(_drawing, adapter))),
+        (WRAPS[8], on("modules.postprocessing", "run_postprocessing", _extras)),
+        (WRAPS[9], runner),
+    ]
+    if host.family == "a1111":
+        return [*both, (WRAPS[7], on("modules.processing", "process_images_inner", _inner))]
+    return [
+        *both,
+        (WRAPS[2], on(SAVE, "save_video", functools.partial(_writer, names=("pixels",)))),
+        (WRAPS[3], on(SAVE, "atomic_save_video", functools.partial(_writer, names=("tensor",)))),
+        (WRAPS[4], on(FILES, "save_video", functools.partial(_writer, names=("images",)))),
+        (WRAPS[5], on(FILES, "save_video_atomic", functools.partial(_writer, names=("images",)))),
+        (WRAPS[6], on("modules.framepack.framepack_vae", "vae_decode", _decoder)),
+    ]
+
+
+def _current_image(adapter: Adapter) -> str:
+    """The attribute itself is made a door: pipelines set it from their callbacks, past `assign_current_image`."""
+    state = adapter.host.state
+    if state is None:
+        return "this version has no shared.state"
+    kind = type(state)
+    if getattr(kind.__dict__.get("current_image"), MARK, False):
+        return ""
+
+    def get(self: Any) -> Any:
+        return self.__dict__.get("current_image")
+
+    def put(self: Any, image: Any) -> None:
+        # Away with the old one first: if anything fails here, nothing is shown.
+        self.__dict__["current_image"] = None
+        self.__dict__["current_image"] = adapter.preview(image)
+
+    held = get(state)
+    try:
+        kind.current_image = _Door(get, put)
+    except (AttributeError, TypeError):  # a class that cannot be changed: then the method that sets it
+        return wrap(state, "assign_current_image", functools.partial(_assigned, adapter))
+    if held is not None:
+        state.current_image = held
+    return ""
+
+
+class _Door(property):
+    """A property that is known as ours."""
+
+
+setattr(_Door, MARK, True)
+
+
+def _assigned(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
+    def assign_current_image(image: Any) -> Any:
+        return old(adapter.preview(image))
+
+    return assign_current_image
+
+
+def _drawing(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
+    """Tells `image_grid` that what it is handed is a preview."""
+
+    def do_set_current_image(*args: Any, **kwargs: Any) -> Any:
+        token = adapter.drawing.set(True)
+        try:
+            return old(*args, **kwargs)
+        finally:
+            adapter.drawing.reset(token)
+
+    return do_set_current_image
+
+
+def _writer(adapter: Adapter, old: Callable[..., Any], *, names: tuple[str, ...]) -> Callable[..., Any]:
+    """A video writer that is handed clean frames, and no bytes at all of a video that nobody could look into."""
+    signature = inspect.signature(old)
+
+    def write(*args: Any, **kwargs: Any) -> Any:
+        if not adapter.guard.settings.enabled:
+            return old(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
+        told = bound.arguments
+        if told.get("binary") is not None:
+            told["binary"] = None
+            adapter.guard.counts["videos dropped"] += 1
+            log.warning("a video came as bytes, which cannot be checked: it is not written")
+        signed = "pixels" in names and told.get("reclamp", True)
+        for name in names:
+            if told.get(name) is not None:
+                told[name] = clean_frames(adapter, told[name], signed=bool(signed), where=old.__name__)
+        return old(*bound.args, **bound.kwargs)
+
+    return write
+
+
+def _decoder(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
+    """FramePack hands its previews to the page itself."""
+
+    def vae_decode(*args: Any, **kwargs: Any) -> Any:
+        made = old(*args, **kwargs)
+        kind = kwargs.get("vae_type", args[1] if len(args) > 1 else None)
+        return adapter.preview(made) if kind == "Preview" else made
+
+    return vae_decode
+
+
+def _inner(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
+    """The last line in A1111: whatever scripts there are, what returns from here was swept."""
+
+    def process_images_inner(p: Any, *args: Any, **kwargs: Any) -> Any:
+        adapter.jobs.start(p, running=True)
+        try:
+            stub = adapter.jobs.instead(p)
+            if stub is not None:
+                return stub
+            return adapter.returned(p, old(p, *args, **kwargs))
+        finally:
+            adapter.jobs.end(p)
+
+    return process_images_inner
+
+
+def _selected(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
+    """A script of the menu may put pictures together after its jobs: tiles, loops, grids."""
+
+    def run(self: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
+        return adapter.returned(p, old(self, p, *args, **kwargs))
+
+    return run
+
+
+def _extras(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
+    """What the Extras or Process tab returns, also where the guard's own step was taken out of it."""
+
+    def run_postprocessing(*args: Any, **kwargs: Any) -> Any:
+        made = old(*args, **kwargs)
+        if isinstance(made, tuple) and made and isinstance(made[0], list):
+            adapter.extras(made[0])
+        return made
+
+    return run_postprocessing
+
+
+def shown(adapter: Adapter, image: Any) -> Any:
+    """A picture that is still being drawn, as it may be shown: PIL, an array, or a list of them."""
+    if isinstance(image, (list, tuple)):
+        return [shown(adapter, one) for one in image]
+    if image is None or isinstance(image, Image.Image) or not pictures.is_picture(image) or image.ndim <= 3:
+        return adapter.guard.preview(image, layout=layout_of(image))
+    parts = apart(image)
+    return [shown(adapter, one) for one in parts]

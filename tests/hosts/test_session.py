@@ -1,0 +1,287 @@
+"""The guard of a host: never an exception, one check a picture, and what was not checked is covered."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nsfw_guard.errors import WeightsMissingError
+from nsfw_guard.hosts.coverage import Coverage, Exit
+from nsfw_guard.hosts.pictures import GROUND
+from nsfw_guard.hosts.session import HostGuard, describe
+from nsfw_guard.hosts.settings import Settings
+from nsfw_guard.testing import FAULTS, FakeBackend, FaultyBackend
+from nsfw_guard.verdict import Outcome
+
+RED, BLUE = (220, 30, 30), (30, 30, 220)
+
+
+def red(size: tuple[int, int] = (32, 24)) -> Image.Image:
+    return Image.new("RGB", size, RED)
+
+
+def blue(size: tuple[int, int] = (32, 24)) -> Image.Image:
+    return Image.new("RGB", size, BLUE)
+
+
+def shows(picture: object) -> bool:
+    """Whether the marker can be seen anywhere in a picture."""
+    values = np.asarray(picture.convert("RGB") if isinstance(picture, Image.Image) else picture).reshape(-1, 3)
+    return bool(((values[:, 0] > 200) & (values[:, 1] < 40) & (values[:, 2] < 40)).any())
+
+
+def test_what_is_flagged_is_covered_in_place_and_the_rest_stays_as_it_is(make):
+    host, _ = make(action="block")
+    bad, good = red(), blue()
+    before = good.tobytes()
+    out = host.sanitise([bad, good], where="a hook")
+    assert out.pictures[0] is bad
+    assert out.pictures[1] is good
+    assert bad.getpixel((3, 3)) == (0, 0, 0)
+    assert good.tobytes() == before
+    assert out.covered
+    assert [v.outcome for v in out.verdicts] == [Outcome.BLOCK, Outcome.ALLOW]
+    assert describe(out.verdicts[0]).startswith("block: red 1.000 >= 0.5")
+
+
+def test_the_log_says_why_a_picture_is_covered_once(make, caplog):
+    host, _ = make(action="block", previews="check")
+    bad = red()
+    host.preview(bad)
+    assert not caplog.records
+    host.sanitise([red((8, 8)), blue()], where="a hook")
+    host.sanitise([red((8, 8))], where="another")
+    assert [record.message.partition(" (")[0] for record in caplog.records] == ["NSFW guard: block: red 1.000 >= 0.5"]
+
+
+@pytest.mark.parametrize("action", ["block", "blur", "pixelate", "replace"])
+def test_every_action_hides_the_marker(make, action):
+    host, _ = make(action=action, strength=1.0)
+    picture = Image.new("RGB", (64, 64), BLUE)
+    picture.paste(RED, (0, 0, 64, 40))
+    host.sanitise([picture])
+    assert not shows(picture)
+
+
+def test_marking_only_is_what_flag_does(make):
+    host, _ = make(action="flag")
+    picture = red()
+    out = host.sanitise([picture])
+    assert shows(picture)
+    assert out.verdicts[0].outcome is Outcome.BLOCK
+
+
+def test_a_picture_is_checked_once_however_many_hooks_see_it(make):
+    host, backend = make()
+    bad, good = red(), blue()
+    for hook in ("before saving", "after", "grid"):
+        out = host.sanitise([bad, good, good.copy()], where=hook)
+        assert [v.outcome for v in out.verdicts] == [Outcome.BLOCK, Outcome.ALLOW, Outcome.ALLOW]
+    assert backend.frames == 2
+    assert not shows(bad)
+    good.putpixel((0, 0), (1, 2, 3))
+    host.sanitise([good])
+    assert backend.frames == 3  # what was changed since is another picture
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "hangs"])
+def test_a_model_that_fails_covers_everything_and_raises_nothing(make, fault):
+    host, _ = make(FaultyBackend(fault), action="flag")
+    pictures = [red(), blue()]
+    out = host.sanitise(pictures)
+    assert [v.outcome for v in out.verdicts] == [Outcome.ERROR] * 2
+    assert [p.getpixel((0, 0)) for p in pictures] == [GROUND] * 2
+
+
+def test_a_model_that_hangs_is_an_error_in_time(make):
+    host, _ = make(FaultyBackend("hangs", seconds=3), time_limit=0.1)
+    picture = red()
+    assert host.sanitise([picture]).verdicts[0].outcome is Outcome.ERROR
+    assert not shows(picture)
+
+
+def missing(settings, only_tighter):
+    raise WeightsMissingError("the weights of 'marqo' are not in the cache. Run `nsfw-guard fetch marqo`")
+
+
+def test_without_a_model_every_picture_is_covered_and_the_cure_stands_in_the_status():
+    host = HostGuard("test", build=missing)
+    assert "nsfw-guard fetch marqo" in host.warm_up()
+    picture = blue()
+    assert host.sanitise([picture]).verdicts[0].reason.endswith("Run `nsfw-guard fetch marqo`")
+    assert picture.getpixel((0, 0)) == GROUND
+    assert "nsfw-guard fetch marqo" in host.status()["fault"]
+    assert host.refuse("a blue star").outcome is Outcome.ERROR
+
+
+@pytest.mark.parametrize(
+    ("picture", "layout"),
+    [
+        (np.full((9, 7, 3), (0.9, 0.1, 0.1), np.float32), "hwc"),
+        (np.full((9, 7, 3), RED, np.uint8), "hwc"),
+        (torch.tensor(RED).view(3, 1, 1).expand(3, 9, 7).clone().to(torch.uint8), "chw"),
+        (torch.tensor([0.9, 0.1, 0.1]).view(3, 1, 1).expand(3, 9, 7).clone(), "chw"),
+        (torch.tensor([0.9, 0.1, 0.1]).expand(9, 7, 3).clone(), "hwc"),
+    ],
+)
+def test_arrays_and_tensors_are_covered_where_they_stand(make, picture, layout):
+    host, _ = make(action="block")
+    (made,) = host.sanitise([picture], layout=layout).pictures
+    assert made is picture
+    assert float(np.asarray(picture).max()) == 0.0
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "I;16", "CMYK"])
+def test_every_mode_is_judged_or_covered(make, mode):
+    host, _ = make()
+    picture = Image.new("I;16", (8, 8), 40_000) if mode == "I;16" else red((8, 8)).convert(mode)
+    out = host.sanitise([picture])
+    assert out.verdicts[0].outcome is not Outcome.ERROR
+    assert not shows(out.pictures[0]) or mode == "CMYK"
+    assert host.sanitise([Image.new("RGB", (1, 1), RED)]).covered
+
+
+def test_nan_and_what_is_no_picture_are_errors_of_their_own(make):
+    host, backend = make()
+    bad = torch.full((3, 8, 8), float("nan"))
+    good = blue()
+    out = host.sanitise([bad, None, good, "text"])
+    assert [v.outcome.name for v in out.verdicts] == ["ERROR", "ERROR", "ALLOW", "ERROR"]
+    assert bool(bad.isfinite().all())
+    assert out.pictures[2] is good
+    assert all(isinstance(p, Image.Image) for p in (out.pictures[1], out.pictures[3]))
+    assert backend.calls == 1
+
+
+def test_a_host_that_is_off_does_nothing(make):
+    host, backend = make(enabled=False)
+    picture = red()
+    assert host.sanitise([picture]).verdicts == []
+    assert shows(picture)
+    assert host.preview(picture) is picture
+    assert host.refuse("anything") is None
+    assert backend.calls == 0
+
+
+@pytest.mark.parametrize("previews", ["pixelate", "check", "hide"])
+def test_previews_hide_the_marker_and_leave_the_hosts_own_picture(make, previews):
+    host, _ = make(previews=previews, action="block")
+    picture = Image.new("RGB", (64, 64), BLUE)
+    picture.paste(RED, (8, 8, 20, 20))
+    before = picture.tobytes()
+    made = host.preview(picture)
+    assert made.size == (64, 64)
+    assert picture.tobytes() == before
+    whole = host.preview(red((64, 64)))
+    assert previews == "pixelate" or not shows(whole)
+    assert previews == "check" or not shows(made)  # a small shape is checked, and allowed
+
+
+def test_previews_that_cannot_be_read_are_replaced(make):
+    host, _ = make()
+    assert host.preview(None) is None
+    assert host.preview("what").size == (64, 64)
+
+
+def test_a_prompt_is_refused_by_the_policys_rules(tmp_path, make):
+    file = tmp_path / "mine.toml"
+    file.write_text('extends = "default"\n[prompts]\nwords = ["dragon"]\n')
+    host, _ = make(policy=str(file))
+    assert host.refuse("a blue star") is None
+    assert host.refuse(["a blue star", "a d.r.4.g.o.n"]).reason == "prompt: word 'dragon'"
+    assert host.refuse(3).outcome is Outcome.ERROR
+    host.configure(Settings(policy=str(file), prompts=False))
+    assert host.refuse("a dragon") is None
+
+
+def test_originals_are_kept_only_in_a_folder_that_was_named(make, tmp_path):
+    host, _ = make(originals=str(tmp_path / "kept"))
+    host.sanitise([red(), blue()])
+    (file,) = (tmp_path / "kept").iterdir()
+    assert shows(Image.open(file))
+    full, _ = make(originals=str(file))  # a file where a folder should be
+    picture = red()
+    full.sanitise([picture])
+    assert not shows(picture)
+
+
+def test_a_lock_that_cannot_be_read_covers_everything(monkeypatch):
+    monkeypatch.setenv("NSFW_GUARD_SETTINGS", "nowhere.toml")
+    host = HostGuard("test", build=missing)
+    host.configure(Settings(enabled=False, action="flag"))
+    picture = blue()
+    assert "locked settings cannot be read" in host.sanitise([picture]).verdicts[0].reason
+    assert picture.getpixel((0, 0)) == GROUND
+    assert host.status()["locked"]
+
+
+def test_what_the_owner_locked_stays_whatever_a_user_chooses(monkeypatch):
+    monkeypatch.setenv("NSFW_GUARD_ACTION", "block")
+    host = HostGuard("test", build=missing)
+    assert host.configure(Settings(enabled=False, action="flag", previews="hide")) == Settings(
+        action="block", previews="hide"
+    )
+
+
+def test_the_status_says_what_is_in_effect(make):
+    host, _ = make()
+    host.sanitise([red()], where="after")
+    told = host.status()
+    assert (told["enabled"], told["locked"], told["fault"]) == (True, False, "")
+    assert told["counts"] == {"hook after": 1, "block": 1}
+    assert told["guard"]["self_test"] == "passed"
+
+
+def test_threads_get_their_own_pictures_covered(make):
+    host, _ = make(action="block")
+    leaks: list[int] = []
+
+    def work(seed: int) -> None:
+        for i in range(20):
+            picture = Image.new("RGB", (16 + seed, 16 + i % 3), RED)
+            host.sanitise([picture])
+            if shows(picture):
+                leaks.append(i)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not leaks
+
+
+def test_an_interrupt_leaves_nothing_uncovered(make):
+    class Interrupted(FakeBackend):
+        def score(self, stacks, *, embeddings=False, digests=False):
+            raise KeyboardInterrupt
+
+    host, _ = make(Interrupted(), time_limit=5.0)
+    picture = red()
+    with pytest.raises(KeyboardInterrupt):
+        host.sanitise([picture])
+    assert not shows(picture)
+
+
+def test_coverage_says_what_is_open():
+    seen = Coverage(
+        [
+            Exit("x", "disk", ("save",), "edited in place"),
+            Exit("x", "grid", ("grid", "sweep"), "both"),
+            Exit("x", "shell", (), "whoever has a shell can take it out"),
+        ]
+    )
+    assert seen.open == ["disk", "grid"]
+    for hook in ("save", "grid"):
+        seen.installed(hook)
+    seen.missing("sweep", "this version has none")
+    assert [row["state"] for row in seen.rows()] == [
+        "closed",
+        "open: sweep (this version has none)",
+        "cannot be closed",
+    ]
+    assert not seen.exits[2].coverable

@@ -1,0 +1,107 @@
+"""What a user may choose, and that what the owner locked is only ever tightened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.hosts.settings import ACTIONS, FILE, PRESETS, PREVIEWS, Settings, locked
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"action": "censor"}, "unknown action 'censor'"),
+        ({"action": "blurr"}, "did you mean 'blur'"),
+        ({"previews": "show"}, "unknown previews"),
+        ({"enabled": "yes"}, "enabled = 'yes': say true or false"),
+        ({"enabled": 1}, "say true or false"),
+        ({"strength": True}, "say a number"),
+        ({"strength": 0.01}, "from 0.1"),
+        ({"strength": float("nan")}, "from 0.1"),
+        ({"model": 3}, "say a text"),
+        ({"time_limit": 0}, "seconds above 0"),
+        ({"time_limit": float("inf")}, "seconds above 0"),
+        ({"cuts": {"sexual": 0.0}}, "a number above 0"),
+        ({"cuts": {"sexual": float("nan")}}, "a number above 0"),
+        ({"cuts": {"sexual": True}}, "a number above 0"),
+        ({"cuts": 0.5}, "a table of categories"),
+        ({"enable": False}, "did you mean 'enabled'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_the_cure(told, message):
+    with pytest.raises(ConfigError, match=message):
+        Settings.of(told)
+
+
+def test_nothing_is_locked_by_itself():
+    assert locked({}) is None
+    assert locked({"NSFW_GUARD_POLICY": ""}) is None
+
+
+def test_a_file_and_single_settings_lock(tmp_path: Path):
+    file = tmp_path / "guard.toml"
+    file.write_text('action = "block"\nprompts = false\n[cuts]\nsexual = 0.3\n')
+    told = locked({FILE: str(file), "NSFW_GUARD_MODEL": "freepik", "NSFW_GUARD_PROMPTS": "true"})
+    assert told == Settings(action="block", model="freepik", prompts=True, cuts={"sexual": 0.3})
+    assert locked({"NSFW_GUARD_CUTS": "sexual=0.4, gore = 0.2"}).cuts == {"sexual": 0.4, "gore": 0.2}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {FILE: "nowhere.toml"},
+        {"NSFW_GUARD_ENABLED": "perhaps"},
+        {"NSFW_GUARD_STRENGTH": "much"},
+        {"NSFW_GUARD_CUTS": "sexual"},
+        {"NSFW_GUARD_ACTION": "nothing"},
+    ],
+)
+def test_a_lock_that_cannot_be_read_is_an_error_never_no_lock(environment):
+    with pytest.raises(ConfigError):
+        locked(environment)
+
+
+ANY = st.builds(
+    Settings,
+    enabled=st.booleans(),
+    action=st.sampled_from(ACTIONS),
+    policy=st.sampled_from([*PRESETS, "mine.toml"]),
+    strength=st.floats(0.1, 1.0),
+    cuts=st.dictionaries(st.sampled_from(["sexual", "gore"]), st.floats(0.01, 1.0)),
+    prompts=st.booleans(),
+    previews=st.sampled_from(PREVIEWS),
+    metadata=st.booleans(),
+    model=st.sampled_from(["marqo", "freepik"]),
+    originals=st.sampled_from(["", "there"]),
+    time_limit=st.floats(1, 90),
+)
+
+
+@given(owner=ANY, wanted=ANY)
+def test_whatever_is_wanted_nothing_is_loosened(owner, wanted):
+    made = owner.tightened(wanted)
+    assert made.enabled >= owner.enabled
+    assert ACTIONS.index(made.action) >= ACTIONS.index(owner.action)
+    assert made.strength >= owner.strength
+    assert all(made.cuts[c] <= cut for c, cut in owner.cuts.items())
+    assert made.prompts >= owner.prompts
+    assert PREVIEWS.index(made.previews) >= PREVIEWS.index(owner.previews)
+    assert (made.model, made.weights, made.originals) == (owner.model, owner.weights, owner.originals)
+    if owner.policy in PRESETS:
+        assert PRESETS.index(made.policy) >= PRESETS.index(owner.policy)
+    else:
+        assert made.policy == owner.policy
+    assert owner.tightened(made) == made
+
+
+def test_stricter_wishes_are_granted():
+    owner = Settings(action="blur", policy="default", cuts={"sexual": 0.6})
+    made = owner.tightened(Settings(action="block", policy="strict", cuts={"sexual": 0.2, "gore": 0.5}, strength=0.9))
+    assert (made.action, made.policy, dict(made.cuts), made.strength) == (
+        "block", "strict", {"sexual": 0.2, "gore": 0.5}, 0.9
+    )  # fmt: skip

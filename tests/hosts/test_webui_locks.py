@@ -1,0 +1,206 @@
+"""What the owner locked stays locked, whoever asks; the page and the routes say what is in effect."""
+
+from __future__ import annotations
+
+import base64
+import io
+import runpy
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nsfw_guard.hosts import webui_api, webui_settings
+from nsfw_guard.hosts.settings import Settings
+from tests.hosts.fake_webui import ENTRY, INTEGRATIONS, Job, OptionInfoRestricted, Params
+from tests.hosts.webui_worlds import RULES, World, holds, leaks, red, safe
+
+FAMILIES = ["sdnext", "a1111"]
+LOOSE = {"nsfw_guard_enabled": False, "nsfw_guard_action": "flag", "nsfw_guard_previews": "check",
+         "nsfw_guard_cuts": "red=1.0", "nsfw_guard_policy": "lenient", "nsfw_guard_prompts": False}  # fmt: skip
+
+
+@pytest.fixture
+def owned(monkeypatch):
+    """The owner of the machine fixed the action."""
+    monkeypatch.setenv("NSFW_GUARD_ACTION", "block")
+    monkeypatch.setenv("NSFW_GUARD_PREVIEWS", "check")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_saved_options_cannot_loosen_what_is_locked(family, owned, monkeypatch):
+    world = World(family, monkeypatch, **LOOSE)
+    world.host.process_images(Job(red(), previews=True))
+    assert not leaks(world.host)
+    assert world.adapter.guard.settings.action == "block"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_options_set_by_page_or_api_cannot_loosen_what_is_locked(family, owned, monkeypatch):
+    world = World(family, monkeypatch)
+    for key, value in LOOSE.items():
+        world.host.opts.set(key, value, is_api=True)
+        world.host.opts.set(key, value)
+    world.host.process_images(Job(red(), prompt="a dragon", previews=True))
+    world.host.process_images(Job(red(), previews=True))
+    assert not leaks(world.host)
+    world.host.opts.set("nsfw_guard_previews", "hide")
+    assert world.adapter.guard.settings.previews == "hide"  # stricter is heard
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_job_loosens_nothing_whether_locked_or_not(family, monkeypatch):
+    world = World(family, monkeypatch)
+    told = {"override_settings": LOOSE, "script_args": (False, False), "previews": True}
+    world.host.process_images(Job(red(), **told))
+    assert not leaks(world.host)
+    world.host.process_images(Job(red(), script_args=(None, "", [], {}), override_settings=LOOSE))
+    assert not leaks(world.host)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_job_tightens(family, monkeypatch):
+    world = World(family, monkeypatch, nsfw_guard_action="flag")
+    world.host.process_images(Job(red()))
+    assert holds(world.host, "disk", red())
+    world.host.sinks.clear()
+    world.host.process_images(Job(red(), script_args=(True,)))
+    assert not leaks(world.host)
+    world.host.sinks.clear()
+    world.host.process_images(Job(red()))  # and only this one
+    assert holds(world.host, "disk", red())
+
+
+def test_a_job_may_cover_what_is_under_review(monkeypatch):
+    monkeypatch.setitem(RULES, "rules", {"*": {"block": "default", "review": "default"}})
+    world = World("a1111", monkeypatch)
+    half = safe()
+    half[:9] = red()[:9]  # 37% of it: between the cut for review and the one for block
+    world.host.process_images(Job(half.copy()))
+    assert holds(world.host, "disk", half)
+    world.host.sinks.clear()
+    world.host.process_images(Job(half.copy(), script_args=(False, True)))
+    assert not holds(world.host, "disk", half)
+    assert not holds(world.host, "api", half)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_page_has_every_setting_and_keeps_it_from_the_api_where_the_host_can(family, monkeypatch):
+    world = World(family, monkeypatch)
+    labels = world.host.opts.data_labels
+    assert {name.removeprefix("nsfw_guard_") for name in labels} == set(vars(Settings()))
+    assert all(info.section == webui_settings.SECTION for info in labels.values())
+    kept = {getattr(info, "restrict_api", False) for info in labels.values()}
+    assert kept == ({True} if isinstance(labels["nsfw_guard_action"], OptionInfoRestricted) else {False})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_page_changes_what_is_in_effect_and_refuses_what_cannot_be(family, monkeypatch):
+    world = World(family, monkeypatch)
+    assert world.host.opts.set("nsfw_guard_action", "replace")
+    assert world.adapter.guard.settings.action == "replace"
+    assert not world.host.opts.set("nsfw_guard_strength", 7.0)
+    assert not world.host.opts.set("nsfw_guard_cuts", "red=often")
+    assert world.host.opts.nsfw_guard_strength == 0.5
+    assert world.host.opts.set("nsfw_guard_cuts", "red=0.3")
+    assert world.host.opts.set("nsfw_guard_time_limit", 5)
+    assert world.adapter.guard.settings.cuts == {"red": 0.3}
+    assert world.host.opts.set("nsfw_guard_enabled", False)
+    world.host.process_images(Job(red()))
+    assert holds(world.host, "disk", red())
+
+
+def test_one_saved_option_that_is_wrong_does_not_take_the_others_with_it(monkeypatch, caplog):
+    world = World("sdnext", monkeypatch, nsfw_guard_strength="strong", nsfw_guard_action="pixelate")
+    assert world.adapter.guard.settings == Settings(action="pixelate", previews="check")
+    assert "strength" in caplog.text
+
+
+def ask(world: World, payload: object) -> dict:
+    return world.host.app.call(webui_api.CHECK, payload)
+
+
+def encoded(picture: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_routes_answer(family, monkeypatch):
+    world = World(family, monkeypatch)
+    assert ask(world, {"image": encoded(red())})["outcome"] == "block"
+    assert ask(world, {"image": "data:image/png;base64," + encoded(safe())})["outcome"] == "allow"
+    for wrong in ({}, [], {"image": 3}, {"image": ""}, {"image": "%%%"}, {"image": base64.b64encode(b"no").decode()}):
+        assert ask(world, wrong)["outcome"] == "error"
+    monkeypatch.setattr(webui_api, "LARGEST", 10)
+    assert "smaller" in ask(world, {"image": encoded(safe())})["reason"]
+    told = world.host.app.call(webui_api.STATUS)
+    assert told["enabled"]
+    assert told["open"] == []
+    assert {row["state"] for row in told["coverage"]} == {"closed", "cannot be closed"}
+
+
+def test_sdnext_adds_the_routes_behind_its_own_password(monkeypatch):
+    world = World("sdnext", monkeypatch, load=False)
+    added: list[str] = []
+    world.host.modules["modules.shared"].api = Params(add_api_route=lambda path, told, methods: added.append(path))
+    world.host.load()
+    assert added == [webui_api.CHECK, webui_api.STATUS]
+    assert world.host.app.routes == []
+
+
+def test_without_a_way_to_ask_for_the_password_there_are_no_routes(monkeypatch, caplog):
+    world = World("a1111", monkeypatch, load=False)
+    world.host.modules["modules.shared"].cmd_opts.api_auth = "user:word"
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    world.host.load()
+    assert world.host.app.routes == []
+    assert "no routes" in caplog.text
+
+
+def test_the_password_of_a1111_is_asked_for(monkeypatch):
+    world = World("a1111", monkeypatch, load=False)
+    world.host.modules["modules.shared"].cmd_opts.api_auth = "user:word,other:more"
+
+    class HTTPException(Exception):  # noqa: N818
+        """As fastapi's."""
+
+        def __init__(self, status, detail, headers):
+            super().__init__(detail)
+            self.status = status
+
+    fastapi, security = ModuleType("fastapi"), ModuleType("fastapi.security")
+    fastapi.HTTPException, fastapi.Depends = HTTPException, lambda told: told
+    security.HTTPBasic, security.HTTPBasicCredentials = lambda: None, object
+    monkeypatch.setitem(sys.modules, "fastapi", fastapi)
+    monkeypatch.setitem(sys.modules, "fastapi.security", security)
+    world.host.load()
+    for route in world.host.app.routes:
+        (asked,) = route.dependencies
+        assert asked(Params(username="other", password="more"))
+        for name, word in (("user", "more"), ("nobody", "word"), ("user", "")):
+            with pytest.raises(HTTPException):
+                asked(Params(username=name, password=word))
+
+
+def test_both_families_have_the_same_script_and_it_stays_thin():
+    texts = {path.read_text() for path in ENTRY.values()}
+    assert len(texts) == 1
+    for path in INTEGRATIONS.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize("folder", ["sdnext/sd-extension-nsfw-guard", "a1111/sd-webui-nsfw-guard"])
+@pytest.mark.parametrize("has", [set(), {"timm", "nsfw_guard"}])
+def test_install_adds_what_is_missing_and_exchanges_nothing(folder, has, monkeypatch):
+    ran: list[str] = []
+    launch = ModuleType("launch")
+    launch.is_installed, launch.run_pip = has.__contains__, lambda text, name: ran.append(text)
+    monkeypatch.setitem(sys.modules, "launch", launch)
+    runpy.run_path(str(INTEGRATIONS / folder / "install.py"))
+    assert ("install --no-deps nsfw-guard" in ran) is ("nsfw_guard" not in has)
+    assert all(text.startswith("install --no-deps ") for text in ran)
+    assert not [text for text in ran if "torch" in text or "onnxruntime" in text or "opencv" in text or "-U" in text]
