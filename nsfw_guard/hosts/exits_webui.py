@@ -87,7 +87,11 @@ A1111 = _exits(
         ("temporary files of the gallery", (SAVED, INNER), "painted in place: all share one object"),
         ("prompts that the policy refuses", (INNER,), "solid pictures are returned and nothing is drawn"),
         ("arguments of the script by API", ("Script.before_process",), "they only tighten"),
-        ("options by API, override_settings", ("on_ui_settings",), "kept from the API where the host can, never read"),
+        (
+            "options by API, override_settings",
+            ("on_ui_settings",),
+            "not read for a job; kept from the API where the host does (Forge does not)",
+        ),
         ("metadata", (SAVED,), "a covered picture keeps no thumbnail or alpha; the verdict is written"),
         ("spaces of Forge", (), "pages of their own, outside of every hook"),
         ("video that an extension writes", (), "the host has no writer of its own; its frames are swept as pictures"),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 Layout = Literal["chw", "hwc"]
 GROUND = (32, 35, 42)  # of a solid cover
+OPAQUE = 254  # an alpha from here on
 
 
 def is_picture(value: object) -> bool:
@@ -31,6 +32,17 @@ def fingerprint(picture: Any) -> str:
     array = picture.detach().cpu().contiguous() if isinstance(picture, Tensor) else np.ascontiguousarray(picture)
     data = array.view(torch.uint8).numpy().tobytes() if isinstance(array, Tensor) else array.tobytes()
     return hashlib.sha256(f"{array.dtype} {tuple(array.shape)}".encode() + data).hexdigest()
+
+
+def judged_as(picture: Any) -> str:
+    """The hash of what is judged in a picture: an alpha that cannot be seen does not count.
+
+    Forge writes the prompt into the lowest bit of the alpha of what it saves.
+    """
+    if isinstance(picture, Image.Image) and picture.mode == "RGBA":
+        seen_through = any(picture.getchannel("A").histogram()[:OPAQUE])
+        return fingerprint(picture if seen_through else picture.convert("RGB"))
+    return fingerprint(picture)
 
 
 def readable(picture: Any, layout: Layout | None = None) -> Any:

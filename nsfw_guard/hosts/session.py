@@ -193,7 +193,7 @@ class HostGuard:
         guard = self._ready()
         if guard is None:
             return [self._error(self.fault) for _ in found]
-        keys = [pictures.fingerprint(picture) if pictures.is_picture(picture) else "" for picture in found]
+        keys = [pictures.judged_as(picture) if pictures.is_picture(picture) else "" for picture in found]
         known = {key: verdict for key in set(keys) if key and (verdict := self._recall(key)) is not None}
         new = {key: picture for key, picture in zip(keys, found, strict=True) if key and key not in known}
         if new:
@@ -232,7 +232,7 @@ class HostGuard:
         made = pictures.paint(picture, cover, layout)
         # The cover is known, so that the next hook leaves it alone.
         self._remember("cover " + pictures.fingerprint(made), verdict)
-        self._remember(pictures.fingerprint(made), verdict)
+        self._remember(pictures.judged_as(made), verdict)
         return made
 
     def _covered_before(self, picture: Any) -> bool:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nsfw_guard.hosts.pictures import GROUND, fingerprint, paint, readable, solid
+from nsfw_guard.hosts.pictures import GROUND, fingerprint, judged_as, paint, readable, solid
 
 RED = (220, 30, 30)
 MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16", "RGBX")
@@ -106,6 +106,15 @@ def test_a_fingerprint_is_of_what_is_seen():
     assert fingerprint(palette[0]) != fingerprint(palette[1])
     assert fingerprint(torch.zeros(3, 2, 2)) != fingerprint(torch.zeros(3, 2, 2, dtype=torch.bfloat16))
     assert fingerprint(np.zeros((2, 2, 3))) != fingerprint(np.zeros((2, 3, 2)))
+
+
+@pytest.mark.parametrize(("alpha", "same"), [(255, True), (254, True), (253, False), (0, False)])
+def test_an_alpha_that_cannot_be_seen_is_not_judged_again(alpha, same):
+    one = Image.new("RGB", (4, 6), RED)
+    other = one.convert("RGBA")
+    other.putpixel((1, 1), (*RED, alpha))
+    assert (judged_as(one) == judged_as(other)) is same
+    assert fingerprint(one) != fingerprint(other)
 
 
 def test_channels_are_put_where_the_guard_looks_for_them():

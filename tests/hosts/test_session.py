@@ -48,6 +48,20 @@ def test_what_is_flagged_is_covered_in_place_and_the_rest_stays_as_it_is(make):
     assert describe(out.verdicts[0]).startswith("block: red 1.000 >= 0.5")
 
 
+def test_what_hides_in_an_alpha_is_painted_over_too(make):
+    host, backend = make(action="block")
+    bad, good = red((8, 8)), blue((8, 8))
+    host.sanitise([bad, good])
+    saved = [picture.convert("RGBA") for picture in (bad, good)]
+    for picture in saved:
+        picture.putpixel((1, 1), (*picture.getpixel((1, 1))[:3], 254))
+    before = saved[1].tobytes()
+    host.sanitise(saved)
+    assert backend.frames == 2
+    assert set(saved[0].getchannel("A").tobytes()) == {255}
+    assert saved[1].tobytes() == before
+
+
 def test_the_log_says_why_a_picture_is_covered_once(make, caplog):
     host, _ = make(action="block", previews="check")
     bad = red()

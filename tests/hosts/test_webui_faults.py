@@ -130,10 +130,10 @@ def test_without_the_package_every_kind_of_picture_is_covered(family, mode, monk
     with monkeypatch.context() as patch:
         hide(patch)
         host.load()
-        image = Image.fromarray(red()).convert(mode)
-        params = Params(image=image, p=None, filename="a.png", pnginfo={})
+        image = Image.fromarray(red()).convert("L" if mode == "I;16" else "RGB").convert(mode)
+        params = Params(image=image.copy(), p=None, filename="a.png", pnginfo={})
         host.tell("before_image_saved", params)
-        pp = Params(image=Image.fromarray(red()).convert(mode))
+        pp = Params(image=image)
         host.run_scripts("postprocess_image", Job(script_args=(False,)), pp)
     for one in (params.image, pp.image):
         assert len(set(np.asarray(one.convert("RGB") if mode not in {"I;16", "I", "F"} else one).ravel().tolist())) == 1
