@@ -16,11 +16,12 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from nsfw_guard.demo import pixels
 from nsfw_guard.demo.shapes import draw, parse
@@ -213,3 +214,35 @@ def test_the_api_cannot_switch_off_what_its_owner_locked(host, more):
 def test_a_picture_is_checked_over_http(host):
     told = call(host, "/sdapi/v1/nsfw-guard/check", {"image": coded(disc())})
     assert told["outcome"] == "block"
+
+
+@pytest.mark.parametrize("way", ["tensor", "array", "list", "gif", "mp4", "bytes"])
+def test_no_file_of_a_video_shows_an_unsafe_frame(host, way, tmp_path):
+    if "/sdapi/v1/shapes/video" not in call(host, "/openapi.json")["paths"]:
+        pytest.skip("shapes_for_sdnext is not among this host's extensions")
+    told = call(host, "/sdapi/v1/shapes/video", {"prompts": [SAFE, UNSAFE, SAFE, SAFE], "way": way})
+    seen = {}
+    for path in told["files"]:
+        file = tmp_path / os.path.basename(path)
+        file.write_bytes(ask(host, f"/file={urllib.parse.quote(path)}"))
+        seen[path] = frames_of(file)
+    assert bool(seen) is (way != "bytes")
+    if way in {"tensor", "array", "list"}:
+        assert {path.rpartition(".")[2] for path in seen} == {"mp4", "jpg", "safetensors"}
+    for path, found in seen.items():
+        assert not any(map(unsafe, found)), path
+    assert any(len(pixels.find(one)) == 1 for found in seen.values() for one in found) is (way != "bytes")
+
+
+def frames_of(file: Path) -> list[Image.Image]:
+    """Every picture in a file, 64 pixels wide."""
+    if file.suffix == ".safetensors":
+        from safetensors.numpy import load_file
+
+        return [Image.fromarray(one) for one in load_file(file)["frames"]]
+    if file.suffix == ".mp4":
+        av = pytest.importorskip("av")
+        with av.open(str(file)) as video:
+            return [frame.to_image() for frame in video.decode(video=0)]
+    with Image.open(file) as image:
+        return [frame.convert("RGB").resize((64, 64)) for frame in ImageSequence.Iterator(image)]
