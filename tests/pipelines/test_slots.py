@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -323,9 +324,10 @@ def test_what_is_under_review_is_no_content_detected():
 
 
 def test_verdicts_are_those_of_this_thread():
-    made = checker(reddest)
+    made, both = checker(reddest), Barrier(2, timeout=60)  # else one thread may do the work of both
 
     def judge(red: float) -> list[Outcome]:
+        both.wait()
         with pytest.raises(ConfigError, match="no guarded call"):
             _ = made.verdicts
         for _ in range(20):
