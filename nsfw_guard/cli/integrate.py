@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(show.clean(f"{done}: {target}"))
         if not args.remove:
-            show.say("now install nsfw-guard into the host's own environment, and start the host again")
+            show.say("start the host again; nsfw-guard must be installed in its own environment")
     return 0
 
 
@@ -53,7 +53,11 @@ def _check(found: dict[str, Any], as_json: bool) -> int:
     if as_json:
         show.as_json({**found, "fits": fits})
         return 0 if fits else 1
-    show.table([("adapter", found["adapter"]), ("nsfw-guard", found["version"])], ("what", "found"))
+    gone = len(found["missing"])
+    host = f"lacks {gone} of the names that the adapter hooks" if gone else "has every name that the adapter hooks"
+    show.table(
+        [("adapter", found["adapter"]), ("nsfw-guard", found["version"]), (found["host"], host)], ("what", "found")
+    )
     for symbol in found["missing"]:
         show.say(f"GONE  {symbol}: this version of the host has it no more; its way out is not closed")
     return 0 if fits else 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -32,7 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("what", choices=["coverage"])
     parser.add_argument("--json", action="store_true", help="print JSON, one value a line")
     args = parser.parse_args(argv)
-    sys.stdout.writelines(f"{line}\n" for line in lines(EXITS, as_json=args.json))
+    try:
+        sys.stdout.writelines(f"{line}\n" for line in lines(EXITS, as_json=args.json))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader went away (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 3
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -87,7 +88,8 @@ def test_the_command_does_the_same(host, checkout, capsys):
     code = main(["integrate", host, str(checkout), "--check"])
     told = capsys.readouterr()
     assert code == 1  # an empty file has none of the host's names
-    assert "GONE" in told.err
+    assert f"lacks {told.err.count('GONE')} of the names" in told.out
+    assert told.err.count("GONE") > 3
     assert "installed" in told.out
     assert main(["integrate", host, str(checkout), "--remove"]) == 0
     assert main(["integrate", host, str(checkout), "--remove"]) == 3
@@ -105,6 +107,19 @@ def test_the_table_of_ways_out_names_every_host(capsys):
     assert any("**not closed**" in line for line in lines)
     assert coverage(["coverage", "--json"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(EXITS)
+
+
+def test_a_reader_that_goes_away_is_no_traceback():
+    code = "import sys; from nsfw_guard.hosts.__main__ import main; sys.exit(main(['coverage']))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (3, "")
 
 
 def written(text: str) -> str:
