@@ -46,7 +46,6 @@ class Comfy:
         self._models: dict[tuple[str, str, str], Backend] = {}
         self._others: OrderedDict[str, HostGuard] = OrderedDict()
         self.guard = HostGuard("comfyui", COMFYUI, build=self._build)
-        self.enforced = False
 
     def start(self, environment: Mapping[str, str] | None = None, *, find: Callable[[str], Any] | None = None) -> bool:
         """Enforces, where the owner locked the settings or asked for it; says whether it does.
@@ -61,7 +60,6 @@ class Comfy:
         told = os.environ if environment is None else environment
         if self.guard.owner is None and not _on(told, ENFORCE):
             return False
-        self.enforced = True
         modules = [_module(name, find or importlib.import_module) for name in ("execution", "latent_preview", "server")]
         Enforcement(self.guard, latents=_on(told, LATENTS)).install(*modules)
         self.guard.warm_up()

@@ -57,7 +57,7 @@ SYMBOLS["sdnext"] = {
     "atomic_save_video(tensor)": _VIDEO,
     "save_video(images)": ("modules/video.py",),
     "save_video_atomic(images)": ("modules/video.py",),
-    "vae_decode": ("modules/framepack/framepack_vae.py",),
+    "vae_decode(vae_type)": ("modules/framepack/framepack_vae.py",),
 }
 SYMBOLS["a1111"] = {**_BOTH, "Script.postprocess_image_after_composite": _SCRIPTS}
 

@@ -7,12 +7,15 @@ is the one place of the package that edits what it was given.
 from __future__ import annotations
 
 import hashlib
+import uuid
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from nsfw_guard.flatten import flatten
 
 Layout = Literal["chw", "hwc"]
 GROUND = (32, 35, 42)  # of a solid cover
@@ -35,14 +38,30 @@ def fingerprint(picture: Any) -> str:
 
 
 def judged_as(picture: Any) -> str:
-    """The hash of what is judged in a picture: an alpha that cannot be seen does not count.
+    """The hash of what the guard is shown of a picture, so that a verdict is never taken for that of another.
 
-    Forge writes the prompt into the lowest bit of the alpha of what it saves.
+    Profile, transparency, palette and orientation count as far as they are seen. An alpha that nobody can see does not:
+    Forge writes the prompt into its lowest bit. What moves has no hash twice: it is judged each time.
     """
-    if isinstance(picture, Image.Image) and picture.mode == "RGBA":
-        seen_through = any(picture.getchannel("A").histogram()[:OPAQUE])
-        return fingerprint(picture if seen_through else picture.convert("RGB"))
-    return fingerprint(picture)
+    if not isinstance(picture, Image.Image):
+        return fingerprint(picture)
+    if moves(picture):
+        return f"moves {uuid.uuid4().hex}"
+    if picture.mode == "RGBA" and not any(picture.getchannel("A").histogram()[:OPAQUE]):
+        picture = picture.convert("RGB")
+    try:
+        frames = flatten(picture)
+    except Exception:  # noqa: BLE001  (the guard will say what is wrong with it)
+        return f"unreadable {fingerprint(picture)}"
+    made = hashlib.sha256()
+    for frame in frames:
+        made.update(repr(frame.shape).encode() + frame.tobytes())
+    return f"seen {made.hexdigest()}"
+
+
+def moves(picture: Image.Image) -> bool:
+    """Whether a picture of a file may hold more frames. Nobody counts them: that would drop what was drawn on it."""
+    return hasattr(type(picture), "n_frames") or vars(picture).get("n_frames", 1) > 1
 
 
 def readable(picture: Any, layout: Layout | None = None) -> Any:
@@ -91,7 +110,7 @@ def _paint_pil(picture: Image.Image, cover: Image.Image | None) -> Image.Image:
             picture.paste(0, (0, 0, *picture.size))
     except Exception:  # noqa: BLE001  (a closed file, a mode that cannot be painted: the caller gets another object)
         return made
-    return picture
+    return made if moves(picture) else picture  # its other frames are still behind it
 
 
 def _sides(picture: Any, layout: Layout | None) -> tuple[int, int]:

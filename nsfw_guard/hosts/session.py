@@ -204,7 +204,7 @@ class HostGuard:
                 if told and verdict.flagged:
                     log.warning("NSFW guard: %s", describe(verdict))
                 if verdict.outcome is not Outcome.ERROR:
-                    self._remember(key, verdict)
+                    self._remember(key, verdict, of=guard)
         return [known[key] if key else self._error(UNKNOWN) for key in keys]
 
     def _leave(self, picture: Any, verdict: Verdict, layout: Layout | None) -> Any:
@@ -259,8 +259,11 @@ class HostGuard:
         with self._lock:
             return self._seen.get(key)
 
-    def _remember(self, key: str, verdict: Verdict) -> None:
+    def _remember(self, key: str, verdict: Verdict, *, of: Guard | None = None) -> None:
+        """Keeps a verdict; not that of a guard (`of`) whose settings were exchanged while it judged."""
         with self._lock:
+            if of is not None and of is not self._guard:
+                return
             self._seen[key] = verdict
             self._seen.move_to_end(key)
             while len(self._seen) > REMEMBERED:

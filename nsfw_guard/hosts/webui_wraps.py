@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from nsfw_guard.errors import ImageError
 from nsfw_guard.hosts import pictures
 from nsfw_guard.hosts.webui_host import MARK, wrap
 from nsfw_guard.hosts.webui_sweep import apart, layout_of
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 SAVE = "modules.video_models.video_save"
 FILES = "modules.video"
+FINAL = ("Full", "Tiny", "Remote", "Local")  # what FramePack calls decoding for the video; the rest is shown as it is
 WRAPS = (
     "wrap state.current_image",
     "wrap state.do_set_current_image",
@@ -146,10 +148,15 @@ def _drawing(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
 def _writer(adapter: Adapter, old: Callable[..., Any], *, names: tuple[str, ...]) -> Callable[..., Any]:
     """A video writer that is handed clean frames, and no bytes at all of a video that nobody could look into."""
     signature = inspect.signature(old)
+    unknown = sorted(set(names) - set(signature.parameters))
 
     def write(*args: Any, **kwargs: Any) -> Any:
         if not adapter.guard.settings.enabled:
             return old(*args, **kwargs)
+        if unknown:
+            raise ImageError(
+                f"{old.__name__} of this host has no {unknown[0]!r}: no video is written; update nsfw-guard"
+            )
         bound = signature.bind(*args, **kwargs)
         told = bound.arguments
         if told.get("binary") is not None:
@@ -171,7 +178,7 @@ def _decoder(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
     def vae_decode(*args: Any, **kwargs: Any) -> Any:
         made = old(*args, **kwargs)
         kind = kwargs.get("vae_type", args[1] if len(args) > 1 else None)
-        return adapter.preview(made) if kind == "Preview" else made
+        return made if kind in FINAL else adapter.preview(made)
 
     return vae_decode
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import threading
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from nsfw_guard.errors import WeightsMissingError
+from nsfw_guard.guard import Guard
 from nsfw_guard.hosts.coverage import Coverage, Exit
 from nsfw_guard.hosts.pictures import GROUND
 from nsfw_guard.hosts.session import HostGuard, describe
@@ -60,6 +62,50 @@ def test_what_hides_in_an_alpha_is_painted_over_too(make):
     assert backend.frames == 2
     assert set(saved[0].getchannel("A").tobytes()) == {255}
     assert saved[1].tobytes() == before
+
+
+def animated(*frames):
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=list(frames[1:]))
+    return Image.open(io.BytesIO(file.getvalue()))
+
+
+def test_what_moves_is_not_taken_for_its_first_frame(make):
+    host, _ = make(action="block")
+    clip = animated(blue(), red())
+    assert [v.outcome for v in host.sanitise([clip.copy()]).verdicts] == [Outcome.ALLOW]
+    out = host.sanitise([clip])
+    assert [v.outcome for v in out.verdicts] == [Outcome.BLOCK]
+    file = io.BytesIO()
+    out.pictures[0].save(file, "GIF", save_all=True)
+    assert not any(shows(frame.convert("RGB")) for frame in ImageSequence.Iterator(Image.open(file)))
+
+
+def test_what_transparency_shows_is_not_taken_for_what_it_hid(make):
+    host, backend = make(action="block")
+    plain = Image.new("P", (8, 8), 0)
+    plain.putpalette([*BLUE, *RED] + [0] * 762)
+    clear = plain.copy()
+    clear.info["transparency"] = 0
+    host.sanitise([plain])
+    host.sanitise([clear])
+    assert backend.frames > 2  # on black, on white, bare
+
+
+def test_a_verdict_of_the_settings_before_is_not_kept(make):
+    host, backend = make(action="block")
+    judged = host._ready()
+
+    def settings_change(pictures):
+        told = Guard.check(judged, pictures)
+        host.configure(Settings(action="blur"))
+        return told
+
+    judged.check = settings_change
+    host.sanitise([blue()])
+    assert backend.frames == 1
+    host.sanitise([blue()])
+    assert backend.frames == 2
 
 
 def test_the_log_says_why_a_picture_is_covered_once(make, caplog):

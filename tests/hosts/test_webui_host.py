@@ -99,6 +99,22 @@ def test_a_function_is_wrapped_once_wherever_it_was_imported(monkeypatch):
     assert "no gone" in wrap(host.writer, "gone", lambda f: f)
 
 
+def test_a_writer_that_names_its_frames_otherwise_writes_nothing(monkeypatch):
+    world, written = World("sdnext", monkeypatch, load=False), []
+    world.host.writer.save_video = lambda p, frames=None, binary=None: written.append(frames)
+    world.host.load()
+    with pytest.raises(ValueError, match="has no 'pixels': no video is written"):
+        world.host.writer.save_video(None, frames=[Image.fromarray(red())])
+    assert written == []
+
+
+@pytest.mark.parametrize("kind", [(), ("Preview",), ("Sketch",)], ids=str)
+def test_what_framepack_decodes_for_anything_but_the_video_is_covered(kind, monkeypatch):
+    world = World("sdnext", monkeypatch, nsfw_guard_previews="hide")
+    assert not np.array_equal(world.host.vae.vae_decode(safe(), *kind), safe())
+    assert np.array_equal(world.host.vae.vae_decode(safe(), "Full"), safe())
+
+
 def test_a_state_whose_class_cannot_be_changed_is_wrapped_at_its_method(monkeypatch):
     world = World("a1111", monkeypatch, load=False)
 
