@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from nsfw_guard.backends.wrap import Calibrated
     from nsfw_guard.backends.zeroshot import zeroshot
     from nsfw_guard.calibration import Calibration
-    from nsfw_guard.decode import Limits
     from nsfw_guard.errors import (
         AuditError,
         BlockedError,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     )
     from nsfw_guard.guard import Guard
     from nsfw_guard.images import Frames
+    from nsfw_guard.imaging.limits import Limits
     from nsfw_guard.pipelines.attach import attach, detach
     from nsfw_guard.pipelines.blocks import GuardStep
     from nsfw_guard.pipelines.callback import EarlyStopCallback
@@ -65,7 +65,7 @@ _HOMES = {
     "backends.wrap": ("Calibrated",),
     "backends.zeroshot": ("zeroshot",),
     "calibration": ("Calibration",),
-    "decode": ("Limits",),
+    "imaging.limits": ("Limits",),
     "errors": (
         "AuditError",
         "BlockedError",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ from typing import Any
 from nsfw_guard.actions import Action, Flag, covered
 from nsfw_guard.backends.base import Backend, ask
 from nsfw_guard.backends.wrap import TimeLimited
-from nsfw_guard.decode import Limits
 from nsfw_guard.errors import ImageError
 from nsfw_guard.guardfile import Pretrained
-from nsfw_guard.images import Batch, as_batch, count_of, first_frame, put_back
+from nsfw_guard.images import Batch, count_of, first_frame, in_groups, put_back
+from nsfw_guard.imaging.decode import Limits
 from nsfw_guard.policy import Policy
 from nsfw_guard.promptcheck import PromptCheck
 from nsfw_guard.quantise import ValueRange
@@ -64,7 +64,7 @@ class Guard(Pretrained, PromptCheck):
 
     def check(self, images: Any, *, value_range: ValueRange = "unit") -> list[Verdict]:
         """One verdict a picture: tensor (B, 3, H, W) in [0, 1] or "signed" [-1, 1], PIL, NumPy, path, bytes, list."""
-        return self.tell(self._judge(as_batch(images, value_range=value_range, limits=self.limits)))
+        return self.tell(self._judge(in_groups(images, value_range=value_range, limits=self.limits), count_of(images)))
 
     def apply(self, images: Any, verdicts: Sequence[Verdict], *, value_range: ValueRange = "unit") -> Any:
         """The same kind of thing back: allowed pictures bit for bit, the others acted on."""
@@ -83,24 +83,29 @@ class Guard(Pretrained, PromptCheck):
         verdicts = self.check(images, value_range=value_range)
         return self.apply(images, verdicts, value_range=value_range), verdicts
 
-    def _judge(self, batch: Batch) -> list[Verdict]:
-        own: list[list[Verdict]] = [[] for _ in range(batch.count)]
+    def _judge(self, groups: Iterator[Batch], count: int) -> list[Verdict]:
+        judged: list[list[Verdict]] = [[] for _ in range(count)]
+        faults: dict[int, str] = {}
+        partial: dict[int, str] = {}
         try:
-            scores = ask(self.backend, batch.stacks, len(batch.owners), **self.wants)
-            for owner, found in zip(batch.owners, scores, strict=True):
-                own[owner].append(self.policy.decide(found))
+            for group in groups:
+                scores = ask(self.backend, group.stacks, len(group.owners), **self.wants)
+                for owner, of_frame in zip(group.owners, scores, strict=True):
+                    judged[owner].append(self.policy.decide(of_frame))
+                faults |= group.faults
+                partial |= group.partial
         except Exception as error:  # any fault at all: nothing was judged, so nothing is released
-            log.exception("could not judge %d pictures", batch.count)
-            return [self._error(error)] * batch.count
-        return [self._of_picture(verdicts, batch, i) for i, verdicts in enumerate(own)]
+            log.exception("could not judge %d images", count)
+            return [self._error(error)] * count
+        return [self._of_image(verdicts, faults.get(i), partial.get(i)) for i, verdicts in enumerate(judged)]
 
-    def _of_picture(self, verdicts: list[Verdict], batch: Batch, index: int) -> Verdict:
-        if index in batch.faults or not verdicts:
-            return self._error(batch.faults.get(index, "no frame of it was judged"))
-        found = replace(worst(verdicts), **self._signature)
-        if index in batch.partial and found.outcome < Outcome.REVIEW:
-            return replace(found, outcome=Outcome.REVIEW, reason=f"only {batch.partial[index]} were looked at")
-        return found
+    def _of_image(self, verdicts: list[Verdict], fault: str | None, partial: str | None) -> Verdict:
+        if fault is not None or not verdicts:
+            return self._error(fault or "no frame of it was judged")
+        decided = replace(worst(verdicts), **self._signature)
+        if partial is not None and decided.outcome < Outcome.REVIEW:
+            return replace(decided, outcome=Outcome.REVIEW, reason=f"only {partial} were looked at")
+        return decided
 
     def _released(self, verdict: Verdict) -> bool:
         observe, mark_only = (isinstance(action, Flag) for action in (self.action, self.on_review))

@@ -5,7 +5,7 @@ The range of a tensor is told, never guessed from its numbers: bytes by their ty
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -15,10 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from nsfw_guard.channels import opaque, to_array, with_channels
-from nsfw_guard.decode import Decoded, Limits, decode
 from nsfw_guard.errors import ImageError, UnknownNameError
+from nsfw_guard.imaging.decode import Limits, Stream
 from nsfw_guard.quantise import BOUNDS, ValueRange, quantise
 from nsfw_guard.views import MAX_ASPECT
+
+GROUP = 16_000_000  # pixels that are judged at a time
 
 
 @dataclass(frozen=True)
@@ -85,56 +87,92 @@ class Batch:
     partial: Mapping[int, str] = field(default_factory=dict)
 
 
-def as_batch(images: Any, *, value_range: ValueRange = "unit", limits: Limits | None = None) -> Batch:
+def in_groups(
+    images: Any, *, value_range: ValueRange = "unit", limits: Limits | None = None, pixels: int = GROUP
+) -> Iterator[Batch]:
     """Whatever was handed over, as frames: a tensor, PIL, NumPy, a path, bytes, or a list of them.
 
-    A file that cannot be read is a fault of that picture. A tensor of the wrong shape is the caller's error, unless it
-    stands in a list.
+    Files are decoded as the groups are asked for, and no group begins a frame beyond `pixels`: a folder of large files
+    never stands in memory whole. Each group counts and numbers all images.
+
+    A file that cannot be read is a fault of that picture. A tensor of the wrong shape is the caller's error, raised
+    here and now, unless it stands in a list.
     """
     if isinstance(images, (list, tuple)):
         if not images:
             raise ImageError("an empty list holds no picture: hand over at least one")
-        return _join([_one(image, value_range, limits, in_list=True) for image in images])
+        return _grouped(images, value_range, limits, pixels)
     if isinstance(images, np.ndarray) and images.ndim == 4:
-        return as_batch(list(images), value_range=value_range, limits=limits)
+        return in_groups(list(images), value_range=value_range, limits=limits, pixels=pixels)
     if isinstance(images, Tensor) and images.ndim == 4:
         if images.shape[1] in {1, 4} and 0 not in images.shape:
-            return as_batch(list(images), value_range=value_range, limits=limits)
-        return Batch(len(images), (Frames(images, value_range),), tuple(range(len(images))))
-    return _one(images, value_range, limits, in_list=False)
+            return in_groups(list(images), value_range=value_range, limits=limits, pixels=pixels)
+        return iter([Batch(len(images), (Frames(images.detach(), value_range),), tuple(range(len(images))))])
+    if isinstance(images, (Tensor, np.ndarray)):
+        return iter([_join([list(_parts(images, value_range, limits))])])
+    return _grouped([images], value_range, limits, pixels)
 
 
-def _one(image: Any, value_range: ValueRange, limits: Limits | None, *, in_list: bool) -> Batch:
-    try:
-        if isinstance(image, Tensor) and not (image.ndim == 3 and image.shape[0] in {1, 4}):
-            stack = Frames(image[None], value_range)
-            return Batch(1, (stack,), (0,))
-        if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype.kind in "fu":
-            return _one(torch.from_numpy(image).permute(2, 0, 1), value_range, limits, in_list=in_list)
-        if isinstance(image, Tensor) and image.shape[0] == 4 and image.device.type != "cpu":
-            return Batch(1, (Frames(opaque(image, value_range)),), (0, 0, 0))
-        if isinstance(image, Tensor):
-            image = to_array(image, value_range)
-        return _frames_of(decode(image, limits=limits or Limits()))
-    except ImageError as error:
-        if isinstance(image, (Tensor, np.ndarray)) and not in_list:
-            raise
-        return Batch(1, faults={0: str(error)})
+def _grouped(images: Sequence[Any], value_range: ValueRange, limits: Limits | None, pixels: int) -> Iterator[Batch]:
+    """Frames of a list in groups; what cannot be read is a fault of its image alone."""
+    rows: list[list[Batch]] = [[] for _ in images]
+    held = 0
+    for index, image in enumerate(images):
+        try:
+            for part in _parts(image, value_range, limits):
+                size = sum(stack.pixels.numel() // 3 for stack in part.stacks)
+                if held and held + size > pixels:
+                    yield _join(rows)
+                    rows, held = [[] for _ in images], 0
+                rows[index].append(part)
+                held += size
+        except ImageError as error:
+            rows[index].append(Batch(1, faults={0: str(error)}))
+    yield _join(rows)
 
 
-def _frames_of(decoded: Decoded) -> Batch:
-    stacks = tuple(Frames(torch.from_numpy(f)[None].permute(0, 3, 1, 2)) for f in decoded.frames)
-    return Batch(1, stacks, (0,) * len(stacks), partial={0: decoded.partial} if decoded.partial else {})
+def _parts(image: Any, value_range: ValueRange, limits: Limits | None) -> Iterator[Batch]:
+    """One image, frame by frame where it comes out of a decoder."""
+    if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and _fits_torch(image):
+        image = torch.from_numpy(_plain(image)).permute(2, 0, 1)
+    if isinstance(image, Tensor):
+        image = image.detach()
+        if not (image.ndim == 3 and image.shape[0] in {1, 4}):
+            yield Batch(1, (Frames(image[None], value_range),), (0,))
+            return
+        if image.shape[0] == 4 and image.device.type != "cpu":
+            yield Batch(1, (Frames(opaque(image, value_range)),), (0, 0, 0))
+            return
+        image = to_array(image, value_range)
+    stream = Stream(_plain(image) if isinstance(image, np.ndarray) else image, limits=limits or Limits())
+    for frame in stream:
+        yield Batch(1, (Frames(torch.from_numpy(frame)[None].permute(0, 3, 1, 2)),), (0,))
+    if stream.partial:
+        yield Batch(1, partial={0: stream.partial})
 
 
-def _join(parts: Sequence[Batch]) -> Batch:
-    """Batches of one picture each, in order."""
+def _fits_torch(array: np.ndarray[Any, Any]) -> bool:
+    return array.dtype == np.uint8 or (array.dtype.kind == "f" and array.dtype.itemsize in {2, 4, 8})
+
+
+def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """An array that torch takes: this machine's byte order, rows that go forward, memory that may be written.
+
+    A copy only where it is none of these: torch warns of arrays that nobody may write, and refuses the others.
+    """
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    turned = any(step < 0 for step in native.strides)
+    return native.copy() if turned or not native.flags.writeable else native
+
+
+def _join(rows: Sequence[Sequence[Batch]]) -> Batch:
+    """The parts of each image, in order, as one group."""
     return Batch(
-        count=len(parts),
-        stacks=tuple(s for part in parts for s in part.stacks),
-        owners=tuple(i for i, part in enumerate(parts) for _ in part.owners),
-        faults={i: fault for i, part in enumerate(parts) for fault in part.faults.values()},
-        partial={i: why for i, part in enumerate(parts) for why in part.partial.values()},
+        count=len(rows),
+        stacks=tuple(stack for row in rows for part in row for stack in part.stacks),
+        owners=tuple(i for i, row in enumerate(rows) for part in row for _ in part.owners),
+        faults={i: fault for i, row in enumerate(rows) for part in row for fault in part.faults.values()},
+        partial={i: why for i, row in enumerate(rows) for part in row for why in part.partial.values()},
     )
 
 
@@ -148,11 +186,12 @@ def first_frame(images: Any, index: int, *, value_range: ValueRange, limits: Lim
 
     Shape: (3, H, W) in [0, 1].
     """
-    picture = images[index] if _is_batch(images) else images
-    batch = as_batch([picture], value_range=value_range, limits=limits)
-    if not batch.stacks:
-        return torch.zeros(3, *_sides(picture))
-    stack = batch.stacks[0]
+    image = images[index] if _is_batch(images) else images
+    try:
+        part = next(_parts(image, value_range, limits))
+    except (ImageError, StopIteration):
+        return torch.zeros(3, *_sides(image))
+    stack = part.stacks[0]
     return Frames(stack.pixels[:1], stack.value_range).quantise()[0][0].float() / 255
 
 

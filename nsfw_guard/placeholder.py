@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from nsfw_guard.decode import decode
+from nsfw_guard.imaging.decode import decode
 from nsfw_guard.verdict import Outcome, Verdict
 
 GROUND, INK, MUTED, SIGN = (32, 35, 42), (236, 238, 242), (150, 156, 168), (214, 84, 72)

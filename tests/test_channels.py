@@ -7,7 +7,7 @@ import torch
 
 from nsfw_guard.channels import opaque, to_array, with_channels
 from nsfw_guard.guard import Guard
-from nsfw_guard.images import as_batch
+from nsfw_guard.images import in_groups
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome
 from tests.conftest import smooth
@@ -36,7 +36,7 @@ def test_overshoot_of_a_decoder_is_clipped_and_judged():
 def test_on_a_device_alpha_is_seen_as_the_decoder_sees_it():
     picture = rgba(0.4)
     (made,) = [opaque(picture, "unit")]
-    decoded = [stack.pixels[0] for stack in as_batch([picture]).stacks]
+    decoded = [stack.pixels[0] for group in in_groups([picture]) for stack in group.stacks]
     assert len(decoded) == 3
     levels = made.mul(255).round()
     for frame in decoded:

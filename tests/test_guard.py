@@ -17,8 +17,9 @@ from nsfw_guard.actions import Action
 from nsfw_guard.audit import Audit, verify
 from nsfw_guard.errors import BlockedError, ImageError, PolicyError
 from nsfw_guard.guard import Guard
-from nsfw_guard.scores import Scores, Severity
-from nsfw_guard.testing import FAULTS, RED, FakeBackend, FaultyBackend
+from nsfw_guard.imaging.decode import Limits
+from nsfw_guard.scores import Scores
+from nsfw_guard.testing import FAULTS, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome, Verdict
 
 CLEAN = torch.full((3, 8, 12), 0.4)
@@ -173,16 +174,34 @@ def test_the_worst_frame_of_a_picture_decides(tmp_path):
     assert np.asarray(out).max() == 0
 
 
-def test_an_animation_not_looked_at_whole_is_review_at_best(tmp_path):
-    from nsfw_guard.decode import Limits
-
+def long_gif(folder: Path, *, unsafe: int | None = None) -> Path:
     frames = [Image.new("RGB", (12, 8), (0, 0, 9 * i)) for i in range(9)]
-    frames[0].save(tmp_path / "long.gif", save_all=True, append_images=frames[1:])
+    if unsafe is not None:
+        frames[unsafe] = Image.new("RGB", (12, 8), (255, 0, 0))
+    frames[0].save(folder / "long.gif", save_all=True, append_images=frames[1:])
+    return folder / "long.gif"
 
-    (verdict,) = Guard(FakeBackend(), limits=Limits(frames=4)).check([tmp_path / "long.gif"])
 
-    assert verdict.outcome is Outcome.REVIEW
-    assert verdict.reason == "only 4 of 9 frames were looked at"
+def test_an_animation_that_is_too_long_to_look_at_is_an_error(tmp_path):
+    (verdict,) = Guard(FakeBackend(), limits=Limits(frames=4)).check([long_gif(tmp_path)])
+    assert verdict.outcome is Outcome.ERROR
+    assert "over 4 frames" in verdict.reason
+
+
+@pytest.mark.parametrize(("unsafe", "outcome"), [(None, Outcome.REVIEW), (8, Outcome.BLOCK)])
+def test_an_animation_not_looked_at_whole_is_review_at_best_where_somebody_asked_for_that(tmp_path, unsafe, outcome):
+    guard = Guard(FakeBackend(), limits=Limits(frames=4, unseen="review"))
+    (verdict,) = guard.check([long_gif(tmp_path, unsafe=unsafe)])
+    assert verdict.outcome is outcome
+    assert (verdict.reason == "only 4 of 9 frames were looked at") is (outcome is Outcome.REVIEW)
+
+
+def test_large_files_are_judged_one_after_the_other(tmp_path):
+    backend = FakeBackend()
+    images = [Image.new("RGB", (5000, 2500), colour) for colour in ("blue", "red", "green")]
+    verdicts = Guard(backend).check(images)
+    assert [v.outcome for v in verdicts] == [Outcome.ALLOW, Outcome.BLOCK, Outcome.ALLOW]
+    assert backend.calls == 3
 
 
 def test_a_verdict_says_who_decided_and_how():
@@ -302,29 +321,10 @@ def test_regions_of_the_worst_frame_are_covered():
     assert torch.equal(out[1, :, 6:, 6:], UNSAFE[:, 6:, 6:])
 
 
-def test_the_guard_stays_small():
-    root = Path(__file__).parent.parent / "nsfw_guard"
-    sizes = {name: len((root / f"{name}.py").read_text().splitlines()) for name in
-             ("errors", "verdict", "images", "policy", "actions", "guard")}  # fmt: skip
-    assert sizes["guard"] <= 120
-    assert sum(sizes.values()) <= 900
-
-
-def test_a_category_that_the_backend_forgot_is_an_error():
-    class Forgetful(FakeBackend):
-        def score(self, stacks, *, embeddings=False, digests=False):
-            return [Scores.single({"blue": {Severity.HIGH: 0.0}}) for s in stacks for _ in range(len(s))]
-
-    verdicts = Guard(Forgetful()).check(BATCH)
-    assert [v.outcome for v in verdicts] == [Outcome.ERROR] * 3
-    assert "not evaluated" in verdicts[0].reason
-    assert RED.levels == {"red": (Severity.HIGH,)}
-
-
 def test_a_picture_of_which_no_frame_was_judged_is_an_error():
     from nsfw_guard.images import Batch
 
-    (verdict,) = Guard(FakeBackend())._judge(Batch(1))
+    (verdict,) = Guard(FakeBackend())._judge(iter([Batch(1)]), 1)
     assert (verdict.outcome, verdict.reason) == (Outcome.ERROR, "no frame of it was judged")
 
 

@@ -10,12 +10,18 @@ import pytest
 import torch
 from PIL import Image
 
-from nsfw_guard.decode import Limits
 from nsfw_guard.errors import ConfigError, ImageError
-from nsfw_guard.images import Frames, as_batch, count_of, first_frame, put_back
+from nsfw_guard.images import Batch, Frames, count_of, first_frame, in_groups, put_back
+from nsfw_guard.imaging.decode import Limits
 from nsfw_guard.testing import redness
 
 GREY = torch.full((3, 6, 8), 0.5)
+
+
+def as_batch(images, **settings) -> Batch:
+    """What is small enough to be one group."""
+    (group,) = in_groups(images, **settings)
+    return group
 
 
 @pytest.mark.parametrize(
@@ -147,7 +153,7 @@ def test_an_animation_that_was_not_looked_at_whole_is_partial():
     buffer = io.BytesIO()
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
 
-    batch = as_batch(buffer.getvalue(), limits=Limits(frames=4))
+    batch = as_batch(buffer.getvalue(), limits=Limits(frames=4, unseen="review"))
 
     assert batch.owners == (0,) * 4
     assert "4 of 9" in batch.partial[0]
@@ -214,3 +220,57 @@ def test_counting_and_picking():
     assert [count_of(x) for x in (GREY, GREY[None], [GREY] * 3, "path", np.zeros((2, 6, 8, 3)))] == [1, 1, 3, 1, 2]
     assert torch.equal(first_frame([b"", GREY], 1, value_range="unit", limits=None), (GREY * 255).round() / 255)
     assert first_frame([b"", GREY], 0, value_range="unit", limits=None).shape == (3, 512, 512)
+
+
+def test_groups_hold_no_more_than_they_should_and_lose_nothing():
+    images = [Image.new("RGB", (10, 10), (i, 0, 0)) for i in range(7)]
+    groups = list(in_groups([*images, "no such file"], pixels=250))
+    assert [len(g.stacks) for g in groups] == [2, 2, 2, 1]
+    assert [g.owners for g in groups] == [(0, 1), (2, 3), (4, 5), (6,)]
+    assert all(g.count == 8 for g in groups)
+    assert [list(g.faults) for g in groups] == [[], [], [], [7]]
+    assert [int(s.pixels[0, 0, 0, 0]) for g in groups for s in g.stacks] == list(range(7))
+
+
+def test_a_frame_larger_than_a_group_is_a_group_of_its_own():
+    groups = list(in_groups([Image.new("RGB", (20, 20)), Image.new("RGB", (20, 20), "red")], pixels=100))
+    assert [g.owners for g in groups] == [(0,), (1,)]
+
+
+BGR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (BGR[..., ::-1], BGR[..., ::-1]),
+        (BGR[::-1, ::-1], BGR[::-1, ::-1]),
+        ((BGR / np.float32(255)).astype(">f4"), BGR),
+        ((BGR / 255).astype(np.float64)[::-1], BGR[::-1]),
+        ((BGR.astype(np.uint16) * 257), BGR),
+        ((BGR.astype(">u2") * 257), BGR),
+        ((BGR[..., 0].astype(np.uint16) * 257)[::-1], np.repeat(BGR[::-1, :, :1], 3, 2)),
+    ],
+    ids=["bgr", "flipped", "big-endian", "flipped floats", "16 bit", "big-endian 16 bit", "flipped grey"],
+)
+def test_arrays_of_every_layout_are_the_picture_that_they_show(array, expected):
+    for images in (array, [array], *([array[None]] if array.ndim == 3 else [])):
+        (stack,) = as_batch(images).stacks
+        levels, _ = stack.quantise()
+        assert np.array_equal(levels[0].permute(1, 2, 0).numpy(), expected)
+
+
+def test_one_odd_array_is_its_own_fault_alone():
+    odd = [np.zeros((4, 4, 3), np.int64), np.zeros((4, 4, 3), np.complex64), np.zeros((4, 4, 3), np.longdouble)]
+    batch = as_batch([BGR[::-1], *odd[:2], "no file", BGR])
+    assert sorted(batch.faults) == [1, 2, 3]
+    assert batch.owners == (0, 4)
+    assert as_batch([odd[2], BGR]).owners[-1] == 1
+
+
+def test_an_array_that_nobody_may_write_and_a_tensor_that_learns_are_pictures():
+    frozen = BGR.copy()
+    frozen.flags.writeable = False
+    learning = torch.rand(1, 3, 4, 4, requires_grad=True)
+    assert as_batch(frozen).owners == (0,)
+    assert not as_batch(learning).stacks[0].pixels.requires_grad

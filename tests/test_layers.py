@@ -11,8 +11,9 @@ ROOT = Path(__file__).parent.parent / "nsfw_guard"
 LAYERS = [  # bottom first; a module may import from lower layers, and from its own folder
     {"version", "errors"},
     {"scores"},
-    {"verdict", "rules", "prompts", "chain", "views", "flatten", "quantise"},
-    {"policy", "decode", "resize", "channels"},
+    {"imaging"},
+    {"verdict", "rules", "prompts", "chain", "views", "quantise"},
+    {"policy", "resize", "channels"},
     {"policyfile", "calibration", "images"},
     {"preprocess", "placeholder", "tally", "audit"},
     {"actions", "backends"},

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nsfw_guard.flatten import flatten
+from nsfw_guard.imaging.appearances import flatten
 
 Layout = Literal["chw", "hwc"]
 GROUND = (32, 35, 42)  # of a solid cover
@@ -50,10 +50,12 @@ def judged_as(picture: Any) -> str:
     if picture.mode == "RGBA" and not any(picture.getchannel("A").histogram()[:OPAQUE]):
         picture = picture.convert("RGB")
     try:
-        frames = flatten(picture)
+        frames = list(flatten(picture))
     except Exception:  # noqa: BLE001  (the guard will say what is wrong with it)
         return f"unreadable {fingerprint(picture)}"
-    made = hashlib.sha256()
+    # What only a file says is judged too: declared colours, and thumbnails in metadata.
+    beside = [picture.info.get(name) for name in ("exif", "gamma", "chromaticity", "xmp", "photoshop")]
+    made = hashlib.sha256(repr(beside).encode())
     for frame in frames:
         made.update(repr(frame.shape).encode() + frame.tobytes())
     return f"seen {made.hexdigest()}"

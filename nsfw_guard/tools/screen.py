@@ -9,9 +9,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from nsfw_guard.decode import Limits
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
+from nsfw_guard.imaging.decode import Limits
 from nsfw_guard.verdict import Verdict
 
 SUFFIXES = {

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nsfw_guard.decode import Limits
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
+from nsfw_guard.imaging.decode import Limits
 from nsfw_guard.testing import FakeBackend, FaultyBackend
 from nsfw_guard.tools.screen import STDIN, Source, find, screen
 from nsfw_guard.verdict import Outcome, Verdict

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nsfw_guard.errors import DecodeError
-from nsfw_guard.flatten import flatten
+from nsfw_guard.imaging.appearances import flatten
 
 
 def test_an_opaque_picture_has_no_twin() -> None:
@@ -25,7 +25,7 @@ def test_twins_come_on_black_on_white_and_bare() -> None:
 
 @pytest.mark.parametrize(("colour", "count"), [((0, 0, 0, 0), 2), ((255, 255, 255, 0), 2), ((9, 9, 9, 0), 3)])
 def test_equal_twins_are_one(colour: tuple[int, ...], count: int) -> None:
-    assert len(flatten(Image.new("RGBA", (2, 2), colour))) == count
+    assert len(list(flatten(Image.new("RGBA", (2, 2), colour)))) == count
 
 
 def test_the_picture_is_not_edited() -> None:
@@ -38,11 +38,11 @@ def test_the_picture_is_not_edited() -> None:
 
 def test_numbers_that_are_not_finite_are_refused() -> None:
     with pytest.raises(DecodeError, match="finite"):
-        flatten(Image.fromarray(np.array([[0.5, np.nan]], dtype=np.float32)))
+        list(flatten(Image.fromarray(np.array([[0.5, np.nan]], dtype=np.float32))))
 
 
 def test_a_cut_file_raises() -> None:
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file, "PNG")
     with pytest.raises(OSError, match="truncated"):
-        flatten(Image.open(io.BytesIO(file.getvalue()[:1000])))
+        list(flatten(Image.open(io.BytesIO(file.getvalue()[:1000]))))

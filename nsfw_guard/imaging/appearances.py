@@ -1,0 +1,138 @@
+"""One loaded PIL picture as upright, opaque 8-bit RGB: several twins where viewers would not agree on what it shows.
+
+What lies under an alpha channel, in the upper 8 of 16 bits or behind a colour profile is seen by somebody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nsfw_guard.errors import DecodeError
+from nsfw_guard.imaging.colour import appearances, count_readings, differs
+
+Frame = NDArray[np.uint8]
+
+_ORIENTATION = 0x0112
+# quarter turns to the left after a mirroring, by the EXIF number
+_TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (1, True), 6: (3, False), 7: (3, True), 8: (1, False)}
+_STRIP = 4_000_000  # pixels that are held as wide numbers at a time
+
+
+def flatten(picture: Image.Image, profiles: Sequence[bytes] = (), *, seen: set[bytes] | None = None) -> Iterator[Frame]:
+    """Every opaque twin of the frame that stands there: the plain one, or with transparency on black, on white, bare.
+
+    One is made after the other, since large ones do not all fit. No two are equal.
+
+    Args:
+        picture: any PIL picture.
+        profiles: colours that its file declares beside the profile that the picture carries itself.
+        seen: hashes of the frames that came before, which are not made again; this picture's are added.
+
+    Shape: each (H, W, 3) uint8, C-contiguous, its own memory.
+    """
+    picture.load()
+    turns, mirrored = _turn(picture)
+    several = ways(picture, profiles) > 1
+    seen = set() if seen is None and several else seen
+    for flat in _twins(picture, profiles):
+        frame: Frame = np.array(flat)
+        frame = np.ascontiguousarray(np.rot90(frame[:, ::-1] if mirrored else frame, turns))
+        if seen is None or _is_new(frame, seen):
+            yield frame
+
+
+def _is_new(frame: Frame, seen: set[bytes]) -> bool:
+    digest = hashlib.sha256(repr(frame.shape).encode())
+    digest.update(frame.data.cast("B"))
+    before = len(seen)
+    seen.add(digest.digest())
+    return len(seen) > before
+
+
+def ways(picture: Image.Image, profiles: Sequence[bytes] = ()) -> int:
+    """How many twins a picture may have at the most, for the account of work; a managed one counts twice."""
+    return (3 if _clear(picture) else 1) * (1 + 2 * sum(count_readings(p) for p in _all(picture, profiles)))
+
+
+def _all(picture: Image.Image, profiles: Sequence[bytes]) -> list[bytes]:
+    embedded = picture.info.get("icc_profile")
+    return [*([embedded] if isinstance(embedded, bytes) else []), *profiles]
+
+
+def _turn(picture: Image.Image) -> tuple[int, bool]:
+    if picture.format == "TIFF":  # Pillow turned it when it loaded; before 10 it keeps the tag all the same
+        return 0, False
+    try:
+        return _TURNS.get(picture.getexif().get(_ORIENTATION, 1), (0, False))
+    except Exception:  # noqa: BLE001 - EXIF is an ornament: when it is corrupt, a viewer shows the pixels as they are
+        return 0, False
+
+
+def _twins(picture: Image.Image, profiles: Sequence[bytes]) -> Iterator[Image.Image]:
+    profiles = _all(picture, profiles)
+    if picture.mode.startswith(("I", "F")):
+        picture = _narrow(picture)
+    alpha = None
+    if _clear(picture):
+        picture = (picture.convert("LA") if picture.mode == "La" else picture).convert("RGBA")
+        alpha = picture.getchannel("A")
+        alpha = None if alpha.getextrema() == (255, 255) else alpha
+    for flat in _colours(picture, profiles):
+        if alpha is not None:
+            for level in (0, 255):
+                page = Image.new("RGB", flat.size, (level, level, level))
+                page.paste(flat, mask=alpha)
+                yield page
+        yield flat
+
+
+def _colours(picture: Image.Image, profiles: Sequence[bytes]) -> Iterator[Image.Image]:
+    """The picture by its numbers, and as colour-managed viewers show it, where that is another picture."""
+    plain = picture.convert("RGB")
+    yield plain
+    kept: list[Image.Image] = []
+    native = picture if picture.mode in {"L", "CMYK", "LAB"} else plain
+    for profile in profiles:
+        for shown in appearances(native, profile):
+            if differs(shown, plain) and all(differs(shown, other) for other in kept):
+                kept.append(shown)
+                yield shown
+
+
+def _clear(picture: Image.Image) -> bool:
+    if picture.mode == "P" and picture.palette is not None and picture.palette.mode.endswith("A"):
+        return True
+    named = picture.mode in {"1", "L", "P", "RGB"} and "transparency" in picture.info
+    return named or picture.mode in {"RGBA", "RGBa", "LA", "La", "PA"}
+
+
+def _narrow(picture: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits as 8 bits, by its range: a plain convert clips nearly all of it to white."""
+    wide = np.asarray(picture)
+    low, high = float(wide.min()), float(wide.max())
+    if not (math.isfinite(low) and math.isfinite(high)):  # numpy's min and max carry a NaN on
+        raise DecodeError("holds numbers that are not finite: save it as 8-bit PNG")
+    start, span = 0.0, max(high, 255.0)
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
+        span = 65535.0
+    elif low < 0 or (picture.mode == "F" and high > 255):
+        start, span = low, high - low
+    elif picture.mode == "F" and high <= 1:
+        span = 1.0
+    grey = np.empty(wide.shape, np.uint8)
+    rows = max(1, _STRIP // max(1, wide.shape[1]))
+    for top in range(0, wide.shape[0], rows):
+        strip = wide[top : top + rows].astype(np.float64)
+        grey[top : top + rows] = ((strip - start) * (255.0 / (span or 1.0))).round().astype(np.uint8)
+    clear = picture.info.get("transparency")
+    if isinstance(clear, int):
+        return Image.merge(
+            "LA", (Image.fromarray(grey), Image.fromarray(np.where(wide == clear, 0, 255).astype(np.uint8)))
+        )
+    return Image.fromarray(grey)

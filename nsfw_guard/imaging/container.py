@@ -1,0 +1,169 @@
+"""What the structure of a file says, read before anything is decoded: its work, its colours, its other pictures."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from nsfw_guard.errors import DecodeError
+from nsfw_guard.imaging import avif, jpeg, png, tiffs, webp
+from nsfw_guard.imaging.colour import gamma_profile
+from nsfw_guard.imaging.limits import Limits
+from nsfw_guard.imaging.metadata import Embedded, blanked, sweep
+
+SUB_DIRECTORIES = 0x014A
+TIFF_METADATA = (0x02BC, 0x83BB, 0x8649, 0x8769, 0xC634, 0xC7D8)  # XMP, IPTC, Photoshop, EXIF, private data
+
+
+@dataclass(frozen=True)
+class Container:
+    """What a file says of itself.
+
+    Args:
+        passes: how many times over its pixels a decoder must go.
+        frames: how many pictures it holds, where its structure counts them; 0 where it does not.
+        profiles: the colours that it declares beside an embedded profile, as profiles.
+        embedded: the pictures beside the picture, looked for when they are asked for.
+        lacks: what of the picture is missing, in words.
+        split: each colour has scans of its own, so that one of them may be cut off without a trace of grey.
+        filled: the file with noise after its data, to see whether a decoder runs out of them; None for other kinds.
+    """
+
+    passes: int = 1
+    frames: int = 0
+    profiles: tuple[bytes, ...] = ()
+    embedded: Callable[[int], Iterator[Embedded]] = field(default=lambda shown: iter(()))
+    lacks: str = ""
+    split: bool = False
+    filled: Callable[[], bytes] | None = None
+
+
+def inspect(data: bytes, limits: Limits) -> Container:
+    """The structure of a file.
+
+    Raises:
+        DecodeError: it is more work than the limits allow, or of a kind that is not decoded here.
+    """
+    kind = _kind(data)
+    return kind(data, limits) if kind else Container()
+
+
+def _kind(data: bytes) -> Callable[[bytes, Limits], Container] | None:
+    starts = {b"\xff\xd8": _jpeg, png.START: _png, b"BM": _bmp}
+    for start, kind in starts.items():
+        if data.startswith(start):
+            return kind
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp
+    if data[4:8] == b"ftyp":
+        return _avif
+    return _tiff if tiffs.Layout.of(data) else None
+
+
+def _jpeg(data: bytes, limits: Limits) -> Container:
+    first = jpeg.read(data, most_scans=limits.scans)
+    parts = [(low, jpeg.read(data[low:high], most_scans=limits.scans)) for low, high in jpeg.further(data, first)]
+
+    def embedded(_: int) -> Iterator[Embedded]:
+        yield from jpeg.embedded(data, first)
+        for low, part in parts:
+            for picture in jpeg.embedded(data[low:], part):
+                yield Embedded(picture.where, picture.data)
+
+    return Container(
+        passes=max(len(part.scans) for part in (first, *(part for _, part in parts))),
+        embedded=embedded,
+        lacks=jpeg.lacks(first),
+        split=sum(scan.begins for scan in first.scans) > 1,
+        filled=lambda: jpeg.with_filler(data, first),
+    )
+
+
+def _png(data: bytes, limits: Limits) -> Container:
+    chunks = png.read(data, most_chunks=limits.chunks)
+    return Container(
+        frames=max(chunks.frames, chunks.counted),
+        profiles=tuple(png.profiles(data, chunks)),
+        embedded=lambda _: png.embedded(data, chunks),
+    )
+
+
+def _webp(data: bytes, limits: Limits) -> Container:
+    rows = webp.chunks(data, most=limits.chunks)
+
+    def embedded(shown: int) -> Iterator[Embedded]:
+        webp.check_frames(rows, shown)
+        yield from webp.embedded(data, rows)
+
+    return Container(frames=sum(kind == b"ANMF" for kind, _, _ in rows), embedded=embedded)
+
+
+def _avif(data: bytes, _: Limits) -> Container:
+    boxes = avif.read(data)
+    return Container(profiles=tuple(avif.profiles(boxes)), embedded=lambda shown: avif.others(data, boxes, shown=shown))
+
+
+def _bmp(data: bytes, _: Limits) -> Container:
+    return Container(profiles=tuple(_bmp_profiles(data)))
+
+
+def _tiff(data: bytes, limits: Limits) -> Container:
+    # With "review" a longer file is looked at in part, so its chain is followed further.
+    most = limits.frames if limits.unseen == "error" else 20_000
+    pages = list(itertools.islice(tiffs.directories(data, most=most), most + 1))
+    if len(pages) > most:
+        raise DecodeError(f"over {most} pages: split it, or raise limits.frames")
+    return Container(frames=len(pages), embedded=lambda _: _in_tiff(data, pages))
+
+
+def _in_tiff(data: bytes, pages: list[tiffs.Directory]) -> Iterator[Embedded]:
+    """Pictures in sub-directories (all of them are shown by somebody), old-style JPEGs, and what metadata hold."""
+    seen = {page.at for page in pages}
+    layout = tiffs.Layout.of(data)
+    queue = list(pages)
+    while queue and layout:
+        page = queue.pop(0)
+        for at in page.entries[SUB_DIRECTORIES].numbers() if SUB_DIRECTORIES in page.entries else ():
+            if at not in seen and len(seen) < 1000:
+                seen.add(at)
+                yield Embedded("sub-image of a TIFF file", tiffs.pointing_to(data, at))
+                inner = layout.read(data, at)
+                if inner is not None:
+                    queue.append(inner)
+        offset, size = page.number(0x0201), page.number(0x0202)
+        if offset and size:
+            yield Embedded("JPEG thumbnail of a TIFF file", data[offset : offset + size])
+        for tag in TIFF_METADATA:
+            if tag in page.entries:
+                yield from sweep(page.entries[tag].data, None)
+
+
+def _bmp_profiles(data: bytes) -> Iterator[bytes]:
+    """The colours that a BMP's version 4 or 5 header declares: calibrated ones, or an embedded profile."""
+    size, kind = int.from_bytes(data[14:18], "little"), data[70:74]
+    if size >= 108 and kind == bytes(4):
+        values = [int.from_bytes(data[at : at + 4], "little") for at in range(74, 122, 4)]
+        gammas = {v / 65536 for v in values[9:12]}
+        points = [0.3127, 0.3290]
+        for i in (0, 3, 6):
+            whole = sum(values[i : i + 3]) or 1
+            points += [values[i] / whole, values[i + 1] / whole]
+        for gamma in gammas - {0.0}:
+            yield from gamma_profile(1 / gamma, points)
+    if size >= 124 and kind == b"DEBM":
+        offset, length = (int.from_bytes(data[at : at + 4], "little") for at in (126, 130))
+        yield data[14 + offset : 14 + offset + length]
+
+
+def without_embedded(data: bytes, limits: Limits) -> bytes:
+    """The same file, its own picture bit for bit, with zeros where thumbnails and previews stood.
+
+    What cannot be taken out without writing the file anew stays; it was judged with the rest.
+    """
+    shown = 1_000_000  # frames were counted when the file was judged
+    pictures = [picture for picture in inspect(data, limits).embedded(shown) if picture.spans]
+    if not pictures:
+        return data
+    clean = blanked(data, pictures)
+    return png.mended(clean, png.read(data, most_chunks=limits.chunks)) if data.startswith(png.START) else clean

@@ -1,0 +1,278 @@
+"""One decoder for files, bytes, PIL pictures and NumPy arrays: whatever could be shown of a picture becomes a frame.
+
+The structure of a file is read before any pixel is decoded; every frame, every picture beside the picture and
+everything under an alpha channel is handed on; and whatever Pillow raises comes out as one DecodeError: a picture that
+cannot be read whole is never a safe one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image
+
+from nsfw_guard.errors import DecodeError
+from nsfw_guard.imaging.appearances import Frame, flatten, ways
+from nsfw_guard.imaging.container import Container, inspect
+from nsfw_guard.imaging.limits import Budget, Limits
+from nsfw_guard.imaging.sources import Reader, bytes_behind, read_bytes, short, whole_files_only
+
+__all__ = ["FORMATS", "Decoded", "Frame", "Limits", "Stream", "decode", "pillow_is_old"]
+
+# MPO has no opener of its own: it comes in through JPEG.
+_PLUGINS = {"JPEG": "Jpeg", "PNG": "Png", "WEBP": "WebP", "GIF": "Gif", "BMP": "Bmp", "TIFF": "Tiff", "AVIF": "Avif"}
+for _plugin in _PLUGINS.values():
+    with suppress(ImportError):  # Pillow before 11.3 has no AVIF
+        importlib.import_module(f"PIL.{_plugin}ImagePlugin")
+FORMATS = tuple(name for name in _PLUGINS if name in Image.OPEN)
+
+DEFAULTS = Limits()
+_FRAME_FLOOR = 16_384  # what a frame costs at the least, in pixels: 200,000 frames of 1x1 are no small file
+_SCANS_A_PASS = 20  # scans of a progressive JPEG that take as long as one other pass over its pixels
+_TOLERANCE = 1 / 512
+_warned: list[bool] = []
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What of a picture must be looked at, and why that is not all of it (empty when it is).
+
+    Shape: each frame (H, W, 3) uint8 RGB, C-contiguous, its own memory.
+    """
+
+    frames: tuple[Frame, ...]
+    partial: str = ""
+
+
+def pillow_is_old() -> bool:
+    """True when this Pillow is older than 13.0.0, whose JPEG decoder was made safe (CVE-2026-112403)."""
+    major = re.match(r"\d+", PIL.__version__)
+    return major is None or int(major[0]) < 13
+
+
+def decode(source: Source, *, limits: Limits = DEFAULTS) -> Decoded:
+    """Everything that could be seen of a picture, as upright 8-bit RGB frames.
+
+    Args:
+        source: a path, the bytes of a file, a file object (read from where it stands), a PIL picture or an array
+            (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) in uint8, uint16, or floats in [0, 1].
+        limits: what is refused before it is decoded.
+
+    Raises:
+        DecodeError: whatever is wrong with the source; nothing else is raised.
+    """
+    stream = Stream(source, limits=limits)
+    return Decoded(tuple(stream), stream.partial)
+
+
+class Stream:
+    """The frames of one picture, made one after the other, so that large ones need not all fit into memory.
+
+    `partial` says, at the end, why they are not all of it; it stays empty unless `limits.unseen` is "review".
+    Iterating raises DecodeError for whatever is wrong, at any point: then nothing of the picture is known to be safe.
+    """
+
+    def __init__(self, source: Source, *, limits: Limits = DEFAULTS) -> None:
+        self.source = source
+        self.limits = limits
+        self.partial = ""
+        self._budget = Budget(limits)
+        self._seen: set[bytes] = set()
+        if not _warned and not isinstance(source, (np.ndarray, Image.Image)) and pillow_is_old():
+            _warned.append(True)
+            text = f"Pillow {PIL.__version__} has a hole in its JPEG decoder (CVE-2026-112403): install pillow>=13.0.0"
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+
+    def __iter__(self) -> Iterator[Frame]:
+        try:
+            yield from self._frames()
+        except DecodeError:
+            raise
+        except Exception as error:  # Pillow raises nearly anything on a broken file; all of it means the same
+            raise DecodeError(f"cannot be decoded ({short(error)}): save it anew as PNG or JPEG") from error
+
+    def _frames(self) -> Iterator[Frame]:
+        if isinstance(self.source, np.ndarray):
+            return _array(self.source, self._budget)
+        if isinstance(self.source, Image.Image):
+            return self._picture(self.source)
+        data = read_bytes(self.source, self.limits.bytes)
+        return self._elsewhere(data) if self.limits.process else self._file(data)
+
+    def _elsewhere(self, data: bytes) -> Iterator[Frame]:
+        """The frames of a file, decoded in a process of its own."""
+        from nsfw_guard.imaging.process import decode_in_process
+
+        for part in decode_in_process(data, self.limits):
+            if isinstance(part, str):
+                self.partial = part
+            else:
+                yield part
+
+    def _file(self, data: bytes) -> Iterator[Frame]:
+        container = inspect(data, self.limits)
+        with _opened(data) as picture:
+            yield from self._walk(picture, container, data)
+            shown = _count(picture)
+        yield from self._beside(container, shown)
+
+    def _picture(self, picture: Image.Image) -> Iterator[Frame]:
+        """What stands in a PIL picture, which its caller may have drawn on, and the rest of the file it came from."""
+        self._budget.check_size(picture.size)
+        data = bytes_behind(picture, self.limits.bytes) if picture.format in {*FORMATS, "MPO"} else None
+        if data is None and picture.format is not None and _count(picture) > 1:
+            yield from self._walk_callers(picture)
+            return
+        container = inspect(data, self.limits) if data else Container()
+        self._book(picture, container)
+        with whole_files_only():
+            picture.load()
+        yield from flatten(picture, container.profiles, seen=self._seen if data else None)
+        if data is None:
+            return
+        with _opened(data) as again:
+            shown = _count(again)
+            if shown > 1 or container.frames > 1:
+                yield from self._walk(again, container)
+            else:
+                _check_whole(picture, container, data)
+        yield from self._beside(container, shown)
+
+    def _beside(self, container: Container, shown: int) -> Iterator[Frame]:
+        """The pictures that a file carries beside the one it shows."""
+        for index, embedded in enumerate(container.embedded(shown)):
+            if index >= self.limits.embedded:
+                raise DecodeError(
+                    f"over {self.limits.embedded} pictures beside the picture: save it without its metadata, or raise "
+                    "limits.embedded"
+                )
+            try:
+                inner = inspect(embedded.data, self.limits)
+                with _opened(embedded.data) as picture:
+                    yield from self._walk(picture, inner, embedded.data)
+            except DecodeError as error:
+                raise DecodeError(f"{embedded.where}: {error}") from error
+            except Exception as error:
+                raise DecodeError(
+                    f"{embedded.where} cannot be decoded ({short(error)}): save the picture without it"
+                ) from error
+
+    def _walk(self, picture: Image.Image, container: Container, data: bytes = b"") -> Iterator[Frame]:
+        """Every frame of an opened picture."""
+        self._budget.check_size(picture.size)
+        count = _count(picture)
+        wanted = self._wanted(count, container.frames)
+        self._budget.foresee(count * max(picture.width * picture.height, _FRAME_FLOOR if count > 1 else 0))
+        alone = count == 1 and ways(picture, container.profiles) == 1
+        for index in range(count):
+            with self._budget.frame(), whole_files_only():
+                if count > 1:
+                    picture.seek(index)  # one by one: a GIF builds on the frame before, each page has its own header
+                    self._budget.check_size(picture.size)
+                self._book(picture, container)
+                if index in wanted:
+                    picture.load()
+            if not index and data:
+                _check_whole(picture, container, data)
+            if index in wanted:
+                yield from flatten(picture, container.profiles, seen=None if alone else self._seen)
+
+    def _wanted(self, count: int, held: int) -> set[int]:
+        """Which frames are looked at: all, unless the limits say that some of a longer file are enough for a review."""
+        most = self.limits.frames
+        if held <= count <= most:
+            return set(range(count))
+        if self.limits.unseen == "error":
+            why = f"{held} frames where its header counts {count}" if count < held else f"over {most} frames"
+            raise DecodeError(f"{why}: shorten it or save it anew, or raise limits.frames")
+        wanted = {round(i * (count - 1) / (most - 1)) for i in range(most)} if count > most else set(range(count))
+        self.partial = f"{len(wanted)} of {max(count, held)} frames"
+        return wanted
+
+    def _walk_callers(self, picture: Image.Image) -> Iterator[Frame]:
+        """Every frame of a PIL picture whose file cannot be read again; it is left as it was."""
+        if picture.format not in {*FORMATS, "MPO"}:
+            raise DecodeError(f"{picture.format} of several frames is not walked: hand over its frames one by one")
+        here, before, info = picture.tell(), picture.copy(), picture.info.copy()
+        yield from flatten(picture, seen=self._seen)
+        try:
+            if picture.format == "PNG":  # Pillow goes back in an APNG from its end only
+                picture.seek(_count(picture) - 1)
+                picture.load()
+            yield from self._walk(picture, Container())
+        finally:
+            picture.seek(here)
+            picture.load()
+            if picture.tobytes() != before.tobytes():
+                picture.paste(before)
+            picture.info = info
+
+    def _book(self, picture: Image.Image, container: Container) -> None:
+        """Books the work on the frame that stands there: decoding it, and each of its twins."""
+        size = picture.width * picture.height
+        decoding = 0.5 + container.passes / _SCANS_A_PASS if picture.format in {"JPEG", "MPO"} else 1.0
+        self._budget.take(int(size * (decoding + ways(picture, container.profiles))))
+
+
+def _opened(data: bytes) -> Image.Image:
+    """The picture of a file, its pixels not decoded yet."""
+    try:
+        with whole_files_only():
+            return Image.open(Reader(data), formats=FORMATS)
+    except PIL.UnidentifiedImageError as error:
+        raise DecodeError(f"no readable {', '.join(FORMATS)} file: save it as one of these") from error
+
+
+def _count(picture: Image.Image) -> int:
+    with whole_files_only():
+        return max(1, int(getattr(picture, "n_frames", 1)))
+
+
+def _check_whole(picture: Image.Image, container: Container, data: bytes) -> None:
+    """Raises when a JPEG's data end before its picture does, which libjpeg fills up with grey and says nothing."""
+    if container.lacks:
+        raise DecodeError(f"half a picture: {container.lacks}. Save it anew from its original")
+    if container.filled is None or not (container.split or _ends_grey(picture)):
+        return
+    with _opened(data) as plain, _opened(container.filled()) as filled, whole_files_only():
+        if np.array_equal(np.asarray(plain), np.asarray(filled)):
+            return  # it ends in grey because it is grey there: more data change nothing
+    raise DecodeError("half a picture: its data end before it does. Save it anew from its original")
+
+
+def _ends_grey(picture: Image.Image) -> bool:
+    """Whether the last block is the one flat grey that stands in for missing data."""
+    width, height = picture.size
+    corner = picture.crop((max(0, width - 8), max(0, height - 8), width, height)).getextrema()
+    bands = corner if isinstance(corner[0], tuple) else (corner,)
+    return all(low >= 127 and high <= 129 for low, high in bands)
+
+
+def _array(array: NDArray[Any], budget: Budget) -> Iterator[Frame]:
+    if array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] not in {1, 3, 4}):
+        raise DecodeError(f"an array of shape {array.shape} is no picture: give (H, W) or (H, W, 1 or 3 or 4)")
+    budget.check_size((array.shape[1], array.shape[0]))
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise DecodeError("an array with NaN or infinity is no picture: look for the step that overflowed")
+        if array.min() < -_TOLERANCE or array.max() > 1 + _TOLERANCE:
+            raise DecodeError("a float array beyond [0, 1]: scale it, or give uint8")
+        array = (array.clip(0, 1) * 255).round().astype(np.uint8)  # as diffusers does when it makes a PIL picture
+    elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise DecodeError(f"an array of {array.dtype} has no known range: give uint8, uint16 or floats in [0, 1]")
+    array = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    return flatten(Image.fromarray(np.ascontiguousarray(array)))

@@ -1,0 +1,140 @@
+"""The bytes of a file, from wherever it comes, within a limit; what a decoder reads them through."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from PIL import Image, ImageFile
+
+from nsfw_guard.errors import DecodeError
+
+_READS = 2_000_000  # the most reads that a file may take: a 64 MB GIF takes 1,000,000 in two passes
+_lock = threading.Lock()
+_strict: list[bool] = []  # one entry a decoder at work; the first one remembers what the process had set
+
+
+class Reader(io.BytesIO):
+    """Bytes that may be read so many times only: a file of millions of empty frames is built to waste time."""
+
+    left = _READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes."""
+        self.left -= 1
+        if self.left < 0:
+            raise DecodeError("made of too many tiny pieces: save it anew with fewer frames")
+        return super().read(size)
+
+
+@contextmanager
+def whole_files_only() -> Iterator[None]:
+    """Pillow refuses files that are cut off, whatever the rest of the process has set, for as long as this lasts."""
+    with _lock:
+        _strict.append(ImageFile.LOAD_TRUNCATED_IMAGES)
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        with _lock:
+            before = _strict[0]
+            # The first entry stays until the last decoder has gone.
+            _strict.pop() if len(_strict) > 1 else _strict.clear()
+            if not _strict and before:
+                ImageFile.LOAD_TRUNCATED_IMAGES = True
+
+
+def read_bytes(source: Any, most: int) -> bytes:
+    """The bytes of a path, of bytes, or of a file object from where it stands.
+
+    Raises:
+        DecodeError: there are more than `most`, none, or they cannot be read.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data = bytes(memoryview(source).cast("B")[: most + 1])
+    elif isinstance(source, (str, os.PathLike)):
+        data = _read_path(os.fspath(source), most)
+    elif hasattr(source, "read"):
+        data = _drain(source, most)
+    else:
+        raise DecodeError(f"{type(source).__name__} is no picture: give a path, bytes, a file, a PIL picture or array")
+    if len(data) > most:
+        raise DecodeError(f"more than {most} bytes: make it smaller, or raise limits.bytes")
+    if not data:
+        raise DecodeError("an empty file: save the picture again")
+    return data
+
+
+def bytes_behind(picture: Image.Image, most: int) -> bytes | None:
+    """The bytes of the file that a PIL picture was opened from, where it can still be read; it is left as it was."""
+    for read in (_from_stream, _from_name):
+        try:
+            data = read(picture, most)
+            if data:
+                with Image.open(io.BytesIO(data)) as again:  # a picture keeps other streams than its file as well
+                    same = again.format == picture.format and again.size == picture.size
+                if same:
+                    return data
+        except Exception:  # noqa: BLE001, S112 - no way back in a stream, a file that is gone: the next way, or none
+            continue
+    return None
+
+
+def _from_stream(picture: Image.Image, most: int) -> bytes | None:
+    stream = getattr(picture, "fp", None) or getattr(picture, "_fp", None)
+    if stream is None or getattr(stream, "closed", True):
+        return None
+    here = stream.tell()
+    try:
+        stream.seek(0)
+        data = stream.read(most + 1)
+    finally:
+        stream.seek(here)
+    return data if isinstance(data, bytes) and len(data) <= most else None
+
+
+def _from_name(picture: Image.Image, most: int) -> bytes | None:
+    name = getattr(picture, "filename", "")
+    data = _read_path(os.fspath(name), most) if name else b""
+    return data if len(data) <= most else None
+
+
+def _read_path(path: str, most: int) -> bytes:
+    name = ascii(os.path.basename(path))[:80]
+    try:
+        # A pipe or a device would hang or never end.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise DecodeError(f"{name} is no regular file: give the path of a picture")
+        with open(path, "rb") as file:
+            return _drain(file, most)
+    except (OSError, ValueError) as error:
+        if isinstance(error, DecodeError):
+            raise
+        # `from None`: the cause would carry the whole path into logs
+        raise DecodeError(f"{name} cannot be read ({short(error)}): check the path and its rights") from None
+
+
+def _drain(file: Any, most: int) -> bytes:
+    parts: list[bytes] = []
+    missing = most + 1
+    while missing > 0:  # raw files and sockets may hand over less than asked for
+        part = file.read(missing)
+        if not isinstance(part, bytes):
+            raise DecodeError(f"the file gave {type(part).__name__}, not bytes: open it in binary mode")
+        if not part:
+            break
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)
+
+
+def short(error: BaseException) -> str:
+    """What went wrong, in a line: the kind of error and the beginning of its text."""
+    # An OSError's own text carries the whole path; other texts may echo what stands in the file.
+    text = (isinstance(error, OSError) and error.strerror) or str(error)
+    return ascii(f"{type(error).__name__}: {text}")[1:-1][:120]

@@ -1,0 +1,122 @@
+"""The directories of a TIFF structure: a TIFF file's pages, or the EXIF block of another file."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+MOST_ENTRIES = 4096  # of a directory: usual ones have twenty
+
+
+@dataclass(frozen=True)
+class Value:
+    """What one entry of a directory holds: its bytes in the file's order, and where they stand."""
+
+    order: str
+    kind: int
+    data: bytes
+    at: int
+
+    def numbers(self) -> list[int]:
+        """Its whole numbers; none where it holds something else."""
+        code = {1: "B", 3: "H", 4: "L", 13: "L", 16: "Q", 18: "Q"}.get(self.kind)
+        if code is None:
+            return []
+        count = len(self.data) // struct.calcsize("=" + code)
+        return list(struct.unpack(f"{self.order}{count}{code}", self.data[: count * struct.calcsize("=" + code)]))
+
+
+@dataclass(frozen=True)
+class Directory:
+    """One directory: where it stands, where the pointer to the one after it stands, and its entries by tag."""
+
+    at: int
+    link: int
+    entries: dict[int, Value]
+
+    def number(self, tag: int, default: int = 0) -> int:
+        """The first whole number of an entry."""
+        value = self.entries.get(tag)
+        numbers = value.numbers() if value else []
+        return numbers[0] if numbers else default
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a TIFF structure is written: byte order, and the widths that a BigTIFF doubles."""
+
+    order: str
+    big: bool
+
+    @classmethod
+    def of(cls, data: bytes) -> Layout | None:
+        """The layout that the first bytes say, or None where they begin no TIFF structure."""
+        order = {b"II": "<", b"MM": ">"}.get(data[:2])
+        magic = struct.unpack(f"{order}H", data[2:4])[0] if order and len(data) >= 8 else 0
+        return cls(str(order), magic == 43) if magic in {42, 43} else None
+
+    @property
+    def pointer(self) -> tuple[int, str, int]:
+        """Where the pointer to the first directory stands, its code and its width."""
+        return (8, self.order + "Q", 8) if self.big else (4, self.order + "L", 4)
+
+    def read(self, data: bytes, at: int) -> Directory | None:
+        """The directory at a place, or None where there is none."""
+        width, step, code, room = (8, 20, "Q", 8) if self.big else (2, 12, "L", 4)
+        if not 8 <= at <= len(data) - width:
+            return None
+        count = struct.unpack(self.order + ("Q" if self.big else "H"), data[at : at + width])[0]
+        start, link = at + width, at + width + count * step
+        if count > MOST_ENTRIES or link > len(data):
+            return None
+        entries: dict[int, Value] = {}
+        for place in range(start, link, step):
+            tag, kind = struct.unpack(self.order + "HH", data[place : place + 4])
+            slot = place + 4 + room
+            many, offset = struct.unpack(f"{self.order}2{code}", data[place + 4 : slot + room])
+            size = many * SIZES.get(kind, 1)
+            where = slot if size <= room else offset
+            if where <= len(data):
+                entries.setdefault(tag, Value(self.order, kind, data[where : where + size], where))
+        return Directory(at, link, entries)
+
+    def next_of(self, data: bytes, directory: Directory) -> int:
+        """Where the directory after this one stands, or 0."""
+        _, code, width = self.pointer
+        raw = data[directory.link : directory.link + width]
+        return int(struct.unpack(code, raw)[0]) if len(raw) == width else 0
+
+
+def directories(data: bytes, *, most: int = 64) -> Iterator[Directory]:
+    """The main chain of directories, `most` + 1 of them at the most, so that a caller sees that there are more."""
+    layout = Layout.of(data)
+    if layout is None:
+        return
+    at, code, width = layout.pointer
+    raw = data[at : at + width]
+    place = struct.unpack(code, raw)[0] if len(raw) == width else 0
+    seen: set[int] = set()
+    while place and place not in seen and len(seen) <= most:
+        seen.add(place)
+        directory = layout.read(data, place)
+        if directory is None:
+            return
+        yield directory
+        place = layout.next_of(data, directory)
+
+
+def entries(data: bytes) -> Iterator[tuple[int, int, Value]]:
+    """Every entry of the main chain: the number of its directory, its tag and its value."""
+    for index, directory in enumerate(directories(data)):
+        for tag, value in directory.entries.items():
+            yield index, tag, value
+
+
+def pointing_to(data: bytes, at: int) -> bytes:
+    """The same file with the directory at that place as its first: a hidden picture becomes the one that is shown."""
+    layout = Layout.of(data)
+    assert layout is not None  # noqa: S101 - a place comes from a directory of this very file
+    place, code, width = layout.pointer
+    return data[:place] + struct.pack(code, at) + data[place + width :]
