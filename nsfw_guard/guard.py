@@ -57,7 +57,8 @@ class Guard(Pretrained, PromptCheck):
         self.listeners: tuple[Listener, ...] = (*listeners, self.tally)
         self.wants = {w: any(getattr(x, f"wants_{w}", False) for x in listeners) for w in ("embeddings", "digests")}
         acts = {"action": self.action.name, "on_review": self.on_review.name, "fail_open": str(fail_open).lower()}
-        self.state = {**self.backend.state(), **acts}
+        decoder = {"decoder": "a process of its own"} if limits and limits.process else {}
+        self.state = {**self.backend.state(), **decoder, **acts}
         self._signature: dict[str, Any] = {"state": self.state, "requested": {**acts, **(requested or {})}}
         self._signature |= {"policy": self.policy.name, "policy_hash": self.policy.hash}
         self._signature |= {"model": spec.name, "revision": spec.revision or spec.sha256}

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from nsfw_guard.cli import show
 
 if TYPE_CHECKING:
-    from nsfw_guard.tools.screen import Screened
+    from collections.abc import Sequence
 
+    from nsfw_guard.tools.screen import Screened, Skipped
+
+NAMED = 5  # skipped files that are named in the last lines
 ACTIONS = ("block", "blur", "pixelate", "replace", "flag")
 
 
@@ -38,6 +41,10 @@ def add(commands: Any) -> None:
         default="block",
         help="from which outcome on to exit non-zero",
     )
+    command.add_argument("--strict", action="store_true", help="exit with 2 when a file in a folder is not looked at")
+    command.add_argument(
+        "--process", action="store_true", help="decode in a process of its own: for files of strangers (see Limits)"
+    )
     show.json_flag(command)
     command.set_defaults(run=run)
 
@@ -47,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from nsfw_guard.audit import Audit
     from nsfw_guard.errors import ConfigError
     from nsfw_guard.guard import Guard
+    from nsfw_guard.imaging.limits import Limits
     from nsfw_guard.tools.screen import find, screen
     from nsfw_guard.verdict import Outcome
 
@@ -54,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--batch {args.batch} is less than one picture")
     if args.audit_key and not args.audit:
         raise ConfigError("--audit-key goes with --audit FILE")
-    sources = find(args.paths)
+    listing = find(args.paths)
+    sources = listing.sources
     guard = Guard.from_pretrained(
         args.model,
         policy=args.policy,
@@ -63,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         resize=args.resize,
         device=args.device,
         time_limit=args.time_limit,
+        limits=Limits(process=args.process),
         listeners=[Audit(args.audit, key=show.read_key(args.audit_key))] if args.audit else [],
     )
     worst, rows = Outcome.ALLOW, []
@@ -75,9 +85,21 @@ def run(args: argparse.Namespace) -> int:
             rows.append(_row(found))
     if not args.json:
         show.table(rows, ("outcome", "score", "cut", "reason", "path"))
+    for skipped in listing.skipped:
+        if args.json:
+            show.as_json({"path": skipped.path, "skipped": skipped.why})
+    if listing.skipped:
+        show.say(_skipped(listing.skipped))
     counts = ", ".join(f"{n} {name}" for name, n in guard.tally.counts.items() if n)
     show.say(f"{len(sources)} pictures by {guard.spec.name} under {guard.policy.name}: {counts}")
-    return exit_code(worst, args.fail_on)
+    return 2 if args.strict and listing.skipped else exit_code(worst, args.fail_on)
+
+
+def _skipped(skipped: Sequence[Skipped]) -> str:
+    """How many files were not looked at, the first of them by name."""
+    names = ", ".join(f"{s.path} ({s.why})" for s in skipped[:NAMED])
+    more = f" and {len(skipped) - NAMED} more (--json lists all)" if len(skipped) > NAMED else ""
+    return f"{len(skipped)} not looked at: {names}{more}"
 
 
 def exit_code(worst: Any, fail_on: str) -> int:

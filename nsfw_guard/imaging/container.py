@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nsfw_guard.errors import DecodeError
@@ -12,6 +12,7 @@ from nsfw_guard.imaging.colour import gamma_profile
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.metadata import Embedded, blanked, sweep
 
+MOST_TILES = 20_000
 SUB_DIRECTORIES = 0x014A
 TIFF_METADATA = (0x02BC, 0x83BB, 0x8649, 0x8769, 0xC634, 0xC7D8)  # XMP, IPTC, Photoshop, EXIF, private data
 
@@ -26,8 +27,10 @@ class Container:
         profiles: the colours that it declares beside an embedded profile, as profiles.
         embedded: the pictures beside the picture, looked for when they are asked for.
         lacks: what of the picture is missing, in words.
-        split: each colour has scans of its own, so that one of them may be cut off without a trace of grey.
+        split: the picture comes in several parts, so that what is missing need not be missing at its end.
         filled: the file with noise after its data, to see whether a decoder runs out of them; None for other kinds.
+        is_short: looks whether the packed pixels end too early; None for kinds whose decoder says so itself.
+        corners: per page the lower right corners of the JPEGs that it is made of.
     """
 
     passes: int = 1
@@ -37,6 +40,8 @@ class Container:
     lacks: str = ""
     split: bool = False
     filled: Callable[[], bytes] | None = None
+    is_short: Callable[[], bool] | None = None
+    corners: Mapping[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
 
 def inspect(data: bytes, limits: Limits) -> Container:
@@ -86,6 +91,8 @@ def _png(data: bytes, limits: Limits) -> Container:
         frames=max(chunks.frames, chunks.counted),
         profiles=tuple(png.profiles(data, chunks)),
         embedded=lambda _: png.embedded(data, chunks),
+        split=chunks.header[4] or chunks.frames > 0,
+        is_short=lambda: png.lacks_pixels(data, chunks),
     )
 
 
@@ -114,7 +121,35 @@ def _tiff(data: bytes, limits: Limits) -> Container:
     pages = list(itertools.islice(tiffs.directories(data, most=most), most + 1))
     if len(pages) > most:
         raise DecodeError(f"over {most} pages: split it, or raise limits.frames")
-    return Container(frames=len(pages), embedded=lambda _: _in_tiff(data, pages))
+    corners = {index: _corners(page) for index, page in enumerate(pages) if page.number(0x0103) in {6, 7}}
+    cut = any(not _ends_whole(data, page) for page in pages if page.number(0x0103) == 7)
+    return Container(
+        frames=len(pages),
+        embedded=lambda _: _in_tiff(data, pages),
+        lacks="a JPEG that it is made of is cut off" if cut else "",
+        corners=corners,
+    )
+
+
+def _corners(page: tiffs.Directory) -> tuple[tuple[int, int], ...]:
+    """The lower right corner of each strip or tile of a page, within the picture."""
+    width, height = page.number(0x0100), page.number(0x0101)
+    across, down = page.number(0x0142, width), page.number(0x0143) or page.number(0x0116, height)
+    if not (across > 0 and down > 0 and width * height):
+        return ()
+    columns, rows = -(-width // across), -(-height // min(down, height))
+    if columns * rows > MOST_TILES:
+        raise DecodeError(f"over {MOST_TILES} tiles: save it anew")
+    return tuple(
+        (min((x + 1) * across, width), min((y + 1) * down, height)) for y in range(rows) for x in range(columns)
+    )
+
+
+def _ends_whole(data: bytes, page: tiffs.Directory) -> bool:
+    """Whether each JPEG that a page is made of ends with its end mark."""
+    tags = (0x0144, 0x0145) if 0x0144 in page.entries else (0x0111, 0x0117)
+    offsets, sizes = (page.entries[tag].numbers() if tag in page.entries else [] for tag in tags)
+    return all(data[a : a + n].rstrip(b"\0").endswith(b"\xff\xd9") for a, n in zip(offsets, sizes, strict=False))
 
 
 def _in_tiff(data: bytes, pages: list[tiffs.Directory]) -> Iterator[Embedded]:

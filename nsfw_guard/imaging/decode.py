@@ -11,7 +11,7 @@ import importlib
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
@@ -148,6 +148,7 @@ class Stream:
                 yield from self._walk(again, container)
             else:
                 _check_whole(picture, container, data)
+                _check_parts(picture, container.corners.get(0, ()))
         yield from self._beside(container, shown)
 
     def _beside(self, container: Container, shown: int) -> Iterator[Frame]:
@@ -187,6 +188,7 @@ class Stream:
             if not index and data:
                 _check_whole(picture, container, data)
             if index in wanted:
+                _check_parts(picture, container.corners.get(index, ()))
                 yield from flatten(picture, container.profiles, seen=None if alone else self._seen)
 
     def _wanted(self, count: int, held: int) -> set[int]:
@@ -241,23 +243,45 @@ def _count(picture: Image.Image) -> int:
 
 
 def _check_whole(picture: Image.Image, container: Container, data: bytes) -> None:
-    """Raises when a JPEG's data end before its picture does, which libjpeg fills up with grey and says nothing."""
+    """Raises when a file's data end before its picture does: the decoders fill it up with grey or black in silence.
+
+    Only where the picture ends in such a colour is looked closer, since that costs a second look at the data.
+    """
     if container.lacks:
         raise DecodeError(f"half a picture: {container.lacks}. Save it anew from its original")
-    if container.filled is None or not (container.split or _ends_grey(picture)):
-        return
-    with _opened(data) as plain, _opened(container.filled()) as filled, whole_files_only():
-        if np.array_equal(np.asarray(plain), np.asarray(filled)):
-            return  # it ends in grey because it is grey there: more data change nothing
-    raise DecodeError("half a picture: its data end before it does. Save it anew from its original")
-
-
-def _ends_grey(picture: Image.Image) -> bool:
-    """Whether the last block is the one flat grey that stands in for missing data."""
     width, height = picture.size
-    corner = picture.crop((max(0, width - 8), max(0, height - 8), width, height)).getextrema()
-    bands = corner if isinstance(corner[0], tuple) else (corner,)
-    return all(low >= 127 and high <= 129 for low, high in bands)
+    if container.is_short is not None:
+        suspicious = container.split or _is_flat(picture, (0, height - 1, width, height), 0, 0)
+        half = suspicious and container.is_short()
+    elif container.filled is not None:
+        half = (container.split or _ends_grey(picture, width, height)) and _changes(data, container.filled())
+    else:
+        half = False
+    if half:
+        raise DecodeError("half a picture: its data end before it does. Save it anew from its original")
+
+
+def _changes(data: bytes, filled: bytes) -> bool:
+    """Whether more data give another picture. Where it ends in grey because it is grey there, they change nothing."""
+    with _opened(data) as plain, _opened(filled) as other, whole_files_only():
+        return not np.array_equal(np.asarray(plain), np.asarray(other))
+
+
+def _check_parts(picture: Image.Image, corners: Sequence[tuple[int, int]]) -> None:
+    """Raises when one of the JPEGs that a page is made of ends in the grey that stands in for missing data."""
+    if any(_ends_grey(picture, right, bottom) for right, bottom in corners):
+        raise DecodeError("a JPEG that it is made of may be half there: save it anew from its original, without JPEG")
+
+
+def _ends_grey(picture: Image.Image, right: int, bottom: int) -> bool:
+    """Whether the last block before a corner is the one flat grey that stands in for missing data."""
+    return _is_flat(picture, (max(0, right - 8), max(0, bottom - 8), right, bottom), 127, 129)
+
+
+def _is_flat(picture: Image.Image, box: tuple[int, int, int, int], low: int, high: int) -> bool:
+    extremes = picture.crop(box).getextrema()
+    bands = extremes if isinstance(extremes[0], tuple) else (extremes,)
+    return all(low <= least and most <= high for least, most in bands)
 
 
 def _array(array: NDArray[Any], budget: Budget) -> Iterator[Frame]:

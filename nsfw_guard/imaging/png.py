@@ -18,9 +18,11 @@ LONGEST_TEXT = 1 << 20  # bytes of an unpacked text: Pillow's own limit
 
 @dataclass
 class Png:
-    """What a PNG file says of itself: its chunks but those of pixels, the frames, and where it ends."""
+    """What a PNG file says of itself: its chunks but those of pixels, each frame's size and pixels, and its end."""
 
     chunks: list[tuple[bytes, int, int]] = field(default_factory=list)
+    header: tuple[int, int, int, int, bool] = (0, 0, 8, 0, False)  # width, height, depth, colour type, interlaced
+    pixels: list[tuple[tuple[int, int], list[tuple[int, int]]]] = field(default_factory=list)
     counted: int = 0
     frames: int = 0
     end: int = 0
@@ -38,6 +40,7 @@ def read(data: bytes, *, most_chunks: int) -> Png:
         start, at, count = at + 8, at + 12 + length, count + 1
         if count > most_chunks:
             raise DecodeError(f"over {most_chunks} chunks: save it anew, or raise limits.chunks")
+        _pixels(png, kind, data[start : start + 13], (start, min(start + length, len(data))))
         if kind == b"acTL":
             png.counted = max(png.counted, int.from_bytes(data[start : start + 4], "big"))
         png.frames += kind == b"fcTL"
@@ -47,6 +50,50 @@ def read(data: bytes, *, most_chunks: int) -> Png:
             png.end = min(at, len(data))
             break
     return png
+
+
+def _pixels(png: Png, kind: bytes, body: bytes, place: tuple[int, int]) -> None:
+    """Notes where the pixels of each frame are."""
+    if kind == b"IHDR" and len(body) == 13:
+        width, height, depth, colour, _, _, interlaced = struct.unpack(">LLBBBBB", body)
+        png.header = width, height, depth, colour, bool(interlaced)
+    elif kind == b"fcTL" and len(body) >= 12:
+        png.pixels.append((struct.unpack(">LL", body[4:12]), []))
+    elif kind == b"IDAT":
+        if not png.pixels:
+            png.pixels.append((png.header[:2], []))
+        png.pixels[-1][1].append(place)
+    elif kind == b"fdAT" and png.pixels:
+        png.pixels[-1][1].append((place[0] + 4, place[1]))
+
+
+def lacks_pixels(data: bytes, png: Png) -> bool:
+    """Whether the packed pixels of a frame end before its rows do, which Pillow leaves black and says nothing."""
+    _, _, depth, colour, interlaced = png.header
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
+    for (width, height), places in png.pixels:
+        if places and not _unpacks_to(_rows(width, height, bits, interlaced), (data[a:b] for a, b in places)):
+            return True
+    return False
+
+
+def _rows(width: int, height: int, bits: int, interlaced: bool) -> int:
+    """How many bytes the rows of a frame take, each with the byte of its filter."""
+    passes = [(width, height)]
+    if interlaced:
+        steps = ((0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2))
+        passes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, dx, y, dy in steps]
+    return sum(max(0, rows) * (1 + (columns * bits + 7) // 8) for columns, rows in passes if columns > 0)
+
+
+def _unpacks_to(size: int, parts: Iterator[bytes]) -> bool:
+    unpacker, count = zlib.decompressobj(), 0
+    for part in parts:
+        left = part
+        while left and count < size and not unpacker.eof:
+            count += len(unpacker.decompress(left, 1 << 20))
+            left = unpacker.unconsumed_tail
+    return count >= size
 
 
 def profiles(data: bytes, png: Png) -> Iterator[bytes]:

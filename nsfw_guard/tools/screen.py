@@ -9,9 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from nsfw_guard.errors import ConfigError
+from nsfw_guard.errors import ConfigError, DecodeError
 from nsfw_guard.guard import Guard
-from nsfw_guard.imaging.decode import Limits
+from nsfw_guard.imaging.container import without_embedded
+from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.verdict import Verdict
 
 SUFFIXES = {
@@ -36,9 +37,15 @@ STARTS = {
     b"GIF8": ".gif",
     b"RIFF": ".webp",
     b"BM": ".bmp",
-    b"II*": ".tif",
-    b"MM": ".tif",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
 }
+# Pictures that are not decoded here: whoever keeps one among his pictures is told that nobody judged it.
+UNREAD = (
+    b"II+\0", b"MM\0+", b"\xff\x0a", b"\0\0\0\x0cJXL ", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"\0\0\1\0", b"8BPS",
+    b"DDS ", b"icns", b"qoif", b"\x76\x2f\x31\x01", b"#?RADIANCE", b"P1\n", b"P2\n", b"P3\n", b"P4\n", b"P5\n", b"P6\n",
+    b"FORM", b"gimp xcf", b"\x59\xa6\x6a\x95",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,31 +65,86 @@ class Screened:
     written: str = ""
 
 
-def find(paths: Sequence[str]) -> list[Source]:
+@dataclass(frozen=True)
+class Skipped:
+    """Something in a folder that is not looked at, and why."""
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files to look at, and what stands beside them and is not looked at."""
+
+    sources: tuple[Source, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+
+def find(paths: Sequence[str]) -> Listing:
     """The files named, and all pictures under the folders named; "-" is standard input.
+
+    In a folder a file is a picture by its suffix or by its first bytes. Links to folders are not followed.
 
     Raises:
         ConfigError: a path does not exist, or a folder holds no picture.
     """
-    found: list[Source] = []
+    sources: list[Source] = []
+    skipped: list[Skipped] = []
     for name in paths:
         path = Path(name)
         if name == STDIN:
-            found.append(Source(STDIN, Path("stdin")))
+            sources.append(Source(STDIN, Path("stdin")))
         elif path.is_dir():
-            below = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not below:
-                raise ConfigError(f"there is no picture under {name!r}: name another folder, or the files themselves")
-            found.extend(Source(str(p), p.relative_to(path)) for p in below)
+            below = _below(path)
+            if not below.sources:
+                beside = f", only {len(below.skipped)} other files" if below.skipped else ""
+                raise ConfigError(
+                    f"there is no picture under {name!r}{beside}: name another folder, or the files themselves"
+                )
+            sources.extend(below.sources)
+            skipped.extend(below.skipped)
         elif path.exists():
-            found.append(Source(name, Path(path.name)))
+            sources.append(Source(name, Path(path.name)))
         else:
             raise ConfigError(f"there is no file or folder {name!r}: check the path")
-    return found
+    return Listing(tuple(sources), tuple(skipped))
+
+
+def _below(folder: Path) -> Listing:
+    """Everything in a folder and the folders in it, each file as a source or as skipped."""
+    sources, skipped = [], []
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir():
+            if path.is_symlink():
+                skipped.append(Skipped(str(path), "a link to a folder"))
+        elif path.is_file() and (path.suffix.lower() in SUFFIXES or _looks_like_a_picture(path)):
+            sources.append(Source(str(path), path.relative_to(folder)))
+        else:
+            skipped.append(Skipped(str(path), _why_skipped(path)))
+    return Listing(tuple(sources), tuple(skipped))
+
+
+def _looks_like_a_picture(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError:  # nobody can say what it is: the decoder will say why it cannot be read
+        return True
+    return start.startswith((*STARTS, *UNREAD)) or start[4:8] == b"ftyp"
+
+
+def _why_skipped(path: Path) -> str:
+    if path.is_symlink() and not path.exists():
+        return "a link to nothing"
+    return "no picture by its name or its first bytes" if path.is_file() else "no regular file"
 
 
 def screen(guard: Guard, sources: Sequence[Source], *, out: Path | None = None, batch: int = 16) -> Iterator[Screened]:
-    """Judges files in batches; with `out` writes every allowed file as it is, and every other one covered, as PNG."""
+    """Judges files in batches; with `out` writes every allowed file as it is, and every other one covered, as PNG.
+
+    Thumbnails and previews in the metadata of what is written are blanked; its own picture stays bit for bit.
+    """
     # What is judged is never written over, wherever `out` lies.
     taken = {Path(source.path).resolve() for source in sources}
     for start in range(0, len(sources), batch):
@@ -91,7 +153,8 @@ def screen(guard: Guard, sources: Sequence[Source], *, out: Path | None = None, 
         verdicts = guard.check(data)
         safe = guard.apply(data, verdicts) if out is not None else data
         for source, verdict, kept in zip(part, verdicts, safe, strict=True):
-            written = "" if out is None else _write(out, source.keep_as, kept, taken)
+            clean = _without_thumbnails(kept, guard) if out is not None and isinstance(kept, bytes) else kept
+            written = "" if out is None else _write(out, source.keep_as, clean, taken)
             yield Screened(source.path, verdict, written)
 
 
@@ -110,6 +173,13 @@ def _read(source: Source, guard: Guard) -> bytes | str:
         return source.path
     # Half a file must never be written as if it were the whole.
     return data if len(data) <= most else source.path
+
+
+def _without_thumbnails(data: bytes, guard: Guard) -> bytes:
+    try:
+        return without_embedded(data, guard.limits or Limits())
+    except DecodeError:  # released although it could not be judged: somebody asked for that aloud
+        return data
 
 
 def _write(out: Path, name: Path, kept: bytes | str | Image.Image, taken: set[Path]) -> str:

@@ -443,6 +443,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             ("--batch", "single", [], ["--batch", "1"]),
             ("--time-limit", "slow", ["--fail-on", "error"], ["--fail-on", "error", "--time-limit", "0.05"]),
             ("--audit", "red", [], ["--audit", "{out}.log"]),
+            ("--process", "red", ["--json"], ["--json", "--process"]),
             ("--json", "red", [], ["--json"]),
         ]
     },
@@ -450,6 +451,10 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
     ("check", "--fail-on"): (
         ["check", "{in}/review.png", "--model", "red"],
         ["check", "{in}/review.png", "--model", "red", "--fail-on", "review"],
+    ),
+    ("check", "--strict"): (
+        ["check", "{in}/../odd", "--model", "red"],
+        ["check", "{in}/../odd", "--model", "red", "--strict"],
     ),
     ("check", "--audit-key"): (
         ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.log"],
@@ -511,6 +516,7 @@ def test_every_option_changes_something(key: tuple[str, str], run: Run, filled: 
 
     wide = paint(tmp_path / "in" / "wide.png", "block", (640, 128))
     assert wide.exists()
+    paint(tmp_path / "odd" / "a.png", "allow").with_name("notes.txt").write_text("text")
     write_log(tmp_path / "log")
     (tmp_path / "log.kept").write_text(json.dumps({"count": 9, "hash": "0" * 64}))
     without, with_ = VARIANTS[key]

@@ -39,7 +39,7 @@ def colours(path: str | Path) -> set[tuple[int, ...]]:
 
 def run(paths: Sequence[Path | str], out: Path | None = None, **rest: Any) -> dict[str, Outcome]:
     guard = rest.pop("guard", None) or Guard(FakeBackend())
-    return {f.path: f.verdict.outcome for f in screen(guard, find([str(p) for p in paths]), out=out, **rest)}
+    return {f.path: f.verdict.outcome for f in screen(guard, find([str(p) for p in paths]).sources, out=out, **rest)}
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -51,19 +51,64 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
         find([str(tmp_path / "empty")])
 
 
+def test_what_stands_beside_the_pictures_is_named(tmp_path: Path) -> None:
+    paint(tmp_path / "a.png")
+    (tmp_path / "notes.txt").write_text("text")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nothing")
+    (tmp_path / "linked").symlink_to(tmp_path.parent)
+    os.mkfifo(tmp_path / "pipe.png")
+    assert {Path(s.path).name: s.why for s in find([str(tmp_path)]).skipped} == {
+        "notes.txt": "no picture by its name or its first bytes",
+        "gone.png": "a link to nothing",
+        "linked": "a link to a folder",
+        "pipe.png": "no regular file",
+    }
+
+
+@pytest.mark.parametrize("name", ["a.txt", "b", "c.bak", "d.heic", "e.PNG.old"])
+def test_a_picture_is_one_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    paint(tmp_path / name, RED, format="PNG")
+    assert run([tmp_path]) == {str(tmp_path / name): BLOCK}
+
+
+@pytest.mark.parametrize(
+    "start", [b"\0\0\0\x18ftypheic", b"\0\0\0\x0cjP  \r\n", b"8BPS\0\1", b"\xff\x0a", b"\0\0\1\0\1\0"]
+)
+def test_a_picture_that_nobody_can_read_here_is_an_error_and_not_skipped(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "file.dat").write_bytes(start + bytes(64))
+    assert run([tmp_path]) == {str(tmp_path / "file.dat"): ERROR}
+
+
+def test_what_is_written_has_its_own_picture_and_no_thumbnail(tmp_path: Path) -> None:
+    small = io.BytesIO()
+    Image.new("RGB", (4, 4), BLUE).save(small, "JPEG")
+    tiff = b"II*\0\x08\0\0\0" + b"\0\0" + b"\x0e\0\0\0" + b"\2\0"
+    for tag, value in ((0x0201, 14 + 2 + 24 + 4), (0x0202, len(small.getvalue()))):
+        tiff += tag.to_bytes(2, "little") + b"\4\0\1\0\0\0" + value.to_bytes(4, "little")
+    exif = b"Exif\0\0" + tiff + bytes(4) + small.getvalue()
+    paint(tmp_path / "in" / "a.jpg", exif=exif)
+    assert small.getvalue() in (tmp_path / "in" / "a.jpg").read_bytes()
+    assert run([tmp_path / "in"], tmp_path / "out") == {str(tmp_path / "in" / "a.jpg"): ALLOW}
+    written = (tmp_path / "out" / "a.jpg").read_bytes()
+    assert b"\xff\xd8\xff" not in written[4:]
+    with Image.open(tmp_path / "in" / "a.jpg") as before, Image.open(io.BytesIO(written)) as after:
+        assert before.tobytes() == after.tobytes()
+    assert run([tmp_path / "out"]) == {str(tmp_path / "out" / "a.jpg"): ALLOW}
+
+
 def test_a_folder_is_walked_in_order_and_only_for_pictures(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "deep/er/c.webp", "deep/a.gif"):
         paint(tmp_path / name)
     (tmp_path / "notes.txt").write_text("text")
     (tmp_path / "folder.png").mkdir()
     expected = ["a.JPG", "b.png", "deep/a.gif", "deep/er/c.webp"]
-    assert [str(s.keep_as) for s in find([str(tmp_path)])] == expected
-    assert [s.path for s in find([str(tmp_path)])] == [str(tmp_path / name) for name in expected]
+    assert [str(s.keep_as) for s in find([str(tmp_path)]).sources] == expected
+    assert [s.path for s in find([str(tmp_path)]).sources] == [str(tmp_path / name) for name in expected]
 
 
 def test_a_named_file_is_taken_whatever_it_is_called(tmp_path: Path) -> None:
     paint(tmp_path / "a.png").rename(tmp_path / "picture")
-    assert find([str(tmp_path / "picture"), STDIN]) == [
+    assert list(find([str(tmp_path / "picture"), STDIN]).sources) == [
         Source(str(tmp_path / "picture"), Path("picture")),
         Source("-", Path("stdin")),
     ]
@@ -72,7 +117,7 @@ def test_a_named_file_is_taken_whatever_it_is_called(tmp_path: Path) -> None:
 def test_without_an_output_folder_nothing_is_written(tmp_path: Path) -> None:
     paint(tmp_path / "a.png", RED)
     before = sorted(tmp_path.rglob("*"))
-    (found,) = screen(Guard(FakeBackend()), find([str(tmp_path)]))
+    (found,) = screen(Guard(FakeBackend()), find([str(tmp_path)]).sources)
     assert (found.verdict.outcome, found.written) == (BLOCK, "")
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -105,7 +150,7 @@ def test_names_that_collide_are_counted(tmp_path: Path) -> None:
     for index, colour in enumerate((BLUE, RED, BLUE, RED)):
         paint(tmp_path / str(index) / "a.png", colour)
     paths = [tmp_path / str(index) / "a.png" for index in range(4)]
-    found = list(screen(Guard(FakeBackend()), find([str(p) for p in paths]), out=tmp_path / "out", batch=3))
+    found = list(screen(Guard(FakeBackend()), find([str(p) for p in paths]).sources, out=tmp_path / "out", batch=3))
     assert [Path(f.written).name for f in found] == ["a.png", "a-2.png", "a-3.png", "a-4.png"]
     assert [colours(f.written) for f in found] == [{BLUE}, {(0, 0, 0)}, {BLUE}, {(0, 0, 0)}]
 
@@ -183,7 +228,7 @@ def test_a_file_over_the_limit_is_an_error_and_not_read_whole(tmp_path: Path) ->
 
 
 def test_a_file_that_went_away_is_an_error(tmp_path: Path) -> None:
-    sources = find([str(paint(tmp_path / "a.png")), str(paint(tmp_path / "b.png"))])
+    sources = find([str(paint(tmp_path / "a.png")), str(paint(tmp_path / "b.png"))]).sources
     (tmp_path / "a.png").unlink()
     found = list(screen(Guard(FakeBackend()), sources, out=tmp_path / "out"))
     assert [f.verdict.outcome for f in found] == [ERROR, ALLOW]
@@ -195,7 +240,7 @@ def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: py
     def refused(*args: Any, **rest: Any) -> Any:
         raise PermissionError(13, "Permission denied")
 
-    guard, sources = Guard(FakeBackend()), find([str(paint(tmp_path / "a.png"))])
+    guard, sources = Guard(FakeBackend()), find([str(paint(tmp_path / "a.png"))]).sources
     monkeypatch.setattr(Path, "open", refused)
     monkeypatch.setattr("builtins.open", refused)
     (found,) = screen(guard, sources)
@@ -203,7 +248,7 @@ def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: py
 
 
 def test_a_file_that_could_not_even_be_read_is_not_written_when_it_fails_open(tmp_path: Path) -> None:
-    sources = find([str(paint(tmp_path / "a.png"))])
+    sources = find([str(paint(tmp_path / "a.png"))]).sources
     (tmp_path / "a.png").unlink()
     (found,) = screen(Guard(FakeBackend(), fail_open=True), sources, out=tmp_path / "out")
     assert (found.verdict.outcome, found.written) == (ERROR, "")
