@@ -14,7 +14,7 @@ from nsfw_guard.backends.wrap import TimeLimited
 from nsfw_guard.errors import ImageError
 from nsfw_guard.guardfile import Pretrained
 from nsfw_guard.images import Batch, count_of, first_frame, in_groups, put_back
-from nsfw_guard.imaging.decode import Limits
+from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.policy import Policy
 from nsfw_guard.promptcheck import PromptCheck
 from nsfw_guard.quantise import ValueRange

@@ -17,7 +17,7 @@ from nsfw_guard.backends.wrap import Calibrated
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.images import Frames
-from nsfw_guard.imaging.decode import Limits
+from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.policy import Policy
 from nsfw_guard.preprocess import Resize
 from nsfw_guard.tally import Listener

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from nsfw_guard.channels import opaque, to_array, with_channels
 from nsfw_guard.errors import ImageError, UnknownNameError
-from nsfw_guard.imaging.decode import Limits, Stream
+from nsfw_guard.imaging.decode import Stream
+from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.quantise import BOUNDS, ValueRange, quantise
 from nsfw_guard.views import MAX_ASPECT
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from nsfw_guard.errors import DecodeError
-from nsfw_guard.imaging.decode import decode, pillow_is_old
+from nsfw_guard.imaging.decode import decode
+from nsfw_guard.imaging.formats import pillow_is_old
 from nsfw_guard.testing import tiny_model
 
 if pillow_is_old():  # its one warning a process is spent here, not in whichever test comes first

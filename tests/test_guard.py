@@ -17,7 +17,7 @@ from nsfw_guard.actions import Action
 from nsfw_guard.audit import Audit, verify
 from nsfw_guard.errors import BlockedError, ImageError, PolicyError
 from nsfw_guard.guard import Guard
-from nsfw_guard.imaging.decode import Limits
+from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.scores import Scores
 from nsfw_guard.testing import FAULTS, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome, Verdict

@@ -12,7 +12,7 @@ from PIL import Image
 
 from nsfw_guard.errors import ConfigError, ImageError
 from nsfw_guard.images import Batch, Frames, count_of, first_frame, in_groups, put_back
-from nsfw_guard.imaging.decode import Limits
+from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.testing import redness
 
 GREY = torch.full((3, 6, 8), 0.5)

@@ -7,12 +7,9 @@ cannot be read whole is never a safe one.
 
 from __future__ import annotations
 
-import importlib
 import os
-import re
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
@@ -24,17 +21,12 @@ from PIL import Image
 from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.appearances import Frame, flatten, ways
 from nsfw_guard.imaging.container import Container, inspect
+from nsfw_guard.imaging.formats import FORMATS, opened, pillow_is_old
 from nsfw_guard.imaging.limits import Budget, Limits
-from nsfw_guard.imaging.sources import Reader, bytes_behind, read_bytes, short, whole_files_only
+from nsfw_guard.imaging.sources import bytes_behind, read_bytes, short, whole_files_only
+from nsfw_guard.imaging.whole import check_parts, check_whole
 
-__all__ = ["FORMATS", "Decoded", "Frame", "Limits", "Stream", "decode", "pillow_is_old"]
-
-# MPO has no opener of its own: it comes in through JPEG.
-_PLUGINS = {"JPEG": "Jpeg", "PNG": "Png", "WEBP": "WebP", "GIF": "Gif", "BMP": "Bmp", "TIFF": "Tiff", "AVIF": "Avif"}
-for _plugin in _PLUGINS.values():
-    with suppress(ImportError):  # Pillow before 11.3 has no AVIF
-        importlib.import_module(f"PIL.{_plugin}ImagePlugin")
-FORMATS = tuple(name for name in _PLUGINS if name in Image.OPEN)
+__all__ = ["Decoded", "Stream", "decode"]
 
 DEFAULTS = Limits()
 _FRAME_FLOOR = 16_384  # what a frame costs at the least, in pixels: 200,000 frames of 1x1 are no small file
@@ -54,12 +46,6 @@ class Decoded:
 
     frames: tuple[Frame, ...]
     partial: str = ""
-
-
-def pillow_is_old() -> bool:
-    """True when this Pillow is older than 13.0.0, whose JPEG decoder was made safe (CVE-2026-112403)."""
-    major = re.match(r"\d+", PIL.__version__)
-    return major is None or int(major[0]) < 13
 
 
 def decode(source: Source, *, limits: Limits = DEFAULTS) -> Decoded:
@@ -123,7 +109,7 @@ class Stream:
 
     def _file(self, data: bytes) -> Iterator[Frame]:
         container = inspect(data, self.limits)
-        with _opened(data) as picture:
+        with opened(data) as picture:
             yield from self._walk(picture, container, data)
             shown = _count(picture)
         yield from self._beside(container, shown)
@@ -142,13 +128,13 @@ class Stream:
         yield from flatten(picture, container.profiles, seen=self._seen if data else None)
         if data is None:
             return
-        with _opened(data) as again:
+        with opened(data) as again:
             shown = _count(again)
             if shown > 1 or container.frames > 1:
                 yield from self._walk(again, container)
             else:
-                _check_whole(picture, container, data)
-                _check_parts(picture, container.corners.get(0, ()))
+                check_whole(picture, container, data)
+                check_parts(picture, container.corners.get(0, ()))
         yield from self._beside(container, shown)
 
     def _beside(self, container: Container, shown: int) -> Iterator[Frame]:
@@ -161,7 +147,7 @@ class Stream:
                 )
             try:
                 inner = inspect(embedded.data, self.limits)
-                with _opened(embedded.data) as picture:
+                with opened(embedded.data) as picture:
                     yield from self._walk(picture, inner, embedded.data)
             except DecodeError as error:
                 raise DecodeError(f"{embedded.where}: {error}") from error
@@ -186,9 +172,9 @@ class Stream:
                 if index in wanted:
                     picture.load()
             if not index and data:
-                _check_whole(picture, container, data)
+                check_whole(picture, container, data)
             if index in wanted:
-                _check_parts(picture, container.corners.get(index, ()))
+                check_parts(picture, container.corners.get(index, ()))
                 yield from flatten(picture, container.profiles, seen=None if alone else self._seen)
 
     def _wanted(self, count: int, held: int) -> set[int]:
@@ -228,60 +214,9 @@ class Stream:
         self._budget.take(int(size * (decoding + ways(picture, container.profiles))))
 
 
-def _opened(data: bytes) -> Image.Image:
-    """The picture of a file, its pixels not decoded yet."""
-    try:
-        with whole_files_only():
-            return Image.open(Reader(data), formats=FORMATS)
-    except PIL.UnidentifiedImageError as error:
-        raise DecodeError(f"no readable {', '.join(FORMATS)} file: save it as one of these") from error
-
-
 def _count(picture: Image.Image) -> int:
     with whole_files_only():
         return max(1, int(getattr(picture, "n_frames", 1)))
-
-
-def _check_whole(picture: Image.Image, container: Container, data: bytes) -> None:
-    """Raises when a file's data end before its picture does: the decoders fill it up with grey or black in silence.
-
-    Only where the picture ends in such a colour is looked closer, since that costs a second look at the data.
-    """
-    if container.lacks:
-        raise DecodeError(f"half a picture: {container.lacks}. Save it anew from its original")
-    width, height = picture.size
-    if container.is_short is not None:
-        suspicious = container.split or _is_flat(picture, (0, height - 1, width, height), 0, 0)
-        half = suspicious and container.is_short()
-    elif container.filled is not None:
-        half = (container.split or _ends_grey(picture, width, height)) and _changes(data, container.filled())
-    else:
-        half = False
-    if half:
-        raise DecodeError("half a picture: its data end before it does. Save it anew from its original")
-
-
-def _changes(data: bytes, filled: bytes) -> bool:
-    """Whether more data give another picture. Where it ends in grey because it is grey there, they change nothing."""
-    with _opened(data) as plain, _opened(filled) as other, whole_files_only():
-        return not np.array_equal(np.asarray(plain), np.asarray(other))
-
-
-def _check_parts(picture: Image.Image, corners: Sequence[tuple[int, int]]) -> None:
-    """Raises when one of the JPEGs that a page is made of ends in the grey that stands in for missing data."""
-    if any(_ends_grey(picture, right, bottom) for right, bottom in corners):
-        raise DecodeError("a JPEG that it is made of may be half there: save it anew from its original, without JPEG")
-
-
-def _ends_grey(picture: Image.Image, right: int, bottom: int) -> bool:
-    """Whether the last block before a corner is the one flat grey that stands in for missing data."""
-    return _is_flat(picture, (max(0, right - 8), max(0, bottom - 8), right, bottom), 127, 129)
-
-
-def _is_flat(picture: Image.Image, box: tuple[int, int, int, int], low: int, high: int) -> bool:
-    extremes = picture.crop(box).getextrema()
-    bands = extremes if isinstance(extremes[0], tuple) else (extremes,)
-    return all(low <= least and most <= high for least, most in bands)
 
 
 def _array(array: NDArray[Any], budget: Budget) -> Iterator[Frame]:

@@ -71,6 +71,7 @@ def _take(limits: Limits) -> _Decoder:
             waiting.remove(decoder)
             if decoder.is_well:
                 return decoder
+            decoder.end()
     return _Decoder(limits.memory)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from nsfw_guard.backends import registry, weights
 from nsfw_guard.backends.base import ModelSpec
-from nsfw_guard.imaging.decode import pillow_is_old
+from nsfw_guard.imaging.formats import pillow_is_old
 from nsfw_guard.resize import matrix_is_pillow
 
 PACKAGES = ("torch", "timm", "pillow", "numpy", "safetensors", "huggingface-hub", "diffusers", "transformers",

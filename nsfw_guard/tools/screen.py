@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from nsfw_guard.errors import ConfigError, DecodeError
+from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.container import without_embedded
 from nsfw_guard.imaging.limits import Limits
@@ -178,7 +178,7 @@ def _read(source: Source, guard: Guard) -> bytes | str:
 def _without_thumbnails(data: bytes, guard: Guard) -> bytes:
     try:
         return without_embedded(data, guard.limits or Limits())
-    except DecodeError:  # released although it could not be judged: somebody asked for that aloud
+    except Exception:  # noqa: BLE001 - a broken file, released although it could not be judged: that was asked for aloud
         return data
 
 

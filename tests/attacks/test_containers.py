@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging import tiffs
-from nsfw_guard.imaging.decode import FORMATS
+from nsfw_guard.imaging.formats import FORMATS
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome
@@ -32,6 +32,38 @@ def unsafe(levels) -> float:
 
 GUARD = Guard(FakeBackend(unsafe), on_review="block")
 KEPT = Outcome.BLOCK, Outcome.ERROR
+
+
+def _one_scan_of_three() -> bytes:
+    data = jpeg(RED)
+    at = data.index(b"\xff\xda")
+    return data[:at] + make.segment(0xDA, b"\1\1\0\0\x3f\0") + data[at + 14 :]
+
+
+def _png_of(colour: tuple[int, ...], *, rows: int = 64, interlaced: bool = False) -> bytes:
+    """A PNG of 64 rows that brings so many of them."""
+    sizes = [(8, 8), (8, 8), (16, 8), (16, 16), (32, 16), (32, 32), (64, 32)] if interlaced else [(64, 64)]
+    lines = [b"\0" + bytes(colour) * columns for columns, count in sizes for _ in range(count)]
+    head = struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, interlaced)
+    packed = zlib.compress(b"".join(lines[: rows * len(lines) // 64]))
+    return make.PNG + make.chunk(b"IHDR", head) + make.chunk(b"IDAT", packed) + make.chunk(b"IEND", b"")
+
+
+def _jpeg_tiff(*, ended: bool) -> bytes:
+    """A TIFF made of a JPEG that is cut off, with an end mark of its own or without one."""
+    picture, buffer = Image.effect_noise((64, 64), 90).convert("RGB"), io.BytesIO()
+    picture.save(buffer, "TIFF", compression="jpeg")
+    data = bytearray(buffer.getvalue())
+    page = next(tiffs.directories(bytes(data)))
+    sizes, offset = page.entries[0x0117], page.number(0x0111)
+    half = page.number(0x0117) // 2
+    data[sizes.at : sizes.at + 4] = half.to_bytes(4, "little") if sizes.kind == 4 else data[sizes.at : sizes.at + 4]
+    if sizes.kind == 3:
+        data[sizes.at : sizes.at + 2] = half.to_bytes(2, "little")
+    if ended:
+        data[offset + half - 2 : offset + half] = b"\xff\xd9"
+    return bytes(data)
+
 
 COLOURS: dict[str, Callable[[], bytes]] = {
     "ICC, wild between sampled levels": lambda: saved((40, 40, 40), "PNG", icc_profile=make.wild_between()),
@@ -103,44 +135,13 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     "thumbnail cut off": lambda: make.with_segment(0xE1, b"Exif\0\0" + make.exif(jpeg(RED)[:300])),
     "17 previews": lambda: make.with_segment(0xEB, b"".join(jpeg(size=(16, 16)) for _ in range(17))),
     "arithmetic JPEG": lambda: jpeg().replace(b"\xff\xc0", b"\xff\xc9"),
-    "JPEG without its colours": lambda: _one_scan_of_three(),
+    "JPEG without its colours": _one_scan_of_three,
     "PNG cut off": lambda: _png_of(RED, rows=3),
     "PNG cut off at its last row": lambda: _png_of(RED, rows=63),
     "interlaced PNG cut off": lambda: _png_of(RED, rows=40, interlaced=True),
     "TIFF made of a JPEG cut off": lambda: _jpeg_tiff(ended=False),
     "TIFF made of a JPEG cut off and ended": lambda: _jpeg_tiff(ended=True),
 }
-
-
-def _one_scan_of_three() -> bytes:
-    data = jpeg(RED)
-    at = data.index(b"\xff\xda")
-    return data[:at] + make.segment(0xDA, b"\1\1\0\0\x3f\0") + data[at + 14 :]
-
-
-def _png_of(colour: tuple[int, ...], *, rows: int = 64, interlaced: bool = False) -> bytes:
-    """A PNG of 64 rows that brings so many of them."""
-    sizes = [(8, 8), (8, 8), (16, 8), (16, 16), (32, 16), (32, 32), (64, 32)] if interlaced else [(64, 64)]
-    lines = [b"\0" + bytes(colour) * columns for columns, count in sizes for _ in range(count)]
-    head = struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, interlaced)
-    packed = zlib.compress(b"".join(lines[: rows * len(lines) // 64]))
-    return make.PNG + make.chunk(b"IHDR", head) + make.chunk(b"IDAT", packed) + make.chunk(b"IEND", b"")
-
-
-def _jpeg_tiff(*, ended: bool) -> bytes:
-    """A TIFF made of a JPEG that is cut off, with an end mark of its own or without one."""
-    picture, buffer = Image.effect_noise((64, 64), 90).convert("RGB"), io.BytesIO()
-    picture.save(buffer, "TIFF", compression="jpeg")
-    data = bytearray(buffer.getvalue())
-    page = next(tiffs.directories(bytes(data)))
-    sizes, offset = page.entries[0x0117], page.number(0x0111)
-    half = page.number(0x0117) // 2
-    data[sizes.at : sizes.at + 4] = half.to_bytes(4, "little") if sizes.kind == 4 else data[sizes.at : sizes.at + 4]
-    if sizes.kind == 3:
-        data[sizes.at : sizes.at + 2] = half.to_bytes(2, "little")
-    if ended:
-        data[offset + half - 2 : offset + half] = b"\xff\xd9"
-    return bytes(data)
 
 
 AVIF = pytest.mark.skipif("AVIF" not in FORMATS, reason="this Pillow has no AVIF")
@@ -175,7 +176,7 @@ def outcomes(data: bytes, folder: Path, *, loaded: bool = True) -> dict[str, Out
 @pytest.mark.parametrize("name", COLOURS)
 def test_what_a_colour_managed_viewer_shows_is_judged(name: str, tmp_path: Path) -> None:
     data = COLOURS[name]()
-    # What only the file says is gone with the file, when PIL has loaded it from a stream; then it cannot be saved either.
+    # What only the file says is gone with it, once PIL has loaded it from a stream; then nobody can save it either.
     in_info = name.startswith("ICC")
     assert set(outcomes(data, tmp_path, loaded=in_info).values()) == {Outcome.BLOCK}
 
@@ -247,7 +248,7 @@ HARMLESS: dict[str, Callable[[], bytes]] = {
     "JPEG in a TIFF": lambda: saved(BLUE, "TIFF", compression="jpeg"),
     "broken cHRM": lambda: make.with_chunk(b"cHRM", bytes(32), data=saved(BLUE, "PNG")),
     "EXIF without a thumbnail": lambda: jpeg(exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"),
-    "BMP of version 5": lambda: make.bmp(),
+    "BMP of version 5": make.bmp,
     "junk profile": lambda: jpeg(icc_profile=b"junk" * 40),
 }  # fmt: skip
 

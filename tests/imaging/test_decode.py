@@ -24,7 +24,9 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 import nsfw_guard.imaging.decode as module
 from nsfw_guard.errors import ConfigError, DecodeError
-from nsfw_guard.imaging.decode import FORMATS, Decoded, Limits, decode, pillow_is_old
+from nsfw_guard.imaging.decode import Decoded, decode
+from nsfw_guard.imaging.formats import FORMATS, pillow_is_old
+from nsfw_guard.imaging.limits import Limits
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -939,12 +941,12 @@ def test_limits_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     ("version", "old"), [("9.5.0", True), ("12.3.0", True), ("13.0.0", False), ("14.1", False), ("?", True)]
 )
 def test_an_old_pillow_is_known(version: str, old: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.PIL, "__version__", version)
+    monkeypatch.setattr(PIL, "__version__", version)
     assert pillow_is_old() is old
 
 
 def test_an_old_pillow_warns_once_and_for_files_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.PIL, "__version__", "12.3.0")
+    monkeypatch.setattr(PIL, "__version__", "12.3.0")
     monkeypatch.setattr(module, "_warned", [])
     data = saved(flat(RED))
     with warnings.catch_warnings(record=True) as caught:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
-from nsfw_guard.imaging.decode import Limits
+from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.testing import FakeBackend, FaultyBackend
 from nsfw_guard.tools.screen import STDIN, Source, find, screen
 from nsfw_guard.verdict import Outcome, Verdict

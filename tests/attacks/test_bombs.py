@@ -1,0 +1,103 @@
+"""Files that are small and cost much: refused by what their structure counts, before anything is decoded."""
+
+from __future__ import annotations
+
+import io
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nsfw_guard.errors import DecodeError
+from nsfw_guard.imaging.decode import decode
+from nsfw_guard.imaging.limits import Budget, Limits
+from tests.attacks.files import BLUE, chunk, jpeg, png_text, saved, tiff_with_sub_image
+
+
+def scans(count: int, side: int = 64) -> bytes:
+    data = jpeg(BLUE, size=(side, side), progressive=True)
+    at = data.rindex(b"\xff\xda")
+    return data[:-2] + data[at:-2] * count + b"\xff\xd9"
+
+
+def pages(count: int) -> bytes:
+    parts, at = [b"II*\0", struct.pack("<L", 8)], 8
+    for index in range(count):
+        at += 2 + 12 * 9 + 4
+        tags = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 1)]
+        parts += [struct.pack("<H", 9), *(struct.pack("<HHLL", tag, 3, 1, value) for tag, value in tags)]
+        parts.append(struct.pack("<L", at if index + 1 < count else 0))
+    return b"".join(parts)
+
+
+def round_trip() -> bytes:
+    """A sub-image that is the picture itself."""
+    data = tiff_with_sub_image(BLUE, BLUE)
+    at = data.index(struct.pack("<HHL", 0x014A, 4, 1)) + 8
+    return data[:at] + struct.pack("<L", 8) + data[at + 4 :]
+
+
+def webp_chunks(count: int) -> bytes:
+    data = saved(BLUE, "WEBP", exif=b"Exif\0\0") + b"teSt\0\0\0\0" * count
+    return data[:4] + struct.pack("<L", len(data) - 8) + data[8:]
+
+
+BOMBS = {
+    "scans": (lambda: scans(200), r"over 100 scans.*limits\.scans"),
+    "scans of a large picture": (lambda: scans(60, 5000), r"limits\.total_pixels"),
+    "pages": (lambda: pages(50_000), r"over 256 pages.*limits\.frames"),
+    "pages that point back": (lambda: pages(3)[:-4] + struct.pack("<L", 8), "^$"),
+    "chunks": (
+        lambda: png_text(b"teSt", b"")[:-12] + chunk(b"teSt", b"") * 60_000, r"over 50000 chunks.*limits\.chunks",
+    ),
+    "chunks of a WebP": (
+        lambda: webp_chunks(60_000), r"over 50000 chunks.*limits\.chunks",
+    ),
+    "previews": (lambda: png_text(b"prVW", jpeg(size=(8, 8)) * 40), r"over 16 pictures beside.*limits\.embedded"),
+    "sub-images that point at themselves": (round_trip, "^$"),
+    "packed text": (lambda: png_text(b"zTXt", b"x\0\0" + zlib.compress(bytes(200_000_000))), "cannot be decoded"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_it_is_refused_at_once(name: str) -> None:
+    make, why = BOMBS[name]
+    data = make()
+    start = time.process_time()
+    if why == "^$":  # there is nothing wrong with what it shows: it ends, that is all
+        assert len(decode(data).frames) >= 1
+    else:
+        with pytest.raises(DecodeError, match=why):
+            decode(data)
+    assert time.process_time() - start < 1.5
+
+
+def test_an_animation_that_takes_too_long_is_stopped_on_the_way() -> None:
+    frames = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (400, 400, 3), np.uint8)) for i in range(12)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
+    data = buffer.getvalue()
+    assert len(decode(data).frames) == 12
+    with pytest.raises(DecodeError, match=r"takes more than 0\.01 s to decode.*limits\.seconds"):
+        decode(data, limits=Limits(seconds=0.01))
+
+
+def test_a_budget_begins_no_frame_that_would_be_late() -> None:
+    budget = Budget(Limits(seconds=1.0))
+    budget.spent, budget.frames = 0.6, 1
+    with pytest.raises(DecodeError, match="takes more than 1 s"), budget.frame():
+        raise AssertionError("a frame was begun that cannot be in time")
+    budget.spent = 0.4
+    with budget.frame():
+        pass
+    assert budget.frames == 2
+
+
+def test_each_way_to_show_a_picture_is_work() -> None:
+    clear = saved((9, 9, 9, 90), "PNG", mode="RGBA", size=(100, 100))
+    assert len(decode(clear, limits=Limits(total_pixels=40_000)).frames) == 3
+    with pytest.raises(DecodeError, match="counting each way"):
+        decode(clear, limits=Limits(total_pixels=39_999))

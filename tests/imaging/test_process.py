@@ -1,0 +1,150 @@
+"""A decoder in a process of its own: the same frames, and an end for what hangs, swells or crashes."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nsfw_guard.errors import DecodeError
+from nsfw_guard.guard import Guard
+from nsfw_guard.imaging import process
+from nsfw_guard.imaging.decode import Stream, decode
+from nsfw_guard.imaging.limits import Limits
+from nsfw_guard.testing import FakeBackend
+from nsfw_guard.verdict import Outcome
+
+OWN = Limits(process=True, seconds=30)
+
+
+def saved(colour=(200, 30, 90), kind: str = "PNG", size=(9, 7), **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _no_process_stays():
+    yield
+    process.end_all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
+def test_the_frames_are_the_same(kind: str) -> None:
+    data = saved(kind=kind)
+    here, there = decode(data), decode(data, limits=OWN)
+    assert len(here.frames) == len(there.frames) == 1
+    assert np.array_equal(here.frames[0], there.frames[0])
+    assert there.frames[0].flags.writeable
+
+
+def test_partial_and_faults_come_through() -> None:
+    frames = [Image.new("RGB", (4, 4), (i, 0, 0)) for i in range(9)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "TIFF", save_all=True, append_images=frames[1:])
+    few = Limits(process=True, seconds=30, frames=3, unseen="review")
+    decoded = decode(buffer.getvalue(), limits=few)
+    assert decoded.partial == "3 of 9 frames"
+    assert [int(f[0, 0, 0]) for f in decoded.frames] == [0, 4, 8]
+    with pytest.raises(DecodeError, match="no readable JPEG"):
+        decode(b"no picture", limits=OWN)
+
+
+def test_one_process_decodes_file_after_file() -> None:
+    decode(saved(), limits=OWN)
+    (decoder,) = process._idle[os.getpid()]
+    with pytest.raises(DecodeError):
+        decode(b"no picture", limits=OWN)
+    decode(saved(), limits=OWN)
+    assert process._idle[os.getpid()] == [decoder]
+
+
+def test_a_file_that_takes_too_long_ends_its_process_and_no_other() -> None:
+    decode(saved(), limits=OWN)  # it has started: only the file counts from here on
+    (decoder,) = process._idle[os.getpid()]
+    large = saved(kind="PNG", size=(5000, 5000), compress_level=1)
+    start = time.monotonic()
+    with pytest.raises(DecodeError, match=r"not decoded within 0\.01 s.*limits\.seconds"):
+        decode(large, limits=Limits(process=True, seconds=0.01))
+    assert time.monotonic() - start < 2
+    assert not decoder.is_well
+    assert len(decode(saved(), limits=OWN).frames) == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there is memory limited")
+def test_a_file_that_takes_too_much_memory_is_an_error() -> None:
+    large = saved(kind="PNG", size=(6000, 6000), compress_level=1)
+    with pytest.raises(DecodeError, match=r"MemoryError|limits\.memory"):
+        decode(large, limits=Limits(process=True, seconds=30, memory=50_000_000))
+
+
+def test_a_decoder_that_dies_is_an_error_and_the_next_file_gets_another() -> None:
+    decode(saved(), limits=OWN)
+    (decoder,) = process._idle[os.getpid()]
+    decoder._process.kill()
+    decoder._process.wait()
+    assert len(decode(saved(), limits=OWN).frames) == 1
+    (other,) = [d for d in process._idle[os.getpid()] if d.is_well]
+    assert other is not decoder
+
+
+def test_a_stream_that_is_left_early_ends_its_process() -> None:
+    frames = [Image.new("RGB", (400, 400), (i, 0, 0)) for i in range(60)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "TIFF", save_all=True, append_images=frames[1:])
+    frames_of = iter(Stream(buffer.getvalue(), limits=OWN))
+    next(frames_of)
+    frames_of.close()
+    assert process._idle.get(os.getpid(), []) == []
+
+
+def test_a_guard_says_so_and_judges_the_same() -> None:
+    guard = Guard(FakeBackend(), limits=OWN)
+    verdicts = guard.check([saved((255, 0, 0)), saved((0, 0, 255)), b"junk", Image.new("RGB", (4, 4))])
+    assert [v.outcome for v in verdicts] == [Outcome.BLOCK, Outcome.ALLOW, Outcome.ERROR, Outcome.ALLOW]
+    assert guard.state["decoder"] == "a process of its own"
+    assert "decoder" not in Guard(FakeBackend()).state
+
+
+def test_threads_have_a_decoder_each() -> None:
+    results: list[int] = []
+    data = [saved((i, 0, 0)) for i in range(4)]
+    threads = [
+        threading.Thread(target=lambda d=d: results.append(int(decode(d, limits=OWN).frames[0][0, 0, 0]))) for d in data
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [0, 1, 2, 3]
+
+
+def test_the_other_process_knows_no_torch_and_none_of_this_ones_secrets() -> None:
+    decode(saved(), limits=OWN)
+    (decoder,) = process._idle[os.getpid()]
+    status = f"/proc/{decoder._process.pid}"
+    if not os.path.exists(status):
+        pytest.skip("no /proc here")
+    with open(f"{status}/maps", encoding="utf-8") as maps, open(f"{status}/environ", "rb") as environment:
+        assert "libtorch" not in maps.read()
+        names = {entry.partition(b"=")[0] for entry in environment.read().split(b"\0") if entry}
+    assert names <= {b"PATH", b"PYTHONPATH", b"LD_LIBRARY_PATH", b"TMPDIR", b"LC_CTYPE"}
+
+
+def test_the_process_ends_with_its_parent() -> None:
+    code = (
+        "import os\nfrom nsfw_guard.imaging import process\nfrom nsfw_guard.imaging.decode import decode\n"
+        "from nsfw_guard.imaging.limits import Limits\n"
+        f"decode({saved()!r}, limits=Limits(process=True, seconds=30))\n"
+        "print(process._idle[os.getpid()][0]._process.pid)"
+    )
+    ran = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(ran.stdout), 0)
