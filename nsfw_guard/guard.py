@@ -58,6 +58,8 @@ class Guard(Pretrained, PromptCheck):
         self.wants = {w: any(getattr(x, f"wants_{w}", False) for x in listeners) for w in ("embeddings", "digests")}
         acts = {"action": self.action.name, "on_review": self.on_review.name, "fail_open": str(fail_open).lower()}
         self.state = {**self.backend.state(), **acts}
+        if not self.policy.blocks:
+            self.state["blocks"] = "nothing (review rules only)"
         self._signature: dict[str, Any] = {"state": self.state, "requested": {**acts, **(requested or {})}}
         self._signature |= {"policy": self.policy.name, "policy_hash": self.policy.hash}
         self._signature |= {"model": spec.name, "revision": spec.revision or spec.sha256}
@@ -97,7 +99,8 @@ class Guard(Pretrained, PromptCheck):
     def _of_picture(self, verdicts: list[Verdict], batch: Batch, index: int) -> Verdict:
         if index in batch.faults or not verdicts:
             return self._error(batch.faults.get(index, "no frame of it was judged"))
-        found = replace(worst(verdicts), **self._signature)
+        flags = tuple(sorted({flag for verdict in verdicts for flag in verdict.flags}))
+        found = replace(worst(verdicts), flags=flags, **self._signature)
         if index in batch.partial and found.outcome < Outcome.REVIEW:
             return replace(found, outcome=Outcome.REVIEW, reason=f"only {batch.partial[index]} were looked at")
         return found

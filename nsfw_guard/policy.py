@@ -50,6 +50,11 @@ class Policy:
         says = {"rules": told["rules"], "prompts": told["prompts"]} if self.prompts else told["rules"]
         return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def blocks(self) -> bool:
+        """Whether there is a score that blocks; else pictures are marked for review at most."""
+        return any(rule.block is not None or rule.views for rule in self.rules.values())
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, and what `load` takes."""
         rules = {category: rule.to_dict() for category, rule in sorted(self.rules.items())}
