@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -741,3 +742,17 @@ def test_a_guard_that_blocks_nothing_says_so():
     assert (
         "blocks" not in Guard(FakeBackend(), policy={"rules": {"red": {"review": 0.2, "views": {"full": 0.9}}}}).state
     )
+
+
+# ---- pictures that would be looked at for minutes
+
+
+def test_a_strip_with_too_many_tiles_is_an_error_of_its_own_and_at_once():
+    guard = Guard.from_pretrained("demo-shapes", views="tiles(8)")
+    blue = Image.new("RGB", (64, 64), (40, 84, 226))
+    started = time.perf_counter()
+    verdicts = guard.check([blue, Image.new("RGB", (64, 6400)), blue])
+    assert time.perf_counter() - started < 10
+    assert [v.outcome for v in verdicts] == [ALLOW, ERROR, ALLOW]
+    assert "would look at 64x6400 6825 times" in verdicts[1].reason
+    assert guard.check(torch.zeros(2, 3, 6400, 64))[0].outcome is ERROR
