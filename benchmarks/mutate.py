@@ -38,7 +38,8 @@ from mutants import Mutant, mutants
 
 ROOT = Path(__file__).parent.parent
 WANTED = 0.95  # of the faults of each module must be noticed
-ATTACKS = ("tests/attacks/test_faults.py", "-k", "not full_disk")
+ATTACKS = "tests/attacks/test_faults.py"
+LISTENERS = "tests/attacks/test_listeners.py"
 # Until the first failure, and without what costs half a second a process: rewritten asserts, collecting garbage.
 QUICKLY = ("-x", "-q", "--tb=no", "--assert=plain", "-p", "no:unraisableexception", "-p", "no:threadexception")
 LOADED = (np, PIL.Image, torch)  # by the one process that is forked
@@ -52,15 +53,21 @@ class Target:
     slower: tuple[str, ...] = ()
 
 
-QUICK_ACTIONS = ("tests/test_actions.py", "-k", "not attempt and not checkerboard")
+# Paths and `-k` expressions; what takes long is left to the slower ones.
 TARGETS = {
     "verdict": Target(("tests/test_verdict.py",), ("tests/test_guard.py",)),
-    "scores": Target(("tests/test_scores.py",), ATTACKS),
+    "scores": Target(("tests/test_scores.py",), ("tests/test_actions.py", "-k", "region", ATTACKS)),
     "policy": Target(("tests/test_policy.py",), ("tests/test_policyfile.py", "tests/test_guard.py")),
-    "guard": Target(("tests/test_guard.py",), ("tests/test_promptcheck.py", *ATTACKS)),
-    "promptcheck": Target(("tests/test_promptcheck.py",), ATTACKS),
-    "actions": Target(QUICK_ACTIONS, ("tests/test_actions.py", *ATTACKS)),
-    "images": Target(("tests/test_images.py", "tests/test_channels.py"), ("tests/test_guard.py", *ATTACKS)),
+    "guard": Target(
+        ("tests/test_guard.py", LISTENERS, "-k", "not full_disk and not hangs and not threads"),
+        ("tests/test_guard.py", ATTACKS, "tests/test_promptcheck.py"),
+    ),
+    "promptcheck": Target(("tests/test_promptcheck.py", LISTENERS, "-k", "not full_disk and not saved_guard")),
+    "actions": Target(
+        ("tests/test_actions.py", ATTACKS, "-k", "not attempt and not checkerboard and not strip"),
+        ("tests/test_actions.py",),
+    ),
+    "images": Target(("tests/test_images.py", "tests/test_channels.py"), ("tests/test_guard.py", ATTACKS)),
     "decode": Target(("tests/test_decode.py",), ("tests/test_guard.py",)),
     "flatten": Target(("tests/test_flatten.py",), ("tests/test_decode.py",)),
     "views": Target(("tests/test_views.py",), ("tests/test_preprocess.py",)),

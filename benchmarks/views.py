@@ -2,8 +2,8 @@
 
 python benchmarks/views.py
 
-Scenes of the shapes world, drawn by a fixed seed and judged by `demo-shapes`: a red disc is unsafe. A picture is found when
-it is blocked; a false alarm is the same arrangement with a harmless scene in its place, blocked.
+Scenes of the shapes world, drawn by a fixed seed and judged by `demo-shapes`: a red disc is unsafe. A picture is found
+when it is blocked; a false alarm is the same arrangement with a harmless scene in its place, blocked.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ def covered(frame: Tensor, verdict: Verdict, action: Action) -> Tensor:
             if not bare:
                 return made.detach().clamp(0, 1)
             # Under a cover that equals one flat colour there was nothing to be seen.
-            fault = "" if all(_flat(_cut(frame, box)) for box in bare) else "left the picture as it was"
+            fault = "" if all(_flat(_cut(frame, box)) for box in bare) else "shows what it had to cover"
         if fault:
             log.error("the action %s %s: a solid picture stands in", action.name, fault)
     except BlockedError:
