@@ -26,7 +26,7 @@ from nsfw_guard.rules import Rule
 from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.testing import FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome, Verdict
-from tests.attacks.scenes import BATCH, CLEAN
+from tests.attacks.scenes import BATCH, CLEAN, UNSAFE
 
 ALLOW, REVIEW, BLOCK, ERROR = Outcome
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
@@ -87,6 +87,32 @@ def test_what_is_an_error_already_is_said_once():
     books = [Book(), Book(0), Book()]
     Guard(FaultyBackend("raises"), listeners=books)(BATCH)
     assert [book.heard for book in books] == [[ERRORS]] * 3
+
+
+def test_one_error_among_others_keeps_its_reason_and_the_others_become_errors():
+    broken = CLEAN.clone()
+    broken[0, 0, 0] = float("nan")
+    doubtful = torch.cat([UNSAFE[:, :24], CLEAN[:, 24:]], 1)
+    books = [Book(), Book(0)]
+    verdicts = Guard(FakeBackend(), listeners=books).check(torch.stack([broken, CLEAN, doubtful]))
+    assert [book.heard for book in books] == [[(ERROR, ALLOW, REVIEW), (ERROR, ERROR, ERROR)]] * 2
+    assert verdicts[0].reason == "not a picture: it holds NaN or infinite values"
+    assert verdicts[1].reason == "OSError: disk full (a listener failed: held back, whatever was judged: ALLOW)"
+    assert verdicts[2].reason == "OSError: disk full (a listener failed: held back, whatever was judged: REVIEW)"
+    assert [v.flags for v in verdicts] == [(), (), ("red",)]
+
+
+def test_nobody_is_called_when_there_is_nothing_to_say():
+    policy = Policy(rules={"*": Rule(block="default")}, prompts=PromptRules(words=("dragon",)))
+    book = Book(0)
+    verdicts = Guard(FakeBackend(), policy=policy, listeners=[book]).check_prompts(["a castle", "a lake"])
+    assert [v.outcome for v in verdicts] == [ALLOW, ALLOW]
+    assert book.heard == []
+
+
+def test_a_backend_that_raised_is_named_in_words():
+    (verdict,) = Guard(FaultyBackend("raises")).check(CLEAN[None])
+    assert verdict.reason == "RuntimeError: the model broke"
 
 
 def test_prompts_are_corrected_too_and_never_counted():
