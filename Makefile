@@ -67,7 +67,7 @@ bench: setup  ## the tables that the docs quote; nothing else should run meanwhi
 	$(BIN)/python benchmarks/views.py
 
 mutate: setup  ## small faults put into the modules that decide: which do the tests notice? Half an hour
-	$(BIN)/python benchmarks/mutate.py
+	$(BIN)/python benchmarks/mutate.py $(MODULES)
 
 clean:
 	rm -rf .venv $(LOW) demo-out .coverage .mypy_cache .ruff_cache .hypothesis
