@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 PYTEST_ARGS ?= -n 2 --cov --cov-report=term
 
-.PHONY: setup demo test test-all test-gpu test-lowest check fix bench clean
+.PHONY: setup demo test test-all test-gpu test-lowest check fix bench mutate clean
 
 setup: .venv/.done  ## the environment in .venv, with everything the tests need
 
@@ -64,6 +64,10 @@ bench: setup  ## the tables that the docs quote; nothing else should run meanwhi
 	$(BIN)/python benchmarks/early_stop.py
 	$(BIN)/python benchmarks/catalogue.py
 	$(BIN)/python benchmarks/hosts.py
+	$(BIN)/python benchmarks/views.py
+
+mutate: setup  ## small faults put into the modules that decide: which do the tests notice? Half an hour
+	$(BIN)/python benchmarks/mutate.py $(MODULES)
 
 clean:
 	rm -rf .venv $(LOW) demo-out .coverage .mypy_cache .ruff_cache .hypothesis

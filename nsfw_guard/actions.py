@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 MARGIN = 0.05  # of a region's side, added all around
 BLOCKS = 12  # drawn along the short side of what Pixelate covers
+NOTICEABLE = 8 / 255  # of a channel: a pixel of a cover that is nearer to the frame shows the frame
+SHARE = 0.1  # of the pixels of what is to be covered must look different, or it is not covered
+SLACK = 1 / 256  # outside of [0, 1]: rounding
 COLOURS = 16  # steps of a channel that are kept: what shimmers through an average is rounded away
 
 
@@ -158,26 +161,64 @@ ACTIONS: dict[str, type[Action]] = {a.name: a for a in (Block, Blur, Flag, Pixel
 def covered(frame: Tensor, verdict: Verdict, action: Action) -> Tensor:
     """What stands in for a picture that is held: what the action makes of it, or a solid one.
 
-    Solid when nothing could be judged, when the action would show it, and when the action fails or gives no picture.
+    Solid when nothing could be judged, when the action would show it, and when the action fails or does not cover.
     """
-    if verdict.outcome is not Outcome.ERROR and not isinstance(action, Flag):
-        try:
-            made = action(frame, verdict)
-            if made.shape == frame.shape and bool(made.isfinite().all()):
-                return made
-            log.error("the action %s gave no picture: a solid one stands in", action.name)
-        except BlockedError:
-            raise
-        except Exception:
-            log.exception("the action %s failed: a solid picture stands in", action.name)
-    return Block().cover(frame, verdict)
+    solid = Block().cover(frame, verdict)
+    if verdict.outcome is Outcome.ERROR or isinstance(action, Flag):
+        return solid
+    try:
+        # A copy: an action that writes into its frame must not change what its cover is compared with.
+        made = action(frame.clone(), verdict)
+        fault = _no_picture(made, frame)
+        if not fault:
+            bare = [box for box in boxes(verdict, *map(int, frame.shape[1:])) if _shows(made, frame, box)]
+            if not bare:
+                return made.detach().clamp(0, 1)
+            # Under a cover that equals one flat colour there was nothing to be seen.
+            fault = "" if all(_flat(_cut(frame, box)) for box in bare) else "shows what it had to cover"
+        if fault:
+            log.error("the action %s %s: a solid picture stands in", action.name, fault)
+    except BlockedError:
+        raise
+    except Exception:
+        log.exception("the action %s failed: a solid picture stands in", action.name)
+    return solid
+
+
+def _no_picture(made: Tensor, frame: Tensor) -> str:
+    """Why what an action made cannot stand in for the frame, or nothing."""
+    for what in ("shape", "dtype", "device"):
+        if getattr(made, what) != getattr(frame, what):
+            return f"gave {what} {getattr(made, what)}, not {getattr(frame, what)}"
+    low, high = float(made.amin()), float(made.amax())
+    # Chained so that a NaN, which is neither above nor below, is refused.
+    return "" if low >= -SLACK and high <= 1 + SLACK else f"gave values from {low:.3g} to {high:.3g}, not 0 to 1"
+
+
+def _shows(made: Tensor, frame: Tensor, box: tuple[int, int, int, int]) -> bool:
+    """Whether too little of a box looks different from the frame. Looked at on a grid: a cover is nothing fine."""
+    step = max(1, (box[2] - box[0]) // 256), max(1, (box[3] - box[1]) // 256)
+    new, old = (_cut(picture, box)[:, :: step[0], :: step[1]].float() for picture in (made, frame))
+    return not float(((new - old).abs().amax(0) > NOTICEABLE).float().mean()) >= SHARE
+
+
+def _cut(picture: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+    return picture[:, box[0] : box[2], box[1] : box[3]]
+
+
+def _flat(patch: Tensor) -> bool:
+    return bool((patch.flatten(1).amax(1) - patch.flatten(1).amin(1)).amax() <= NOTICEABLE)
 
 
 def boxes(verdict: Verdict, height: int, width: int) -> list[tuple[int, int, int, int]]:
-    """What to cover, in pixels (top, left, bottom, right): rounded outwards, with a margin, never nothing."""
+    """What to cover, in pixels (top, left, bottom, right): rounded outwards, with a margin, never nothing.
+
+    The whole picture where a flagged category has no region, or one that is too small to be the place of anything.
+    """
     regions = verdict.scores.regions if verdict.scores else ()
     wanted = [r for r in regions if not r.category or r.category in verdict.flags]
-    if not wanted or not set(verdict.flags) <= {r.category for r in wanted}:
+    placed = {r.category for r in wanted}
+    if not wanted or any(r.tiny for r in wanted) or not set(verdict.flags) <= placed:
         return [(0, 0, height, width)]
     return [region.pixels(height, width, margin=MARGIN) for region in wanted]
 

@@ -4,10 +4,13 @@ changed, dropped, moved or put in unseen.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import hmac
 import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -39,9 +42,11 @@ class Head:
     @classmethod
     def _in(cls, file: str | os.PathLike[str], fault: str, cure: str) -> Head:
         try:
-            with open(file, encoding="ascii") as opened:
+            with open(file, encoding="ascii", opener=open_regular) as opened:
                 head = json.load(opened)
             return cls(int(head["count"]), str(head["hash"]))
+        except AuditError:
+            raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise AuditError(f"{fault} ({short(error)}): {cure}") from error
 
@@ -99,7 +104,7 @@ def verify(path: str | os.PathLike[str], *, key: bytes | None = None, head: Head
     faults: list[str] = []
     at, lines, unfit, more = Head(), 0, 0, 0
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_regular) as file:
             for number, raw in enumerate(iter(lambda: file.readline(_LONGEST), b""), 1):
                 line = Line.parse(raw.rstrip(b"\n"))
                 fits = line is not None and line.hash == digest(key, line.body)
@@ -108,6 +113,8 @@ def verify(path: str | os.PathLike[str], *, key: bytes | None = None, head: Head
                 faults += [f"line {number}: {what}" for what in found][: _NAMED - len(faults)]
                 if line is not None:
                     at, lines, unfit = Head(line.n, line.hash), lines + 1, unfit + (not fits)
+    except AuditError:
+        raise
     except OSError as error:
         raise AuditError(f"the log cannot be read ({short(error)}): check the path and its rights") from error
     if lines > 1 and unfit == lines:
@@ -117,6 +124,53 @@ def verify(path: str | os.PathLike[str], *, key: bytes | None = None, head: Head
     if head is not None and at.count < head.count:
         faults.append(f"cut off: the log ends at line {at.count}, the kept head says {head.count}")
     return AuditReport(lines, at, tuple(faults))
+
+
+def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+    """Opens a file that is itself what its name says: no link to another one, no pipe, no device.
+
+    Raises:
+        AuditError: it is something else. Whoever can write into the folder could lead the log into another file, or
+            into a pipe that swallows it.
+    """
+    name = os.path.basename(os.fspath(path))
+    check_regular(path, flags)
+    # Without waiting for the other end of a pipe that came there meanwhile; of no effect on a file.
+    safe = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        fd = os.open(path, flags | safe, 0o600)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise AuditError(_NO_LINK.format(name)) from error
+        raise
+    try:
+        _regular(os.fstat(fd), name, flags)
+    except AuditError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def check_regular(path: str | os.PathLike[str], flags: int = os.O_RDWR) -> None:
+    """The same before it is opened, where there is something already."""
+    with contextlib.suppress(FileNotFoundError):
+        _regular(os.lstat(path), os.path.basename(os.fspath(path)), flags)
+
+
+_NO_LINK = "{!r} is a link: the audit log, its lock and its head must be files of their own. Give the file itself"
+
+
+def _regular(found: os.stat_result, name: str, flags: int) -> None:
+    if stat.S_ISLNK(found.st_mode):
+        raise AuditError(_NO_LINK.format(name))
+    if not stat.S_ISREG(found.st_mode):
+        raise AuditError(f"{name!r} is a folder, a pipe or a device: the audit needs a regular file, give another path")
+    # A second name is harmless to who only reads: backups are kept so.
+    if flags & (os.O_WRONLY | os.O_RDWR) and found.st_nlink > 1:
+        raise AuditError(
+            f"{name!r} has {found.st_nlink} names (hard links): what is written there is written elsewhere "
+            "too. Copy it to a file of its own"
+        )
 
 
 def _breaks(line: Line | None, at: Head, head: Head | None, *, fits: bool) -> Iterator[str]:

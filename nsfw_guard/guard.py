@@ -58,7 +58,8 @@ class Guard(Pretrained, PromptCheck):
         self.wants = {w: any(getattr(x, f"wants_{w}", False) for x in listeners) for w in ("embeddings", "digests")}
         acts = {"action": self.action.name, "on_review": self.on_review.name, "fail_open": str(fail_open).lower()}
         decoder = {"decoder": "a process of its own"} if limits and limits.process else {}
-        self.state = {**self.backend.state(), **decoder, **acts}
+        blocks = {} if self.policy.blocks else {"blocks": "nothing (review rules only)"}
+        self.state = {**self.backend.state(), **decoder, **blocks, **acts}
         self._signature: dict[str, Any] = {"state": self.state, "requested": {**acts, **(requested or {})}}
         self._signature |= {"policy": self.policy.name, "policy_hash": self.policy.hash}
         self._signature |= {"model": spec.name, "revision": spec.revision or spec.sha256}
@@ -103,7 +104,8 @@ class Guard(Pretrained, PromptCheck):
     def _of_image(self, verdicts: list[Verdict], fault: str | None, partial: str | None) -> Verdict:
         if fault is not None or not verdicts:
             return self._error(fault or "no frame of it was judged")
-        decided = replace(worst(verdicts), **self._signature)
+        flags = tuple(sorted({flag for verdict in verdicts for flag in verdict.flags}))
+        decided = replace(worst(verdicts), flags=flags, **self._signature)
         if partial is not None and decided.outcome < Outcome.REVIEW:
             return replace(decided, outcome=Outcome.REVIEW, reason=f"only {partial} were looked at")
         return decided

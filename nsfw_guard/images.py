@@ -18,7 +18,7 @@ from nsfw_guard.channels import opaque, to_array, with_channels
 from nsfw_guard.errors import ImageError, UnknownNameError
 from nsfw_guard.imaging.decode import Stream
 from nsfw_guard.imaging.limits import Limits
-from nsfw_guard.quantise import BOUNDS, ValueRange, quantise
+from nsfw_guard.quantise import BOUNDS, ValueRange, extremes, quantise
 from nsfw_guard.views import MAX_ASPECT
 
 GROUP = 16_000_000  # pixels that are judged at a time
@@ -60,7 +60,19 @@ class Frames:
         """
         if self.pixels.dtype == torch.uint8:
             return self.pixels, None
-        return quantise(self.pixels, self.value_range)
+        levels, found = quantise(self.pixels, self.value_range)
+        # Kept, so that whoever asks later need not read every pixel again: two numbers a frame.
+        object.__setattr__(self, "_extremes", found)
+        return levels, found
+
+    def extremes(self) -> Tensor | None:
+        """Low and high of each frame's floats, as `quantise` found them or found now; None for bytes. Shape: (N, 2)."""
+        if self.pixels.dtype == torch.uint8:
+            return None
+        if "_extremes" not in vars(self):
+            object.__setattr__(self, "_extremes", extremes(self.pixels))
+        kept: Tensor = vars(self)["_extremes"]
+        return kept
 
     def fault(self, low: float, high: float) -> str:
         """Why a frame with these extremes is no picture, or nothing."""

@@ -50,6 +50,11 @@ class Policy:
         says = {"rules": told["rules"], "prompts": told["prompts"]} if self.prompts else told["rules"]
         return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def blocks(self) -> bool:
+        """Whether there is a score that blocks; else pictures are marked for review at most."""
+        return any(rule.block is not None or rule.views for rule in self.rules.values())
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, and what `load` takes."""
         rules = {category: rule.to_dict() for category, rule in sorted(self.rules.items())}
@@ -82,12 +87,9 @@ class Policy:
         if every is not None:
             wanted = {**dict.fromkeys(positive, every), **wanted}
         fitted = {c: _fit_rule(c, rule, levels[c], positive.get(c, levels[c][0]), cuts) for c, rule in wanted.items()}
-        for category, rule in fitted.items():
-            if band is not None and rule.block is not None and not band[0] <= _number(rule.block) <= band[1]:
-                raise PolicyError(
-                    f"{category!r} is blocked from {rule.block:g}, and a second model is asked from {band[0]:.3g} to "
-                    f"{band[1]:.3g} only: widen the band, or block within it"
-                )
+        if band is not None:
+            for category, rule in fitted.items():
+                _within(band, category, rule)
         return replace(self, rules=fitted)
 
     def decide(self, scores: Scores) -> Verdict:
@@ -150,6 +152,17 @@ def _number(cut: float | str | None) -> float:
     if cut is None or isinstance(cut, str):
         raise PolicyError("this policy is not fitted to a model: call policy.fit first")
     return cut
+
+
+def _within(band: tuple[float, float], category: str, rule: Rule) -> None:
+    """Refuses a rule that blocks where no second model is asked."""
+    low, high = band
+    for cut in (rule.block, *rule.views.values()):
+        if cut is not None and not low <= _number(cut) <= high:
+            raise PolicyError(
+                f"{category!r} is blocked from {cut:g}, and a second model is asked from {low:.3g} to {high:.3g} only: "
+                "widen the band, or block within it"
+            )
 
 
 def _fit_rule(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from nsfw_guard.policy import Policy
@@ -29,19 +30,28 @@ class PromptCheck:
         return self.tell([self._of_prompt(text) for text in texts], pictures=False)
 
     def tell(self, verdicts: list[Verdict], *, pictures: bool = True) -> list[Verdict]:
-        """The verdicts, told to the listeners; ERROR where one of them fails.
+        """The verdicts that count: as they came, or ERROR where a listener fails; the counter counts these alone.
+
+        Listeners are told in turn. When one fails, what it and those before it heard is no longer true: they hear the
+        ERROR verdicts as a correction, and those after it hear nothing else.
 
         `pictures`: they are of pictures, which are counted; of prompts only those that were refused are told.
         """
-        heard = verdicts if pictures else [verdict for verdict in verdicts if verdict.flagged]
-        for listener in self.listeners if heard else ():
-            if not pictures and listener is self.tally:
+        asked: list[Listener] = []
+        for listener in self.listeners:
+            heard = tuple(verdict for verdict in verdicts if pictures or verdict.flagged)
+            if listener is self.tally or not heard:
                 continue
+            asked.append(listener)
             try:
-                listener(tuple(heard))
+                listener(heard)
             except Exception as error:  # what cannot be told must not leave
                 log.exception("a listener failed: what it was told of is held back")
-                verdicts = [self._error(error)] * len(verdicts)
+                if any(verdict.outcome is not Outcome.ERROR for verdict in verdicts):
+                    verdicts = [_held_back(verdict, error) for verdict in verdicts]
+                    _correct(asked, verdicts)
+        if pictures:
+            self.tally(verdicts)
         return verdicts
 
     def _of_prompt(self, text: object) -> Verdict:
@@ -58,3 +68,20 @@ class PromptCheck:
     def _error(self, why: str | Exception) -> Verdict:
         reason = why if isinstance(why, str) else f"{type(why).__name__}: {why}"
         return Verdict(Outcome.ERROR, reason, **self._signature)
+
+
+def _held_back(verdict: Verdict, error: Exception) -> Verdict:
+    """ERROR, with the scores and flags that there were: what was flagged is not let go by `fail_open` either."""
+    if verdict.outcome is Outcome.ERROR:
+        return verdict
+    why = f"{type(error).__name__}: {error} (a listener failed: held back, whatever was judged: {verdict.outcome.name})"
+    return replace(verdict, outcome=Outcome.ERROR, reason=why)
+
+
+def _correct(listeners: Sequence[Listener], verdicts: Sequence[Verdict]) -> None:
+    """Tells what really leaves to listeners that heard something else. One that fails again has nothing more to say."""
+    for listener in listeners:
+        try:
+            listener(tuple(verdicts))
+        except Exception:
+            log.exception("a listener could not be corrected: it may say that a picture left which was held back")

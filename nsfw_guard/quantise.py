@@ -21,9 +21,13 @@ def quantise(pixels: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
     """
     if pixels.device.type == "cpu":
         return _in_cache(pixels, value_range)
-    flat = pixels.flatten(1).float()
-    extremes = torch.stack([flat.amin(1), flat.amax(1)], 1)
-    return _levels(pixels, value_range).to(torch.uint8), extremes
+    return _levels(pixels, value_range).to(torch.uint8), extremes(pixels)
+
+
+def extremes(pixels: Tensor) -> Tensor:
+    """Low and high of each frame; NaN where one of its values is. Shape: float32 (N, 2)."""
+    flat = pixels.detach().flatten(1)
+    return torch.stack([flat.amin(1), flat.amax(1)], 1).float()
 
 
 def _levels(pixels: Tensor, value_range: ValueRange, into: Tensor | None = None) -> Tensor:
@@ -55,6 +59,6 @@ def _in_cache(pixels: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
             red, green, blue = _levels(part, value_range, strip[:, : part.shape[1]])
             # Whole numbers below 2**24: exact in float32.
             target[row : row + ROWS] = red.add_(green, alpha=1 << 8).add_(blue, alpha=1 << 16)
-    low, high = (torch.stack(found).view(count, -1).float() for found in (lows, highs))
-    extremes = torch.stack([low.amin(1), high.amax(1)], 1)
-    return packed.view(torch.uint8).view(count, height, width, 4).permute(0, 3, 1, 2)[:, :3], extremes
+    low, high = (torch.stack(parts).view(count, -1).float() for parts in (lows, highs))
+    found = torch.stack([low.amin(1), high.amax(1)], 1)
+    return packed.view(torch.uint8).view(count, height, width, 4).permute(0, 3, 1, 2)[:, :3], found

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
+LEAST = 1 / 32  # of a side: a region that is narrower is widened to this, around its centre
+TINY = 1 / 256  # of a side: about a pixel of what a model is shown, so nothing was seen there
 
 
 class Fixed(dict[K, V]):
@@ -57,20 +59,25 @@ class Region:
     score: float = 1.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "score", plain(self.score))
         for name in ("left", "top", "right", "bottom"):
-            value = getattr(self, name)
+            value = plain(getattr(self, name))
             # A box that cannot be placed covers everything: min and max would let NaN through.
             edge = 0.0 if name in {"left", "top"} else 1.0
             object.__setattr__(self, name, min(max(value, 0.0), 1.0) if math.isfinite(value) else edge)
         if not (self.left < self.right and self.top < self.bottom):
             raise ValueError(f"an empty box ({self.left}, {self.top}, {self.right}, {self.bottom}) covers nothing")
 
+    @property
+    def tiny(self) -> bool:
+        """Whether it is too small to be the place of anything."""
+        return not (self.right - self.left >= TINY and self.bottom - self.top >= TINY)
+
     def pixels(self, height: int, width: int, *, margin: float = 0.0) -> tuple[int, int, int, int]:
         """The box in whole pixels (top, left, bottom, right), rounded outwards, `margin` of its sides added around."""
-        across, down = (self.right - self.left) * margin, (self.bottom - self.top) * margin
-        top, left = math.floor((self.top - down) * height), math.floor((self.left - across) * width)
-        bottom, right = math.ceil((self.bottom + down) * height), math.ceil((self.right + across) * width)
-        return max(0, top), max(0, left), min(height, bottom), min(width, right)
+        left, right = _span(self.left, self.right, width, margin)
+        top, bottom = _span(self.top, self.bottom, height, margin)
+        return top, left, bottom, right
 
 
 @dataclass(frozen=True)
@@ -90,8 +97,9 @@ class ViewScores:
     details: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "levels", Fixed({c: Fixed(levels) for c, levels in self.levels.items()}))
-        object.__setattr__(self, "details", Fixed(self.details))
+        levels = {c: Fixed({level: plain(p) for level, p in levels.items()}) for c, levels in self.levels.items()}
+        object.__setattr__(self, "levels", Fixed(levels))
+        object.__setattr__(self, "details", Fixed({name: plain(value) for name, value in self.details.items()}))
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,19 @@ class Scores:
     digest: str = ""
     blank: bool = False
     fault: str = ""
+
+    def __post_init__(self) -> None:
+        for name, kind in (("views", ViewScores), ("regions", Region)):
+            # A tuple of its own: a list that somebody still holds could change, a generator can be read only once.
+            entries = tuple(getattr(self, name))
+            if not all(isinstance(entry, kind) for entry in entries):
+                raise TypeError(f"{name} are {kind.__name__} objects, not {[type(e).__name__ for e in entries]}")
+            object.__setattr__(self, name, entries)
+        for name in ("digest", "fault"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(
+                    f"{name} is a text, not {type(getattr(self, name)).__name__}: give str, or leave it out"
+                )
 
     @classmethod
     def single(cls, levels: Levels, *, kind: str = "full", **rest: Any) -> Scores:
@@ -145,6 +166,12 @@ class Scores:
         return worst
 
 
+def _span(low: float, high: float, length: int, margin: float) -> tuple[int, int]:
+    """From which pixel to which a region reaches along one side, `LEAST` of it at least."""
+    around = max((high - low) * margin, (LEAST - (high - low)) / 2)
+    return max(0, math.floor((low - around) * length)), min(length, math.ceil((high + around) * length))
+
+
 def _view_dict(view: ViewScores) -> dict[str, Any]:
     levels = {c: {s.name.lower(): number(p) for s, p in ls.items()} for c, ls in view.levels.items()}
     told = {"view": view.view.kind, "box": list(view.view.box), "levels": levels}
@@ -154,3 +181,17 @@ def _view_dict(view: ViewScores) -> dict[str, Any]:
 def number(value: float | None) -> float | str | None:
     """JSON-ready: JSON has no NaN, so one is written as its name, and nobody reads a missing number as safe."""
     return value if value is None or math.isfinite(value) else str(value)
+
+
+def plain(value: Any) -> float:
+    """A number as a plain float, whatever type it came in: comparisons of another type may say what they like.
+
+    Raises:
+        TypeError: it is a truth value (False would read as 0.0, the safest score there is), a text, or no number.
+    """
+    if type(value) is float:
+        return value
+    if "bool" in str(getattr(value, "dtype", type(value).__name__)) or not hasattr(value, "__float__"):
+        raise TypeError(f"a score is a number from 0 to 1, not {type(value).__name__}: give a float")
+    # The base type's own conversion: a subclass may have another one.
+    return float.__float__(value) if isinstance(value, float) else float(value)

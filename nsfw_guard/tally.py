@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from nsfw_guard.verdict import Outcome, Verdict
 
+# Called with the verdicts of a call; a second time for the same call, all of them ERROR, when a listener failed.
 Listener = Callable[[Sequence[Verdict]], None]
 
 

@@ -95,11 +95,12 @@ def released(verdict: Verdict, *, cover_review: bool, observe: bool, fail_open: 
         verdict: what was decided.
         cover_review: pictures under REVIEW are acted on too.
         observe: blocked pictures are only marked (the action is `flag`).
-        fail_open: pictures that could not be judged are let go.
+        fail_open: pictures that could not be judged, and of which nothing was flagged, are let go.
     """
     judged = verdict.scores is not None and verdict.scores.finite and verdict.state.get("self_test") in SELF_TESTED
     if verdict.outcome is Outcome.ERROR or not judged:
-        return fail_open
+        # What was flagged, and then could not be told to a listener, was judged: it is not let go.
+        return fail_open and not verdict.flags
     if verdict.outcome is Outcome.BLOCK:
         return observe
     if verdict.outcome is Outcome.REVIEW:

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-import nsfw_guard.audit as module
+import nsfw_guard.logfile as module
 from nsfw_guard.audit import Audit, AuditReport, Head, verify
 from nsfw_guard.chain import ZEROS
 from nsfw_guard.errors import AuditError, ConfigError
@@ -452,7 +452,7 @@ def test_a_clock_that_jumps_does_not_matter(log: Path) -> None:
 def test_stop_raises_and_warn_counts(log: Path, caplog: pytest.LogCaptureFixture) -> None:
     stop, warn = Audit(log), Audit(log, on_failure="warn")
     log.mkdir()  # whoever runs the tests, root too, cannot write a folder
-    with pytest.raises(AuditError, match="check the disk") as caught:
+    with pytest.raises(AuditError, match=r"'audit\.jsonl' is a folder") as caught:
         stop([verdict()])
     assert str(log) not in str(caught.value)
     with caplog.at_level(logging.WARNING, logger="nsfw_guard.audit"):

@@ -6,20 +6,22 @@ import hashlib
 import json
 import logging
 import threading
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from nsfw_guard.actions import Action
+from nsfw_guard.actions import Action, Block
 from nsfw_guard.audit import Audit, verify
+from nsfw_guard.backends.base import Label
 from nsfw_guard.errors import BlockedError, ImageError, PolicyError
 from nsfw_guard.guard import Guard
+from nsfw_guard.images import Batch
 from nsfw_guard.imaging.limits import Limits
-from nsfw_guard.scores import Scores
-from nsfw_guard.testing import FAULTS, FakeBackend, FaultyBackend
+from nsfw_guard.scores import Scores, Severity
+from nsfw_guard.testing import FAULTS, RED, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome, Verdict
 
 CLEAN = torch.full((3, 8, 12), 0.4)
@@ -174,26 +176,12 @@ def test_the_worst_frame_of_a_picture_decides(tmp_path):
     assert np.asarray(out).max() == 0
 
 
-def long_gif(folder: Path, *, unsafe: int | None = None) -> Path:
-    frames = [Image.new("RGB", (12, 8), (0, 0, 9 * i)) for i in range(9)]
-    if unsafe is not None:
-        frames[unsafe] = Image.new("RGB", (12, 8), (255, 0, 0))
-    frames[0].save(folder / "long.gif", save_all=True, append_images=frames[1:])
-    return folder / "long.gif"
-
-
 def test_an_animation_that_is_too_long_to_look_at_is_an_error(tmp_path):
-    (verdict,) = Guard(FakeBackend(), limits=Limits(frames=4)).check([long_gif(tmp_path)])
+    frames = [Image.new("RGB", (12, 8), (0, 0, 9 * i)) for i in range(9)]
+    frames[0].save(tmp_path / "long.gif", save_all=True, append_images=frames[1:])
+    (verdict,) = Guard(FakeBackend(), limits=Limits(frames=4)).check([tmp_path / "long.gif"])
     assert verdict.outcome is Outcome.ERROR
     assert "over 4 frames" in verdict.reason
-
-
-@pytest.mark.parametrize(("unsafe", "outcome"), [(None, Outcome.REVIEW), (8, Outcome.BLOCK)])
-def test_an_animation_not_looked_at_whole_is_review_at_best_where_somebody_asked_for_that(tmp_path, unsafe, outcome):
-    guard = Guard(FakeBackend(), limits=Limits(frames=4, unseen="review"))
-    (verdict,) = guard.check([long_gif(tmp_path, unsafe=unsafe)])
-    assert verdict.outcome is outcome
-    assert (verdict.reason == "only 4 of 9 frames were looked at") is (outcome is Outcome.REVIEW)
 
 
 def test_large_files_are_judged_one_after_the_other(tmp_path):
@@ -321,9 +309,18 @@ def test_regions_of_the_worst_frame_are_covered():
     assert torch.equal(out[1, :, 6:, 6:], UNSAFE[:, 6:, 6:])
 
 
-def test_a_picture_of_which_no_frame_was_judged_is_an_error():
-    from nsfw_guard.images import Batch
+def test_a_category_that_the_backend_forgot_is_an_error():
+    class Forgetful(FakeBackend):
+        def score(self, stacks, *, embeddings=False, digests=False):
+            return [Scores.single({"blue": {Severity.HIGH: 0.0}}) for s in stacks for _ in range(len(s))]
 
+    verdicts = Guard(Forgetful()).check(BATCH)
+    assert [v.outcome for v in verdicts] == [Outcome.ERROR] * 3
+    assert "not evaluated" in verdicts[0].reason
+    assert RED.levels == {"red": (Severity.HIGH,)}
+
+
+def test_a_picture_of_which_no_frame_was_judged_is_an_error():
     (verdict,) = Guard(FakeBackend())._judge(iter([Batch(1)]), 1)
     assert (verdict.outcome, verdict.reason) == (Outcome.ERROR, "no frame of it was judged")
 
@@ -339,3 +336,156 @@ def test_a_listener_cannot_talk_a_verdict_round():
     out, verdicts = Guard(Untested(), listeners=[tamper])(BATCH)
     assert out.unique().tolist() == [0.0]
     assert "cannot be changed" in verdicts[0].reason
+
+
+def colours(out, index: int) -> list[float]:
+    """The one colour of a picture that is solid."""
+    pixels = out[index].flatten(1)
+    assert torch.equal(pixels, pixels[:, :1].expand_as(pixels))
+    return [round(value, 2) for value in pixels[:, 0].tolist()]
+
+
+def test_review_takes_its_own_action_and_block_and_error_the_other():
+    guard = Guard(FakeBackend(), action=Block(colour=(0.0, 0.0, 1.0)), on_review=Block(colour=(0.0, 1.0, 0.0)))
+    out, _ = guard(BATCH)
+    assert torch.equal(out[0], CLEAN)
+    assert colours(out, 1) == [0.0, 0.0, 1.0]
+    assert colours(out, 2) == [0.0, 1.0, 0.0]
+
+    broken = BATCH.clone()
+    broken[2, 0, 0, 0] = float("nan")
+    assert colours(guard(broken)[0], 2) == [0.0, 0.0, 0.0]
+
+
+def test_a_review_that_is_not_released_takes_on_review_and_not_the_action():
+    class Untested(FakeBackend):
+        def state(self):
+            return {"self_test": "skipped"}
+
+    out, verdicts = Guard(Untested(), action=Block(colour=(0.0, 0.0, 1.0)), on_review=Block(colour=(0.0, 1.0, 0.0)))(
+        BATCH
+    )
+    assert [v.outcome for v in verdicts] == [Outcome.ALLOW, Outcome.BLOCK, Outcome.REVIEW]
+    assert [colours(out, i) for i in range(3)] == [[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("colour", "outcome", "reason"),
+    [
+        ((255, 0, 0), Outcome.BLOCK, "red 1.000 >= 0.5 (full view)"),
+        ((0, 0, 255), Outcome.REVIEW, "only 4 of 9 frames were looked at"),
+    ],
+)
+def test_what_was_seen_of_an_animation_is_never_made_milder_by_what_was_not(colour, outcome, reason, tmp_path):
+    frames = [Image.new("RGB", (12, 8), colour), *(Image.new("RGB", (12, 8), (0, 0, 9 * i)) for i in range(8))]
+    frames[0].save(tmp_path / "long.gif", save_all=True, append_images=frames[1:])
+    path = tmp_path / "long.gif"
+
+    (out,), (verdict,) = Guard(FakeBackend(), limits=Limits(frames=4, unseen="review"))([path])
+
+    assert (verdict.outcome, verdict.reason) == (outcome, reason)
+    assert (out == path) is (outcome is Outcome.REVIEW)
+
+
+def test_an_error_in_what_was_seen_of_an_animation_stays_one(tmp_path):
+    frames = [Image.new("RGB", (12, 8), (0, 0, 9 * i)) for i in range(9)]
+    frames[0].save(tmp_path / "long.gif", save_all=True, append_images=frames[1:])
+    (verdict,) = Guard(FaultyBackend("nan"), limits=Limits(frames=4, unseen="review")).check([tmp_path / "long.gif"])
+    assert verdict.outcome is Outcome.ERROR
+    assert "no probability" in verdict.reason
+
+
+def test_a_review_in_what_was_seen_keeps_its_own_reason(tmp_path):
+    doubtful = Image.fromarray((DOUBTFUL.permute(1, 2, 0) * 255).byte().numpy())
+    frames = [doubtful, *(Image.new("RGB", (12, 8), (0, 0, 9 * i)) for i in range(8))]
+    frames[0].save(tmp_path / "long.gif", save_all=True, append_images=frames[1:])
+    (verdict,) = Guard(FakeBackend(), limits=Limits(frames=4, unseen="review")).check([tmp_path / "long.gif"])
+    assert (verdict.outcome, verdict.flags) == (Outcome.REVIEW, ("red",))
+    assert verdict.reason.startswith("red 0.3")
+
+
+def test_flags_are_those_of_every_frame():
+    class Two(FakeBackend):
+        spec = replace(RED, labels={"red": Label("red"), "blue": Label("blue"), "other": None})
+
+        def score(self, stacks, *, embeddings=False, digests=False):
+            levels = [(0.9, 0.0), (0.0, 0.6), (0.0, 0.3)]
+            return [Scores.single({"red": {Severity.HIGH: r}, "blue": {Severity.HIGH: b}}) for r, b in levels]
+
+    verdict = Guard(Two())._of_image([Guard(Two()).policy.decide(s) for s in Two().score(())], None, None)
+    assert (verdict.outcome, verdict.category, verdict.flags) == (Outcome.BLOCK, "red", ("blue", "red"))
+
+
+@pytest.mark.parametrize(
+    ("revision", "sha256", "told"), [("r1", "ab", "r1"), ("r1", "", "r1"), ("", "ab", "ab"), ("", "", "")]
+)
+def test_every_verdict_is_signed(revision, sha256, told):
+    class Signed(FakeBackend):
+        spec = replace(RED, revision=revision, sha256=sha256)
+
+    guard = Guard(Signed(), policy="strict", requested={"model": "asked", "action": "as asked"})
+    broken = BATCH.clone()
+    broken[0, 0, 0, 0] = float("nan")
+    verdicts = [*guard.check(broken), *guard.check([b""]), *guard.check_prompts("a castle")]
+    assert len({v.outcome for v in verdicts}) == 3
+    for verdict in verdicts:
+        assert (verdict.model, verdict.revision) == ("red", told)
+        assert (verdict.policy, verdict.policy_hash) == ("strict", guard.policy.hash)
+        assert verdict.state == {"self_test": "passed", "action": "block", "on_review": "flag", "fail_open": "false"}
+        assert verdict.requested == {"model": "asked", "action": "as asked", "on_review": "flag", "fail_open": "false"}
+    assert guard.requested == verdicts[0].requested
+
+
+@pytest.mark.parametrize("embeddings", [True, False, None])
+@pytest.mark.parametrize("digests", [True, False, None])
+def test_the_backend_is_asked_for_what_a_listener_wants_and_for_no_more(embeddings, digests):
+    asked = []
+
+    class Asked(FakeBackend):
+        def score(self, stacks, **wants):
+            asked.append(wants)
+            return super().score(stacks, **wants)
+
+    def listener(verdicts):
+        pass
+
+    for name, value in (("wants_embeddings", embeddings), ("wants_digests", digests)):
+        if value is not None:
+            setattr(listener, name, value)
+    guard = Guard(Asked(), listeners=[lambda verdicts: None, listener])
+    guard.check(BATCH)
+    assert asked == [{"embeddings": bool(embeddings), "digests": bool(digests)}]
+
+
+def test_only_what_is_released_although_flagged_is_warned_of(caplog):
+    with caplog.at_level(logging.WARNING):
+        Guard(FakeBackend(), action="flag")(BATCH)
+    assert [r.getMessage() for r in caplog.records] == [
+        "released although flagged (BLOCK): 'red 1.000 >= 0.5 (full view)'"
+    ]
+    caplog.clear()
+    Guard(FakeBackend())(BATCH)
+    assert not caplog.records
+
+
+def test_what_cannot_be_judged_is_logged_with_its_cause(caplog):
+    Guard(FaultyBackend("raises")).check(BATCH)
+    assert "could not judge 3 images" in caplog.text
+    assert "the model broke" in caplog.text
+
+
+def test_a_limit_of_time_is_in_the_state_and_none_is_not():
+    assert Guard(FakeBackend(), time_limit=9).state["time_limit"] == "9 s"
+    assert "time_limit" not in Guard(FakeBackend()).state
+
+
+def test_check_and_apply_by_hand_are_what_a_call_does():
+    guard = Guard(FakeBackend())
+    assert torch.equal(guard.apply(BATCH, guard.check(BATCH)), guard(BATCH)[0])
+
+
+def test_a_picture_with_a_fault_is_an_error_whatever_was_seen_of_it():
+    guard = Guard(FakeBackend())
+    allowed = guard.check(CLEAN[None])
+    verdict = guard._of_image(allowed, "its second half is missing", None)
+    assert (verdict.outcome, verdict.reason) == (Outcome.ERROR, "its second half is missing")

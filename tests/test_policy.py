@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsfw_guard.errors import PolicyError
-from nsfw_guard.policy import Policy
+from nsfw_guard.policy import Policy, _number
 from nsfw_guard.prompts import PromptRules
 from nsfw_guard.rules import Cut, Rule
 from nsfw_guard.scores import Scores, Severity, View, ViewScores
@@ -212,6 +212,65 @@ def test_what_does_not_fit_the_model_is_refused(rules: dict[str, Rule], said: st
     with pytest.raises(PolicyError) as caught:
         fitted(**rules)
     assert said in str(caught.value)
+
+
+BAND = (0.25, 0.75)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule(block=0.25),
+        Rule(block=0.5, review=0.1),
+        Rule(block=0.75),
+        Rule(review=0.1),
+        Rule(block="default"),
+        Rule(block=0.5, views={"side": 0.75, "tile": 0.25}),
+    ],
+    ids=str,
+)
+def test_cuts_within_the_band_of_a_second_opinion_fit(rule: Rule) -> None:
+    made = policy(sexual=rule).fit(LEVELS, POSITIVE, CUTS, BAND)
+    assert made == policy(sexual=rule).fit(LEVELS, POSITIVE, CUTS)
+
+
+@pytest.mark.parametrize(
+    ("rule", "cut"),
+    [
+        (Rule(block=math.nextafter(0.25, 0)), "0.25"),
+        (Rule(block=math.nextafter(0.75, 1)), "0.75"),
+        (Rule(block=0.1), "0.1"),
+        (Rule(block=1.0), "1"),
+        (Rule(block=0.5, views={"full": 0.9}), "0.9"),
+        (Rule(review=0.2, views={"full": 0.125}), "0.125"),
+    ],
+    ids=str,
+)
+def test_a_cut_outside_of_the_band_is_refused_since_nobody_would_be_asked_there(rule: Rule, cut: str) -> None:
+    said = rf"'sexual' is blocked from {cut}, and a second model is asked from 0\.25 to 0\.75 only: widen the band"
+    with pytest.raises(PolicyError, match=said):
+        policy(violence=Rule(block=0.5), sexual=rule).fit(LEVELS, POSITIVE, CUTS, BAND)
+
+
+@pytest.mark.parametrize("cut", [None, "default"])
+def test_what_is_no_number_yet_is_never_compared_with(cut: str | None) -> None:
+    with pytest.raises(PolicyError, match=r"call policy\.fit first"):
+        _number(cut)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "named"),
+    [((0.0, 0.9), (0.1, 0.5), "b"), ((0.0, 0.5), (0.1, 0.9), "a"), ((0.0, 0.5), (0.0, 0.5), "a")],
+)
+def test_a_score_of_zero_lies_as_far_below_its_cut_as_it_does(a: Any, b: Any, named: str) -> None:
+    rules = policy(a=Rule(block=a[1]), b=Rule(block=b[1]))
+    assert rules.decide(Scores.single({"a": {HIGH: a[0]}, "b": {HIGH: b[0]}})).category == named
+
+
+def test_a_policy_says_whether_it_blocks_anything() -> None:
+    assert policy(a=Rule(review=0.5), b=Rule(block=0.5)).blocks
+    assert policy(a=Rule(review=0.5, views={"side": 0.5})).blocks
+    assert not policy(a=Rule(review=0.5), b=Rule(review=0.1)).blocks
 
 
 def test_every_leaves_out_what_has_no_positive_class_unless_it_is_named() -> None:

@@ -77,6 +77,13 @@ def test_what_an_untested_model_judged_leaves_with_fail_open_only(
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
+def test_what_was_flagged_before_it_became_an_error_is_not_let_go(switches: tuple[bool, bool, bool]) -> None:
+    for state in (PASSED, {}):
+        assert not ask(Verdict(ERROR, "", flags=("red",), scores=GOOD, state=state), switches)
+    assert not ask(Verdict(BLOCK, "", flags=("red",), state=PASSED), switches)
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
 def test_an_unknown_outcome_is_not_released(switches: tuple[bool, bool, bool]) -> None:
     assert not ask(Verdict(4, "", scores=GOOD, state=PASSED), switches)  # type: ignore[arg-type]
 
@@ -107,6 +114,9 @@ def test_only_block_and_error_are_flagged(outcome: Outcome, flagged: bool) -> No
         ([(ERROR, None, None), (BLOCK, 1.0, 0.1)], 0),
         ([(BLOCK, 0.9, 0.8), (BLOCK, 0.6, 0.3)], 1),  # the furthest above its own cut, not the highest
         ([(ALLOW, 0.1, 0.5), (ALLOW, 0.4, 0.5)], 1),
+        ([(ERROR, None, None), (ERROR, 0.9, 0.5)], 1),  # without numbers it counts as lying at its cut
+        ([(ERROR, 0.1, 0.5), (ERROR, None, None)], 1),
+        ([(BLOCK, 0.0, 0.0), (BLOCK, 0.0, 0.0)], 0),  # of equals the first
     ],
 )
 def test_the_worst_of_several_frames_decides(told: list[Any], expected: int) -> None:
@@ -189,6 +199,20 @@ def test_a_verdict_survives_a_copy(again: Any) -> None:
 def test_a_verdict_cannot_be_set_anew() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         FULL.outcome = ALLOW  # type: ignore[misc]
+
+
+def test_what_a_verdict_rests_on_is_its_own() -> None:
+    state, requested = {"self_test": "failed"}, {"model": "tiny"}
+    verdict = Verdict(ALLOW, "", state=state, requested=requested)
+    state["self_test"], requested["model"] = "passed", "other"
+    assert (verdict.state, verdict.requested) == ({"self_test": "failed"}, {"model": "tiny"})
+    for mapping in (verdict.state, verdict.requested):
+        with pytest.raises(TypeError, match="cannot be changed"):
+            mapping["model"] = "other"  # type: ignore[index]
+
+
+def test_no_digest_is_null_and_no_text() -> None:
+    assert Verdict(ALLOW, "", scores=GOOD).to_dict()["digest"] is None
 
 
 def test_what_is_done_to_the_dict_does_not_reach_the_verdict() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsfw_guard.errors import ConfigError, UnknownNameError
-from nsfw_guard.views import InputSpec, check_views, plan
+from nsfw_guard.errors import ConfigError, ImageError, UnknownNameError
+from nsfw_guard.views import MAX_LOOKS, InputSpec, check_views, plan
 
 SPEC = InputSpec(size=32)
 
@@ -110,3 +111,39 @@ def test_unknown_views_name_the_known_ones(views):
 def test_an_input_that_makes_no_sense_is_refused(wrong, message):
     with pytest.raises(ConfigError, match=message):
         InputSpec(**{"size": 32, **wrong})
+
+
+@pytest.mark.parametrize("size", [64, 384, 448])
+@pytest.mark.parametrize("crop_pct", [0.9, 1.0])
+def test_cover_reaches_a_hundred_to_one_within_the_most_looks(size, crop_pct):
+    spec = InputSpec(size=size, crop_pct=crop_pct)
+    for height, width in ((64, 6400), (6400, 64), (1, 100), (448, 44800)):
+        assert 99 <= len(plan(height, width, spec)) <= 101 < MAX_LOOKS
+
+
+@pytest.mark.parametrize(
+    ("views", "height", "width", "looks"),
+    [
+        ("tiles(2)", 64, 1280, 119),
+        ("tiles(4)", 1000, 20000, 397),
+        ("tiles(8)", 1024, 1024, 65),
+        ("tiles(8)", 1000, 3000, 209),
+    ],
+)
+def test_tiles_of_usual_pictures_are_within_the_most(views, height, width, looks):
+    assert len(plan(height, width, SPEC, views)) == looks
+
+
+@pytest.mark.parametrize(
+    ("views", "height", "width", "looks"),
+    [
+        ("tiles(8)", 6400, 64, 6825),
+        ("tiles(8)", 1000, 6000, 425),
+        ("tiles(4)", 21000, 1000, 417),
+        ("tiles(2)", 64, 6400, 595),
+    ],
+)
+def test_more_looks_than_that_are_refused_with_the_cure(views, height, width, looks):
+    message = rf"{re.escape(views)} would look at {width}x{height} {looks} times, and 400 is the most: crop it, .*cover"
+    with pytest.raises(ImageError, match=message):
+        plan(height, width, SPEC, views)

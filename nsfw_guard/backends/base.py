@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from nsfw_guard.errors import ConfigError, ScoringError, UnknownNameError
 from nsfw_guard.images import Frames
@@ -131,19 +132,57 @@ class Backend(Protocol):
 
 
 def ask(backend: Backend, stacks: Sequence[Frames], frames: int, *, embeddings: bool, digests: bool) -> list[Scores]:
-    """The backend's scores, when they are a list of the right length and kind.
+    """The backend's scores, when they are a list of the right length and kind and the pixels are what they were.
+
+    Whatever the backend says of it, a frame of NaN or of values out of range has a fault. This is the one door to
+    every backend, and so where nothing is left to its care.
 
     Raises:
         ScoringError: they are not.
     """
     if not stacks:
         return []
+    before = [_mark(stack.pixels) for stack in stacks]
     scores = backend.score(stacks, embeddings=embeddings, digests=digests)
     if not (isinstance(scores, list) and all(isinstance(s, Scores) for s in scores)):
         raise ScoringError(f"{backend.spec.name!r} gave {type(scores).__name__}, not a list of Scores")
     if len(scores) != frames:
         raise ScoringError(f"{backend.spec.name!r} gave {len(scores)} scores for {frames} frames")
-    return scores
+    same, faults = _seen(stacks, before)
+    if not same:
+        raise ScoringError(f"{backend.spec.name!r} wrote into the pixels it was given: it must work on a copy")
+    return [replace(s, fault=s.fault or fault) if fault else s for s, fault in zip(scores, faults, strict=True)]
+
+
+def _mark(pixels: Tensor) -> tuple[int, Tensor]:
+    """What shows that somebody wrote into pixels: the version that torch counts, and a grid of them.
+
+    The version misses nothing that goes through torch, but inference tensors have none, and who writes through
+    NumPy's memory or `.data` does not raise it. The grid (49 by 49 at most) shows such a write where it is as careless
+    as those are: all over the picture.
+    """
+    rows, columns = (max(1, -(-side // 49)) for side in pixels.shape[-2:])
+    version = -1 if pixels.is_inference() else pixels._version
+    return version, pixels.detach()[..., ::rows, ::columns].clone(memory_format=torch.contiguous_format)
+
+
+def _seen(stacks: Sequence[Frames], before: Sequence[tuple[int, Tensor]]) -> tuple[bool, list[str]]:
+    """Whether the pixels are what they were, and each frame's fault. One read from the device, of a few numbers."""
+    numbers, versions = [], True
+    for stack, (version, grid) in zip(stacks, before, strict=True):
+        now, again = _mark(stack.pixels)
+        versions &= now == version
+        # Compared as bytes: a NaN is not equal to itself.
+        equal = (again.view(torch.uint8) == grid.view(torch.uint8)).all().float()[None]
+        low_high = stack.extremes()
+        numbers.append(equal if low_high is None else torch.cat([equal, low_high.flatten()]))
+    told = iter(torch.cat([part.to(numbers[0].device) for part in numbers]).tolist())
+    same, faults = versions, []
+    for stack in stacks:
+        same &= next(told) == 1.0
+        floats = stack.pixels.dtype != torch.uint8
+        faults += [stack.fault(next(told), next(told)) if floats else "" for _ in range(len(stack))]
+    return same, faults
 
 
 @dataclass(frozen=True, kw_only=True)

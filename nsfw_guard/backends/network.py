@@ -16,10 +16,11 @@ from nsfw_guard.backends.base import ModelSpec, Options
 from nsfw_guard.backends.batches import in_batches
 from nsfw_guard.backends.folder import write_record
 from nsfw_guard.backends.selftest import self_test
-from nsfw_guard.errors import ConfigError
+from nsfw_guard.errors import ConfigError, ImageError
 from nsfw_guard.images import Frames
 from nsfw_guard.preprocess import Prepared, Preprocess
 from nsfw_guard.scores import Fixed, Scores, Severity, ViewScores
+from nsfw_guard.views import plan
 
 
 class Net(nn.Module):
@@ -82,7 +83,28 @@ class NetBackend:
         return self._nets[self.home].width
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """One Scores a frame, in order, over all stacks; the host waits for the device once."""
+        """One Scores a frame, in order, over all stacks; the host waits for the device once.
+
+        A picture that would be looked at too often is a fault of its own, and the others are judged.
+        """
+        refused = [self._refused(stack) for stack in stacks]
+        sound = [stack for stack, why in zip(stacks, refused, strict=True) if not why]
+        judged = iter(self._judged(sound, embeddings, digests) if sound else [])
+        return [
+            Scores((), fault=why) if why else next(judged)
+            for stack, why in zip(stacks, refused, strict=True)
+            for _ in range(len(stack))
+        ]
+
+    def _refused(self, stack: Frames) -> str:
+        """Why a stack cannot be looked at, or nothing."""
+        try:
+            plan(*map(int, stack.pixels.shape[-2:]), self.spec.input, self.options.views)
+        except ImageError as error:
+            return str(error)
+        return ""
+
+    def _judged(self, stacks: Sequence[Frames], embeddings: bool, digests: bool) -> list[Scores]:
         device = self._device(stacks)
         prepared = [self.preprocess.prepare(stack) for stack in stacks]
         shown = torch.cat([p.pixels.flatten(0, 1).to(device) for p in prepared])

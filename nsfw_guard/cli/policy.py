@@ -7,6 +7,8 @@ from typing import Any
 
 from nsfw_guard.cli import show
 
+NOTHING_BLOCKED = "nothing is ever blocked: it has review rules only, and what is under review leaves as it is"
+
 
 def add(commands: Any) -> None:
     """Adds the commands."""
@@ -55,11 +57,13 @@ def lint(args: argparse.Namespace) -> int:
     except ConfigError as error:
         show.say(f"nsfw-guard: {error}")
         return 1
-    told = {"name": policy.name, "hash": policy.hash, "categories": sorted(policy.rules)}
+    warnings = [] if policy.blocks else [NOTHING_BLOCKED]
+    told: dict[str, Any] = {"name": policy.name, "hash": policy.hash, "categories": sorted(policy.rules)}
     if args.json:
-        show.as_json(told)
+        show.as_json(told | ({"warnings": warnings} if warnings else {}))
     else:
         print(show.clean(f"ok {policy.name} {policy.hash[:12]}: {', '.join(told['categories'])}"))
+        print("".join(f"warning: {text}\n" for text in warnings), end="")
     return 0
 
 

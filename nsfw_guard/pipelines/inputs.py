@@ -157,7 +157,8 @@ def _goes_on(guard: Guard, verdict: Verdict) -> bool:
     """Whether a prompt may be drawn: nothing was found, or the guard is told to mark only, or to fail open."""
     if not verdict.flagged:
         return verdict.outcome in {Outcome.ALLOW, Outcome.REVIEW}
-    goes = guard.fail_open if verdict.outcome is Outcome.ERROR else isinstance(guard.action, Flag)
+    unjudged = verdict.outcome is Outcome.ERROR
+    goes = guard.fail_open and not verdict.flags if unjudged else isinstance(guard.action, Flag)
     if goes:
         log.warning("a prompt goes on although flagged (%s): %r", verdict.outcome.name, verdict.reason)
     return goes

@@ -138,7 +138,8 @@ class Run:
     def _raise(self, verdicts: Sequence[Verdict]) -> None:
         """With the action `raise`: one error for all of a batch, before any of it is acted on."""
         if isinstance(self.guard.action, Raise):
-            held = [v for v in verdicts if v.flagged and not (v.outcome is Outcome.ERROR and self.guard.fail_open)]
+            goes = [self.guard.fail_open and v.outcome is Outcome.ERROR and not v.flags for v in verdicts]
+            held = [v for v, let_go in zip(verdicts, goes, strict=True) if v.flagged and not let_go]
             if held:
                 raise BlockedError(*held)
 

@@ -62,7 +62,9 @@ def _row(one: dict[str, Any]) -> str:
     repo = f"[{one['repo']}](https://huggingface.co/{one['repo'].rpartition('/safety_checker')[0] or one['repo']})"
     gate = ", on request only" if one["gated"] else ""
     extra = f", extra `{one['extra']}`" if one["extra"] else ""
-    weights = f"{repo if one['repo'] else 'in the package'}, {one['size']}{gate}{extra}"
+    # A network that comes with the library that its extra installs lies in that library's wheel, not in ours.
+    home = f"in the wheel of `{one['extra']}`" if one["extra"] else "in this package"
+    weights = f"{repo if one['repo'] else home}, {one['size']}{gate}{extra}"
     width = one["embedding"] or "-"
     return f"| `{one['name']}` | {weights} | {one['licence']} | {one['input']} | {width} | {one['labels']} |"
 

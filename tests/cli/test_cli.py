@@ -608,6 +608,16 @@ def test_lint_as_json_names_the_hash_and_the_categories(run: Run) -> None:
     assert run("policy", "lint", "strict", "--json").lines == [expected]
 
 
+def test_lint_warns_of_a_policy_that_never_blocks(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "mild.toml"
+    path.write_text('name = "mild"\n[rules.red]\nreview = 0.3\n')
+    ran = run("policy", "lint", path)
+    assert (ran.code, ran.out.splitlines()[1].split(":")[:2]) == (0, ["warning", " nothing is ever blocked"])
+    assert len(run("policy", "lint", path, "--json").lines[0]["warnings"]) == 1
+    path.write_text('name = "mild"\n[rules.red]\nreview = 0.3\nviews = {side = 0.5}\n')
+    assert len(run("policy", "lint", path).out.splitlines()) == 1
+
+
 def test_explain_says_each_cut_and_where_it_comes_from(run: Run, tmp_path: Path) -> None:
     ran = run("policy", "explain", "strict", "--model", "red")
     assert ran.out.splitlines() == [

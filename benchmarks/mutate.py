@@ -1,0 +1,232 @@
+"""Puts one small fault after the other into the modules that decide, and counts those that the tests notice.
+
+python benchmarks/mutate.py [MODULE ...] [--workers N] [--list]
+
+Each fault gets a process of its own, forked from one that has loaded torch and pytest but nothing of this package, and
+the tests that must notice it run there until the first one fails. Nothing on the disk is changed. A fault that they
+pass is run against the slower tests too, where there are some. What survives must be argued for in `argued.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import gc
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from common import finish, machine, table  # first: it sets the threads
+
+import argued
+import hypothesis
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from mutants import Mutant, mutants
+
+ROOT = Path(__file__).parent.parent
+WANTED = 0.95  # of the faults of each module must be noticed
+ATTACKS = "tests/attacks/test_faults.py"
+LISTENERS = "tests/attacks/test_listeners.py"
+# Until the first failure, and without what costs half a second a process: rewritten asserts, collecting garbage.
+QUICKLY = ("-x", "-q", "--tb=no", "--assert=plain", "-p", "no:unraisableexception", "-p", "no:threadexception")
+LOADED = (np, PIL.Image, torch)  # by the one process that is forked
+
+
+@dataclass(frozen=True)
+class Target:
+    """The tests that must notice the faults of a module, and slower ones for what these pass."""
+
+    tests: tuple[str, ...]
+    slower: tuple[str, ...] = ()
+
+
+# Paths and `-k` expressions; what takes long is left to the slower ones.
+TARGETS = {
+    "verdict": Target(("tests/test_verdict.py",), ("tests/test_guard.py",)),
+    "scores": Target(("tests/test_scores.py",), ("tests/test_actions.py", "-k", "region", ATTACKS)),
+    "policy": Target(("tests/test_policy.py",), ("tests/test_policyfile.py", "tests/test_guard.py")),
+    "guard": Target(
+        ("tests/test_guard.py", LISTENERS, "-k", "not full_disk and not hangs and not threads"),
+        ("tests/test_guard.py", ATTACKS, "-k", "not strip"),
+    ),
+    "promptcheck": Target(("tests/test_promptcheck.py", LISTENERS, "-k", "not full_disk and not saved_guard")),
+    "actions": Target(
+        ("tests/test_actions.py", ATTACKS, "-k", "not attempt and not checkerboard and not strip"),
+        ("tests/test_actions.py", "-k", "size4 or weak"),
+    ),
+    "images": Target(("tests/test_images.py", "tests/test_channels.py"), ("tests/test_guard.py", ATTACKS)),
+    "decode": Target(("tests/test_decode.py",), ("tests/test_guard.py",)),
+    "flatten": Target(("tests/test_flatten.py",), ("tests/test_decode.py",)),
+    "views": Target(("tests/test_views.py",), ("tests/test_preprocess.py",)),
+}
+
+
+@dataclass
+class Score:
+    """How a module fared."""
+
+    mutants: int = 0
+    killed: int = 0
+    argued: int = 0
+    survivors: list[str] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """Of those that could be noticed at all."""
+        return self.killed / max(1, self.mutants - self.argued)
+
+
+class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Loads one module from a tree instead of from its file."""
+
+    def __init__(self, name: str, path: Path, tree: ast.Module) -> None:
+        self.name, self.path, self.tree = name, path, tree
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The spec of that module; of others nothing."""
+        return importlib.util.spec_from_file_location(name, self.path, loader=self) if name == self.name else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Runs the tree."""
+        exec(compile(self.tree, str(self.path), "exec"), vars(module))  # noqa: S102  (our own source)
+
+
+def source(module: str) -> ast.Module:
+    """A module's tree."""
+    return ast.parse((ROOT / "nsfw_guard" / f"{module}.py").read_text())
+
+
+def start(module: str, number: int | None, tests: Sequence[str], folder: str) -> int:
+    """Forks a process that runs the tests against one fault, or against none; its exit code says how they went."""
+    child = os.fork()
+    if child:
+        return child
+    code = 99
+    try:
+        os.setsid()
+        quiet = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(quiet, fd)
+        tree = source(module)
+        if number is not None:
+            mutants(tree)[number].apply()
+        sys.meta_path.insert(0, Changed(f"nsfw_guard.{module}", ROOT / "nsfw_guard" / f"{module}.py", tree))
+        hypothesis.settings.register_profile("mutants", derandomize=True, database=None, deadline=None)
+        hypothesis.settings.load_profile("mutants")
+        gc.disable()
+        code = int(pytest.main([*QUICKLY, f"--basetemp={folder}", *tests]))
+    finally:
+        os._exit(code)
+
+
+class Crew:
+    """A few processes at a time, each with a limit."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def run(self, module: str, numbers: Sequence[int | None], tests: Sequence[str], limit: float) -> dict[int, bool]:
+        """By number: whether the tests noticed it. One that hangs is noticed."""
+        left, running, noticed = list(numbers), dict[int, tuple[int, float, str]](), dict[int, bool]()
+        while left or running:
+            while left and len(running) < self.workers:
+                folder = tempfile.mkdtemp(prefix="mutant-")
+                number = left.pop(0)
+                pid = start(module, number, tests, folder)
+                running[pid] = (-1 if number is None else number, time.monotonic() + limit, folder)
+            for pid in list(running):
+                number, until, folder = running[pid]
+                done, status = os.waitpid(pid, os.WNOHANG)
+                if not done and time.monotonic() < until:
+                    continue
+                if not done:
+                    os.killpg(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                noticed[number] = not (done and os.waitstatus_to_exitcode(status) == 0)
+                del running[pid]
+                shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(0.01)
+        return noticed
+
+
+def judge(module: str, crew: Crew, wanted: list[int] | None = None) -> Score:
+    """Every fault of a module against its tests."""
+    target, found = TARGETS[module], mutants(source(module))
+    numbers = list(range(len(found))) if wanted is None else wanted
+    survivors: list[int] = numbers
+    for tests in (target.tests, target.slower):
+        if tests and survivors:
+            begun = time.monotonic()
+            if crew.run(module, [None], tests, 300)[-1]:
+                raise SystemExit(f"the tests of {module} fail without any fault: mend them first ({' '.join(tests)})")
+            limit = 10 + 6 * (time.monotonic() - begun)
+            noticed = crew.run(module, survivors, tests, limit)
+            survivors = [number for number in survivors if not noticed[number]]
+    score = Score(len(numbers), len(numbers) - len(survivors))
+    for number in survivors:
+        if key(module, found[number]) in argued.EQUIVALENT:
+            score.argued += 1
+        else:
+            score.survivors.append(f"nsfw_guard/{module}.py:{found[number].line} {found[number].change}")
+    return score
+
+
+def key(module: str, mutant: Mutant) -> str:
+    """A fault's name, which stays when lines move."""
+    return f"{module}.{mutant.where}: {mutant.change}"
+
+
+def main() -> None:
+    """Prints a row for each module and every survivor by name; 1 when too many survive, or one that nobody argued."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("modules", nargs="*", default=list(TARGETS), help="those to put faults into; all unless said")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--list", action="store_true", help="print the faults by their names, and run nothing")
+    args = parser.parse_args()
+    if args.list:
+        for module in args.modules:
+            print("\n".join(key(module, one) for one in mutants(source(module))))
+        return
+    os.chdir(ROOT)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    sys.path.insert(0, str(ROOT))
+    if any(name.split(".")[0] == "nsfw_guard" for name in sys.modules):
+        raise SystemExit("nsfw_guard is loaded already: its modules could not be exchanged")
+    print(machine() + "\n", flush=True)
+    gc.freeze()
+    crew, rows, scores = Crew(args.workers), [], {}
+    for module in args.modules:
+        begun = time.monotonic()
+        scores[module] = score = judge(module, crew)
+        took = f"{(time.monotonic() - begun) / 60:.1f} min"
+        counts = score.mutants, score.killed, score.argued, len(score.survivors)
+        rows.append((module, *counts, f"{score.share:.1%}", took))
+        print(f"{module}: {score.killed} of {score.mutants}, {took}", *score.survivors, sep="\n  ", flush=True)
+    print()
+    table(("module", "faults", "noticed", "argued", "survivors", "noticed of the rest", "took"), rows)
+    known = {key(module, one) for module in args.modules for one in mutants(source(module))}
+    gone = [name for name in argued.EQUIVALENT if name.split(".")[0] in args.modules and name not in known]
+    broken = [f"{m}: {s.share:.1%} noticed, {WANTED:.0%} wanted" for m, s in scores.items() if s.share < WANTED]
+    broken += [line for score in scores.values() for line in score.survivors]
+    broken += [f"argued for, and no longer there: {name}" for name in gone]
+    told = {m: {"faults": s.mutants, "noticed": s.killed, "argued": s.argued} for m, s in scores.items()}
+    finish("mutate", {"modules": told}, broken)
+
+
+if __name__ == "__main__":
+    main()
