@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from nsfw_guard.backends.header import numbers_in, shapes_of
 from nsfw_guard.backends.network import Net, NetBackend
 from nsfw_guard.errors import ConfigError, UnknownNameError, WeightsUnfitError, first_line
 from nsfw_guard.views import InputSpec
+
+log = logging.getLogger(__name__)
 
 
 class TimmNet(Net):
@@ -98,16 +101,23 @@ def _known(architecture: str) -> None:
 
 
 def _create(architecture: str, classes: int, args: Mapping[str, Any], path: Path) -> nn.Module:
-    """The network, built on paper first and held against what the weights' file says it has."""
+    """The network, built on paper first and held against what the weights' file says it has.
+
+    One that reads its own numbers while it is built cannot be drawn on paper; it too makes no more of them than that.
+    """
     shapes = shapes_of(path)
     numbers = numbers_in(shapes)
-    with on_paper(numbers, architecture):
-        drawn = _build(architecture, classes, args)
-    if not hasattr(drawn, "forward_head"):
-        raise ConfigError(f"{architecture} has no separate head in this release of timm: choose another network")
-    weights.fit_shapes(drawn.state_dict(), shapes, architecture)
+    try:
+        with on_paper(numbers, architecture):
+            drawn = _build(architecture, classes, args)
+        weights.fit_shapes(drawn.state_dict(), shapes, architecture)
+    except ConfigError as error:
+        log.debug("%s is not held against its weights before it is built: %s", architecture, error)
     with at_most(numbers, architecture):
-        return _build(architecture, classes, args)
+        model = _build(architecture, classes, args)
+    if not hasattr(model, "forward_head"):
+        raise ConfigError(f"{architecture} has no separate head in this release of timm: choose another network")
+    return model
 
 
 def _build(architecture: str, classes: int, args: Mapping[str, Any]) -> nn.Module:

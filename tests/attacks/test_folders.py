@@ -333,6 +333,23 @@ def test_a_folder_that_attacks_is_refused_in_one_clear_line(saved: Path, tmp_pat
     assert "\n" not in str(raised.value)
 
 
+def test_a_network_that_reads_its_own_numbers_is_built_within_the_same_bound(tiny: Path, tmp_path: Path) -> None:
+    import timm
+
+    def vit_reading(pretrained: bool = False, **settings: Any) -> torch.nn.Module:
+        assert float(torch.zeros(1).item()) == 0.0  # on paper there is no number
+        return timm.create_model("vit_tiny_patch16_224", pretrained=pretrained, **settings)
+
+    vit_reading.__module__ = "timm.models.vision_transformer"
+    timm.models.register_model(vit_reading)
+    folder = Path(shutil.copytree(tiny, tmp_path / "folder"))
+    config(architecture="vit_reading")(folder)
+    assert load(folder).width == 24
+    args(embed_dim=4096, depth=100)(folder)
+    with pytest.raises(WeightsUnfitError, match="larger than its weights"):
+        load(folder)
+
+
 class Marks:
     """Unpickled, it leaves a file behind: what code that ran would do."""
 
