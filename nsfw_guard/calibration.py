@@ -7,13 +7,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from nsfw_guard.errors import ConfigError
+from nsfw_guard.jsonfile import read_json
 from nsfw_guard.rules import Cut
 from nsfw_guard.scores import Scores, ViewScores
 
 EDGE = 1e-9
+NEVER = 1e-6  # the score of something that is surely not there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +37,19 @@ class Calibration:
         for category, (slope, shift) in self.maps.items():
             if not (math.isfinite(slope) and math.isfinite(shift) and slope > 0):
                 raise ConfigError(f"calibration of {category!r}: the slope {slope} must be above 0, the shift finite")
+            if not _moved(NEVER, slope, shift) < _moved(1 - NEVER, slope, shift):
+                raise ConfigError(
+                    f"calibration of {category!r}: slope {slope} and shift {shift} make one number of every score: "
+                    "fit it again"
+                )
 
     def apply(self, scores: Scores) -> Scores:
         """The calibrated scores; what is no probability stays as it is, so that it is still seen."""
         return replace(scores, views=tuple(self._view(view) for view in scores.views))
+
+    def moved(self, category: str, p: float) -> float:
+        """What a score of this category becomes."""
+        return _moved(p, *self.maps[category]) if category in self.maps else p
 
     def _view(self, view: ViewScores) -> ViewScores:
         levels = {
@@ -61,17 +71,19 @@ class Calibration:
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
         """Reads what `save` wrote."""
+        name = Path(path).name
         try:
-            told: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+            told = read_json(Path(path))
+        except ConfigError as error:
+            raise ConfigError(f"{name} is no calibration ({error}): write one with Calibration.save") from error
+        try:
             maps = {c: (float(slope), float(shift)) for c, (slope, shift) in told.pop("maps").items()}
-            cuts = {name: Cut(**cut) for name, cut in told.pop("cuts", {}).items()}
+            cuts = {n: Cut(**cut) for n, cut in told.pop("cuts", {}).items()}
             return cls(maps=maps, cuts=cuts, **told)
         except ConfigError:
             raise
-        except (OSError, TypeError, KeyError, AttributeError, ValueError) as error:
-            raise ConfigError(
-                f"{Path(path).name} is no calibration ({error}): write one with Calibration.save"
-            ) from error
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise ConfigError(f"{name} is no calibration ({error}): write one with Calibration.save") from error
 
 
 def _moved(p: float, slope: float, shift: float) -> float:

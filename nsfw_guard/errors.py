@@ -47,7 +47,8 @@ class UnknownNameError(ConfigError):
     """A name that is in no list."""
 
     def __init__(self, what: str, name: object, known: Iterable[str]) -> None:
-        super().__init__(f"unknown {what} {name!r}: {suggest(name, known)}")
+        text = name if not isinstance(name, str) or len(name) <= 120 else f"{name[:60]}..."
+        super().__init__(f"unknown {what} {text!r}: {suggest(text, known)}")
 
 
 class UncoveredError(ConfigError):
@@ -106,6 +107,11 @@ def suggest(name: object, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known) or 'none'}"
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of another library says first."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _again(kind: type[NsfwGuardError], args: tuple[Any, ...], told: dict[str, Any]) -> NsfwGuardError:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nsfw_guard.actions import ACTIONS, Action
+from nsfw_guard.actions import Action
 from nsfw_guard.backends.base import Backend, Label, Runtime
+from nsfw_guard.backends.folder import relaxed_record
+from nsfw_guard.backends.inside import folder_of, is_path
 from nsfw_guard.backends.registry import load
 from nsfw_guard.backends.selftest import canaries
 from nsfw_guard.backends.wrap import Calibrated
@@ -20,12 +21,12 @@ from nsfw_guard.images import Frames
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.policy import Policy
 from nsfw_guard.preprocess import Resize
+from nsfw_guard.relaxed import refuse
+from nsfw_guard.saved import CALIBRATION, Asked, read_calibration, read_saved, relaxed_by, write_saved
 from nsfw_guard.tally import Listener
 
 if TYPE_CHECKING:
     from nsfw_guard.guard import Guard
-
-GUARD, CALIBRATION = "guard.json", "calibration.json"
 
 
 class Pretrained:
@@ -65,46 +66,52 @@ class Pretrained:
         weights: str | Path | None = None,
         runtime: Runtime | None = None,
         download: bool = True,
+        trust_guard: bool = False,
     ) -> Guard:
         """Loads a model and builds a guard around it.
 
         Args:
-            ref: a catalogue name, "hf:owner/name@commit", "timm:architecture", or a folder.
+            ref: a catalogue name, "hf:owner/name@commit", "timm:architecture", or a folder, written as a path.
             policy, action, on_review: as in `Guard`; what a saved guard's folder says, else "default", "block", "flag".
             calibration: a Calibration or its file; what a saved guard's folder holds, else none.
             listeners, fail_open, limits, time_limit: as in `Guard`.
             device, dtype, views, resize, batch, labels, weights, runtime, download: as in `load`.
+            trust_guard: what a folder relaxes of its own guard holds, and stands in `requested`; else it is an error.
         """
         from nsfw_guard.guard import Guard
 
-        saved = _read(Path(ref))
         backend = load(
             ref, device=device, dtype=dtype, views=views, resize=resize, batch=batch, labels=labels, weights=weights,
-            runtime=runtime, download=download,
+            runtime=runtime, download=download, trust_guard=trust_guard,
         )  # fmt: skip
-        calibration = calibration or saved.get("calibration")
-        if calibration is not None:
-            told = calibration if isinstance(calibration, Calibration) else Calibration.load(calibration)
-            backend = Calibrated(backend, told)
-        asked = "as saved" if policy is None and "policy" in saved else policy or "default"
-        requested = {"model": str(ref), "policy": _named(asked), "views": views, "resize": resize}
-        requested["runtime"] = runtime or "as the files say"
-        requested |= {"device": str(device or "follows the picture"), "dtype": str(dtype).removeprefix("torch.")}
+        asked = Asked(policy=policy, action=action, on_review=on_review, calibration=calibration)
+        saved = read_saved(folder_of(ref)) if is_path(ref) else Asked()
+        wanted = asked.above(saved)
+        if wanted.calibration is not None:
+            backend = Calibrated(backend, read_calibration(wanted.calibration))
+        relaxed = relaxed_record(backend.spec, labels) if is_path(ref) or str(ref).startswith("hf:") else []
+        relaxed += relaxed_by(saved, asked, backend)
+        if not trust_guard:
+            refuse(relaxed, Path(ref).name)
+        how = {"views": views, "resize": resize, "runtime": runtime or "as the files say"}
+        how |= {"device": str(device or "follows the picture"), "dtype": str(dtype).removeprefix("torch.")}
+        how |= {"trusted": "; ".join(relaxed)} if relaxed else {}
         maker: type[Guard] = cls if issubclass(cls, Guard) else Guard
         return maker(
             backend,
-            policy=policy or saved.get("policy", "default"),
-            action=action or saved.get("action", "block"),
-            on_review=on_review or saved.get("on_review", "flag"),
-            listeners=listeners,
-            fail_open=fail_open,
-            limits=limits,
-            time_limit=time_limit,
-            requested=requested,
-        )
+            policy=wanted.policy or "default",
+            action=wanted.action or "block",
+            on_review=wanted.on_review or "flag",
+            listeners=listeners, fail_open=fail_open, limits=limits, time_limit=time_limit,
+            requested={"model": str(ref), **how, **asked.words(saved)},
+        )  # fmt: skip
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes weights, record, policy and action into a folder that `from_pretrained` reads."""
+        """Writes weights, record, policy and action into a folder that `from_pretrained` reads.
+
+        What lets a score of 0.99 pass (the action "flag", a cut of 0.99 or more, a category that is never blocked) or
+        names a file elsewhere (`Replace(picture=...)`) is written too; it is read with `trust_guard=True` only.
+        """
         backend: Any = self.backend
         calibration = None
         while hasattr(backend, "backend"):
@@ -115,42 +122,10 @@ class Pretrained:
         backend.save_pretrained(Path(folder))
         if calibration is not None:
             calibration.save(Path(folder) / CALIBRATION)
-        told = {"policy": self.policy.to_dict(), "action": _told(self.action), "on_review": _told(self.on_review)}
-        (Path(folder) / GUARD).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        write_saved(Path(folder), self.policy, self.action, self.on_review)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]] = ((1024, 1024),)) -> None:
         """Runs the model once a size (height, width), so that the first real picture does not wait."""
         for height, width in sizes:
             tile = next(iter(canaries().values())).repeat(1, -(-height // 96), -(-width // 96))
             self.backend.score([Frames(tile[None, :, :height, :width])])
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    """What a saved guard's folder says, or nothing."""
-    path = folder / GUARD
-    if not path.is_file():
-        return {}
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        made: dict[str, Any] = {"policy": Policy.load(told["policy"])}
-        for which in ("action", "on_review"):
-            settings = dict(told[which])
-            made[which] = ACTIONS[settings.pop("name")](**settings)
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{GUARD} in {folder.name!r} is unreadable ({error}): save the guard again") from error
-    if (folder / CALIBRATION).is_file():
-        made["calibration"] = folder / CALIBRATION
-    return made
-
-
-def _named(policy: Policy | str | Path | Mapping[str, Any]) -> str:
-    """A policy as it was asked for, in a word."""
-    if isinstance(policy, Mapping):
-        return str(policy.get("name", "policy"))
-    return policy.name if isinstance(policy, Policy) else str(policy)
-
-
-def _told(action: Action) -> dict[str, Any]:
-    return {"name": action.name, **{k: str(v) if isinstance(v, Path) else v for k, v in vars(action).items()}}

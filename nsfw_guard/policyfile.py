@@ -50,7 +50,7 @@ def _read(source: str | Path | Mapping[str, Any], seen: tuple[str, ...]) -> tupl
         return told, name
     if not (isinstance(parent, str) and parent):
         raise PolicyError(f"extends = {parent!r}: name one preset or file")
-    if not (isinstance(source, Mapping) or _is_preset(parent)):
+    if not isinstance(source, Mapping) and _names_file(parent):
         parent = Path(source).parent / parent
     base, _ = _read(parent, seen)
     rules = dict(base.get("rules", {}))
@@ -63,13 +63,14 @@ def _table(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, Any]]
     if isinstance(source, Mapping):
         return "policy", dict(source)
     path = PRESETS / f"{source}.toml" if _is_preset(source) else Path(source)
-    if not path.is_file():
-        known = presets()
-        raise (
-            UnknownNameError("policy", path.name, known)
-            if not path.suffix
-            else PolicyError(f"there is no policy file {path.name!r}: give a TOML file, or one of {', '.join(known)}")
-        )
+    known = presets()
+    if not (_is_preset(source) or _names_file(source)):
+        if _is_file(path):
+            raise PolicyError(f"{source!r} is no preset ({', '.join(known)}): write './{source}' for the file here")
+        raise UnknownNameError("policy", source, known)
+    if not _is_file(path):
+        missing = path.name[:120]
+        raise PolicyError(f"there is no policy file {missing!r}: give a TOML file, or one of {', '.join(known)}")
     return path.stem, read_toml(path)
 
 
@@ -84,6 +85,20 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def _is_preset(source: object) -> bool:
     return isinstance(source, str) and source in presets()
+
+
+def _names_file(source: str | Path) -> bool:
+    """Whether it is written as a file: a bare word is a preset's name, whatever lies in the working directory."""
+    if isinstance(source, Path):
+        return True
+    return source.endswith(".toml") or source.startswith((".", "~")) or "/" in source or "\\" in source
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, a NUL
+        return False
 
 
 def _toml() -> Any:

@@ -23,6 +23,10 @@ MAX_LOOKS = 400
 
 Filter = Literal["bicubic", "bilinear"]
 
+MAX_SIDE, MIN_CROP = 2048, 0.1
+# Of values in [0, 1]. Beyond these every picture becomes the same few numbers to the model.
+MEANS, DEVIATIONS = (-1.0, 2.0), (1e-3, 10.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
@@ -42,18 +46,18 @@ class InputSpec:
     odd: Literal["even", "before"] = "even"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", tuple(self.mean))
-        object.__setattr__(self, "std", tuple(self.std))
         if self.interpolation not in {"bicubic", "bilinear"}:
             raise UnknownNameError("interpolation", self.interpolation, ("bicubic", "bilinear"))
         if self.crop_mode not in {"center", "squash", "border"}:
             raise UnknownNameError("crop mode", self.crop_mode, ("center", "squash", "border"))
         if self.odd not in {"even", "before"}:
             raise UnknownNameError("odd", self.odd, ("even", "before"))
-        if not (self.size >= 1 and 0.0 < self.crop_pct <= 1.0):
-            raise ConfigError(f"size {self.size} must be 1 or more and crop_pct {self.crop_pct} in (0, 1]")
-        if not (len(self.mean) == len(self.std) == 3 and all(s > 0 for s in self.std)):
-            raise ConfigError(f"mean and std are three numbers each, std above 0, not {self.mean} and {self.std}")
+        if type(self.size) is not int or not 1 <= self.size <= MAX_SIDE:
+            raise ConfigError(f"size {str(self.size)[:40]} must be a whole number from 1 to {MAX_SIDE}")
+        if not (_is_number(self.crop_pct) and MIN_CROP <= self.crop_pct <= 1.0):
+            raise ConfigError(f"crop_pct {str(self.crop_pct)[:40]} must be a number from {MIN_CROP} to 1")
+        object.__setattr__(self, "mean", _three("mean", self.mean, *MEANS))
+        object.__setattr__(self, "std", _three("std", self.std, *DEVIATIONS))
 
     @property
     def scale_size(self) -> int:
@@ -72,6 +76,19 @@ class Look:
     region: tuple[int, int, int, int]
     size: tuple[int, int]
     at: tuple[int, int]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _three(name: str, values: object, low: float, high: float) -> tuple[float, float, float]:
+    """Three numbers, one a channel, when they are that and within the bounds."""
+    if isinstance(values, (tuple, list)) and len(values) == 3 and all(map(_is_number, values)):
+        red, green, blue = values
+        if all(low <= value <= high for value in values):
+            return red, green, blue
+    raise ConfigError(f"{name} must be three numbers from {low:g} to {high:g}, one a channel, not {str(values)[:80]}")
 
 
 def check_views(views: str) -> str:

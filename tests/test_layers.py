@@ -10,13 +10,14 @@ import pytest
 ROOT = Path(__file__).parent.parent / "nsfw_guard"
 LAYERS = [  # bottom first; a module may import from lower layers, and from its own folder
     {"version", "errors"},
-    {"scores"},
+    {"scores", "jsonfile"},
     {"imaging"},
     {"verdict", "rules", "prompts", "chain", "views", "quantise"},
     {"policy", "resize", "channels", "logfile"},
     {"policyfile", "calibration", "images"},
-    {"preprocess", "placeholder", "tally", "audit"},
+    {"preprocess", "placeholder", "tally", "audit", "relaxed"},
     {"actions", "backends"},
+    {"saved"},
     {"testing", "guardfile", "promptcheck"},
     {"guard"},
     {"pipelines", "tools", "serve", "hosts", "demo"},
@@ -27,6 +28,7 @@ LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 UPWARDS = {("policy", "policyfile"), ("guardfile", "guard")}
 LIGHT = {
     "errors",
+    "jsonfile",
     "scores",
     "verdict",
     "rules",

@@ -104,7 +104,7 @@ def test_unknown_views_name_the_known_ones(views):
         ({"size": 0}, "size 0"),
         ({"crop_pct": 0.0}, "crop_pct"),
         ({"crop_pct": 1.5}, "crop_pct"),
-        ({"std": (0.5, 0.0, 0.5)}, "std above 0"),
+        ({"std": (0.5, 0.0, 0.5)}, "std must be three numbers from 0.001"),
         ({"mean": (0.5, 0.5)}, "three numbers"),
     ],
 )

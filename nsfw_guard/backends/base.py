@@ -50,7 +50,7 @@ class ModelSpec:
         licence, gated: of the weights, and whether their authors hand them out on request only.
         extra: the optional extra of this package that it needs.
         width: numbers in an embedding, as published; 0 where there is none, or nobody said.
-        answers: per synthetic picture the probabilities it gave, in the order of `labels`, when it was recorded.
+        answers: per synthetic picture the probability it gave to each label, by name, when it was recorded.
         questions: of a judge, per label the written rule that it judges by.
         figures: what was published about how good it is, with the source.
         source: where the facts of this record come from.
@@ -78,7 +78,7 @@ class ModelSpec:
     extra: str = ""
     size: int = 0
     width: int = 0
-    answers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    answers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     questions: Mapping[str, str] = field(default_factory=dict)
     figures: str = ""
     source: str = ""
@@ -197,6 +197,7 @@ class Options:
         batch: views a forward pass.
         runtime: what runs the network: "torch", "onnx" or "openvino"; None for what the folder's files say.
         download: weights that are not in the cache are fetched from the hub; else they are an error.
+        trust_guard: what a folder relaxes of its own guard holds; else it is an error.
     """
 
     device: str | torch.device | None = None
@@ -206,6 +207,7 @@ class Options:
     batch: int = 32
     runtime: Runtime | None = None
     download: bool = True
+    trust_guard: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.dtype, str):

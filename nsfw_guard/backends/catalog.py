@@ -172,21 +172,28 @@ GIACOMO = ModelSpec(
 )
 
 FACE, LOW, MEDIUM, HIGH = Label("face"), *(Label("sexual", level) for level in Severity)
-# The surest score of each label on each synthetic picture, as the wheel's weights gave them.
+CANARIES = ("ramp", "stripes", "disc")
+# The surest score of each label on these synthetic pictures, as the wheel's weights gave them.
 NUDENET_ANSWERS = {
-    "ramp": (
-        0.0001, 0.0022, 0.0401, 0.0014, 0.0012, 0.0001, 0.0001, 0.0002, 0.0002,
-        0.0001, 0.0001, 0.0001, 0.0001, 0.0007, 0.0005, 0.0001, 0.0004, 0.0014,
-    ),
-    "stripes": (
-        0.0071, 0.0044, 0.0095, 0.0006, 0.0003, 0.0001, 0.0001, 0.0002, 0.0031,
-        0.0007, 0.0001, 0.0002, 0.0001, 0.003, 0.0002, 0.0001, 0.0067, 0.0037,
-    ),
-    "disc": (
-        0.0001, 0.0011, 0.1166, 0.0062, 0.0003, 0.0001, 0.0001, 0.0001, 0.0021,
-        0.0001, 0.0001, 0.0001, 0.0001, 0.0018, 0.0007, 0.0001, 0.0015, 0.2984,
-    ),
-}  # fmt: skip
+    "FEMALE_GENITALIA_COVERED": (0.0001, 0.0071, 0.0001),
+    "FACE_FEMALE": (0.0022, 0.0044, 0.0011),
+    "BUTTOCKS_EXPOSED": (0.0401, 0.0095, 0.1166),
+    "FEMALE_BREAST_EXPOSED": (0.0014, 0.0006, 0.0062),
+    "FEMALE_GENITALIA_EXPOSED": (0.0012, 0.0003, 0.0003),
+    "MALE_BREAST_EXPOSED": (0.0001, 0.0001, 0.0001),
+    "ANUS_EXPOSED": (0.0001, 0.0001, 0.0001),
+    "FEET_EXPOSED": (0.0002, 0.0002, 0.0001),
+    "BELLY_COVERED": (0.0002, 0.0031, 0.0021),
+    "FEET_COVERED": (0.0001, 0.0007, 0.0001),
+    "ARMPITS_COVERED": (0.0001, 0.0001, 0.0001),
+    "ARMPITS_EXPOSED": (0.0001, 0.0002, 0.0001),
+    "FACE_MALE": (0.0001, 0.0001, 0.0001),
+    "BELLY_EXPOSED": (0.0007, 0.003, 0.0018),
+    "MALE_GENITALIA_EXPOSED": (0.0005, 0.0002, 0.0007),
+    "ANUS_COVERED": (0.0001, 0.0001, 0.0001),
+    "FEMALE_BREAST_COVERED": (0.0004, 0.0067, 0.0015),
+    "BUTTOCKS_COVERED": (0.0014, 0.0037, 0.2984),
+}
 NUDENET = ModelSpec(
     name="nudenet",
     kind="nudenet",
@@ -227,7 +234,7 @@ NUDENET = ModelSpec(
     licence="disputed: AGPL-3.0 (its repository, the licence file in its wheel, the weights' metadata) or MIT (PyPI)",
     extra="nudenet",
     size=12_150_158,
-    answers=NUDENET_ANSWERS,
+    answers={name: {label: row[i] for label, row in NUDENET_ANSWERS.items()} for i, name in enumerate(CANARIES)},
     figures="none published for these weights",
     source="the wheel nudenet 3.4.2 (code, metadata of 320n.onnx); a child protection centre reported suspected abuse "
     "material among the pictures that NudeNet was trained on (C3P, October 2025)",

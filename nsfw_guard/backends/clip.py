@@ -9,7 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from nsfw_guard.backends import weights
-from nsfw_guard.errors import MissingExtraError
+from nsfw_guard.backends.arguments import check_config
+from nsfw_guard.backends.bounded import at_most
+from nsfw_guard.errors import MissingExtraError, WeightsUnfitError, first_line
 
 
 class ClipVision(nn.Module):
@@ -21,10 +23,18 @@ class ClipVision(nn.Module):
             from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
         except ModuleNotFoundError:
             raise MissingExtraError("transformers", "diffusers") from None
-        told = {**config.get("vision_config", {}), "projection_dim": config["projection_dim"]}
-        self.model: Any = CLIPVisionModelWithProjection(CLIPVisionConfig(**told))
-        self.width = int(config["projection_dim"])
-        self.side = int(self.model.config.image_size)
+        check_config(config, weights.CONFIG)
+        try:
+            told = {**config.get("vision_config", {}), "projection_dim": config["projection_dim"]}
+            self.model: Any = CLIPVisionModelWithProjection(CLIPVisionConfig(**told))
+            self.width = int(config["projection_dim"])
+            self.side = int(self.model.config.image_size)
+        except WeightsUnfitError:
+            raise
+        except Exception as error:  # whatever transformers raises over a configuration that it cannot use
+            raise WeightsUnfitError(
+                f"{weights.CONFIG} describes no picture side of CLIP ({first_line(error)}): fetch it again"
+            ) from error
 
     def forward(self, values: Tensor) -> Tensor:
         """The embedding."""
@@ -42,7 +52,8 @@ def fit_vision(config: Mapping[str, Any], tensors: Mapping[str, Tensor], what: s
 
     Releases differ in how often they say "vision_model." in front; the text side and old position buffers are left out.
     """
-    vision = ClipVision(config)
+    with at_most(sum(tensor.numel() for tensor in tensors.values()), repr(what)):
+        vision = ClipVision(config)
     by_end = {_bare(name): name for name in vision.model.state_dict()}
     told = {
         by_end.get(_bare(name), name): tensor.float()

@@ -17,7 +17,7 @@ from nsfw_guard.backends.folder import agree, read_spec
 from nsfw_guard.backends.network import Net, NetBackend
 from nsfw_guard.backends.onnx_file import hashes_of
 from nsfw_guard.backends.processor import PROCESSOR
-from nsfw_guard.errors import ConfigError, ScoringError, WeightsMissingError, WeightsUnfitError
+from nsfw_guard.errors import ConfigError, ScoringError, WeightsMissingError, WeightsUnfitError, first_line
 
 ONNX = "model.onnx"
 EMBEDDING = "embedding"
@@ -65,8 +65,8 @@ class ExportedNet(Net):
         self.width = 0
         try:
             found = self._run(torch.zeros(1, 3, self.side, self.side))
-        except ScoringError as error:
-            raise WeightsUnfitError(f"{ONNX} of {spec.name!r} does not run: {error}") from error
+        except (ScoringError, MemoryError) as error:
+            raise WeightsUnfitError(f"{ONNX} of {spec.name!r} does not run: {first_line(error)}") from error
         if len(found) > 1:
             self.width = int(found[1].shape[1])
 
@@ -151,16 +151,16 @@ def load_exported(open_file: Callable[[Path], Runner], spec: ModelSpec, folder: 
         )
     if options.dtype != torch.float32:
         raise ConfigError("an exported network runs in the dtype that it was exported with: leave dtype out")
-    hashes = hashes_of(folder, ONNX, {**read_spec(folder, labels=dict(spec.labels)).hashes, **spec.hashes})
+    hashes = hashes_of(folder, ONNX, {**_recorded(spec, folder), **spec.hashes})
     runner = open_file(folder / ONNX)
     # The hash of the record is that of torch's weights; these are others, made of them or not.
     mine = replace(spec, sha256=hashes[ONNX], hashes=hashes)
     return NetBackend(ExportedNet(runner, mine, folder, hashes), mine, options)
 
 
-def first_line(error: BaseException) -> str:
-    """What a library's exception says first."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _recorded(spec: ModelSpec, folder: Path) -> Mapping[str, str]:
+    """The hashes in a folder's record. Its cuts are none of our business here: those of `spec` hold."""
+    return read_spec(folder, labels=dict(spec.labels), trust_guard=True).hashes
 
 
 def fits(port: Port, wanted: tuple[int | None, ...]) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nsfw_guard.backends.base import Label, ModelSpec
+from nsfw_guard.backends.inside import LONGEST, short
 from nsfw_guard.backends.judge_prompts import FAMILIES, is_judge
 from nsfw_guard.backends.processor import CLIP, PROCESSOR, read_processor
 from nsfw_guard.backends.weights import CONFIG, WEIGHTS, read_config, sha256_of
-from nsfw_guard.errors import ConfigError, WeightsUnfitError
+from nsfw_guard.errors import ConfigError, WeightsUnfitError, first_line
+from nsfw_guard.jsonfile import read_json
+from nsfw_guard.relaxed import loose_cuts, refuse
 from nsfw_guard.rules import Cut
 from nsfw_guard.scores import Severity
 from nsfw_guard.views import InputSpec
@@ -32,54 +36,112 @@ ITS_OWN = InputSpec(size=1, crop_mode="squash")
 ARGMAX = Cut(block=0.5, source="the class that the model itself picks; not measured: calibrate it on your own pictures")
 
 
-def read_spec(folder: Path, labels: Mapping[str, str | Label | None] | None = None) -> ModelSpec:
-    """The record of the model in a folder: ours where there is one, else what its configuration says."""
+def read_spec(
+    folder: Path, labels: Mapping[str, str | Label | None] | None = None, *, trust_guard: bool = False
+) -> ModelSpec:
+    """The record of the model in a folder: ours where there is one, else what its configuration says.
+
+    Raises:
+        ConfigError: the record relaxes the guard, and nobody said `trust_guard`.
+    """
     config = read_config(folder)
     record = folder / RECORD
-    try:
-        told = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-        return _spec(config, told, folder, labels)
-    except (AttributeError, TypeError, KeyError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise WeightsUnfitError(
-            f"the record of {folder.name!r} is unreadable: {type(error).__name__} {error}"
-        ) from error
+    with _readable(folder, "the record"):
+        spec = _spec(config, read_json(record, error=WeightsUnfitError) if record.is_file() else {}, folder, labels)
+    if not trust_guard:
+        refuse(relaxed_record(spec, labels), folder.name)
+    return spec
+
+
+def relaxed_record(spec: ModelSpec, labels: Mapping[str, str | Label | None] | None = None) -> list[str]:
+    """What a folder's record relaxes: cuts that hardly any score reaches, and names that everybody knows made harmless.
+
+    Args:
+        spec: the record.
+        labels: what the caller maps: that is the caller's own word.
+    """
+    harmless = [n for n, to in spec.labels.items() if to is None and n.lower() in KNOWN and n not in (labels or {})]
+    return [*loose_cuts(spec.cuts), *(f"the label {short(name)} counts as harmless" for name in harmless)]
 
 
 def _spec(
     config: Mapping[str, Any], told: Mapping[str, Any], folder: Path, labels: Mapping[str, str | Label | None] | None
 ) -> ModelSpec:
     kind = kind_of(config)
-    meant = {n: Label(m[0], Severity.of(m[1])) if m else None for n, m in told.get("labels", {}).items()}
+    meant = {name: _label(to) for name, to in told.get("labels", {}).items()}
     questions = told.get("questions") or FAMILIES[config["model_type"]].questions if kind == "judge" else {}
+    order = tuple(questions) or _order(kind, config, folder.name)
+    if meant and tuple(meant) != order:
+        raise WeightsUnfitError(
+            f"the labels of {folder.name!r} changed: recorded {tuple(meant)}, the folder says {order}. The names in "
+            f"{RECORD} must be those of {CONFIG}, in their order: save the model again"
+        )
     if kind == "checker":
         meant = {CHECKER: Label("sexual"), **meant}
     if kind == "judge":
         meant = {**{category: Label(category) for category in questions}, **meant}
+    width = config.get({"timm": "num_features", "transformers": "hidden_size"}.get(kind, ""), 0)
     return ModelSpec(
-        name=told.get("name", folder.name),
+        name=_text(told, "name", folder.name),
         kind=kind,
         architecture=_architecture(kind, config),
         model_args=config.get("model_args") or {},
         input=_input(kind, config, folder),
-        labels=label_map(
-            tuple(questions) or _order(kind, config, folder.name), meant if labels is None else {**meant, **labels}
-        ),
+        labels=label_map(order, meant if labels is None else {**meant, **labels}),
         questions=questions,
         cuts={n: Cut(**cut) for n, cut in told.get("cuts", {}).items()} or {"default": ARGMAX},
         positive=Severity.of(told["positive"]) if "positive" in told else None,
-        revision=told.get("revision", ""),
-        sha256=told.get("sha256", ""),
-        hashes=dict(told.get("hashes", {})),
+        revision=_text(told, "revision"),
+        sha256=_text(told, "sha256"),
+        hashes={str(name): _text(told["hashes"], name) for name in told.get("hashes", {})},
         files=files_of(kind),
         also=also_of(kind),
-        licence=told.get("licence", "unknown"),
-        size=told.get("size", 0),
-        width=config.get({"timm": "num_features", "transformers": "hidden_size"}.get(kind, ""), 0),
-        answers={n: tuple(a) for n, a in told.get("answers", {}).items()},
-        source=told.get("source", ""),
+        licence=_text(told, "licence", "unknown"),
+        size=int(told.get("size", 0)),
+        width=width if isinstance(width, int) else 0,
+        answers={name: _answers(row, tuple(told.get("labels", ()))) for name, row in told.get("answers", {}).items()},
+        source=_text(told, "source"),
     )
+
+
+@contextmanager
+def _readable(folder: Path, what: str) -> Iterator[None]:
+    """What a strange value does to the code that reads it, as one error."""
+    try:
+        yield
+    except (AttributeError, TypeError, LookupError, ValueError, ArithmeticError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise WeightsUnfitError(
+            f"{what} of {folder.name!r} is unreadable: {type(error).__name__} {first_line(error)}. Fetch it again"
+        ) from error
+
+
+def _text(told: Mapping[str, Any], key: str, default: str = "") -> str:
+    value = told.get(key, default)
+    if not isinstance(value, str):
+        raise WeightsUnfitError(f"{key} in {RECORD} is {short(value)}, not a text: save the model again")
+    return value
+
+
+def _label(to: object) -> Label | None:
+    """What a record says of a class: null, or category and severity."""
+    if to is None:
+        return None
+    if not (isinstance(to, list) and len(to) == 2 and isinstance(to[0], str) and to[0]):
+        raise WeightsUnfitError(f'a label in {RECORD} means {short(to)}: write ["sexual", "high"] or null')
+    return Label(to[0], Severity.of(to[1]))
+
+
+def _answers(row: Any, order: tuple[str, ...]) -> dict[str, float]:
+    """The known answers to one picture by label. Old records list them, in the order of the labels that they name."""
+    if isinstance(row, list) and not (order and len(row) == len(order)):
+        raise WeightsUnfitError(
+            f"{RECORD} lists {len(row)} answers a picture and names {len(order)} labels: save the model again, "
+            "which writes each answer beside its label"
+        )
+    named = dict(zip(order, row, strict=True)) if isinstance(row, list) else row
+    return {label: float(p) for label, p in named.items()}
 
 
 def kind_of(config: Mapping[str, Any]) -> str:
@@ -88,7 +150,8 @@ def kind_of(config: Mapping[str, Any]) -> str:
         return "timm"  # also as transformers wraps it
     if is_judge(config):
         return "judge"
-    if "StableDiffusionSafetyChecker" in (config.get("architectures") or ()):
+    names = config.get("architectures")
+    if isinstance(names, list) and "StableDiffusionSafetyChecker" in names:
         return "checker"
     return "transformers"
 
@@ -112,12 +175,15 @@ def _order(kind: str, config: Mapping[str, Any], name: str) -> tuple[str, ...]:
     """The names of the classes, in order. From id2label, never label2id, whose values are strings in some files."""
     if kind == "checker":
         return (CHECKER,)
-    numbered = {int(i): str(label) for i, label in (config.get("id2label") or {}).items()}
+    numbered = {int(i): label for i, label in (config.get("id2label") or {}).items()}
     order = tuple(config.get("label_names") or (numbered[i] for i in sorted(numbered)))
     if not order or (numbered and sorted(numbered) != list(range(len(numbered)))):
         raise WeightsUnfitError(
             f"{CONFIG} of {name!r} names no classes (label_names, id2label): add their names, in order"
         )
+    texts = all(isinstance(label, str) and 0 < len(label) <= LONGEST for label in order)
+    if not texts or len(set(order)) < len(order):
+        raise WeightsUnfitError(f"{CONFIG} of {name!r} names a class twice, or by no text: give each its own name")
     return order
 
 
@@ -149,11 +215,13 @@ def agree(spec: ModelSpec, folder: Path) -> None:
     """Raises when a folder holds another model than its record says."""
     config = read_config(folder)
     kind = kind_of(config)
-    for what, recorded, read in (
-        ("labels", tuple(spec.labels), _order(kind, config, folder.name)),
-        ("input", spec.input, _input(kind, config, folder)),
-        ("architecture", spec.architecture, _architecture(kind, config)),
-    ):
+    with _readable(folder, "the configuration"):
+        both = (
+            ("labels", tuple(spec.labels), _order(kind, config, folder.name)),
+            ("input", spec.input, _input(kind, config, folder)),
+            ("architecture", spec.architecture, _architecture(kind, config)),
+        )
+    for what, recorded, read in both:
         if recorded != read:
             raise WeightsUnfitError(f"the {what} of {spec.name!r} changed: recorded {recorded}, the folder says {read}")
 
@@ -206,7 +274,7 @@ def write_record(folder: Path, spec: ModelSpec) -> None:
         **({"hashes": dict(spec.hashes)} if spec.hashes else {"sha256": sha256_of(folder / WEIGHTS)}),
         "licence": spec.licence,
         "source": spec.source,
-        "answers": {n: [round(p, 6) for p in answer] for n, answer in spec.answers.items()},
+        "answers": {n: {label: round(p, 6) for label, p in row.items()} for n, row in spec.answers.items()},
         **({"positive": spec.positive.name.lower()} if spec.positive else {}),
     }
     (folder / RECORD).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")

@@ -18,7 +18,8 @@ from nsfw_guard.backends import registry, weights
 from nsfw_guard.backends.base import Label, ModelSpec, Options
 from nsfw_guard.backends.batches import in_batches
 from nsfw_guard.backends.folder import read_spec
-from nsfw_guard.backends.hf_model import from_folder
+from nsfw_guard.backends.hf_model import from_folder, leads_nowhere
+from nsfw_guard.backends.inside import folder_of, is_path
 from nsfw_guard.backends.judge_prompts import TRANSFORMERS, Asker, Family, checked, family_of, hash_of
 from nsfw_guard.backends.selftest import TOLERANCE, canaries, compare
 from nsfw_guard.errors import (
@@ -28,6 +29,7 @@ from nsfw_guard.errors import (
     SelfTestError,
     WeightsMissingError,
     WeightsUnfitError,
+    first_line,
 )
 from nsfw_guard.images import Frames
 from nsfw_guard.scores import Scores, Severity
@@ -51,8 +53,8 @@ def judge(
         device, dtype, batch: see `Options`; a batch counts questions. "bfloat16" takes half of the memory.
     """
     options = Options(device=device, dtype=dtype, batch=batch)
-    named = not isinstance(ref, Path) and (ref in registry.names() or not Path(ref).is_dir())
-    spec = registry.spec(str(ref)) if named else read_spec(Path(ref))
+    named = not is_path(ref)
+    spec = registry.spec(str(ref)) if named else read_spec(folder_of(ref))
     if spec.kind != "judge":
         judges = ", ".join(name for name in registry.names() if registry.spec(name).kind == "judge")
         raise ConfigError(f"{spec.name!r} takes no questions: choose one of {judges}, or a folder with such a model")
@@ -60,7 +62,7 @@ def judge(
         asked = checked(questions)
         # Known answers were recorded for other questions.
         spec = replace(spec, questions=asked, labels={c: Label(c) for c in asked}, answers={})
-    folder = weights.fetch(spec) if named else Path(ref)
+    folder = weights.fetch(spec) if named else folder_of(ref)
     if named and not spec.revision:
         spec = replace(spec, revision=weights.commit_of(folder))
     return load_files(spec, folder, options)
@@ -80,9 +82,10 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> Judge:
     asked = {name: q for name, q in spec.questions.items() if spec.labels.get(name)}
     if set(asked) != {name for name, label in spec.labels.items() if label}:
         raise ConfigError(f"labels and questions of {spec.name!r} differ: give each category its question")
-    answers = spec.answers if len(asked) == len(spec.labels) else {}
+    answers = {picture: {n: p for n, p in row.items() if n in asked} for picture, row in spec.answers.items()}
     spec = replace(spec, labels={name: spec.labels[name] for name in asked}, questions=asked, answers=answers)
     weights.pieces(folder, spec.sha256)
+    leads_nowhere(folder)
     asker = Asker(family, _processor(family, spec, folder), asked)
     model: Any = from_folder(family.model, spec, folder, dtype=cast(torch.dtype, options.dtype))
     _mend(model, asker)
@@ -101,10 +104,9 @@ def _processor(family: Family, spec: ModelSpec, folder: Path) -> Any:
         )
     try:
         made = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
-        first = (str(error).strip().splitlines() or [""])[0]
+    except Exception as error:  # whatever a processor raises over files that it cannot use
         raise WeightsUnfitError(
-            f"transformers cannot read the processor of {spec.name!r}: {first[:200]}. Fetch its files again: "
+            f"transformers cannot read the processor of {spec.name!r}: {first_line(error)}. Fetch its files again: "
             f"{', '.join((*spec.files, *spec.also))}"
         ) from error
     if not hasattr(made, "tokenizer") or not getattr(made, "chat_template", None):

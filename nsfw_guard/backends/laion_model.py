@@ -67,8 +67,9 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
             f"layers.N.weight, layers.N.bias; see docs/models.md) beside {' and '.join(spec.files)} "
             f"of {spec.repo}, and say load({spec.name!r}, weights=folder)"
         )
-    head = weights.read_weights(folder / HEAD)
     config = config_from(folder)
+    weights.verify(folder / weights.WEIGHTS, spec.sha256)
+    head = weights.read_weights(folder / HEAD)
     faults = [name for name in ("mean", "variance") if name not in head]
     if faults or head["mean"].shape != (config.get("projection_dim"),):
         raise WeightsUnfitError(f"{HEAD} does not fit CLIP of width {config.get('projection_dim')}: {faults or 'mean'}")

@@ -11,6 +11,7 @@ from nsfw_guard.backends import weights
 from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options, is_commit
 from nsfw_guard.backends.exported import ONNX
 from nsfw_guard.backends.folder import also_of, files_of, kind_of, read_spec
+from nsfw_guard.backends.inside import repo_of, short
 from nsfw_guard.backends.processor import VIT
 from nsfw_guard.errors import ConfigError
 
@@ -51,7 +52,7 @@ def _runtime(spec: ModelSpec, folder: Path, options: Options) -> str:
 
 def load_folder(folder: Path, options: Options, labels: Mapping[str, str | Label | None] | None = None) -> Backend:
     """The model in a folder, tested."""
-    return load_files(read_spec(folder, labels), folder, options)
+    return load_files(read_spec(folder, labels, trust_guard=options.trust_guard), folder, options)
 
 
 def load_hub(spec: ModelSpec, options: Options) -> Backend:
@@ -64,7 +65,9 @@ def load_repo(rest: str, labels: Mapping[str, str | Label | None] | None, option
     """Any repository in timm's or transformers' layout: "owner/name@commit"."""
     folder = fetch_repo(rest, runtime=options.runtime, download=options.download)
     repo, _, revision = rest.partition("@")
-    spec = replace(read_spec(folder, labels), name=f"hf:{repo}", repo=repo, revision=revision)
+    spec = replace(
+        read_spec(folder, labels, trust_guard=options.trust_guard), name=f"hf:{repo}", repo=repo, revision=revision
+    )
     return load_files(spec, folder, options)
 
 
@@ -73,8 +76,11 @@ def fetch_repo(
 ) -> Path:
     """The folder of a repository, from the cache or the hub. Its config comes first: it says which files there are."""
     repo, _, revision = rest.partition("@")
+    repo_of(repo)
     if not is_commit(revision):
-        raise ConfigError(f"'hf:{rest}' is not pinned: say 'hf:{repo}@<commit>', the 40 letters of its commit")
+        raise ConfigError(
+            f"{short(f'hf:{rest}')} is not pinned: say 'hf:{repo}@<commit>', the 40 letters of its commit"
+        )
     named = ModelSpec(
         name=f"hf:{rest}", architecture="", input=VIT, labels={"?": Label("?")}, repo=repo, revision=revision,
         files=(weights.CONFIG,),

@@ -6,6 +6,7 @@ import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from nsfw_guard.backends.inside import LONGEST, border_of, short
 from nsfw_guard.backends.weights import sha256_of
 from nsfw_guard.errors import WeightsMissingError, WeightsUnfitError
 
@@ -58,13 +59,12 @@ def _hash(folder: Path, name: str, known: Mapping[str, str] | None) -> str:
 def _inside(folder: Path, name: str) -> Path:
     """The file of that name, when it lies in the folder. A name is a path that strangers wrote."""
     ways = PurePosixPath(name), PureWindowsPath(name)
-    path, home = folder / name, folder.resolve()
-    # The hub's cache keeps files beside its snapshots and links to them.
-    root = home.parents[1] if home.parent.name == "snapshots" else home
-    strange = not name or any(way.anchor or ".." in way.parts for way in ways)
-    if strange or not path.resolve().is_relative_to(root):
+    path = folder / name
+    strange = not name or not name.isprintable() or any(way.anchor or ".." in way.parts for way in ways)
+    strange = strange or any(len(part.encode()) > LONGEST for part in ways[0].parts)
+    if strange or not path.resolve().is_relative_to(border_of(folder)):
         raise WeightsUnfitError(
-            f"the model in {folder.name!r} keeps weights outside its folder ({name!r}): export it into one folder"
+            f"the model in {folder.name!r} keeps weights outside its folder ({short(name)}): export it into one folder"
         )
     if not path.is_file():
         raise WeightsMissingError(f"there is no {name} in {str(folder)!r}: export or download it first")

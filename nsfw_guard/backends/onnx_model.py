@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from nsfw_guard.backends.base import ModelSpec, Options
-from nsfw_guard.backends.exported import Port, first_line, load_exported
+from nsfw_guard.backends.exported import Port, load_exported
 from nsfw_guard.backends.network import NetBackend
-from nsfw_guard.errors import MissingExtraError, ScoringError, WeightsUnfitError
+from nsfw_guard.errors import MissingExtraError, ScoringError, WeightsUnfitError, first_line
 
 log = logging.getLogger(__name__)
 

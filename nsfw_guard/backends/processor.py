@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nsfw_guard.errors import ConfigError, WeightsMissingError, WeightsUnfitError
+from nsfw_guard.jsonfile import read_json
 from nsfw_guard.views import Filter, InputSpec
 
 PROCESSOR = "preprocessor_config.json"
@@ -33,9 +33,8 @@ def read_processor(folder: Path) -> InputSpec:
     if not path.is_file():
         raise WeightsMissingError(f"{folder.name!r} has no {PROCESSOR}: fetch it too, it says what the model is shown")
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return input_of_processor(told)
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        return input_of_processor(read_json(path, error=WeightsUnfitError))
+    except (TypeError, KeyError, AttributeError, ValueError, ArithmeticError) as error:
         if isinstance(error, ConfigError):
             raise
         raise WeightsUnfitError(f"{PROCESSOR} in {folder.name!r} is unreadable: {error}") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options, Runtime
+from nsfw_guard.backends.inside import folder_of, hint, is_path
 from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.preprocess import Resize
 
@@ -61,34 +62,36 @@ def load(
     weights: str | Path | None = None,
     runtime: Runtime | None = None,
     download: bool = True,
+    trust_guard: bool = False,
 ) -> Backend:
     """Loads a model and lets it pass its self-test.
 
     Args:
-        ref: a name of `names()`; a folder with config.json and model.safetensors (or model.onnx);
-            "hf:owner/name@commit"; "timm:architecture" together with `weights`.
-        device, dtype, views, resize, batch, runtime, download: see `Options`.
+        ref: a name of `names()`; a folder with config.json and model.safetensors (or model.onnx), written as a path
+            ("./mine"); "hf:owner/name@commit"; "timm:architecture" together with `weights`.
+        device, dtype, views, resize, batch, runtime, download, trust_guard: see `Options`.
         labels: what the model's classes mean, where nobody recorded it: {"NSFW": "sexual", "SFW": None}.
         weights: for "timm:" a .safetensors file; for "nudenet" an .onnx file; for a name the folder of its files.
     """
     from nsfw_guard.backends import loaders, timm_model
 
     options = Options(
-        device=device, dtype=dtype, views=views, resize=resize, batch=batch, runtime=runtime, download=download
-    )
-    scheme, _, rest = str(ref).partition(":")
+        device=device, dtype=dtype, views=views, resize=resize, batch=batch, runtime=runtime, download=download,
+        trust_guard=trust_guard,
+    )  # fmt: skip
+    scheme, _, rest = ("", "", "") if isinstance(ref, Path) else ref.partition(":")
     if scheme == "timm" and rest:
         return timm_model.load_architecture(rest, weights, labels, options)
-    elsewhere = scheme == "hf" or isinstance(ref, Path) or (ref not in names() and Path(ref).is_dir())
+    elsewhere = scheme == "hf" or is_path(ref)
     if weights is not None and elsewhere:
         raise ConfigError("weights= goes with a name or 'timm:architecture': a folder and a repository bring their own")
     if scheme == "hf" and rest:
         return loaders.load_repo(rest, labels, options)
     if elsewhere:
-        return loaders.load_folder(Path(ref), options, labels)
+        return loaders.load_folder(folder_of(ref), options, labels)
     record, build = _entry(str(ref))
     if weights is not None:
-        return loaders.load_files(record.with_labels(labels), Path(weights), options)
+        return loaders.load_files(record.with_labels(labels), Path(weights).expanduser(), options)
     return build(record.with_labels(labels), options)
 
 
@@ -97,6 +100,8 @@ def _entry(name: str) -> tuple[ModelSpec, Build]:
     try:
         return _models[name]
     except KeyError:
+        if here := hint(name):
+            raise ConfigError(f"{name!r} is no model of the catalogue: {here}") from None
         raise UnknownNameError("model or folder", name, _models) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from nsfw_guard.backends.network import NetBackend
 
 SIDE = 96
+# How far log-odds must lie apart for two answers to differ: one in a thousand at even odds.
+ALIKE, EDGE = 4e-3, 1e-12
 # Between machines float32 moves a probability by about 1e-6, bfloat16 by up to 0.02 (measured on the demo models).
 TOLERANCE = {torch.float32: 2e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
 
@@ -34,13 +37,28 @@ def canaries() -> dict[str, Tensor]:
     return {name: torch.from_numpy(p.astype(np.uint8)).permute(2, 0, 1).contiguous() for name, p in pictures.items()}
 
 
-def answer(backend: NetBackend) -> dict[str, tuple[float, ...]]:
-    """What the model says of each canary, by label."""
+def more_pictures() -> list[Tensor]:
+    """The canaries as negatives and with their channels turned round: to see whether a model looks at all."""
+    plain = list(canaries().values())
+    return [255 - picture for picture in plain] + [picture.roll(1, 0).flip(2) for picture in plain]
+
+
+def answer(backend: NetBackend) -> dict[str, dict[str, float]]:
+    """What the model says of each canary, by label: what a record keeps."""
+    return _named(backend.spec, _answer(backend))
+
+
+def _answer(backend: NetBackend) -> dict[str, tuple[float, ...]]:
     pictures = canaries()
+    return dict(zip(pictures, _rows(backend, list(pictures.values())), strict=True))
+
+
+def _rows(backend: NetBackend, pictures: list[Tensor]) -> list[tuple[float, ...]]:
+    """The probabilities of each label for some pictures."""
     # Always the authors' own way in, so that answers compare whatever options a user chose.
     preprocess = Preprocess(spec=backend.spec.input, views="center", resize="exact")
-    shown = torch.stack([preprocess.prepare(Frames(p[None].to(backend.home))).pixels[0, 0] for p in pictures.values()])
-    return dict(zip(pictures, map(tuple, _probabilities(backend, shown).tolist()), strict=True))
+    shown = torch.stack([preprocess.prepare(Frames(p[None].to(backend.home))).pixels[0, 0] for p in pictures])
+    return list(map(tuple, _probabilities(backend, shown).tolist()))
 
 
 @torch.inference_mode()
@@ -63,14 +81,32 @@ def _probabilities(backend: NetBackend, shown: Tensor) -> Tensor:
 
 def self_test(backend: NetBackend) -> str:
     """Says "passed" or "answers unrecorded"; a model that fails raises."""
-    return compare(backend.spec, lambda: answer(backend), TOLERANCE[backend.dtype])
+    return compare(
+        backend.spec,
+        lambda: _answer(backend),
+        TOLERANCE[backend.dtype],
+        more=lambda: _rows(backend, more_pictures()),
+    )
 
 
-def compare(spec: ModelSpec, ask: Callable[[], Mapping[str, tuple[float, ...]]], tolerance: float) -> str:
+def compare(
+    spec: ModelSpec,
+    ask: Callable[[], Mapping[str, tuple[float, ...]]],
+    tolerance: float,
+    more: Callable[[], list[tuple[float, ...]]] | None = None,
+) -> str:
     """What a self-test says of the answers to the canaries, asked for twice and held against the record.
 
+    Args:
+        spec: the record.
+        ask: the answers to the canaries.
+        tolerance: how far they may lie from the recorded ones.
+        more: the answers to more pictures, where nothing is recorded. Without them a model of lower precision is not
+            held to tell the canaries apart: its few levels may round three answers to one.
+
     Raises:
-        SelfTestError: the answers are no probabilities, change from one call to the next, or are not the recorded ones.
+        SelfTestError: the answers are no probabilities, change from one call to the next, are not the recorded ones, or
+            are the same for every picture.
     """
     first = ask()
     flat = [p for answers in first.values() for p in answers]
@@ -81,14 +117,49 @@ def compare(spec: ModelSpec, ask: Callable[[], Mapping[str, tuple[float, ...]]],
     if not _apart(first, ask()) <= 1e-3:
         raise SelfTestError(f"{spec.name!r} gives different answers to the same picture: it is not deterministic")
     if not spec.answers:
+        if more is not None or tolerance <= TOLERANCE[torch.float32]:
+            _looks(spec, [*first.values(), *(more() if more else ())])
         return "answers unrecorded"
-    apart = _apart(first, spec.answers)
+    apart = _apart_by_name(spec, _named(spec, first))
     if not apart <= tolerance:
         raise SelfTestError(
             f"{spec.name!r} does not answer as recorded (off by {apart:.3f}): the weights, the labels or the "
             "preprocessing are not those of the record"
         )
     return "passed"
+
+
+def _looks(spec: ModelSpec, rows: list[tuple[float, ...]]) -> None:
+    """Raises when unlike pictures get one and the same answer: weights of zeros, a bias that drowns all else.
+
+    Compared as log-odds: a model that is sure of all three is not blind, as long as it is not equally sure.
+    """
+    odds = [[_log_odds(p) for p in label] for label in zip(*rows, strict=True)]
+    if not max(max(label) - min(label) for label in odds) >= ALIKE:
+        raise SelfTestError(
+            f"{spec.name!r} gives one answer to {len(rows)} pictures that are not alike: its weights or its "
+            "preprocessing are damaged, fetch them again"
+        )
+
+
+def _log_odds(p: float) -> float:
+    inside = min(max(p, EDGE), 1 - EDGE)
+    return math.log(inside / (1 - inside))
+
+
+def _named(spec: ModelSpec, rows: Mapping[str, tuple[float, ...]]) -> dict[str, dict[str, float]]:
+    return {picture: dict(zip(spec.labels, row, strict=True)) for picture, row in rows.items()}
+
+
+def _apart_by_name(spec: ModelSpec, answers: Mapping[str, Mapping[str, float]]) -> float:
+    """The largest difference to the recorded answers, each held against the label of its name."""
+    recorded = spec.answers
+    if set(recorded) != set(answers) or any(set(recorded[name]) != set(answers[name]) for name in answers):
+        raise SelfTestError(
+            f"the known answers of {spec.name!r} are not one for each label ({', '.join(spec.labels)}) on each of "
+            f"{', '.join(answers)}: record them again"
+        )
+    return max(abs(p - recorded[name][label]) for name, row in answers.items() for label, p in row.items())
 
 
 def _apart(one: Mapping[str, tuple[float, ...]], other: Mapping[str, tuple[float, ...]]) -> float:

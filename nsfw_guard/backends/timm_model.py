@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from nsfw_guard.backends import weights
+from nsfw_guard.backends.arguments import timm_arguments, timm_name
 from nsfw_guard.backends.base import Label, ModelSpec, Options
+from nsfw_guard.backends.bounded import at_most, on_paper
 from nsfw_guard.backends.folder import ARGMAX, agree, config_of, input_of, label_map
+from nsfw_guard.backends.header import numbers_in, shapes_of
 from nsfw_guard.backends.network import Net, NetBackend
-from nsfw_guard.errors import ConfigError, UnknownNameError
+from nsfw_guard.errors import ConfigError, UnknownNameError, WeightsUnfitError, first_line
+from nsfw_guard.views import InputSpec
+
+log = logging.getLogger(__name__)
 
 
 class TimmNet(Net):
@@ -48,11 +55,11 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
     """The model whose files are in a folder. What the record says must be what the folder says."""
     config = weights.read_config(folder)
     agree(spec, folder)
-    args = {**(config.get("model_args") or {}), **spec.model_args}
-    if "global_pool" in config:
-        args["global_pool"] = config["global_pool"]
-    model = _create(spec.architecture, len(spec.labels), args)
-    weights.fit(model, weights.read_weights(folder / weights.WEIGHTS, spec.sha256), spec.architecture)
+    _known(spec.architecture)
+    args = {**config["model_args"], **timm_arguments(spec.model_args, what=repr(spec.name))}
+    path = weights.verify(folder / weights.WEIGHTS, spec.sha256)
+    model = _create(spec.architecture, len(spec.labels), args, path)
+    weights.fit(model, weights.read_weights(path), spec.architecture)
     return NetBackend(TimmNet(model), spec, options)
 
 
@@ -69,25 +76,59 @@ def load_architecture(
         raise ConfigError(
             f"runtime={options.runtime!r} is for a folder that holds model.onnx: give that folder instead"
         )
-    model = _create(architecture, len(labels), {})
+    _known(architecture)
     spec = ModelSpec(
         name=f"timm:{architecture}",
         architecture=architecture,
-        input=input_of(model.pretrained_cfg),  # type: ignore[arg-type]
+        input=InputSpec(size=1),  # until the network is there, which says it
         labels=label_map(tuple(labels), labels),
         cuts={"default": ARGMAX},
     )
-    weights.fit(model, weights.read_weights(Path(file)), architecture)
-    return NetBackend(TimmNet(model), replace(spec, sha256=weights.sha256_of(Path(file))), options)
+    path = weights.verify(Path(file))
+    model: Any = _create(architecture, len(labels), {}, path)
+    weights.fit(model, weights.read_weights(path), architecture)
+    spec = replace(spec, input=input_of(model.pretrained_cfg), sha256=weights.sha256_of(path))
+    return NetBackend(TimmNet(model), spec, options)
 
 
-def _create(architecture: str, classes: int, args: Mapping[str, Any]) -> nn.Module:
+def _known(architecture: str) -> None:
+    """Raises when timm has no network of that name."""
     import timm
 
-    name = architecture.partition(".")[0]
+    name = timm_name(architecture).partition(".")[0]
     if not timm.is_model(name):
         raise UnknownNameError("timm architecture", name, timm.list_models())
-    model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=classes, **args)
+
+
+def _create(architecture: str, classes: int, args: Mapping[str, Any], path: Path) -> nn.Module:
+    """The network, built on paper first and held against what the weights' file says it has.
+
+    One that reads its own numbers while it is built cannot be drawn on paper; it too makes no more of them than that.
+    """
+    shapes = shapes_of(path)
+    numbers = numbers_in(shapes)
+    try:
+        with on_paper(numbers, architecture):
+            drawn = _build(architecture, classes, args)
+        weights.fit_shapes(drawn.state_dict(), shapes, architecture)
+    except ConfigError as error:
+        log.debug("%s is not held against its weights before it is built: %s", architecture, error)
+    with at_most(numbers, architecture):
+        model = _build(architecture, classes, args)
     if not hasattr(model, "forward_head"):
-        raise ConfigError(f"{architecture} has no separate head in timm {timm.__version__}: choose another network")
+        raise ConfigError(f"{architecture} has no separate head in this release of timm: choose another network")
+    return model
+
+
+def _build(architecture: str, classes: int, args: Mapping[str, Any]) -> nn.Module:
+    import timm
+
+    try:
+        model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=classes, **args)
+    except WeightsUnfitError:
+        raise
+    except Exception as error:  # whatever a network raises over arguments that it does not know or cannot use
+        raise ConfigError(
+            f"timm cannot build {architecture} with {dict(args)}: {first_line(error)}. Mend its model_args"
+        ) from error
     return model

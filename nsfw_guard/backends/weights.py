@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nsfw_guard.backends.arguments import check_config, timm_arguments, timm_name
 from nsfw_guard.backends.base import ModelSpec, is_commit
-from nsfw_guard.errors import ModelError, WeightsMissingError, WeightsUnfitError
+from nsfw_guard.backends.header import Shape, bare, shapes_of
+from nsfw_guard.backends.inside import no_links_out
+from nsfw_guard.errors import ModelError, WeightsMissingError, WeightsUnfitError, first_line
+from nsfw_guard.jsonfile import read_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 INDEX = "model.safetensors.index.json"  # which shard holds which weight, where one file would be too large
@@ -100,8 +103,7 @@ def _bring(spec: ModelSpec, name: str, progress: Callable[[str], None] | None) -
         return Path(hf_hub_download(spec.repo, _at(spec, name), revision=spec.revision or None))
     except Exception as error:
         # The hub raises a dozen kinds (offline, not found, gated, connection ...), which differ by release.
-        first = (str(error).strip().splitlines() or [""])[0]
-        why = f"{name} could not be fetched ({type(error).__name__}: {first[:160]})"
+        why = f"{name} could not be fetched ({type(error).__name__}: {first_line(error)})"
         raise WeightsMissingError(_no_weights(spec, why)) from error
 
 
@@ -116,8 +118,8 @@ def _has_not(error: WeightsMissingError) -> bool:
 def shards_of(index: Path) -> tuple[str, ...]:
     """The files that an index names: .safetensors beside it, and nothing else."""
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        names = sorted(set(read_json(index, error=WeightsUnfitError, most=64 << 20)["weight_map"].values()))
+    except (KeyError, TypeError, AttributeError) as error:
         raise WeightsUnfitError(f"{index.name} is unreadable ({error}): fetch it again") from error
     strange = [name for name in names if Path(str(name)).name != name or not name.endswith(".safetensors")]
     if strange or not names:
@@ -169,16 +171,27 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise WeightsMissingError(f"{folder.name!r} has no {CONFIG}: give a folder that holds {CONFIG} and {WEIGHTS}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsUnfitError(f"{CONFIG} in {folder.name!r} is not JSON: {error}") from error
-    if not isinstance(config, dict) or not {"architecture", "model_type"} & set(config):
+    no_links_out(folder)
+    config = read_json(path, error=WeightsUnfitError)
+    if not {"architecture", "model_type"} & set(config):
         raise WeightsUnfitError(
             f"{CONFIG} in {folder.name!r} names no 'architecture' (timm) and no 'model_type' (transformers): "
             "it is in neither layout"
         )
+    where = f"{CONFIG} in {folder.name!r}"
+    if "architecture" in config:
+        timm_name(config["architecture"])
+        config["model_args"] = timm_arguments(arguments_of(config), what=repr(folder.name))
+    else:
+        check_config(config, where)
     return config
+
+
+def arguments_of(config: Mapping[str, Any]) -> Any:
+    """What a configuration in timm's layout says of the network besides its name, unchecked."""
+    args = config.get("model_args")
+    pool = {"global_pool": config["global_pool"]} if "global_pool" in config else {}
+    return {**args, **pool} if isinstance(args, Mapping) else args or pool
 
 
 def sha256_of(path: Path) -> str:
@@ -203,7 +216,7 @@ def verify(path: Path, sha256: str = "") -> Path:
 
 def read_weights(path: Path, sha256: str = "") -> dict[str, Tensor]:
     """The tensors of a .safetensors file, after its hash was checked where one is known."""
-    verify(path, sha256)
+    shapes_of(verify(path, sha256))
     from safetensors.torch import load_file
 
     try:
@@ -211,23 +224,28 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, Tensor]:
     except Exception as error:
         # safetensors raises its own class, which moved between releases, and OSError for a truncated file.
         raise WeightsUnfitError(f"{path.name} is not a whole safetensors file: {error}. Fetch it again") from error
-    prefix = "timm_model."
-    if tensors and all(key.startswith(prefix) for key in tensors):
-        return {key[len(prefix) :]: tensor for key, tensor in tensors.items()}
-    return tensors
+    return bare(tensors)
 
 
 def fit(model: torch.nn.Module, tensors: dict[str, Tensor], what: str) -> None:
-    """Loads the tensors into the model: every key, every shape, nothing left over."""
+    """Loads the tensors into the model: every key, every shape, numbers where numbers belong, nothing left over."""
     own = model.state_dict()
-    faults = [f"missing {key}" for key in own if key not in tensors]
-    faults += [f"unexpected {key}" for key in tensors if key not in own]
+    fit_shapes(own, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, what)
+    odd = [name for name in own if own[name].is_floating_point() != tensors[name].is_floating_point()]
+    if odd:
+        raise WeightsUnfitError(f"the weights do not fit {what}: {odd[0]} is {tensors[odd[0]].dtype}: export them anew")
+    model.load_state_dict(tensors, strict=True)
+
+
+def fit_shapes(own: Mapping[str, Tensor], shapes: Mapping[str, Shape], what: str) -> None:
+    """Raises when tensors of these shapes are not exactly what a network is made of."""
+    faults = [f"missing {key}" for key in own if key not in shapes]
+    faults += [f"unexpected {key[:80]}" for key in shapes if key not in own]
     faults += [
-        f"{key} is {tuple(tensors[key].shape)}, not {tuple(own[key].shape)}"
+        f"{key} is {shapes[key]}, not {tuple(own[key].shape)}"
         for key in own
-        if key in tensors and tensors[key].shape != own[key].shape
+        if key in shapes and shapes[key] != tuple(own[key].shape)
     ]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise WeightsUnfitError(f"the weights do not fit {what}: {'; '.join(faults[:3])}{more}")
-    model.load_state_dict(tensors, strict=True)

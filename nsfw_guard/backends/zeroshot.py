@@ -18,11 +18,13 @@ from nsfw_guard.backends import weights
 from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options
 from nsfw_guard.backends.folder import agree_on_input
 from nsfw_guard.backends.hf_model import from_folder
+from nsfw_guard.backends.inside import folder_of, is_path
 from nsfw_guard.backends.network import Net, NetBackend
-from nsfw_guard.errors import ConfigError, ModelError, WeightsUnfitError
+from nsfw_guard.errors import ConfigError, ModelError, WeightsUnfitError, first_line
 
 HARMLESS = ("an ordinary picture", "a landscape", "people in everyday clothes", "an animal", "a drawing of an object")
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a drawing of {}")
+TWO_SIDED = ("clip", "siglip", "siglip2", "metaclip_2")
 MOST = 64  # tokens: what SigLIP was trained with, and more than a few words need
 
 
@@ -84,15 +86,15 @@ def zeroshot(
         raise ConfigError(f"{list(wanted)}: give each category once, such as 'weapons: a gun, a knife'")
     args = {"words": words, "against": tuple(against), "templates": tuple(templates), "cache": cache}
     labels = {category: Label(category) for category in words}
-    if str(model) in registry.names():
+    if is_path(model):
+        from nsfw_guard.backends.folder import zeroshot_spec
+
+        base = zeroshot_spec(folder_of(model))
+        weights = weights or folder_of(model)
+    else:
         base = registry.spec(str(model))
         if base.kind != "zeroshot":
             raise ConfigError(f"{base.name!r} has no text side: choose one of kind zeroshot in `nsfw-guard models`")
-    else:
-        from nsfw_guard.backends.folder import zeroshot_spec
-
-        base = zeroshot_spec(Path(model))
-        weights = weights or model
     spec = replace(base, name=f"{base.name}: {', '.join(words)}", labels=labels, model_args=args)
     if weights is not None:
         return loaders.load_files(spec, Path(weights), options or Options())
@@ -103,6 +105,11 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
     """The model in a folder, with the words of its record."""
     agree_on_input(spec, folder)
     file = weights.verify(folder / weights.WEIGHTS, spec.sha256)
+    found = weights.read_config(folder).get("model_type")
+    if found not in TWO_SIDED:  # others may fetch a network of their own while they are built
+        raise WeightsUnfitError(
+            f"{folder.name!r} holds a {found}, which is no {' or '.join(TWO_SIDED)}: choose one that is"
+        )
     model: Any = from_folder("AutoModel", spec, folder)
     scale = getattr(model, "logit_scale", None)
     if scale is None or not hasattr(model, "get_text_features"):
@@ -164,7 +171,12 @@ def _embedded(model: Any, folder: Path, prompts: Sequence[str]) -> Tensor:
     """The mean of the normalised embeddings of some prompts, normalised. Shape: (width,)."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # whatever a tokenizer raises over files that it cannot use
+        raise WeightsUnfitError(
+            f"transformers cannot read the tokenizer in {folder.name!r}: {first_line(error)}. Fetch its files again"
+        ) from error
     most = min(MOST, int(model.config.text_config.max_position_embeddings))
     # SigLIP reads a fixed length, CLIP whatever there is.
     fixed = "siglip" in model.config.model_type

@@ -26,6 +26,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument("paths", nargs="+", metavar="PATH", help="a picture, a folder, or - for standard input")
     show.model_flags(command)
+    command.add_argument("--trust-guard", action="store_true", help="take what a model folder relaxes of its own guard")
     command.add_argument("--action", choices=ACTIONS, default="block", help="what --out holds for blocked pictures")
     command.add_argument("--out", metavar="DIR", help="write allowed pictures as they are, the others covered")
     command.add_argument("--views", default="cover", help="cover, center, squash or tiles(n) (default: cover)")
@@ -73,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         time_limit=args.time_limit,
         limits=Limits(process=args.process),
+        trust_guard=args.trust_guard,
         listeners=[Audit(args.audit, key=show.read_key(args.audit_key))] if args.audit else [],
     )
     worst, rows = Outcome.ALLOW, []

@@ -90,16 +90,14 @@ def explain(args: argparse.Namespace) -> int:
 
 
 def _read(args: argparse.Namespace) -> tuple[Any, Any]:
-    from pathlib import Path
-
     from nsfw_guard.backends import folder, registry
+    from nsfw_guard.backends.inside import folder_of, is_path
     from nsfw_guard.policy import Policy
 
     policy = Policy.load(args.policy)
     if args.model is None:
         return policy, None
-    known = args.model in registry.names()
-    spec = folder.read_spec(Path(args.model)) if not known and Path(args.model).is_dir() else registry.spec(args.model)
+    spec = folder.read_spec(folder_of(args.model)) if is_path(args.model) else registry.spec(args.model)
     return policy.fit(spec.levels, spec.positives, spec.cuts, spec.band), spec
 
 

@@ -183,6 +183,7 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
         subfolder: str = "",
         dtype: torch.dtype | str | None = None,
         torch_dtype: torch.dtype | str | None = None,
+        trust_guard: bool = False,
         **loading: Any,
     ) -> SafetyChecker:
         """Reads what `save_pretrained` wrote. From a model's name, it is SafetyChecker(Guard.from_pretrained(name)).
@@ -191,6 +192,7 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
             pretrained_model_name_or_path: a folder.
             subfolder: where in it.
             dtype, torch_dtype: of the module; the guard keeps its own.
+            trust_guard: as in `Guard.from_pretrained`.
             loading: the other things that loaders of pipelines say; none of them has an effect on a guard.
         """
         if unknown := sorted(set(loading) - WITHOUT_EFFECT):
@@ -200,7 +202,7 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
             raise ConfigError(f"no saved guard is in {folder.name!r}: use SafetyChecker(Guard.from_pretrained(...))")
         config = GuardConfig.from_pretrained(folder)
         told = {"watermark": config.watermark, "cosmos": config.cosmos}
-        checker = SafetyChecker(Guard.from_pretrained(folder / FOLDER), **told)
+        checker = SafetyChecker(Guard.from_pretrained(folder / FOLDER, trust_guard=trust_guard), **told)
         wanted = dtype or torch_dtype
         if isinstance(wanted, torch.dtype):
             checker.to(wanted)

@@ -1,1 +1,1 @@
-"""What was tried against the guard, as tables: each row is something that misbehaves, and nothing of it is released."""
+"""Attacks from outside, one table a kind: what is tried, and what stands against it."""

@@ -93,7 +93,7 @@ DAMAGE = {
     "no labels": (lambda f: edit(f, id2label={}), UNFIT, "names no classes"),
     "a hole in the labels": (lambda f: edit(f, id2label={"0": "normal", "2": "nsfw"}), UNFIT, "names no classes"),
     "a network nobody knows": (lambda f: edit(f, model_type="nothing", architectures=None), UNFIT, UNREAD),
-    "code of its own": (lambda f: edit(f, **OWN), UNFIT, UNREAD),
+    "code of its own": (lambda f: edit(f, **OWN), UNFIT, "says 'auto_map', which leads to code"),
 }
 
 

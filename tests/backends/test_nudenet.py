@@ -416,7 +416,7 @@ def test_another_network_is_refused(exports, tmp_path):
 
 
 def test_answers_that_are_not_the_recorded_ones_are_refused(backend):
-    spec = replace(backend.spec, answers={**backend.spec.answers, "disc": (0.5,) * 18})
+    spec = replace(backend.spec, answers={**backend.spec.answers, "disc": dict.fromkeys(backend.spec.labels, 0.5)})
     with pytest.raises(SelfTestError, match="does not answer as recorded"):
         own.NudeNet(backend.runner, spec, backend.options)
     shaky = Fed(backend.runner, lambda values: [torch.rand(len(values), 22, 2100)])

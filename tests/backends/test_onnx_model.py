@@ -249,12 +249,12 @@ def test_a_link_out_of_the_folder_is_refused_but_not_the_hubs_own(exports, tmp_p
     with pytest.raises(WeightsMissingError, match=r"no model\.onnx\.data"):
         load(folder)
     (folder / "model.onnx.data").symlink_to(elsewhere)
-    with pytest.raises(WeightsUnfitError, match="outside its folder"):
+    with pytest.raises(WeightsUnfitError, match="a link to a file outside of the folder"):
         load(folder)
-    snapshot = tmp_path / "hub" / "snapshots" / ("a" * 40)
+    snapshot = tmp_path / "models--some--one" / "snapshots" / ("a" * 40)
     shutil.copytree(exports["any"], snapshot)
-    (tmp_path / "hub" / "blobs").mkdir()
-    (snapshot / "model.onnx").rename(tmp_path / "hub" / "blobs" / "1234")
+    (tmp_path / "models--some--one" / "blobs").mkdir()
+    (snapshot / "model.onnx").rename(tmp_path / "models--some--one" / "blobs" / "1234")
     (snapshot / "model.onnx").symlink_to(Path("../../blobs/1234"))
     assert load(snapshot).width == 24
 

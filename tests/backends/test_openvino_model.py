@@ -95,8 +95,9 @@ def test_through_a_guard_a_bad_pixel_is_an_error_and_the_state_says_what_ran(exp
     assert verdicts[0].requested["runtime"] == "openvino"
 
     guard.save_pretrained(tmp_path / "guard")
-    again = Guard.from_pretrained(tmp_path / "guard", runtime="openvino")
+    again = Guard.from_pretrained(tmp_path / "guard", runtime="openvino", trust_guard=True)
     assert [v.score for v in again.check(pixels[:1])] == [verdicts[0].score]
+    assert again.requested["trusted"] == "'sexual' is blocked from 1 on"
 
 
 def test_files_that_were_touched_or_are_none_are_refused(exports, tmp_path):

@@ -65,7 +65,7 @@ def test_without_normalising_bytes_become_unit_floats():
         ({"size": {"longest_edge": 224}}, "no shortest edge"),
         ({"size": None}, "no shortest edge"),
         ({"image_mean": [0.5]}, "no image_mean"),
-        ({"image_std": [0.5, 0.0, 0.5]}, "std above 0"),
+        ({"image_std": [0.5, 0.0, 0.5]}, "std must be three numbers from 0.001"),
     ],
 )
 def test_what_we_cannot_reproduce_is_refused(change, message):
@@ -84,7 +84,7 @@ def test_a_file_that_is_not_there_or_no_table_names_the_cure(tmp_path):
         read_processor(tmp_path)
     for text in ("[]", "{", '{"size": {"height": "x", "width": "x"}, "image_processor_type": "ViTImageProcessor"}'):
         (tmp_path / "preprocessor_config.json").write_text(text)
-        with pytest.raises(WeightsUnfitError, match="unreadable"):
+        with pytest.raises(WeightsUnfitError, match=r"unreadable|is not JSON that can be used"):
             read_processor(tmp_path)
 
 

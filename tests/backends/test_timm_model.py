@@ -424,7 +424,7 @@ def test_a_saved_model_answers_as_recorded_or_not_at_all(tiny, tmp_path):
 
     record = tmp_path / "saved" / "nsfw_guard.json"
     told = json.loads(record.read_text())
-    told["answers"]["disc"] = [1 - p for p in told["answers"]["disc"]]
+    told["answers"]["disc"] = {label: 1 - p for label, p in told["answers"]["disc"].items()}
     record.write_text(json.dumps(told))
     with pytest.raises(SelfTestError, match="does not answer as recorded"):
         load(tmp_path / "saved")

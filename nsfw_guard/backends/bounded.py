@@ -1,0 +1,65 @@
+"""Networks are built from what a folder says: no more numbers are made than its weights can account for."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from nsfw_guard.errors import WeightsUnfitError
+
+# What layers make their parameters of, in torch, timm and transformers.
+MAKERS: frozenset[Callable[..., Any]] = frozenset(
+    {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.empty_strided}
+)
+SLACK = 1 << 26  # numbers besides the weights: masks, tables of positions, what is thrown away again
+
+
+@contextlib.contextmanager
+def at_most(numbers: int, what: str) -> Iterator[None]:
+    """Within it, this thread makes at most so many numbers and some slack.
+
+    Raises:
+        WeightsUnfitError: it would make more.
+    """
+    with _Counted(2 * numbers + SLACK, what):
+        yield
+
+
+@contextlib.contextmanager
+def on_paper(numbers: int, what: str) -> Iterator[None]:
+    """The same, and what layers are made of takes no memory. Only shapes can be read from what was built."""
+    with _Counted(2 * numbers + SLACK, what, torch.device("meta")):
+        yield
+
+
+class _Counted(TorchFunctionMode):
+    """Counts the numbers of new tensors; holds for one thread, as every mode of torch."""
+
+    def __init__(self, most: int, what: str, device: torch.device | None = None) -> None:
+        super().__init__()
+        self.most, self.what, self.device, self.count = most, what, device, 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        named = dict(kwargs or {})
+        if func not in MAKERS or "out" in named:
+            return func(*args, **named)
+        # First without memory: torch.zeros of a huge size would take it before anybody could count.
+        self.count += int(func(*args, **{**named, "device": "meta", "pin_memory": False}).numel())
+        if self.count > self.most:
+            raise WeightsUnfitError(
+                f"the network that the configuration of {self.what} describes is larger than its weights: "
+                "fetch both again"
+            )
+        if self.device is not None and named.get("device") is None:
+            named["device"] = self.device
+        return func(*args, **named)

@@ -1,0 +1,80 @@
+"""Whether what a model folder holds lies in it: a link may lead to any file of the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nsfw_guard.errors import ConfigError, WeightsMissingError, WeightsUnfitError
+
+LONGEST = 255  # letters of a name, or of one part of a path
+
+
+def is_path(ref: str | Path) -> bool:
+    """Whether a reference is written as a path. A bare word never is, whatever lies in the working directory."""
+    return isinstance(ref, Path) or ref.startswith((".", "~")) or "/" in ref or "\\" in ref
+
+
+def folder_of(ref: str | Path) -> Path:
+    """The folder that a path names.
+
+    Raises:
+        WeightsMissingError: there is none.
+    """
+    try:
+        folder = Path(ref).expanduser()
+        if folder.is_dir():
+            return folder
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, a home that nobody has
+        pass
+    raise WeightsMissingError(f"there is no folder {short(ref)}: give a folder that holds config.json and weights")
+
+
+def hint(name: str) -> str:
+    """What to write instead of a bare word that is no model, where a folder of that name lies here; else nothing."""
+    try:
+        return f"write './{name}' for the folder here" if name and Path(name).is_dir() else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def short(ref: object) -> str:
+    """A reference in a message: a name of thousands of letters is not repeated."""
+    text = str(ref)
+    return repr(text if len(text) <= LONGEST else f"{text[:60]}...")
+
+
+def no_links_out(folder: Path) -> None:
+    """Raises when a file of a model folder is a link that leads out of it.
+
+    The Hugging Face cache keeps files beside its snapshots and links to them: there the repository is the border.
+    """
+    border = border_of(folder)
+    try:
+        links = [path for path in folder.iterdir() if path.is_symlink()]
+        strange = [path.name for path in links if not path.resolve().is_relative_to(border)]
+    except (OSError, RuntimeError) as error:  # a circle of links
+        raise WeightsUnfitError(f"the files of {folder.name!r} cannot be listed ({error}): copy them anew") from error
+    if strange:
+        raise WeightsUnfitError(
+            f"{strange[0]} in {folder.name!r} is a link to a file outside of the folder, which is not followed: "
+            "put a copy of the file there"
+        )
+
+
+def border_of(folder: Path) -> Path:
+    """What a file of this folder may resolve to: something in here."""
+    home = folder.resolve()
+    for parent in home.parents:
+        if parent.name == "snapshots" and parent.parent.name.startswith("models--"):
+            return parent.parent
+    return home
+
+
+def repo_of(name: str) -> str:
+    """The name of a repository of the hub itself, when it can be one: it becomes a part of paths."""
+    parts = name.split("/")
+    letters = all(c.isascii() and (c.isalnum() or c in "-_.") for part in parts for c in part)
+    sane = all(0 < len(part) <= 96 and not part.startswith((".", "-")) and ".." not in part for part in parts)
+    if len(parts) > 2 or not letters or not sane:
+        raise ConfigError(f"{short(name)} is no repository: say 'hf:owner/name@<commit>'")
+    return name

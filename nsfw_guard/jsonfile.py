@@ -1,0 +1,74 @@
+"""The one reader of JSON that strangers may have written: limits first, then the parser. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nsfw_guard.errors import ConfigError, NsfwGuardError
+
+MOST = 4 << 20  # bytes; the largest configuration of a published model that we read has 1.2 MB
+DEEPEST = 32  # levels; published ones have six
+
+
+def read_json(path: Path, *, error: type[NsfwGuardError] = ConfigError, most: int = MOST) -> dict[str, Any]:
+    """The object in a JSON file, when it is one within the limits.
+
+    Raises:
+        error: it is not.
+    """
+    where = f"{path.name} in {path.parent.name!r}"
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device never ends
+            raise error(f"{where} is no ordinary file: put a copy of the file there")
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as cause:
+        raise error(f"{where} cannot be read ({cause.strerror}): fetch or write it again") from cause
+    if len(data) > most:
+        raise error(f"{where} is larger than {most >> 20} MB: no configuration is, fetch or write it again")
+    return parse_json(data, where, error=error)
+
+
+def parse_json(data: bytes, where: str, *, error: type[NsfwGuardError] = ConfigError) -> dict[str, Any]:
+    """The object in these bytes: UTF-8, no NaN, no infinity, not too deep.
+
+    Raises:
+        error: it is anything else.
+    """
+    try:
+        found = json.loads(data.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
+        if isinstance(found, dict) and _deep(found):
+            raise ValueError(f"more than {DEEPEST} levels")
+    except (ValueError, RecursionError) as cause:
+        why = str(cause)[:160] or type(cause).__name__
+        raise error(f"{where} is not JSON that can be used ({why}): fetch or write it again") from cause
+    if not isinstance(found, dict):
+        raise error(f"{where} is not JSON that can be used (not an object, in braces): fetch or write it again")
+    return found
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is too large")
+    return number
+
+
+def _deep(value: object) -> bool:
+    """Whether it has too many levels, without a call a level."""
+    level: list[object] = [value]
+    for _ in range(DEEPEST):
+        level = [x for each in level if isinstance(each, (dict, list)) for x in _below(each)]
+    return bool(level)
+
+
+def _below(value: dict[str, Any] | list[Any]) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else value

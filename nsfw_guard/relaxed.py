@@ -1,0 +1,74 @@
+"""What a folder may not do to its own guard in silence: let a score of 0.99 pass.
+
+Whoever hands out a model may be careless, or mean it. What the caller says stands above all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from nsfw_guard.calibration import Calibration
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.policy import Policy
+from nsfw_guard.rules import Cut, Rule
+from nsfw_guard.scores import Severity
+
+FIRM = 0.99  # a model that is this sure is believed, whatever its folder says
+
+
+def refuse(relaxed: Iterable[str], name: str) -> None:
+    """Raises when a folder relaxes anything."""
+    if said := "; ".join(relaxed):
+        raise ConfigError(
+            f"the folder {name!r} relaxes its own guard: {said}. Say yourself what you want (policy=, action=, "
+            "calibration=, labels=), mend the folder, or take its word with trust_guard=True"
+        )
+
+
+def loose_cuts(cuts: Mapping[str, Cut]) -> list[str]:
+    """The cuts that hardly any score reaches."""
+    return [
+        f"the cut {name!r} is {highest:g}"
+        for name, cut in cuts.items()
+        if not (highest := max([cut.block, *cut.views.values()])) < FIRM
+    ]
+
+
+def loose_policy(policy: Policy, positives: Mapping[str, Severity]) -> list[str]:
+    """What a fitted policy leaves open that the preset "default" would block.
+
+    Args:
+        policy: the policy, fitted to the model.
+        positives: per category that "default" judges the level that the model calls positive.
+    """
+    return [
+        f"{category!r} is {why}"
+        for category, severity in positives.items()
+        if (why := _loose_rule(policy.rules.get(category), severity))
+    ]
+
+
+def loose_calibration(policy: Policy, calibration: Calibration) -> list[str]:
+    """The categories in which a score that was blocked for being 0.99 no longer is."""
+    found = []
+    for category, rule in policy.rules.items():
+        cut, becomes = _highest(rule), calibration.moved(category, FIRM)
+        if cut is not None and cut < FIRM and not becomes > cut:
+            found.append(f"the calibration makes {becomes:.3g} of a {category!r} of {FIRM}, below the cut of {cut:g}")
+    return found
+
+
+def _loose_rule(rule: Rule | None, severity: Severity) -> str:
+    cut = _highest(rule)
+    if rule is None or cut is None:
+        return "never blocked"
+    if rule.severity is not None and rule.severity > severity:
+        return f"blocked from severity {rule.severity.name.lower()} on, not from {severity.name.lower()}"
+    return "" if cut < FIRM else f"blocked from {cut:g} on"
+
+
+def _highest(rule: Rule | None) -> float | None:
+    """The highest block cut of a fitted rule, over all kinds of view."""
+    if rule is None or rule.block is None:
+        return None
+    return max(float(rule.block), *rule.views.values(), 0.0)

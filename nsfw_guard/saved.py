@@ -1,0 +1,114 @@
+"""What a saved guard's folder says besides its model (guard.json, calibration.json), and what of that relaxes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from nsfw_guard.actions import ACTIONS, Action, Flag, Replace
+from nsfw_guard.backends.base import Backend
+from nsfw_guard.backends.wrap import Calibrated
+from nsfw_guard.calibration import Calibration
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.jsonfile import read_json
+from nsfw_guard.policy import Policy
+from nsfw_guard.relaxed import loose_calibration, loose_cuts, loose_policy
+
+GUARD, CALIBRATION = "guard.json", "calibration.json"
+DEFAULTS = {"policy": "default", "action": "block", "on_review": "flag"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What somebody asks of a guard, a caller or a folder; None where nothing was said."""
+
+    policy: Policy | str | Path | Mapping[str, Any] | None = None
+    action: Action | str | None = None
+    on_review: Action | str | None = None
+    calibration: Calibration | str | Path | None = None
+
+    def above(self, other: Asked) -> Asked:
+        """This, and what the other says where this says nothing."""
+        left = {f.name: getattr(other, f.name) for f in fields(self) if getattr(self, f.name) is None}
+        return replace(self, **left)
+
+    def words(self, saved: Asked) -> dict[str, str]:
+        """Each in a word: what was asked for, "as saved" where a folder said it, else the default."""
+        named = {"policy": _name_of_policy(self.policy or DEFAULTS["policy"])}
+        named |= {which: Action.of(getattr(self, which) or DEFAULTS[which]).name for which in ("action", "on_review")}
+        named |= {"calibration": "as asked"} if self.calibration is not None else {}
+        by_folder = [
+            f.name for f in fields(self) if getattr(self, f.name) is None and getattr(saved, f.name) is not None
+        ]
+        return named | dict.fromkeys(by_folder, "as saved")
+
+
+def read_saved(folder: Path) -> Asked:
+    """What a saved guard's folder says; nothing where it holds no saved guard."""
+    path = folder / GUARD
+    if not path.is_file():
+        return Asked()
+    told = read_json(path)
+    try:
+        policy = told["policy"]
+        if not isinstance(policy, Mapping) or "extends" in policy:
+            raise TypeError("its policy stands in another file")
+        action, on_review = (_action(told[which]) for which in ("action", "on_review"))
+        return Asked(
+            policy=Policy.load(policy),
+            action=action,
+            on_review=on_review,
+            calibration=folder / CALIBRATION if (folder / CALIBRATION).is_file() else None,
+        )
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{GUARD} in {folder.name!r} is unreadable ({error}): save the guard again") from error
+
+
+def write_saved(folder: Path, policy: Policy, action: Action, on_review: Action) -> None:
+    """Writes what `read_saved` reads."""
+    told = {"policy": policy.to_dict(), "action": _settings(action), "on_review": _settings(on_review)}
+    (folder / GUARD).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def read_calibration(value: Calibration | str | Path) -> Calibration:
+    """The calibration itself, or the one in a file."""
+    return value if isinstance(value, Calibration) else Calibration.load(value)
+
+
+def relaxed_by(saved: Asked, asked: Asked, backend: Backend) -> list[str]:
+    """What a saved guard relaxes, as far as the caller left it to its folder."""
+    spec, found = backend.spec, []
+    for which in ("action", "on_review"):
+        action = None if getattr(asked, which) is not None else getattr(saved, which)
+        if which == "action" and isinstance(action, Flag):
+            found.append("the action is 'flag'")
+        if isinstance(action, Replace) and action.picture is not None:
+            found.append(f"{which} shows a file of its choice, {action.picture}")
+    by_folder = asked.calibration is None and isinstance(backend, Calibrated)
+    if (asked.policy is None and saved.policy is not None) or by_folder:
+        wanted = Policy.load(asked.above(saved).policy or DEFAULTS["policy"])
+        fitted = wanted.fit(spec.levels, spec.positives, spec.cuts, spec.band)
+        found += loose_policy(fitted, spec.positives) if asked.policy is None and saved.policy is not None else []
+        if by_folder and isinstance(backend, Calibrated):
+            found += loose_cuts(backend.calibration.cuts) + loose_calibration(fitted, backend.calibration)
+    return found
+
+
+def _action(told: Mapping[str, Any]) -> Action:
+    settings = dict(told)
+    return ACTIONS[settings.pop("name")](**settings)
+
+
+def _settings(action: Action) -> dict[str, Any]:
+    return {"name": action.name, **{k: str(v) if isinstance(v, Path) else v for k, v in vars(action).items()}}
+
+
+def _name_of_policy(policy: Policy | str | Path | Mapping[str, Any]) -> str:
+    if isinstance(policy, Mapping):
+        return str(policy.get("name", "policy"))
+    return policy.name if isinstance(policy, Policy) else str(policy)

@@ -1,0 +1,695 @@
+"""Model folders that strangers wrote: code, files elsewhere, sizes, lies about labels, guards relaxed in silence."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from nsfw_guard.actions import Replace
+from nsfw_guard.backends.arguments import ARGUMENTS, check_config, check_keys, timm_arguments
+from nsfw_guard.backends.inside import is_path, no_links_out
+from nsfw_guard.backends.registry import load
+from nsfw_guard.backends.selftest import answer
+from nsfw_guard.calibration import Calibration
+from nsfw_guard.errors import (
+    ConfigError,
+    NsfwGuardError,
+    SelfTestError,
+    UnknownNameError,
+    WeightsMissingError,
+    WeightsUnfitError,
+)
+from nsfw_guard.guard import Guard
+from nsfw_guard.policy import Policy
+from nsfw_guard.testing import tiny_model
+from nsfw_guard.views import InputSpec
+from tests.conftest import smooth
+
+Mutate = Callable[[Path], object]
+MARK = "code ran"
+
+
+@pytest.fixture(scope="session")
+def saved(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved guard with everything in its folder: record, hash, known answers, policy, calibration."""
+    folder = tmp_path_factory.mktemp("attacks") / "saved"
+    backend: Any = load(tiny)
+    backend.spec = replace(backend.spec, answers=answer(backend))
+    Guard(backend).save_pretrained(folder)
+    Calibration(model=backend.spec.name, maps={"sexual": (1.5, -0.5)}).save(folder / "calibration.json")
+    return folder
+
+
+def edited(name: str, change: Callable[[dict[str, Any]], object]) -> Mutate:
+    """A change of a JSON file, object to object."""
+
+    def mutate(folder: Path) -> None:
+        told = json.loads((folder / name).read_text())
+        change(told)
+        (folder / name).write_text(json.dumps(told))
+
+    return mutate
+
+
+def config(**changes: object) -> Mutate:
+    return edited("config.json", lambda told: told.update(changes))
+
+
+def args(**changes: object) -> Mutate:
+    return edited("config.json", lambda told: told["model_args"].update(changes))
+
+
+def cfg(**changes: object) -> Mutate:
+    return plain(edited("config.json", lambda told: told["pretrained_cfg"].update(changes)))
+
+
+def record(**changes: object) -> Mutate:
+    return edited("nsfw_guard.json", lambda told: told.update(changes))
+
+
+def cut(**changes: object) -> Mutate:
+    return edited("nsfw_guard.json", lambda told: told["cuts"]["default"].update(changes))
+
+
+def guard(**changes: object) -> Mutate:
+    return edited("guard.json", lambda told: told.update(changes))
+
+
+def rule(**changes: object) -> Mutate:
+    """Another rule in the policy of the saved guard, and no calibration."""
+
+    def mutate(folder: Path) -> None:
+        (folder / "calibration.json").unlink()
+        edited("guard.json", lambda told: told["policy"]["rules"].update(sexual=changes))(folder)
+
+    return mutate
+
+
+def moved(slope: float, shift: float) -> Mutate:
+    return edited("calibration.json", lambda told: told.update(maps={"sexual": [slope, shift]}))
+
+
+def plain(change: Mutate) -> Mutate:
+    """The change, on a folder without our record: nothing but what timm lays out."""
+
+    def mutate(folder: Path) -> None:
+        for name in ("nsfw_guard.json", "guard.json", "calibration.json"):
+            (folder / name).unlink()
+        change(folder)
+
+    return mutate
+
+
+def tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Mutate:
+    def mutate(folder: Path) -> None:
+        found = load_file(folder / "model.safetensors")
+        change(found)
+        save_file(found, folder / "model.safetensors")
+
+    return plain(mutate)
+
+
+def written(name: str, data: bytes, *, size: int = 0) -> Mutate:
+    """A file of these bytes, filled up with nothing to a size."""
+
+    def mutate(folder: Path) -> None:
+        (folder / name).write_bytes(data)
+        if size:
+            os.truncate(folder / name, size)
+
+    return mutate
+
+
+def linked(name: str, *, relative: bool = False) -> Mutate:
+    """The same file, as a link to where a copy lies outside of the folder."""
+
+    def mutate(folder: Path) -> None:
+        elsewhere = folder.parent / f"elsewhere-{name}"
+        (folder / name).rename(elsewhere)
+        (folder / name).symlink_to(Path("..") / elsewhere.name if relative else elsewhere)
+
+    return mutate
+
+
+def every_zero(found: dict[str, torch.Tensor]) -> None:
+    for tensor in found.values():
+        tensor.zero_()
+
+
+def drowned(found: dict[str, torch.Tensor]) -> None:
+    found["head.bias"][:] = torch.tensor([-1e4, 1e4])
+
+
+def swapped(told: dict[str, Any]) -> None:
+    told["label_names"] = told["label_names"][::-1]
+
+
+def in_both(folder: Path) -> None:
+    """Names change places in the configuration and in the record: all that is left is what the model answers."""
+    edited("config.json", swapped)(folder)
+    edited("nsfw_guard.json", lambda told: told.update(labels=dict(reversed(told["labels"].items()))))(folder)
+
+
+def as_lists(told: dict[str, Any], order: int = 1) -> None:
+    """Known answers as old records have them, in the order of the labels that they name."""
+    told["answers"] = {name: list(row.values())[::order] for name, row in told["answers"].items()}
+
+
+DEEP = b'{"architecture": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+FAR = "../../../../etc/passwd"
+NO_ARG = "not taken from a folder"
+ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
+    # A folder runs no code and opens no other file.
+    "args: checkpoint": (args(checkpoint_path=FAR), ConfigError, NO_ARG),
+    "args: checkpoint, empty": (args(checkpoint_path=""), ConfigError, NO_ARG),
+    "args: pretrained": (args(pretrained=True), ConfigError, NO_ARG),
+    "args: overlay": (args(pretrained_cfg_overlay={"file": FAR}), ConfigError, NO_ARG),
+    "args: pretrained_cfg": (args(pretrained_cfg={"file": FAR}), ConfigError, NO_ARG),
+    "args: cache": (args(cache_dir="/tmp"), ConfigError, NO_ARG),  # noqa: S108
+    "args: features": (args(features_only=True), ConfigError, NO_ARG),
+    "args: script": (args(scriptable=True), ConfigError, NO_ARG),
+    "args: pruned": (args(pruned=True), ConfigError, NO_ARG),
+    "args: classes": (args(num_classes=7), ConfigError, NO_ARG),
+    "args: a layer": (args(norm_layer="torch.nn.Identity"), ConfigError, "must be one of"),
+    "args: a list": (config(model_args=["img_size"]), ConfigError, "write an object"),
+    "args: nested": (args(img_size={"a": 1}), ConfigError, "must be a whole number"),
+    "args: pool": (config(global_pool="../x"), ConfigError, "must be one of"),
+    "architecture: hub": (config(architecture="hf-hub:some/one"), ConfigError, "without 'hf-hub:'"),
+    "architecture: old hub": (config(architecture="hf_hub:some/one"), ConfigError, "without 'hf-hub:'"),
+    "architecture: folder": (config(architecture="local-dir:/tmp/x"), ConfigError, "without 'hf-hub:'"),
+    "architecture: path": (config(architecture=FAR), ConfigError, "no name of timm's"),
+    "architecture: long": (config(architecture="v" * 5000), ConfigError, "no name of timm's"),
+    "architecture: number": (config(architecture=3), ConfigError, "no name of timm's"),
+    "architecture: another": (config(architecture="resnet18"), ConfigError, "timm cannot build resnet18"),
+    "config is a link": (linked("config.json"), WeightsUnfitError, "config.json in .* is a link"),
+    "weights are a link": (linked("model.safetensors"), WeightsUnfitError, "is a link"),
+    "a relative link": (linked("model.safetensors", relative=True), WeightsUnfitError, "is a link"),
+    "the guard is a link": (linked("guard.json"), WeightsUnfitError, "guard.json in .* is a link"),
+    "policy elsewhere": (guard(policy=FAR), ConfigError, "stands in another file"),
+    "policy extends": (guard(policy={"extends": FAR, "rules": {}}), ConfigError, "stands in another file"),
+    "a picture elsewhere": (guard(action={"name": "replace", "picture": FAR}), ConfigError, "file of its choice"),
+    "on review, a picture": (guard(on_review={"name": "replace", "picture": FAR}), ConfigError, "file of its choice"),
+    # It asks for no more than it holds.
+    "args: deep": (args(depth=10**9), ConfigError, "from 1 to 100"),
+    "args: deep, below the bound": (plain(args(depth=100)), WeightsUnfitError, "do not fit|larger than its weights"),
+    "args: wide": (args(embed_dim=10**9), ConfigError, "from 1 to 4096"),
+    "args: wide and deep": (plain(args(embed_dim=4096, depth=100)), WeightsUnfitError, "larger than its weights"),
+    "args: a huge picture": (args(img_size=10**6), ConfigError, "from 1 to 2048"),
+    "args: a float side": (args(img_size=32.5), ConfigError, "whole number"),
+    "args: a flag as a side": (args(img_size=True), ConfigError, "whole number"),
+    "args: a negative depth": (args(depth=-1), ConfigError, "from 1 to 100"),
+    "args: no divisor": (plain(args(num_heads=7)), ConfigError, "timm cannot build"),
+    "args: of another network": (plain(args(conv_mlp=True)), ConfigError, "timm cannot build"),
+    "config: 200 MB": (written("config.json", b"{", size=200 << 20), WeightsUnfitError, "larger than 4 MB"),
+    "config: deep": (written("config.json", DEEP), WeightsUnfitError, "is not JSON that can be used"),
+    "config: NaN": (written("config.json", b'{"architecture": NaN}'), WeightsUnfitError, "NaN is no number"),
+    "config: a list": (written("config.json", b"[]"), WeightsUnfitError, "not an object"),
+    "config: no text": (written("config.json", b"\xff\xfe"), WeightsUnfitError, "is not JSON that can be used"),
+    "record: deep": (written("nsfw_guard.json", DEEP), WeightsUnfitError, "is not JSON that can be used"),
+    "guard: deep": (written("guard.json", DEEP), ConfigError, "is not JSON that can be used"),
+    "calibration: deep": (written("calibration.json", DEEP), ConfigError, "is no calibration"),
+    "header of 99 MB": (
+        plain(written("model.safetensors", (99 << 20).to_bytes(8, "little") + b"{}", size=100 << 20)),
+        WeightsUnfitError,
+        "has 99 MB, and 16 are allowed",
+    ),
+    "header beyond the file": (
+        plain(written("model.safetensors", (2**63).to_bytes(8, "little") + b"{}")),
+        WeightsUnfitError,
+        "not a whole safetensors file",
+    ),
+    "header: shapes": (
+        plain(written("model.safetensors", (37).to_bytes(8, "little") + b'{"a": {"shape": [-1], "dtype": "F4"}}')),
+        WeightsUnfitError,
+        "has no shape",
+    ),
+    "whole numbers as weights": (
+        tensors(lambda found: found.update({"head.bias": found["head.bias"].long()})),
+        WeightsUnfitError,
+        "head.bias is torch.int64",
+    ),
+    # Its labels mean what they say, and its model looks.
+    "names swapped": (edited("config.json", swapped), WeightsUnfitError, "labels of .* changed"),
+    "names swapped in both": (in_both, SelfTestError, "does not answer as recorded"),
+    "old answers, names swapped": (
+        lambda folder: [edited("nsfw_guard.json", as_lists)(folder), edited("config.json", swapped)(folder)],
+        WeightsUnfitError,
+        "labels of .* changed",
+    ),
+    "old answers, swapped": (
+        edited("nsfw_guard.json", lambda told: as_lists(told, -1)),
+        SelfTestError,
+        "does not answer as recorded",
+    ),
+    "old answers, one too many": (record(answers={"disc": [0.1, 0.2, 0.7]}), WeightsUnfitError, "lists 3 answers"),
+    "a canary is missing": (
+        edited("nsfw_guard.json", lambda told: told["answers"].pop("disc")),
+        SelfTestError,
+        "record them again",
+    ),
+    "a label is missing": (
+        edited("nsfw_guard.json", lambda told: told["answers"]["disc"].pop("SFW")),
+        SelfTestError,
+        "record them again",
+    ),
+    "an answer is a text": (record(answers={"disc": {"NSFW": "x"}}), WeightsUnfitError, "unreadable"),
+    "a name twice": (config(label_names=["NSFW", "NSFW"]), WeightsUnfitError, "names a class twice"),
+    "a name is a number": (config(label_names=[1, 2]), WeightsUnfitError, "by no text"),
+    "a name of 5,000 letters": (config(label_names=["NSFW", "S" * 5000]), WeightsUnfitError, "by no text"),
+    "a known name is harmless": (
+        record(labels={"NSFW": None, "SFW": ["x", "high"]}),
+        ConfigError,
+        "counts as harmless",
+    ),
+    "a label means a text": (record(labels={"NSFW": "sexual", "SFW": None}), WeightsUnfitError, "write"),
+    "a hash is a number": (record(sha256=7), WeightsUnfitError, "sha256 in nsfw_guard.json is '7'"),
+    "all weights zero": (tensors(every_zero), SelfTestError, "one answer to 9 pictures"),
+    "a bias drowns it": (tensors(drowned), SelfTestError, "one answer to 9 pictures"),
+    "mean of 1e9": (cfg(mean=[1e9] * 3), ConfigError, "mean must be three numbers"),
+    "mean of texts": (cfg(mean=["a", "b", "c"]), ConfigError, "mean must be three numbers"),
+    "std of infinity": (
+        plain(lambda folder: written("config.json", _with_infinity(folder))(folder)),
+        WeightsUnfitError,
+        "1e999 is too large",
+    ),
+    "std of 1e300": (cfg(std=[1e300] * 3), ConfigError, "std must be three numbers"),
+    "crop_pct of 1e-300": (cfg(crop_pct=1e-300), ConfigError, "crop_pct 1e-300"),
+    "crop_pct a text": (cfg(crop_pct="1"), ConfigError, "crop_pct 1 must be"),
+    "a side of 1e6": (cfg(input_size=[3, 10**6, 10**6]), ConfigError, "from 1 to 2048"),
+    "a side of 32.0": (cfg(input_size=[3, 32.0, 32.0]), ConfigError, "size 32.0 must be a whole number"),
+    "an input of no list": (cfg(input_size=5), WeightsUnfitError, "unreadable"),
+    "no cfg": (plain(config(pretrained_cfg=[1])), WeightsUnfitError, "unreadable"),
+    # It does not relax its own guard in silence.
+    "record: a cut of 1": (cut(block=1.0), ConfigError, "the cut 'default' is 1"),
+    "record: a cut of 0.99": (cut(block=0.99), ConfigError, "the cut 'default' is 0.99"),
+    "record: a view's cut of 1": (cut(views={"center": 1.0}), ConfigError, "the cut 'default' is 1"),
+    "guard: flag": (guard(action={"name": "flag"}), ConfigError, "the action is 'flag'"),
+    "guard: never blocks": (rule(review=0.2), ConfigError, "'sexual' is never blocked"),
+    "guard: blocks from 1": (rule(block=1.0), ConfigError, "'sexual' is blocked from 1 on"),
+    "guard: a view from 1": (rule(block=0.5, views={"side": 1.0}), ConfigError, "'sexual' is blocked from 1 on"),
+    "calibration: down": (moved(1e-6, -9), ConfigError, "the calibration makes 0.000123 of a 'sexual' of 0.99"),
+    "calibration: constant": (moved(1.0, -1e308), ConfigError, "one number of every score"),
+    "calibration: its own cuts": (
+        edited("calibration.json", lambda told: told.update(cuts={"default": {"block": 1.0}})),
+        ConfigError,
+        "the cut 'default' is 1",
+    ),
+}
+
+
+def _with_infinity(folder: Path) -> bytes:
+    told = json.loads((folder / "config.json").read_text())
+    told["pretrained_cfg"]["std"] = ["big"] * 3
+    return json.dumps(told).replace('"big"', "1e999").encode()
+
+
+def test_the_folder_itself_is_taken(saved: Path) -> None:
+    made = Guard.from_pretrained(saved)
+    assert made.state["self_test"] == "passed"
+    assert (made.requested["policy"], made.requested["action"], made.requested["calibration"]) == ("as saved",) * 3
+    assert "trusted" not in made.requested
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_folder_that_attacks_is_refused_in_one_clear_line(saved: Path, tmp_path: Path, name: str) -> None:
+    mutate, error, word = ATTACKS[name]
+    folder = Path(shutil.copytree(saved, tmp_path / "folder"))
+    mutate(folder)
+    with pytest.raises(error, match=word) as raised:
+        Guard.from_pretrained(folder)
+    assert len(str(raised.value)) < 1500  # the names of all arguments are 900 letters
+    assert "\n" not in str(raised.value)
+
+
+def test_a_network_that_reads_its_own_numbers_is_built_within_the_same_bound(tiny: Path, tmp_path: Path) -> None:
+    import timm
+
+    def vit_reading(pretrained: bool = False, **settings: Any) -> torch.nn.Module:
+        assert float(torch.zeros(1).item()) == 0.0  # on paper there is no number
+        return timm.create_model("vit_tiny_patch16_224", pretrained=pretrained, **settings)
+
+    vit_reading.__module__ = "timm.models.vision_transformer"
+    timm.models.register_model(vit_reading)
+    folder = Path(shutil.copytree(tiny, tmp_path / "folder"))
+    config(architecture="vit_reading")(folder)
+    assert load(folder).width == 24
+    args(embed_dim=4096, depth=100)(folder)
+    with pytest.raises(WeightsUnfitError, match="larger than its weights"):
+        load(folder)
+
+
+class Marks:
+    """Unpickled, it leaves a file behind: what code that ran would do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (self.path, MARK)
+
+
+@pytest.mark.parametrize("where", ["model_args", "overlay", "cfg", "top"])
+def test_a_pickle_that_a_folder_names_is_not_opened(tiny: Path, tmp_path: Path, where: str) -> None:
+    mark, trap = tmp_path / "mark", tmp_path / "trap.pth"
+    trap.write_bytes(pickle.dumps({"state_dict": Marks(mark)}))
+    pickle.loads(trap.read_bytes())  # noqa: S301  (the trap works)
+    assert mark.read_text() == MARK
+    mark.unlink()
+    folder = Path(shutil.copytree(tiny, tmp_path / "folder"))
+    changes: dict[str, Mutate] = {
+        "model_args": args(checkpoint_path=str(trap)),
+        "overlay": args(pretrained=True, pretrained_cfg_overlay={"file": str(trap)}),
+        "cfg": edited("config.json", lambda told: told["pretrained_cfg"].update(file=str(trap), custom_load=True)),
+        "top": config(checkpoint_path=str(trap), pretrained=True),
+    }
+    changes[where](folder)
+    if where in {"model_args", "overlay"}:
+        with pytest.raises(ConfigError, match="take it out"):
+            load(folder)
+    else:  # what stands elsewhere is handed to nobody
+        assert load(folder).state()["self_test"] == "answers unrecorded"
+    assert not mark.exists()
+
+
+def test_the_hash_is_looked_at_before_anything_is_built(saved: Path, tmp_path: Path, monkeypatch) -> None:
+    import timm
+
+    folder = Path(shutil.copytree(saved, tmp_path / "folder"))
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(-4, 2)
+        file.write(b"\0\0\0\1")
+    built: list[str] = []
+    monkeypatch.setattr(timm, "create_model", lambda name, **_: built.append(name))
+    with pytest.raises(WeightsUnfitError, match="recorded SHA-256"):
+        load(folder)
+    assert built == []
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 10**12) | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(sorted(ARGUMENTS)) | st.text(max_size=20) | st.sampled_from(["checkpoint_path", "pretrained"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(name=NAMES, value=VALUES)
+def test_an_argument_is_bounded_or_refused(name: str, value: object) -> None:
+    try:
+        found = timm_arguments({name: value}, what="it")
+    except ConfigError:
+        return
+    assert value is None or name in ARGUMENTS
+    for each in found.values():
+        for one in each if isinstance(each, tuple) else [each]:
+            assert isinstance(one, (bool, str)) or abs(one) <= 1e6
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(sorted(ARGUMENTS)), value=st.integers(0, 200) | st.floats(0, 2) | st.booleans())
+def test_whatever_a_folder_asks_of_timm_ends_in_a_model_or_one_error(
+    tiny: Path, tmp_path_factory: pytest.TempPathFactory, name: str, value: object
+) -> None:
+    folder = tmp_path_factory.mktemp("any") / "folder"
+    shutil.copytree(tiny, folder)
+    args(**{name: value})(folder)
+    try:
+        backend: Any = load(folder)
+    except (ConfigError, WeightsUnfitError, SelfTestError):
+        return
+    assert sum(p.numel() for p in backend._nets[backend.home].parameters()) < 20_000
+
+
+# A name is a name, a path is a path -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with folders and files that have the names of models and of policies."""
+    for name in ("demo-shapes", "mine"):
+        shutil.copytree(saved, tmp_path / name)
+        moved(1e-6, -9)(tmp_path / name)
+        guard(action={"name": "flag"})(tmp_path / name)
+    for name in ("strict", "strict.toml", "careful"):
+        (tmp_path / name).write_text('[rules."*"]\nblock = 1.0\n')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_folder_of_a_models_name_is_not_looked_at(here: Path) -> None:
+    made = Guard.from_pretrained("demo-shapes")
+    assert (made.spec.name, made.action.name, made.requested["action"]) == ("demo-shapes", "block", "block")
+    assert "calibration" not in made.state
+    assert made.policy.rules["red-disc"].block == 0.5
+    (here / "marqo").symlink_to(here / "mine")
+    with pytest.raises(WeightsMissingError, match="nsfw-guard fetch marqo"):
+        load("marqo")
+
+
+def test_a_bare_word_is_no_folder_and_the_cure_is_said(here: Path) -> None:
+    with pytest.raises(ConfigError, match=r"write './mine' for the folder here"):
+        Guard.from_pretrained("mine")
+    for ref in ("./mine", here / "mine", str(here / "mine"), Path("mine"), Path("demo-shapes")):
+        assert load(ref).spec.name == "tiny"
+    with pytest.raises(UnknownNameError, match="did you mean 'marqo'"):
+        load("marqoo")
+
+
+def test_a_file_of_a_policys_name_is_not_looked_at(here: Path) -> None:
+    assert Policy.load("strict").rules["*"].block == "strict"
+    assert Policy.load({"extends": "strict"}).rules["*"].block == "strict"
+    with pytest.raises(ConfigError, match=r"write './careful' for the file here"):
+        Policy.load("careful")
+    for path in ("./strict", "strict.toml", "./careful", Path("strict")):
+        assert Policy.load(path).rules["*"].block == 1.0
+
+
+@pytest.mark.parametrize(
+    ("ref", "word"),
+    [
+        ("x" * 5000, "unknown model or folder"),
+        ("a\0b", "unknown model or folder"),
+        ("./" + "x" * 5000, "there is no folder"),
+        ("./a\0b", "there is no folder"),
+        ("~nobody-of-this-name/x", "there is no folder"),
+        (f"hf:../../etc@{'a' * 40}", "is no repository"),
+        (f"hf:a/../b@{'a' * 40}", "is no repository"),
+        (f"hf:{'x' * 5000}/y@{'a' * 40}", "is no repository"),
+        (f"hf:a/b@{'x' * 5000}", "is not pinned"),
+        ("timm:" + "x" * 5000, "no name of timm's"),
+        ("timm:hf-hub:a/b", "no name of timm's"),
+    ],
+)
+def test_strange_references_are_one_clear_error(ref: str, word: str) -> None:
+    with pytest.raises(NsfwGuardError, match=word) as raised:
+        Guard.from_pretrained(ref, weights="w.safetensors" if ref.startswith("timm") else None, labels={"a": "x"})
+    assert len(str(raised.value)) < 700
+
+
+def test_what_is_written_as_a_path() -> None:
+    assert [is_path(ref) for ref in ("./a", "../a", "~/a", "/a", "a/b", "a\\b", ".", Path("a"))] == [True] * 8
+    assert [is_path(ref) for ref in ("a", "marqo", "a.b", "")] == [False] * 4
+
+
+# What the caller says stands above ------------------------------------------------------------------------------------
+
+
+def relaxed(saved: Path, tmp_path: Path, mutate: Mutate) -> Path:
+    folder = Path(shutil.copytree(saved, tmp_path / "relaxed"))
+    mutate(folder)
+    return folder
+
+
+def test_with_trust_it_loads_and_says_in_every_verdict_what_was_relaxed(saved: Path, tmp_path: Path) -> None:
+    folder = relaxed(saved, tmp_path, guard(action={"name": "flag"}))
+    moved(1e-6, -9)(folder)
+    made = Guard.from_pretrained(folder, trust_guard=True)
+    (verdict,) = made.check(smooth(1, 40, 40))
+    assert (verdict.requested["action"], verdict.state["action"]) == ("as saved", "flag")
+    assert verdict.requested["trusted"].startswith("the action is 'flag'; the calibration makes 0.000123 of a 'sexual'")
+
+
+def test_with_trust_cuts_and_names_are_taken_too(saved: Path, tmp_path: Path) -> None:
+    folder = relaxed(saved, tmp_path, plain_guard)
+    cut(block=1.0)(folder)
+    made = Guard.from_pretrained(folder, trust_guard=True)
+    assert made.requested["trusted"] == "the cut 'default' is 1"
+    assert made.policy.rules["sexual"].block == 1.0
+    for policy in ("default", {"rules": {"*": {"block": "default"}}}):
+        with pytest.raises(ConfigError, match="the cut 'default' is 1"):
+            Guard.from_pretrained(folder, policy=policy, action="block")
+    with pytest.raises(ConfigError, match="the cut 'default' is 1"):
+        Guard(load(folder))
+
+
+def plain_guard(folder: Path) -> None:
+    (folder / "guard.json").unlink()
+    (folder / "calibration.json").unlink()
+
+
+def test_what_the_caller_says_stands_above(saved: Path, tmp_path: Path) -> None:
+    folder = relaxed(saved, tmp_path, guard(action={"name": "flag"}, on_review={"name": "replace", "picture": "x.png"}))
+    made = Guard.from_pretrained(folder, action="blur", on_review="block")
+    assert (made.action.name, made.on_review.name) == ("blur", "block")
+    assert (made.requested["action"], made.requested["on_review"]) == ("blur", "block")
+    moved(1e-6, -9)(folder)
+    mild = Calibration(model=made.spec.name, maps={"sexual": (1.0, 0.5)})
+    made = Guard.from_pretrained(folder, action="blur", on_review="block", calibration=mild)
+    assert made.requested["calibration"] == "as asked"
+    assert "trusted" not in made.requested
+
+
+def test_a_calibration_of_the_folder_is_held_against_the_callers_policy(saved: Path, tmp_path: Path) -> None:
+    folder = relaxed(saved, tmp_path, moved(1e-6, -9))
+    with pytest.raises(ConfigError, match="the calibration makes"):
+        Guard.from_pretrained(folder, policy="default", action="block")
+
+
+def test_severities_and_categories_count(saved: Path, tmp_path: Path) -> None:
+    labels = ("neutral", "low", "high")
+    grades = {"neutral": None, "low": ["gore", "low"], "high": ["gore", "high"]}
+    for mutate, word in (
+        (rule_of("gore", block=0.5, severity="high"), "'gore' is blocked from severity high on, not from low"),
+        (rule_of("gore", review=0.5), "'gore' is never blocked"),
+        (rule_of("gore", block=0.5), ""),
+    ):
+        folder = tiny_model(tmp_path / word[:12], labels=labels)
+        (folder / "nsfw_guard.json").write_text(json.dumps({"labels": grades}))
+        flag = {"name": "block"}
+        (folder / "guard.json").write_text(json.dumps({"policy": {}, "action": flag, "on_review": flag}))
+        mutate(folder)
+        if word:
+            with pytest.raises(ConfigError, match=word):
+                Guard.from_pretrained(folder)
+        else:
+            assert Guard.from_pretrained(folder).policy.rules["gore"].block == 0.5
+
+
+def rule_of(category: str, **changes: object) -> Mutate:
+    return guard(policy={"rules": {category: changes}})
+
+
+def test_a_guard_that_only_marks_comes_back_with_trust(tiny: Path, tmp_path: Path) -> None:
+    Guard.from_pretrained(tiny, action="flag", on_review=Replace()).save_pretrained(tmp_path / "guard")
+    with pytest.raises(ConfigError, match="the action is 'flag'"):
+        Guard.from_pretrained(tmp_path / "guard")
+    made = Guard.from_pretrained(tmp_path / "guard", trust_guard=True)
+    assert (made.action.name, made.on_review.name, made.requested["trusted"]) == (
+        "flag", "replace", "the action is 'flag'",
+    )  # fmt: skip
+
+
+# Links, inputs, other libraries ---------------------------------------------------------------------------------------
+
+
+def test_links_of_the_hubs_cache_are_followed_and_no_others(tiny: Path, tmp_path: Path) -> None:
+    repo = tmp_path / "models--some--one"
+    snapshot = repo / "snapshots" / ("a" * 40)
+    shutil.copytree(tiny, repo / "blobs")
+    for folder in (snapshot, snapshot / "safety_checker"):
+        folder.mkdir(parents=True)
+        for name in ("config.json", "model.safetensors"):
+            (folder / name).symlink_to(os.path.relpath(repo / "blobs" / name, folder))
+        assert load(folder).state()["self_test"] == "answers unrecorded"
+    other = tmp_path / "models--some--other" / "blobs"
+    shutil.copytree(tiny, other)
+    (snapshot / "README.md").symlink_to(other / "config.json")
+    with pytest.raises(WeightsUnfitError, match=r"README.md in .* is a link to a file outside"):
+        no_links_out(snapshot)
+
+
+def test_a_link_to_the_folder_itself_is_the_users_own(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tiny)
+    assert load(tmp_path / "link").width == 24
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"size": 2049}, {"size": 32.0}, {"size": True}, {"size": "32"}, {"crop_pct": 1e-300}, {"crop_pct": True},
+        {"crop_pct": float("nan")}, {"mean": (0.5, 0.5, float("nan"))}, {"mean": "abc"}, {"mean": (1e9,) * 3},
+        {"std": (float("inf"),) * 3}, {"std": (1e-9,) * 3}, {"std": 3},
+    ],
+)  # fmt: skip
+def test_an_input_of_absurd_numbers_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        InputSpec(**{"size": 32, **changes})
+
+
+CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
+    "code": ({"auto_map": {"AutoModel": "x.Y"}}, "says 'auto_map'"),
+    "pipelines": ({"custom_pipelines": {"a": {"impl": "x.Y"}}}, "says 'custom_pipelines'"),
+    "quantised": ({"quantization_config": {"quant_method": "x"}}, "says 'quantization_config'"),
+    "other weights": ({"transformers_weights": "other.safetensors"}, "says 'transformers_weights'"),
+    "a kernel": ({"_attn_implementation": "some/kernel"}, "says '_attn_implementation'"),
+    "a kernel, inside": ({"text_config": {"attn_implementation": {"": "a/b"}}}, "says 'attn_implementation'"),
+    "experts": ({"experts_implementation": "some/kernel"}, "says 'experts_implementation'"),
+    "a backbone": ({"backbone": "resnet50", "use_timm_backbone": True}, "says 'backbone'"),
+    "a pickle": ({"x": [{"model_args": {"checkpoint_path": "x"}}]}, "says 'model_args'"),
+    "timm, by the other door": ({"model_type": "timm_wrapper"}, "model_type 'timm_wrapper'"),
+    "no name": ({"model_type": ["vit"]}, "model_type"),
+    "a path": ({"tokenizer_file": "/etc/passwd"}, "says 'tokenizer_file'"),
+    "layers": ({"num_hidden_layers": 10**9}, "num_hidden_layers = '1000000000': at most 256"),
+    "width": ({"vision_config": {"hidden_size": 10**9}}, "hidden_size"),
+    "a list": ({"depths": [1, 10**9]}, "depths"),
+    "words": ({"vocab_size": 10**9}, "vocab_size"),
+    "labels": ({"id2label": dict.fromkeys(map(str, range(10_001)), "x")}, "holds 10001 entries"),
+    "any number": ({"something": 1e30}, "something"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_configuration_of_transformers_leads_nowhere(name: str) -> None:
+    told, word = CONFIGS[name]
+    with pytest.raises(WeightsUnfitError, match=word):
+        check_config({"model_type": "vit", **told}, "config.json in 'it'")
+
+
+def test_what_published_configurations_hold_is_taken() -> None:
+    check_config(
+        {
+            "model_type": "vit", "_name_or_path": "google/vit-base-patch16-224-in21k", "architectures": ["V"],
+            "attn_implementation": None, "_attn_implementation": "eager", "_attn_implementation_autoset": True,
+            "id2label": {"0": "normal"}, "pruned_heads": {}, "quantization_config": None, "num_hidden_layers": 12,
+            "text_config": {"model_type": "clip_text_model", "vocab_size": 49408, "max_position_embeddings": 10485760},
+        },
+        "it",
+    )  # fmt: skip
+    check_keys({"model_max_length": 10**30, "special_tokens_map_file": "./x.json", "name_or_path": "a/b"}, "it")
+
+
+@pytest.mark.parametrize("name", ["adapter", "weights", "template", "kernel", "huge"])
+def test_a_folder_of_transformers_is_refused_before_it_is_opened(tmp_path: Path, monkeypatch, name: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    from nsfw_guard.backends import registry
+    from tests.backends.made import make
+
+    make(registry.spec("falconsai"), tmp_path)
+    changes: dict[str, tuple[Mutate, str]] = {
+        "adapter": (written("adapter_config.json", b'{"base_model_name_or_path": "a/b"}'), "merge the adapter"),
+        "weights": (config(transformers_weights="other.safetensors"), "transformers_weights"),
+        "template": (written("processor_config.json", b'{"auto_map": {"AutoProcessor": "x.Y"}}'), "auto_map"),
+        "kernel": (config(_attn_implementation="some/kernel"), "_attn_implementation"),
+        "huge": (
+            config(hidden_size=32768, intermediate_size=262_144, num_hidden_layers=256),
+            "larger than its weights",
+        ),
+    }
+    changes[name][0](tmp_path)
+    if name != "huge":
+        monkeypatch.setattr(transformers.AutoModelForImageClassification, "from_pretrained", None)
+    with pytest.raises(WeightsUnfitError, match=changes[name][1]):
+        load(tmp_path)
