@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 from PIL import Image, PngImagePlugin
 
 RED, WHITE, BLUE, DARK = (255, 0, 0), (255, 255, 255), (0, 0, 255), (40, 40, 40)
@@ -118,6 +119,8 @@ def halved(*, progressive: bool = False, share: float = 0.5) -> bytes:
 
 def missing_restart() -> bytes:
     data = jpeg(RED, size=(160, 160), restart_marker_rows=1, subsampling=0)
+    if b"\xff\xd0" not in data:
+        pytest.skip("this Pillow writes no restart markers")
     at = data.rindex(b"\xff" + bytes([0xD0 + (160 // 8 - 2) % 8]))
     return data[:at] + b"\xff\xd9"
 
