@@ -86,10 +86,10 @@ class Pretrained:
         )  # fmt: skip
         asked = Asked(policy=policy, action=action, on_review=on_review, calibration=calibration)
         saved = read_saved(folder_of(ref)) if is_path(ref) else Asked()
+        relaxed = relaxed_record(backend.spec, labels) if is_path(ref) or str(ref).startswith("hf:") else []
         wanted = asked.above(saved)
         if wanted.calibration is not None:
             backend = Calibrated(backend, read_calibration(wanted.calibration))
-        relaxed = relaxed_record(backend.spec, labels) if is_path(ref) or str(ref).startswith("hf:") else []
         relaxed += relaxed_by(saved, asked, backend)
         if not trust_guard:
             refuse(relaxed, Path(ref).name)

@@ -40,15 +40,15 @@ def parse_json(data: bytes, where: str, *, error: type[NsfwGuardError] = ConfigE
         error: it is anything else.
     """
     try:
-        found = json.loads(data.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
-        if isinstance(found, dict) and _deep(found):
+        value = json.loads(data.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
+        if isinstance(value, dict) and _deep(value):
             raise ValueError(f"more than {DEEPEST} levels")
     except (ValueError, RecursionError) as cause:
         why = str(cause)[:160] or type(cause).__name__
         raise error(f"{where} is not JSON that can be used ({why}): fetch or write it again") from cause
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise error(f"{where} is not JSON that can be used (not an object, in braces): fetch or write it again")
-    return found
+    return value
 
 
 def _no_number(word: str) -> NoReturn:

@@ -50,12 +50,12 @@ def loose_policy(policy: Policy, positives: Mapping[str, Severity]) -> list[str]
 
 def loose_calibration(policy: Policy, calibration: Calibration) -> list[str]:
     """The categories in which a score that was blocked for being 0.99 no longer is."""
-    found = []
+    loose = []
     for category, rule in policy.rules.items():
         cut, becomes = _highest(rule), calibration.moved(category, FIRM)
         if cut is not None and cut < FIRM and not becomes > cut:
-            found.append(f"the calibration makes {becomes:.3g} of a {category!r} of {FIRM}, below the cut of {cut:g}")
-    return found
+            loose.append(f"the calibration makes {becomes:.3g} of a {category!r} of {FIRM}, below the cut of {cut:g}")
+    return loose
 
 
 def _loose_rule(rule: Rule | None, severity: Severity) -> str:

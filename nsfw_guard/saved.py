@@ -51,12 +51,12 @@ def read_saved(folder: Path) -> Asked:
     path = folder / GUARD
     if not path.is_file():
         return Asked()
-    told = read_json(path)
+    content = read_json(path)
     try:
-        policy = told["policy"]
+        policy = content["policy"]
         if not isinstance(policy, Mapping) or "extends" in policy:
             raise TypeError("its policy stands in another file")
-        action, on_review = (_action(told[which]) for which in ("action", "on_review"))
+        action, on_review = (_action(content[which]) for which in ("action", "on_review"))
         return Asked(
             policy=Policy.load(policy),
             action=action,
@@ -71,8 +71,8 @@ def read_saved(folder: Path) -> Asked:
 
 def write_saved(folder: Path, policy: Policy, action: Action, on_review: Action) -> None:
     """Writes what `read_saved` reads."""
-    told = {"policy": policy.to_dict(), "action": _settings(action), "on_review": _settings(on_review)}
-    (folder / GUARD).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    content = {"policy": policy.to_dict(), "action": _settings(action), "on_review": _settings(on_review)}
+    (folder / GUARD).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_calibration(value: Calibration | str | Path) -> Calibration:
@@ -82,25 +82,25 @@ def read_calibration(value: Calibration | str | Path) -> Calibration:
 
 def relaxed_by(saved: Asked, asked: Asked, backend: Backend) -> list[str]:
     """What a saved guard relaxes, as far as the caller left it to its folder."""
-    spec, found = backend.spec, []
+    spec, relaxed = backend.spec, []
     for which in ("action", "on_review"):
         action = None if getattr(asked, which) is not None else getattr(saved, which)
         if which == "action" and isinstance(action, Flag):
-            found.append("the action is 'flag'")
+            relaxed.append("the action is 'flag'")
         if isinstance(action, Replace) and action.picture is not None:
-            found.append(f"{which} shows a file of its choice, {action.picture}")
+            relaxed.append(f"{which} shows a file of its choice, {action.picture}")
     by_folder = asked.calibration is None and isinstance(backend, Calibrated)
     if (asked.policy is None and saved.policy is not None) or by_folder:
         wanted = Policy.load(asked.above(saved).policy or DEFAULTS["policy"])
         fitted = wanted.fit(spec.levels, spec.positives, spec.cuts, spec.band)
-        found += loose_policy(fitted, spec.positives) if asked.policy is None and saved.policy is not None else []
+        relaxed += loose_policy(fitted, spec.positives) if asked.policy is None and saved.policy is not None else []
         if by_folder and isinstance(backend, Calibrated):
-            found += loose_cuts(backend.calibration.cuts) + loose_calibration(fitted, backend.calibration)
-    return found
+            relaxed += loose_cuts(backend.calibration.cuts) + loose_calibration(fitted, backend.calibration)
+    return relaxed
 
 
-def _action(told: Mapping[str, Any]) -> Action:
-    settings = dict(told)
+def _action(content: Mapping[str, Any]) -> Action:
+    settings = dict(content)
     return ACTIONS[settings.pop("name")](**settings)
 
 

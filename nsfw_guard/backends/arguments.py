@@ -174,9 +174,9 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
     check_keys(config, where)
 
 
-def check_keys(told: Mapping[str, Any], where: str) -> None:
+def check_keys(config: Mapping[str, Any], where: str) -> None:
     """Raises when an object of JSON leads anywhere, or holds a size that no model has, at any depth."""
-    for key, value in _entries(told):
+    for key, value in _entries(config):
         if value and _leads(key) and not (key.endswith(ATTENTION) and isinstance(value, str) and value in PLAIN):
             raise WeightsUnfitError(
                 f"{where} says {key[:60]!r}, which leads to code or files beside the weights and is not followed: "

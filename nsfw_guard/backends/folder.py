@@ -117,8 +117,8 @@ def _readable(folder: Path, what: str) -> Iterator[None]:
         ) from error
 
 
-def _text(told: Mapping[str, Any], key: str, default: str = "") -> str:
-    value = told.get(key, default)
+def _text(content: Mapping[str, Any], key: str, default: str = "") -> str:
+    value = content.get(key, default)
     if not isinstance(value, str):
         raise WeightsUnfitError(f"{key} in {RECORD} is {short(value)}, not a text: save the model again")
     return value

@@ -6,12 +6,15 @@ from pathlib import Path
 
 from nsfw_guard.errors import ConfigError, WeightsMissingError, WeightsUnfitError
 
+SCHEMES = ("hf:", "timm:")
 LONGEST = 255  # letters of a name, or of one part of a path
 
 
 def is_path(ref: str | Path) -> bool:
     """Whether a reference is written as a path. A bare word never is, whatever lies in the working directory."""
-    return isinstance(ref, Path) or ref.startswith((".", "~")) or "/" in ref or "\\" in ref
+    if isinstance(ref, Path):
+        return True
+    return not ref.startswith(SCHEMES) and (ref.startswith((".", "~")) or "/" in ref or "\\" in ref)
 
 
 def folder_of(ref: str | Path) -> Path:

@@ -33,6 +33,7 @@ from nsfw_guard.errors import (
 )
 from nsfw_guard.guard import Guard
 from nsfw_guard.policy import Policy
+from nsfw_guard.rules import Cut
 from nsfw_guard.testing import tiny_model
 from nsfw_guard.views import InputSpec
 from tests.conftest import smooth
@@ -501,7 +502,28 @@ def test_strange_references_are_one_clear_error(ref: str, word: str) -> None:
 
 def test_what_is_written_as_a_path() -> None:
     assert [is_path(ref) for ref in ("./a", "../a", "~/a", "/a", "a/b", "a\\b", ".", Path("a"))] == [True] * 8
-    assert [is_path(ref) for ref in ("a", "marqo", "a.b", "")] == [False] * 4
+    assert [is_path(ref) for ref in ("a", "marqo", "a.b", "", "hf:a/b@c", "timm:a")] == [False] * 6
+
+
+def test_a_repository_is_no_path_and_relaxes_nothing_either(saved: Path, tmp_path: Path, monkeypatch) -> None:
+    from nsfw_guard.backends import loaders
+
+    folder = Path(shutil.copytree(saved, tmp_path / "snapshot"))
+    monkeypatch.setattr(loaders, "fetch_repo", lambda *_, **__: folder)
+    made = Guard.from_pretrained(f"hf:some/one@{'a' * 40}")
+    assert (made.spec.name, made.requested["policy"]) == ("hf:some/one", "default")
+    cut(block=1.0)(folder)
+    with pytest.raises(ConfigError, match="the cut 'default' is 1"):
+        Guard.from_pretrained(f"hf:some/one@{'a' * 40}")
+    made = Guard.from_pretrained(f"hf:some/one@{'a' * 40}", trust_guard=True)
+    assert made.requested["trusted"] == "the cut 'default' is 1"
+
+
+def test_a_calibration_of_the_callers_own_may_cut_anywhere(saved: Path) -> None:
+    high = Calibration(model="tiny", maps={"sexual": (1.0, 9.0)}, cuts={"default": Cut(block=0.999)})
+    made = Guard.from_pretrained(saved, calibration=high, policy="default")
+    assert made.policy.rules["sexual"].block == 0.999
+    assert "trusted" not in made.requested
 
 
 # What the caller says stands above ------------------------------------------------------------------------------------

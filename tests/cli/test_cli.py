@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -197,6 +198,7 @@ CANNOT = [
     (["check", "{in}", "--model", "red", "--time-limit", "nan"], "time limit of nan"),
     (["check", "{in}", "--model", "red", "--audit", "{in}/none/log"], "the audit log cannot be there"),
     (["check", "{in}", "--model", "red", "--out", "{in}/allow.png"], "nsfw-guard: "),
+    (["check", "{in}", "--model", "{loose}"], "the cut 'default' is 1"),
     (["check", "{in}", "--model", "{tiny}", "--views", "covers"], "did you mean 'cover'"),
     (["check", "{in}", "--model", "{tiny}", "--device", "gpu"], "unknown device 'gpu'"),
     (["check", "{empty}", "--model", "red"], "no picture under"),
@@ -232,6 +234,8 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
     places["log"].write_text("")
     places["nothing"].write_bytes(b"")
     places["empty"].mkdir()
+    places["loose"] = Path(shutil.copytree(tiny, tmp_path / "loose"))  # its record lets every score pass
+    (places["loose"] / "nsfw_guard.json").write_text('{"cuts": {"default": {"block": 1.0}}}')
     return lambda argv: [arg.format(**places) for arg in argv]
 
 
@@ -448,6 +452,10 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ]
     },
     ("check", "--model"): (["check", "{in}", "--model", "red"], ["check", "{in}", "--model", "dull"]),
+    ("check", "--trust-guard"): (
+        ["check", "{in}", "--model", "{tiny}", "--json"],
+        ["check", "{in}", "--model", "{loose}", "--json", "--trust-guard"],  # refused without it: see CANNOT
+    ),
     ("check", "--fail-on"): (
         ["check", "{in}/review.png", "--model", "red"],
         ["check", "{in}/review.png", "--model", "red", "--fail-on", "review"],
