@@ -222,7 +222,7 @@ def main() -> None:
     known = {key(module, one) for module in args.modules for one in mutants(source(module))}
     gone = [name for name in argued.EQUIVALENT if name.split(".")[0] in args.modules and name not in known]
     broken = [f"{m}: {s.share:.1%} noticed, {WANTED:.0%} wanted" for m, s in scores.items() if s.share < WANTED]
-    broken += [line for score in scores.values() for line in score.survivors]
+    broken += [f"{m}: {len(s.survivors)} survivors that nobody argued for" for m, s in scores.items() if s.survivors]
     broken += [f"argued for, and no longer there: {name}" for name in gone]
     told = {m: {"faults": s.mutants, "noticed": s.killed, "argued": s.argued} for m, s in scores.items()}
     finish("mutate", {"modules": told}, broken)

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 MARGIN = 0.05  # of a region's side, added all around
 BLOCKS = 12  # drawn along the short side of what Pixelate covers
-NOTICEABLE = 8 / 255  # of a channel: a pixel of a cover that is nearer to the frame shows the frame
-SHARE = 0.1  # of the pixels of what is to be covered must look different, or it is not covered
+NOTICEABLE = 1 / 32  # of a channel, 8 levels: a pixel of a cover that is nearer to the frame shows the frame
+SHARE = 1 / 8  # of the pixels of what is to be covered must look different, or it is not covered
 SLACK = 1 / 256  # outside of [0, 1]: rounding
 COLOURS = 16  # steps of a channel that are kept: what shimmers through an average is rounded away
 
@@ -196,10 +196,9 @@ def _no_picture(made: Tensor, frame: Tensor) -> str:
 
 
 def _shows(made: Tensor, frame: Tensor, box: tuple[int, int, int, int]) -> bool:
-    """Whether too little of a box looks different from the frame. Looked at on a grid: a cover is nothing fine."""
-    step = max(1, (box[2] - box[0]) // 256), max(1, (box[3] - box[1]) // 256)
-    new, old = (_cut(picture, box)[:, :: step[0], :: step[1]].float() for picture in (made, frame))
-    return not float(((new - old).abs().amax(0) > NOTICEABLE).float().mean()) >= SHARE
+    """Whether too little of a box looks different from the frame."""
+    different = (_cut(made, box) - _cut(frame, box)).abs().amax(0) > NOTICEABLE
+    return not float(different.float().mean()) >= SHARE
 
 
 def _cut(picture: Tensor, box: tuple[int, int, int, int]) -> Tensor:

@@ -228,3 +228,181 @@ def test_a_held_picture_is_never_shown_by_flag():
 def test_an_action_must_say_how_it_covers():
     with pytest.raises(TypeError, match="define cover"):
         Action()(torch.rand(3, 4, 4), verdict())
+
+
+# ---- what is drawn, computed again by hand
+
+
+def averages(patch: torch.Tensor, strength: float) -> torch.Tensor:
+    """The colours that are kept: areas averaged pixel by pixel, in sixteenths. Shape: (3, rows, columns)."""
+    _, height, width = patch.shape
+    rows, columns = (max(1, round(side / (strength * min(height, width)))) for side in (height, width))
+    total, weight = torch.zeros(3, rows, columns), torch.zeros(rows, columns)
+    for y in range(height):
+        for x in range(width):
+            for r in range(rows):
+                for c in range(columns):
+                    down = min((y + 1) * rows / height, r + 1) - max(y * rows / height, r)
+                    across = min((x + 1) * columns / width, c + 1) - max(x * columns / width, c)
+                    area = max(0.0, down) * max(0.0, across)
+                    total[:, r, c] += patch[:, y, x].clamp(0, 1) * area
+                    weight[r, c] += area
+    return ((total / weight) * 16).round() / 16
+
+
+def between(values: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Values drawn larger, in straight lines between their centres. Shape: (3, height, width)."""
+    _, rows, columns = values.shape
+    made = torch.zeros(3, height, width)
+    for y in range(height):
+        for x in range(width):
+            v = min(max((y + 0.5) * rows / height - 0.5, 0.0), rows - 1.0)
+            u = min(max((x + 0.5) * columns / width - 0.5, 0.0), columns - 1.0)
+            top, left = int(v), int(u)
+            bottom, right = min(top + 1, rows - 1), min(left + 1, columns - 1)
+            upper = values[:, top, left] * (1 - u + left) + values[:, top, right] * (u - left)
+            lower = values[:, bottom, left] * (1 - u + left) + values[:, bottom, right] * (u - left)
+            made[:, y, x] = upper * (1 - v + top) + lower * (v - top)
+    return made
+
+
+def blocks(values: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Twelve blocks along the short side, each raised or lowered by up to a twentieth. Shape: (3, height, width)."""
+    rows, columns = (max(1, round(12 * side / min(height, width))) for side in (height, width))
+    small = between(values, rows, columns)
+    for r in range(rows):
+        for c in range(columns):
+            small[:, r, c] += (((3 * r + 5 * c) % 7) - 3) / 60
+    made = torch.zeros(3, height, width)
+    for y in range(height):
+        for x in range(width):
+            made[:, y, x] = small[:, y * rows // height, x * columns // width].clamp(0, 1)
+    return made
+
+
+DRAWN = {
+    "noise": lambda shape: torch.rand(3, *shape, generator=torch.Generator().manual_seed(5)),
+    "out of range": lambda shape: torch.rand(3, *shape, generator=torch.Generator().manual_seed(6)) * 4 - 1.5,
+    "black": lambda shape: torch.zeros(3, *shape),
+    "white": lambda shape: torch.ones(3, *shape),
+}
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+@pytest.mark.parametrize("shape", [(24, 24), (13, 31), (29, 14)], ids=str)
+@pytest.mark.parametrize("strength", [0.5, 0.3, 1.0])
+def test_blur_and_pixelate_draw_a_few_averages_and_nothing_else(kind, shape, strength):
+    frame = DRAWN[kind](shape)
+    kept = averages(frame, strength)
+    assert kept.shape[1] * kept.shape[2] <= 26
+    torch.testing.assert_close(Blur(strength=strength)(frame, verdict()), between(kept, *shape), atol=1e-5, rtol=0)
+    torch.testing.assert_close(Pixelate(strength=strength)(frame, verdict()), blocks(kept, *shape), atol=1e-5, rtol=0)
+
+
+def test_what_is_no_number_is_averaged_as_black():
+    frame = torch.full((3, 12, 12), float("nan"))
+    assert Blur()(frame, verdict()).unique().tolist() == [0.0]
+
+
+# ---- when a cover covers
+
+
+class Given(Action):
+    """Hands back this picture."""
+
+    name = "given"
+
+    def __init__(self, picture: torch.Tensor) -> None:
+        self.picture = picture
+
+    def __call__(self, frame: torch.Tensor, verdict: Verdict) -> torch.Tensor:
+        return self.picture
+
+
+def with_pixels(frame: torch.Tensor, count: int, value: float) -> torch.Tensor:
+    made = frame.clone()
+    made.flatten(1)[1, :count] = value
+    return made
+
+
+BOARD = board(16, 16, 4)[0]
+
+
+@pytest.mark.parametrize(("count", "taken"), [(31, False), (32, True), (256, True), (0, False)])
+def test_an_eighth_of_the_pixels_must_differ(count, taken):
+    made = with_pixels(BOARD, count, 0.5)
+    assert torch.equal(covered(BOARD, verdict(), Given(made)), made if taken else torch.zeros(3, 16, 16))
+
+
+@pytest.mark.parametrize(("by", "taken"), [(1 / 32, False), (1 / 32 + 2**-20, True), (1 / 64, False)])
+def test_a_pixel_differs_when_a_channel_is_more_than_eight_levels_away(by, taken):
+    frame = torch.zeros(3, 16, 16)
+    frame[0, :8] = 0.5
+    made = frame.clone()
+    made[2] = by
+    assert torch.equal(covered(frame, verdict(), Given(made)), made if taken else torch.zeros(3, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [(1.0, 1.0), (1 + 1 / 256, 1.0), (1 + 1 / 128, None), (1.5, None), (0.0, 0.0), (-1 / 256, 0.0), (-1 / 128, None),
+     (-0.5, None)],
+)  # fmt: skip
+def test_a_rounding_out_of_range_is_clipped_and_more_is_refused(value, taken):
+    made = covered(BOARD * 0.5 + 0.25, verdict(), Given(torch.cat([torch.full((3, 8, 16), value), BOARD[:, 8:]], 1)))
+    assert made[0, 0, 0] == (0.0 if taken is None else taken)
+    assert (made.unique().tolist() == [0.0]) is (taken is None)
+
+
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12)], ids=str)
+@pytest.mark.parametrize("part", [(0, 0, 0.5, 0.25), (0.5, 0.75, 1, 1), (0.25, 0.5, 0.5, 1)], ids=str)
+def test_each_box_must_be_covered_where_it_lies(shape, part):
+    frame = board(*shape, 12)[0]
+    region = Region(*part, "red")
+    top, left, bottom, right = region.pixels(*shape, margin=0.05)
+    inside, outside = frame.clone(), torch.full_like(frame, 0.5)
+    inside[:, top:bottom, left:right] = 0.5
+    outside[:, top:bottom, left:right] = frame[:, top:bottom, left:right]
+    assert torch.equal(covered(frame, verdict(region), Given(inside)), inside)
+    assert covered(frame, verdict(region), Given(outside)).unique().tolist() == [0.0]
+
+
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12)], ids=str)
+def test_the_whole_of_a_picture_that_is_no_square_is_covered(shape):
+    assert Block()(torch.rand(3, *shape) + 0.1, verdict()).unique().tolist() == [0.0]
+
+
+@pytest.mark.parametrize(("step", "said"), [(0.0, False), (1 / 32, False), (1 / 32 + 2**-20, True), (0.5, True)])
+def test_a_cover_that_equals_a_flat_picture_is_no_fault_and_another_is_said(step, said, caplog):
+    frame = torch.zeros(3, 16, 16)
+    frame[1, 3, 5] = step
+    assert covered(frame, verdict(), Given(frame)).unique().tolist() == [0.0]
+    assert ("shows what it had to cover" in caplog.text) is said
+
+
+def test_one_box_that_shows_something_is_said_though_the_other_is_flat(caplog):
+    frame = BOARD.clone()
+    frame[:, :8] = 0.5
+    regions = Region(0, 0, 1, 0.4, "red"), Region(0, 0.6, 1, 1, "red")
+    assert covered(frame, verdict(*regions), Given(frame)).unique().tolist() == [0.0]
+    assert "the action given shows what it had to cover" in caplog.text
+
+
+def test_flag_and_errors_say_nothing_of_an_action(caplog):
+    covered(BOARD, verdict(), Flag())
+    covered(BOARD, verdict(outcome=Outcome.ERROR), Given(BOARD))
+    assert not caplog.text
+
+
+def test_raise_raises_here_too():
+    with pytest.raises(BlockedError):
+        covered(BOARD, verdict(), Raise())
+
+
+def test_a_verdict_without_scores_covers_the_whole():
+    assert boxes(Verdict(Outcome.BLOCK, "", flags=("red",)), 20, 30) == [(0, 0, 20, 30)]
+
+
+def test_regions_of_no_category_are_covered_beside_those_that_were_flagged():
+    red, bare = Region(0.0, 0.0, 0.25, 0.25, "red"), Region(0.5, 0.5, 0.75, 0.75)
+    assert boxes(verdict(red, bare), 100, 100) == [r.pixels(100, 100, margin=0.05) for r in (red, bare)]

@@ -260,9 +260,15 @@ def test_what_is_no_number_yet_is_never_compared_with(cut: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("a", "b", "named"),
-    [((0.0, 0.9), (0.1, 0.5), "b"), ((0.0, 0.5), (0.1, 0.9), "a"), ((0.0, 0.5), (0.0, 0.5), "a")],
+    [
+        ((0.0, 0.9), (0.1, 0.5), "b"),
+        ((0.0, 0.5), (0.1, 0.9), "a"),
+        ((0.0, 0.5), (0.0, 0.5), "a"),
+        ((0.9, 0.6), (0.5, 0.5), "a"),
+        ((0.5, 0.5), (0.9, 0.6), "b"),
+    ],
 )
-def test_a_score_of_zero_lies_as_far_below_its_cut_as_it_does(a: Any, b: Any, named: str) -> None:
+def test_the_score_that_lies_furthest_above_its_cut_is_named(a: Any, b: Any, named: str) -> None:
     rules = policy(a=Rule(block=a[1]), b=Rule(block=b[1]))
     assert rules.decide(Scores.single({"a": {HIGH: a[0]}, "b": {HIGH: b[0]}})).category == named
 
@@ -355,6 +361,24 @@ def test_whatever_changes_a_decision_changes_the_hash(rules: dict[str, Rule]) ->
 
 def test_the_hash_is_pinned() -> None:
     assert policy(red=Rule(block=0.5)).hash == "4f9d73ab830a0a2a963dadaeb365b448de03135ffd13cc881134e09da6ada7b1"
+
+
+def test_the_hash_with_prompts_is_pinned() -> None:
+    made = Policy(rules={"red": Rule(block=0.5)}, prompts=PromptRules(words=("dragon",)))
+    assert made.hash == "7457af3c86e1df2b645cdbcfc8bfed01f60f6e131fec3956ff659b704e59773e"
+
+
+def test_a_policy_without_a_name_is_called_policy() -> None:
+    assert policy(red=Rule(block=0.5)).decide(red(("full", 0.0))).policy == "policy"
+
+
+def test_the_lowest_level_is_cut_where_nothing_is_called_positive() -> None:
+    made = policy(face=Rule(block=0.5)).fit({"face": (LOW, MEDIUM, HIGH)}, {}, {})
+    assert made.rules == {"face": Rule(block=0.5, severity=LOW)}
+
+
+def test_review_may_begin_where_block_does() -> None:
+    assert fitted(sexual=Rule(block="strict", review="default")).rules["sexual"].review == 0.25
 
 
 def test_a_policy_with_prompts_but_no_picture_rules_is_refused() -> None:

@@ -6,12 +6,15 @@ import copy
 import dataclasses
 import math
 import pickle
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from nsfw_guard.scores import Fixed, Region, Scores, Severity, View, ViewScores, number
+from nsfw_guard.scores import Fixed, Region, Scores, Severity, View, ViewScores, number, plain
 
 NAN, INF = math.nan, math.inf
 LOW, MEDIUM, HIGH = Severity
@@ -181,3 +184,131 @@ def test_what_a_verdict_rests_on_cannot_be_changed_but_copied() -> None:
             change()
     assert fixed == copy.deepcopy(fixed) == pickle.loads(pickle.dumps(fixed)) == {"a": 1}  # noqa: S301
     assert type(copy.deepcopy(fixed)) is Fixed
+
+
+# ---- numbers of other types
+
+
+class Liar(float):
+    """0.75 that calls itself 0.0, and is below everything."""
+
+    def __float__(self) -> float:
+        return 0.0
+
+    def __lt__(self, other: object) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.75, 0.75), (1, 1.0), (np.float32(0.75), 0.75), (np.float64(0.75), 0.75), (np.int64(1), 1.0),
+        (Decimal("0.75"), 0.75), (Fraction(3, 4), 0.75), (torch.tensor(0.75), 0.75), (Liar(0.75), 0.75),
+    ],
+)  # fmt: skip
+def test_every_number_becomes_a_plain_float(value: Any, expected: float) -> None:
+    region = Region(0, 0, 1, 1, "red", value)
+    view = ViewScores(View("full"), {"red": {HIGH: value}}, {"told": value})
+    for made in (plain(value), view.levels["red"][HIGH], view.details["told"], region.score):
+        assert type(made) is float
+        assert made == expected
+
+
+@pytest.mark.parametrize(
+    "value", [True, False, np.True_, np.False_, torch.tensor(False), "0.5", b"0", None, 0.5j, [0.5], {}, object()]
+)
+def test_truth_values_texts_and_whatever_is_no_number_are_refused(value: Any) -> None:
+    kind = type(value).__name__
+    for build in (
+        lambda: plain(value),
+        lambda: Scores.single({"red": {HIGH: value}}),
+        lambda: ViewScores(View("full"), {}, {"told": value}),
+        lambda: Region(0, 0, 1, 1, "red", value),
+        lambda: Region(value, 0, 1, 1),
+    ):
+        with pytest.raises(TypeError, match=f"a score is a number from 0 to 1, not {kind}: give a float"):
+            build()
+
+
+def test_numbers_that_are_none_stay_seen() -> None:
+    assert math.isnan(plain(np.float32("nan")))
+    assert plain(Decimal("Infinity")) == INF
+    assert not Scores.single({"red": {HIGH: Decimal("nan")}}).finite
+
+
+def test_views_and_regions_are_tuples_of_their_own() -> None:
+    views, regions = [ViewScores(View("full"), {"red": {HIGH: 0.75}})], [Region(0, 0, 1, 1)]
+    made, read_once = Scores(views, regions=regions), Scores(iter(views), regions=iter(regions))  # type: ignore[arg-type]
+    views.clear(), regions.clear()
+    assert made == read_once
+    assert (len(made.views), len(made.regions)) == (1, 1)
+    assert list(read_once.numbers()) == list(read_once.numbers()) == [0.75]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"views": ({"red": 0.5},)}, "views are ViewScores objects"),
+        ({"views": (Region(0, 0, 1, 1),)}, "views are ViewScores objects"),
+        ({"regions": ((0, 0, 1, 1),)}, "regions are Region objects"),
+        ({"digest": b"ab"}, "digest is a text, not bytes"),
+        ({"digest": None}, "digest is a text, not NoneType"),
+        ({"fault": 1}, "fault is a text, not int"),
+    ],
+)
+def test_parts_of_another_kind_are_refused(given: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        Scores(**{"views": (), **given})
+
+
+def test_what_is_not_said_is_nothing() -> None:
+    made = Scores.single({"red": {HIGH: 0.5}})
+    assert (made.regions, made.embedding, made.digest, made.blank, made.fault) == ((), None, "", False, "")
+    assert made.views[0].view == View("full", (0.0, 0.0, 1.0, 1.0))
+    assert (Region(0, 0, 1, 1).category, Region(0, 0, 1, 1).score) == ("", 1.0)
+
+
+def test_details_are_in_the_list_where_there_are_some() -> None:
+    view = ViewScores(View("side", (0.5, 0.0, 1.0, 1.0)), {"red": {HIGH: 0.5}}, {"a": 0.25, "b": NAN})
+    assert Scores((view,)).to_list() == [
+        {
+            "view": "side", "box": [0.5, 0.0, 1.0, 1.0], "levels": {"red": {"high": 0.5}},
+            "details": {"a": 0.25, "b": "nan"},
+        }
+    ]  # fmt: skip
+
+
+# ---- how much a region covers
+
+
+@pytest.mark.parametrize(
+    ("region", "margin", "box"),
+    [
+        (Region(0.25, 0.5, 0.5, 0.75), 0.0, (512, 256, 768, 512)),
+        (Region(0.25, 0.5, 0.5, 0.75), 0.125, (480, 224, 800, 544)),
+        (Region(0.0, 0.0, 1.0, 1.0), 0.125, (0, 0, 1024, 1024)),
+        (Region(0.5, 0.5, 0.53125, 0.53125), 0.0, (512, 512, 544, 544)),  # 1/32: the least there is
+        (Region(0.5, 0.5, 0.515625, 0.53125), 0.0, (512, 504, 544, 536)),  # 1/64 wide: widened around its centre
+        (Region(0.5, 0.5, 0.53125, 0.515625), 0.0, (504, 512, 536, 544)),
+        (Region(0.5, 0.5, 0.515625, 0.515625), 1.0, (496, 496, 544, 544)),  # its margin is more than the least
+        (Region(0.0, 0.0, 0.0078125, 0.0078125), 0.0, (0, 0, 20, 20)),  # at an edge: around its centre, cut off
+        (Region(0.9921875, 0.9921875, 1.0, 1.0), 0.0, (1004, 1004, 1024, 1024)),
+        (Region(0.0005, 0.0005, 0.4995, 0.4995), 0.0, (0, 0, 512, 512)),  # outwards
+    ],
+    ids=str,
+)
+def test_a_region_in_pixels(region: Region, margin: float, box: tuple[int, int, int, int]) -> None:
+    assert region.pixels(1024, 1024, margin=margin) == box
+    if not margin:
+        assert region.pixels(1024, 1024) == box
+
+
+@pytest.mark.parametrize(
+    ("wide", "high", "tiny"),
+    [
+        (1 / 256, 1 / 256, False), (1 / 128, 1.0, False), (1.0, 1.0, False), (0.0038, 0.5, True), (0.5, 0.0038, True),
+        (1e-9, 1e-9, True), (1 / 256, 1e-9, True), (1e-9, 1 / 256, True),
+    ],
+)  # fmt: skip
+def test_a_region_below_a_pixel_of_what_models_see_is_tiny(wide: float, high: float, tiny: bool) -> None:
+    assert Region(0.0, 0.0, wide, high).tiny is tiny
