@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nsfw_guard.errors import DecodeError
-from nsfw_guard.imaging.appearances import Frame, flatten, ways
+from nsfw_guard.imaging.appearances import Frame, flatten, work
 from nsfw_guard.imaging.container import Container, inspect
 from nsfw_guard.imaging.formats import FORMATS, opened, pillow_is_old
 from nsfw_guard.imaging.limits import Budget, Limits
@@ -30,7 +30,9 @@ __all__ = ["Decoded", "Stream", "decode"]
 
 DEFAULTS = Limits()
 _FRAME_FLOOR = 16_384  # what a frame costs at the least, in pixels: 200,000 frames of 1x1 are no small file
-_SCANS_A_PASS = 20  # scans of a progressive JPEG that take as long as one other pass over its pixels
+# How long decoding takes against one look at a picture (benchmarks/files.py); other formats take as long.
+_DECODING = {"JPEG": 0.5, "MPO": 0.5, "PNG": 1.5, "WEBP": 2.0, "AVIF": 2.0}
+_SCANS_A_PASS = 20  # scans of a progressive JPEG that take as long as one look
 _TOLERANCE = 1 / 512
 _warned: list[bool] = []
 
@@ -162,7 +164,7 @@ class Stream:
         count = _count(picture)
         wanted = self._wanted(count, container.frames)
         self._budget.foresee(count * max(picture.width * picture.height, _FRAME_FLOOR if count > 1 else 0))
-        alone = count == 1 and ways(picture, container.profiles) == 1
+        alone = count == 1 and work(picture, container.profiles) == 1
         for index in range(count):
             with self._budget.frame(), whole_files_only():
                 if count > 1:
@@ -210,8 +212,9 @@ class Stream:
     def _book(self, picture: Image.Image, container: Container) -> None:
         """Books the work on the frame that stands there: decoding it, and each of its twins."""
         size = picture.width * picture.height
-        decoding = 0.5 + container.passes / _SCANS_A_PASS if picture.format in {"JPEG", "MPO"} else 1.0
-        self._budget.take(int(size * (decoding + ways(picture, container.profiles))))
+        decoding = _DECODING.get(picture.format or "", 1.0)
+        scans = container.passes / _SCANS_A_PASS if picture.format in {"JPEG", "MPO"} else 0.0
+        self._budget.take(int(size * (decoding + scans + work(picture, container.profiles))))
 
 
 def _count(picture: Image.Image) -> int:

@@ -98,6 +98,6 @@ def test_a_budget_begins_no_frame_that_would_be_late() -> None:
 
 def test_each_way_to_show_a_picture_is_work() -> None:
     clear = saved((9, 9, 9, 90), "PNG", mode="RGBA", size=(100, 100))
-    assert len(decode(clear, limits=Limits(total_pixels=40_000)).frames) == 3
+    assert len(decode(clear, limits=Limits(total_pixels=75_000)).frames) == 3
     with pytest.raises(DecodeError, match="counting each way"):
-        decode(clear, limits=Limits(total_pixels=39_999))
+        decode(clear, limits=Limits(total_pixels=74_999))
