@@ -339,8 +339,10 @@ def test_a_pixel_differs_when_a_channel_is_more_than_eight_levels_away(by, taken
 
 @pytest.mark.parametrize(
     ("value", "taken"),
-    [(1.0, 1.0), (1 + 1 / 256, 1.0), (1 + 1 / 128, None), (1.5, None), (0.0, 0.0), (-1 / 256, 0.0), (-1 / 128, None),
-     (-0.5, None)],
+    [
+        (1.0, 1.0), (1 + 1 / 256, 1.0), (1 + 1 / 255.5, None), (1 + 1 / 128, None), (1.5, None),
+        (0.0, 0.0), (-1 / 256, 0.0), (-1 / 255.5, None), (-1 / 128, None), (-0.5, None),
+    ],
 )  # fmt: skip
 def test_a_rounding_out_of_range_is_clipped_and_more_is_refused(value, taken):
     made = covered(BOARD * 0.5 + 0.25, verdict(), Given(torch.cat([torch.full((3, 8, 16), value), BOARD[:, 8:]], 1)))
