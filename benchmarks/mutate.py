@@ -21,6 +21,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from mutants import Mutant, mutants
+from mutants import mutants
 
 ROOT = Path(__file__).parent.parent
 WANTED = 0.95  # of the faults of each module must be noticed
@@ -178,17 +179,23 @@ def judge(module: str, crew: Crew, wanted: list[int] | None = None) -> Score:
             noticed = crew.run(module, survivors, tests, limit)
             survivors = [number for number in survivors if not noticed[number]]
     score = Score(len(numbers), len(numbers) - len(survivors))
+    called = names(module)
     for number in survivors:
-        if key(module, found[number]) in argued.EQUIVALENT:
+        if called[number] in argued.EQUIVALENT:
             score.argued += 1
         else:
             score.survivors.append(f"nsfw_guard/{module}.py:{found[number].line} {found[number].change}")
     return score
 
 
-def key(module: str, mutant: Mutant) -> str:
-    """A fault's name, which stays when lines move."""
-    return f"{module}.{mutant.where}: {mutant.change}"
+def names(module: str) -> list[str]:
+    """What the faults of a module are called, in order: that stays when lines move. Equal ones are numbered."""
+    seen, made = Counter[str](), []
+    for mutant in mutants(source(module)):
+        name = f"{module}.{mutant.where}: {mutant.change}"
+        seen[name] += 1
+        made.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return made
 
 
 def main() -> None:
@@ -200,7 +207,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.list:
         for module in args.modules:
-            print("\n".join(key(module, one) for one in mutants(source(module))))
+            print("\n".join(names(module)))
         return
     os.chdir(ROOT)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
@@ -219,7 +226,7 @@ def main() -> None:
         print(f"{module}: {score.killed} of {score.mutants}, {took}", *score.survivors, sep="\n  ", flush=True)
     print()
     table(("module", "faults", "noticed", "argued", "survivors", "noticed of the rest", "took"), rows)
-    known = {key(module, one) for module in args.modules for one in mutants(source(module))}
+    known = {name for module in args.modules for name in names(module)}
     gone = [name for name in argued.EQUIVALENT if name.split(".")[0] in args.modules and name not in known]
     broken = [f"{m}: {s.share:.1%} noticed, {WANTED:.0%} wanted" for m, s in scores.items() if s.share < WANTED]
     broken += [f"{m}: {len(s.survivors)} survivors that nobody argued for" for m, s in scores.items() if s.survivors]

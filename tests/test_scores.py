@@ -303,10 +303,15 @@ def test_a_region_in_pixels(region: Region, margin: float, box: tuple[int, int, 
         assert region.pixels(1024, 1024) == box
 
 
+def test_what_is_barely_under_the_least_is_widened() -> None:
+    side = 0.5 + 1 / 33
+    assert Region(0.5, 0.5, side, side).pixels(33 * 32, 33 * 32) == (527, 527, 561, 561)
+
+
 @pytest.mark.parametrize(
     ("wide", "high", "tiny"),
     [
-        (1 / 256, 1 / 256, False), (1 / 128, 1.0, False), (1.0, 1.0, False), (0.0038, 0.5, True), (0.5, 0.0038, True),
+        (1 / 256, 1 / 256, False), (1 / 128, 1.0, False), (1.0, 1.0, False), (0.0039, 0.5, True), (0.5, 0.0039, True),
         (1e-9, 1e-9, True), (1 / 256, 1e-9, True), (1e-9, 1 / 256, True),
     ],
 )  # fmt: skip
