@@ -40,6 +40,8 @@ from mutants import mutants
 ROOT = Path(__file__).parent.parent
 WANTED = 0.95  # of the faults of each module must be noticed
 ATTACKS = "tests/attacks/test_faults.py"
+CONTAINERS, BOMBS = "tests/attacks/test_containers.py", "tests/attacks/test_bombs.py"
+DECODE = "tests/imaging/test_decode.py"
 LISTENERS = "tests/attacks/test_listeners.py"
 # Until the first failure, and without what costs half a second a process: rewritten asserts, collecting garbage.
 QUICKLY = ("-x", "-q", "--tb=no", "--assert=plain", "-p", "no:unraisableexception", "-p", "no:threadexception")
@@ -69,8 +71,14 @@ TARGETS = {
         ("tests/test_actions.py", "-k", "size4 or weak"),
     ),
     "images": Target(("tests/test_images.py", "tests/test_channels.py"), ("tests/test_guard.py", ATTACKS)),
-    "decode": Target(("tests/test_decode.py",), ("tests/test_guard.py",)),
-    "flatten": Target(("tests/test_flatten.py",), ("tests/test_decode.py",)),
+    "imaging.decode": Target(
+        (DECODE, "-k", "not mutated and not random and not bomb and not 3000 and not nothing_but and not quick"),
+        (CONTAINERS, BOMBS, "tests/imaging/test_process.py"),
+    ),
+    "imaging.appearances": Target(
+        ("tests/imaging/test_appearances.py",),
+        (DECODE, "-k", "not mutated and not random and not bomb and not 3000", CONTAINERS, BOMBS),
+    ),
     "views": Target(("tests/test_views.py",), ("tests/test_preprocess.py",)),
 }
 
@@ -88,6 +96,11 @@ class Score:
     def share(self) -> float:
         """Of those that could be noticed at all."""
         return self.killed / max(1, self.mutants - self.argued)
+
+
+def path_of(module: str) -> Path:
+    """Where a module of the package is, by its dotted name."""
+    return ROOT.joinpath("nsfw_guard", *module.split(".")).with_suffix(".py")
 
 
 class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -109,7 +122,7 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def source(module: str) -> ast.Module:
     """A module's tree."""
-    return ast.parse((ROOT / "nsfw_guard" / f"{module}.py").read_text())
+    return ast.parse(path_of(module).read_text())
 
 
 def start(module: str, number: int | None, tests: Sequence[str], folder: str) -> int:
@@ -126,7 +139,7 @@ def start(module: str, number: int | None, tests: Sequence[str], folder: str) ->
         tree = source(module)
         if number is not None:
             mutants(tree)[number].apply()
-        sys.meta_path.insert(0, Changed(f"nsfw_guard.{module}", ROOT / "nsfw_guard" / f"{module}.py", tree))
+        sys.meta_path.insert(0, Changed(f"nsfw_guard.{module}", path_of(module), tree))
         hypothesis.settings.register_profile("mutants", derandomize=True, database=None, deadline=None)
         hypothesis.settings.load_profile("mutants")
         gc.disable()
@@ -184,7 +197,7 @@ def judge(module: str, crew: Crew, wanted: list[int] | None = None) -> Score:
         if called[number] in argued.EQUIVALENT:
             score.argued += 1
         else:
-            score.survivors.append(f"nsfw_guard/{module}.py:{found[number].line} {found[number].change}")
+            score.survivors.append(f"{path_of(module).relative_to(ROOT)}:{found[number].line} {found[number].change}")
     return score
 
 
