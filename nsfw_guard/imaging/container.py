@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nsfw_guard.errors import DecodeError
-from nsfw_guard.imaging import avif, jpeg, png, tiffs, webp
+from nsfw_guard.imaging import avif, gif, jpeg, png, tiffs, webp
 from nsfw_guard.imaging.colour import gamma_profile
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.metadata import Embedded, blanked, sweep
@@ -55,7 +55,7 @@ def inspect(data: bytes, limits: Limits) -> Container:
 
 
 def _kind(data: bytes) -> Callable[[bytes, Limits], Container] | None:
-    starts = {b"\xff\xd8": _jpeg, png.START: _png, b"BM": _bmp}
+    starts = {b"\xff\xd8": _jpeg, png.START: _png, b"GIF8": _gif, b"BM": _bmp}
     for start, kind in starts.items():
         if data.startswith(start):
             return kind
@@ -106,6 +106,16 @@ def _webp(data: bytes, limits: Limits) -> Container:
     return Container(frames=sum(kind == b"ANMF" for kind, _, _ in rows), embedded=embedded)
 
 
+def _most_frames(limits: Limits) -> int:
+    """How many frames are counted: with "review" a longer file is looked at in part, so it may have more."""
+    return limits.frames if limits.unseen == "error" else 20_000
+
+
+def _gif(data: bytes, limits: Limits) -> Container:
+    gif.count_frames(data, most=_most_frames(limits))
+    return Container()
+
+
 def _avif(data: bytes, _: Limits) -> Container:
     boxes = avif.read(data)
     return Container(profiles=tuple(avif.profiles(boxes)), embedded=lambda shown: avif.others(data, boxes, shown=shown))
@@ -116,8 +126,7 @@ def _bmp(data: bytes, _: Limits) -> Container:
 
 
 def _tiff(data: bytes, limits: Limits) -> Container:
-    # With "review" a longer file is looked at in part, so its chain is followed further.
-    most = limits.frames if limits.unseen == "error" else 20_000
+    most = _most_frames(limits)
     pages = list(itertools.islice(tiffs.directories(data, most=most), most + 1))
     if len(pages) > most:
         raise DecodeError(f"over {most} pages: split it, or raise limits.frames")

@@ -40,6 +40,13 @@ def round_trip() -> bytes:
     return data[:at] + struct.pack("<L", 8) + data[at + 4 :]
 
 
+def gif_pieces(count: int) -> bytes:
+    """A comment of very many pieces of one byte before the picture."""
+    data = saved(BLUE, "GIF")
+    at = 13 + 3 * 2 ** ((data[10] & 7) + 1)
+    return data[:at] + b"\x21\xfe" + b"\1 " * count + b"\0" + data[at:]
+
+
 def webp_chunks(count: int) -> bytes:
     data = saved(BLUE, "WEBP", exif=b"Exif\0\0") + b"teSt\0\0\0\0" * count
     return data[:4] + struct.pack("<L", len(data) - 8) + data[8:]
@@ -56,6 +63,7 @@ BOMBS = {
     "chunks of a WebP": (
         lambda: webp_chunks(60_000), r"over 50000 chunks.*limits\.chunks",
     ),
+    "pieces of a GIF": (lambda: gif_pieces(1_100_000), "too many tiny pieces"),
     "previews": (lambda: png_text(b"prVW", jpeg(size=(8, 8)) * 40), r"over 16 pictures beside.*limits\.embedded"),
     "sub-images that point at themselves": (round_trip, "^$"),
     "packed text": (lambda: png_text(b"zTXt", b"x\0\0" + zlib.compress(bytes(200_000_000))), "cannot be decoded"),

@@ -762,14 +762,14 @@ def test_pages_over_the_total_are_refused() -> None:
         decode(data, limits=Limits(total_pixels=160_031))
 
 
-@pytest.mark.parametrize(("count", "why"), [(20_000, "over 256 frames"), (500_000, "tiny pieces")])
+@pytest.mark.parametrize(("count", "why"), [(20_000, "over 256 frames"), (500_000, "over 256 frames")])
 def test_a_gif_of_nothing_but_frames_costs_little(count: int, why: str) -> None:
     head = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\0\0\0\xff\xff\xff"
     frame = b"\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\x00"
     started = time.perf_counter()
     with pytest.raises(DecodeError, match=why):
         decode(head + frame * count + b";")
-    assert time.perf_counter() - started < 8
+    assert time.perf_counter() - started < 1
 
 
 def test_a_tiff_that_points_at_itself_ends() -> None:
