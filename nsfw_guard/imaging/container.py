@@ -130,6 +130,8 @@ def _tiff(data: bytes, limits: Limits) -> Container:
     pages = list(itertools.islice(tiffs.directories(data, most=most), most + 1))
     if len(pages) > most:
         raise DecodeError(f"over {most} pages: split it, or raise limits.frames")
+    if not pages:
+        raise DecodeError("a TIFF whose first directory cannot be read: save it anew")
     corners = {index: _corners(page) for index, page in enumerate(pages) if page.number(0x0103) in {6, 7}}
     cut = any(not _ends_whole(data, page) for page in pages if page.number(0x0103) == 7)
     return Container(
@@ -168,8 +170,8 @@ def _in_tiff(data: bytes, pages: list[tiffs.Directory]) -> Iterator[Embedded]:
     queue = list(pages)
     while queue and layout:
         page = queue.pop(0)
-        for at in page.entries[SUB_DIRECTORIES].numbers() if SUB_DIRECTORIES in page.entries else ():
-            if at not in seen and len(seen) < 1000:
+        for at in _sub_directories(page):
+            if at not in seen:
                 seen.add(at)
                 yield Embedded("sub-image of a TIFF file", tiffs.pointing_to(data, at))
                 inner = layout.read(data, at)
@@ -181,6 +183,15 @@ def _in_tiff(data: bytes, pages: list[tiffs.Directory]) -> Iterator[Embedded]:
         for tag in TIFF_METADATA:
             if tag in page.entries:
                 yield from sweep(page.entries[tag].data, None)
+
+
+def _sub_directories(page: tiffs.Directory) -> list[int]:
+    value = page.entries.get(SUB_DIRECTORIES)
+    if value is None:
+        return []
+    if not value.numbers():
+        raise DecodeError("its sub-images cannot be found: save the picture anew")
+    return value.numbers()
 
 
 def _bmp_profiles(data: bytes) -> Iterator[bytes]:

@@ -6,7 +6,10 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nsfw_guard.errors import DecodeError
+
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+POINTERS = {0x0111, 0x0117, 0x0144, 0x0145, 0x014A, 0x0201, 0x0202}  # tags that say where a picture is
 MOST_ENTRIES = 4096  # of a directory: usual ones have twenty
 
 
@@ -63,14 +66,20 @@ class Layout:
         return (8, self.order + "Q", 8) if self.big else (4, self.order + "L", 4)
 
     def read(self, data: bytes, at: int) -> Directory | None:
-        """The directory at a place, or None where there is none."""
+        """The directory at a place, or None where there is none.
+
+        Raises:
+            DecodeError: it is longer than any that is used, or holds a tag twice: readers would not agree on it.
+        """
         width, step, code, room = (8, 20, "Q", 8) if self.big else (2, 12, "L", 4)
         if not 8 <= at <= len(data) - width:
             return None
         count = struct.unpack(self.order + ("Q" if self.big else "H"), data[at : at + width])[0]
         start, link = at + width, at + width + count * step
-        if count > MOST_ENTRIES or link > len(data):
+        if link > len(data):
             return None
+        if count > MOST_ENTRIES:
+            raise DecodeError(f"a directory of {count} entries: save the picture anew")
         entries: dict[int, Value] = {}
         for place in range(start, link, step):
             tag, kind = struct.unpack(self.order + "HH", data[place : place + 4])
@@ -78,8 +87,9 @@ class Layout:
             many, offset = struct.unpack(f"{self.order}2{code}", data[place + 4 : slot + room])
             size = many * SIZES.get(kind, 1)
             where = slot if size <= room else offset
-            if where <= len(data):
-                entries.setdefault(tag, Value(self.order, kind, data[where : where + size], where))
+            if tag in entries and tag in POINTERS:
+                raise DecodeError(f"its tag {tag} stands in a directory twice: save the picture anew")
+            entries[tag] = Value(self.order, kind, data[where : where + size], where)
         return Directory(at, link, entries)
 
     def next_of(self, data: bytes, directory: Directory) -> int:
