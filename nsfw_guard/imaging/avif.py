@@ -136,8 +136,15 @@ def others(data: bytes, avif: Avif, *, shown: int) -> Iterator[Embedded]:
     """
     if avif.tracks and shown < 2:
         raise DecodeError("an animation that its header calls a still: save it anew")
-    parts = {t for kind, _, targets in avif.references if kind == b"dimg" for t in targets}
-    helpers = {source for kind, source, _ in avif.references if kind == b"auxl"}
+    # A part is seen with the picture that is put together from it, an alpha channel with its picture. What only
+    # calls itself a part of something, or is one of several channels, is looked at by itself.
+    whole = {b"grid", b"iovl", b"iden"}
+    parts = {
+        t for kind, source, ts in avif.references if kind == b"dimg" and avif.items.get(source) in whole for t in ts
+    }
+    channels = [(source, targets) for kind, source, targets in avif.references if kind == b"auxl"]
+    helpers = {source for source, targets in channels if len(channels) == 1 and targets == (avif.primary,)}
+    helpers = helpers if b"alpha" in data else set()
     start, width = avif.primary_at
     for item, kind in avif.items.items():
         if kind in PICTURES and item not in parts | helpers | {avif.primary} and width:

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from nsfw_guard.errors import DecodeError
+
 DIFFERS = 8  # levels of 255 from which on two appearances are two pictures
 USUAL = 4  # levels: a profile that moves no colour further is sRGB by another name
 TABLES = (b"A2B0", b"A2B1", b"A2B2", b"A2B3", b"D2B0", b"D2B1", b"D2B2", b"D2B3")
-LARGEST_PROFILE = 8 << 20
+LARGEST_PROFILE, MOST_TAGS = 4 << 20, 100  # LittleCMS reads no more tags, others might
 D50 = (0.9642, 1.0, 0.8249)
 D65 = (0.3127, 0.3290)
 SRGB = (*D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
@@ -43,7 +45,10 @@ def appearances(picture: Image.Image, profile: bytes) -> Iterator[Image.Image]:
 
 def count_readings(profile: bytes) -> int:
     """How many ways there are to read a profile; none for one that changes nothing or cannot be read."""
-    return 0 if len(profile) > LARGEST_PROFILE else len(_readings(profile))
+    tags = int.from_bytes(profile[128:132], "big") if profile[36:40] == b"acsp" else 0
+    if len(profile) > LARGEST_PROFILE or tags > MOST_TAGS:
+        raise DecodeError("a colour profile that is larger than any in use: save the picture without it, or as sRGB")
+    return len(_readings(profile))
 
 
 def differs(one: Image.Image, other: Image.Image) -> bool:
@@ -58,7 +63,7 @@ def differs(one: Image.Image, other: Image.Image) -> bool:
     return False
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=8)  # each key is a whole profile
 def _readings(profile: bytes) -> tuple[tuple[bytes, int], ...]:
     """The ways of reading a profile: each table's intent, and the curves alone; none for a usual one."""
     tags = _tags(profile)
@@ -114,7 +119,7 @@ def _shown(picture: Image.Image, profile: bytes, intent: int) -> Image.Image | N
     return shown
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=8)
 def _transform(profile: bytes, intent: int) -> Any:
     """The way from a profile's colours to sRGB, or None where there is none."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nsfw_guard.errors import DecodeError
 
 MOST_PIECES = 1_000_000  # a file of 64 MB is written in 260,000
-IMAGE, EXTENSION = 0x2C, 0x21
+IMAGE, EXTENSION, END = 0x2C, 0x21, 0x3B
 
 
 def count_frames(data: bytes, *, most: int) -> int:
@@ -16,23 +16,25 @@ def count_frames(data: bytes, *, most: int) -> int:
     """
     frames, pieces = 0, 0
     at = 13 + _table(data, 10)
-    while at + 1 < len(data):
+    while at + 1 < len(data) and pieces <= MOST_PIECES:
         if data[at] == IMAGE:
             frames += 1
             at += 11 + _table(data, at + 9)
         elif data[at] == EXTENSION:
             at += 2
-        else:
+        elif data[at] == END:
             break
+        else:  # some readers look on behind what is no block
+            at, pieces = at + 1, pieces + 1
+            continue
         if frames > most:
             raise DecodeError(f"over {most} frames: shorten it, or raise limits.frames")
         while at < len(data) and data[at] and pieces <= MOST_PIECES:
             at += 1 + data[at]
             pieces += 1
-        at += 1
-        pieces += 1
-        if pieces > MOST_PIECES:
-            raise DecodeError("made of too many tiny pieces: save it anew with fewer frames")
+        at, pieces = at + 1, pieces + 1
+    if pieces > MOST_PIECES:
+        raise DecodeError("made of too many tiny pieces: save it anew with fewer frames")
     return frames
 
 

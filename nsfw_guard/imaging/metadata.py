@@ -70,7 +70,8 @@ def in_exif(block: bytes, start: int | None) -> Iterator[Embedded]:
     for index, directory in enumerate(directories(block)):
         offset, size = directory.number(0x0201), directory.number(0x0202)
         if offset and size:
-            rest[offset : offset + size] = bytes(len(rest[offset : offset + size]))
+            # Not found again below; what lies behind its beginning still is.
+            rest[offset : offset + 3] = bytes(len(rest[offset : offset + 3]))
             yield Embedded(
                 "EXIF thumbnail", block[offset : offset + size], _moved(start, link, (offset, offset + size))
             )

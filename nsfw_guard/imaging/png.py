@@ -13,6 +13,7 @@ from nsfw_guard.imaging.metadata import Embedded, exif_of_text, in_exif, sweep
 
 START = b"\x89PNG\r\n\x1a\n"
 KNOWN = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"fdAT", b"fcTL", b"acTL", b"tRNS", b"iCCP"}
+ONCE = {b"IHDR", b"iCCP", b"gAMA", b"cHRM", b"cICP", b"sRGB", b"acTL"}  # readers would not agree on which counts
 LONGEST_TEXT = 1 << 20  # bytes of an unpacked text: Pillow's own limit
 
 
@@ -32,9 +33,10 @@ def read(data: bytes, *, most_chunks: int) -> Png:
     """The chunks of a PNG file.
 
     Raises:
-        DecodeError: there are more of them than that.
+        DecodeError: there are more of them than that, or two of a kind that says how all the rest is read.
     """
     png, at, count = Png(end=len(data)), len(START), 0
+    seen: set[bytes] = set()
     while at + 8 <= len(data):
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         start, at, count = at + 8, at + 12 + length, count + 1
@@ -43,6 +45,9 @@ def read(data: bytes, *, most_chunks: int) -> Png:
         _pixels(png, kind, data[start : start + 13], (start, min(start + length, len(data))))
         if kind == b"acTL":
             png.counted = max(png.counted, int.from_bytes(data[start : start + 4], "big"))
+        if kind in ONCE and kind in seen:
+            raise DecodeError(f"its chunk {kind.decode()} stands there twice: save it anew")
+        seen.add(kind)
         png.frames += kind == b"fcTL"
         if kind not in KNOWN:
             png.chunks.append((kind, start, min(start + length, len(data))))
