@@ -60,10 +60,10 @@ class Frames:
         """
         if self.pixels.dtype == torch.uint8:
             return self.pixels, None
-        levels, found = quantise(self.pixels, self.value_range)
+        levels, bounds = quantise(self.pixels, self.value_range)
         # Kept, so that whoever asks later need not read every pixel again: two numbers a frame.
-        object.__setattr__(self, "_extremes", found)
-        return levels, found
+        object.__setattr__(self, "_extremes", bounds)
+        return levels, bounds
 
     def extremes(self) -> Tensor | None:
         """Low and high of each frame's floats, as `quantise` found them or found now; None for bytes. Shape: (N, 2)."""

@@ -60,5 +60,5 @@ def _in_cache(pixels: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
             # Whole numbers below 2**24: exact in float32.
             target[row : row + ROWS] = red.add_(green, alpha=1 << 8).add_(blue, alpha=1 << 16)
     low, high = (torch.stack(parts).view(count, -1).float() for parts in (lows, highs))
-    found = torch.stack([low.amin(1), high.amax(1)], 1)
-    return packed.view(torch.uint8).view(count, height, width, 4).permute(0, 3, 1, 2)[:, :3], found
+    bounds = torch.stack([low.amin(1), high.amax(1)], 1)
+    return packed.view(torch.uint8).view(count, height, width, 4).permute(0, 3, 1, 2)[:, :3], bounds

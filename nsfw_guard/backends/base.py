@@ -176,12 +176,12 @@ def _seen(stacks: Sequence[Frames], before: Sequence[tuple[int, Tensor]]) -> tup
         equal = (again.view(torch.uint8) == grid.view(torch.uint8)).all().float()[None]
         low_high = stack.extremes()
         numbers.append(equal if low_high is None else torch.cat([equal, low_high.flatten()]))
-    told = iter(torch.cat([part.to(numbers[0].device) for part in numbers]).tolist())
+    values = iter(torch.cat([part.to(numbers[0].device) for part in numbers]).tolist())
     same, faults = versions, []
     for stack in stacks:
-        same &= next(told) == 1.0
+        same &= next(values) == 1.0
         floats = stack.pixels.dtype != torch.uint8
-        faults += [stack.fault(next(told), next(told)) if floats else "" for _ in range(len(stack))]
+        faults += [stack.fault(next(values), next(values)) if floats else "" for _ in range(len(stack))]
     return same, faults
 
 

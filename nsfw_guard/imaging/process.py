@@ -1,7 +1,6 @@
 """Decoding in a process of its own: a file that makes a decoder hang, crash or swell ends that process and no other.
 
-`python -m nsfw_guard.imaging.process` is that process; it knows neither torch nor any model. Requests and answers go
-through its standard input and output.
+That process runs `worker`. Requests and answers go through its standard input and output.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from nsfw_guard.imaging.appearances import Frame
 from nsfw_guard.imaging.limits import Limits
 
 FRAME, PARTIAL, FAULT, END = b"F", b"P", b"E", b"."
+LONGEST_TEXT = 10_000
 STARTING = 60.0  # seconds for the first answer of a new process: it has yet to import what it needs
 _idle: dict[int, list[_Decoder]] = {}
 _lock = threading.Lock()
@@ -85,8 +85,9 @@ class _Decoder:
         keep = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "TMPDIR", "TEMP")
         environment = {name: os.environ[name] for name in keep if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        self._largest = 0
         self._process = subprocess.Popen(  # noqa: S603 - this very Python and this very module
-            [sys.executable, "-m", "nsfw_guard.imaging.process", str(memory)],
+            [sys.executable, "-m", "nsfw_guard.imaging.worker", str(memory)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
         )  # fmt: skip
         self._answers: queue.Queue[tuple[bytes, Any]] = queue.Queue(maxsize=1)
@@ -131,6 +132,7 @@ class _Decoder:
                     continue
 
     def _send(self, data: bytes, limits: Limits) -> None:
+        self._largest = limits.pixels
         asked = json.dumps(asdict(replace(limits, process=False))).encode()
         pipe = _pipe(self._process.stdin)
         try:
@@ -162,7 +164,7 @@ class _Decoder:
         pipe = _pipe(self._process.stdout)
         try:
             while kind := pipe.read(1):
-                self._put((kind, _read_answer(pipe, kind)))
+                self._put((kind, _read_answer(pipe, kind, self._largest)))
         except (OSError, ValueError, struct.error):  # the pipe was closed, or holds half an answer
             pass
         self._put((b"", None))
@@ -181,58 +183,19 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     return pipe
 
 
-def _read_answer(pipe: IO[bytes], kind: bytes) -> Any:
+def _read_answer(pipe: IO[bytes], kind: bytes, largest: int) -> Any:
+    """One answer. The other process may have been taken over by a file: its numbers are believed within bounds only."""
     if kind == END:
         return None
     if kind == FRAME:
         height, width = struct.unpack(">LL", pipe.read(8))
+        if not 0 < height * width <= largest:
+            raise ValueError("a frame beyond the limits")
         frame = np.empty((height, width, 3), np.uint8)
         if pipe.readinto(frame.data.cast("B")) != frame.nbytes:  # type: ignore[attr-defined]
             raise ValueError("half a frame")
         return frame
     (length,) = struct.unpack(">L", pipe.read(4))
+    if length > LONGEST_TEXT:
+        raise ValueError("a text beyond the limits")
     return pipe.read(length).decode()
-
-
-def _serve(memory: int, source: IO[bytes], target: IO[bytes]) -> None:
-    """What the other process does: one file after the other, until nobody asks any more."""
-    from nsfw_guard.imaging.decode import Stream
-
-    _limit(memory)
-    while len(head := source.read(16)) == 16:
-        asked, size = struct.unpack(">QQ", head)
-        limits, data = Limits(**json.loads(source.read(asked))), source.read(size)
-        try:
-            stream = Stream(data, limits=limits)
-            for frame in stream:
-                target.write(FRAME + struct.pack(">LL", *frame.shape[:2]))
-                target.write(frame.data.cast("B"))
-            target.write(_text(PARTIAL, stream.partial) if stream.partial else b"")
-            target.write(END)
-        except DecodeError as error:
-            target.write(_text(FAULT, str(error)))
-        target.flush()
-
-
-def _text(kind: bytes, text: str) -> bytes:
-    encoded = text.encode()
-    return kind + struct.pack(">L", len(encoded)) + encoded
-
-
-def _limit(memory: int) -> None:
-    """Takes away what a decoder never needs, where the system can."""
-    try:
-        import resource
-    except ImportError:  # Windows: time is limited from outside, memory is not
-        return
-    with open("/proc/self/statm", encoding="ascii") if os.path.exists("/proc/self/statm") else open(os.devnull) as file:
-        pages = file.read().split()
-    base = int(pages[0]) * resource.getpagesize() if pages else 0
-    if base:
-        resource.setrlimit(resource.RLIMIT_AS, (base + memory, base + memory))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-if __name__ == "__main__":
-    _serve(int(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer)

@@ -259,6 +259,13 @@ def tiff_with_sub_image(shown: Sequence[int], hidden: Sequence[int], *, dng: boo
     return head + ifd(sorted(rows)) + bytes(4) + ifd(inner) + bytes(4) + pixels + hidden_pixels
 
 
+def tiff_of_entries(*extra: tuple[int, int, int, int]) -> bytes:
+    """A TIFF whose directory holds these entries besides its own."""
+    after = 8 + 2 + 12 * (10 + len(extra)) + 4
+    rows, pixels = tiff(BLUE, after)
+    return b"II*\0\x08\0\0\0" + ifd(sorted([*rows, *extra])) + bytes(4) + pixels
+
+
 def tiff_with_thumbnail(picture: bytes) -> bytes:
     count = 12
     after = 8 + 2 + 12 * count + 4

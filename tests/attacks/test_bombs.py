@@ -47,6 +47,12 @@ def gif_pieces(count: int) -> bytes:
     return data[:at] + b"\x21\xfe" + b"\1 " * count + b"\0" + data[at:]
 
 
+def gif_junk(count: int) -> bytes:
+    data = saved(BLUE, "GIF")
+    at = 13 + 3 * 2 ** ((data[10] & 7) + 1)
+    return data[:at] + bytes(count) + data[at:]
+
+
 def webp_chunks(count: int) -> bytes:
     data = saved(BLUE, "WEBP", exif=b"Exif\0\0") + b"teSt\0\0\0\0" * count
     return data[:4] + struct.pack("<L", len(data) - 8) + data[8:]
@@ -63,6 +69,7 @@ BOMBS = {
     "chunks of a WebP": (
         lambda: webp_chunks(60_000), r"over 50000 chunks.*limits\.chunks",
     ),
+    "junk between the blocks of a GIF": (lambda: gif_junk(1_100_000), "too many tiny pieces"),
     "pieces of a GIF": (lambda: gif_pieces(1_100_000), "too many tiny pieces"),
     "previews": (lambda: png_text(b"prVW", jpeg(size=(8, 8)) * 40), r"over 16 pictures beside.*limits\.embedded"),
     "sub-images that point at themselves": (round_trip, "^$"),

@@ -144,6 +144,39 @@ REFUSED: dict[str, Callable[[], bytes]] = {
 }
 
 
+def _large_profile(tags: int, size: int) -> bytes:
+    """A profile that only a reader without LittleCMS's bounds would follow."""
+    plain = make.wild_between()
+    return plain[:128] + struct.pack(">L", tags) + plain[132:].ljust(size, b"\0")
+
+
+DISPUTED: dict[str, Callable[[], bytes]] = {
+    "profile of 5 MB": lambda: jpeg(icc_profile=_large_profile(8, 5 << 20)),
+    "profile of 101 tags": lambda: jpeg(icc_profile=_large_profile(101, 3000)),
+    "gAMA twice": lambda: make.with_chunk(
+        b"gAMA", make.gamma(0.45455), data=make.with_chunk(b"gAMA", make.gamma(10), data=saved(GREY100, "PNG"))
+    ),
+    "cHRM twice": lambda: make.with_chunk(
+        b"cHRM", make.SWAPPED, data=make.with_chunk(b"cHRM", bytes(32), data=saved(BLUE, "PNG"))
+    ),
+    "sub-images twice": lambda: make.tiff_of_entries((0x014A, 4, 1, 8), (0x014A, 4, 1, 8)),
+    "sub-images of no whole numbers": lambda: make.tiff_of_entries((0x014A, 11, 1, 8)),
+    "directory of 5,000 entries": lambda: make.tiff_of_entries(*[(60000, 3, 1, 0)] * 5000),
+}
+
+
+@pytest.mark.parametrize("name", DISPUTED)
+def test_what_readers_would_not_agree_on_is_refused(name: str) -> None:
+    (verdict,) = GUARD.check([DISPUTED[name]()])
+    assert verdict.outcome is Outcome.ERROR
+    assert "save" in verdict.reason
+
+
+def test_a_second_thumbnail_behind_the_first_is_judged() -> None:
+    two = make.with_segment(0xE1, b"Exif\0\0" + make.exif(jpeg(DARK) + jpeg(RED)))
+    assert GUARD.check([two])[0].outcome is Outcome.BLOCK
+
+
 AVIF = pytest.mark.skipif("AVIF" not in FORMATS, reason="this Pillow has no AVIF")
 
 
@@ -219,7 +252,8 @@ def test_a_track_behind_the_brand_of_a_still_is_refused(tmp_path: Path) -> None:
 def test_a_picture_of_an_avif_that_nobody_refers_to_is_judged(level: int, outcome: Outcome, tmp_path: Path) -> None:
     data = saved((*DARK, level), "AVIF", mode="RGBA", size=(64, 48))
     assert data.count(b"auxl") == 1
-    assert set(outcomes(data.replace(b"auxl", b"zzzz"), tmp_path, loaded=False).values()) == {outcome}
+    for name in (b"zzzz", b"dimg"):  # referred to by nothing known, or a part of what is put together from nothing
+        assert set(outcomes(data.replace(b"auxl", name), tmp_path, loaded=False).values()) == {outcome}
 
 
 @AVIF
