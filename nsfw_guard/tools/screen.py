@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -113,8 +114,9 @@ def find(paths: Sequence[str]) -> Listing:
 
 def _below(folder: Path) -> Listing:
     """Everything in a folder and the folders in it, each file as a source or as skipped."""
-    sources, skipped = [], []
-    for path in sorted(folder.rglob("*")):
+    sources: list[Source] = []
+    skipped: list[Skipped] = []
+    for path in sorted(_walk(folder, skipped)):
         if path.is_dir():
             if path.is_symlink():
                 skipped.append(Skipped(str(path), "a link to a folder"))
@@ -123,6 +125,16 @@ def _below(folder: Path) -> Listing:
         else:
             skipped.append(Skipped(str(path), _why_skipped(path)))
     return Listing(tuple(sources), tuple(skipped))
+
+
+def _walk(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
+    """Everything below a folder; a folder that cannot be listed is skipped, and said to be."""
+
+    def refused(error: OSError) -> None:
+        skipped.append(Skipped(str(error.filename), "a folder that cannot be listed"))
+
+    for home, folders, files in os.walk(folder, onerror=refused):
+        yield from (Path(home, name) for name in (*folders, *files))
 
 
 def _looks_like_a_picture(path: Path) -> bool:

@@ -65,6 +65,21 @@ def test_what_stands_beside_the_pictures_is_named(tmp_path: Path) -> None:
     }
 
 
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paint(tmp_path / "a.png")
+    (tmp_path / "shut").mkdir()
+    scan = os.scandir
+
+    def closed(path: Any) -> Any:
+        if Path(path).name == "shut":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    (skipped,) = find([str(tmp_path)]).skipped
+    assert (Path(skipped.path).name, skipped.why) == ("shut", "a folder that cannot be listed")
+
+
 @pytest.mark.parametrize("name", ["a.txt", "b", "c.bak", "d.heic", "e.PNG.old"])
 def test_a_picture_is_one_whatever_it_is_called(tmp_path: Path, name: str) -> None:
     paint(tmp_path / name, RED, format="PNG")
