@@ -259,6 +259,33 @@ def tiff_with_sub_image(shown: Sequence[int], hidden: Sequence[int], *, dng: boo
     return head + ifd(sorted(rows)) + bytes(4) + ifd(inner) + bytes(4) + pixels + hidden_pixels
 
 
+def tiff_with_late_sub_image(shown: Sequence[int], hidden: Sequence[int], *, pages: int) -> bytes:
+    """A TIFF of many pages, of which only the last one points to a picture that is no page."""
+    step = 2 + 12 * 11 + 4
+    at = 8 + step * pages + step  # the pixels stand behind every directory
+    rows, pixels = tiff(shown, at)
+    inner, hidden_pixels = tiff(hidden, at + len(pixels))
+    directories = b"".join(
+        ifd(sorted([*rows, (0x014A, 4, 1, 8 + step * pages) if last else (0x9C9B, 4, 1, 0)]))
+        + struct.pack("<L", 0 if last else 8 + step * (index + 1))
+        for index, last in enumerate([False] * (pages - 1) + [True])
+    )
+    return b"II*\0\x08\0\0\0" + directories + (ifd(inner) + bytes(4)).ljust(step, b"\0") + pixels + hidden_pixels
+
+
+def tiff_with_sub_image_behind_another(shown: Sequence[int], hidden: Sequence[int]) -> bytes:
+    """A TIFF whose sub-image is harmless, but a chain of directories leads on from it."""
+    first, step = 8, 2 + 12 * 11 + 4
+    at = first + step * 3
+    rows, pixels = tiff(shown, at)
+    inner, hidden_pixels = tiff(hidden, at + len(pixels))
+    head = b"II*\0" + struct.pack("<L", first)
+    chain = ifd(sorted([*rows, (0x014A, 4, 1, first + step)])) + bytes(4)
+    chain += (ifd(rows) + struct.pack("<L", first + 2 * step)).ljust(step, b"\0")
+    chain += (ifd(inner) + bytes(4)).ljust(step, b"\0")
+    return head + chain + pixels + hidden_pixels
+
+
 def tiff_of_entries(*extra: tuple[int, int, int, int]) -> bytes:
     """A TIFF whose directory holds these entries besides its own."""
     after = 8 + 2 + 12 * (10 + len(extra)) + 4

@@ -122,6 +122,7 @@ EMBEDDED: dict[str, Callable[[tuple[int, ...]], bytes]] = {
     "unknown chunk of a PNG": lambda c: make.png_text(b"prVW", saved(c, "PNG")),
     "thumbnail of a WebP": lambda c: make.webp_with_exif(make.exif(jpeg(c))),
     "sub-image of a TIFF": lambda c: make.tiff_with_sub_image(BLUE, c),
+    "behind a sub-image of a TIFF": lambda c: make.tiff_with_sub_image_behind_another(BLUE, c),
     "main picture of a DNG": lambda c: make.tiff_with_sub_image(BLUE, c, dng=True),
     "thumbnail of a TIFF": lambda c: make.tiff_with_thumbnail(jpeg(c)),
 }
@@ -170,6 +171,13 @@ def test_what_readers_would_not_agree_on_is_refused(name: str) -> None:
     (verdict,) = GUARD.check([DISPUTED[name]()])
     assert verdict.outcome is Outcome.ERROR
     assert "save" in verdict.reason
+
+
+def test_the_sub_image_of_a_late_page_is_judged() -> None:
+    """Where a clip's frames are sampled, what hides behind those that were not is judged all the same."""
+    guard = Guard(FakeBackend(unsafe), on_review="flag", limits=Limits(frames=2, unseen="review"))
+    pages = [make.tiff_with_late_sub_image(BLUE, colour, pages=1200) for colour in (BLUE, RED)]
+    assert [v.outcome for v in guard.check(pages)] == [Outcome.REVIEW, Outcome.BLOCK]
 
 
 def test_a_second_thumbnail_behind_the_first_is_judged() -> None:

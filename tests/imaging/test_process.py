@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -93,6 +94,21 @@ def test_a_decoder_that_dies_is_an_error_and_the_next_file_gets_another() -> Non
     assert len(decode(saved(), limits=OWN).frames) == 1
     (other,) = [d for d in process._idle[os.getpid()] if d.is_well]
     assert other is not decoder
+
+
+@pytest.mark.parametrize("sides", [(60_000, 60_000), (2**32 - 1, 2**32 - 1), (0, 5)])
+def test_a_decoder_that_claims_a_frame_beyond_the_limits_is_ended(sides, monkeypatch, tmp_path) -> None:
+    """A file may have taken it over: its numbers are not memory that is asked for."""
+    taken_over = tmp_path / "decoder"
+    answer = b"F" + struct.pack(">LL", *sides)
+    taken_over.write_text(f"#!{sys.executable}\nimport sys, time\nsys.stdout.buffer.write({answer!r})\n"
+                          "sys.stdout.flush()\ntime.sleep(60)\n")  # fmt: skip
+    taken_over.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(taken_over))
+    started = time.monotonic()
+    with pytest.raises(DecodeError, match="its decoder ended"):
+        decode(saved(), limits=OWN)
+    assert time.monotonic() - started < 20
 
 
 def test_a_stream_that_is_left_early_ends_its_process() -> None:
