@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 
 def timed(code: str) -> float:
     start = time.perf_counter()
@@ -19,6 +21,7 @@ def test_the_import_brings_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_import_is_within_a_fifth_of_torchs_own():
     everything = "from nsfw_guard import Guard, Audit, Policy, load"
     pairs = [(timed("import torch"), timed(everything)) for _ in range(3)]

@@ -24,6 +24,7 @@ from nsfw_guard.images import Frames
 from nsfw_guard.verdict import Outcome
 from tests.backends.made import make, reference
 from tests.conftest import smooth
+from tests.matrix import every, latin
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -83,8 +84,7 @@ def test_it_answers_as_recorded(name):
     assert load(name, dtype="bfloat16").state()["self_test"] == "passed"
 
 
-@pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("count", [1, 3, 17])
+@pytest.mark.parametrize(("name", "count"), latin(ALL, [1, 3, 17]))
 def test_a_batch_is_its_pictures_one_by_one(model, name, count):
     backend, pixels = model(name), smooth(count, 60, 130)
     together = backend.score([Frames(pixels)], embeddings=True)
@@ -146,7 +146,7 @@ def test_the_embedding_is_what_the_head_was_given(model, name):
     assert model(name).score([Frames(smooth(1, 64, 64))])[0].embedding is None
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name not in INSTALLED])
+@pytest.mark.parametrize("name", every(3, [name for name in ALL if name not in INSTALLED]))
 def test_lower_precision_moves_its_scores_a_little(model, name):
     plain, low = (model(name, dtype=dtype).score([Frames(smooth(2, 64, 64))]) for dtype in ("float32", "bfloat16"))
     for one, other in zip(plain, low, strict=True):

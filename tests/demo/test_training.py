@@ -25,6 +25,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "labels"),
     [("demo-shapes", ["red-disc", "other"]), ("demo-shapes-graded", ["neutral", "low", "medium", "high"])],
@@ -43,6 +44,7 @@ def test_policy_folders_load_into_timm_strictly(weights: Path, name: str, labels
     assert model(torch.zeros(1, *config["pretrained_cfg"]["input_size"])).shape == (1, len(labels))
 
 
+@pytest.mark.slow
 def test_pipeline_folder_loads_into_diffusers_and_draws(weights: Path) -> None:
     from diffusers import StableDiffusionPipeline
 
@@ -56,11 +58,13 @@ def test_pipeline_folder_loads_into_diffusers_and_draws(weights: Path) -> None:
     assert np.asarray(pipe("words nobody drew 1234 é", num_inference_steps=2).images[0]).shape == (64, 64, 3)
 
 
+@pytest.mark.slow
 def test_only_safetensors_are_written(weights: Path) -> None:
     suffixes = {path.suffix for path in weights.rglob("*") if path.is_file()}
     assert suffixes == {".json", ".txt", ".safetensors"}
 
 
+@pytest.mark.slow
 def test_report_counts_what_it_measures(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["report", "--out", str(weights), "--json", "--held-out", "40", "--generated", "4"]) == 0

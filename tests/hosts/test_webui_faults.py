@@ -16,6 +16,7 @@ from nsfw_guard.hosts import webui_sweep
 from nsfw_guard.testing import FaultyBackend
 from tests.hosts.fake_webui import KINDS, FakeHost, Job, Params, floats
 from tests.hosts.webui_worlds import World, holds, leaks, red, safe
+from tests.matrix import latin
 
 FAMILIES = ["sdnext", "a1111"]
 
@@ -187,9 +188,7 @@ def test_the_end_of_a_process_is_not_swallowed_and_nothing_leaves(family, monkey
 MODES = ["L", "LA", "RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB", "1", "I", "F", "I;16"]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("size", [(1, 1), (24, 24)])
+@pytest.mark.parametrize(("family", "mode", "size"), latin(FAMILIES, MODES, [(1, 1), (24, 24)], share=2))
 def test_every_mode_and_size_is_covered_or_left_as_it_is(family, mode, size, monkeypatch):
     world = World(family, monkeypatch)
     image = Image.fromarray(red()).resize(size)

@@ -25,6 +25,7 @@ from nsfw_guard.pipelines.attach import attach, detach
 from nsfw_guard.pipelines.processors import MARK
 from nsfw_guard.testing import FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
+from tests.matrix import latin
 
 PROMPTS = ["a large red disc on white", "a blue star on grey"]
 
@@ -96,11 +97,10 @@ def array(images):
 # faults first
 
 
-@pytest.mark.parametrize(
-    "how", ["raises", "nan", "infinite", "above one", "few", "many", "none", "generator", "wrong kind"]
-)
-@pytest.mark.parametrize("kind", ["pil", "np", "pt"])
-@pytest.mark.parametrize("action", ["block", "blur", "flag"])
+WAYS = ["raises", "nan", "infinite", "above one", "few", "many", "none", "generator", "wrong kind"]
+
+
+@pytest.mark.parametrize(("how", "kind", "action"), latin(WAYS, ["pil", "np", "pt"], ["block", "blur", "flag"]))
 def test_a_model_that_breaks_lets_nothing_out_and_leaves_the_pipe_whole(pipe, how, kind, action):
     plain = draw(pipe, output_type=kind).images
     with attach(pipe, Guard(BreaksLater(how), action=action)):
