@@ -6,7 +6,7 @@ UV := $(shell command -v uv)
 # One thread a process: two busy processes on two cores are slowed down several times by spinning threads.
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
-PYTEST_ARGS ?= -n 2 --cov --cov-report=term
+PYTEST_ARGS ?= -n 2
 
 .PHONY: setup demo test test-all test-gpu test-lowest check fix bench mutate clean
 
@@ -25,11 +25,11 @@ endif
 demo: setup  ## draw a dozen prompts, guard them, write demo-out/sheet.png and sheet.html
 	$(BIN)/nsfw-guard demo
 
-test: setup  ## the whole suite, with coverage
+test: setup  ## the suite, with a share of each long matrix
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-all: setup  ## the long matrices too
-	$(BIN)/python -m pytest -m 'not gpu' $(PYTEST_ARGS)
+test-all: setup  ## the whole of the long matrices too, and coverage, which doubles the time
+	$(BIN)/python -m pytest -m 'not gpu' --cov --cov-report=term $(PYTEST_ARGS)
 
 test-gpu: setup  ## what needs a CUDA device
 	$(BIN)/python -m pytest -m gpu
