@@ -160,6 +160,21 @@ def resident() -> int:
     return int(status.read_text().split()[1]) * resource.getpagesize() // 1024
 
 
+def peak() -> int:
+    """Kilobytes at the most since `forget_peak`; a new process would otherwise begin with the peak of its parent."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+
+
+def forget_peak() -> None:
+    """Lets the peak begin anew, where the system can."""
+    forget = Path("/proc/self/clear_refs")
+    if forget.exists():
+        forget.write_text("5")
+
+
 def judge_one(path: str) -> None:
     """In a process of its own: one verdict, with what it cost."""
     from nsfw_guard import Guard
@@ -169,12 +184,12 @@ def judge_one(path: str) -> None:
     guard.warm_up()
     guard.check([saved(Image.new("RGB", (64, 64)), "PNG", icc_profile=ImageCms.ImageCmsProfile(
         ImageCms.createProfile("sRGB")).tobytes())])  # fmt: skip
+    forget_peak()
     before = resident()
     start, wall = time.process_time(), time.perf_counter()
     (verdict,) = guard.check([path])
     seconds, wall = time.process_time() - start, time.perf_counter() - wall
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(json.dumps([verdict.outcome.name, verdict.reason[:60], seconds, wall, peak / 1024]))
+    print(json.dumps([verdict.outcome.name, verdict.reason[:60], seconds, wall, (peak() - before) / 1024]))
 
 
 def measure(name: str, data: bytes, folder: Path) -> list[object]:
@@ -184,9 +199,9 @@ def measure(name: str, data: bytes, folder: Path) -> list[object]:
     ran = subprocess.run(  # noqa: S603 - this very script
         [sys.executable, __file__, "--one", str(path)], capture_output=True, text=True, check=True
     )
-    outcome, reason, seconds, wall, peak = json.loads(ran.stdout.splitlines()[-1])
+    outcome, reason, seconds, wall, added = json.loads(ran.stdout.splitlines()[-1])
     why = reason if outcome == "ERROR" else ""
-    return [name, f"{len(data) / 1e6:.1f}", outcome, min(seconds, wall), peak, why]
+    return [name, f"{len(data) / 1e6:.1f}", outcome, min(seconds, wall), added, why]
 
 
 # ---- damaged files
@@ -254,9 +269,8 @@ def judge_mutants(count: int) -> dict[str, object]:
             frames = decode(data).frames
             same = len(frames) == len(whole[index])
             halves += not (same and all(np.array_equal(a, b) for a, b in zip(frames, whole[index], strict=True)))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"files": count, "outcomes": outcomes, "slowest": round(slowest, 3), "late": late, "halves": halves,
-            "process_mb": round(peak)}  # fmt: skip
+            "process_mb": round(peak() / 1024)}  # fmt: skip
 
 
 def main() -> None:
@@ -279,10 +293,10 @@ def main() -> None:
                     rows.append(measure(name, make(), Path(folder)))
                     print(f"... {rows[-1]}", file=sys.stderr, flush=True)
             table((title, "MB", "outcome", "s", "peak MB", "why"), rows)
-            for name, _, outcome, seconds, peak, _ in rows:
-                worst = [max(worst[0], float(seconds)), max(worst[1], float(peak))]  # type: ignore[arg-type]
-                if seconds > SECONDS or peak > MEMORY:  # type: ignore[operator]
-                    broken.append(f"{name}: {seconds:.2f} s, {peak:.0f} MB")
+            for name, _, outcome, seconds, added, _ in rows:
+                worst = [max(worst[0], float(seconds)), max(worst[1], float(added))]  # type: ignore[arg-type]
+                if seconds > SECONDS or added > MEMORY:  # type: ignore[operator]
+                    broken.append(f"{name}: {seconds:.2f} s, {added:.0f} MB")
                 if title == "largest accepted" and outcome == "ERROR":
                     broken.append(f"{name} is refused")
     damaged = judge_mutants(args.mutants) if args.mutants else {}
