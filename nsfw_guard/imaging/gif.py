@@ -9,14 +9,14 @@ IMAGE, EXTENSION, END = 0x2C, 0x21, 0x3B
 
 
 def count_frames(data: bytes, *, most: int) -> int:
-    """How many frames a GIF file holds, up to its end or to where it is broken.
+    """How many frames a GIF file holds.
 
     Raises:
-        DecodeError: there are more than `most`, or it is made of very many pieces.
+        DecodeError: there are more than `most`, it is made of very many pieces, or its end is missing.
     """
     frames, pieces = 0, 0
     at = 13 + _table(data, 10)
-    while at + 1 < len(data) and pieces <= MOST_PIECES:
+    while at < len(data) and pieces <= MOST_PIECES:
         if data[at] == IMAGE:
             frames += 1
             at += 11 + _table(data, at + 9)
@@ -35,6 +35,8 @@ def count_frames(data: bytes, *, most: int) -> int:
         at, pieces = at + 1, pieces + 1
     if pieces > MOST_PIECES:
         raise DecodeError("made of too many tiny pieces: save it anew with fewer frames")
+    if at >= len(data):  # whatever else it held is gone
+        raise DecodeError("cut off: its end mark is missing. Get the whole file, or save it anew")
     return frames
 
 

@@ -40,6 +40,15 @@ def _one_scan_of_three() -> bytes:
     return data[:at] + make.segment(0xDA, b"\1\1\0\0\x3f\0") + data[at + 14 :]
 
 
+def _gif_of_two() -> bytes:
+    """The first two of three frames, each of them whole."""
+    buffer = io.BytesIO()
+    frames = [Image.new("RGB", (64, 64), colour) for colour in (BLUE, DARK, RED)]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    data = buffer.getvalue()
+    return data[: data.rindex(b"\x21\xf9\x04")]
+
+
 def _png_of(colour: tuple[int, ...], *, rows: int = 64, interlaced: bool = False) -> bytes:
     """A PNG of 64 rows that brings so many of them."""
     sizes = [(8, 8), (8, 8), (16, 8), (16, 16), (32, 16), (32, 32), (64, 32)] if interlaced else [(64, 64)]
@@ -140,6 +149,8 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     "PNG cut off": lambda: _png_of(RED, rows=3),
     "PNG cut off at its last row": lambda: _png_of(RED, rows=63),
     "interlaced PNG cut off": lambda: _png_of(RED, rows=40, interlaced=True),
+    "GIF cut off behind its second frame": _gif_of_two,
+    "GIF without its end mark": lambda: saved(RED, "GIF")[:-1],
     "TIFF made of a JPEG cut off": lambda: _jpeg_tiff(ended=False),
     "TIFF made of a JPEG cut off and ended": lambda: _jpeg_tiff(ended=True),
 }
