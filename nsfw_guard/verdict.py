@@ -52,6 +52,9 @@ class Verdict:
     def __bool__(self) -> bool:
         raise TypeError("a verdict is neither true nor false: compare verdict.outcome with Outcome.ALLOW")
 
+    def __str__(self) -> str:
+        return f"{self.outcome.name}: {' '.join(self.reason.split())}"
+
     @property
     def flagged(self) -> bool:
         """True unless the outcome is ALLOW or REVIEW: what diffusers calls nsfw_content_detected."""

@@ -223,3 +223,10 @@ def test_what_is_done_to_the_dict_does_not_reach_the_verdict() -> None:
     assert list(FULL.to_dict()["state"].values()) == ["passed"]
     assert FULL.to_dict()["regions"][0]["left"] == 0
     assert FULL.to_dict()["scores"][0]["levels"] == {"red": {"low": 0.75}}
+
+
+def test_a_verdict_prints_as_one_line() -> None:
+    assert (
+        str(Verdict(Outcome.BLOCK, "red-disc 0.994 >= 0.5\n(whole view)"))
+        == "BLOCK: red-disc 0.994 >= 0.5 (whole view)"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import inputs
 from nsfw_guard.pipelines.early import EarlyStop, Stopped
 from nsfw_guard.pipelines.leaving import leave
+from nsfw_guard.pipelines.modular import came_in
 from nsfw_guard.pipelines.run import Cover, Run, running
+from nsfw_guard.pipelines.seams import is_modular
 from nsfw_guard.pipelines.stopped import stand_in
 
 
@@ -40,10 +43,12 @@ def guarded_call(
     inputs.refuse_prompts(terms.guard, arguments, terms.text_model)
     if terms.check_inputs:
         inputs.refuse_pictures(terms.guard, arguments, terms.latents)
+    if is_modular(type(pipe)):
+        run.given = came_in(arguments)
     try:
         with running(run):
             with _watching(pipe, terms, arguments):
-                out = call(pipe, *args, **kwargs)
+                out = call(pipe, *args, **_apart(kwargs, run))
             return leave(pipe, out, run, terms.latents, arguments)
     except Stopped as stopped:
         _free(pipe)
@@ -56,6 +61,12 @@ def guarded_call(
     _free(pipe)
     # Raised anew: the frames of the one that was caught hold the pictures.
     raise BlockedError(*verdicts)
+
+
+def _apart(kwargs: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """The arguments, with callbacks that are plain functions set apart; pipelines look at the class of others."""
+    functions = {k: v for k, v in kwargs.items() if k in inputs.CALLBACKS and inspect.isroutine(v)}
+    return {**kwargs, **{name: run.apart(function) for name, function in functions.items()}}
 
 
 def part_call(call: Callable[..., Any], pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, run: Run) -> Any:

@@ -214,6 +214,12 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
         made.to(self.device, self.dtype)
         return made
 
+    def __copy__(self) -> SafetyChecker:
+        return self.__deepcopy__({})
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise ConfigError("a SafetyChecker is not pickled: save_pretrained(folder) keeps it, from_pretrained reads it")
+
     def _held(self) -> Guard:
         if self.guard is None:
             raise ConfigError("this checker was made without a guard: use SafetyChecker(guard), or from_pretrained")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 
 from nsfw_guard.errors import ConfigError
-from nsfw_guard.pipelines.processors import MARK, by_hand
+from nsfw_guard.pipelines.processors import MARK, WHOLE, by_hand
 from nsfw_guard.pipelines.run import current
 from nsfw_guard.pipelines.seams import once
 
@@ -27,8 +26,7 @@ def plain_class(pipe: Any) -> type:
 def guarded_class(base: Any) -> type:
     """The guarded class of a pipeline class."""
     body: dict[str, Any] = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
-    body |= {BASE: base, "__call__": _call(base), "__copy__": _copy, "__deepcopy__": _deepcopy}
-    body["__reduce_ex__"] = _no_pickle
+    body |= {BASE: base, "__new__": _new(base), "__call__": _call(base), **WHOLE}
     if hasattr(base, "numpy_to_pil"):
         body["numpy_to_pil"] = _numpy_to_pil(base)
     if hasattr(base, "run_safety_checker"):
@@ -39,12 +37,25 @@ def guarded_class(base: Any) -> type:
     return type(base.__name__, (base,), body)
 
 
+def _new(base: Any) -> Any:
+    """`type(pipe)(**pipe.components)`, `from_pipe`, `from_pretrained`: this class stands for the plain one."""
+
+    def __new__(cls: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        return base(*args, **kwargs) if BASE in vars(cls) else object.__new__(cls)
+
+    return __new__
+
+
 def _call(base: Any) -> Any:
     original = base.__call__
 
     @functools.wraps(original)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-        return vars(self)[MARK].call(original, self, args, kwargs)
+        attachment = vars(self).get(MARK)
+        # A class that somebody made of this one: without a guard, or with one on that class.
+        if attachment is None or plain_class(self) is not base:
+            return base.__call__(self, *args, **kwargs)
+        return attachment.call(original, self, args, kwargs)
 
     return __call__
 
@@ -54,7 +65,7 @@ def _numpy_to_pil(base: Any) -> Any:
     original = base.numpy_to_pil
 
     def numpy_to_pil(self: Any, images: Any) -> Any:
-        run = current() or by_hand(self)
+        run = current() or (by_hand(self) if MARK in vars(self) else None)
         if run is None or not (isinstance(images, np.ndarray) and images.dtype.kind == "f" and images.ndim in {3, 4}):
             return original(images)
         batch = images[None] if images.ndim == 3 else images
@@ -88,37 +99,27 @@ def _run_safety_checker(base: Any) -> Any:
 
     @functools.wraps(original)
     def run_safety_checker(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return original(_EmptySlot(self) if vars(self)[MARK].enabled else self, *args, **kwargs)
+        return original(_EmptySlot(self) if _requires(self) else self, *args, **kwargs)
 
     return run_safety_checker
 
 
 def _enable(self: Any) -> None:
     """Turns the attached guard on again."""
-    vars(self)[MARK].turn(on=True)
+    _attachment(self).turn(on=True)
 
 
 def _disable(self: Any) -> None:
     """Turns the attached guard off: every call says so in the log."""
-    vars(self)[MARK].turn(on=False)
+    _attachment(self).turn(on=False)
 
 
 def _requires(self: Any) -> bool:
     """Whether the attached guard judges."""
-    return bool(vars(self)[MARK].enabled)
+    return MARK in vars(self) and bool(_attachment(self).enabled)
 
 
-def _copy(self: Any) -> Any:
-    made = object.__new__(type(self))
-    vars(made).update(vars(self))
-    return made
-
-
-def _deepcopy(self: Any, memo: dict[int, Any]) -> Any:
-    made = memo[id(self)] = object.__new__(type(self))
-    vars(made).update(copy.deepcopy(vars(self), memo))
-    return made
-
-
-def _no_pickle(self: Any, protocol: Any) -> Any:
-    raise ConfigError("a guarded pipeline is not pickled, since it would come back without its guard: detach it first")
+def _attachment(self: Any) -> Any:
+    if MARK not in vars(self):
+        raise ConfigError(f"this {type(self).__name__} has no guard: attach one first")
+    return vars(self)[MARK]

@@ -45,7 +45,7 @@ class Diagnosis:
 def doctor(pipe: Any) -> Diagnosis:
     """Examines a pipeline, guarded or not."""
     if not seams.is_pipeline(pipe):
-        raise ConfigError(f"{type(pipe).__name__} is no diffusers pipeline: hand over what you call to get pictures")
+        raise ConfigError(f"{seams.why_none(pipe)}: hand over what you call to get pictures")
     cls = plain_class(pipe)
     found = seams.classify(cls)
     own = vars_of(pipe).get(MARK)
@@ -130,4 +130,5 @@ def _gaps(pipe: Any, cls: type, own: Attachment) -> Iterator[str]:
     if own.terms.guard.policy.prompts:
         yield "prompts that come as embeddings cannot be judged as text: their pictures are"
     yield "callbacks are handed latents, and pipe.vae can be called by hand: whoever runs the process can look"
-    yield "from_pipe and **pipe.components make a pipe without the guard: attach again, or install(guard)"
+    cure = "attach(pipe, guard) again, or once install(guard, latents='refuse')"
+    yield f"from_pipe and **pipe.components make a pipe without the guard: {cure}"

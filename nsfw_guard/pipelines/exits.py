@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from nsfw_guard.errors import UncoveredError
+from nsfw_guard.verdict import Verdict
 
 CHANNELS = {1, 3, 4}
+SMALLEST_SIDE = 8  # of a picture that is called something else: poses are matrices of four by four
+MOST_NUMBERS = 256  # in a row, that pass as numbers: more could be a picture laid out in a line
 
 
 def entries(value: Any, *, clips: bool) -> list[list[Any]]:
@@ -24,25 +29,31 @@ def entries(value: Any, *, clips: bool) -> list[list[Any]]:
         value: PIL, an array (..., H, W, C), a tensor (..., C, H, W), or a list of them.
         clips: a flat list, or one more axis, is one clip and not many pictures.
     """
-    if value is None:
+    if is_data(value):
         return []
+    if isinstance(value, Mapping):
+        return [entry for part in value.values() for entry in entries(part, clips=clips)]
     if isinstance(value, (list, tuple)):
         if clips and all(_single(v) for v in value):
             return [[f for v in value for f in frames(v)]] if value else []
-        return [frames(v) for v in value]
+        return [frames(v) for v in value if not is_data(v)]
     if _axes(value) == 5 or (_axes(value) == 4 and not clips):
-        return [frames(part) for part in value]
+        return [frames(part) for part in _clips_of(value)]
     return [frames(value)]
 
 
 def frames(value: Any) -> list[Any]:
     """Every frame in what leaves, in reading order."""
+    if is_data(value):
+        return []
+    if isinstance(value, Mapping):
+        return frames(list(value.values()))
     if isinstance(value, (list, tuple)):
         return [frame for part in value for frame in frames(part)]
     if _single(value):
         return [value]
     if _axes(value) in {4, 5}:
-        return [frame for part in value for frame in frames(part)]
+        return [frame for part in _clips_of(value) for frame in frames(part)]
     raise UncoveredError(
         f"{_told(value)} leaves the pipeline and is no picture: ask for output_type 'pil', 'np' or 'pt'"
     )
@@ -53,12 +64,13 @@ def put(value: Any, news: Iterator[Any]) -> Any:
 
     What has nothing replaced in it is the very object that came; nothing is edited.
     """
-    if value is None:
-        return None
-    if isinstance(value, (list, tuple)):
-        parts = [put(part, news) for part in value]
-        same = all(new is old for new, old in zip(parts, value, strict=True))
-        return value if same else type(value)(parts)
+    if is_data(value):
+        return value
+    if isinstance(value, (list, tuple, Mapping)):
+        olds = list(value.values()) if isinstance(value, Mapping) else value
+        parts = [put(part, news) for part in olds]
+        same = all(new is old for new, old in zip(parts, olds, strict=True))
+        return value if same else rebuilt(value, parts)
     if _single(value):
         new = next(news)
         return value if new is None else new
@@ -66,20 +78,47 @@ def put(value: Any, news: Iterator[Any]) -> Any:
     if all(new is None for new in found):
         return value
     out = value.clone(memory_format=torch.contiguous_format) if isinstance(value, Tensor) else np.array(value)
-    flat = out.reshape(-1, *out.shape[-3:])
-    for place, new in enumerate(found):
+    turned = _clips_of(out)
+    for place, new in zip(np.ndindex(*turned.shape[:-3]), found, strict=True):
         if new is not None:
-            flat[place] = new
+            turned[place] = new
     return out
 
 
-def address(frame: Any) -> tuple[Any, ...]:
-    """What tells a frame from every other that is alive: a view of the same memory has the same."""
-    if isinstance(frame, np.ndarray):
-        return "array", frame.__array_interface__["data"][0], frame.shape, frame.dtype.str
-    if isinstance(frame, Tensor):
-        return "tensor", str(frame.device), frame.data_ptr(), tuple(frame.shape), str(frame.dtype)
-    return "object", id(frame)
+def rebuilt(value: Any, parts: Sequence[Any]) -> Any:
+    """A list, tuple, named tuple or mapping of the same kind with other parts."""
+    if isinstance(value, Mapping):
+        made = copy.copy(value)
+        for key, part in zip(value, parts, strict=True):
+            made[key] = part  # type: ignore[index]
+        return made
+    return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+
+
+def is_data(value: Any) -> bool:
+    """Whether it holds no picture, whatever it is called: nothing, a flag, numbers, a text, or some of those."""
+    if value is None or isinstance(value, (bool, int, float, complex, str, Enum, np.generic, Verdict)):
+        return True
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(is_data(part) for part in value)
+    if isinstance(value, Mapping):
+        return all(is_data(part) for part in value.values())
+    return isinstance(value, (np.ndarray, Tensor)) and value.ndim < 2 and value.shape[:1] <= (MOST_NUMBERS,)
+
+
+def looks_like_pictures(value: Any) -> bool:
+    """Whether something that is called sound, text or poses is pictures all the same."""
+    if isinstance(value, (list, tuple)):
+        return any(looks_like_pictures(part) for part in value)
+    if isinstance(value, Mapping):
+        return looks_like_pictures(list(value.values()))
+    if isinstance(value, Image.Image):
+        return True
+    if _axes(value) < 3:
+        return False
+    turned = planes(value)
+    channels, *sides = turned.shape[-3:] if isinstance(value, Tensor) else np.moveaxis(turned, -1, -3).shape[-3:]
+    return channels in CHANNELS and min(sides) >= SMALLEST_SIDE
 
 
 def planes(frame: Any) -> Any:
@@ -123,6 +162,14 @@ def _kind(frame: Any) -> tuple[Any, ...] | None:
 
 def _single(value: Any) -> bool:
     return isinstance(value, Image.Image) or _axes(value) in {2, 3}
+
+
+def _clips_of(value: Any) -> Any:
+    """An array or tensor with the channels of each frame beside its rows: some clips have them before the frames."""
+    if _axes(value) != 5 or not isinstance(value, Tensor):
+        return value
+    usual = {value.shape[-3], value.shape[-1]} & CHANNELS
+    return value if usual or value.shape[1] not in CHANNELS else value.transpose(1, 2)
 
 
 def _axes(value: Any) -> int:

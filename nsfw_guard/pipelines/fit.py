@@ -15,7 +15,8 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.early import EarlyStop, judge, surely
 from nsfw_guard.pipelines.preview import LinearPreview, grid
 from nsfw_guard.pipelines.processors import MARK, vars_of
-from nsfw_guard.pipelines.seams import PICTURES, tensor_range
+from nsfw_guard.pipelines.ranges import tensor_range
+from nsfw_guard.pipelines.seams import PICTURES
 from nsfw_guard.pipelines.steps import clean_latents
 
 MAP_PROMPTS = 128  # generations that a linear map is learnt from: 32 saved half as many steps, 512 no more

@@ -22,6 +22,7 @@ from nsfw_guard.verdict import Outcome, Verdict
 log = logging.getLogger(__name__)
 
 Latents = Literal["refuse", "allow"]
+CALLBACKS = ("callback", "callback_on_step_end")
 TextModel = Callable[[Sequence[str]], Sequence[str | None]]
 
 _PROMPT = re.compile(r"(^|_)prompts?(_\d+)?$")
@@ -53,7 +54,7 @@ def refuse_exits(pipe: Any, arguments: Mapping[str, Any], latents: Latents) -> N
             f"output_type={asked!r} would leave {name} unchecked: ask for 'pil', 'np' or 'pt', or attach with "
             "latents='allow' where a later, guarded stage decodes it"
         )
-    watched = [key for key in ("callback", "callback_on_step_end") if arguments.get(key) is not None]
+    watched = [key for key in CALLBACKS if arguments.get(key) is not None]
     if watched and pixel_space(type(pipe)):
         raise UncoveredError(
             f"{name} hands pictures to {watched[0]}, unchecked: leave it out, or attach with latents='allow'"

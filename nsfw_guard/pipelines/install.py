@@ -29,7 +29,6 @@ class _Installed:
     settings: dict[str, Any]
     calls: dict[type, Any] = field(default_factory=dict)
     pipes: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
-    had_hook: bool = False
 
 
 _installed: _Installed | None = None
@@ -56,6 +55,7 @@ def install(
         raise ConfigError(f"latents={latents!r}: say 'refuse' or 'allow'")
     settings = {"guard": guard, "latents": latents, "clips": clips, "margin": margin, "check_inputs": check_inputs}
     _installed = _Installed(settings)
+    _alarms(_StandsIn(), put=True)
     for root in _roots():
         _hook(root, _installed)
         for cls in _below(root):
@@ -68,6 +68,7 @@ def uninstall() -> None:
     if _installed is None:
         raise ConfigError("no guard is installed: install one first")
     gone, _installed = _installed, None
+    _alarms(_StandsIn(), put=False)
     for root in _roots():
         del root.__init_subclass__
     for cls, original in gone.calls.items():
@@ -75,6 +76,21 @@ def uninstall() -> None:
     for pipe in list(gone.pipes):
         if MARK in vars_of(pipe):
             detach(pipe)
+
+
+class _StandsIn(logging.Filter):
+    """Holds back the alarm of diffusers that a safety checker was disabled, while the installed guard judges."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("You have disabled the safety checker")
+
+
+def _alarms(stands_in: _StandsIn, *, put: bool) -> None:
+    for handler in logging.getLogger("diffusers").handlers:
+        if put:
+            handler.addFilter(stands_in)
+        for old in [f for f in handler.filters if not put and isinstance(f, _StandsIn)]:
+            handler.removeFilter(old)
 
 
 def _roots() -> list[Any]:

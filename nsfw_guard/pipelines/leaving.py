@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nsfw_guard.pipelines import seams
+from nsfw_guard.pipelines import exits, seams
 from nsfw_guard.pipelines.inputs import Latents
 from nsfw_guard.pipelines.modular import leave_state
+from nsfw_guard.pipelines.ranges import tensor_range
 from nsfw_guard.pipelines.run import ExitRange, Run
 
 
@@ -18,24 +19,26 @@ def leave(pipe: Any, out: Any, run: Run, latents: Latents, arguments: Mapping[st
     if latents == "allow" and arguments.get("output_type") in seams.LATENT:
         return out  # on purpose, and unchecked: it carries no flags
     if seams.is_modular(cls):
-        return leave_state(out, run, latents, arguments)
+        return leave_state(out, run, latents, run.given, arguments.get("output"))
     ends = exit_range(cls)
     if dataclasses.is_dataclass(out) and not isinstance(out, type):
         return _leave_output(out, run, ends, whole=whole)
-    if isinstance(out, tuple) and not hasattr(out, "_fields"):
+    if isinstance(out, Mapping) or hasattr(out, "_fields"):
+        return _leave_mapping(out, run, ends, whole=whole)
+    if isinstance(out, tuple):
         return _leave_tuple(cls, out, run, ends, whole=whole)
     return run.settle(out, clips=_clips(cls), value_range=ends, main=whole)
 
 
 def exit_range(cls: type) -> ExitRange:
     """The range of the arrays and tensors that leave a class."""
-    return "hdr" if any(base.__name__ == "LTX2HDRPipeline" for base in cls.__mro__) else seams.tensor_range(cls)
+    return "hdr" if any(base.__name__ == "LTX2HDRPipeline" for base in cls.__mro__) else tensor_range(cls)
 
 
 def _leave_output(out: Any, run: Run, ends: ExitRange, *, whole: bool) -> Any:
     """An output of named fields: the same object, with flags and verdicts on it."""
-    for name in _in_order(f.name for f in dataclasses.fields(out)):
-        old = getattr(out, name)
+    for name in _in_order(dict.fromkeys(_names(out))):
+        old = getattr(out, name) if name in vars(out) else out[name]
         new = _field(name, old, run, ends, whole=whole)
         if new is not old:
             _set(out, name, new)
@@ -44,19 +47,40 @@ def _leave_output(out: Any, run: Run, ends: ExitRange, *, whole: bool) -> Any:
     return out
 
 
+def _names(out: Any) -> Iterator[str]:
+    """What an output holds: its fields, and whatever else was set on it."""
+    yield from (f.name for f in dataclasses.fields(out))
+    yield from vars(out)
+    yield from out if isinstance(out, dict) else ()
+
+
+def _leave_mapping(out: Any, run: Run, ends: ExitRange, *, whole: bool) -> Any:
+    """A mapping, or a tuple whose places have names."""
+    named = out if isinstance(out, Mapping) else out._asdict()
+    parts = _leave_named([str(name) for name in named], list(named.values()), run, ends, whole=whole)
+    same = all(new is old for new, old in zip(parts, named.values(), strict=True))
+    return out if same else exits.rebuilt(out, parts)
+
+
+def _leave_named(names: Sequence[str], values: Sequence[Any], run: Run, ends: ExitRange, *, whole: bool) -> list[Any]:
+    """Values with a name each, in the order in which they came."""
+    parts = list(values)
+    for place in sorted(range(len(parts)), key=lambda i: names[i] in seams.HELD):
+        parts[place] = _field(names[place], parts[place], run, ends, whole=whole)
+    return parts
+
+
 def _leave_tuple(cls: type, out: tuple[Any, ...], run: Run, ends: ExitRange, *, whole: bool) -> tuple[Any, ...]:
     names = seams.tuple_fields(cls, len(out))
-    parts = list(out)
-    for place in sorted(range(len(out)), key=lambda i: names[i] in seams.HELD):
-        parts[place] = _field(names[place], out[place], run, ends, whole=whole)
+    parts = _leave_named(names, out, run, ends, whole=whole)
     if whole and len(parts) > 1 and seams.classify(cls).slot and _flags(out[1]):
         parts[1] = run.flags
     return tuple(parts)
 
 
 def _field(name: str, value: Any, run: Run, ends: ExitRange, *, whole: bool) -> Any:
-    """What becomes of one field, known by its name; one that is in no list is taken for pictures."""
-    if value is None or name in seams.OTHER:
+    """What becomes of one field: what can hold a picture is one, unless its name says that it is something else."""
+    if exits.is_data(value) or (name in seams.OTHER and not exits.looks_like_pictures(value)):
         return value
     if name in seams.HELD:
         return None if run.flagged else value

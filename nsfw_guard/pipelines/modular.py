@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,41 +11,53 @@ from PIL import Image
 from torch import Tensor
 
 from nsfw_guard.errors import UncoveredError
-from nsfw_guard.pipelines import seams
+from nsfw_guard.pipelines import exits, seams
+from nsfw_guard.pipelines.identity import content
 from nsfw_guard.pipelines.inputs import Latents
-from nsfw_guard.pipelines.run import Run
+from nsfw_guard.pipelines.run import ExitRange, Run
 
-# Made of pictures on the way to the user's own: the pictures that were handed in, and their masks.
-_INPUTS = frozenset({"image", "mask_image", "control_image", "original_image", "reference_images"})
+# What a picture could be made from, and what steers how: numbers that no model of pictures can judge.
+_UNDECODED = re.compile(r"latent|embed|noise|timestep|sigma|_ids?$|attention|freqs|cond|guidance|keyframe|depth")
 
 
-def leave_state(out: Any, run: Run, latents: Latents, told: Mapping[str, Any]) -> Any:
+def came_in(arguments: Mapping[str, Any]) -> frozenset[Any]:
+    """What a call was handed, by what each thing held then."""
+    return frozenset(content(value) for value in _each(list(arguments.values())))
+
+
+def _each(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _each(part)
+    elif _holds(value):
+        yield value
+
+
+def leave_state(out: Any, run: Run, latents: Latents, given: frozenset[Any], asked: Any) -> Any:
     """A state, a dictionary of its values, or one value, safe.
 
     Args:
         out: what the pipeline gave.
-        told: the call's own arguments: what came in is not judged when it goes out.
+        given: what came in: unchanged, it may go out again.
+        asked: what the call was asked for: the name of the one value.
     """
     values = getattr(out, "values", None)
     if isinstance(values, dict):
-        _leave(values, run, latents, told)
+        _leave(values, run, latents, given)
         return out
-    asked = told.get("output")
-    if isinstance(out, dict):
-        made = dict(out)
-        _leave(made, run, latents, told)
-        return made
-    one = {str(asked): out}
-    _leave(one, run, latents, told)
-    return one[str(asked)]
+    values = dict(out) if isinstance(out, dict) else {str(asked): out}
+    _leave(values, run, latents, given)
+    return values if isinstance(out, dict) else values[str(asked)]
 
 
-def _leave(values: dict[str, Any], run: Run, latents: Latents, told: Mapping[str, Any]) -> None:
-    names = [name for name in seams.PICTURES if name in values and name not in told and name not in _INPUTS]
-    for name in names:
+def _leave(values: dict[str, Any], run: Run, latents: Latents, given: frozenset[Any]) -> None:
+    new = [name for name, value in values.items() if _holds(value) and not _same(value, given)]
+    held = [name for name in new if _undecoded(name, values[name])]
+    # The first of these is what verdicts are given for.
+    for name in sorted((name for name in new if name not in held), key=_place):
         clips = name in seams.CLIPS
-        values[name] = run.settle(values[name], clips=clips, main=not run.verdicts)
-    held = [name for name in _undecoded(values, names) if name not in told]
+        ends: ExitRange = "signed" if _signed(values[name]) else "unit"
+        values[name] = run.settle(values[name], clips=clips, value_range=ends, main=not run.verdicts)
     pictures = run.verdicts or run.judged
     if latents == "refuse" and not pictures and any("latent" in name for name in held):
         raise UncoveredError(
@@ -55,9 +68,31 @@ def _leave(values: dict[str, Any], run: Run, latents: Latents, told: Mapping[str
             values[name] = None
 
 
-def _undecoded(values: Mapping[str, Any], pictures: Iterable[str]) -> list[str]:
-    """The values that a picture could be made from, beside the pictures themselves."""
-    return [name for name, value in values.items() if name not in pictures and _holds(value)]
+def _same(value: Any, given: frozenset[Any]) -> bool:
+    """Whether it holds just what something held that came in."""
+    return all(content(part) in given for part in _each(value))
+
+
+def _undecoded(name: str, value: Any) -> bool:
+    """Whether a picture could only be made from it: known by its name, or by a shape that no picture has."""
+    return not _has_pil(value) and (bool(_UNDECODED.search(name)) or not exits.looks_like_pictures(value))
+
+
+def _place(name: str) -> int:
+    return seams.PICTURES.index(name) if name in seams.PICTURES else len(seams.PICTURES)
+
+
+def _signed(value: Any) -> bool:
+    """Whether tensors hold values below zero, as what a processor prepared for a model does."""
+    if isinstance(value, (list, tuple)):
+        return any(_signed(part) for part in value)
+    return isinstance(value, Tensor) and value.is_floating_point() and bool(value.min() < 0)
+
+
+def _has_pil(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_has_pil(part) for part in value)
+    return isinstance(value, Image.Image)
 
 
 def _holds(value: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from nsfw_guard.errors import ConfigError
 from nsfw_guard.pipelines.run import Run, current, running
 from nsfw_guard.pipelines.seams import LATENT, once
 
@@ -70,9 +71,30 @@ def vars_of(value: Any) -> dict[str, Any]:
 @once
 def _subclass(base: Any) -> type:
     body: dict[str, Any] = {"postprocess": _postprocess(base), "__module__": base.__module__, "__doc__": base.__doc__}
+    body |= WHOLE
     if hasattr(base, "postprocess_video"):
         body["postprocess_video"] = _postprocess_video(base)
     return type(base.__name__, (base,), body)
+
+
+def _copy(self: Any) -> Any:
+    made = object.__new__(type(self))
+    vars(made).update(vars(self))
+    return made
+
+
+def _deepcopy(self: Any, memo: dict[int, Any]) -> Any:
+    made = memo[id(self)] = object.__new__(type(self))
+    vars(made).update(copy.deepcopy(vars(self), memo))
+    return made
+
+
+def _no_pickle(self: Any, protocol: Any) -> Any:
+    raise ConfigError("what a guard was put on is not pickled, since it would come back without it: detach it first")
+
+
+# Of every class that a guard puts in place of another: copied with its guard, and never pickled without it.
+WHOLE = {"__copy__": _copy, "__deepcopy__": _deepcopy, "__reduce_ex__": _no_pickle}
 
 
 def _postprocess(base: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from nsfw_guard.actions import Flag, Raise
 from nsfw_guard.errors import BlockedError, ConfigError, UnknownNameError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import exits
+from nsfw_guard.pipelines.identity import identity
 from nsfw_guard.quantise import ValueRange
 from nsfw_guard.verdict import Outcome, Verdict, worst
 
@@ -69,6 +71,8 @@ class Run:
     judged: list[Judged] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     clip: bool = False
+    showing: bool = False  # within a callback: what it makes is a preview, and no part of what leaves
+    given: frozenset[Any] = frozenset()  # what came in: unchanged, it may go out again
 
     def safe(self, images: Tensor, value_range: ValueRange) -> tuple[Tensor, list[Verdict]]:
         """Pictures on the way, flagged ones acted on. Shape: (N, C, H, W)."""
@@ -79,12 +83,27 @@ class Run:
 
     def register(self, output: Any, verdicts: Sequence[Verdict]) -> None:
         """Keeps what was made of judged pictures, so that it is known when it leaves."""
+        if self.showing:
+            return
         found = exits.frames(output)
         if len(found) == len(verdicts):
             pairs = zip(found, verdicts, strict=True)
-            self.judged.append(Judged(output, {exits.address(frame): verdict for frame, verdict in pairs}))
+            self.judged.append(Judged(output, {identity(frame): verdict for frame, verdict in pairs}))
         else:
             self.judged.append(Judged(output, {("unclaimed", i): verdict for i, verdict in enumerate(verdicts)}))
+
+    def apart(self, callback: Callable[..., Any]) -> Callable[..., Any]:
+        """A callback whose own pictures, judged and acted on as any, decide nothing about those that leave."""
+
+        @functools.wraps(callback)
+        def shown(*args: Any, **kwargs: Any) -> Any:
+            before, self.showing = self.showing, True
+            try:
+                return callback(*args, **kwargs)
+            finally:
+                self.showing = before
+
+        return shown
 
     @contextmanager
     def clips(self) -> Iterator[list[Judged]]:
@@ -100,7 +119,7 @@ class Run:
 
     def settle(self, value: Any, *, clips: bool, value_range: ExitRange = "unit", main: bool = True) -> Any:
         """What leaves, judged where it was not yet, and acted on. Verdicts are kept one an entry, of the main field."""
-        groups = exits.entries(value, clips=clips)
+        groups = [group for group in exits.entries(value, clips=clips) if group]
         flat = [frame for group in groups for frame in group]
         if not flat:
             return value
@@ -144,7 +163,7 @@ class Run:
                 raise BlockedError(*held)
 
     def _known(self, frame: Any) -> Verdict | None:
-        key = exits.address(frame)
+        key = identity(frame)
         return next((j.verdicts[key] for j in reversed(self.judged) if key in j.verdicts), None)
 
     def _complete(self, flat: Sequence[Any], known: Sequence[Verdict | None], ends: ExitRange) -> list[Verdict]:

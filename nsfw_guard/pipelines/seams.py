@@ -14,7 +14,6 @@ from functools import cache
 from typing import Any, TypeVar, cast
 
 from nsfw_guard.errors import MissingExtraError, UncoveredError
-from nsfw_guard.quantise import ValueRange
 
 SEAMS = {
     "processor": "its image processor, on the device, before anything becomes a file",
@@ -45,8 +44,6 @@ TUPLES: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = (
     (frozenset({"StableDiffusionPipelineSafe"}), ("images", "nsfw_detected", "applied_safety_concept", "images")),
 )
 SOUND = ("frames", "audio")  # every LTX2 and Kandinsky6
-# Classes whose output_type="pt" hands out what the decoder gave, in [-1, 1].
-SIGNED_TENSORS = re.compile(r"^(Kandinsky(?!5|6)\w*|IF(Img2Img|Inpainting)?(SuperResolution)?)Pipeline$")
 LATENT = frozenset({"latent", "latents", "mesh"})
 # Pictures of these are estimates of something else: nothing a model of pictures was trained on.
 REFUSED = {
@@ -101,7 +98,7 @@ def _seam(text: str) -> str:
 def check_coverable(pipe: object) -> Found:
     """The seam of a pipeline, or an error that says why it is refused."""
     if not is_pipeline(pipe):
-        raise UncoveredError(f"{type(pipe).__name__} is no diffusers pipeline: attach to what you call to get pictures")
+        raise UncoveredError(f"{why_none(pipe)}: attach to what you call to get pictures")
     found = classify(type(pipe))
     if not found.seam:
         raise UncoveredError(f"{type(pipe).__name__} cannot be guarded: {found.reason}")
@@ -112,6 +109,16 @@ def is_pipeline(thing: object) -> bool:
     """Whether it is a diffusers pipeline, modular or not, that can be called."""
     known = isinstance(thing, library().DiffusionPipeline) or is_modular(type(thing))
     return known and callable(thing)
+
+
+def why_none(thing: object) -> str:
+    """What something is that is no pipeline which can be called."""
+    if isinstance(thing, type):
+        return f"{thing.__name__} is a class, and no pipeline yet: {thing.__name__}.from_pretrained(...) gives one"
+    name = type(thing).__name__
+    if isinstance(thing, library().DiffusionPipeline):
+        return f"{name} is a pipeline that cannot be called, since its class has no __call__"
+    return f"{name} is no diffusers pipeline"
 
 
 def is_modular(cls: type) -> bool:
@@ -177,11 +184,6 @@ def three_values(cls: type) -> bool:
 def bare(cls: type) -> bool:
     """Whether a class gives its pictures in no tuple with return_dict=False."""
     return any(base.__name__ in BARE for base in cls.__mro__)
-
-
-def tensor_range(cls: type) -> ValueRange:
-    """The range of the tensors that a class hands out."""
-    return "signed" if any(SIGNED_TENSORS.match(base.__name__) for base in cls.__mro__) else "unit"
 
 
 @once

@@ -22,6 +22,8 @@ from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import BlockedError, ConfigError, SelfTestError, UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
+from nsfw_guard.pipelines.checker import SafetyChecker
+from nsfw_guard.pipelines.doctor import doctor
 from nsfw_guard.pipelines.processors import MARK
 from nsfw_guard.testing import FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
@@ -508,3 +510,86 @@ def test_shapes_that_are_asked_for_are_judged_as_the_pixels_say(whole):
     with attach(whole, Guard.from_pretrained("demo-shapes", action="blur")):
         out = draw(whole, prompts, num_inference_steps=20)
     assert out.nsfw_content_detected == [True, False, False, True]
+
+
+# what is made of a guarded pipe
+
+
+def test_the_class_of_a_guarded_pipe_makes_plain_ones(pipe):
+    with attach(pipe, guard_of(everything)):
+        again = type(pipe)(**pipe.components, requires_safety_checker=False)
+        other = type(pipe).from_pipe(pipe)
+        sibling = diffusers.StableDiffusionImg2ImgPipeline.from_pipe(pipe, requires_safety_checker=False)
+        for made in (again, other, sibling):
+            made.set_progress_bar_config(disable=True)
+            assert MARK not in vars(made)
+            assert type(made).__call__ in (diffusers.StableDiffusionPipeline.__call__, type(sibling).__call__)
+        assert np.asarray(draw(again).images[0]).max() > 0
+        with attach(again, guard_of(everything)):
+            assert np.asarray(draw(again).images[0]).max() == 0
+
+
+def test_the_class_of_a_guarded_pipe_loads_one(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    with attach(pipe, guard_of(everything)):
+        loaded = pipe.from_pretrained(tmp_path, requires_safety_checker=False)
+    assert type(loaded) is diffusers.StableDiffusionPipeline
+    assert len(draw(loaded).images) == 2
+
+
+def test_a_class_made_of_a_guarded_pipes_class_can_be_guarded_too(pipe):
+    with attach(pipe, guard_of(everything)):
+        own = type("Own", (type(pipe),), {})(**pipe.components, requires_safety_checker=False)
+    own.set_progress_bar_config(disable=True)
+    assert np.asarray(draw(own).images[0]).max() > 0
+    assert not own.requires_safety_checker
+    with pytest.raises(ConfigError, match="attach one first"):
+        own.disable_safety_checker()
+    with attach(own, guard_of(everything)):
+        assert np.asarray(draw(own).images[0]).max() == 0
+    assert np.asarray(draw(own).images[0]).max() > 0
+
+
+def test_guarded_processors_and_checkers_are_not_pickled(pipe):
+    with attach(pipe, guard_of(nothing)):
+        with pytest.raises(ConfigError, match="detach it first"):
+            pickle.dumps(pipe.image_processor)
+        twin = copy.deepcopy(pipe.image_processor)
+        assert type(twin) is type(pipe.image_processor)
+    with pytest.raises(ConfigError, match="save_pretrained"):
+        pickle.dumps(SafetyChecker(guard_of(nothing)))
+    assert copy.copy(SafetyChecker(guard_of(nothing))).guard is not None
+
+
+@pytest.mark.parametrize(
+    ("thing", "says"),
+    [
+        (diffusers.StableDiffusionPipeline, "StableDiffusionPipeline is a class, and no pipeline yet"),
+        (type("Mega", (diffusers.DiffusionPipeline,), {})(), "Mega is a pipeline that cannot be called"),
+        (object(), "object is no diffusers pipeline"),
+    ],
+)
+def test_what_cannot_be_guarded_is_named(thing, says):
+    with pytest.raises(UncoveredError, match=says):
+        attach(thing, guard_of(nothing))
+    with pytest.raises(ConfigError, match=says):
+        doctor(thing)
+
+
+@pytest.mark.filterwarnings("ignore:.*callback:FutureWarning")  # the older of the two
+@pytest.mark.parametrize("name", ["callback_on_step_end", "callback"])
+def test_a_preview_that_is_flagged_is_covered_and_decides_nothing_else(pipe, name):
+    shown = []
+
+    def preview(*given):
+        held = given[-1] if isinstance(given[-1], dict) else {"latents": given[-1]}
+        shown.extend(pipe.image_processor.postprocess(torch.zeros(1, 3, 8, 8) + 1, output_type="np"))
+        return held if name == "callback_on_step_end" else None
+
+    plain = draw(pipe)
+    with attach(pipe, guard_of(lambda frame: float(frame.min() > 250))):
+        out = draw(pipe, **{name: preview}, **({"callback_steps": 1} if name == "callback" else {}))
+    assert len(shown) == 2
+    assert max(float(frame.max()) for frame in shown) == 0
+    assert out.nsfw_content_detected == [False, False]
+    assert all(np.array_equal(a, b) for a, b in zip(out.images, plain.images, strict=True))

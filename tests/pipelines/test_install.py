@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +18,7 @@ from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import ConfigError, UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
+from nsfw_guard.pipelines.doctor import doctor
 from nsfw_guard.pipelines.install import install, uninstall
 from nsfw_guard.pipelines.processors import MARK
 from nsfw_guard.testing import FakeBackend
@@ -66,6 +70,36 @@ def test_every_pipe_is_guarded_and_from_pipe_loses_nothing(whole, everything):
     assert brightest(draw(third)) == 0
     with pytest.raises(UncoveredError, match="latents='allow'"):
         draw(third, output_type="latent")
+
+
+def test_what_the_class_of_a_guarded_pipe_makes_is_guarded_from_its_next_call(whole, everything):
+    draw(whole)
+    again = type(whole)(**whole.components, requires_safety_checker=False)
+    assert MARK not in vars(again)
+    assert brightest(draw(again)) == 0
+    assert brightest(draw(type(whole).from_pipe(whole))) == 0
+
+
+def test_diffusers_raises_no_alarm_about_a_checker_that_ours_stands_in_for(whole, everything):
+    (handler,) = logging.getLogger("diffusers").handlers
+    alarm, other = (
+        logging.makeLogRecord({"msg": text}) for text in ("You have disabled the safety checker for", "else")
+    )
+    assert not handler.filter(alarm)
+    assert handler.filter(other)
+    uninstall()
+    assert handler.filter(alarm)
+    install(Guard(FakeBackend(lambda _: 1.0)), latents="refuse")  # the fixture takes it off
+
+
+def test_the_cure_that_doctor_names_runs(whole, everything):
+    uninstall()
+    with attach(whole, everything):
+        (gap,) = [gap for gap in doctor(whole).gaps if "from_pipe" in gap]
+    line = re.search(r"install\(.*?\)", gap)
+    assert line
+    exec(line[0], {"install": install, "guard": everything})  # noqa: S102 - our own words
+    assert brightest(draw(diffusers.StableDiffusionPipeline.from_pipe(whole))) == 0
 
 
 def test_installing_twice_is_an_error(everything):

@@ -15,6 +15,7 @@ from nsfw_guard.errors import BlockedError, UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import inputs, seams
 from nsfw_guard.pipelines.attach import attach
+from nsfw_guard.pipelines.ranges import tensor_range
 from nsfw_guard.pipelines.survey import classes, survey
 from nsfw_guard.testing import FakeBackend
 from tests.pipelines.zoo import CASES
@@ -64,10 +65,10 @@ def test_the_zoo_is_classified_as_what_it_is(name):
 
 
 def test_ranges_and_places_are_told_and_not_guessed():
-    assert seams.tensor_range(diffusers.KandinskyV22Pipeline) == "signed"
-    assert seams.tensor_range(diffusers.IFPipeline) == "signed"
-    assert seams.tensor_range(diffusers.Kandinsky5T2IPipeline) == "unit"
-    assert seams.tensor_range(diffusers.FluxPipeline) == "unit"
+    assert tensor_range(diffusers.KandinskyV22Pipeline) == "signed"
+    assert tensor_range(diffusers.IFPipeline) == "signed"
+    assert tensor_range(diffusers.Kandinsky5T2IPipeline) == "unit"
+    assert tensor_range(diffusers.FluxPipeline) == "unit"
     assert seams.tuple_fields(diffusers.LTX2Pipeline, 2) == ("frames", "audio")
     assert seams.tuple_fields(diffusers.StableDiffusionPipeline, 2) == ("images", "nsfw_content_detected")
     assert seams.tuple_fields(diffusers.WanPipeline, 1) == ("frames",)

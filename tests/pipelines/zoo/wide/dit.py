@@ -143,9 +143,25 @@ def prx() -> Any:
     )
 
 
+def prx_pixel() -> Any:
+    """The same without a VAE: it draws pixels."""
+    net = d.PRXTransformer2DModel(
+        patch_size=4,
+        in_channels=3,
+        context_in_dim=8,
+        hidden_size=8,
+        mlp_ratio=2.0,
+        num_heads=2,
+        depth=1,
+        axes_dim=[2, 2],
+    )
+    return d.PRXPixelPipeline(transformer=net, scheduler=flow(), text_encoder=None, tokenizer=None, noise_scale=1.0)
+
+
 DIT = table(
     Case("LuminaPipeline", "lumina", seeded(lumina), lambda _: masked(1, 8, 8)),
     Case("HiDreamImagePipeline", "hidream", seeded(hidream), four_ways),
     Case("BriaPipeline", "bria", seeded(bria), lambda _: unwanted(2, 8, 32), count=2),
     Case("PRXPipeline", "prx", seeded(prx), lambda _: unbinned(1, 8)),
+    Case("PRXPixelPipeline", "prx", seeded(prx_pixel), lambda _: unbinned(1, 8)),
 )

@@ -1,0 +1,272 @@
+"""Ways out of a guarded diffusers pipeline beside its pictures: other names, places, shapes, keys, latents, edits."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("diffusers")
+
+import diffusers
+from diffusers.modular_pipelines import ModularPipelineBlocks, OutputParam
+from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
+
+from nsfw_guard.demo.run import load_pipeline
+from nsfw_guard.errors import UncoveredError
+from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines.attach import attach
+from nsfw_guard.pipelines.ranges import tensor_range
+from nsfw_guard.testing import FakeBackend
+from tests.matrix import latin
+from tests.pipelines.zoo import CASES
+from tests.pipelines.zoo.flows import flux_call
+from tests.pipelines.zoo.modular import blocks, modular_flux
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+Pair = namedtuple("Pair", ["images", "steps"])
+
+
+def reddish(frame: torch.Tensor) -> float:
+    """What is red all over is unsafe."""
+    red, green = frame[0].float().mean(), frame[min(1, len(frame) - 1)].float().mean()
+    return 1.0 if float(red) > 0.8 and float(green) < 0.3 else 0.0
+
+
+def guard_of(rule: Any) -> Guard:
+    return Guard(FakeBackend(rule))
+
+
+def red_tensor() -> torch.Tensor:
+    return torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1).expand(1, 3, 64, 64).contiguous()
+
+
+def red_pil() -> Image.Image:
+    return Image.new("RGB", (64, 64), (255, 0, 0))
+
+
+RED = {
+    "tensor": red_tensor,
+    "signed tensor": lambda: red_tensor() * 2 - 1,
+    "half": lambda: red_tensor().half(),
+    "frame": lambda: red_tensor()[0],
+    "channels last": lambda: red_tensor().movedim(1, -1),
+    "not contiguous": lambda: red_tensor().movedim(1, -1).contiguous().movedim(-1, 1),
+    "clip": lambda: red_tensor()[None].repeat(1, 2, 1, 1, 1),
+    "array": lambda: red_tensor().movedim(1, -1).numpy(),
+    "bytes array": lambda: np.asarray(red_pil()),
+    "PIL": red_pil,
+    "list": lambda: [red_pil()],
+    "nested": lambda: [[red_pil()], [red_pil()]],
+}
+
+
+def is_red(value: Any) -> bool:
+    """Whether any frame of it still shows what was to be covered."""
+    if isinstance(value, dict):
+        return any(map(is_red, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(is_red, value))
+    if isinstance(value, Image.Image):
+        value = np.asarray(value) / 255
+    if not isinstance(value, (np.ndarray, torch.Tensor)):
+        return False
+    array = np.asarray(value, dtype=np.float64)
+    array = array / 255 if array.max() > 1 else array
+    channels = array.ndim - 3 if array.shape[-3] == 3 else array.ndim - 1
+    frames = np.moveaxis(array, channels, 0).reshape(3, -1)
+    return bool(frames[0].max() > 0.9 and frames[1].min() < 0.1)
+
+
+# ---- modular pipelines
+
+
+@pytest.mark.parametrize("given", ["noise", "none", "left out"])
+@pytest.mark.parametrize("output", [None, "latents", ["images", "latents"]])
+def test_denoised_latents_stay_whoever_gave_the_first_ones(given, output):
+    noise = torch.randn(1, 64, 4) if given == "noise" else None
+    more = {} if given == "left out" else {"latents": noise}
+    pipe = modular_flux()
+    with attach(pipe, guard_of(lambda _: 1.0)):
+        out = pipe(**flux_call(1), **more, output=output)
+    values = out if isinstance(out, dict) else {"latents": out} if output else out.values
+    assert values["latents"] is None or (noise is not None and torch.equal(values["latents"], noise))
+
+
+@pytest.mark.parametrize("given", [None, "noise"])
+@pytest.mark.parametrize("output", [None, "latents", ["latents"]])
+def test_a_pipeline_without_a_decoder_lets_no_latents_out(given, output):
+    made = blocks()
+    made.sub_blocks.pop("decode")
+    pipe = modular_flux(made)
+    more = {"latents": torch.randn(1, 64, 4)} if given else {"latents": None}
+    with attach(pipe, guard_of(lambda _: 0.0)), pytest.raises(UncoveredError, match="latents"):
+        pipe(**flux_call(1), **more, output=output)
+
+
+class Writes(ModularPipelineBlocks):
+    """A user's block that writes something of its own."""
+
+    name, thing = "", staticmethod(lambda: None)
+
+    @property
+    def intermediate_outputs(self) -> list[OutputParam]:
+        return [OutputParam(self.name)]
+
+    def __call__(self, components: Any, state: Any) -> Any:
+        state.set(self.name, self.thing())
+        return components, state
+
+
+NAMES = ["picture", "image", "decoded", "control_image", "result", "mask", "video", "x"]
+
+
+@pytest.mark.parametrize(("name", "kind", "asked"), latin(NAMES, list(RED), ["state", "one", "some"]))
+def test_a_block_of_a_users_own_writes_nothing_that_leaves_unjudged(name, kind, asked):
+    made = blocks()
+    made.sub_blocks.insert("own", type("Own", (Writes,), {"name": name, "thing": staticmethod(RED[kind])})(), 99)
+    pipe = modular_flux(made)
+    with attach(pipe, guard_of(reddish)):
+        out = pipe(**flux_call(1), output={"state": None, "one": name, "some": [name, "images"]}[asked])
+    value = out if asked == "one" else out[name] if asked == "some" else out.values[name]
+    assert not is_red(value)
+
+
+# ---- pipelines of users
+
+
+@pytest.fixture(scope="module")
+def plain() -> Any:
+    return load_pipeline()
+
+
+def custom(plain: Any, give: Any) -> Any:
+    """A pipeline of a user's own class, that gives something else than it drew."""
+
+    class Own(diffusers.StableDiffusionPipeline):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            out = super().__call__(*args, **kwargs)
+            return give(out)
+
+    return Own(**plain.components, requires_safety_checker=False)
+
+
+def drawn(pipe: Any) -> Any:
+    pipe.set_progress_bar_config(disable=True)
+    return pipe("a blue star on grey", num_inference_steps=1, generator=torch.Generator().manual_seed(0))
+
+
+SHAPES = {
+    "second place": lambda out, red: (out.images, red),
+    "third place": lambda out, red: (out.images, None, red),
+    "fourth place": lambda out, red: (out.images, None, None, red),
+    "nothing before it": lambda out, red: (None, red),
+    "in a list": lambda out, red: (out.images, [False], [red]),
+    "named place": lambda out, red: Pair(out.images, red),
+    "key": lambda out, red: {"images": out.images, "raw": red},
+    "key within a key": lambda out, red: {"images": out.images, "more": {"raw": red}},
+    "key of flags": lambda out, red: {"images": out.images, "nsfw_content_detected": red},
+    "field of flags": lambda out, red: StableDiffusionPipelineOutput(images=out.images, nsfw_content_detected=red),
+    "attribute": lambda out, red: (setattr(out, "raw", red), out)[1],
+    "key of an output": lambda out, red: (out.__setitem__("raw", red), out)[1],
+    "called sound": lambda out, red: (setattr(out, "audio", red), out)[1],
+}
+VALUES = ["tensor", "array", "PIL", "list", "clip"]
+
+
+def everything(out: Any) -> Any:
+    if isinstance(out, tuple):
+        return list(out)
+    if isinstance(out, StableDiffusionPipelineOutput):
+        return [*vars(out).values(), *out.values()]
+    return list(out.values())
+
+
+@pytest.mark.parametrize(("shape", "kind"), latin(list(SHAPES), VALUES))
+def test_a_pipeline_of_a_users_own_gives_nothing_unjudged(plain, shape, kind):
+    with_red = custom(plain, lambda out: SHAPES[shape](out, RED[kind]()))
+    assert is_red(everything(drawn(with_red)))
+    with attach(with_red, guard_of(reddish)):
+        assert not is_red(everything(drawn(with_red)))
+
+
+DATA = {"text": "a blue star", "number": 7, "dict": {"steps": 3, "names": ["a"]}, "texts": ["a", "b"], "flags": [True]}
+
+
+@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize("shape", ["second place", "fourth place", "named place", "key", "attribute"])
+def test_what_is_no_picture_leaves_with_the_pictures(plain, name, shape):
+    pipe = custom(plain, lambda out: SHAPES[shape](out, DATA[name]))
+    before = drawn(pipe)
+    with attach(pipe, guard_of(lambda _: 0.0)):
+        out = drawn(pipe)
+    assert type(out) is type(before)
+    assert any(value is DATA[name] for value in everything(out)) or [False] in everything(out)
+    with attach(pipe, guard_of(lambda _: 1.0)):
+        flagged = drawn(pipe)
+    assert type(flagged) is type(before)
+    images = flagged.images if hasattr(flagged, "images") else flagged[0 if isinstance(flagged, tuple) else "images"]
+    assert np.asarray(images[0]).max() == 0
+
+
+@pytest.mark.parametrize("kind", ["pil", "np", "pt"])
+def test_a_picture_that_is_edited_in_place_is_judged_again(plain, kind):
+    def paint(out: Any) -> Any:
+        if kind == "pil":
+            out.images[0].paste((255, 0, 0), (0, 0, 64, 64))
+        elif kind == "np":
+            out.images[..., :] = [1.0, 0.0, 0.0]
+        else:
+            out.images.copy_(red_tensor())
+        return out
+
+    pipe = custom(plain, paint)
+    pipe.set_progress_bar_config(disable=True)
+    with attach(pipe, guard_of(reddish)):
+        out = pipe("a blue star", num_inference_steps=1, output_type=kind)
+    assert not is_red(out.images)
+    assert [v.flagged for v in out.verdicts] == [True]
+
+
+# ---- ranges
+
+
+def test_tensors_that_nothing_moves_to_unit_range_are_judged_as_they_are():
+    signed = [
+        "PRXPixelPipeline",
+        "KandinskyPipeline",
+        "Kandinsky3Pipeline",
+        "IFPipeline",
+        "LTXI2VLongMultiPromptPipeline",
+    ]
+    unit = ["Kandinsky3Img2ImgPipeline", "PRXPipeline", "StableCascadeCombinedPipeline", "FluxPipeline", "LTXPipeline"]
+    known = [(name, "signed") for name in signed] + [(name, "unit") for name in unit]
+    assert [(n, tensor_range(getattr(diffusers, n))) for n, _ in known if hasattr(diffusers, n)] == [
+        pair for pair in known if hasattr(diffusers, pair[0])
+    ]
+
+
+@pytest.mark.skipif(not hasattr(diffusers, "PRXPixelPipeline"), reason="this diffusers has no PRXPixelPipeline")
+def test_a_pipeline_that_gives_signed_tensors_keeps_them_bit_for_bit():
+    case = CASES["PRXPixelPipeline"]
+    pipe = case.build()
+    before = pipe(**case.call(pipe), output_type="pt").images
+    assert before.min() < -0.1
+    with attach(pipe, guard_of(lambda _: 0.0)):
+        out = pipe(**case.call(pipe), output_type="pt")
+    assert torch.equal(out.images, before)
+    with attach(pipe, guard_of(lambda _: 1.0)):
+        assert float(pipe(**case.call(pipe), output_type="pt").images.max()) == -1.0
+
+
+def test_a_users_class_has_the_range_of_the_one_it_calls(plain):
+    class Own(diffusers.KandinskyPipeline):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return super().__call__(*args, **kwargs)
+
+    assert tensor_range(Own) == "signed"
