@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nsfw_guard.errors import ImageError, UncoveredError
 from nsfw_guard.hosts import pictures
+from nsfw_guard.hosts.comfy_types import Holds, declared
 from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.verdict import Verdict
 
@@ -24,6 +25,7 @@ AT_ONCE = 8  # pictures in one call: a clip must not be copied as a whole, and t
 DEEPEST = 64
 MARGIN = 4  # frames on both sides of one that was covered
 CHANNELS = {1, 3, 4}
+DARKEST, CLIPPED, BRIGHTEST = 0.5, 1.5, 100.0  # below black; highlights that files clip; light of HDR pictures
 VIDEOS = (
     "comfy_api.latest._input_impl.video_types",
     "comfy_api.input_impl.video_types",
@@ -52,6 +54,26 @@ class Cleaner:
     def __init__(self, guard: HostGuard, *, latents: bool = False, where: str = "output node") -> None:
         self.guard, self.latents, self.where = guard, latents, where
 
+    def inputs(self, node: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+        """What a node is handed, by the name of each input: only what is declared as pictures is ever edited.
+
+        Raises:
+            UncoveredError: an input of another kind holds something that must not leave.
+        """
+        holds = declared(node)
+        return {name: self._input(name, value, holds.get(name, Holds.ANYTHING)) for name, value in data.items()}
+
+    def _input(self, name: str, value: Any, holds: Holds) -> Any:
+        if holds is Holds.NO_PICTURES:
+            return value
+        cleaned = self.value(value)
+        if holds is Holds.ANYTHING and cleaned is not value:
+            raise UncoveredError(
+                f"{name!r} is of no type that is known to hold pictures, and holds what must not leave as it is: "
+                "connect an IMAGE, a MASK or a VIDEO"
+            )
+        return cleaned
+
     def value(self, value: Any, above: tuple[int, ...] = ()) -> Any:
         """The value, the same object where nothing had to be covered."""
         if value is None or isinstance(value, (str, bytes, int, float)) or not self.guard.settings.enabled:
@@ -74,18 +96,34 @@ class Cleaner:
         frames = images.detach().reshape(-1, *images.shape[-3:])
         done, made = Guarded(images), None
         for start in range(0, len(frames), AT_ONCE):
-            part = frames[start : start + AT_ONCE]
-            # The guard paints in place: it gets copies.
-            cleaned = self.guard.sanitise([frame.clone() for frame in part], layout="hwc", where=self.where)
-            done.verdicts += cleaned.verdicts
-            for index, (old, new) in enumerate(zip(part, cleaned.pictures, strict=True), start):
-                done.covered.append(not _same(old, new))
-                if done.covered[-1]:
+            verdicts, news = self._batch(frames[start : start + AT_ONCE])
+            done.verdicts += verdicts
+            done.covered += [new is not None for new in news]
+            for index, new in enumerate(news, start):
+                if new is not None:
                     made = frames.clone() if made is None else made
-                    made[index] = _fitted(new, old)
+                    made[index] = new
         if made is not None:
             done.images = made.reshape(images.shape)
         return done
+
+    def _batch(self, frames: Tensor) -> tuple[list[Verdict], list[Tensor | None]]:
+        """The verdicts, and for each frame what stands in its place, or None where it may leave."""
+        verdicts: list[Verdict] = []
+        news: list[Tensor | None] = [None] * len(frames)
+        for shown in _appearances(frames):
+            # The guard paints in place: it gets copies.
+            cleaned = self.guard.sanitise([frame.clone() for frame in shown], layout="hwc", where=self.where)
+            held = [new is None and not _same(a, b) for new, a, b in zip(news, shown, cleaned.pictures, strict=True)]
+            news = [
+                _fitted(made, old) if bad else new
+                for new, bad, made, old in zip(news, held, cleaned.pictures, frames, strict=True)
+            ]
+            if len(verdicts) == len(cleaned.verdicts):  # a second look decides where it is the one that holds
+                verdicts = [b if bad else a for a, b, bad in zip(verdicts, cleaned.verdicts, held, strict=False)]
+            else:
+                verdicts = list(cleaned.verdicts)
+        return verdicts, news
 
     def video(self, video: Any, *, whole: bool = False, margin: int = MARGIN) -> tuple[Any, list[Verdict]]:
         """A VIDEO, the same object where every frame may leave.
@@ -156,6 +194,20 @@ class Cleaner:
         if all(new is old for new, old in zip(made, value, strict=True)):
             return value
         return value._make(made) if hasattr(value, "_make") else type(value)(made)
+
+
+def _appearances(frames: Tensor) -> list[Tensor]:
+    """A batch as a file of 8 bits shows it, and where it is far brighter, dimmed too: some files keep all of it.
+
+    What is further outside than any light is left as it is, and is a fault then.
+    """
+    if not frames.is_floating_point():
+        return [frames]
+    low, high = float(frames.min()), float(frames.max())
+    if not (low >= -DARKEST and high <= BRIGHTEST):  # NaN among them
+        return [frames]
+    clipped = frames if low >= 0 and high <= 1 else frames.clamp(0, 1)
+    return [clipped] if high <= CLIPPED else [clipped, (frames / high).clamp(0, 1)]
 
 
 def _readings(value: Tensor) -> list[int | None]:

@@ -92,7 +92,7 @@ class Enforcement:
             bound = signature.bind(*args, **kwargs)
             if not is_output(bound.arguments["obj"]):
                 return args, kwargs, ()
-            cleaned = self.cleaner.value(bound.arguments["input_data_all"])
+            cleaned = self.cleaner.inputs(bound.arguments["obj"], bound.arguments["input_data_all"])
             bound.arguments["input_data_all"] = cleaned
             return bound.args, bound.kwargs, tuple(_tensors(cleaned))
 

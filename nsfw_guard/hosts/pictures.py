@@ -32,9 +32,14 @@ def fingerprint(picture: Any) -> str:
     if isinstance(picture, Image.Image):
         head = f"{picture.mode} {picture.size} {picture.getpalette() if picture.mode == 'P' else ''}"
         return hashlib.sha256(head.encode() + picture.tobytes()).hexdigest()
-    array = picture.detach().cpu().contiguous() if isinstance(picture, Tensor) else np.ascontiguousarray(picture)
-    data = array.view(torch.uint8).numpy().tobytes() if isinstance(array, Tensor) else array.tobytes()
-    return hashlib.sha256(f"{array.dtype} {tuple(array.shape)}".encode() + data).hexdigest()
+    shape = tuple(picture.shape)
+    if isinstance(picture, Tensor):
+        # A copy in plain order: torch calls some tensors contiguous whose last stride is not 1.
+        plain = picture.detach().cpu().clone(memory_format=torch.contiguous_format).reshape(-1)
+        data = plain.view(torch.uint8).numpy().tobytes()
+    else:
+        data = np.ascontiguousarray(picture).tobytes()
+    return hashlib.sha256(f"{picture.dtype} {shape}".encode() + data).hexdigest()
 
 
 def judged_as(picture: Any) -> str:

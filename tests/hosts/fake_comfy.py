@@ -10,7 +10,7 @@ import io
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -60,6 +60,11 @@ class Node:
     host: FakeComfy
     FUNCTION = "run"
     RETURN_TYPES: tuple[str, ...] = ()
+    TAKES: ClassVar = {"images": ("IMAGE",), "image": ("IMAGE", {}), "video": ("VIDEO",), "samples": ("LATENT",)}
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the host's name for it
+        return {"required": cls.TAKES, "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}}
 
 
 class Given(Node):
@@ -157,12 +162,20 @@ class MaskPreview(Node):
 
 
 class SaveAny(Node):
-    """Saves whatever tensor it is handed, three channels last."""
+    """Saves whatever it is handed."""
 
     OUTPUT_NODE = True
+    TAKES: ClassVar = {
+        "anything": ("IMAGE",),
+        "mask_or_image": ("MASK,IMAGE",),
+        "lora": ("LORA_MODEL",),
+        "conditioning": ("CONDITIONING", {"tooltip": "what steers a drawing"}),
+        "choice": (["a", "b"],),
+        "wild": ("*",),
+    }
 
-    def run(self, anything, **_):
-        self.host.sinks["disk"].append(anything)
+    def run(self, **given):
+        self.host.sinks["disk"].append(next(value for name, value in given.items() if name in self.TAKES))
         return {}
 
 

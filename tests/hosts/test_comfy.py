@@ -223,12 +223,87 @@ def test_lists_of_pictures():
     assert np.array_equal(made.sinks["disk"][1], eight(plain(GREEN, height=16)[0]))
 
 
-@pytest.mark.parametrize("shape", [(2, 24, 32), (24, 32), (3, 24, 24)])
+@pytest.mark.parametrize("shape", [(2, 24, 32), (24, 32), (3, 24, 24), (1, 24, 32), (1, 1, 24, 32), (1, 24, 32, 1)])
 def test_masks_leave_as_they_came(shape):
     mask = torch.rand(shape)
     made, _ = host(mask)
     made.post(graph(("SaveAny", "anything")))
     assert made.sinks["disk"][0] is mask
+
+
+LAYOUTS = {
+    "turned": lambda t: t.transpose(-1, -2).contiguous().transpose(-1, -2),
+    "every second": lambda t: torch.cat([t, t], -1)[..., ::2].contiguous().repeat_interleave(2, -1)[..., ::2],
+    "flipped": lambda t: t.flip(-1),
+    "expanded": lambda t: t[:1].expand_as(t),
+    "channels last in memory": lambda t: t.movedim(-1, 0).contiguous().movedim(0, -1),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(1, 24, 32), (2, 24, 32), (24, 32), (1, 24, 32, 1), (1, 24, 32, 3), (2, 24, 32, 3)])
+def test_what_is_allowed_leaves_as_it_came_whatever_its_layout(shape, layout):
+    value = LAYOUTS[layout](torch.rand(shape) * 0.3)
+    before = value.clone()
+    made, _ = host(value)
+    made.post(graph(("SaveAny", "mask_or_image")))
+    assert made.sinks["disk"][0] is value
+    assert torch.equal(value, before)
+
+
+@pytest.mark.parametrize("name", ["lora", "conditioning", "choice"])
+def test_what_is_declared_to_hold_no_pictures_is_left_alone(name):
+    value = {
+        "a.lora_up": torch.randn(8, 4),
+        "b": [torch.randn(1, 77, 3), {"pooled": torch.randn(1, 16)}],
+        "c": plain(RED),
+    }
+    made, _ = host(value)
+    made.post(graph(("SaveAny", name)))
+    assert made.sinks["disk"][0] is value
+    assert torch.equal(value["c"], plain(RED))
+
+
+@pytest.mark.parametrize("value", [plain(RED), {"b": [plain(RED)]}, torch.randn(8, 4), {"up": torch.randn(1, 77, 3)}])
+def test_what_nobody_knows_stops_the_node_and_is_never_edited(value):
+    made, _ = host(value)
+    made.post(graph(("SaveAny", "wild")))
+    assert not made.left()
+    assert "'wild' is of no type" in str(made.errors[0])
+
+
+def test_what_nobody_knows_passes_where_every_reading_of_it_is_allowed():
+    value = {"b": [plain(GREEN)]}
+    made, _ = host(value)
+    made.post(graph(("SaveAny", "wild")))
+    assert made.sinks["disk"][0] is value
+
+
+@pytest.mark.parametrize("scale", [1.02, 1.6, 20.0])
+def test_light_beyond_white_is_no_fault(scale):
+    value = plain(GREEN)
+    value[:, :4] *= scale / float(value.max())
+    made, _ = host(value)
+    made.post(graph(("SaveAny", "anything")))
+    assert made.sinks["disk"][0] is value
+
+
+@pytest.mark.parametrize("scale", [1.02, 4.0, 50.0])
+def test_a_picture_that_is_brighter_than_white_is_seen_dimmed_too(scale):
+    value = plain(RED) * scale
+    made, _ = host(value)
+    made.post(graph(("SaveAny", "anything")))
+    assert not torch.equal(made.sinks["disk"][0], value)
+    assert float(made.sinks["disk"][0].max()) <= 1.0
+
+
+@pytest.mark.parametrize("odd", [255.0, 1e6, -1.0, float("nan"), float("inf")])
+def test_what_is_far_outside_is_a_fault(odd):
+    value = plain(GREEN)
+    value[0, 0, 0, 0] = odd
+    made, _ = host(value)
+    made.post(graph(("SaveAny", "anything")))
+    assert not torch.equal(made.sinks["disk"][0], value)
 
 
 def test_a_picture_with_its_channels_first_is_seen():
