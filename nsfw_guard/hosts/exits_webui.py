@@ -43,6 +43,7 @@ SDNEXT = _exits(
         ("live previews of FramePack", ("wrap framepack_vae.vae_decode", DOOR), "covered where they are decoded"),
         ("interrupted or skipped jobs", (SAVED, AFTER), "both run though no hook for pictures does"),
         ("jobs without scripts, such as LTX", (SAVED, AFTER), "callbacks do not depend on scripts"),
+        ("routes that call the inner function: /sdapi/v1/detail", (INNER,), "prompts are asked, the result is swept"),
         ("video: frames, thumbnails, tensors, files", (WRITER, "wrap video_save.atomic_save_video"), "clean frames in"),
         ("video of FramePack", (WRITER,), "the writer is wrapped under every name by which it was imported"),
         ("video of the Video, XYZ and AnimateDiff scripts", (FILES, "wrap video.save_video_atomic"), "clean frames in"),

@@ -49,6 +49,10 @@ class Jobs:
         if refused is None and old.refused is not None and self.host.family == "sdnext" and hasattr(p, "dummy"):
             del p.dummy  # the same object, with another prompt
 
+    def runs(self, p: Any) -> bool:
+        """Whether this very job runs already, as the host told."""
+        return any(held is p for held, _ in self._running)
+
     def batch(self, p: Any, prompts: Sequence[Any]) -> None:
         """The last time that the prompts of a batch are seen."""
         old = self.of(p)
@@ -72,7 +76,7 @@ class Jobs:
             return Verdict(Outcome.ERROR, f"{type(error).__name__} in its prompts", state={"self_test": "none"})
 
     def instead(self, p: Any) -> Any:
-        """For A1111: a result of solid pictures where the prompt was refused, so that nothing is drawn; else None."""
+        """A result of solid pictures where the prompt was refused, so that nothing is drawn; else None."""
         refused = self.of(p).refused
         if refused is None:
             return None
@@ -89,7 +93,7 @@ class Jobs:
     def _keep(self, p: Any, job: Job, old: Job, running: bool = False) -> None:
         if job.refused is not None and old.refused is None:
             self.guard.count_refusal(job.refused.reason)
-        known = running or any(held is p for held, _ in self._running)
+        known = running or self.runs(p)
         try:
             setattr(p, JOB, job)
         except AttributeError:

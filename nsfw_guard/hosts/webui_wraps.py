@@ -78,9 +78,10 @@ def _table(adapter: Adapter, load: bool) -> list[tuple[str, Callable[[], str]]]:
         (WRAPS[1], lambda: wrap(host.state, "do_set_current_image", functools.partial(_drawing, adapter))),
         (WRAPS[8], on("modules.postprocessing", "run_postprocessing", _extras)),
         (WRAPS[9], runner),
+        (WRAPS[7], on("modules.processing", "process_images_inner", _inner)),
     ]
     if host.family == "a1111":
-        return [*both, (WRAPS[7], on("modules.processing", "process_images_inner", _inner))]
+        return both
     return [
         *both,
         (WRAPS[2], on(SAVE, "save_video", functools.partial(_writer, names=("pixels",)))),
@@ -184,9 +185,13 @@ def _decoder(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _inner(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
-    """The last line in A1111: whatever scripts there are, what returns from here was swept."""
+    """The last line: whatever scripts there are, and whoever calls it, what returns from here was swept."""
 
     def process_images_inner(p: Any, *args: Any, **kwargs: Any) -> Any:
+        if adapter.jobs.runs(
+            p
+        ):  # sdnext told of it, draws one black picture for a refused prompt, and tells of its end
+            return adapter.returned(p, old(p, *args, **kwargs))
         adapter.jobs.start(p, running=True)
         try:
             stub = adapter.jobs.instead(p)

@@ -376,6 +376,11 @@ class FakeSdnext(FakeHost):
             self.out("video", np.asarray(Image.open(io.BytesIO(made.bytes))))
         return made
 
+    def detail(self, picture: np.ndarray, **told: Any) -> None:
+        """A route that makes a job of its own and calls the inner function: no hook of a job is called."""
+        made = self.processing.process_images_inner(Job(picture, scripts=None, save=False, **told))
+        self.answer(made.images)
+
     def draw(self, p: Job) -> list[Any]:
         if hasattr(p, "dummy"):
             return [Image.new("RGB", (p.width, p.height)) for _ in p.draws]

@@ -93,6 +93,9 @@ WAYS: dict[str, dict[str, Way]] = {
         "live previews of FramePack": Way(lambda host, picture: host.framepack(picture), ("preview",)),
         "interrupted or skipped jobs": Way(job(interrupt=True), ("disk", *RESULT)),
         "jobs without scripts, such as LTX": Way(job(scripts=None, as_pil=True), ("disk", *RESULT)),
+        "routes that call the inner function: /sdapi/v1/detail": Way(
+            lambda host, picture: host.detail(picture), ("api",)
+        ),
         "video: frames, thumbnails, tensors, files": Way(video, ("video",)),
         "video of FramePack": Way(lambda host, picture: host.framepack(picture, picture), ("video",)),
         "video of the Video, XYZ and AnimateDiff scripts": Way(video_file, ("video",)),
@@ -191,6 +194,16 @@ def test_every_way_is_closed_on_a_host_that_has_everything(family, monkeypatch):
     assert world.adapter.guard.coverage.open == []
     states = {row["state"] for row in world.adapter.coverage()}
     assert states == {"closed", "cannot be closed"}
+
+
+def test_a_route_that_calls_the_inner_function_is_asked_for_its_prompt(monkeypatch):
+    world = World("sdnext", monkeypatch)
+    world.host.detail(red(), prompt="a dragon")
+    assert "drawn" not in world.host.sinks
+    assert not leaks(world.host, "api")
+    world.host.detail(safe())
+    assert holds(world.host, "api", safe())
+    assert not world.adapter.jobs._running
 
 
 @pytest.mark.parametrize("family", WAYS)
