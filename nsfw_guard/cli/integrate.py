@@ -45,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
         print(show.clean(f"{done}: {target}"))
         if not args.remove:
             show.say("start the host again; nsfw-guard must be installed in its own environment")
+            if args.host == "comfyui":
+                show.say("it covers every graph from then on; NSFW_GUARD_ENFORCE=0 leaves its own two nodes only")
     return 0
 
 

@@ -30,7 +30,7 @@ ENFORCE = "NSFW_GUARD_ENFORCE"
 LATENTS = "NSFW_GUARD_ALLOW_LATENTS"
 AS_SET = "as set"
 KEPT = 8
-OFF = {"", "0", "false", "no", "off"}
+OFF = {"0", "false", "no", "off"}
 Load = Callable[[Settings], Backend]
 
 
@@ -48,7 +48,9 @@ class Comfy:
         self.guard = HostGuard("comfyui", COMFYUI, build=self._build)
 
     def start(self, environment: Mapping[str, str] | None = None, *, find: Callable[[str], Any] | None = None) -> bool:
-        """Enforces, where the owner locked the settings or asked for it; says whether it does.
+        """Enforces, unless its owner wants the nodes alone (`NSFW_GUARD_ENFORCE=0`); says whether it does.
+
+        Locked settings are enforced in any case.
 
         Args:
             environment: in place of the process's own.
@@ -58,7 +60,7 @@ class Comfy:
             UncoveredError: this host cannot be covered: all its nodes are stopped.
         """
         told = os.environ if environment is None else environment
-        if self.guard.owner is None and not _on(told, ENFORCE):
+        if self.guard.owner is None and told.get(ENFORCE, "").strip().lower() in OFF:
             return False
         modules = [_module(name, find or importlib.import_module) for name in ("execution", "latent_preview", "server")]
         Enforcement(self.guard, latents=_on(told, LATENTS)).install(*modules)
@@ -118,7 +120,7 @@ class Comfy:
 
 
 def _on(told: Mapping[str, str], name: str) -> bool:
-    return told.get(name, "").strip().lower() not in OFF
+    return told.get(name, "").strip().lower() not in {"", *OFF}
 
 
 def _module(name: str, find: Callable[[str], Any]) -> Any:
@@ -142,8 +144,13 @@ def session() -> Comfy:
 
 
 def start() -> bool:
-    """What the entry file of the custom node calls."""
-    return session().start()
+    """What the entry file of the custom node calls; says in one line of the log what is in effect."""
+    enforced = session().start()
+    if enforced:
+        session().guard.announce("on every graph")
+    else:
+        log.warning("NSFW guard: OFF but for its own nodes, since %s is 0", ENFORCE)
+    return enforced
 
 
 def coverage() -> list[dict[str, str]]:

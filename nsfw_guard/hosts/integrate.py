@@ -15,11 +15,12 @@ MARK = ".nsfw_guard"  # in a folder that was put there by us; holds the version
 
 @dataclass(frozen=True)
 class Host:
-    """A host: our adapter's folder, where it goes, and files by which the host is known."""
+    """A host: our adapter's folder, where it goes, files by which it is known, and one by which it is another host."""
 
     adapter: str
     into: str
     known_by: tuple[str, ...]
+    foreign: tuple[str, str] = ("", "")  # a file that only another host has, and that host
 
     @property
     def name(self) -> str:
@@ -29,7 +30,12 @@ class Host:
 
 HOSTS: Mapping[str, Host] = {
     "sdnext": Host("sdnext/sd-extension-nsfw-guard", "extensions", ("modules/scripts_manager.py", "installer.py")),
-    "a1111": Host("a1111/sd-webui-nsfw-guard", "extensions", ("modules/scripts.py", "modules/processing.py")),
+    "a1111": Host(
+        "a1111/sd-webui-nsfw-guard",
+        "extensions",
+        ("modules/scripts.py", "modules/processing.py"),
+        ("modules/scripts_manager.py", "sdnext"),
+    ),
     "comfyui": Host("comfyui/ComfyUI-NSFW-Guard", "custom_nodes", ("nodes.py", "execution.py")),
 }
 
@@ -53,6 +59,9 @@ def place(host: str, checkout: Path) -> tuple[Path, Path]:
         raise ConfigError(
             f"{checkout.name!r} is no folder of {host}: there is no {absent[0]}; give the folder it lies in"
         )
+    file, other = one.foreign
+    if file and (checkout / file).is_file():
+        raise ConfigError(f"{checkout.name!r} is a folder of {other}: nsfw-guard integrate {other} ...")
     return source, checkout / one.into / one.name
 
 

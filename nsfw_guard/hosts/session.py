@@ -160,6 +160,18 @@ class HostGuard:
         self.counts["prompts refused"] += 1
         log.warning("NSFW guard: a prompt is refused: %s", why)
 
+    def announce(self, where: str = "") -> None:
+        """Says in one line of the log what is in effect, as a start should."""
+        chosen = self.settings
+        by = "locked by the owner" if self.owner is not None else "as chosen"
+        if not chosen.enabled:
+            log.warning("NSFW guard: OFF, since `enabled` is false (%s): nothing is checked", by)
+        elif self.fault:
+            log.error("NSFW guard: on, and every picture is covered until this is mended: %s", self.fault)
+        else:
+            place = f", {where}" if where else ""
+            log.info("NSFW guard: on%s: %s, %s, %s", place, chosen.model, chosen.action, by)
+
     def status(self) -> dict[str, Any]:
         """What is in effect, JSON-ready."""
         guard = self._guard

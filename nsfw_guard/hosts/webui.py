@@ -104,6 +104,7 @@ class Adapter:
         if not self.page.read:  # a host that serves its API only builds no page
             self.ui_settings()
         self.guard.warm_up()
+        self.guard.announce()
         for way in self.guard.coverage.open:
             log.warning("NSFW guard: not closed on this version of the host: %s", way)
         try:

@@ -494,9 +494,10 @@ def test_what_writes_by_itself_is_out_of_reach_and_said_so():
     assert any("write files themselves" in one.way and not one.coverable for one in COMFYUI)
 
 
-@pytest.mark.parametrize(("told", "on"), [({}, False), ({"NSFW_GUARD_ENFORCE": "0"}, False),
-                                          ({"NSFW_GUARD_ENFORCE": "yes"}, True)])  # fmt: skip
-def test_enforced_only_where_asked(told, on):
+@pytest.mark.parametrize(("told", "on"), [({}, True), ({"NSFW_GUARD_ENFORCE": ""}, True),
+                                          ({"NSFW_GUARD_ENFORCE": "yes"}, True), ({"NSFW_GUARD_ENFORCE": "0"}, False),
+                                          ({"NSFW_GUARD_ENFORCE": " Off"}, False)])  # fmt: skip
+def test_enforced_unless_its_owner_wants_the_nodes_alone(told, on):
     made = FakeComfy(given={"x": plain(RED)})
     assert comfy_of().start(told, find=made.find) is on
     made.post(graph("SaveImage"))

@@ -66,16 +66,23 @@ def test_it_is_small_and_needs_nothing_but_the_package():
     assert names == {"execution", "functools", "inspect", "logging", "nsfw_guard", "os", "server"}
 
 
-def test_the_nodes_are_registered_and_nothing_else_is_touched(host):
+def test_the_nodes_are_registered_and_nothing_else_is_touched_where_the_owner_says_so(host, monkeypatch, caplog):
+    monkeypatch.setenv("NSFW_GUARD_ENFORCE", "0")
     before = host.execution.get_output_data
-    module = load()
+    with caplog.at_level("INFO"):
+        module = load()
+    assert [r.getMessage() for r in caplog.records] == [
+        "NSFW guard: OFF but for its own nodes, since NSFW_GUARD_ENFORCE is 0"
+    ]
     assert set(module.NODE_CLASS_MAPPINGS) == set(module.NODE_DISPLAY_NAME_MAPPINGS) == {"NSFWGuard", "NSFWGuardVideo"}
     assert host.execution.get_output_data is before
 
 
-def test_it_enforces_where_asked_and_may_be_loaded_twice(host, monkeypatch):
-    monkeypatch.setenv("NSFW_GUARD_ENFORCE", "1")
-    load()
+def test_it_enforces_says_so_and_may_be_loaded_twice(host, caplog):
+    with caplog.at_level("INFO"):
+        load()
+    said = [r.getMessage() for r in caplog.records]
+    assert said == ["NSFW guard: on, on every graph: marqo, block, as chosen"]
     first = host.execution.get_output_data
     load()
     assert host.execution.get_output_data is first
@@ -126,7 +133,7 @@ def test_without_the_package_the_nodes_cover_their_branch(host):
         assert node.CATEGORY
 
 
-@pytest.mark.parametrize("told", ["0", "false", ""])
+@pytest.mark.parametrize("told", ["0", "false", " OFF "])
 @pytest.mark.usefixtures("hidden")
 def test_without_the_package_and_unasked_the_host_is_left_alone(host, monkeypatch, told):
     monkeypatch.setenv("NSFW_GUARD_ENFORCE", told)

@@ -50,6 +50,15 @@ def test_it_is_copied_found_replaced_and_removed(host, checkout):
     assert integrate.examine(host, checkout)["adapter"] == "not installed"
 
 
+def test_the_adapter_of_a1111_does_not_go_into_sdnext(tmp_path):
+    for name in (*HOSTS["a1111"].known_by, *HOSTS["sdnext"].known_by):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    with pytest.raises(ConfigError, match="is a folder of sdnext: nsfw-guard integrate sdnext"):
+        integrate.install("a1111", tmp_path)
+    assert integrate.install("sdnext", tmp_path).is_dir()
+
+
 def test_it_is_linked_and_the_source_outlives_the_link(host, checkout):
     target = integrate.install(host, checkout, link=True)
     assert target.is_symlink()

@@ -345,3 +345,31 @@ def test_coverage_says_what_is_open():
         "cannot be closed",
     ]
     assert not seen.exits[2].coverable
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({}, "NSFW guard: on: marqo, blur, as chosen"),
+        ({"model": "falconsai", "action": "block"}, "NSFW guard: on: falconsai, block, as chosen"),
+        ({"enabled": False}, "NSFW guard: OFF, since `enabled` is false (as chosen): nothing is checked"),
+    ],
+)
+def test_a_start_says_in_one_line_what_is_in_effect(settings, says, monkeypatch, caplog):
+    guard = HostGuard("here", build=lambda *_: Guard(FakeBackend()))
+    guard.configure(Settings(**settings))
+    with caplog.at_level("INFO"):
+        guard.announce()
+    assert [record.getMessage() for record in caplog.records] == [says]
+
+
+def test_a_start_says_that_it_is_locked_or_at_fault(monkeypatch, caplog):
+    monkeypatch.setenv("NSFW_GUARD_ENABLED", "false")
+    with caplog.at_level("INFO"):
+        HostGuard("here").announce()
+    monkeypatch.setenv("NSFW_GUARD_ENABLED", "perhaps")
+    with caplog.at_level("INFO"):
+        HostGuard("here").announce()
+    off, fault = (record.getMessage() for record in caplog.records)
+    assert off == "NSFW guard: OFF, since `enabled` is false (locked by the owner): nothing is checked"
+    assert fault.startswith("NSFW guard: on, and every picture is covered until this is mended: the locked settings")

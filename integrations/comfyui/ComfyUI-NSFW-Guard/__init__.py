@@ -12,7 +12,7 @@ import os
 log = logging.getLogger("nsfw_guard.comfyui")
 
 CURE = "run `python -m pip install nsfw-guard` with the Python of ComfyUI, and start ComfyUI again"
-OFF = {"", "0", "false", "no", "off"}
+OFF = {"0", "false", "no", "off"}
 WEB_DIRECTORY = None
 
 
@@ -105,10 +105,10 @@ def _sent():
     server.PromptServer.send_sync = send_sync
 
 
-def asked():
-    """Whether the owner of this machine wants every graph covered."""
+def enforced():
+    """Whether every graph is covered: unless the owner of this machine wants the nodes alone, and locked no setting."""
     told = {name: value.strip().lower() for name, value in os.environ.items() if name.startswith("NSFW_GUARD_")}
-    return any(value and (name != "NSFW_GUARD_ENFORCE" or value not in OFF) for name, value in told.items())
+    return told.pop("NSFW_GUARD_ENFORCE", "") not in OFF or any(told.values())
 
 
 def stand_in(outputs, category="image/safety"):
@@ -135,10 +135,9 @@ try:
 
     NODE_CLASS_MAPPINGS = dict(comfy_nodes.NODES)
     NODE_DISPLAY_NAME_MAPPINGS = dict(comfy_nodes.NAMES)
-    if comfy.start():
-        log.info("NSFW Guard is enforced on every graph")
+    comfy.start()
 except Exception as error:  # noqa: BLE001  (whatever it is: nothing may pass)
-    if asked():
+    if enforced():
         cover_everything()
     cure = CURE if isinstance(error, ImportError) else "the message says how"
     log.error("NSFW Guard is not at work: what it should judge is covered until this is mended: %s; %s", error, cure)
