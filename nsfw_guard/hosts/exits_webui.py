@@ -24,7 +24,12 @@ def _exits(host: str, rows: Iterable[Row]) -> tuple[Exit, ...]:
 
 
 _NEVER: tuple[Row, ...] = (
-    ("a shell, the Extensions tab, starting without extensions", (), "whoever may do that can take the guard out"),
+    ("a shell, starting without extensions", (), "whoever may do that can take the guard out"),
+    (
+        "the Extensions tab, options that unload extensions",
+        (),
+        "refused while it is locked; else they take it out",
+    ),
     ("latents", (), "they are kept in memory and can be downloaded; what they decode to is not known before"),
     ("pictures that a user hands in", (), "masks, input and control pictures are shown back to whoever sent them"),
     ("files that were there before", (), "a gallery shows what lies on the disk; check those with nsfw-guard check"),

@@ -67,6 +67,7 @@ class HostGuard:
         except Exception as error:  # noqa: BLE001  (what the owner fixed cannot be read: nothing may leave)
             self.fault = f"the locked settings cannot be read: {error}"
             self.owner = Settings(action="block", previews="hide")
+            log.error("NSFW guard: every picture is covered: %s", self.fault)
         self.settings = self.owner or self.settings
 
     def configure(self, wanted: Settings) -> Settings:
@@ -166,11 +167,8 @@ class HostGuard:
         by = "locked by the owner" if self.owner is not None else "as chosen"
         if not chosen.enabled:
             log.warning("NSFW guard: OFF, since `enabled` is false (%s): nothing is checked", by)
-        elif self.fault:
-            log.error("NSFW guard: on, and every picture is covered until this is mended: %s", self.fault)
-        else:
-            place = f", {where}" if where else ""
-            log.info("NSFW guard: on%s: %s, %s, %s", place, chosen.model, chosen.action, by)
+        elif not self.fault:  # that was said as it came up
+            log.info("NSFW guard: on%s: %s, %s, %s", where and f", {where}", chosen.model, chosen.action, by)
 
     def status(self) -> dict[str, Any]:
         """What is in effect, JSON-ready."""

@@ -22,6 +22,7 @@ from nsfw_guard.hosts.session import HostGuard, describe
 from nsfw_guard.hosts.webui_api import add_routes
 from nsfw_guard.hosts.webui_host import Host
 from nsfw_guard.hosts.webui_jobs import TITLE, Jobs
+from nsfw_guard.hosts.webui_options import keep_loaded
 from nsfw_guard.hosts.webui_settings import Page, counted, job_fields
 from nsfw_guard.hosts.webui_sweep import Swept, apart, closed, paint_all, sweep
 from nsfw_guard.verdict import Verdict
@@ -52,8 +53,12 @@ class Adapter:
         self.jobs = Jobs(self.host, self.guard)
         self.drawing: ContextVar[bool] = ContextVar("nsfw_guard_drawing", default=False)
 
-    def register(self) -> None:
-        """Registers every callback that this host has, and puts the wraps on. Again after each reload of the page."""
+    def register(self, script: str = "") -> None:
+        """Registers every callback that this host has, and puts the wraps on. Again after each reload of the page.
+
+        Args:
+            script: the file of the extension that calls.
+        """
         callbacks = self.host.module("modules.script_callbacks")
         for name in CALLBACKS:
             on = getattr(callbacks, name, None)
@@ -68,6 +73,8 @@ class Adapter:
                 log.exception("%s could not be registered", name)
                 self.guard.coverage.missing(name, f"{type(error).__name__}: {error}")
         self._allow_in_control()
+        if why := keep_loaded(self.host, lambda: self.guard.owner is not None, script):
+            log.warning("NSFW guard: an option could take a locked guard out: %s", why)
         webui_wraps.install(self, load=False)
 
     def scripts_found(self, *names: str) -> None:

@@ -41,7 +41,7 @@ LABELS: Mapping[str, str] = {
 class Page:
     """The options of the guard on the settings page of a host."""
 
-    def __init__(self, host: Host, apply: Callable[[Settings], Any]) -> None:
+    def __init__(self, host: Host, apply: Callable[[Settings], Settings]) -> None:
         self.host, self._apply = host, apply
         self.chosen: dict[str, Any] = {}
         self.read = False
@@ -63,7 +63,9 @@ class Page:
         before = dict(self.chosen)
         self.chosen[name] = getattr(self.host.options, PREFIX + name)
         try:
-            self._apply(settings_of(self.chosen))
+            wanted = settings_of(self.chosen)
+            if _loosens(name, wanted, self._apply(wanted)):
+                raise NsfwGuardError(f"{name} is locked by the owner of this machine: it can be made stricter only")
         except NsfwGuardError:
             self.chosen = before
             raise
@@ -95,6 +97,14 @@ class Page:
             section=SECTION,
             **extra,
         )
+
+
+def _loosens(name: str, wanted: Settings, effective: Settings) -> bool:
+    """Whether a setting did not come into effect, since a lock stands above it."""
+    asked, held = getattr(wanted, name), getattr(effective, name)
+    if isinstance(asked, Mapping):
+        return any(held.get(category) != cut for category, cut in asked.items())
+    return bool(asked != held)
 
 
 def settings_of(chosen: Mapping[str, Any]) -> Settings:

@@ -111,7 +111,10 @@ class Options:
         info, old = self.data_labels[key], getattr(self, key)
         if is_api and info.restrict_api:
             return False
-        self.data[key] = value
+        try:
+            setattr(self, key, value)
+        except RuntimeError:  # as real ones do
+            return False
         try:
             if info.onchange is not None:
                 info.onchange()
@@ -176,7 +179,7 @@ class FakeHost:
         adders = {f"on_{name}": self.callbacks.setdefault(name, []).append for name in EVENTS[self.family]}
         self.module("modules.script_callbacks", **adders)
         self.state = self.make_state()
-        self.opts = Options(saved)
+        self.opts = type("Options", (Options,), {})(saved)  # its class is wrapped
         info = OptionInfo if self.family == "sdnext" else OptionInfoRestricted
         self.module("modules.shared", opts=self.opts, state=self.state, OptionInfo=info, cmd_opts=Params())
         self.runner = self.make_runner()

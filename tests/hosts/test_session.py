@@ -372,4 +372,6 @@ def test_a_start_says_that_it_is_locked_or_at_fault(monkeypatch, caplog):
         HostGuard("here").announce()
     off, fault = (record.getMessage() for record in caplog.records)
     assert off == "NSFW guard: OFF, since `enabled` is false (locked by the owner): nothing is checked"
-    assert fault.startswith("NSFW guard: on, and every picture is covered until this is mended: the locked settings")
+    assert fault.startswith(
+        "NSFW guard: every picture is covered: the locked settings cannot be read: NSFW_GUARD_ENABLED"
+    )

@@ -50,6 +50,55 @@ def test_options_set_by_page_or_api_cannot_loosen_what_is_locked(family, owned, 
     assert world.adapter.guard.settings.previews == "hide"  # stricter is heard
 
 
+OUT = {  # of the extension's folder
+    "sdnext": "sd-extension-nsfw-guard",
+    "a1111": "sd-webui-nsfw-guard",
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_locked_is_not_loosened_in_store_either(family, owned, monkeypatch):
+    """Stored, it would come into effect in silence when the lock goes."""
+    world = World(family, monkeypatch)
+    before = dict(world.host.opts.data)
+    for key, value in LOOSE.items():
+        if key not in {"nsfw_guard_previews", "nsfw_guard_cuts"}:  # as it is; held against the policy's when it is used
+            assert not world.host.opts.set(key, value)
+    assert world.host.opts.data == before
+    assert world.host.opts.set("nsfw_guard_cuts", "red=0.2")
+    assert world.host.opts.nsfw_guard_cuts == "red=0.2"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("key", "wrong", "right"),
+    [
+        ("disabled_extensions", ["a", "{}"], ["a", "another"]),
+        ("disabled_extensions", "{}", []),
+        ("disable_all_extensions", "all", "none"),
+        ("disable_all_extensions", "user", "none"),
+    ],
+)
+def test_no_option_takes_a_locked_guard_out(family, key, wrong, right, owned, monkeypatch, caplog):
+    world = World(family, monkeypatch)
+    options = world.host.opts
+    options.data |= {"disabled_extensions": [], "disable_all_extensions": "none"}
+    options.data_labels |= {name: OptionInfoRestricted("") for name in options.data if name not in options.data_labels}
+    folder = OUT[family].upper()
+    wrong = [part.format(folder) for part in wrong] if isinstance(wrong, list) else wrong.format(folder)
+    before = dict(options.data)
+    assert not options.set(key, wrong)
+    with pytest.raises(RuntimeError, match="locked by the owner"):
+        setattr(options, key, wrong)  # as the Extensions tab does
+    assert options.data == before
+    assert f"{key} stays as it is" in caplog.text
+    assert options.set(key, right)
+    monkeypatch.setattr(world.adapter.guard, "owner", None)
+    assert options.set(key, wrong)
+    world.host.load()  # a reload of the page wraps nothing twice
+    assert options.set(key, right)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_job_loosens_nothing_whether_locked_or_not(family, monkeypatch):
     world = World(family, monkeypatch)

@@ -61,7 +61,7 @@ class CoverAll:
         cure = f"EVERY picture is covered until you run: {sys.executable} -m pip install nsfw-guard, and start again"
         log.error("NSFW guard cannot start (%s). %s", why, cure)
 
-    def register(self):
+    def register(self, _script):
         script_callbacks.on_before_image_saved(black)
         script_callbacks.on_image_grid(black)
         script_callbacks.on_app_started(lambda demo, app: self.wrap())
@@ -107,10 +107,10 @@ try:
     from nsfw_guard.hosts.webui import adapter
 
     GUARD = adapter()
-    GUARD.register()
+    GUARD.register(__file__)
 except Exception as error:  # noqa: BLE001  (whatever it is, nothing may leave)
     GUARD = CoverAll(f"{type(error).__name__}: {error}")
-    GUARD.register()
+    GUARD.register(__file__)
 
 
 def hook(name):
