@@ -100,6 +100,15 @@ class Batch:
     partial: Mapping[int, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some of what there is of one image: frames, why it has none, or why they are not all of it."""
+
+    frames: Frames | None = None
+    fault: str = ""
+    partial: str = ""
+
+
 def in_groups(
     images: Any, *, value_range: ValueRange = "unit", limits: Limits | None = None, pixels: int = GROUP
 ) -> Iterator[Batch]:
@@ -128,40 +137,40 @@ def in_groups(
 
 def _grouped(images: Sequence[Any], value_range: ValueRange, limits: Limits | None, pixels: int) -> Iterator[Batch]:
     """Frames of a list in groups; what cannot be read is a fault of its image alone."""
-    rows: list[list[Batch]] = [[] for _ in images]
+    rows: list[list[Part]] = [[] for _ in images]
     held = 0
     for index, image in enumerate(images):
         try:
             for part in _parts(image, value_range, limits):
-                size = sum(stack.pixels.numel() // 3 for stack in part.stacks)
+                size = part.frames.pixels.numel() // 3 if part.frames else 0
                 if held and held + size > pixels:
                     yield _join(rows)
                     rows, held = [[] for _ in images], 0
                 rows[index].append(part)
                 held += size
         except ImageError as error:
-            rows[index].append(Batch(1, faults={0: str(error)}))
+            rows[index].append(Part(fault=str(error)))
     yield _join(rows)
 
 
-def _parts(image: Any, value_range: ValueRange, limits: Limits | None) -> Iterator[Batch]:
+def _parts(image: Any, value_range: ValueRange, limits: Limits | None) -> Iterator[Part]:
     """One image, frame by frame where it comes out of a decoder."""
     if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and _fits_torch(image):
         image = torch.from_numpy(_plain(image)).permute(2, 0, 1)
     if isinstance(image, Tensor):
         image = image.detach()
         if not (image.ndim == 3 and image.shape[0] in {1, 4}):
-            yield Batch(1, (Frames(image[None], value_range),), (0,))
+            yield Part(Frames(image[None], value_range))
             return
         if image.shape[0] == 4 and image.device.type != "cpu":
-            yield Batch(1, (Frames(opaque(image, value_range)),), (0, 0, 0))
+            yield Part(Frames(opaque(image, value_range)))
             return
         image = to_array(image, value_range)
     stream = Stream(_plain(image) if isinstance(image, np.ndarray) else image, limits=limits or Limits())
     for frame in stream:
-        yield Batch(1, (Frames(torch.from_numpy(frame)[None].permute(0, 3, 1, 2)),), (0,))
+        yield Part(Frames(torch.from_numpy(frame)[None].permute(0, 3, 1, 2)))
     if stream.partial:
-        yield Batch(1, partial={0: stream.partial})
+        yield Part(partial=stream.partial)
 
 
 def _fits_torch(array: np.ndarray[Any, Any]) -> bool:
@@ -178,14 +187,16 @@ def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return native.copy() if turned or not native.flags.writeable else native
 
 
-def _join(rows: Sequence[Sequence[Batch]]) -> Batch:
+def _join(rows: Sequence[Sequence[Part]]) -> Batch:
     """The parts of each image, in order, as one group."""
+    parts = [(index, part) for index, row in enumerate(rows) for part in row]
+    stacks = [(index, part.frames) for index, part in parts if part.frames]
     return Batch(
         count=len(rows),
-        stacks=tuple(stack for row in rows for part in row for stack in part.stacks),
-        owners=tuple(i for i, row in enumerate(rows) for part in row for _ in part.owners),
-        faults={i: fault for i, row in enumerate(rows) for part in row for fault in part.faults.values()},
-        partial={i: why for i, row in enumerate(rows) for part in row for why in part.partial.values()},
+        stacks=tuple(frames for _, frames in stacks),
+        owners=tuple(index for index, frames in stacks for _ in frames.pixels),
+        faults={index: part.fault for index, part in parts if part.fault},
+        partial={index: part.partial for index, part in parts if part.partial},
     )
 
 
@@ -201,11 +212,10 @@ def first_frame(images: Any, index: int, *, value_range: ValueRange, limits: Lim
     """
     image = images[index] if _is_batch(images) else images
     try:
-        part = next(_parts(image, value_range, limits))
+        frames = next(part.frames for part in _parts(image, value_range, limits) if part.frames)
     except (ImageError, StopIteration):
         return torch.zeros(3, *_sides(image))
-    stack = part.stacks[0]
-    return Frames(stack.pixels[:1], stack.value_range).quantise()[0][0].float() / 255
+    return Frames(frames.pixels[:1], frames.value_range).quantise()[0][0].float() / 255
 
 
 def _sides(picture: Any) -> tuple[int, int]:

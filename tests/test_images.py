@@ -13,6 +13,7 @@ from PIL import Image
 from nsfw_guard.errors import ConfigError, ImageError
 from nsfw_guard.images import Batch, Frames, count_of, first_frame, in_groups, put_back
 from nsfw_guard.imaging.limits import Limits
+from nsfw_guard.quantise import BOUNDS
 from nsfw_guard.testing import redness
 
 GREY = torch.full((3, 6, 8), 0.5)
@@ -274,3 +275,74 @@ def test_an_array_that_nobody_may_write_and_a_tensor_that_learns_are_pictures():
     learning = torch.rand(1, 3, 4, 4, requires_grad=True)
     assert as_batch(frozen).owners == (0,)
     assert not as_batch(learning).stacks[0].pixels.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("shape", "cure"), [((2, 8, 8, 4), True), ((2, 8, 8, 1), True), ((2, 4, 8, 8), False), ((9,), False)]
+)
+def test_the_cure_names_the_channels_where_they_are_last(shape, cure):
+    with pytest.raises(ImageError) as error:
+        Frames(torch.zeros(shape))
+    assert ("permute" in str(error.value)) is cure
+
+
+@pytest.mark.parametrize("value_range", ["unit", "signed"])
+def test_the_bounds_themselves_are_no_fault(value_range):
+    low, high = BOUNDS[value_range]
+    frames = Frames(torch.zeros(1, 3, 4, 4), value_range)
+    assert frames.fault(low, high) == ""
+    assert frames.fault(low, high + 0.01)
+    assert frames.fault(low - 0.01, high)
+
+
+def test_the_frames_of_one_file_come_in_groups_too():
+    frames = [Image.new("RGB", (6, 8), (i * 5, 0, 0)) for i in range(5)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    groups = list(in_groups(buffer.getvalue(), pixels=2 * 48))
+    assert [g.owners for g in groups] == [(0, 0), (0, 0), (0,)]
+
+
+@pytest.mark.parametrize(
+    ("odd", "sides"),
+    [
+        (np.zeros((7, 9, 2)), (7, 9)),
+        (np.zeros((7, 9), np.complex64), (7, 9)),
+        (np.zeros(5), (512, 512)),
+        (torch.zeros(2, 7, 9), (7, 9)),
+        (torch.zeros(7, 9), (7, 9)),
+        (torch.zeros(5), (512, 512)),
+        (object(), (512, 512)),
+    ],
+)
+def test_what_cannot_be_read_gives_a_black_frame_of_its_size(odd, sides):
+    frame = first_frame([odd], 0, value_range="unit", limits=None)
+    assert torch.equal(frame, torch.zeros(3, *sides))
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (4, 5)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_cover_of_an_array_of_floats_is_exact(shape, dtype):
+    cover = torch.full((3, 4, 5), 200 / 255)
+    unit = put_back([np.zeros(shape, dtype)], {0: cover})[0]
+    signed = put_back([np.zeros(shape, dtype)], {0: cover}, value_range="signed")[0]
+    assert unit.dtype == signed.dtype == dtype
+    assert unit.shape == signed.shape == shape
+    assert np.array_equal(unit, np.full(shape, np.float32(200) / 255).astype(dtype))
+    assert np.array_equal(signed, np.full(shape, np.float32(200) / 255 * 2 - 1).astype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("mode", "becomes"), [("L", "L"), ("LA", "LA"), ("RGBA", "RGBA"), ("P", "RGB"), ("CMYK", "RGB")]
+)
+def test_a_cover_of_a_pil_picture_keeps_its_mode_where_that_can_show_it(mode, becomes):
+    made = put_back([Image.new(mode, (5, 4))], {0: torch.zeros(3, 4, 5)})[0]
+    assert made.mode == becomes
+    assert made.size == (5, 4)
+
+
+def test_arrays_of_half_floats_are_pictures_in_their_own_range():
+    picture = np.full((6, 8, 3), -0.5, np.float16)
+    (stack,) = as_batch(picture, value_range="signed").stacks
+    assert stack.value_range == "signed"
+    assert stack.quantise()[0].unique().tolist() == [64]
