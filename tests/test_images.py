@@ -341,8 +341,23 @@ def test_a_cover_of_a_pil_picture_keeps_its_mode_where_that_can_show_it(mode, be
     assert made.size == (5, 4)
 
 
-def test_arrays_of_half_floats_are_pictures_in_their_own_range():
-    picture = np.full((6, 8, 3), -0.5, np.float16)
+def test_a_cover_of_a_grey_array_is_the_mean_of_its_colours_and_never_over_white():
+    cover = torch.tensor([0.0, 0.2, 1.5]).reshape(3, 1, 1).expand(3, 4, 5)
+    grey, colour = put_back([np.zeros((4, 5), np.uint8), np.zeros((4, 5, 3), np.uint8)], {0: cover, 1: cover})
+    assert grey.shape == (4, 5)
+    assert np.unique(grey).tolist() == [102]
+    assert colour[0, 0].tolist() == [0, 51, 255]
+
+
+def test_the_first_frame_of_one_picture_is_that_picture():
+    picture = Image.new("RGB", (5, 4), (51, 102, 204))
+    frame = first_frame(picture, 0, value_range="unit", limits=None)
+    assert frame[:, 0, 0].tolist() == pytest.approx([0.2, 0.4, 0.8])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_arrays_of_floats_are_pictures_in_their_own_range(dtype):
+    picture = np.full((6, 8, 3), -0.5, dtype)
     (stack,) = as_batch(picture, value_range="signed").stacks
     assert stack.value_range == "signed"
     assert stack.quantise()[0].unique().tolist() == [64]
