@@ -31,6 +31,6 @@ EQUIVALENT: dict[str, str] = {
     "images._plain: 0 -> 1": _COPY,
     "images._plain: turned or not native.flags.writeable -> True": _COPY,
     "images.first_frame: 1 -> 2": "of the frames that are kept the first is taken",
-    "images._like: 0 -> -1 (5)": "there is one channel: the first is the last",
+    "images._like: 0 -> -1 (4)": "there is one channel: the first is the last",
     "actions._shares: covered / covered.sum(1, keepdim=True) -> covered * covered.sum(1, keepdim=True)": _WHOLE,
 }
