@@ -207,7 +207,10 @@ def _appearances(frames: Tensor) -> list[Tensor]:
     if not (low >= -DARKEST and high <= BRIGHTEST):  # NaN among them
         return [frames]
     clipped = frames if low >= 0 and high <= 1 else frames.clamp(0, 1)
-    return [clipped] if high <= CLIPPED else [clipped, (frames / high).clamp(0, 1)]
+    if high <= CLIPPED:
+        return [clipped]
+    brightest = frames.amax((1, 2, 3), keepdim=True).clamp(min=1)
+    return [clipped, (frames / brightest).clamp(0, 1)]
 
 
 def _readings(value: Tensor) -> list[int | None]:

@@ -37,6 +37,11 @@ def guarded_class(base: Any) -> type:
     return type(base.__name__, (base,), body)
 
 
+def _outermost(cls: type) -> Any:
+    """What the first guarded class among a class and its bases stands for."""
+    return next(vars(one)[BASE] for one in cls.__mro__ if BASE in vars(one))
+
+
 def _new(base: Any) -> Any:
     """`type(pipe)(**pipe.components)`, `from_pipe`, `from_pretrained`: this class stands for the plain one."""
 
@@ -52,8 +57,8 @@ def _call(base: Any) -> Any:
     @functools.wraps(original)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         attachment = vars(self).get(MARK)
-        # A class that somebody made of this one: without a guard, or with one on that class.
-        if attachment is None or plain_class(self) is not base:
+        # Without a guard, or called by a class that somebody made of this one and that has the guard.
+        if attachment is None or _outermost(type(self)) is not base:
             return base.__call__(self, *args, **kwargs)
         return attachment.call(original, self, args, kwargs)
 

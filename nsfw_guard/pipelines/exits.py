@@ -17,7 +17,7 @@ from nsfw_guard.verdict import Verdict
 
 CHANNELS = {1, 3, 4}
 SMALLEST_SIDE = 8  # of a picture that is called something else: poses are matrices of four by four
-MOST_NUMBERS = 256  # in a row, that pass as numbers: more could be a picture laid out in a line
+MOST_NUMBERS = 256  # that pass as numbers: more could be the pixels of a picture
 
 
 def entries(value: Any, *, clips: bool) -> list[list[Any]]:
@@ -36,7 +36,7 @@ def entries(value: Any, *, clips: bool) -> list[list[Any]]:
     if isinstance(value, (list, tuple)):
         if clips and all(_single(v) for v in value):
             return [[f for v in value for f in frames(v)]] if value else []
-        return [frames(v) for v in value if not is_data(v)]
+        return [frames(v) for v in _parts(value)]
     if _axes(value) == 5 or (_axes(value) == 4 and not clips):
         return [frames(part) for part in _clips_of(value)]
     return [frames(value)]
@@ -49,12 +49,23 @@ def frames(value: Any) -> list[Any]:
     if isinstance(value, Mapping):
         return frames(list(value.values()))
     if isinstance(value, (list, tuple)):
-        return [frame for part in value for frame in frames(part)]
+        return [frame for part in _parts(value) for frame in frames(part)]
     if _single(value):
         return [value]
     if _axes(value) in {4, 5}:
         return [frame for part in _clips_of(value) for frame in frames(part)]
-    raise UncoveredError(
+    raise _no_picture(value)
+
+
+def _parts(value: Sequence[Any]) -> list[Any]:
+    """What of a list may be pictures; an error where its numbers are so many that they could be pixels."""
+    if _numbers([part for part in value if is_data(part)]) > MOST_NUMBERS:
+        raise _no_picture(value)
+    return [part for part in value if not is_data(part)]
+
+
+def _no_picture(value: Any) -> UncoveredError:
+    return UncoveredError(
         f"{_told(value)} leaves the pipeline and is no picture: ask for output_type 'pil', 'np' or 'pt'"
     )
 
@@ -99,11 +110,22 @@ def is_data(value: Any) -> bool:
     """Whether it holds no picture, whatever it is called: nothing, a flag, numbers, a text, or some of those."""
     if value is None or isinstance(value, (bool, int, float, complex, str, Enum, np.generic, Verdict)):
         return True
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return all(is_data(part) for part in value)
     if isinstance(value, Mapping):
-        return all(is_data(part) for part in value.values())
-    return isinstance(value, (np.ndarray, Tensor)) and value.ndim < 2 and value.shape[:1] <= (MOST_NUMBERS,)
+        return is_data(list(value.values()))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(map(is_data, value)) and _numbers(value) <= MOST_NUMBERS
+    return _axes(value) < 2 and _numbers(value) <= MOST_NUMBERS if isinstance(value, (np.ndarray, Tensor)) else False
+
+
+def _numbers(value: Any) -> int:
+    """How many numbers something holds, however deep they lie."""
+    if isinstance(value, Mapping):
+        return _numbers(list(value.values()))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return sum(map(_numbers, value))
+    if isinstance(value, (np.ndarray, Tensor)):
+        return int(np.prod(value.shape))
+    return int(isinstance(value, (int, float, complex, np.generic)))
 
 
 def looks_like_pictures(value: Any) -> bool:

@@ -55,7 +55,8 @@ def install(
         raise ConfigError(f"latents={latents!r}: say 'refuse' or 'allow'")
     settings = {"guard": guard, "latents": latents, "clips": clips, "margin": margin, "check_inputs": check_inputs}
     _installed = _Installed(settings)
-    _alarms(_StandsIn(), put=True)
+    for handler in logging.getLogger("diffusers").handlers:
+        handler.addFilter(_STANDS_IN)
     for root in _roots():
         _hook(root, _installed)
         for cls in _below(root):
@@ -68,7 +69,8 @@ def uninstall() -> None:
     if _installed is None:
         raise ConfigError("no guard is installed: install one first")
     gone, _installed = _installed, None
-    _alarms(_StandsIn(), put=False)
+    for handler in logging.getLogger("diffusers").handlers:
+        handler.removeFilter(_STANDS_IN)
     for root in _roots():
         del root.__init_subclass__
     for cls, original in gone.calls.items():
@@ -85,12 +87,7 @@ class _StandsIn(logging.Filter):
         return not record.getMessage().startswith("You have disabled the safety checker")
 
 
-def _alarms(stands_in: _StandsIn, *, put: bool) -> None:
-    for handler in logging.getLogger("diffusers").handlers:
-        if put:
-            handler.addFilter(stands_in)
-        for old in [f for f in handler.filters if not put and isinstance(f, _StandsIn)]:
-            handler.removeFilter(old)
+_STANDS_IN = _StandsIn()
 
 
 def _roots() -> list[Any]:

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from nsfw_guard.pipelines import exits, seams
 from nsfw_guard.pipelines.inputs import Latents
 from nsfw_guard.pipelines.modular import leave_state
@@ -80,11 +82,18 @@ def _leave_tuple(cls: type, out: tuple[Any, ...], run: Run, ends: ExitRange, *, 
 
 def _field(name: str, value: Any, run: Run, ends: ExitRange, *, whole: bool) -> Any:
     """What becomes of one field: what can hold a picture is one, unless its name says that it is something else."""
-    if exits.is_data(value) or (name in seams.OTHER and not exits.looks_like_pictures(value)):
+    other = name in seams.OTHER and name not in seams.MARKS
+    if exits.is_data(value) or (other and not exits.looks_like_pictures(value)):
         return value
     if name in seams.HELD:
         return None if run.flagged else value
-    return run.settle(value, clips=name in seams.CLIPS, value_range=ends, main=whole and not run.verdicts)
+    main = whole and not run.verdicts
+    if ends == "signed" and isinstance(value, Tensor) and value.ndim == 5:
+        # As a video decoder gave it: the channels of a clip stand before its frames, however many these are.
+        turned = value.transpose(1, 2)
+        safe = run.settle(turned, clips=name in seams.CLIPS, value_range=ends, main=main)
+        return value if safe is turned else safe.transpose(1, 2)
+    return run.settle(value, clips=name in seams.CLIPS, value_range=ends, main=main)
 
 
 def mark(out: Any, run: Run) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,7 +16,10 @@ from nsfw_guard.pipelines.inputs import Latents
 from nsfw_guard.pipelines.run import ExitRange, Run
 
 # What a picture could be made from, and what steers how: numbers that no model of pictures can judge.
-_UNDECODED = re.compile(r"latent|embed|noise|timestep|sigma|_ids?$|attention|freqs|cond|guidance|keyframe|depth")
+_UNDECODED = frozenset({
+    "latent", "latents", "embed", "embeds", "embedding", "embeddings", "noise", "timestep", "timesteps", "sigma",
+    "sigmas", "id", "ids", "attention", "freqs", "guidance", "keyframes", "depth",
+})  # fmt: skip
 
 
 def came_in(arguments: Mapping[str, Any]) -> frozenset[Any]:
@@ -74,8 +76,20 @@ def _same(value: Any, given: frozenset[Any]) -> bool:
 
 
 def _undecoded(name: str, value: Any) -> bool:
-    """Whether a picture could only be made from it: known by its name, or by a shape that no picture has."""
-    return not _has_pil(value) and (bool(_UNDECODED.search(name)) or not exits.looks_like_pictures(value))
+    """Whether a picture could only be made from it: known by a word of its name, or by a shape that no picture has.
+
+    What has three channels is a picture under any name: latents have four or more.
+    """
+    if _has_pil(value):
+        return False
+    said = not _UNDECODED.isdisjoint(name.split("_"))
+    return (said and not _has_colours(value)) or not exits.looks_like_pictures(value)
+
+
+def _has_colours(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_has_colours(part) for part in value)
+    return value.ndim >= 4 and 3 in {value.shape[-3], value.shape[-1]} if _holds(value) else False
 
 
 def _place(name: str) -> int:

@@ -33,6 +33,7 @@ OTHER = frozenset({
     "nsfw_content_detected", "nsfw_detected", "watermark_detected", "applied_safety_concept",
 })  # fmt: skip
 FLAGS = ("nsfw_content_detected", "nsfw_detected")
+MARKS = frozenset({*FLAGS, "watermark_detected"})  # of these only what is a flag, a number or a text passes
 # Classes that give their pictures alone, in no tuple, with return_dict=False.
 BARE = frozenset({"StableCascadeDecoderPipeline", "StableVideoDiffusionPipeline", "WuerstchenDecoderPipeline"})
 # The fields behind the places of a tuple, where it holds more than pictures and flags.

@@ -20,7 +20,9 @@ from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach
+from nsfw_guard.pipelines.leaving import leave
 from nsfw_guard.pipelines.ranges import tensor_range
+from nsfw_guard.pipelines.run import Cover, Run
 from nsfw_guard.testing import FakeBackend
 from tests.matrix import latin
 from tests.pipelines.zoo import CASES
@@ -123,7 +125,7 @@ class Writes(ModularPipelineBlocks):
         return components, state
 
 
-NAMES = ["picture", "image", "decoded", "control_image", "result", "mask", "video", "x"]
+NAMES = ["picture", "image", "decoded", "control_image", "result", "mask", "video", "x", "second_image", "denoised"]
 
 
 @pytest.mark.parametrize(("name", "kind", "asked"), latin(NAMES, list(RED), ["state", "one", "some"]))
@@ -270,3 +272,65 @@ def test_a_users_class_has_the_range_of_the_one_it_calls(plain):
             return super().__call__(*args, **kwargs)
 
     assert tensor_range(Own) == "signed"
+
+
+@pytest.mark.parametrize("name", ["latents", "image_embeds", "noise", "depth"])
+def test_what_has_three_channels_is_a_picture_under_any_name(name):
+    made = blocks()
+    made.sub_blocks.insert("own", type("Own", (Writes,), {"name": name, "thing": staticmethod(red_tensor)})(), 99)
+    pipe = modular_flux(made)
+    with attach(pipe, guard_of(reddish)):
+        assert not is_red(pipe(**flux_call(1), output=name))
+
+
+@pytest.mark.parametrize(
+    "value", [[[[1.0] * 64] * 64], [0] * 257, {"rows": [[1] * 32] * 32}, np.ones((64, 64), np.uint8)]
+)
+@pytest.mark.parametrize("place", ["second place", "third place", "key of flags", "field of flags"])
+def test_pixels_do_not_leave_as_numbers_or_flags(plain, place, value):
+    pipe = custom(plain, lambda out: SHAPES[place](out, value))
+    with attach(pipe, guard_of(lambda _: 1.0)):
+        try:
+            out = everything(drawn(pipe))
+        except UncoveredError:
+            return
+    assert not any(part is value for part in out)
+
+
+def test_a_class_made_of_the_guarded_one_and_put_in_its_place_is_guarded(plain):
+    pipe = custom(plain, lambda out: out)
+    attachment = attach(pipe, guard_of(lambda _: 1.0))
+    guarded = type(pipe)
+    pipe.__class__ = type("Mine", (guarded,), {})
+    assert np.asarray(drawn(pipe).images[0]).max() == 0
+    pipe.__class__ = guarded
+    attachment.detach()
+
+
+@pytest.mark.parametrize("frames", [1, 3, 4, 9])
+def test_a_clip_as_its_decoder_gave_it_is_seen_frame_by_frame(frames):
+    run = Run(guard_of(reddish), Cover())
+    red = (red_tensor() * 2 - 1)[:, :, None].repeat(1, 1, frames, 1, 1)
+    out = leave(_Raw(), (red,), run, "refuse", {})
+    assert out[0].shape == red.shape
+    assert not is_red(out[0].transpose(1, 2))
+    calm = Run(guard_of(lambda _: 0.0), Cover())
+    assert leave(_Raw(), (red,), calm, "refuse", {})[0] is red
+
+
+class _Raw:
+    """Gives the clips of its decoder for "pt"."""
+
+    def __call__(self, output_type="pt"):
+        self.scheduler.step(output_type)
+        if output_type == "pt":
+            return self.decoded
+        return self.video_processor.postprocess(self.decoded)
+
+
+def test_a_call_that_hands_on_what_another_drew_says_nothing_of_its_range():
+    class Own(diffusers.StableDiffusionPipeline):
+        def __call__(self, *args: Any, output_type: str = "pt", **kwargs: Any) -> Any:
+            return super().__call__(*args, output_type=output_type, **kwargs)
+
+    assert tensor_range(Own) == "unit"

@@ -10,6 +10,7 @@ import torch
 
 from nsfw_guard.errors import UncoveredError, WeightsMissingError
 from nsfw_guard.hosts.comfy import Comfy
+from nsfw_guard.hosts.comfy_clean import _appearances
 from nsfw_guard.hosts.comfy_enforce import MARK, Enforcement
 from nsfw_guard.hosts.exits_comfy import COMFYUI, OUTPUTS, PREVIEWS, SENT
 from nsfw_guard.testing import FakeBackend, FaultyBackend
@@ -295,6 +296,15 @@ def test_a_picture_that_is_brighter_than_white_is_seen_dimmed_too(scale):
     made.post(graph(("SaveAny", "anything")))
     assert not torch.equal(made.sinks["disk"][0], value)
     assert float(made.sinks["disk"][0].max()) <= 1.0
+
+
+def test_each_frame_is_dimmed_by_its_own_light():
+    seen = []
+    value = torch.cat([plain(RED) * 2, plain(GREEN) * 60])
+    for frames in (_appearances(value), _appearances(value[:1])):
+        seen.append(frames[1][0])
+    assert torch.equal(*seen)
+    assert float(seen[0].max()) == 1.0
 
 
 @pytest.mark.parametrize("odd", [255.0, 1e6, -1.0, float("nan"), float("inf")])
