@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nsfw_guard.cli import show
+
+if TYPE_CHECKING:
+    from nsfw_guard.hosts.running import Running
 
 HOSTS = ("a1111", "comfyui", "sdnext")
 
@@ -19,7 +22,9 @@ def add(commands: Any) -> None:
         description="Puts the adapter into a host's folder. nsfw-guard itself must be in the host's own environment.",
     )
     command.add_argument("host", choices=HOSTS)
-    command.add_argument("path", metavar="PATH", help="the host's folder")
+    command.add_argument("path", metavar="PATH", help="the host's folder, its data folder or its folder of extensions")
+    command.add_argument("--into", metavar="FOLDER", help="the folder of extensions, where start files do not name it")
+    command.add_argument("--url", help="with --check: ask the running host too, such as http://127.0.0.1:7860")
     way = command.add_mutually_exclusive_group()
     way.add_argument("--link", action="store_true", help="link the folder instead of copying it")
     way.add_argument("--check", action="store_true", help="say what is there; exit 1 when something does not fit")
@@ -30,36 +35,54 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Puts it in, or does what was asked for instead."""
+    from nsfw_guard.errors import ConfigError
     from nsfw_guard.hosts import integrate
+    from nsfw_guard.hosts.running import ask
 
-    checkout = Path(args.path)
+    path, into = Path(args.path), Path(args.into) if args.into else None
+    if args.url and not args.check:
+        raise ConfigError("--url asks a running host: give it with --check")
     if args.check:
-        return _check(integrate.examine(args.host, checkout), args.json)
-    target = (
-        integrate.remove(args.host, checkout) if args.remove else integrate.install(args.host, checkout, link=args.link)
-    )
-    done = "removed" if args.remove else "linked" if args.link else "copied"
+        found = integrate.examine(args.host, path, into=into)
+        return _check(found, ask(args.host, args.url) if args.url else None, args.json)
+    if args.remove:
+        target, done = integrate.remove(args.host, path, into=into), "removed"
+    else:
+        target = integrate.install(args.host, path, link=args.link, into=into)
+        done = "linked" if args.link else "copied"
     if args.json:
         show.as_json({"host": args.host, "done": done, "path": str(target)})
-    else:
-        print(show.clean(f"{done}: {target}"))
-        if not args.remove:
-            show.say("start the host again; nsfw-guard must be installed in its own environment")
-            if args.host == "comfyui":
-                show.say("it covers every graph from then on; NSFW_GUARD_ENFORCE=0 leaves its own two nodes only")
+        return 0
+    print(show.clean(f"{done}: {target}"))
+    if not args.remove:
+        show.say("start the host again; nsfw-guard must be installed in its own environment")
+        show.say("whether it runs there: nsfw-guard integrate HOST PATH --check --url http://127.0.0.1:PORT")
+        if args.host == "comfyui":
+            show.say("it covers every graph from then on; NSFW_GUARD_ENFORCE=0 leaves its own two nodes only")
     return 0
 
 
-def _check(found: dict[str, Any], as_json: bool) -> int:
-    fits = found["adapter"] in {"installed", "linked"} and not found["missing"]
+def _check(found: dict[str, Any], running: Running | None, as_json: bool) -> int:
+    """Prints what is there and, where it was asked, what the running host says; 1 where anything does not fit."""
+    faults = () if running is None else running.faults
+    fits = found["adapter"] in {"installed", "linked"} and not found["missing"] and not faults
     if as_json:
-        show.as_json({**found, "fits": fits})
+        asked = {} if running is None else {"url": running.url, "running": running.says, "faults": list(faults)}
+        show.as_json({**found, **asked, "fits": fits})
         return 0 if fits else 1
-    gone = len(found["missing"])
-    host = f"lacks {gone} of the names that the adapter hooks" if gone else "has every name that the adapter hooks"
-    show.table(
-        [("adapter", found["adapter"]), ("nsfw-guard", found["version"]), (found["host"], host)], ("what", "found")
-    )
-    for symbol in found["missing"]:
+    rows = [("adapter", found["adapter"]), ("read from", found["folder"]), ("nsfw-guard", found["version"])]
+    rows.append((found["host"], _names(found["missing"])))
+    if running is not None:
+        rows.append((running.url, running.says))
+    show.table(rows, ("what", "found"))
+    for symbol in found["missing"] or ():
         show.say(f"GONE  {symbol}: this version of the host has it no more; its way out is not closed")
+    for fault in faults:
+        show.say(f"FAULT  {fault}")
     return 0 if fits else 1
+
+
+def _names(missing: list[str] | None) -> str:
+    if missing is None:
+        return "its code is not in this folder: ask the running host by --url"
+    return f"lacks {len(missing)} of the names that the adapter hooks" if missing else "has every name that is hooked"

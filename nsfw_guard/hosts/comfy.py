@@ -19,6 +19,7 @@ from nsfw_guard.backends.base import Backend
 from nsfw_guard.guard import Guard
 from nsfw_guard.hosts.build import build_guard, load_model
 from nsfw_guard.hosts.comfy_enforce import Enforcement
+from nsfw_guard.hosts.comfy_routes import add_status
 from nsfw_guard.hosts.exits_comfy import COMFYUI
 from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.hosts.settings import Settings
@@ -46,6 +47,7 @@ class Comfy:
         self._models: dict[tuple[str, str, str], Backend] = {}
         self._others: OrderedDict[str, HostGuard] = OrderedDict()
         self.guard = HostGuard("comfyui", COMFYUI, build=self._build)
+        self.enforced = False
 
     def start(self, environment: Mapping[str, str] | None = None, *, find: Callable[[str], Any] | None = None) -> bool:
         """Enforces, unless its owner wants the nodes alone (`NSFW_GUARD_ENFORCE=0`); says whether it does.
@@ -60,10 +62,13 @@ class Comfy:
             UncoveredError: this host cannot be covered: all its nodes are stopped.
         """
         told = os.environ if environment is None else environment
+        load = find or importlib.import_module
+        self._tell(load)
         if self.guard.owner is None and told.get(ENFORCE, "").strip().lower() in OFF:
             return False
-        modules = [_module(name, find or importlib.import_module) for name in ("execution", "latent_preview", "server")]
+        modules = [_module(name, load) for name in ("execution", "latent_preview", "server")]
         Enforcement(self.guard, latents=_on(told, LATENTS)).install(*modules)
+        self.enforced = True
         self.guard.warm_up()
         if self.guard.coverage.open:
             log.error("not covered on this version of ComfyUI: %s", "; ".join(self.guard.coverage.open))
@@ -72,6 +77,17 @@ class Comfy:
     def coverage(self) -> list[dict[str, str]]:
         """Each way out of this host with its state."""
         return self.guard.coverage.rows()
+
+    def status(self) -> dict[str, Any]:
+        """What is in effect, and whether it is on every graph."""
+        return {**self.guard.status(), "enforced": self.enforced, "coverage": self.coverage()}
+
+    def _tell(self, find: Callable[[str], Any]) -> None:
+        """Adds the route by which one can ask; pictures are judged without it as well."""
+        try:
+            add_status(_module("server", find), self.status)
+        except Exception as error:  # noqa: BLE001
+            log.error("NSFW guard: no route for its state: %s", error)
 
     def guard_for(
         self, *, action: str = AS_SET, strength: float = 0.0, cut: float = 0.0, policy: str = AS_SET

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsfw_guard.errors import ConfigError, UnknownNameError
+from nsfw_guard.hosts.folders import extensions_of, unloaded
 from nsfw_guard.version import __version__
 
 MARK = ".nsfw_guard"  # in a folder that was put there by us; holds the version
@@ -26,6 +27,10 @@ class Host:
     def name(self) -> str:
         """The adapter's own name."""
         return Path(self.adapter).name
+
+    def lies_in(self, folder: Path) -> bool:
+        """Whether a folder holds the host's code."""
+        return all((folder / name).is_file() for name in self.known_by)
 
 
 HOSTS: Mapping[str, Host] = {
@@ -46,32 +51,60 @@ def adapters() -> Path:
     return here if here.is_dir() else Path(__file__).parent.parent.parent / "integrations"
 
 
-def place(host: str, checkout: Path) -> tuple[Path, Path]:
-    """The adapter's folder here, and where it belongs in the host."""
+@dataclass(frozen=True)
+class Place:
+    """Where an adapter comes from and goes to, and the host's own code, where the path that was given holds it."""
+
+    source: Path
+    target: Path
+    checkout: Path | None = None
+
+
+def place(host: str, path: Path, *, into: Path | None = None) -> Place:
+    """Finds the folder of extensions that the host reads.
+
+    Args:
+        path: the host's folder, its data folder, or its folder of extensions.
+        into: the folder of extensions, where it is known better than by the host's start files and environment.
+    """
     if host not in HOSTS:
         raise UnknownNameError("host", host, HOSTS)
     one = HOSTS[host]
     source = adapters() / one.adapter
     if not source.is_dir():
         raise ConfigError(f"the adapter for {host} is not in this installation: install nsfw-guard again")
-    absent = [name for name in one.known_by if not (checkout / name).is_file()]
-    if absent:
-        raise ConfigError(
-            f"{checkout.name!r} is no folder of {host}: there is no {absent[0]}; give the folder it lies in"
-        )
     file, other = one.foreign
-    if file and (checkout / file).is_file():
-        raise ConfigError(f"{checkout.name!r} is a folder of {other}: nsfw-guard integrate {other} ...")
-    return source, checkout / one.into / one.name
+    near = (path, path.absolute().parent) if path.name == one.into else (path,)
+    checkout = next((folder for folder in near if one.lies_in(folder)), None)
+    if file and (((checkout or path) / file).is_file()):
+        raise ConfigError(f"{path.name!r} is a folder of {other}: nsfw-guard integrate {other} ...")
+    if into is not None:
+        if not into.is_dir():
+            raise ConfigError(f"--into {str(into)!r} is no folder: give the folder of extensions that the host reads")
+        return Place(source, into / one.name, checkout)
+    if checkout is not None:
+        folder = extensions_of(host, checkout, one.into)
+        if path.name == one.into and path.is_dir() and folder.resolve() != path.resolve():
+            raise ConfigError(f"{host} reads its extensions from {str(folder)!r}, not from the folder that was given")
+        return Place(source, folder / one.name, checkout)
+    folder = path if path.name == one.into else path / one.into
+    if not folder.is_dir():
+        absent = next(name for name in one.known_by if not (path / name).is_file())
+        raise ConfigError(
+            f"{path.name!r} is no folder of {host}: there is no {absent}, nor {one.into} as in a data folder; "
+            "give the folder it lies in"
+        )
+    return Place(source, folder / one.name)
 
 
-def install(host: str, checkout: Path, *, link: bool = False) -> Path:
+def install(host: str, path: Path, *, link: bool = False, into: Path | None = None) -> Path:
     """Copies or links the adapter; one of ours that is there already is replaced, nothing else ever is."""
-    source, target = place(host, checkout)
+    found = place(host, path, into=into)
+    source, target = found.source, found.target
     if target.exists() or target.is_symlink():
         if not ours(target, source):
             raise ConfigError(f"{target.name!r} is there already and not from here: move it away first")
-        remove(host, checkout)
+        remove(host, path, into=into)
     target.parent.mkdir(parents=True, exist_ok=True)
     if link:
         target.symlink_to(source.resolve(), target_is_directory=True)
@@ -81,12 +114,13 @@ def install(host: str, checkout: Path, *, link: bool = False) -> Path:
     return target
 
 
-def remove(host: str, checkout: Path) -> Path:
+def remove(host: str, path: Path, *, into: Path | None = None) -> Path:
     """Takes the adapter out again."""
-    source, target = place(host, checkout)
+    found = place(host, path, into=into)
+    target = found.target
     if not (target.exists() or target.is_symlink()):
         raise ConfigError(f"there is no {target.name} in {target.parent.name}: nothing to remove")
-    if not ours(target, source):
+    if not ours(target, found.source):
         raise ConfigError(f"{target.name!r} was not put there by nsfw-guard: remove it by hand")
     if target.is_symlink():
         target.unlink()
@@ -100,19 +134,37 @@ def ours(target: Path, source: Path) -> bool:
     return target.resolve() == source.resolve() or (not target.is_symlink() and (target / MARK).is_file())
 
 
-def examine(host: str, checkout: Path) -> dict[str, object]:
-    """What is installed there, and which of the host's names that the adapter relies on are gone."""
+def examine(host: str, path: Path, *, into: Path | None = None) -> dict[str, object]:
+    """What is installed there, and which of the host's names that the adapter relies on are gone.
+
+    `missing` is None where the path holds no code of the host, so that nothing could be looked up.
+    """
     from nsfw_guard.hosts.drift import missing
     from nsfw_guard.hosts.drift_comfy import missing_comfy
 
-    source, target = place(host, checkout)
-    mark = target / MARK
-    if target.is_symlink():
-        state = "linked" if ours(target, source) else "something else is there"
-    elif mark.is_file():
-        there = mark.read_text(encoding="utf-8").strip()
-        state = "installed" if there == __version__ else f"installed, of version {there}: integrate again"
-    else:
-        state = "something else is there" if target.exists() else "not installed"
-    gone = missing_comfy(checkout) if host == "comfyui" else missing(checkout, host)
-    return {"host": host, "adapter": state, "version": __version__, "missing": gone}
+    found = place(host, path, into=into)
+    gone = None
+    if found.checkout is not None:
+        gone = missing_comfy(found.checkout) if host == "comfyui" else missing(found.checkout, host)
+    folder = found.target.parent
+    return {
+        "host": host,
+        "adapter": _state(host, found),
+        "folder": str(folder),
+        "version": __version__,
+        "missing": gone,
+    }
+
+
+def _state(host: str, found: Place) -> str:
+    target, mark = found.target, found.target / MARK
+    if not (target.exists() or target.is_symlink()):
+        return "not installed"
+    if not ours(target, found.source):
+        return "something else is there"
+    there = mark.read_text(encoding="utf-8").strip() if mark.is_file() and not target.is_symlink() else __version__
+    if there != __version__:
+        return f"installed, of version {there}: integrate again"
+    if why := unloaded(host, found.checkout, target.parent, target.name):
+        return why
+    return "linked" if target.is_symlink() else "installed"

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from dataclasses import dataclass, field
 from fractions import Fraction
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -323,12 +324,20 @@ def _latent_preview():
     return module
 
 
+class Routes(list[Any]):
+    """The routes of the server: each knows its path."""
+
+    def get(self, path):
+        return lambda handler: self.append(SimpleNamespace(path=path, handler=handler)) or handler
+
+
 def _server(host):
     class PromptServer:
         instance: Any = None
 
         def __init__(self):
             self.handlers = []
+            self.routes = Routes()
 
         def add_on_prompt_handler(self, handler):
             self.handlers.append(handler)
@@ -355,6 +364,7 @@ def _server(host):
 
     PromptServer.instance = PromptServer()
     module: Any = ModuleType("server")
+    module.web = SimpleNamespace(json_response=json.dumps)
     module.PromptServer = PromptServer
     return module
 

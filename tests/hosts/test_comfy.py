@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +15,8 @@ from nsfw_guard.hosts.comfy import Comfy
 from nsfw_guard.hosts.comfy_clean import _appearances
 from nsfw_guard.hosts.comfy_enforce import MARK, Enforcement
 from nsfw_guard.hosts.exits_comfy import COMFYUI, OUTPUTS, PREVIEWS, SENT
+from nsfw_guard.hosts.running import COMFYUI as STATUS
+from nsfw_guard.hosts.running import _faults
 from nsfw_guard.testing import FakeBackend, FaultyBackend
 from tests.hosts.fake_comfy import GREEN, RED, FakeComfy, beside, eight, graph, plain
 
@@ -512,6 +516,30 @@ def test_enforced_unless_its_owner_wants_the_nodes_alone(told, on):
     assert comfy_of().start(told, find=made.find) is on
     made.post(graph("SaveImage"))
     assert (made.worst() == 0.0) is on
+
+
+@pytest.mark.parametrize(("told", "faults"), [
+    ({}, []),
+    ({"NSFW_GUARD_ENFORCE": "0"}, ["its nodes alone are there, no graph is covered"]),
+])  # fmt: skip
+def test_the_host_can_be_asked_what_is_in_effect(told, faults):
+    made, comfy = FakeComfy(given={"x": plain(RED)}), comfy_of()
+    for _ in range(2):  # loaded twice, there is one route
+        comfy.start(told, find=made.find)
+    (route,) = made.server.PromptServer.instance.routes
+    answer = asyncio.run(route.handler(None))
+    found = _faults("comfyui", json.loads(answer))
+    assert [one.partition(":")[0] for one in found if not one.startswith("not closed")] == faults
+    assert (route.path, bool(faults)) == (STATUS, any(one.startswith("not closed") for one in found))
+
+
+def test_a_host_without_routes_is_guarded_all_the_same(caplog):
+    made = FakeComfy(given={"x": plain(RED)})
+    del made.server.PromptServer.instance.routes
+    assert comfy_of().start({}, find=made.find)
+    made.post(graph("SaveImage"))
+    assert made.worst() == 0.0
+    assert "no route for its state" in caplog.text
 
 
 def test_locked_settings_enforce(monkeypatch):

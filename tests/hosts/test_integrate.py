@@ -59,6 +59,85 @@ def test_the_adapter_of_a1111_does_not_go_into_sdnext(tmp_path):
     assert integrate.install("sdnext", tmp_path).is_dir()
 
 
+def started(host: str, checkout: Path, folder: Path) -> Path:
+    """A start file that moves the folder of extensions below another one; gives the folder that is read."""
+    option = {"comfyui": "--base-directory"}.get(host, "--data-dir")
+    (checkout / "run.sh").write_text(f"exec ./start {option} {folder}\n")
+    return folder / HOSTS[host].into
+
+
+def test_it_goes_where_the_host_looks(host, checkout, tmp_path):
+    folder = started(host, checkout, tmp_path / "data")
+    target = integrate.install(host, checkout)
+    assert target == folder / HOSTS[host].name
+    assert target.is_dir()
+    assert integrate.examine(host, checkout)["adapter"] == "installed"
+    assert not (checkout / HOSTS[host].into / HOSTS[host].name).exists()
+    assert integrate.remove(host, checkout) == target
+
+
+def test_an_adapter_where_the_host_does_not_look_is_not_installed(host, checkout, tmp_path):
+    integrate.install(host, checkout)
+    started(host, checkout, tmp_path / "data")
+    found = integrate.examine(host, checkout)
+    assert (found["adapter"], found["folder"]) == ("not installed", str(tmp_path / "data" / HOSTS[host].into))
+
+
+def test_a_data_folder_and_a_folder_of_extensions_are_taken_themselves(host, checkout, tmp_path):
+    folder = tmp_path / "data" / HOSTS[host].into
+    folder.mkdir(parents=True)
+    for path in (tmp_path / "data", folder):
+        target = integrate.install(host, path)
+        assert target == folder / HOSTS[host].name
+        found = integrate.examine(host, path)
+        assert (found["adapter"], found["missing"]) == ("installed", None)
+        integrate.remove(host, path)
+    inside = checkout / HOSTS[host].into
+    inside.mkdir()
+    assert integrate.install(host, inside) == inside / HOSTS[host].name
+    started(host, checkout, tmp_path / "data")
+    with pytest.raises(ConfigError, match="reads its extensions from"):
+        integrate.install(host, inside)
+
+
+def test_a_folder_named_by_its_user_is_taken(host, checkout, tmp_path):
+    started(host, checkout, tmp_path / "data")
+    (tmp_path / "named").mkdir()
+    target = integrate.install(host, checkout, into=tmp_path / "named")
+    assert target == tmp_path / "named" / HOSTS[host].name
+    found = integrate.examine(host, checkout, into=tmp_path / "named")
+    assert found["adapter"] == "installed"
+    assert found["missing"] is not None  # the code of the host is known
+    with pytest.raises(ConfigError, match="is no folder: give the folder of extensions"):
+        integrate.install(host, checkout, into=tmp_path / "absent")
+
+
+def test_an_extension_that_its_host_will_not_load_does_not_fit(host, checkout, capsys):
+    integrate.install(host, checkout)
+    option = {"sdnext": "--safe", "a1111": "--disable-all-extensions", "comfyui": "--disable-all-custom-nodes"}[host]
+    (checkout / "run.sh").write_text(f"./start {option}\n")
+    assert main(["integrate", host, str(checkout), "--check"]) == 1
+    assert f"switched off by {option} in run.sh" in capsys.readouterr().out
+
+
+def test_the_running_host_is_asked(host, checkout, capsys, monkeypatch):
+    from nsfw_guard.hosts import running
+
+    answers = [("not there", ("the host runs without the guard",)), ("on: marqo, blur, as chosen", ())]
+    monkeypatch.setattr(running, "ask", lambda host, url: running.Running(url, *answers.pop(0)))
+    folder = checkout.parent / "data" / HOSTS[host].into
+    folder.mkdir(parents=True)
+    integrate.install(host, folder)
+    check = ["integrate", host, str(folder), "--check", "--url", "http://127.0.0.1:1"]
+    assert main(check) == 1
+    told = capsys.readouterr()
+    assert "FAULT  the host runs without the guard" in told.err
+    assert "ask the running host by --url" in told.out
+    assert main([*check, "--json"]) == 0
+    assert '"running": "on: marqo, blur, as chosen"' in capsys.readouterr().out
+    assert main(["integrate", host, str(folder), "--url", "http://127.0.0.1:1"]) == 3
+
+
 def test_it_is_linked_and_the_source_outlives_the_link(host, checkout):
     target = integrate.install(host, checkout, link=True)
     assert target.is_symlink()
