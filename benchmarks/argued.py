@@ -9,6 +9,9 @@ _NOT_LESS = "a side is never shorter than the short side, and strength is at mos
 _WHOLE = "the shares of equal spans add up to 1 but for rounding"
 _TWELVE = "a side is never shorter than the short side, so this is 12 or more before `max` sees it"
 _DEVICE = "runs only where a picture is on an accelerator: tests/pipelines/test_gpu.py"
+_ALL_OPAQUE = "of an opaque picture the twins on black and on white are the picture, which is not given twice"
+_STRIPS = "how many rows are counted at a time: the same numbers"
+_LISTED = "a list of names for readers"
 _COPY = "one copy more of the same pixels"
 
 EQUIVALENT: dict[str, str] = {

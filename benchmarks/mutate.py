@@ -76,7 +76,7 @@ TARGETS = {
     "images": Target(("tests/test_images.py", "tests/test_channels.py"), ("tests/test_guard.py", ATTACKS)),
     "imaging.decode": Target(
         (DECODE, "-k", "not mutated and not random and not bomb and not 3000 and not nothing_but and not quick"),
-        (CONTAINERS, BOMBS),
+        (CONTAINERS, BOMBS, "tests/imaging/test_process.py"),
     ),
     "imaging.appearances": Target(
         ("tests/imaging/test_appearances.py",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging import avif, gif, jpeg, png, tiffs, webp
@@ -31,6 +32,7 @@ class Container:
         filled: the file with noise after its data, to see whether a decoder runs out of them; None for other kinds.
         is_short: looks whether the packed pixels end too early; None for kinds whose decoder says so itself.
         corners: per page the lower right corners of the JPEGs that it is made of.
+        further: the pictures behind the first, each with where its bytes are, where a file is several files in one.
     """
 
     passes: int = 1
@@ -42,6 +44,7 @@ class Container:
     filled: Callable[[], bytes] | None = None
     is_short: Callable[[], bool] | None = None
     corners: Mapping[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    further: tuple[tuple[slice, Container], ...] = ()
 
 
 def inspect(data: bytes, limits: Limits) -> Container:
@@ -68,21 +71,30 @@ def _kind(data: bytes) -> Callable[[bytes, Limits], Container] | None:
 
 def _jpeg(data: bytes, limits: Limits) -> Container:
     first = jpeg.read(data, most_scans=limits.scans)
-    parts = [(low, jpeg.read(data[low:high], most_scans=limits.scans)) for low, high in jpeg.further(data, first)]
+    spans = jpeg.further(data, first)
+    parts = [(low, high, jpeg.read(data[low:high], most_scans=limits.scans)) for low, high in spans]
 
     def embedded(_: int) -> Iterator[Embedded]:
         yield from jpeg.embedded(data, first)
-        for low, part in parts:
+        for low, _, part in parts:
             for picture in jpeg.embedded(data[low:], part):
                 yield Embedded(picture.where, picture.data)
 
     return Container(
-        passes=max(len(part.scans) for part in (first, *(part for _, part in parts))),
+        passes=max(len(part.scans) for part in (first, *(part for _, _, part in parts))),
         embedded=embedded,
-        lacks=jpeg.lacks(first),
-        split=sum(scan.begins for scan in first.scans) > 1,
-        filled=lambda: jpeg.with_filler(data, first),
+        further=tuple((slice(low, high), Container(**_whole(data[low:high], part))) for low, high, part in parts),
+        **_whole(data, first),
     )
+
+
+def _whole(data: bytes, read: jpeg.Jpeg) -> dict[str, Any]:
+    """What tells whether all of one JPEG is there."""
+    return {
+        "lacks": jpeg.lacks(read),
+        "split": sum(scan.begins for scan in read.scans) > 1,
+        "filled": lambda: jpeg.with_filler(data, read),
+    }
 
 
 def _png(data: bytes, limits: Limits) -> Container:

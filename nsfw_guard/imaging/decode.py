@@ -133,7 +133,7 @@ class Stream:
         with opened(data) as again:
             shown = _count(again)
             if shown > 1 or container.frames > 1:
-                yield from self._walk(again, container)
+                yield from self._walk(again, container, data)
             else:
                 check_whole(picture, container, data)
                 check_parts(picture, container.corners.get(0, ()))
@@ -173,8 +173,11 @@ class Stream:
                 self._book(picture, container)
                 if index in wanted:
                     picture.load()
-            if not index and data:
+            if not index:
                 check_whole(picture, container, data)
+            elif index <= len(container.further):
+                where, part = container.further[index - 1]
+                check_whole(picture, part, data[where])
             if index in wanted:
                 check_parts(picture, container.corners.get(index, ()))
                 yield from flatten(picture, container.profiles, seen=None if alone else self._seen)

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from nsfw_guard.errors import DecodeError
-from nsfw_guard.imaging.appearances import flatten
+from nsfw_guard.imaging.appearances import flatten, work
+from tests.attacks.files import wild_between
 
 
 def test_an_opaque_picture_has_no_twin() -> None:
@@ -46,3 +47,57 @@ def test_a_cut_file_raises() -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file, "PNG")
     with pytest.raises(OSError, match="truncated"):
         list(flatten(Image.open(io.BytesIO(file.getvalue()[:1000]))))
+
+
+def test_the_work_on_the_twins_is_known_beforehand() -> None:
+    """A picture on three grounds is six looks, and each way of reading a profile one and a half and its twins."""
+    opaque, clear = Image.new("RGB", (3, 2)), Image.new("RGBA", (3, 2))
+    assert (work(opaque), work(clear)) == (1.0, 6.0)
+    assert (work(opaque, [wild_between()]), work(clear, [wild_between()])) == (3.5, 13.5)
+    opaque.info["icc_profile"] = wild_between()
+    assert (work(opaque), work(opaque, [wild_between()])) == (3.5, 6.0)
+    assert len(list(flatten(opaque))) <= 2
+
+
+def test_twins_that_came_before_are_not_made_again() -> None:
+    picture, seen = Image.new("RGBA", (2, 2), (200, 100, 0, 0)), set[bytes]()
+    assert [len(list(flatten(picture, seen=seen))) for _ in range(2)] == [3, 0]
+
+
+@pytest.mark.parametrize(("mode", "count"), [("1", 3), ("L", 3), ("RGB", 3), ("CMYK", 1), ("YCbCr", 1), ("HSV", 1)])
+def test_a_transparent_colour_counts_where_viewers_know_it(mode: str, count: int) -> None:
+    picture = Image.new("RGB", (8, 8), (0, 0, 0)).convert(mode)
+    picture.paste(255 if mode in {"1", "L"} else (255,) * len(picture.getbands()), (0, 0, 4, 8))
+    picture.info["transparency"] = {"RGB": (0, 0, 0)}.get(mode, 0)
+    frames = list(flatten(picture))
+    assert len(frames) == min(count, 2)  # on black it is as if it were bare
+    assert frames[-1].shape == (8, 8, 3)
+
+
+WHOLE = np.array([[0, 1], [100, 200], [7, 50]])
+
+
+@pytest.mark.parametrize(("values", "kind", "expected"), [
+    (WHOLE.astype(np.int32), None, WHOLE),  # in the range of 8 bits: as it is
+    (WHOLE.astype(np.int32) * 257, "PNG", WHOLE),  # as older Pillow opens 16-bit PNG
+    (WHOLE.astype(np.uint16) * 257, None, WHOLE),
+    (np.array([[0, 1], [1, 0]], np.int32), None, np.array([[0, 1], [1, 0]])),
+    (np.array([[0, 1], [0.5, 0.2]], np.float32), None, np.array([[0, 255], [128, 51]])),
+    (np.array([[0, 100], [200, 3]], np.float32), None, np.array([[0, 100], [200, 3]])),
+    (np.array([[0, 255], [510, 51]], np.float32), None, np.array([[0, 128], [255, 26]])),
+    (np.array([[-10, 0], [10, 5]], np.int32), None, np.array([[0, 128], [255, 191]])),
+    (np.full((2, 2), -7, np.int32), None, np.zeros((2, 2))),
+])  # fmt: skip
+def test_grey_of_more_bits_is_narrowed_by_its_range(values: np.ndarray, kind: str | None, expected: np.ndarray) -> None:
+    picture = Image.fromarray(values)
+    picture.format = kind
+    (frame,) = flatten(picture)
+    np.testing.assert_array_equal(frame, np.repeat(expected[:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize("named", [None, b"\0", (0, 0, 0)])
+def test_a_transparent_level_that_is_no_number_is_no_level(named: object) -> None:
+    picture = Image.fromarray(WHOLE.astype(np.uint16) * 257)
+    picture.info["transparency"] = named
+    (frame,) = flatten(picture)
+    np.testing.assert_array_equal(frame[..., 0], WHOLE)

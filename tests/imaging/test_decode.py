@@ -27,6 +27,7 @@ from nsfw_guard.errors import ConfigError, DecodeError
 from nsfw_guard.imaging.decode import Decoded, decode
 from nsfw_guard.imaging.formats import FORMATS, pillow_is_old
 from nsfw_guard.imaging.limits import Limits
+from tests.attacks.files import exif
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -555,6 +556,30 @@ def test_what_the_caller_drew_on_a_frame_is_seen_and_kept(kind: str) -> None:
     assert any(np.array_equal(f, shown) for f in decoded.frames)
 
 
+@pytest.mark.parametrize("at", [0, 3, 5])
+@pytest.mark.parametrize("kind", ANIMATED)
+def test_a_picture_whose_file_cannot_be_read_again_is_walked_and_left_as_it_was(kind: str, at: int) -> None:
+    data = animation(kind, at=2)
+    picture = Image.open(io.BytesIO(data))
+    picture.seek(at)
+    picture.load()
+    before = (picture.mode, picture.size, picture.tobytes())
+    decoded = decode(picture, limits=Limits(bytes=len(data) - 1))
+    assert len(decoded.frames) == 6
+    assert shows(decoded, RED, tolerance=12)
+    assert (picture.mode, picture.size, picture.tobytes(), picture.tell()) == (*before, at)
+
+
+@pytest.mark.parametrize("kind", ANIMATED)
+def test_the_second_of_two_frames_behind_a_picture_is_seen(kind: str) -> None:
+    assert shows(decode(Image.open(io.BytesIO(animation(kind, count=2, at=1)))), RED, tolerance=12)
+
+
+def test_a_picture_of_a_format_that_no_file_may_have_is_judged_by_its_pixels() -> None:
+    pixels = noise(5, 4, 3)
+    np.testing.assert_array_equal(one(Image.open(io.BytesIO(saved(Image.fromarray(pixels), "PPM")))), pixels)
+
+
 def test_a_picture_that_stands_at_the_end_of_many_frames() -> None:
     picture = Image.open(io.BytesIO(animation("GIF", count=40, at=17)))
     picture.seek(17)
@@ -664,6 +689,22 @@ def test_a_cut_file_never_passes_with_pixels_missing(kind: str) -> None:
         np.testing.assert_array_equal(decoded.frames[0], whole)
 
 
+@pytest.mark.skipif(not MPO, reason="this Pillow writes MPO files that it cannot read")
+@pytest.mark.parametrize("half", [0, 1, 2])
+@pytest.mark.parametrize("opened", [io.BytesIO, lambda data: Image.open(io.BytesIO(data))])
+def test_each_picture_of_an_mpo_is_there_whole(opened: Any, half: int) -> None:
+    frames = [Image.fromarray(noise(64, 64, 3, seed=i)) for i in range(3)]
+    data = moving(frames, "MPO")
+    assert len(decode(opened(data)).frames) == 3
+    starts = [at for at in range(len(data)) if data[at : at + 3] == b"\xff\xd8\xff"]
+    start, end = starts[half], [*starts[1:], len(data)][half]
+    middle = (start + end) // 2
+    lacking = data[:middle] + b"\xff\xd9" + bytes(end - middle - 2) + data[end:]
+    assert len(lacking) == len(data)
+    with pytest.raises(DecodeError, match="half a picture"):
+        decode(opened(lacking))
+
+
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
 def test_a_cut_animation_gives_whole_frames_or_nothing(kind: str) -> None:
     frames = [Image.fromarray(noise(24, 24, seed=i)) for i in range(4)]
@@ -746,6 +787,65 @@ def test_a_picture_at_the_limits_passes() -> None:
         decode(saved(flat(RED, (20, 10))), limits=Limits(total_pixels=499))
     with pytest.raises(DecodeError):
         decode(saved(flat(RED, (21, 10))), limits=Limits(pixels=200))
+
+
+def least(source: Any) -> int:
+    """The smallest total with which a picture is decoded: the work that is booked for it."""
+    low, high = 0, 1 << 20
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            decode(source(), limits=Limits(total_pixels=middle))
+            high = middle
+        except DecodeError as error:
+            assert "limits.total_pixels" in str(error)  # noqa: PT017
+            low = middle
+    return high
+
+
+# Half a look to two looks for decoding, and one for looking: measured by benchmarks/files.py.
+LOOKS = {"JPEG": 1.55, "PNG": 2.5, "WEBP": 3.0, "AVIF": 3.0, "BMP": 2.0, "GIF": 2.0, "TIFF": 2.0}
+
+
+@pytest.mark.parametrize("kind", [k for k in LOOKS if k in FORMATS])
+def test_the_work_on_a_picture_is_booked_by_its_format(kind: str) -> None:
+    data = saved(flat(BLUE, (40, 30)), kind)
+    assert least(lambda: data) == 1200 * LOOKS[kind]
+    assert least(lambda: Image.open(io.BytesIO(data))) == 1200 * LOOKS[kind]
+
+
+def test_the_passes_of_a_progressive_jpeg_are_booked() -> None:
+    data = saved(flat(BLUE, (40, 30)), "JPEG", progressive=True)
+    assert data.count(b"\xff\xda") == 10
+    assert least(lambda: data) == 1200 * (1.5 + 10 / 20)
+
+
+@pytest.mark.skipif(not MPO, reason="this Pillow writes MPO files that it cannot read")
+@pytest.mark.parametrize(("progressive", "looks"), [(False, 1.55), (True, 2.0)])
+def test_the_frames_of_an_mpo_are_booked_as_jpegs(progressive: bool, looks: float) -> None:
+    frames = [flat(BLUE, (160, 125)), flat(RED, (160, 125))]  # each over the least that a frame costs
+    data = mended(saved(frames[0], "MPO", save_all=True, append_images=frames[1:], progressive=progressive), 2)
+    assert least(lambda: data) == 2 * 20_000 * looks
+
+
+def test_too_many_frames_are_refused_before_the_first_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = moving([flat((i, 0, 0), (100, 100)) for i in range(40)], "TIFF")
+    looked_at: list[Any] = []
+    flatten = module.flatten
+    monkeypatch.setattr(module, "flatten", lambda *args, **more: looked_at.append(args) or flatten(*args, **more))
+    with pytest.raises(DecodeError, match=r"limits\.total_pixels"):
+        decode(data, limits=Limits(total_pixels=399_999))
+    assert looked_at == []
+    with pytest.raises(DecodeError, match=r"limits\.total_pixels"):
+        decode(data, limits=Limits(total_pixels=40 * 16_384 - 1))  # what tiny frames cost at the least
+    assert looked_at == []
+
+
+def test_a_picture_beside_the_picture_that_is_over_a_limit_is_refused() -> None:
+    data = saved(flat(BLUE, (20, 20)), "JPEG", exif=b"Exif\0\0" + exif(saved(flat(BLUE, (60, 50)), "JPEG")))
+    assert len(decode(data).frames) == 2
+    with pytest.raises(DecodeError, match=r"thumbnail: 60x50 is over 2999 pixels"):
+        decode(data, limits=Limits(pixels=2999))
 
 
 def test_an_animation_over_the_total_is_refused() -> None:
