@@ -24,6 +24,7 @@ from nsfw_guard.hosts.comfy_clean import Cleaner
 from nsfw_guard.hosts.comfy_prompts import texts
 from nsfw_guard.hosts.exits_comfy import OUTPUTS, PREVIEWS, PROMPTS, SENT
 from nsfw_guard.hosts.session import HostGuard
+from nsfw_guard.verdict import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -156,8 +157,8 @@ class Enforcement:
                 picture, metadata = data
                 shown = self._shown(picture)
                 return None if shown is None else (shown, metadata)
-        except Exception:
-            log.exception("a picture on its way to the browser could not be covered: it is not sent")
+        except Exception as error:  # noqa: BLE001
+            self.guard.faults.say("a picture on its way to the browser could not be covered: it is not sent", error)
         return None  # finished bytes: nobody can say what is in them
 
     def _shown(self, preview: Any) -> Any:
@@ -181,14 +182,16 @@ class Enforcement:
 
     def on_prompt(self, request: Any) -> Any:
         """The request as it came, or with an empty graph, which the host answers with 400. Never raises."""
+        self.guard.faults.begin_job()
         try:
             found = texts(request["prompt"])
             refused = self.guard.refuse(found) if found else None
             if not self.fault and refused is None:
                 return request
-            self.guard.count_refusal(self.fault or getattr(refused, "reason", ""))
-        except Exception:
-            log.exception("a prompt could not be read: it is refused")
+            is_fault = refused is None or refused.outcome is Outcome.ERROR
+            self.guard.count_refusal(self.fault or getattr(refused, "reason", ""), is_fault=is_fault)
+        except Exception as error:  # noqa: BLE001
+            self.guard.faults.say("a prompt could not be read: it is refused", error)
         return {**request, "prompt": {}} if isinstance(request, dict) else {}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nsfw_guard.actions import Pixelate
 from nsfw_guard.imaging.appearances import flatten
+from nsfw_guard.verdict import Outcome, Verdict
 
 Layout = Literal["chw", "hwc"]
 GROUND = (32, 35, 42)  # of a solid cover
@@ -120,6 +123,11 @@ def _paint_pil(picture: Image.Image, cover: Image.Image | None) -> Image.Image:
     return made if moves(picture) else picture  # its other frames are still behind it
 
 
+def size_of(picture: Any, layout: Layout | None) -> tuple[int, int]:
+    """Width and height of a picture of any kind."""
+    return picture.size if isinstance(picture, Image.Image) else _sides(picture, layout)[::-1]
+
+
 def _sides(picture: Any, layout: Layout | None) -> tuple[int, int]:
     shape = tuple(picture.shape)
     first = layout == "chw" or (layout is None and isinstance(picture, Tensor))
@@ -167,3 +175,16 @@ def as_pil(picture: Any, layout: Layout | None) -> Image.Image:
     if levels.ndim == 2:
         levels = levels[..., None]
     return Image.fromarray(np.ascontiguousarray(np.repeat(levels, 3, -1) if levels.shape[-1] == 1 else levels[..., :3]))
+
+
+def pixelated(picture: Image.Image) -> Image.Image:
+    """A picture of which only blocks are left."""
+    values = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
+    made = Pixelate(strength=0.25).cover(values, Verdict(Outcome.REVIEW, "preview"))
+    return Image.fromarray((made * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+def keep(picture: Any, layout: Layout | None, folder: Path) -> None:
+    """Writes a picture into a folder, under the hash of what is in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    as_pil(picture, layout).convert("RGB").save(folder / f"{fingerprint(picture)[:24]}.png")

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from nsfw_guard.actions import Pixelate
 from nsfw_guard.errors import NsfwGuardError
 from nsfw_guard.guard import Guard
-from nsfw_guard.hosts import pictures
+from nsfw_guard.hosts import covers, pictures
 from nsfw_guard.hosts.build import Build, build_guard
 from nsfw_guard.hosts.coverage import Coverage, Exit
+from nsfw_guard.hosts.faults import Faults, in_words
+from nsfw_guard.hosts.label import describe
+from nsfw_guard.hosts.memory import Memory
 from nsfw_guard.hosts.pictures import Layout
 from nsfw_guard.hosts.settings import Settings, locked
 from nsfw_guard.verdict import Outcome, Verdict, released
@@ -27,9 +28,9 @@ from nsfw_guard.version import __version__
 
 log = logging.getLogger(__name__)
 
-REMEMBERED = 2048
 PREVIEW = "preview"
 UNKNOWN = "what a hook was handed is no picture"
+UNREADABLE = "the locked settings cannot be read"
 
 
 @dataclass(frozen=True)
@@ -58,28 +59,49 @@ class HostGuard:
         self.host, self.coverage, self.counts = host, Coverage(exits), Counter[str]()
         self._build, self._lock = build, threading.RLock()
         self._guard: Guard | None = None
-        self._seen: OrderedDict[str, Verdict] = OrderedDict()
+        self._memory, self.faults = Memory(), Faults()
         self.fault = ""
         self.owner: Settings | None = None
         self.settings = Settings()
         try:
             self.owner = locked()
         except Exception as error:  # noqa: BLE001  (what the owner fixed cannot be read: nothing may leave)
-            self.fault = f"the locked settings cannot be read: {error}"
+            self.fault = f"{UNREADABLE}: {error}"
             self.owner = Settings(action="block", previews="hide")
             log.error("NSFW guard: every picture is covered: %s", self.fault)
         self.settings = self.owner or self.settings
 
-    def configure(self, wanted: Settings) -> Settings:
-        """Takes what a user chose, as far as the owner lets it; gives what is in effect."""
+    def configure(self, wanted: Settings, *, try_out: bool = False) -> Settings:
+        """Takes what a user chose, as far as the owner lets it; gives what is in effect.
+
+        Args:
+            wanted: what was chosen.
+            try_out: build the guard now; what cannot be built is not taken.
+
+        Raises:
+            Exception: `try_out`, and no guard can be built of it, though one could be of what is in effect.
+        """
         made = wanted if self.owner is None else self.owner.tightened(wanted)
         with self._lock:
-            if made != self.settings:
-                self.settings, self._guard = made, None
-                self._seen.clear()
-                if not self.fault.startswith("the locked settings"):
-                    self.fault = ""
+            if made == self.settings:
+                return made
+            guard = self._guard if made.builds_as(self.settings) else None
+            if try_out and guard is None and made.enabled and not self.fault.startswith(UNREADABLE):
+                guard = self._try(made)
+            self.settings, self._guard = made, guard
+            self._memory = Memory()  # after the guard: whoever has the new memory has no old guard
+            if not self.fault.startswith(UNREADABLE):
+                self.fault = ""
         return made
+
+    def _try(self, wanted: Settings) -> Guard | None:
+        """The guard of these settings; None where it fails as what is in effect does: that is not their fault."""
+        try:
+            return self._build(wanted, self.owner is not None)
+        except Exception as error:
+            if self.fault == in_words(error):
+                return None
+            raise
 
     def warm_up(self) -> str:
         """Loads the model now, where the guard is on; gives why it could not, or nothing."""
@@ -102,18 +124,19 @@ class HostGuard:
             verdicts = self._verdicts(found, layout, told=where != PREVIEW)
             return Cleaned([self._leave(p, v, layout) for p, v in zip(found, verdicts, strict=True)], verdicts)
         except BaseException as error:
-            log.exception("a hook failed: every picture of it is covered")
-            verdicts = [self._error(f"{type(error).__name__}: {error}") for _ in found]
-            made = [self._solid(picture, layout) for picture in found]
+            self.faults.say("a hook failed: every picture of it is covered", error)
+            verdicts = [self._error(in_words(error)) for _ in found]
+            label = self.settings.label
+            made = [covers.cover_solid(p, v, layout, label=label) for p, v in zip(found, verdicts, strict=True)]
             if not isinstance(error, Exception):
                 raise
             return Cleaned(made, verdicts)
 
     def cover(self, found: Sequence[Any], verdict: Verdict, *, layout: Layout | None = None) -> Cleaned:
         """The pictures, all painted solid whatever they show: their prompt was refused, or a job asked for it."""
-        made = [self._solid(picture, layout) for picture in found]
+        made = [covers.cover_solid(picture, verdict, layout, label=self.settings.label) for picture in found]
         for picture in made:
-            self._remember("cover " + pictures.fingerprint(picture), verdict)
+            self._memory.remember("cover " + pictures.fingerprint(picture), verdict)
         return Cleaned(made, [verdict] * len(made))
 
     def judge(self, source: Any) -> Verdict:
@@ -121,9 +144,9 @@ class HostGuard:
         guard = self._ready()
         try:
             return self._error(self.fault) if guard is None else guard.check([source])[0]
-        except Exception as error:
-            log.exception("a picture could not be judged")
-            return self._error(f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001
+            self.faults.say("a picture could not be judged", error)
+            return self._error(in_words(error))
 
     def preview(self, picture: Any, *, layout: Layout | None = None) -> Any:
         """A picture that is still being drawn, as it may be shown. Never raises, never edits it."""
@@ -136,10 +159,10 @@ class HostGuard:
                 (made,) = self.sanitise([copy], layout=layout, where=PREVIEW).pictures
                 return made
             if self.settings.previews == "pixelate" and isinstance(copy, Image.Image):
-                return _pixelated(copy)
+                return pictures.pixelated(copy)
             return pictures.paint(copy, None, layout)
-        except Exception:
-            log.exception("a preview could not be covered: another picture stands in")
+        except Exception as error:  # noqa: BLE001
+            self.faults.say("a preview could not be covered: another picture stands in", error)
             return pictures.solid(64, 64)
 
     def refuse(self, prompts: str | Sequence[str]) -> Verdict | None:
@@ -151,15 +174,20 @@ class HostGuard:
             return self._error(self.fault)
         try:
             found = [verdict for verdict in guard.check_prompts(prompts) if verdict.flagged]
-        except Exception as error:
-            log.exception("a prompt could not be read: it is refused")
+        except Exception as error:  # noqa: BLE001
+            self.faults.say("a prompt could not be read: it is refused", error)
             found = [self._error(type(error).__name__)]
         return found[0] if found else None
 
-    def count_refusal(self, why: str) -> None:
-        """A job or request is refused for its prompts: hosts ask about the same ones several times."""
-        self.counts["prompts refused"] += 1
-        log.warning("NSFW guard: a prompt is refused: %s", why)
+    def count_refusal(self, why: str, *, is_fault: bool) -> None:
+        """A job or request is stopped: hosts ask about the same one several times.
+
+        Args:
+            why: in words.
+            is_fault: the guard cannot judge; else the policy refuses the prompt.
+        """
+        self.counts["jobs stopped by a fault" if is_fault else "prompts refused"] += 1
+        log.warning("NSFW guard: %s: %s", "nothing is drawn" if is_fault else "a prompt is refused", why)
 
     def announce(self, where: str = "") -> None:
         """Says in one line of the log what is in effect, as a start should."""
@@ -193,18 +221,19 @@ class HostGuard:
                 try:
                     self._guard = self._build(self.settings, self.owner is not None)
                 except Exception as error:
-                    self.fault = f"{type(error).__name__}: {error}"
+                    self.fault = in_words(error)
                     unforeseen = not isinstance(error, NsfwGuardError)  # ours say how to mend them: one line will do
                     log.error("NSFW guard: every picture is covered: %s", self.fault, exc_info=unforeseen)
             return self._guard
 
     def _verdicts(self, found: Sequence[Any], layout: Layout | None, *, told: bool) -> list[Verdict]:
         """One verdict a picture, said in the log; those whose pixels were judged before are not judged again."""
+        memory = self._memory  # before the guard: a verdict of one that is exchanged meanwhile goes into the old one
         guard = self._ready()
         if guard is None:
             return [self._error(self.fault) for _ in found]
         keys = [pictures.judged_as(picture) if pictures.is_picture(picture) else "" for picture in found]
-        known = {key: verdict for key in set(keys) if key and (verdict := self._recall(key)) is not None}
+        known = {key: verdict for key in set(keys) if key and (verdict := memory.recall(key)) is not None}
         new = {key: picture for key, picture in zip(keys, found, strict=True) if key and key not in known}
         if new:
             made = guard.check([pictures.readable(picture, layout) for picture in new.values()])
@@ -214,16 +243,16 @@ class HostGuard:
                 if told and verdict.flagged:
                     log.warning("NSFW guard: %s", describe(verdict))
                 if verdict.outcome is not Outcome.ERROR:
-                    self._remember(key, verdict, of=guard)
+                    memory.remember(key, verdict)
         return [known[key] if key else self._error(UNKNOWN) for key in keys]
 
     def _leave(self, picture: Any, verdict: Verdict, layout: Layout | None) -> Any:
         """One picture as its verdict lets it leave. One that cannot be covered does not take the others with it."""
         try:
             return self._let(picture, verdict, layout)
-        except Exception:
-            log.exception("a picture could not be covered by the action: a solid one stands in")
-            return self._solid(picture, layout)
+        except Exception as error:  # noqa: BLE001
+            self.faults.say("a picture could not be covered by the action: a solid one stands in", error)
+            return covers.cover_solid(picture, verdict, layout, label=self.settings.label)
 
     def _let(self, picture: Any, verdict: Verdict, layout: Layout | None) -> Any:
         guard = self._guard
@@ -235,65 +264,30 @@ class HostGuard:
         return picture
 
     def _cover(self, picture: Any, verdict: Verdict, layout: Layout | None) -> Any:
-        cover = None
         if self._guard is not None and verdict.outcome is not Outcome.ERROR:
             self._keep_original(picture, layout)
             (cover,) = self._guard.apply([pictures.as_pil(picture, layout)], [verdict])
-        made = pictures.paint(picture, cover, layout)
+            made = covers.cover(picture, cover, verdict, layout, label=self.settings.label)
+        else:
+            made = covers.cover_solid(picture, verdict, layout, label=self.settings.label)
         # The cover is known, so that the next hook leaves it alone.
-        self._remember("cover " + pictures.fingerprint(made), verdict)
-        self._remember(pictures.judged_as(made), verdict)
+        self._memory.remember("cover " + pictures.fingerprint(made), verdict)
+        self._memory.remember(pictures.judged_as(made), verdict)
         return made
 
     def _covered_before(self, picture: Any) -> bool:
-        return pictures.is_picture(picture) and self._recall("cover " + pictures.fingerprint(picture)) is not None
-
-    def _solid(self, picture: Any, layout: Layout | None) -> Any:
-        try:
-            return pictures.paint(picture, None, layout)
-        except Exception:  # noqa: BLE001  (what cannot be painted is not handed on)
-            return pictures.solid(64, 64)
+        return (
+            pictures.is_picture(picture) and self._memory.recall("cover " + pictures.fingerprint(picture)) is not None
+        )
 
     def _keep_original(self, picture: Any, layout: Layout | None) -> None:
         """Only where a folder was named on purpose. A disk that is full must not keep a picture from being covered."""
-        if not self.settings.originals:
-            return
         try:
-            folder = Path(self.settings.originals)
-            folder.mkdir(parents=True, exist_ok=True)
-            pictures.as_pil(picture, layout).convert("RGB").save(folder / f"{pictures.fingerprint(picture)[:24]}.png")
-        except Exception:
-            log.exception("an original could not be kept")
-
-    def _recall(self, key: str) -> Verdict | None:
-        with self._lock:
-            return self._seen.get(key)
-
-    def _remember(self, key: str, verdict: Verdict, *, of: Guard | None = None) -> None:
-        """Keeps a verdict; not that of a guard (`of`) whose settings were exchanged while it judged."""
-        with self._lock:
-            if of is not None and of is not self._guard:
-                return
-            self._seen[key] = verdict
-            self._seen.move_to_end(key)
-            while len(self._seen) > REMEMBERED:
-                self._seen.popitem(last=False)
+            if self.settings.originals:
+                pictures.keep(picture, layout, Path(self.settings.originals))
+        except Exception as error:  # noqa: BLE001
+            self.faults.say("an original could not be kept", error)
 
     def _error(self, why: str) -> Verdict:
         self.counts["error"] += 1
         return Verdict(Outcome.ERROR, why or "could not be checked", state={"self_test": "none"})
-
-
-def describe(verdict: Verdict) -> str:
-    """A verdict for a picture's metadata: outcome, reason, model and policy."""
-    where = f" ({verdict.model}, {verdict.policy})" if verdict.model else ""
-    return f"{verdict.outcome.name.lower()}: {verdict.reason}{where}"
-
-
-def _pixelated(picture: Image.Image) -> Image.Image:
-    """A preview of which only blocks are left."""
-    import torch
-
-    values = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
-    made = Pixelate(strength=0.25).cover(values, Verdict(Outcome.REVIEW, "preview"))
-    return Image.fromarray((made * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())

@@ -33,6 +33,7 @@ class Settings:
         action: for what is blocked: "block", "blur", "pixelate", "replace", or "flag", which only marks it.
         strength: of blur and pixelate, a fraction of the short side.
         cuts: per category a score from which it is blocked, in place of the policy's.
+        label: write on a covered picture that it is covered, and the category.
         prompts: refuse prompts that the policy refuses, before any step.
         previews: what becomes of pictures while they are drawn: "pixelate" all, "check" each, "hide" all.
         metadata: write the verdict into the picture's metadata.
@@ -48,6 +49,7 @@ class Settings:
     action: str = "blur"
     strength: float = 0.5
     cuts: Mapping[str, float] = field(default_factory=dict)
+    label: bool = True
     prompts: bool = True
     previews: Previews = "pixelate"
     metadata: bool = True
@@ -79,6 +81,10 @@ class Settings:
             raise ConfigError(f"unknown setting {unknown[0]!r}: {suggest(unknown[0], known)}")
         return cls(**told)
 
+    def builds_as(self, other: Settings) -> bool:
+        """Whether the same guard does for both: they differ in what is done with its verdicts, if in anything."""
+        return all(getattr(self, name) == getattr(other, name) for name in _BUILT)
+
     def tightened(self, wanted: Settings) -> Settings:
         """These settings, stricter where `wanted` is stricter. What it would loosen stays as it is."""
         firm = ACTIONS.index(wanted.action) >= ACTIONS.index(self.action)
@@ -108,11 +114,12 @@ class Settings:
 
 
 _KINDS: Mapping[str, Any] = {
-    **dict.fromkeys(("enabled", "prompts", "metadata"), bool),
+    **dict.fromkeys(("enabled", "label", "prompts", "metadata"), bool),
     **dict.fromkeys(("model", "weights", "device", "policy", "action", "previews", "originals"), str),
     **dict.fromkeys(("strength", "time_limit"), (int, float)),
     "cuts": Mapping,
 }
+_BUILT = ("model", "weights", "device", "policy", "action", "strength", "cuts", "time_limit")
 _IN_WORDS = {bool: "true or false", str: "a text", (int, float): "a number", Mapping: "a table of categories"}
 
 

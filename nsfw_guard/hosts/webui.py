@@ -18,7 +18,8 @@ from torch import Tensor
 from nsfw_guard.hosts import pictures, webui_wraps
 from nsfw_guard.hosts.build import Build, build_guard
 from nsfw_guard.hosts.exits_webui import A1111, SDNEXT
-from nsfw_guard.hosts.session import HostGuard, describe
+from nsfw_guard.hosts.label import describe
+from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.hosts.webui_api import add_routes
 from nsfw_guard.hosts.webui_host import Host
 from nsfw_guard.hosts.webui_jobs import TITLE, Jobs
@@ -227,7 +228,7 @@ class Adapter:
         try:
             self._result(processed, p, "returned")
         except BaseException as error:
-            log.exception("a result could not be swept: every picture of it is covered")
+            self.guard.faults.say("a result could not be swept: every picture of it is covered", error)
             paint_all(processed)
             if not isinstance(error, Exception):
                 raise

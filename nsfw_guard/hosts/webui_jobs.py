@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
-from nsfw_guard.hosts import pictures
-from nsfw_guard.hosts.session import HostGuard, describe
+from nsfw_guard.hosts.covers import stand_in
+from nsfw_guard.hosts.label import describe
+from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.hosts.webui_host import Host
 from nsfw_guard.hosts.webui_sweep import Job
 from nsfw_guard.verdict import Outcome, Verdict
-
-log = logging.getLogger(__name__)
 
 TITLE = "NSFW guard"
 JOB = "nsfw_guard_job"  # the attribute of a job's own object
@@ -43,6 +41,8 @@ class Jobs:
         `running`: the host will tell of its end. Before that it may break off without a word.
         """
         old = self.of(p)
+        if not isinstance(getattr(p, JOB, None), Job):
+            self.guard.faults.begin_job()
         solid, review = ([_said(arg) for arg in args] + [False, False])[:2]
         refused = self.refusal([getattr(p, name, None) for name in PROMPTS])
         self._keep(p, Job(solid=solid or old.solid, review=review or old.review, refused=refused), old, running)
@@ -71,8 +71,8 @@ class Jobs:
                 parts = list(one) if isinstance(one, (list, tuple)) else [one]
                 texts += [text for text in parts if text is not None and text != "" and text not in texts]
             return self.guard.refuse(texts) if texts else None
-        except Exception as error:
-            log.exception("the prompts of a job could not be read: it is refused")
+        except Exception as error:  # noqa: BLE001
+            self.guard.faults.say("the prompts of a job could not be read: it is refused", error)
             return Verdict(Outcome.ERROR, f"{type(error).__name__} in its prompts", state={"self_test": "none"})
 
     def instead(self, p: Any) -> Any:
@@ -81,18 +81,19 @@ class Jobs:
         if refused is None:
             return None
         try:
+            label = self.guard.settings.label
             count = max(1, int(getattr(p, "batch_size", 1)) * int(getattr(p, "n_iter", 1)))
-            made = [pictures.solid(int(p.width), int(p.height)) for _ in range(count)]
+            made = [stand_in((int(p.width), int(p.height)), refused, label=label) for _ in range(count)]
             text = f"{TITLE}: {describe(refused)}"
             kind = self.host.get("modules.processing", "Processed")
             return kind(p, made, seed=getattr(p, "seed", -1), info=text, infotexts=[text] * count)
-        except Exception:
-            log.exception("no result could be made for a refused prompt: it is drawn, and every picture is covered")
+        except Exception as error:  # noqa: BLE001
+            self.guard.faults.say("no result could be made for a refused prompt: every picture of it is covered", error)
             return None
 
     def _keep(self, p: Any, job: Job, old: Job, running: bool = False) -> None:
         if job.refused is not None and old.refused is None:
-            self.guard.count_refusal(job.refused.reason)
+            self.guard.count_refusal(job.refused.reason, is_fault=job.refused.outcome is Outcome.ERROR)
         known = running or self.runs(p)
         try:
             setattr(p, JOB, job)

@@ -12,14 +12,17 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nsfw_guard.backends.registry import names
 from nsfw_guard.errors import NsfwGuardError
 from nsfw_guard.hosts.session import HostGuard
-from nsfw_guard.hosts.settings import ACTIONS, PREVIEWS, Settings
+from nsfw_guard.hosts.settings import ACTIONS, PRESETS, PREVIEWS, Settings
 from nsfw_guard.hosts.webui_host import Host
 
 log = logging.getLogger(__name__)
 
 PREFIX = "nsfw_guard_"
+SLIDERS = {"strength": (0.1, 1.0, 0.05), "time_limit": (1.0, 300.0, 1.0)}
+FREE = "allow_custom_value"  # gradio's name for a list whose field takes any text
 SECTION = ("nsfw_guard", "NSFW guard")
 LABELS: Mapping[str, str] = {
     "enabled": "Check every picture",
@@ -30,6 +33,7 @@ LABELS: Mapping[str, str] = {
     "action": "What becomes of blocked pictures",
     "strength": "Strength of blur and pixelate, a share of the short side",
     "cuts": "Cuts of your own, such as: sexual=0.5, gore=0.3",
+    "label": "Write on covered pictures that they are covered, and why",
     "prompts": "Refuse prompts that the policy refuses",
     "previews": "Live previews",
     "metadata": "Write the verdict into the metadata",
@@ -41,7 +45,7 @@ LABELS: Mapping[str, str] = {
 class Page:
     """The options of the guard on the settings page of a host."""
 
-    def __init__(self, host: Host, apply: Callable[[Settings], Settings]) -> None:
+    def __init__(self, host: Host, apply: Callable[..., Settings]) -> None:
         self.host, self._apply = host, apply
         self.chosen: dict[str, Any] = {}
         self.read = False
@@ -64,9 +68,9 @@ class Page:
         self.chosen[name] = getattr(self.host.options, PREFIX + name)
         try:
             wanted = settings_of(self.chosen)
-            if _loosens(name, wanted, self._apply(wanted)):
+            if _loosens(name, wanted, self._apply(wanted, try_out=True)):
                 raise NsfwGuardError(f"{name} is locked by the owner of this machine: it can be made stricter only")
-        except NsfwGuardError:
+        except Exception:
             self.chosen = before
             raise
 
@@ -146,16 +150,25 @@ def _component(name: str) -> tuple[Any, dict[str, Any]]:
         gradio: Any = importlib.import_module("gradio")
     except ImportError:
         return None, {}
-    choices = {"action": ACTIONS, "previews": PREVIEWS}
-    if name in choices:
-        return gradio.Dropdown, {"choices": list(choices[name])}
-    if name in {"enabled", "prompts", "metadata"}:
+    if name in {"action", "previews"}:
+        return gradio.Dropdown, {"choices": list(ACTIONS if name == "action" else PREVIEWS)}
+    if name in {"enabled", "label", "prompts", "metadata"}:
         return gradio.Checkbox, {}
-    if name == "strength":
-        return gradio.Slider, {"minimum": 0.1, "maximum": 1.0, "step": 0.05}
-    if name == "time_limit":
-        return gradio.Slider, {"minimum": 1.0, "maximum": 300.0, "step": 1.0}
+    if name in SLIDERS:
+        return gradio.Slider, dict(zip(("minimum", "maximum", "step"), SLIDERS[name], strict=True))
+    if name in {"model", "policy"} and FREE in inspect.signature(gradio.Dropdown).parameters:
+        # Any folder or file may be written there too; a gradio that knows lists only gets a field.
+        return gradio.Dropdown, {"choices": list(PRESETS if name == "policy" else _models()), FREE: True}
     return gradio.Textbox, {}
+
+
+def _models() -> tuple[str, ...]:
+    """The models that there are names for; none where a plug-in cannot even be listed."""
+    try:
+        return names()
+    except Exception:
+        log.exception("the models could not be listed: any name can be written")
+        return ()
 
 
 def job_fields(counter: Callable[[], str]) -> list[Any]:

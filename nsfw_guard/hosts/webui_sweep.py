@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,8 +15,6 @@ from nsfw_guard.hosts import pictures
 from nsfw_guard.hosts.pictures import Layout
 from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.verdict import Outcome, Verdict
-
-log = logging.getLogger(__name__)
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 
@@ -103,7 +100,7 @@ def _clean(
     if job.refused is not None:
         covered = guard.cover(found, job.refused, layout=layout)
         return covered.pictures, covered.verdicts
-    shown = [_levels(picture, layout) for picture in found]
+    shown = [_levels(guard, picture, layout) for picture in found]
     before = [None if one is None else one.tobytes() for one in shown]
     told = [picture if one is None else one for picture, one in zip(found, shown, strict=True)]
     cleaned = guard.sanitise(told, layout=layout, where=where)
@@ -120,19 +117,19 @@ def _clean(
     return out, cleaned.verdicts
 
 
-def _levels(picture: Any, layout: Layout | None) -> Image.Image | None:
+def _levels(guard: HostGuard, picture: Any, layout: Layout | None) -> Image.Image | None:
     try:
         return levels(picture, layout)
-    except Exception:
-        log.exception("a picture could not be read as bytes: the guard is handed it as it is")
+    except Exception as error:  # noqa: BLE001
+        guard.faults.say("a picture could not be read as bytes: the guard is handed it as it is", error)
         return None
 
 
 def _paint(guard: HostGuard, picture: Any, cover: Image.Image, layout: Layout | None) -> Any:
     try:
         return pictures.paint(picture, cover, layout)
-    except Exception:
-        log.exception("a picture could not be painted: a solid one stands in")
+    except Exception as error:  # noqa: BLE001
+        guard.faults.say("a picture could not be painted: a solid one stands in", error)
         return pictures.solid(64, 64)
 
 
@@ -174,7 +171,7 @@ def closed(hook: Hook) -> Hook:
         try:
             return hook(self, *args, **kwargs)
         except BaseException as error:
-            log.exception("%s failed: every picture of it is covered", hook.__name__)
+            self.guard.faults.say(f"{hook.__name__} failed: every picture of it is covered", error)
             paint_all(*args, *kwargs.values(), self.processed())
             if not isinstance(error, Exception):
                 raise

@@ -71,6 +71,13 @@ class ScriptPostprocessing:
     name, order = "", 1000
 
 
+class Dropdown:
+    """A list of gradio whose field takes any text."""
+
+    def __init__(self, choices: Any = (), allow_custom_value: bool = False) -> None:
+        self.choices, self.allow_custom_value = choices, allow_custom_value
+
+
 class OptionInfo:
     """One option, with the arguments that both families have."""
 
@@ -173,7 +180,7 @@ class FakeHost:
         return made
 
     def _build(self, saved: dict[str, Any]) -> None:
-        kinds: dict[str, Any] = {"Checkbox": dict, "Dropdown": dict, "Slider": dict, "Textbox": dict}
+        kinds: dict[str, Any] = {"Checkbox": dict, "Dropdown": Dropdown, "Slider": dict, "Textbox": dict}
         kinds |= {"Accordion": lambda *_, **__: nullcontext(), "Markdown": lambda value: value()}
         self.module("gradio", **kinds)
         adders = {f"on_{name}": self.callbacks.setdefault(name, []).append for name in EVENTS[self.family]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from PIL import Image, ImageSequence
 from nsfw_guard.errors import WeightsMissingError
 from nsfw_guard.guard import Guard
 from nsfw_guard.hosts.coverage import Coverage, Exit
+from nsfw_guard.hosts.label import describe
 from nsfw_guard.hosts.pictures import GROUND
-from nsfw_guard.hosts.session import HostGuard, describe
+from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.hosts.settings import Settings
 from nsfw_guard.testing import FAULTS, FakeBackend, FaultyBackend
-from nsfw_guard.verdict import Outcome
+from nsfw_guard.verdict import Outcome, Verdict
 
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 
@@ -48,6 +50,66 @@ def test_what_is_flagged_is_covered_in_place_and_the_rest_stays_as_it_is(make):
     assert out.covered
     assert [v.outcome for v in out.verdicts] == [Outcome.BLOCK, Outcome.ALLOW]
     assert describe(out.verdicts[0]).startswith("block: red 1.000 >= 0.5")
+
+
+@pytest.mark.parametrize("action", ["block", "blur", "pixelate", "replace"])
+def test_a_cover_says_so_unless_its_owner_wants_none(make, action):
+    """The same cover with and without: only the corner differs."""
+    made = {}
+    for label in (True, False):
+        host, _ = make(action=action, label=label)
+        picture = red((256, 192))
+        host.sanitise([picture])
+        made[label] = np.asarray(picture)
+    differs = (made[True] != made[False]).any(axis=-1)
+    assert differs[:150].sum() == 0
+    assert 200 < differs[150:].sum() < 0.1 * 256 * 192
+
+
+def test_solid_covers_of_faults_and_refused_prompts_say_so_too(make):
+    host, _ = make()
+    fault = Verdict(Outcome.ERROR, "no", state={"self_test": "none"})
+    frame = np.zeros((192, 256, 3), np.float32)
+    (covered,) = host.cover([frame], fault).pictures
+    assert covered is frame
+    assert frame.max() > 0.7
+    broken, _ = make(FaultyBackend("raises"))
+    picture = blue((256, 192))
+    broken.sanitise([picture])
+    assert np.asarray(picture).max() > 180
+    assert picture.getpixel((200, 20)) == GROUND
+
+
+def test_what_is_covered_is_not_judged_again_for_its_label(make):
+    host, backend = make()
+    picture = red((256, 192))
+    host.sanitise([picture])
+    before = picture.tobytes()
+    host.sanitise([picture])
+    assert (picture.tobytes(), backend.frames) == (before, 1)
+
+
+def test_what_only_says_what_becomes_of_verdicts_loads_no_model_again(make):
+    host, _ = make()
+    host.warm_up()
+    guard = host._guard
+    host.configure(replace(host.settings, metadata=False, previews="hide", label=False, originals=""))
+    assert host._guard is guard
+    host.configure(replace(host.settings, strength=0.9))
+    assert host._guard is None
+    assert host.configure(replace(host.settings, strength=0.8), try_out=True).strength == 0.8
+    assert host._guard is not None
+
+
+def test_what_cannot_be_built_is_not_taken():
+    host = HostGuard("test", build=missing)
+    with pytest.raises(WeightsMissingError):
+        host.configure(Settings(action="block"), try_out=True)
+    assert (host.settings, host.fault) == (Settings(), "")
+    assert host.configure(Settings(enabled=False), try_out=True).enabled is False  # off: nothing is built
+    host.configure(Settings())
+    host.warm_up()
+    assert host.configure(Settings(action="block"), try_out=True).action == "block"  # it fails either way
 
 
 def test_what_hides_in_an_alpha_is_painted_over_too(make):

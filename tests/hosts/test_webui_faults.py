@@ -252,3 +252,32 @@ def test_read_only_arrays_and_inference_tensors_are_exchanged_in_their_list(monk
     world.host.run_scripts("postprocess_batch", Job(), images=images)
     assert float(np.asarray(images[0]).max()) == 0.0
     assert float(images[1].max()) == 0.0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_fault_is_said_once_a_job_with_its_trace_the_first_time(family, monkeypatch, caplog):
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a guard that raises")
+
+    world = World(family, monkeypatch)
+    monkeypatch.setattr(world.adapter.guard, "_verdicts", broken)
+    caplog.clear()
+    for _ in range(3):
+        world.host.process_images(Job(safe(1), safe(2), previews=True, grid=True))
+    said = [record for record in caplog.records if "a hook failed" in record.message]
+    assert len(said) == 3
+    assert [bool(record.exc_info) for record in said] == [True, False, False]
+    assert len(caplog.records) == 3
+    assert reached(world.host, safe(1), safe(2)) == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_missing_weights_are_not_called_a_refused_prompt(family, monkeypatch, caplog):
+    world = World(family, monkeypatch, WeightsMissingError("fetch them"))
+    caplog.clear()
+    world.host.process_images(Job(safe(1)))
+    assert "nothing is drawn: WeightsMissingError: fetch them" in caplog.text
+    assert "a prompt is refused" not in caplog.text
+    counts = world.adapter.guard.counts
+    assert (counts["jobs stopped by a fault"], counts["prompts refused"]) == (1, 0)
+    assert reached(world.host, safe(1)) == []

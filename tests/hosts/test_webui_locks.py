@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nsfw_guard.errors import WeightsMissingError
 from nsfw_guard.hosts import webui_api, webui_settings
+from nsfw_guard.hosts.build import build_guard
 from nsfw_guard.hosts.settings import Settings
 from tests.hosts.fake_webui import ENTRY, INTEGRATIONS, Job, OptionInfoRestricted, Params
 from tests.hosts.webui_worlds import RULES, World, holds, leaks, red, safe
@@ -159,6 +161,53 @@ def test_the_page_changes_what_is_in_effect_and_refuses_what_cannot_be(family, m
     assert world.host.opts.set("nsfw_guard_enabled", False)
     world.host.process_images(Job(red()))
     assert holds(world.host, "disk", red())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_models_policies_and_actions_are_lists_and_any_text_can_be_written(family, monkeypatch):
+    world = World(family, monkeypatch)
+    fields = {name: world.host.opts.data_labels[f"nsfw_guard_{name}"] for name in ("model", "policy", "action")}
+    made = {name: info.component(**info.component_args) for name, info in fields.items()}
+    assert {"marqo", "demo-shapes"} <= set(made["model"].choices)
+    assert made["policy"].choices == ["lenient", "default", "strict"]
+    assert made["action"].choices == ["flag", "blur", "pixelate", "replace", "block"]
+    assert {name: one.allow_custom_value for name, one in made.items()} == {
+        "model": True, "policy": True, "action": False,
+    }  # fmt: skip
+
+
+def test_an_older_gradio_gets_fields(monkeypatch):
+    World("a1111", monkeypatch, load=False)
+    monkeypatch.setattr(
+        sys.modules["gradio"], "Dropdown", type("Dropdown", (), {"__init__": lambda self, choices: None})
+    )
+    assert webui_settings._component("model") == (sys.modules["gradio"].Textbox, {})
+    assert webui_settings._component("action")[0] is sys.modules["gradio"].Dropdown
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("name", "wrong"), [
+    ("model", "no-such-model"), ("model", "./no/folder"), ("policy", "nowhere.toml"), ("policy", "strictest"),
+    ("cuts", "gore=0.3"), ("device", "warp:9"),
+])  # fmt: skip
+def test_a_setting_that_cannot_work_is_refused_and_the_last_one_stays(family, name, wrong, monkeypatch):
+    world = World(family, monkeypatch, nsfw_guard_model="demo-shapes")
+    monkeypatch.setattr(world.adapter.guard, "_build", build_guard)
+    before = getattr(world.host.opts, f"nsfw_guard_{name}")
+    assert not world.host.opts.set(f"nsfw_guard_{name}", wrong)
+    assert getattr(world.host.opts, f"nsfw_guard_{name}") == before
+    assert getattr(world.adapter.guard.settings, name) == getattr(Settings(model="demo-shapes"), name)
+    assert world.adapter.guard.fault == ""
+    assert world.host.opts.set("nsfw_guard_action", "replace")  # what was refused is not in the way of others
+
+
+def test_what_fails_already_keeps_no_other_setting_from_being_changed(monkeypatch):
+    world = World("sdnext", monkeypatch, WeightsMissingError("fetch them"))
+    assert "fetch them" in world.adapter.guard.fault
+    assert world.host.opts.set("nsfw_guard_action", "pixelate")
+    assert world.adapter.guard.settings.action == "pixelate"
+    world.host.process_images(Job(red()))
+    assert not leaks(world.host)
 
 
 def test_one_saved_option_that_is_wrong_does_not_take_the_others_with_it(monkeypatch, caplog):

@@ -10,7 +10,8 @@ from PIL import Image
 
 from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.appearances import flatten, work
-from tests.attacks.files import wild_between
+from nsfw_guard.imaging.colour import appearances
+from tests.attacks.files import COLUMNS, curve, plain, profile, wild_between
 
 
 def test_an_opaque_picture_has_no_twin() -> None:
@@ -59,6 +60,28 @@ def test_the_work_on_the_twins_is_known_beforehand() -> None:
     assert len(list(flatten(opaque))) <= 2
 
 
+def red_at_40(strength: int) -> bytes:
+    """A profile that shows level 40 as red and leaves the others nearly as they are."""
+    red = curve(lambda i: strength if i == 40 else plain(i))
+    other = curve(lambda i: 0 if i == 40 else plain(i))
+    return profile({**COLUMNS, b"rTRC": red, b"gTRC": other, b"bTRC": other})
+
+
+@pytest.mark.parametrize(("level", "count"), [(40, 2), (50, 1)])
+def test_appearances_that_are_nearly_equal_are_one(level: int, count: int) -> None:
+    """Two profiles show two reds of few levels apart; where a picture has no such level, nearly itself."""
+    profiles = [red_at_40(65535), red_at_40(64500)]
+    assert len({shown.tobytes() for one in profiles for shown in appearances(grey(40), one)}) == 2
+    assert all(shown.tobytes() != grey(50).tobytes() for shown in appearances(grey(50), profiles[0]))
+    frames = list(flatten(grey(level), profiles))
+    assert len(frames) == count
+    np.testing.assert_array_equal(frames[0], np.asarray(grey(level)))
+
+
+def grey(level: int) -> Image.Image:
+    return Image.new("RGB", (4, 4), (level, level, level))
+
+
 def test_twins_that_came_before_are_not_made_again() -> None:
     picture, seen = Image.new("RGBA", (2, 2), (200, 100, 0, 0)), set[bytes]()
     assert [len(list(flatten(picture, seen=seen))) for _ in range(2)] == [3, 0]
@@ -70,10 +93,12 @@ def test_a_transparent_colour_counts_where_viewers_know_it(mode: str, count: int
     picture.paste(255 if mode in {"1", "L"} else (255,) * len(picture.getbands()), (0, 0, 4, 8))
     picture.info["transparency"] = {"RGB": (0, 0, 0)}.get(mode, 0)
     frames = list(flatten(picture))
+    assert work(picture) == (1.0 if count == 1 else 6.0)
     assert len(frames) == min(count, 2)  # on black it is as if it were bare
     assert frames[-1].shape == (8, 8, 3)
 
 
+RAMP = np.arange(300 * 200).reshape(300, 200) % 251
 WHOLE = np.array([[0, 1], [100, 200], [7, 50]])
 
 
@@ -87,6 +112,7 @@ WHOLE = np.array([[0, 1], [100, 200], [7, 50]])
     (np.array([[0, 255], [510, 51]], np.float32), None, np.array([[0, 128], [255, 26]])),
     (np.array([[-10, 0], [10, 5]], np.int32), None, np.array([[0, 128], [255, 191]])),
     (np.full((2, 2), -7, np.int32), None, np.zeros((2, 2))),
+    (RAMP.astype(np.uint16) * 257, None, RAMP),
 ])  # fmt: skip
 def test_grey_of_more_bits_is_narrowed_by_its_range(values: np.ndarray, kind: str | None, expected: np.ndarray) -> None:
     picture = Image.fromarray(values)

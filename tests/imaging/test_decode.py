@@ -563,8 +563,10 @@ def test_a_picture_whose_file_cannot_be_read_again_is_walked_and_left_as_it_was(
     picture = Image.open(io.BytesIO(data))
     picture.seek(at)
     picture.load()
+    picture.info["mine"] = "kept"
     before = (picture.mode, picture.size, picture.tobytes())
     decoded = decode(picture, limits=Limits(bytes=len(data) - 1))
+    assert picture.info["mine"] == "kept"
     assert len(decoded.frames) == 6
     assert shows(decoded, RED, tolerance=12)
     assert (picture.mode, picture.size, picture.tobytes(), picture.tell()) == (*before, at)
@@ -573,6 +575,13 @@ def test_a_picture_whose_file_cannot_be_read_again_is_walked_and_left_as_it_was(
 @pytest.mark.parametrize("kind", ANIMATED)
 def test_the_second_of_two_frames_behind_a_picture_is_seen(kind: str) -> None:
     assert shows(decode(Image.open(io.BytesIO(animation(kind, count=2, at=1)))), RED, tolerance=12)
+
+
+def test_several_frames_of_an_unknown_format_are_refused() -> None:
+    picture = Image.open(io.BytesIO(animation("GIF")))
+    picture.format = "FLI"
+    with pytest.raises(DecodeError, match="FLI of several frames is not walked"):
+        decode(picture)
 
 
 def test_a_picture_of_a_format_that_no_file_may_have_is_judged_by_its_pixels() -> None:
@@ -648,6 +657,8 @@ def test_floats_are_rounded_as_diffusers_rounds_them() -> None:
     [
         (np.zeros((4, 4, 3), np.int64), "uint8"),
         (np.zeros((4, 4, 3), bool), "uint8"),
+        (np.zeros((4, 4, 3), np.int16), "uint8"),
+        (np.zeros((4, 4, 3), np.int8), "uint8"),
         (np.zeros((4, 4), object), "uint8"),
         (np.zeros((4, 4), complex), "uint8"),
         (np.zeros((4, 4), np.uint32), "uint8"),
@@ -829,15 +840,15 @@ def test_the_frames_of_an_mpo_are_booked_as_jpegs(progressive: bool, looks: floa
 
 
 def test_too_many_frames_are_refused_before_the_first_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = moving([flat((i, 0, 0), (100, 100)) for i in range(40)], "TIFF")
+    data = moving([flat((i, 0, 0), (160, 125)) for i in range(40)], "TIFF")
+    tiny = moving([flat((i, 0, 0)) for i in range(40)], "TIFF")
     looked_at: list[Any] = []
     flatten = module.flatten
     monkeypatch.setattr(module, "flatten", lambda *args, **more: looked_at.append(args) or flatten(*args, **more))
     with pytest.raises(DecodeError, match=r"limits\.total_pixels"):
-        decode(data, limits=Limits(total_pixels=399_999))
-    assert looked_at == []
+        decode(data, limits=Limits(total_pixels=40 * 160 * 125 - 1))
     with pytest.raises(DecodeError, match=r"limits\.total_pixels"):
-        decode(data, limits=Limits(total_pixels=40 * 16_384 - 1))  # what tiny frames cost at the least
+        decode(tiny, limits=Limits(total_pixels=40 * 16_384 - 1))  # what tiny frames cost at the least
     assert looked_at == []
 
 

@@ -1,0 +1,33 @@
+"""What stands in the place of a picture that must not be seen, on whatever holds it, with its label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image
+
+from nsfw_guard.hosts import pictures
+from nsfw_guard.hosts.label import labelled
+from nsfw_guard.hosts.pictures import Layout
+from nsfw_guard.verdict import Verdict
+
+
+def stand_in(size: tuple[int, int], verdict: Verdict, *, label: bool) -> Image.Image:
+    """Gives a picture of one colour that says why it stands there."""
+    made = pictures.solid(*size)
+    return labelled(made, verdict) if label else made
+
+
+def cover(picture: Any, by: Image.Image, verdict: Verdict, layout: Layout | None, *, label: bool) -> Any:
+    """Paints a cover over a picture, in place where its kind allows it."""
+    flat = by.convert("RGB")
+    return pictures.paint(picture, labelled(flat, verdict) if label else flat, layout)
+
+
+def cover_solid(picture: Any, verdict: Verdict, layout: Layout | None, *, label: bool) -> Any:
+    """Paints one colour over a picture. Never raises: what cannot be painted is not handed on."""
+    try:
+        by = stand_in(pictures.size_of(picture, layout), verdict, label=label)
+        return pictures.paint(picture, by, layout)
+    except Exception:  # noqa: BLE001  (another picture is a cover as well)
+        return pictures.solid(64, 64)
