@@ -61,7 +61,8 @@ EQUIVALENT: dict[str, str] = {
     "imaging.appearances._twins: 0 -> -1": "Pillow takes a level below 0 for 0",
     "imaging.appearances._colours: 'L' -> ''": "grey as RGB is made grey again before it is shown: the same levels",
     "imaging.appearances._clear: picture.mode == 'P' and picture.palette is not None and "
-    "picture.palette.mode.endswith('A') -> picture.palette is not None and picture.palette.mode.endswith('A')": "no other mode has a palette of its own, but for PA, which is clear either way",
+    "picture.palette.mode.endswith('A') -> picture.palette is not None and "
+    "picture.palette.mode.endswith('A')": "no other mode has its own palette, but for PA, which is clear either way",
     "imaging.appearances._narrow: max(1, _STRIP // max(1, wide.shape[1])) -> "
     "min(1, _STRIP // max(1, wide.shape[1]))": _STRIPS,
     "imaging.appearances._narrow: _STRIP // max(1, wide.shape[1]) -> _STRIP * max(1, wide.shape[1])": _STRIPS,

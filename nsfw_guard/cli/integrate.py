@@ -65,18 +65,21 @@ def run(args: argparse.Namespace) -> int:
 def _check(found: dict[str, Any], running: Running | None, as_json: bool) -> int:
     """Prints what is there and, where it was asked, what the running host says; 1 where anything does not fit."""
     faults = () if running is None else running.faults
-    fits = found["adapter"] in {"installed", "linked"} and not found["missing"] and not faults
+    fits = found["adapter"] in {"installed", "linked"} and not (found["missing"] or found["new"] or faults)
     if as_json:
         asked = {} if running is None else {"url": running.url, "running": running.says, "faults": list(faults)}
         show.as_json({**found, **asked, "fits": fits})
         return 0 if fits else 1
     rows = [("adapter", found["adapter"]), ("read from", found["folder"]), ("nsfw-guard", found["version"])]
     rows.append((found["host"], _names(found["missing"])))
+    rows.append(("callers", _callers(found["new"])))
     if running is not None:
         rows.append((running.url, running.says))
     show.table(rows, ("what", "found"))
     for symbol in found["missing"] or ():
         show.say(f"GONE  {symbol}: this version of the host has it no more; its way out is not closed")
+    for caller in found["new"] or ():
+        show.say(f"NEW   {caller}: in no row of the ways out: nobody has looked whether it is closed")
     for fault in faults:
         show.say(f"FAULT  {fault}")
     return 0 if fits else 1
@@ -86,3 +89,9 @@ def _names(missing: list[str] | None) -> str:
     if missing is None:
         return "its code is not in this folder: ask the running host by --url"
     return f"lacks {len(missing)} of the names that the adapter hooks" if missing else "has every name that is hooked"
+
+
+def _callers(new: list[str] | None) -> str:
+    if new is None:
+        return "not looked up"
+    return f"{len(new)} of what draws, saves or sends are in no row" if new else "each is in a row of the ways out"

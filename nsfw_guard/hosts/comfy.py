@@ -18,7 +18,7 @@ from typing import Any
 from nsfw_guard.backends.base import Backend
 from nsfw_guard.guard import Guard
 from nsfw_guard.hosts.build import build_guard, load_model
-from nsfw_guard.hosts.comfy_enforce import Enforcement
+from nsfw_guard.hosts.comfy_enforce import HELPER, Enforcement
 from nsfw_guard.hosts.comfy_routes import add_status
 from nsfw_guard.hosts.exits_comfy import COMFYUI
 from nsfw_guard.hosts.session import HostGuard
@@ -66,7 +66,7 @@ class Comfy:
         self._tell(load)
         if self.guard.owner is None and told.get(ENFORCE, "").strip().lower() in OFF:
             return False
-        modules = [_module(name, load) for name in ("execution", "latent_preview", "server")]
+        modules = [_module(name, load) for name in ("execution", "latent_preview", "server", HELPER)]
         Enforcement(self.guard, latents=_on(told, LATENTS)).install(*modules)
         self.enforced = True
         self.guard.warm_up()

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from nsfw_guard.errors import UncoveredError
 from nsfw_guard.hosts.comfy_clean import Cleaner
+from nsfw_guard.hosts.comfy_messages import Messages
 from nsfw_guard.hosts.comfy_prompts import texts
-from nsfw_guard.hosts.exits_comfy import OUTPUTS, PREVIEWS, PROMPTS, SENT
+from nsfw_guard.hosts.exits_comfy import HELPERS, OUTPUTS, PREVIEWS, PROMPTS, SENT
 from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.verdict import Outcome
 
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 MARK = "_nsfw_guard"
 NEEDED = {"obj", "input_data_all"}
-BYTES, PICTURE, WITH_METADATA = 1, 2, 4  # the host's binary events that carry pictures
+HELPER, SAVES = "comfy_api.latest._ui", ("save_images", "save_animated_png", "save_animated_webp")
 CURE = (
     "every node is stopped until this is mended: update nsfw-guard to a release that knows this ComfyUI; where another "
     "custom node wraps execution.get_output_data, rename its folder so that it loads after ComfyUI-NSFW-Guard"
@@ -48,9 +49,10 @@ class Enforcement:
 
     def __init__(self, guard: HostGuard, *, latents: bool = False) -> None:
         self.guard, self.cleaner = guard, Cleaner(guard, latents=latents)
+        self.messages = Messages(guard, _was_judged)
         self.fault = ""
 
-    def install(self, execution: Any, latent_preview: Any = None, server: Any = None) -> None:
+    def install(self, execution: Any, latent_preview: Any = None, server: Any = None, helpers: Any = None) -> None:
         """Hooks the modules of the host.
 
         Raises:
@@ -66,6 +68,7 @@ class Enforcement:
             (PREVIEWS, self._previews, latent_preview),
             (SENT, self._sent, server),
             (PROMPTS, self._prompts, server),
+            (HELPERS, self._helpers, helpers),
         ):
             try:
                 put(module)
@@ -123,7 +126,7 @@ class Enforcement:
 
         @functools.wraps(original)
         def decode_latent_to_preview_image(*args: Any, **kwargs: Any) -> Any:
-            return self._shown(original(*args, **kwargs))
+            return self.messages.shown(original(*args, **kwargs))
 
         setattr(decode_latent_to_preview_image, MARK, True)
         owner.decode_latent_to_preview_image = decode_latent_to_preview_image
@@ -136,42 +139,33 @@ class Enforcement:
 
         @functools.wraps(original)
         def send_sync(this: Any, event: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
-            kind = int(event) if isinstance(event, int) else 0
-            if kind in {BYTES, PICTURE, WITH_METADATA}:
-                data = self._message(kind, data)
-                if data is None:
-                    return None
-            return original(this, event, data, *args, **kwargs)
+            data = self.messages.clean(event, data, is_judged=bool(_judged.get()))
+            return None if data is None else original(this, event, data, *args, **kwargs)
 
         setattr(send_sync, MARK, True)
         owner.send_sync = send_sync
 
-    def _message(self, kind: int, data: Any) -> Any:
-        """What may be sent in place of this, or None."""
-        if not self.guard.settings.enabled:
-            return data
-        try:
-            if kind == PICTURE:
-                return self._shown(data)
-            if kind == WITH_METADATA:
-                picture, metadata = data
-                shown = self._shown(picture)
-                return None if shown is None else (shown, metadata)
-        except Exception as error:  # noqa: BLE001
-            self.guard.faults.say("a picture on its way to the browser could not be covered: it is not sent", error)
-        return None  # finished bytes: nobody can say what is in them
+    def _helpers(self, helpers: Any) -> None:
+        """The host's own savers are handed clean pictures, whatever node calls them; older hosts have none."""
+        owner = getattr(helpers, "ImageSaveHelper", None)
+        for name in SAVES if owner is not None else ():
+            original = getattr(owner, name, None)
+            if original is not None and not getattr(original, MARK, False):
+                setattr(owner, name, staticmethod(self._saver(original)))
 
-    def _shown(self, preview: Any) -> Any:
-        """(format, picture, largest side), with the picture as it may be shown; None for anything else."""
-        if not isinstance(preview, tuple) or len(preview) < 2 or not isinstance(preview[1], Image.Image):
-            return None
-        picture = preview[1]
-        if not (hasattr(picture, MARK) or _was_judged(picture)):
-            picture = self.guard.preview(picture)
-            if not isinstance(picture, Image.Image):
-                return None
-            setattr(picture, MARK, True)
-        return (preview[0], picture, *preview[2:])
+    def _saver(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(original)
+        if "images" not in signature.parameters:
+            raise UncoveredError(f"ImageSaveHelper.{original.__name__}{signature} is unknown: update nsfw-guard")
+
+        @functools.wraps(original)
+        def save(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            bound.arguments["images"] = self.cleaner.value(bound.arguments["images"])
+            return original(*bound.args, **bound.kwargs)
+
+        setattr(save, MARK, True)
+        return save
 
     def _prompts(self, server: Any) -> None:
         instance = server.PromptServer.instance

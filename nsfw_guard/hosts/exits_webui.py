@@ -16,6 +16,7 @@ EXTRAS = "ScriptPostprocessing.process"
 WRITER, FILES = "wrap video_save.save_video", "wrap video.save_video"
 LAST = "Script.postprocess"
 INNER = "wrap processing.process_images_inner"
+OUTER = "wrap processing.process_images"
 TAB = "wrap postprocessing.run_postprocessing"
 
 
@@ -67,6 +68,12 @@ SDNEXT = _exits(
         ("arguments of the script by API", ("Script.before_process",), "they only tighten"),
         ("options by API, override_settings", ("on_ui_settings",), "not read for a job; locked settings only tighten"),
         ("metadata", (SAVED,), "a covered picture keeps no thumbnail or alpha; the verdict is written"),
+        (
+            "test buttons of the Control tab (SD_CONTROL_DEBUG)",
+            (),
+            "they call pipelines themselves: start the host without that variable",
+        ),
+        ("files that the host writes for its own debugging", (), "the last picture of X-Omni, and of soft filling"),
         ("video files of the Process tab", (), "a path to a file: only what a wrapped writer writes is checked"),
         *_NEVER,
     ),
@@ -99,8 +106,14 @@ A1111 = _exits(
             "not read for a job; kept from the API where the host does (Forge does not)",
         ),
         ("metadata", (SAVED,), "a covered picture keeps no thumbnail or alpha; the verdict is written"),
+        ("pipelines of its own in Forge Neo", (OUTER,), "what process_images returns is swept, its caption is asked"),
+        ("video of Forge Neo", ("wrap images.save_video",), "clean frames in"),
         ("spaces of Forge", (), "pages of their own, outside of every hook"),
-        ("video that an extension writes", (), "the host has no writer of its own; its frames are swept as pictures"),
+        (
+            "video that an extension writes",
+            (),
+            "only Forge Neo has a known writer; frames are swept as pictures",
+        ),
         *_NEVER,
     ),
 )

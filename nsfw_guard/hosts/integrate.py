@@ -137,15 +137,18 @@ def ours(target: Path, source: Path) -> bool:
 def examine(host: str, path: Path, *, into: Path | None = None) -> dict[str, object]:
     """What is installed there, and which of the host's names that the adapter relies on are gone.
 
-    `missing` is None where the path holds no code of the host, so that nothing could be looked up.
+    `new` are callers of what draws, saves or sends pictures that stand in no row of the exits. Both are None where the
+    path holds no code of the host, so that nothing could be looked up.
     """
+    from nsfw_guard.hosts.callers import new_callers
     from nsfw_guard.hosts.drift import missing
     from nsfw_guard.hosts.drift_comfy import missing_comfy
 
     found = place(host, path, into=into)
-    gone = None
+    gone = new = None
     if found.checkout is not None:
         gone = missing_comfy(found.checkout) if host == "comfyui" else missing(found.checkout, host)
+        new = new_callers(found.checkout, host)
     folder = found.target.parent
     return {
         "host": host,
@@ -153,6 +156,7 @@ def examine(host: str, path: Path, *, into: Path | None = None) -> dict[str, obj
         "folder": str(folder),
         "version": __version__,
         "missing": gone,
+        "new": new,
     }
 
 

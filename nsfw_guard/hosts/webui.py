@@ -234,6 +234,11 @@ class Adapter:
                 raise
         return processed
 
+    @closed
+    def asked(self, p: Any) -> None:
+        """A script of the menu begins: what its own prompt asks for is known, whether or not it starts a job."""
+        self.jobs.start(p)
+
     def processed(self) -> Any:
         """The last result of the host, where it keeps one."""
         return self.host.get("modules.processing", "processed") if self.host.family == "sdnext" else None

@@ -44,7 +44,7 @@ class Jobs:
         if not isinstance(getattr(p, JOB, None), Job):
             self.guard.faults.begin_job()
         solid, review = ([_said(arg) for arg in args] + [False, False])[:2]
-        refused = self.refusal([getattr(p, name, None) for name in PROMPTS])
+        refused = self.refusal([getattr(p, name, None) for name in (*PROMPTS, *_captions(p))])
         self._keep(p, Job(solid=solid or old.solid, review=review or old.review, refused=refused), old, running)
         if refused is None and old.refused is not None and self.host.family == "sdnext" and hasattr(p, "dummy"):
             del p.dummy  # the same object, with another prompt
@@ -104,6 +104,13 @@ class Jobs:
             self._running = [*self._running[1 - DEEPEST :], (p, job)]
         if job.refused is not None and self.host.family == "sdnext":
             p.dummy = True  # sdnext then draws one black picture and runs no model
+
+
+def _captions(p: Any) -> list[str]:
+    """What other pipelines of a host call their prompts: Forge Neo has captions, built by a script from its fields."""
+    held = getattr(p, "__dict__", {})
+    asked = (name for name in held if "caption" in name and "negative" not in name)
+    return [name for name in asked if isinstance(held[name], (str, list))]
 
 
 def _said(arg: Any) -> bool:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from nsfw_guard.errors import ImageError
 from nsfw_guard.hosts import pictures
-from nsfw_guard.hosts.webui_host import MARK, wrap
+from nsfw_guard.hosts.webui_host import MARK, Host, wrap
 from nsfw_guard.hosts.webui_sweep import apart, layout_of
 from nsfw_guard.hosts.webui_video import clean_frames
 
@@ -24,21 +24,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SAVE = "modules.video_models.video_save"
-FILES = "modules.video"
-FINAL = ("Full", "Tiny", "Remote", "Local")  # what FramePack calls decoding for the video; the rest is shown as it is
-WRAPS = (
-    "wrap state.current_image",
-    "wrap state.do_set_current_image",
-    "wrap video_save.save_video",
-    "wrap video_save.atomic_save_video",
-    "wrap video.save_video",
-    "wrap video.save_video_atomic",
-    "wrap framepack_vae.vae_decode",
-    "wrap processing.process_images_inner",
-    "wrap postprocessing.run_postprocessing",
-    "wrap ScriptRunner.run",
+WRITERS = (  # of videos in sdnext, with the argument that holds the frames
+    ("modules.video_models.video_save", "save_video", "pixels"),
+    ("modules.video_models.video_save", "atomic_save_video", "tensor"),
+    ("modules.video", "save_video", "images"),
+    ("modules.video", "save_video_atomic", "images"),
 )
+FINAL = ("Full", "Tiny", "Remote", "Local")  # what FramePack calls decoding for the video; the rest is shown as it is
 
 
 def install(adapter: Adapter, *, load: bool) -> None:
@@ -73,22 +65,33 @@ def _table(adapter: Adapter, load: bool) -> list[tuple[str, Callable[[], str]]]:
         kind = host.get("modules.scripts_manager", "ScriptRunner") or host.get("modules.scripts", "ScriptRunner")
         return wrap(kind, "run", functools.partial(_selected, adapter))
 
-    both: list[tuple[str, Callable[[], str]]] = [
-        (WRAPS[0], lambda: _current_image(adapter)),
-        (WRAPS[1], lambda: wrap(host.state, "do_set_current_image", functools.partial(_drawing, adapter))),
-        (WRAPS[8], on("modules.postprocessing", "run_postprocessing", _extras)),
-        (WRAPS[9], runner),
-        (WRAPS[7], on("modules.processing", "process_images_inner", _inner)),
+    rows: list[tuple[str, Callable[[], str]]] = [
+        ("wrap state.current_image", lambda: _current_image(adapter)),
+        (
+            "wrap state.do_set_current_image",
+            lambda: wrap(host.state, "do_set_current_image", functools.partial(_drawing, adapter)),
+        ),
+        ("wrap postprocessing.run_postprocessing", on("modules.postprocessing", "run_postprocessing", _extras)),
+        ("wrap ScriptRunner.run", runner),
+        ("wrap processing.process_images_inner", on("modules.processing", "process_images_inner", _job)),
     ]
-    if host.family == "a1111":
-        return both
+    return rows + (_of_sdnext(on) if host.family == "sdnext" else _of_a1111(on, host))
+
+
+def _of_sdnext(on: Callable[..., Callable[[], str]]) -> list[tuple[str, Callable[[], str]]]:
+    found = [
+        (f"wrap {module.rpartition('.')[2]}.{name}", on(module, name, functools.partial(_writer, names=(frames,))))
+        for module, name, frames in WRITERS
+    ]
+    return [*found, ("wrap framepack_vae.vae_decode", on("modules.framepack.framepack_vae", "vae_decode", _decoder))]
+
+
+def _of_a1111(on: Callable[..., Callable[[], str]], host: Host) -> list[tuple[str, Callable[[], str]]]:
+    """Forge Neo writes videos and has pipelines of its own; on a host without them there is nothing to close."""
+    video = on("modules.images", "save_video", functools.partial(_writer, names=("frames",)))
     return [
-        *both,
-        (WRAPS[2], on(SAVE, "save_video", functools.partial(_writer, names=("pixels",)))),
-        (WRAPS[3], on(SAVE, "atomic_save_video", functools.partial(_writer, names=("tensor",)))),
-        (WRAPS[4], on(FILES, "save_video", functools.partial(_writer, names=("images",)))),
-        (WRAPS[5], on(FILES, "save_video_atomic", functools.partial(_writer, names=("images",)))),
-        (WRAPS[6], on("modules.framepack.framepack_vae", "vae_decode", _decoder)),
+        ("wrap processing.process_images", on("modules.processing", "process_images", _job)),
+        ("wrap images.save_video", lambda: video() if host.get("modules.images", "save_video") is not None else ""),
     ]
 
 
@@ -184,30 +187,29 @@ def _decoder(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
     return vae_decode
 
 
-def _inner(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
+def _job(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
     """The last line: whatever scripts there are, and whoever calls it, what returns from here was swept."""
 
-    def process_images_inner(p: Any, *args: Any, **kwargs: Any) -> Any:
-        if adapter.jobs.runs(
-            p
-        ):  # sdnext told of it, draws one black picture for a refused prompt, and tells of its end
-            return adapter.returned(p, old(p, *args, **kwargs))
-        adapter.jobs.start(p, running=True)
+    def process_images(p: Any, *args: Any, **kwargs: Any) -> Any:
+        known = adapter.jobs.runs(p)  # the host told of it, or the same wrap further out
+        if not known:
+            adapter.jobs.start(p, running=True)
         try:
-            stub = adapter.jobs.instead(p)
-            if stub is not None:
-                return stub
-            return adapter.returned(p, old(p, *args, **kwargs))
+            # sdnext draws one black picture where it told of a job whose prompt is refused.
+            stub = None if known and adapter.host.family == "sdnext" else adapter.jobs.instead(p)
+            return adapter.returned(p, old(p, *args, **kwargs)) if stub is None else stub
         finally:
-            adapter.jobs.end(p)
+            if not known:
+                adapter.jobs.end(p)
 
-    return process_images_inner
+    return process_images
 
 
 def _selected(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
-    """A script of the menu may put pictures together after its jobs: tiles, loops, grids."""
+    """A script of the menu may put pictures together after its jobs: tiles, loops, grids. Some draw past the jobs."""
 
     def run(self: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
+        adapter.asked(p)
         return adapter.returned(p, old(self, p, *args, **kwargs))
 
     return run

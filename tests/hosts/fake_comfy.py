@@ -226,13 +226,39 @@ class OwnPreviews(Node):
 
     def run(self, images):
         send, picture = self.host.server.PromptServer.instance.send_sync, Image.fromarray(eight(images[0]))
-        packed = io.BytesIO()
+        packed = io.BytesIO(b"\0\0\0\2")  # the header: a PNG
+        packed.seek(4)
         picture.save(packed, "PNG")
         send(2, ("JPEG", picture, 512))
         send(4, (("JPEG", picture, 512), {"node": "1"}))
         send(1, packed.getvalue())
         send("progress", {"value": 1})
         return (images,)
+
+
+class ShowsByHelper(Node):
+    """No output node: it shows what it was handed by the host's own helper."""
+
+    def run(self, images):
+        self.host.find("comfy_api.latest._ui").ImageSaveHelper.save_images(images, "a", "temp", cls=None)
+        return (images,)
+
+
+class SendsFiles(Node):
+    """An output node that sends finished files, as those of SwarmUI do: of 16 bits, and of several frames."""
+
+    OUTPUT_NODE = True
+
+    def run(self, images, **_):
+        send, frames = self.host.server.PromptServer.instance.send_sync, [Image.fromarray(eight(i)) for i in images]
+        deep, clip = io.BytesIO(b"\0\0\0\2"), io.BytesIO(b"\0\0\0\3")
+        for file in (deep, clip):
+            file.seek(4)
+        Image.fromarray(np.asarray(frames[0].convert("L")).astype(np.uint16) * 257).save(deep, "PNG")
+        frames[0].save(clip, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+        for event, file in ((1, deep), (10, deep), (1, clip)):
+            send(event, file.getvalue())
+        return {}
 
 
 class SendsAnother(Node):
@@ -265,7 +291,7 @@ NODES = [
     Given, ApiImage, GivenList,
     SaveImage, PreviewImage, SaveAnimatedWEBP, SaveAnimatedPNG, SaveImageWebsocket, SaveImageList,
     CreateVideo, SaveVideo, Encode, SaveLatent, MaskPreview, SaveAny, Crop, Heir, WritesByItself, Sampler, OwnPreviews,
-    Expander, SlowSave, SendsAnother,
+    Expander, SlowSave, SendsAnother, SendsFiles, ShowsByHelper,
 ]  # fmt: skip
 SINKS = ("disk", "temp", "websocket", "video", "latents")
 
@@ -282,6 +308,7 @@ class FakeComfy:
         self.sinks: dict[str, list[Any]] = {name: [] for name in SINKS}
         self.metadata: list[Any] = []
         self.events: list[Any] = []
+        self.files: list[Any] = []
         self.errors: list[BaseException] = []
         self.cache: dict[Any, Any] = {}
         self.runs = 0
@@ -289,10 +316,15 @@ class FakeComfy:
         self.server = _server(self)
         self.latent_preview = _latent_preview()
         self.execution = _execution(self)
+        self.helpers = _helpers(self)
 
     def find(self, name):
         """A module of this host."""
-        return {"execution": self.execution, "latent_preview": self.latent_preview, "server": self.server}[name]
+        known = {"execution": self.execution, "latent_preview": self.latent_preview, "server": self.server}
+        known |= {"comfy_api.latest._ui": self.helpers} if self.flavour == "async" else {}
+        if name not in known:
+            raise ModuleNotFoundError(name)
+        return known[name]
 
     def post(self, graph, **more):
         """POST /prompt: 200 when it ran, 400 when there was nothing to run."""
@@ -324,6 +356,20 @@ def _latent_preview():
     return module
 
 
+def _helpers(host):
+    class ImageSaveHelper:
+        @staticmethod
+        def save_images(images, filename_prefix, folder_type, cls, compress_level=4):
+            host.sinks[folder_type] += [eight(image) for image in images]
+            return [filename_prefix] * len(images)
+
+        save_animated_png = save_animated_webp = save_images
+
+    module: Any = ModuleType("comfy_api.latest._ui")
+    module.ImageSaveHelper = ImageSaveHelper
+    return module
+
+
 class Routes(list[Any]):
     """The routes of the server: each knows its path."""
 
@@ -343,8 +389,10 @@ def _server(host):
             self.handlers.append(handler)
 
         def send_sync(self, event, data, sid=None):
-            if event == 1:
-                host.sinks["websocket"].append(np.asarray(Image.open(io.BytesIO(data))))
+            if event == 10 or (event == 1 and data[3] == 3):
+                host.files.append((event, data))
+            elif event == 1:
+                host.sinks["websocket"].append(np.asarray(Image.open(io.BytesIO(data[4:]))))
             elif event in {2, 4}:
                 picture = data[1] if event == 2 else data[0][1]
                 host.sinks["websocket"].append(np.array(picture.convert("RGB")))

@@ -314,9 +314,11 @@ class FakeHost:
         host = self
 
         class ScriptRunner:
-            """A script of the menu that puts a picture together out of what its jobs drew."""
+            """A script of the menu that puts a picture together out of what its jobs drew; without it, draws itself."""
 
             def run(self, p: Job, *args: Any) -> Any:
+                if not args:
+                    return host.result(p, [Image.fromarray(one) for one in p.draws])
                 host.process_images(p)
                 return host.result(p, [Image.fromarray(args[0].copy())])
 
@@ -497,6 +499,26 @@ class FakeA1111(FakeHost):
     """The manners of A1111, Forge and reForge."""
 
     family = "a1111"
+
+    def _build(self, saved: dict[str, Any]) -> None:
+        super()._build(saved)
+        self.processing.process_images = self.dispatch
+        self.images = self.module("modules.images", save_video=self.save_video)
+
+    def dispatch(self, p: Job) -> Any:
+        """As Forge Neo: some models are drawn past the inner function, by a caption that a script put together."""
+        if getattr(p, "own_caption", None) is None:
+            return self.processing.process_images_inner(p)
+        self.out("drawn", p.own_caption)
+        return self.result(p, [Image.fromarray(one) for one in p.draws])
+
+    def save_video(self, p: Any, frames: list[np.ndarray], fps: int = 16) -> str:
+        for frame in frames:
+            self.out("video", frame)
+        return "a.mp4"
+
+    def own_pipeline(self, picture: np.ndarray, caption: str = "{}") -> None:
+        self.answer(self.processing.process_images(Job(picture, scripts=None, save=False, own_caption=caption)).images)
 
     def preview_of(self, pictures: list[Any]) -> Any:
         return pictures[0]

@@ -14,7 +14,7 @@ from nsfw_guard.errors import UncoveredError, WeightsMissingError
 from nsfw_guard.hosts.comfy import Comfy
 from nsfw_guard.hosts.comfy_clean import _appearances
 from nsfw_guard.hosts.comfy_enforce import MARK, Enforcement
-from nsfw_guard.hosts.exits_comfy import COMFYUI, OUTPUTS, PREVIEWS, SENT
+from nsfw_guard.hosts.exits_comfy import COMFYUI, HELPERS, OUTPUTS, PREVIEWS, SENT
 from nsfw_guard.hosts.running import COMFYUI as STATUS
 from nsfw_guard.hosts.running import _faults
 from nsfw_guard.testing import FakeBackend, FaultyBackend
@@ -45,10 +45,11 @@ ROWS = {
         OUTPUTS,
     ),
     "async node": (graph("SlowSave"), OUTPUTS),
+    "helper of the host": (graph("ShowsByHelper"), HELPERS),
     "API node": (graph("SaveImage") | {"0": {"class_type": "ApiImage", "inputs": {"key": "x"}}}, OUTPUTS),
 }
 SAFE = {name: row for name, row in ROWS.items() if name not in {"SaveLatent", "live preview", "own previews"}}
-ASYNC = {"async node", "API node"}
+ASYNC = {"async node", "API node", "helper of the host"}
 FLAVOURS = ("oldest", "sync", "async")
 
 
@@ -94,7 +95,7 @@ def test_the_marker_reaches_no_sink(name, flavour):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_without_the_hook_the_marker_leaks(name, monkeypatch):
-    put = {OUTPUTS: "_outputs", PREVIEWS: "_previews", SENT: "_sent"}
+    put = {OUTPUTS: "_outputs", PREVIEWS: "_previews", SENT: "_sent", HELPERS: "_helpers"}
     monkeypatch.setattr(Enforcement, put[ROWS[name][1]], lambda self, module: None)
     if ROWS[name][1] == PREVIEWS:  # both hooks close it: either is enough
         monkeypatch.setattr(Enforcement, "_sent", lambda self, module: None)
@@ -461,7 +462,7 @@ def test_a_host_of_which_nothing_is_found_is_refused():
     comfy = comfy_of()
     with pytest.raises(UncoveredError):
         comfy.start(ENFORCED, find=find)
-    assert {row["state"][:4] for row in comfy.coverage()} == {"open", "cann"}
+    assert {row["state"][:4] for row in comfy.coverage() if "helpers" not in row["way"]} == {"open", "cann"}
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

@@ -129,6 +129,8 @@ WAYS: dict[str, dict[str, Way]] = {
         "jobs that save nothing": Way(job(save=False), RESULT),
         "grids, also of XYZ": Way(both(job(grid=True), xyz), ("disk", "gallery", "api")),
         "what a script of the menu puts together": Way(lambda host, picture: host.selected(picture), RESULT),
+        "pipelines of its own in Forge Neo": Way(lambda host, picture: host.own_pipeline(picture), ("api",)),
+        "video of Forge Neo": Way(lambda host, picture: host.images.save_video(None, [picture.copy()] * 2), ("video",)),
         "temporary files of the gallery": Way(job(save=False), ("temp",)),
         "prompts that the policy refuses": Way(dragon, ("drawn",), released=False),
         "metadata": Way(job(), ("disk",)),
@@ -204,6 +206,22 @@ def test_a_route_that_calls_the_inner_function_is_asked_for_its_prompt(monkeypat
     world.host.detail(safe())
     assert holds(world.host, "api", safe())
     assert not world.adapter.jobs._running
+
+
+def test_a_caption_of_another_pipeline_is_asked(monkeypatch):
+    world = World("a1111", monkeypatch)
+    world.host.own_pipeline(safe(), caption='{"description": "a dragon"}')
+    assert "drawn" not in world.host.sinks
+    assert not holds(world.host, "api", safe())
+    assert not world.adapter.jobs._running
+
+
+@pytest.mark.parametrize("family", WAYS)
+@pytest.mark.parametrize(("prompt", "leaves"), [("a dragon", False), ("a lighthouse", True)])
+def test_a_script_that_draws_past_the_jobs_is_asked_for_its_prompt(family, prompt, leaves, monkeypatch):
+    """Nothing of its result leaves; that it draws cannot be kept from it."""
+    made = World(family, monkeypatch).host.runner.run(Job(safe(), prompt=prompt))
+    assert np.array_equal(np.asarray(made.images[0]), safe()) is leaves
 
 
 @pytest.mark.parametrize("family", WAYS)

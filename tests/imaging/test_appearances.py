@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import nsfw_guard.imaging.appearances as module
 from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.appearances import flatten, work
 from nsfw_guard.imaging.colour import appearances
@@ -119,6 +120,14 @@ def test_grey_of_more_bits_is_narrowed_by_its_range(values: np.ndarray, kind: st
     picture.format = kind
     (frame,) = flatten(picture)
     np.testing.assert_array_equal(frame, np.repeat(expected[:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize("strip", [1, 1_000, 300_000])
+def test_a_tall_picture_is_narrowed_strip_by_strip(strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STRIP", strip)
+    for values in (RAMP, RAMP.T):
+        (frame,) = flatten(Image.fromarray(np.ascontiguousarray(values.astype(np.uint16) * 257)))
+        np.testing.assert_array_equal(frame[..., 0], values)
 
 
 @pytest.mark.parametrize("named", [None, b"\0", (0, 0, 0)])

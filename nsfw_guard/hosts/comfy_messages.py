@@ -1,0 +1,135 @@
+"""What ComfyUI sends to its page: previews, finished files as bytes, and words that may hold a picture."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nsfw_guard.hosts.session import HostGuard
+from nsfw_guard.verdict import Outcome
+
+FILE, PICTURE, TEXT, WITH_METADATA = 1, 2, 3, 4  # the binary events of the host
+HEADER = 4  # bytes before a file: its kind
+MARK = "_nsfw_guard_shown"
+# How files of pictures and clips begin; an ISO one (AVIF, HEIC, MP4) has its mark behind a length.
+STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\x1aE\xdf\xa3")
+SHORTEST = 64  # characters: no picture is shorter in base64
+
+
+class Messages:
+    """Lets a message to the page go as it may be seen.
+
+    Args:
+        guard: what judges and covers.
+        was_judged: whether a picture is one of those that the running output node was handed.
+    """
+
+    def __init__(self, guard: HostGuard, was_judged: Callable[[Image.Image], bool]) -> None:
+        self.guard, self._was_judged = guard, was_judged
+
+    def clean(self, event: Any, data: Any, *, is_judged: bool) -> Any:
+        """What may be sent in place of a message, or None. Never raises.
+
+        Args:
+            event: the host's number of a binary event, or the name of a JSON one.
+            data: what is sent.
+            is_judged: an output node runs whose pictures were judged: the bytes that it sends are made of them.
+        """
+        if not self.guard.settings.enabled:
+            return data
+        try:
+            return self._clean(event, data, is_judged)
+        except Exception as error:  # noqa: BLE001
+            self.guard.faults.say("a picture on its way to the browser could not be covered: it is not sent", error)
+            return None
+
+    def _clean(self, event: Any, data: Any, is_judged: bool) -> Any:
+        kind = int(event) if isinstance(event, int) else 0
+        if kind == PICTURE:
+            return self.shown(data)
+        if kind == WITH_METADATA and isinstance(data, tuple):
+            picture, metadata = data
+            seen = self.shown(picture)
+            return None if seen is None else (seen, metadata)
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            if is_judged or (kind == TEXT and not _starts(bytes(data[:16])) and not self._hides(bytes(data))):
+                return data
+            return self._file(bytes(data)) if kind == FILE else None  # nobody can say what is in it
+        return None if self._hides(data) else data
+
+    def shown(self, preview: Any) -> Any:
+        """(format, picture, largest side), with the picture as it may be shown; None for anything else."""
+        if not isinstance(preview, tuple) or len(preview) < 2:
+            return None
+        picture = preview[1]
+        if isinstance(picture, Tensor) and picture.dtype == torch.uint8 and picture.ndim == 3:  # as SwarmUI has it
+            made = self.guard.preview(Image.fromarray(picture.cpu().numpy()))
+            seen: Any = torch.from_numpy(np.array(made.convert("RGB")))
+        elif isinstance(picture, Image.Image):
+            seen = self._seen(picture)
+        else:
+            return None
+        return None if seen is None else (preview[0], seen, *preview[2:])
+
+    def _seen(self, picture: Image.Image) -> Image.Image | None:
+        if hasattr(picture, MARK) or self._was_judged(picture):
+            return picture
+        made = self.guard.preview(picture)
+        if not isinstance(made, Image.Image):
+            return None
+        setattr(made, MARK, True)
+        return made
+
+    def _file(self, data: bytes) -> bytes | None:
+        """A finished file behind its header, shown as a preview is."""
+        with Image.open(io.BytesIO(data[HEADER:])) as picture:
+            if getattr(picture, "n_frames", 1) > 1:
+                return None
+            kind, seen = picture.format, self._seen(picture.convert("RGB"))
+        if seen is None:
+            return None
+        file = io.BytesIO()
+        seen.save(file, kind)
+        return data[:HEADER] + file.getvalue()
+
+    def _hides(self, data: Any) -> bool:
+        """Whether words hold a picture that may not be seen."""
+        return any(self.guard.judge(raw).outcome is not Outcome.ALLOW for raw in _pictures(data))
+
+
+def _pictures(data: Any) -> Iterator[bytes]:
+    """The pictures that texts hold as base64 or as data URLs."""
+    if isinstance(data, (bytes, bytearray)):
+        yield from _pictures(bytes(data).decode("utf-8", "replace"))
+    elif isinstance(data, str):
+        text = data.partition(",")[2] if data.startswith("data:") else data
+        raw = _decoded(text) if len(text) >= SHORTEST else b""
+        if _starts(raw):
+            yield raw
+    elif isinstance(data, Mapping):
+        for one in data.values():
+            yield from _pictures(one)
+    elif isinstance(data, (list, tuple)):
+        for one in data:
+            yield from _pictures(one)
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        if not _starts(base64.b64decode(text[:SHORTEST])):
+            return b""
+        return base64.b64decode(text)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _starts(data: bytes) -> bool:
+    return data.startswith(STARTS) or data[4:8] == b"ftyp"
