@@ -59,11 +59,19 @@ def _is_new(frame: Frame, seen: set[bytes]) -> bool:
 def work(picture: Image.Image, profiles: Sequence[bytes] = ()) -> float:
     """How much work the twins of a picture may be, as a multiple of its pixels: 1 where there is none but itself."""
     of_each = 3 * ON_A_GROUND if _clear(picture) else 1.0
-    managed = sum(count_readings(profile) for profile in _all(picture, profiles))
+    managed = sum(count_readings(profile) for profile in declared(picture, profiles))
     return of_each + managed * (MANAGED + of_each)
 
 
-def _all(picture: Image.Image, profiles: Sequence[bytes]) -> list[bytes]:
+def clear_rgba(picture: Image.Image) -> Image.Image:
+    """A loaded or lazy picture by its numbers, in RGBA: what is transparent in it by any rule is."""
+    picture.load()
+    plain = _narrow(picture) if picture.mode.startswith(("I", "F")) else picture
+    return (plain.convert("LA") if plain.mode == "La" else plain).convert("RGBA")
+
+
+def declared(picture: Image.Image, profiles: Sequence[bytes]) -> list[bytes]:
+    """The profile that a picture carries itself, and those that its file declares beside it."""
     embedded = picture.info.get("icc_profile")
     return [*([embedded] if isinstance(embedded, bytes) else []), *profiles]
 
@@ -78,7 +86,7 @@ def _turn(picture: Image.Image) -> tuple[int, bool]:
 
 
 def _twins(picture: Image.Image, profiles: Sequence[bytes]) -> Iterator[Image.Image]:
-    profiles = _all(picture, profiles)
+    profiles = declared(picture, profiles)
     if picture.mode.startswith(("I", "F")):
         picture = _narrow(picture)
     alpha = None

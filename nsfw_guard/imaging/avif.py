@@ -10,7 +10,10 @@ from nsfw_guard.imaging.colour import cicp_profile
 from nsfw_guard.imaging.metadata import Embedded, in_exif, sweep
 
 PICTURES = {b"av01", b"grid", b"iovl", b"iden", b"tmap", b"hvc1", b"jpeg"}
+WORDS = {b"Exif", b"mime", b"uri ", b"rgan"}  # items that hold words, or regions of a picture
 MOST_BOXES = 10_000
+MOST_EXTENTS = 10_000  # of all items: a usual file has one each
+SEQUENCE, STILL = b"avis", b"avif"
 
 
 @dataclass
@@ -18,7 +21,9 @@ class Avif:
     """What an AVIF file says of itself."""
 
     brand: bytes = b""
-    tracks: bool = False
+    tracks: int = 0
+    alphas: int = 0
+    brands: tuple[int, int] = (8, 16)
     primary: int = 0
     primary_at: tuple[int, int] = (0, 0)
     items: dict[int, bytes] = field(default_factory=dict)
@@ -52,10 +57,27 @@ def read(data: bytes) -> Avif:
     """The items, references and declared colours of an AVIF file."""
     avif = Avif(brand=data[8:12])
     for kind, start, end in boxes(data, 0, len(data)):
-        avif.tracks |= kind == b"moov"
-        if kind == b"meta":
+        if kind == b"ftyp":
+            avif.brands = start, end
+        elif kind == b"moov":
+            _read_tracks(data, start, end, avif)
+        elif kind == b"meta":
             _read_meta(data, start + 4, end, avif)
     return avif
+
+
+def _read_tracks(data: bytes, start: int, end: int, avif: Avif) -> None:
+    """Counts the tracks of pictures; sound has none."""
+    for kind, low, high in boxes(data, start, end):
+        if kind == b"trak":
+            handlers = [
+                data[at + 8 : at + 12]
+                for media, a, b in boxes(data, low, high)
+                for box, at, _ in (boxes(data, a, b) if media == b"mdia" else ())
+                if box == b"hdlr"
+            ]
+            avif.alphas += handlers == [b"auxv"]
+            avif.tracks += handlers not in ([b"auxv"], [b"soun"])
 
 
 def _read_meta(data: bytes, start: int, end: int, avif: Avif) -> None:
@@ -83,9 +105,9 @@ def _read_meta(data: bytes, start: int, end: int, avif: Avif) -> None:
 
 def _read_references(data: bytes, low: int, high: int, avif: Avif) -> None:
     width = 2 if data[low] == 0 else 4
-    for kind, at, _ in boxes(data, low + 4, high):
+    for kind, at, stop in boxes(data, low + 4, high):
         source, count, first = _int(data, at, width), _int(data, at + width, 2), at + width + 2
-        targets = tuple(_int(data, place, width) for place in range(first, min(first + count * width, high), width))
+        targets = tuple(_int(data, place, width) for place in range(first, min(first + count * width, stop), width))
         avif.references.append((kind, source, targets))
 
 
@@ -93,6 +115,7 @@ def _read_places(data: bytes, low: int, high: int, stored: int, avif: Avif) -> N
     version, sizes = data[low], data[low + 4 : low + 6]
     widths = sizes[0] >> 4, sizes[0] & 15, sizes[1] >> 4, sizes[1] & 15 if version else 0
     at, wide = low + 6, 4 if version == 2 else 2
+    total = count = 0
 
     def take(width: int) -> int:
         nonlocal at
@@ -106,17 +129,22 @@ def _read_places(data: bytes, low: int, high: int, stored: int, avif: Avif) -> N
         method = take(2) & 15 if version else 0
         take(2)  # which file the data are in: this one
         base, extents = take(widths[2]), []
-        for _ in range(min(take(2), MOST_BOXES)):
+        for _ in range(take(2)):
             take(widths[3])
             offset, length = take(widths[0]), take(widths[1])
             begin = base + offset + (stored if method == 1 else 0)
-            extents.append((begin, begin + length))
+            extents.append((begin, min(begin + length, len(data))))
+            total, count = total + max(0, extents[-1][1] - begin), count + 1
+            if total > 2 * len(data) or count > MOST_EXTENTS:
+                raise DecodeError("its items lie over each other: save it anew")
         avif.places[item] = extents
 
 
 def _read_colours(data: bytes, low: int, high: int, avif: Avif) -> None:
     for kind, start, end in boxes(data, low, high):
         for inner, at, stop in boxes(data, start, end) if kind == b"ipco" else ():
+            if inner == b"clap":
+                raise DecodeError("an AVIF that is cropped when it is shown (clap): save it anew")
             if inner == b"colr" and data[at : at + 4] in {b"nclx", b"nclc"} and stop - at >= 10:
                 avif.colours.append((_int(data, at + 4, 2), _int(data, at + 6, 2)))
 
@@ -128,6 +156,13 @@ def profiles(avif: Avif) -> Iterator[bytes]:
             yield from cicp_profile(primaries=primaries, transfer=transfer)
 
 
+def _as_still(data: bytes, avif: Avif) -> bytes:
+    """The same file without the brand of a sequence: its primary item is shown in place of its track."""
+    start, end = avif.brands
+    brands = [data[at : at + 4] for at in range(start, end, 4)]
+    return data[:start] + b"".join(STILL if brand == SEQUENCE else brand for brand in brands) + data[end:]
+
+
 def others(data: bytes, avif: Avif, *, shown: int) -> Iterator[Embedded]:
     """Every picture that is not shown: the same file with another item as its primary one.
 
@@ -136,6 +171,11 @@ def others(data: bytes, avif: Avif, *, shown: int) -> Iterator[Embedded]:
     """
     if avif.tracks and shown < 2:
         raise DecodeError("an animation that its header calls a still: save it anew")
+    if avif.tracks > 1 or avif.alphas > 1:
+        raise DecodeError("an animation of several tracks, of which players show one or the other: save it anew")
+    if unknown := set(avif.items.values()) - PICTURES - WORDS:
+        raise DecodeError(f"an item of an unknown kind, {ascii(min(unknown))[2:-1]}: save it anew")
+    data = _as_still(data, avif) if avif.tracks else data  # else its items are not what is shown
     # A part is seen with the picture that is put together from it, an alpha channel with its picture. What only
     # calls itself a part of something, or is one of several channels, is looked at by itself.
     whole = {b"grid", b"iovl", b"iden"}
@@ -147,7 +187,8 @@ def others(data: bytes, avif: Avif, *, shown: int) -> Iterator[Embedded]:
     helpers = helpers if b"alpha" in data else set()
     start, width = avif.primary_at
     for item, kind in avif.items.items():
-        if kind in PICTURES and item not in parts | helpers | {avif.primary} and width:
+        is_shown = item == avif.primary and not avif.tracks
+        if kind in PICTURES and item not in parts | helpers and not is_shown and width:
             changed = data[:start] + item.to_bytes(width, "big") + data[start + width :]
             yield Embedded("hidden picture of an AVIF file", changed)
         elif kind == b"Exif":

@@ -12,6 +12,7 @@ from nsfw_guard.imaging import avif, gif, jpeg, png, tiffs, webp
 from nsfw_guard.imaging.colour import gamma_profile
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.metadata import Embedded, blanked, sweep
+from nsfw_guard.imaging.moving import Piece
 
 MOST_TILES = 20_000
 SUB_DIRECTORIES = 0x014A
@@ -32,6 +33,8 @@ class Container:
         filled: the file with noise after its data, to see whether a decoder runs out of them; None for other kinds.
         is_short: looks whether the packed pixels end too early; None for kinds whose decoder says so itself.
         corners: per page the lower right corners of the JPEGs that it is made of.
+        clear_level: the level that is clear, where Pillow takes another one for it.
+        pieces: the frames of a GIF or APNG, each by itself; `canvas` is the size that they are drawn on.
         further: the pictures behind the first, each with where its bytes are, where a file is several files in one.
     """
 
@@ -45,6 +48,9 @@ class Container:
     is_short: Callable[[], bool] | None = None
     corners: Mapping[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     further: tuple[tuple[slice, Container], ...] = ()
+    clear_level: int | None = None
+    pieces: tuple[Piece, ...] = ()
+    canvas: tuple[int, int] = (0, 0)
 
 
 def inspect(data: bytes, limits: Limits) -> Container:
@@ -103,7 +109,10 @@ def _png(data: bytes, limits: Limits) -> Container:
         frames=max(chunks.frames, chunks.counted),
         profiles=tuple(png.profiles(data, chunks)),
         embedded=lambda _: png.embedded(data, chunks),
-        split=chunks.header[4] or chunks.frames > 0,
+        split=chunks.header[4] or bool(chunks.controls),
+        clear_level=png.clear_level(data, chunks),
+        pieces=tuple(png.pieces(data, chunks)),
+        canvas=chunks.header[:2],
         is_short=lambda: png.lacks_pixels(data, chunks),
     )
 
@@ -124,8 +133,8 @@ def _most_frames(limits: Limits) -> int:
 
 
 def _gif(data: bytes, limits: Limits) -> Container:
-    gif.count_frames(data, most=_most_frames(limits))
-    return Container()
+    read = gif.read(data, most=_most_frames(limits))
+    return Container(pieces=tuple(gif.pieces(data, read)), canvas=read.size)
 
 
 def _avif(data: bytes, _: Limits) -> Container:

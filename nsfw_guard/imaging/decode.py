@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nsfw_guard.errors import DecodeError
-from nsfw_guard.imaging.appearances import Frame, flatten, work
+from nsfw_guard.imaging.appearances import Frame, declared, flatten, work
 from nsfw_guard.imaging.container import Container, inspect
 from nsfw_guard.imaging.formats import FORMATS, opened, pillow_is_old
 from nsfw_guard.imaging.limits import Budget, Limits
+from nsfw_guard.imaging.moving import compose, is_plain
 from nsfw_guard.imaging.sources import bytes_behind, read_bytes, short, whole_files_only
 from nsfw_guard.imaging.whole import check_parts, check_whole
 
@@ -127,17 +128,22 @@ class Stream:
         self._book(picture, container)
         with whole_files_only():
             picture.load()
-        yield from flatten(picture, container.profiles, seen=self._seen if data else None)
+        shown = picture
+        if container.clear_level is not None:  # never into the picture of the caller
+            shown = picture.copy()
+            shown.info["transparency"] = container.clear_level
+        yield from flatten(shown, container.profiles, seen=self._seen if data else None)
         if data is None:
             return
         with opened(data) as again:
-            shown = _count(again)
-            if shown > 1 or container.frames > 1:
+            count = _count(again)
+            if count > 1 or container.frames > 1:
                 yield from self._walk(again, container, data)
             else:
                 check_whole(picture, container, data)
                 check_parts(picture, container.corners.get(0, ()))
-        yield from self._beside(container, shown)
+                yield from self._composed(again, container, {0})
+        yield from self._beside(container, count)
 
     def _beside(self, container: Container, shown: int) -> Iterator[Frame]:
         """The pictures that a file carries beside the one it shows."""
@@ -164,7 +170,7 @@ class Stream:
         count = _count(picture)
         wanted = self._wanted(count, container.frames)
         self._budget.foresee(count * max(picture.width * picture.height, _FRAME_FLOOR if count > 1 else 0))
-        alone = count == 1 and work(picture, container.profiles) == 1
+        alone = count == 1 and not self._seen and work(picture, container.profiles) == 1  # nothing to compare it with
         for index in range(count):
             with self._budget.frame(), whole_files_only():
                 if count > 1:
@@ -173,6 +179,8 @@ class Stream:
                 self._book(picture, container)
                 if index in wanted:
                     picture.load()
+                    if container.clear_level is not None:
+                        picture.info["transparency"] = container.clear_level
             if not index:
                 check_whole(picture, container, data)
             elif index <= len(container.further):
@@ -181,6 +189,24 @@ class Stream:
             if index in wanted:
                 check_parts(picture, container.corners.get(index, ()))
                 yield from flatten(picture, container.profiles, seen=None if alone else self._seen)
+        yield from self._composed(picture, container, {index - count + len(container.pieces) for index in wanted})
+
+    def _composed(self, picture: Image.Image, container: Container, wanted: set[int]) -> Iterator[Frame]:
+        """The frames as players put them together, where that may not be what Pillow makes of them."""
+        size = container.canvas
+        if not container.pieces or is_plain(container.pieces, size):
+            return
+        self._budget.check_size(size)
+        areas = [max(size[0] * size[1], piece.width * piece.height, _FRAME_FLOOR) for piece in container.pieces]
+        self._budget.foresee(sum(areas))  # also a frame far larger than the canvas, of which little is seen
+        profiles = declared(picture, container.profiles)
+        shown = compose(container.pieces, size, opened)
+        for index, area in enumerate(areas):
+            with self._budget.frame(), whole_files_only():
+                frame = next(shown)
+                self._budget.take(int(area * (1.0 + work(frame, profiles))))
+            if index in wanted:
+                yield from flatten(frame, profiles, seen=self._seen)
 
     def _wanted(self, count: int, held: int) -> set[int]:
         """Which frames are looked at: all, unless the limits say that some of a longer file are enough for a review."""

@@ -14,9 +14,12 @@ from PIL import Image
 from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.tiffs import Directory, directories
 
-# A JPEG's first three bytes and the markers that really follow them; a PNG's first eight.
-SIGNATURES = re.compile(rb"\xff\xd8\xff[\xc0-\xc2\xc4\xdb\xdd\xe0-\xef\xfe]|\x89PNG\r\n\x1a\n")
-TEXTS = re.compile(rb"(?:/9j/|iVBORw0KGgo)(?:[A-Za-z0-9+/=\s]|&#x?[0-9A-Fa-f]{1,3};){40,}")
+# A JPEG's first bytes and the markers that really follow them; the beginnings of PNG, GIF, WebP and AVIF.
+SIGNATURES = re.compile(
+    rb"\xff\xd8\xff+[\xc0-\xc2\xc4\xdb\xdd\xe0-\xef\xfe]|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|....ftypavi[fs]",
+    re.DOTALL,
+)
+TEXTS = re.compile(rb"(?:/9j/|iVBORw0KGgo|R0lGOD[dl]h|UklGR)(?:[A-Za-z0-9+/=\s]|&#x?[0-9A-Fa-f]{1,3};){40,}")
 BREAKS = re.compile(rb"\s|&#x?[0-9A-Fa-f]{1,3};")
 
 
@@ -60,6 +63,8 @@ def _end(block: bytes, start: int) -> int:
     if block[start : start + 1] == b"\x89":
         end = block.rfind(b"IEND", start)
         return end + 8 if end > 0 else len(block)
+    if block[start : start + 1] != b"\xff":
+        return len(block)
     end = block.rfind(b"\xff\xd9", start)
     return end + 2 if end > 0 else len(block)
 
@@ -68,7 +73,7 @@ def in_exif(block: bytes, start: int | None) -> Iterator[Embedded]:
     """The thumbnail of an EXIF block, and what its notes hold."""
     rest, link = bytearray(block), (0, 0)
     for index, directory in enumerate(directories(block)):
-        offset, size = directory.number(0x0201), directory.number(0x0202)
+        offset, size = _within(block, directory.number(0x0201), directory.number(0x0202))
         if offset and size:
             # Not found again below; what lies behind its beginning still is.
             rest[offset : offset + 3] = bytes(len(rest[offset : offset + 3]))
@@ -81,6 +86,11 @@ def in_exif(block: bytes, start: int | None) -> Iterator[Embedded]:
     yield from sweep(bytes(rest), start)
 
 
+def _within(block: bytes, offset: int, size: int) -> tuple[int, int]:
+    """A place that a block declares, as far as it lies in the block: what is behind it is not the block's to name."""
+    return offset, max(0, min(size, len(block) - offset))
+
+
 def _moved(start: int | None, *spans: tuple[int, int]) -> tuple[tuple[int, int], ...]:
     return () if start is None else tuple((start + low, start + high) for low, high in spans)
 
@@ -88,7 +98,7 @@ def _moved(start: int | None, *spans: tuple[int, int]) -> tuple[tuple[int, int],
 def _strips(block: bytes, start: int | None, directory: Directory, link: tuple[int, int]) -> Iterator[Embedded]:
     """An uncompressed thumbnail: RGB or grey in one strip. Another kind is refused where it has any data."""
     width, height = directory.number(0x0100), directory.number(0x0101)
-    offset, size = directory.number(0x0111), directory.number(0x0117)
+    offset, size = _within(block, directory.number(0x0111), directory.number(0x0117))
     if not (width and height and offset and size):
         return
     channels, photometric = directory.number(0x0115, 1), directory.number(0x0106)

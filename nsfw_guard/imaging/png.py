@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.colour import cicp_profile, gamma_profile
 from nsfw_guard.imaging.metadata import Embedded, exif_of_text, in_exif, sweep
+from nsfw_guard.imaging.moving import Disposal, Piece
 
 START = b"\x89PNG\r\n\x1a\n"
 KNOWN = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"fdAT", b"fcTL", b"acTL", b"tRNS", b"iCCP"}
-ONCE = {b"IHDR", b"iCCP", b"gAMA", b"cHRM", b"cICP", b"sRGB", b"acTL"}  # readers would not agree on which counts
+SHARED = {b"PLTE", b"tRNS"}  # what every frame of an APNG is read by
+# Readers would not agree on which of two counts.
+ONCE = {b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"gAMA", b"cHRM", b"cICP", b"sRGB", b"sBIT", b"bKGD", b"hIST", b"pHYs",
+        b"eXIf", b"mDCV", b"cLLI", b"acTL"}  # fmt: skip
+DISPOSALS = {0: Disposal.KEEP, 1: Disposal.CLEAR, 2: Disposal.RESTORE}
 LONGEST_TEXT = 1 << 20  # bytes of an unpacked text: Pillow's own limit
 
 
@@ -26,6 +31,8 @@ class Png:
     pixels: list[tuple[tuple[int, int], list[tuple[int, int]]]] = field(default_factory=list)
     counted: int = 0
     frames: int = 0
+    shared: list[bytes] = field(default_factory=list)
+    controls: list[bytes] = field(default_factory=list)
     end: int = 0
 
 
@@ -42,13 +49,15 @@ def read(data: bytes, *, most_chunks: int) -> Png:
         start, at, count = at + 8, at + 12 + length, count + 1
         if count > most_chunks:
             raise DecodeError(f"over {most_chunks} chunks: save it anew, or raise limits.chunks")
-        _pixels(png, kind, data[start : start + 13], (start, min(start + length, len(data))))
+        _pixels(png, kind, data[start : start + 26], (start, min(start + length, len(data))))
         if kind == b"acTL":
             png.counted = max(png.counted, int.from_bytes(data[start : start + 4], "big"))
         if kind in ONCE and kind in seen:
             raise DecodeError(f"its chunk {kind.decode()} stands there twice: save it anew")
         seen.add(kind)
-        png.frames += kind == b"fcTL"
+        png.frames += kind == b"fcTL" or (kind == b"IDAT" and not png.frames)  # a default picture of its own counts
+        if kind in SHARED:
+            png.shared.append(data[start - 8 : at])
         if kind not in KNOWN:
             png.chunks.append((kind, start, min(start + length, len(data))))
         if kind == b"IEND":
@@ -59,10 +68,11 @@ def read(data: bytes, *, most_chunks: int) -> Png:
 
 def _pixels(png: Png, kind: bytes, body: bytes, place: tuple[int, int]) -> None:
     """Notes where the pixels of each frame are."""
-    if kind == b"IHDR" and len(body) == 13:
-        width, height, depth, colour, _, _, interlaced = struct.unpack(">LLBBBBB", body)
+    if kind == b"IHDR" and len(body) >= 13:
+        width, height, depth, colour, _, _, interlaced = struct.unpack(">LLBBBBB", body[:13])
         png.header = width, height, depth, colour, bool(interlaced)
     elif kind == b"fcTL" and len(body) >= 12:
+        png.controls.append(body)
         png.pixels.append((struct.unpack(">LL", body[4:12]), []))
     elif kind == b"IDAT":
         if not png.pixels:
@@ -70,6 +80,56 @@ def _pixels(png: Png, kind: bytes, body: bytes, place: tuple[int, int]) -> None:
         png.pixels[-1][1].append(place)
     elif kind == b"fdAT" and png.pixels:
         png.pixels[-1][1].append((place[0] + 4, place[1]))
+
+
+def clear_level(data: bytes, png: Png) -> int | None:
+    """The level that a grey picture of 1, 2 or 4 bits calls clear, in 8 bits: Pillow widens the pixels and not this."""
+    _, _, depth, colour, _ = png.header
+    named = [chunk for chunk in png.shared if chunk[4:8] == b"tRNS"]
+    if colour != 0 or depth >= 8 or not named:
+        return None
+    most = (1 << depth) - 1
+    return (int.from_bytes(named[0][8:10], "big") & most) * 255 // most
+
+
+def pieces(data: bytes, png: Png) -> list[Piece]:
+    """Each frame of an APNG as a file of its own, and where it is drawn.
+
+    Raises:
+        DecodeError: a frame lies beyond the canvas, or says in an unknown way how it is drawn.
+    """
+    found = []
+    frames = png.pixels[len(png.pixels) - len(png.controls) :]  # not a default picture that is none of them
+    for control, ((width, height), places) in zip(png.controls, frames, strict=True):
+        if len(control) < 26 or control[24] not in DISPOSALS or control[25] > 1:
+            raise DecodeError("a frame that says in no known way how it is drawn: save it anew")
+        left, top = struct.unpack(">LL", control[12:20])
+        if not (width and height and left + width <= png.header[0] and top + height <= png.header[1]):
+            raise DecodeError("a frame that is not inside of its picture: save it anew")
+        found.append(
+            Piece(
+                file=lambda size=(width, height), places=places: _alone(data, png, size, places),  # type: ignore[misc]
+                left=left,
+                top=top,
+                width=width,
+                height=height,
+                disposal=DISPOSALS[control[24]],
+                over=control[25] == 1,
+            )
+        )
+    return found
+
+
+def _alone(data: bytes, png: Png, size: tuple[int, int], places: Sequence[tuple[int, int]]) -> bytes:
+    """One frame as a PNG that holds nothing else."""
+    _, _, depth, colour, interlaced = png.header
+    header = struct.pack(">LLBBBBB", *size, depth, colour, 0, 0, interlaced)
+    pixels = b"".join(data[low:high] for low, high in places)
+    return START + _chunk(b"IHDR", header) + b"".join(png.shared) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">L", len(body)) + kind + body + struct.pack(">L", zlib.crc32(kind + body))
 
 
 def lacks_pixels(data: bytes, png: Png) -> bool:

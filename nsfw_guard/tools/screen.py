@@ -13,6 +13,7 @@ from PIL import Image
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.container import without_embedded
+from nsfw_guard.imaging.decode import decode
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.verdict import Verdict
 
@@ -188,10 +189,17 @@ def _read(source: Source, guard: Guard) -> bytes | str:
 
 
 def _without_thumbnails(data: bytes, guard: Guard) -> bytes:
+    """The file without what lies beside its picture; as it is where taking that out would change what is seen."""
+    limits = guard.limits or Limits()
     try:
-        return without_embedded(data, guard.limits or Limits())
+        clean = without_embedded(data, limits)
+        if clean == data:
+            return data
+        seen = [frame.tobytes() for frame in decode(data, limits=limits).frames]
+        left = [frame.tobytes() for frame in decode(clean, limits=limits).frames]
     except Exception:  # noqa: BLE001 - a broken file, released although it could not be judged: that was asked for aloud
         return data
+    return clean if left and left[0] == seen[0] and set(left) <= set(seen) else data
 
 
 def _write(out: Path, name: Path, kept: bytes | str | Image.Image, taken: set[Path]) -> str:
