@@ -17,6 +17,7 @@ from nsfw_guard.errors import DecodeError
 DIFFERS = 8  # levels of 255 from which on two appearances are two pictures
 USUAL = 4  # levels: a profile that moves no colour further is sRGB by another name
 TABLES = (b"A2B0", b"A2B1", b"A2B2", b"A2B3", b"D2B0", b"D2B1", b"D2B2", b"D2B3")
+CLASSES = {b"scnr", b"mntr", b"prtr", b"spac"}  # of profiles for pictures: input, display, output, colour space
 LARGEST_PROFILE, MOST_TAGS = 4 << 20, 100  # LittleCMS reads no more tags, others might
 D50 = (0.9642, 1.0, 0.8249)
 D65 = (0.3127, 0.3290)
@@ -45,9 +46,13 @@ def appearances(picture: Image.Image, profile: bytes) -> Iterator[Image.Image]:
 
 def count_readings(profile: bytes) -> int:
     """How many ways there are to read a profile; none for one that changes nothing or cannot be read."""
-    tags = int.from_bytes(profile[128:132], "big") if profile[36:40] == b"acsp" else 0
+    is_profile = profile[36:40] == b"acsp"
+    tags = int.from_bytes(profile[128:132], "big") if is_profile else 0
     if len(profile) > LARGEST_PROFILE or tags > MOST_TAGS:
         raise DecodeError("a colour profile that is larger than any in use: save the picture without it, or as sRGB")
+    is_usual = profile[12:16] in CLASSES or profile[16:20] == b"Lab "  # of LAB pictures they are called abstract
+    if is_profile and not (is_usual and len(_tags(profile)) == tags and _is_readable(profile)):
+        raise DecodeError("a colour profile that viewers do not read alike: save the picture without it, or as sRGB")
     return len(_readings(profile))
 
 
@@ -117,6 +122,19 @@ def _shown(picture: Image.Image, profile: bytes, intent: int) -> Image.Image | N
     fitting = picture if picture.mode == mode else picture.convert(mode)
     shown: Image.Image = transform.apply(fitting)
     return shown
+
+
+@functools.lru_cache(maxsize=8)
+def _is_readable(profile: bytes) -> bool:
+    """Whether colour management takes a profile at all; where there is none, nobody can tell."""
+    try:
+        from PIL import ImageCms
+    except ImportError:
+        return True
+    try:
+        return bool(ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space)
+    except Exception:  # noqa: BLE001 - junk that calls itself a profile
+        return False
 
 
 @functools.lru_cache(maxsize=8)

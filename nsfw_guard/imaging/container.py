@@ -124,7 +124,12 @@ def _webp(data: bytes, limits: Limits) -> Container:
         webp.check_frames(rows, shown)
         yield from webp.embedded(data, rows)
 
-    return Container(frames=sum(kind == b"ANMF" for kind, _, _ in rows), embedded=embedded)
+    profiles = tuple(data[low:high] for kind, low, high in rows if kind == b"ICCP")
+    return Container(
+        frames=sum(kind == b"ANMF" for kind, _, _ in rows),
+        profiles=() if webp.declares_profile(data, rows) else profiles,  # else the picture carries it itself
+        embedded=embedded,
+    )
 
 
 def _most_frames(limits: Limits) -> int:
@@ -143,6 +148,12 @@ def _avif(data: bytes, _: Limits) -> Container:
 
 
 def _bmp(data: bytes, _: Limits) -> Container:
+    bits, packing = (int.from_bytes(data[at : at + size], "little") for at, size in ((28, 2), (30, 4)))
+    head = int.from_bytes(data[14:18], "little")
+    if head >= 40 and packing in {1, 2, 4, 5}:  # pixels that are skipped are clear to some viewers, black to others
+        raise DecodeError("a compressed BMP, which viewers do not show alike: save it as PNG")
+    if head >= 56 and bits == 16 and any(data[66:70]):
+        raise DecodeError("a BMP of 16 bits with transparency, which viewers do not show alike: save it as PNG")
     return Container(profiles=tuple(_bmp_profiles(data)))
 
 

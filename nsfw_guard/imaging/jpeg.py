@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ RESTARTS = range(0xD0, 0xD8)
 EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 
 
+_PART, _MOST_MARKS = 1 << 20, 8_000_000  # bytes that are looked through at a time; a 64 MB file has far fewer
+ICC = b"ICC_PROFILE\0"
 Marks = NDArray[np.intp]
 
 
@@ -81,7 +84,21 @@ def read(data: bytes, *, most_scans: int) -> Jpeg:
         elif segment.marker == EOI:
             jpeg.end = segment.end
         jpeg.segments.append(segment)
+    _check_profile(data, jpeg)
     return jpeg
+
+
+def _check_profile(data: bytes, jpeg: Jpeg) -> None:
+    """Raises where the pieces of a colour profile are not the whole of one: some viewers follow it, others do not."""
+    found, late = [], False
+    for segment in jpeg.segments:
+        head = data[segment.start : segment.start + 14]
+        if segment.marker in HUFFMAN:
+            late = True
+        elif segment.marker == 0xE2 and head[:12] == ICC:
+            found.append((late, *head[12:]))
+    if found != [(False, number + 1, len(found)) for number in range(len(found))]:
+        raise DecodeError("a colour profile in pieces that do not belong together: save the picture without it")
 
 
 def _triples(payload: bytes) -> range:
@@ -90,10 +107,15 @@ def _triples(payload: bytes) -> range:
 
 def _marks(data: bytes) -> Marks:
     """Every place where a marker may stand: 0xFF before what is neither a stuffed zero nor another 0xFF."""
-    array = np.frombuffer(data, np.uint8)
-    places = np.flatnonzero(array[:-1] == 0xFF)
-    after = array[places + 1]
-    marks: Marks = places[(after != 0) & (after != 0xFF)]
+    array, parts, count = np.frombuffer(data, np.uint8), [], 0
+    for start in range(0, len(array) - 1, _PART):
+        part = array[start : start + _PART + 1]
+        is_mark = (part[:-1] == 0xFF) & (part[1:] != 0) & (part[1:] != 0xFF)
+        parts.append(np.flatnonzero(is_mark) + start)
+        count += len(parts[-1])
+        if count > _MOST_MARKS:
+            raise DecodeError("a JPEG of too many markers: save it anew")
+    marks: Marks = np.concatenate(parts) if parts else np.zeros(0, np.int64)
     return marks
 
 
@@ -212,5 +234,12 @@ def further(data: bytes, jpeg: Jpeg) -> list[tuple[int, int]]:
             for _, tag, raw in entries(data[base : segment.end]):
                 if tag == 0xB002:
                     rows = struct.iter_unpack(raw.order + "LLLHH", raw.data[: len(raw.data) // 16 * 16])
-                    return [(base + offset, base + offset + size) for _, size, offset, *_ in rows if offset]
+                    return _apart([(base + offset, base + offset + size) for _, size, offset, *_ in rows if offset])
     return []
+
+
+def _apart(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same places, where none lies over another: each of them is read."""
+    if any(low < before for (_, before), (low, _) in itertools.pairwise(sorted(spans))):
+        raise DecodeError("a JPEG whose further pictures lie over each other: save it anew")
+    return spans

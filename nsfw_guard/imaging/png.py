@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nsfw_guard.errors import DecodeError
-from nsfw_guard.imaging.colour import cicp_profile, gamma_profile
+from nsfw_guard.imaging.colour import LARGEST_PROFILE, cicp_profile, gamma_profile
 from nsfw_guard.imaging.metadata import Embedded, exif_of_text, in_exif, sweep
 from nsfw_guard.imaging.moving import Disposal, Piece
 
@@ -19,7 +19,7 @@ SHARED = {b"PLTE", b"tRNS"}  # what every frame of an APNG is read by
 ONCE = {b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"gAMA", b"cHRM", b"cICP", b"sRGB", b"sBIT", b"bKGD", b"hIST", b"pHYs",
         b"eXIf", b"mDCV", b"cLLI", b"acTL"}  # fmt: skip
 DISPOSALS = {0: Disposal.KEEP, 1: Disposal.CLEAR, 2: Disposal.RESTORE}
-LONGEST_TEXT = 1 << 20  # bytes of an unpacked text: Pillow's own limit
+LONGEST_TEXT, MOST_TEXT = 1 << 20, 16 << 20  # bytes of an unpacked text, Pillow's own limit, and of all of them
 
 
 @dataclass
@@ -56,6 +56,8 @@ def read(data: bytes, *, most_chunks: int) -> Png:
             raise DecodeError(f"its chunk {kind.decode()} stands there twice: save it anew")
         seen.add(kind)
         png.frames += kind == b"fcTL" or (kind == b"IDAT" and not png.frames)  # a default picture of its own counts
+        if kind == b"iCCP" and not _is_packed_whole(data[start : start + length]):
+            raise DecodeError("a damaged colour profile, which some viewers follow: save the picture without it")
         if kind in SHARED:
             png.shared.append(data[start - 8 : at])
         if kind not in KNOWN:
@@ -80,6 +82,16 @@ def _pixels(png: Png, kind: bytes, body: bytes, place: tuple[int, int]) -> None:
         png.pixels[-1][1].append(place)
     elif kind == b"fdAT" and png.pixels:
         png.pixels[-1][1].append((place[0] + 4, place[1]))
+
+
+def _is_packed_whole(body: bytes) -> bool:
+    """Whether a chunk of a name and packed bytes can be unpacked to its end."""
+    unpacker = zlib.decompressobj()
+    try:
+        unpacker.decompress(body.partition(b"\0")[2][1:], LARGEST_PROFILE)
+    except zlib.error:
+        return False
+    return unpacker.eof or bool(unpacker.unconsumed_tail)  # what is larger is refused for its size
 
 
 def clear_level(data: bytes, png: Png) -> int | None:
@@ -179,32 +191,35 @@ def profiles(data: bytes, png: Png) -> Iterator[bytes]:
 
 def embedded(data: bytes, png: Png) -> Iterator[Embedded]:
     """The pictures in its EXIF blocks, its texts and in chunks of unknown kinds."""
+    unpacked = 0
     for kind, start, end in png.chunks:
         block = data[start:end]
         if kind == b"eXIf":
             yield from in_exif(block[6:] if block.startswith(b"Exif\0\0") else block, start)
         elif kind in {b"zTXt", b"iTXt", b"tEXt"}:
-            yield from _in_text(kind, block, start)
+            name, text = _unpacked(kind, block)
+            unpacked += len(text or b"")
+            if unpacked > MOST_TEXT:
+                raise DecodeError(f"over {MOST_TEXT >> 20} MB of texts: save the picture without them")
+            yield from sweep(block if text is None else text, start if text is None else None)
+            if name.startswith(b"Raw profile type"):
+                body = block.partition(b"\0")[2] if text is None else text
+                for picture in in_exif(exif_of_text(body.decode("latin-1")), None):
+                    yield Embedded(picture.where, picture.data)
         else:
             yield from sweep(block, start)
 
 
-def _in_text(kind: bytes, block: bytes, start: int) -> Iterator[Embedded]:
+def _unpacked(kind: bytes, block: bytes) -> tuple[bytes, bytes | None]:
+    """The name of a text and, where it is packed, what it unpacks to; nothing of one that cannot be unpacked."""
     name, _, rest = block.partition(b"\0")
-    packed = kind == b"zTXt" or (kind == b"iTXt" and rest[:1] == b"\1")
-    if not packed:
-        yield from sweep(block, start)
-        body = rest
-    else:
-        body = rest[1:] if kind == b"zTXt" else rest[2:].partition(b"\0")[2].partition(b"\0")[2]
-        try:
-            body = zlib.decompressobj().decompress(body, LONGEST_TEXT)
-        except zlib.error:
-            return
-        yield from sweep(body, None)
-    if name.startswith(b"Raw profile type"):
-        for picture in in_exif(exif_of_text(body.decode("latin-1")), None):
-            yield Embedded(picture.where, picture.data)
+    if not (kind == b"zTXt" or (kind == b"iTXt" and rest[:1] == b"\1")):
+        return name, None
+    body = rest[1:] if kind == b"zTXt" else rest[2:].partition(b"\0")[2].partition(b"\0")[2]
+    try:
+        return name, zlib.decompressobj().decompress(body, LONGEST_TEXT)
+    except zlib.error:
+        return name, b""
 
 
 def mended(data: bytes, png: Png) -> bytes:

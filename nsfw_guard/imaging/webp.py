@@ -35,6 +35,11 @@ def check_frames(rows: list[tuple[bytes, int, int]], shown: int) -> None:
         raise DecodeError(f"{stills + frames} pictures where its header counts {shown}: save it anew")
 
 
+def declares_profile(data: bytes, rows: list[tuple[bytes, int, int]]) -> bool:
+    """Whether its header says that it has a colour profile."""
+    return any(kind == b"VP8X" and data[start] & 0x20 for kind, start, end in rows if start < end)
+
+
 def embedded(data: bytes, rows: list[tuple[bytes, int, int]]) -> Iterator[Embedded]:
     """The pictures in its EXIF block, its XMP text and in chunks of unknown kinds."""
     for kind, start, end in rows:
