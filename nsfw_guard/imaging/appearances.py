@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,17 @@ from PIL import Image
 
 from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.colour import appearances, count_readings, differs
+from nsfw_guard.imaging.tiffs import directories
 
 Frame = NDArray[np.uint8]
 
 _ORIENTATION = 0x0112
+UPRIGHT = (0, False)
 # quarter turns to the left after a mirroring, by the EXIF number
 _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (1, True), 6: (3, False), 7: (3, True), 8: (1, False)}
 ON_A_GROUND, MANAGED = 2.0, 1.5  # measured, against one look at a plain picture
+MOST_READINGS = 3.0  # of grey of more than 8 bits
+_PHOTOMETRIC = 0x0106
 _STRIP = 4_000_000  # pixels that are held as wide numbers at a time
 
 
@@ -38,14 +43,15 @@ def flatten(picture: Image.Image, profiles: Sequence[bytes] = (), *, seen: set[b
     Shape: each (H, W, 3) uint8, C-contiguous, its own memory.
     """
     picture.load()
-    turns, mirrored = _turn(picture)
+    ways = _turns(picture)
     several = work(picture, profiles) > 1
     seen = set() if seen is None and several else seen
     for flat in _twins(picture, profiles):
-        frame: Frame = np.array(flat)
-        frame = np.ascontiguousarray(np.rot90(frame[:, ::-1] if mirrored else frame, turns))
-        if seen is None or _is_new(frame, seen):
-            yield frame
+        plain: Frame = np.array(flat)
+        for turns, mirrored in ways:
+            frame = np.ascontiguousarray(np.rot90(plain[:, ::-1] if mirrored else plain, turns))
+            if seen is None or _is_new(frame, seen):
+                yield frame
 
 
 def _is_new(frame: Frame, seen: set[bytes]) -> bool:
@@ -59,8 +65,9 @@ def _is_new(frame: Frame, seen: set[bytes]) -> bool:
 def work(picture: Image.Image, profiles: Sequence[bytes] = ()) -> float:
     """How much work the twins of a picture may be, as a multiple of its pixels: 1 where there is none but itself."""
     of_each = 3 * ON_A_GROUND if _clear(picture) else 1.0
+    of_each *= MOST_READINGS if picture.mode.startswith(("I", "F")) else 1.0
     managed = sum(count_readings(profile) for profile in declared(picture, profiles))
-    return of_each + managed * (MANAGED + of_each)
+    return (of_each + managed * (MANAGED + of_each)) * len(_turns(picture))
 
 
 def clear_rgba(picture: Image.Image) -> Image.Image:
@@ -76,19 +83,39 @@ def declared(picture: Image.Image, profiles: Sequence[bytes]) -> list[bytes]:
     return [*([embedded] if isinstance(embedded, bytes) else []), *profiles]
 
 
-def _turn(picture: Image.Image) -> tuple[int, bool]:
+def _turns(picture: Image.Image) -> list[tuple[int, bool]]:
+    """The ways in which viewers turn a picture: quarter turns to the left, after a mirroring. More where they differ.
+
+    All of them follow one plain entry of the EXIF block; one that stands elsewhere, or is written oddly, only some.
+    """
     if picture.format == "TIFF":  # Pillow turned it when it loaded; before 10 it keeps the tag all the same
-        return 0, False
+        return [UPRIGHT]
     try:
-        return _TURNS.get(picture.getexif().get(_ORIENTATION, 1), (0, False))
+        told = picture.getexif().get(_ORIENTATION, 1)
+        turn = _TURNS.get(told[0] if isinstance(told, tuple) else told, UPRIGHT)
     except Exception:  # noqa: BLE001 - EXIF is an ornament: when it is corrupt, a viewer shows the pixels as they are
-        return 0, False
+        return [UPRIGHT]
+    return [turn] if turn == UPRIGHT or _is_agreed(picture) else [turn, UPRIGHT]
+
+
+def _is_agreed(picture: Image.Image) -> bool:
+    """Whether the orientation stands where every viewer reads it: one short number in the first EXIF directory."""
+    block = picture.info.get("exif")
+    if picture.format == "AVIF" or not isinstance(block, bytes):
+        return picture.format is None  # set by its user, on a picture that is no file
+    first = next(directories(block[6:] if block.startswith(b"Exif\0\0") else block, most=1), None)
+    value = first.entries.get(_ORIENTATION) if first else None
+    return value is not None and value.kind == 3 and len(value.data) == 2
 
 
 def _twins(picture: Image.Image, profiles: Sequence[bytes]) -> Iterator[Image.Image]:
     profiles = declared(picture, profiles)
-    if picture.mode.startswith(("I", "F")):
-        picture = _narrow(picture)
+    for shown in _narrowed(picture) if picture.mode.startswith(("I", "F")) else (picture,):
+        yield from _on_grounds(shown, profiles)
+
+
+def _on_grounds(picture: Image.Image, profiles: Sequence[bytes]) -> Iterator[Image.Image]:
+    """A picture of 8 bits, on black and on white where it is clear, and bare."""
     alpha = None
     if _clear(picture):
         picture = (picture.convert("LA") if picture.mode == "La" else picture).convert("RGBA")
@@ -124,26 +151,46 @@ def _clear(picture: Image.Image) -> bool:
 
 
 def _narrow(picture: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits as 8 bits, by its range: a plain convert clips nearly all of it to white."""
+    """Grey of more than 8 bits as 8 bits, by its range."""
+    return next(_narrowed(picture))
+
+
+def _narrowed(picture: Image.Image) -> Iterator[Image.Image]:
+    """Grey of more than 8 bits as 8 bits: by its range, then as other viewers cut it, and inverted where it says so.
+
+    One far level makes all others of a range one; who cuts off shows them. A plain convert clips 16 bits to white.
+    """
     wide = np.asarray(picture)
     low, high = float(wide.min()), float(wide.max())
     if not (math.isfinite(low) and math.isfinite(high)):  # numpy's min and max carry a NaN on
         raise DecodeError("holds numbers that are not finite: save it as 8-bit PNG")
-    start, span = 0.0, max(high, 255.0)
+    levels = {"I": [255.0], "F": [255.0, 1.0]}.get(picture.mode if picture.format != "PNG" else "", [])
+    ranges = [_range(picture, low, high), *((0.0, most) for most in levels if low < 0 or high > most)]
+    clear = picture.info.get("transparency")
+    inverted = picture.format == "TIFF" and getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+    for start, span in dict.fromkeys(ranges):
+        grey = _levels(wide, start, span)
+        for shown in (grey, 255 - grey) if inverted else (grey,):
+            made = Image.fromarray(shown)
+            if isinstance(clear, int):
+                mask = Image.fromarray(np.where(wide == clear, 0, 255).astype(np.uint8))
+                made = Image.merge("LA", (made, mask))
+            yield made
+
+
+def _range(picture: Image.Image, low: float, high: float) -> tuple[float, float]:
+    """Where black is, and how far from it white."""
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
-        span = 65535.0
-    elif low < 0 or (picture.mode == "F" and high > 255):
-        start, span = low, high - low
-    elif picture.mode == "F" and high <= 1:
-        span = 1.0
+        return 0.0, 65535.0
+    if low < 0 or (picture.mode == "F" and high > 255):
+        return low, high - low
+    return 0.0, 1.0 if picture.mode == "F" and high <= 1 else max(high, 255.0)
+
+
+def _levels(wide: NDArray[Any], start: float, span: float) -> NDArray[np.uint8]:
     grey = np.empty(wide.shape, np.uint8)
     rows = max(1, _STRIP // max(1, wide.shape[1]))
     for top in range(0, wide.shape[0], rows):
         strip = wide[top : top + rows].astype(np.float64)
-        grey[top : top + rows] = ((strip - start) * (255.0 / (span or 1.0))).round().astype(np.uint8)
-    clear = picture.info.get("transparency")
-    if isinstance(clear, int):
-        return Image.merge(
-            "LA", (Image.fromarray(grey), Image.fromarray(np.where(wide == clear, 0, 255).astype(np.uint8)))
-        )
-    return Image.fromarray(grey)
+        grey[top : top + rows] = ((strip - start) * (255.0 / (span or 1.0))).clip(0, 255).round().astype(np.uint8)
+    return grey

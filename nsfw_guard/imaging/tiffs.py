@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nsfw_guard.errors import DecodeError
 
@@ -15,20 +15,35 @@ MOST_ENTRIES = 4096  # of a directory: usual ones have twenty
 
 @dataclass(frozen=True)
 class Value:
-    """What one entry of a directory holds: its bytes in the file's order, and where they stand."""
+    """What one entry of a directory holds: its bytes in the file's order, and where they stand.
+
+    The bytes are taken out when they are asked for: entries may lie over each other, thousands of them.
+    """
 
     order: str
     kind: int
-    data: bytes
+    block: bytes = field(repr=False)
     at: int
+    size: int
+
+    @property
+    def data(self) -> bytes:
+        """Its bytes, as far as the block holds them."""
+        return self.block[self.at : self.at + self.size]
+
+    @property
+    def count(self) -> int:
+        """How many values it says that it holds."""
+        return self.size // SIZES.get(self.kind, 1)
 
     def numbers(self) -> list[int]:
         """Its whole numbers; none where it holds something else."""
         code = {1: "B", 3: "H", 4: "L", 13: "L", 16: "Q", 18: "Q"}.get(self.kind)
         if code is None:
             return []
-        count = len(self.data) // struct.calcsize("=" + code)
-        return list(struct.unpack(f"{self.order}{count}{code}", self.data[: count * struct.calcsize("=" + code)]))
+        data, width = self.data, struct.calcsize("=" + code)
+        count = len(data) // width
+        return list(struct.unpack(f"{self.order}{count}{code}", data[: count * width]))
 
 
 @dataclass(frozen=True)
@@ -89,7 +104,7 @@ class Layout:
             where = slot if size <= room else offset
             if tag in entries and tag in POINTERS:
                 raise DecodeError(f"its tag {tag} stands in a directory twice: save the picture anew")
-            entries[tag] = Value(self.order, kind, data[where : where + size], where)
+            entries[tag] = Value(self.order, kind, data, where, size)
         return Directory(at, link, entries)
 
     def next_of(self, data: bytes, directory: Directory) -> int:

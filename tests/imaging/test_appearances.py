@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -118,8 +119,71 @@ WHOLE = np.array([[0, 1], [100, 200], [7, 50]])
 def test_grey_of_more_bits_is_narrowed_by_its_range(values: np.ndarray, kind: str | None, expected: np.ndarray) -> None:
     picture = Image.fromarray(values)
     picture.format = kind
-    (frame,) = flatten(picture)
+    frame = next(flatten(picture))
     np.testing.assert_array_equal(frame, np.repeat(expected[:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize(("values", "shown"), [
+    (np.array([[40, 250], [2**30, 250]], np.int32), [[40, 250], [255, 250]]),
+    (np.array([[40, 250], [1e9, 250]], np.float32), [[40, 250], [255, 250]]),
+    (np.array([[0.5, 0.2], [1e9, 0.0]], np.float32), [[128, 51], [255, 0]]),
+    (np.array([[0.5, 0.2], [-1e9, 1.0]], np.float32), [[128, 51], [0, 255]]),
+])  # fmt: skip
+def test_one_far_level_hides_nothing(values: np.ndarray, shown: list[list[int]]) -> None:
+    """Who scales by the range sees one grey; who cuts off sees the picture."""
+    picture = Image.fromarray(values)
+    frames = [frame[..., 0].tolist() for frame in flatten(picture)]
+    assert shown in frames
+    assert len(frames) <= work(picture) == 3.0
+
+
+@pytest.mark.parametrize(("photometric", "inverted"), [(1, False), (0, True)])
+def test_wide_grey_that_says_that_white_is_zero_is_seen_both_ways(photometric: int, inverted: bool) -> None:
+    file = io.BytesIO()
+    Image.fromarray(WHOLE.astype(np.uint16) * 257).save(file, "TIFF")
+    data = file.getvalue()
+    entry = data.index(b"\x06\x01\x03\x00\x01\x00\x00\x00")
+    picture = Image.open(io.BytesIO(data[: entry + 8] + bytes([photometric]) + data[entry + 9 :]))
+    frames = [frame[..., 0].tolist() for frame in flatten(picture)]
+    assert frames == [WHOLE.tolist(), (255 - WHOLE).tolist()][: 1 + inverted]
+
+
+def turned(kind: str, **where: object) -> Image.Image:
+    """A picture that is to be turned by half, said in one place."""
+    file = io.BytesIO()
+    Image.fromarray(np.repeat(WHOLE[..., None], 3, axis=2).astype(np.uint8)).resize((8, 8)).save(file, kind, **where)
+    return Image.open(io.BytesIO(file.getvalue()))
+
+
+def plain_exif(kind: int = 3, count: int = 1) -> bytes:
+    """A block that says 3: turned by half."""
+    value = struct.pack("<H", 3) * 2 if kind == 3 else struct.pack("<L", 3)
+    return b"Exif\0\0II*\0" + struct.pack("<LHHHL4sL", 8, 1, 0x0112, kind, count, value, 0)
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
+
+
+@pytest.mark.filterwarnings("ignore:Metadata Warning:UserWarning")
+@pytest.mark.parametrize(("kind", "where", "ways"), [
+    ("JPEG", {"exif": plain_exif()}, 1),
+    ("PNG", {"exif": plain_exif()}, 1),
+    ("WEBP", {"exif": plain_exif(), "lossless": True}, 1),
+    ("JPEG", {"exif": plain_exif(kind=4)}, 2),
+    ("JPEG", {"exif": plain_exif(count=2)}, 2),
+    ("WEBP", {"xmp": XMP, "lossless": True}, 2),
+    ("PNG", {}, 1),
+])  # fmt: skip
+def test_a_turn_that_only_some_viewers_follow_is_seen_both_ways(kind: str, where: dict, ways: int) -> None:
+    picture = turned(kind, **where)
+    frames = list(flatten(picture))
+    assert len(frames) <= ways
+    assert work(picture) == float(ways)
+    upright = np.asarray(picture)
+    if where:
+        np.testing.assert_array_equal(frames[0], np.rot90(upright, 2))
+    if len(frames) == 2 or not where:
+        np.testing.assert_array_equal(frames[-1], upright)
 
 
 @pytest.mark.parametrize("strip", [1, 1_000, 300_000])

@@ -178,7 +178,7 @@ def test_a_16_bit_ramp_is_not_clipped_to_white() -> None:
 def test_32_bit_grey_is_scaled_by_its_own_range(values: list[int], expected: list[int]) -> None:
     picture = Image.fromarray(np.array([values], dtype=np.int32))
     assert picture.mode == "I"
-    assert one(picture)[0, :, 0].tolist() == expected
+    assert decode(picture).frames[0][0, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_32_bit_grey_is_scaled_by_its_own_range(values: list[int], expected: lis
     ],
 )
 def test_float_grey_is_scaled_by_its_range(values: list[float], expected: list[int]) -> None:
-    assert one(Image.fromarray(np.array([values], dtype=np.float32)))[0, :, 0].tolist() == expected
+    assert decode(Image.fromarray(np.array([values], dtype=np.float32))).frames[0][0, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
