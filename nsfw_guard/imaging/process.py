@@ -24,9 +24,9 @@ from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.appearances import Frame
 from nsfw_guard.imaging.limits import Limits
 
-FRAME, PARTIAL, FAULT, END = b"F", b"P", b"E", b"."
+READY, FRAME, PARTIAL, FAULT, END = b"R", b"F", b"P", b"E", b"."
 LONGEST_TEXT = 10_000
-STARTING = 60.0  # seconds for the first answer of a new process: it has yet to import what it needs
+STARTING = 60.0  # seconds for a new process to be ready: it has yet to import what it needs
 _idle: dict[int, list[_Decoder]] = {}
 _lock = threading.Lock()
 
@@ -101,13 +101,15 @@ class _Decoder:
 
     def ask(self, data: bytes, limits: Limits) -> Iterator[Frame | str]:
         """The answers to one file, each in time."""
+        if self.fresh:  # only the file counts from here on
+            self._wait(STARTING, limits)
+            self.fresh = False
         self._send(data, limits)
-        left, pixels = limits.seconds + (STARTING if self.fresh else 0.0), limits.total_pixels
+        left, pixels = limits.seconds, limits.total_pixels
         while True:
             start = time.monotonic()
             kind, answer = self._wait(left, limits)
-            left = (limits.seconds if self.fresh else left) - (0.0 if self.fresh else time.monotonic() - start)
-            self.fresh = False
+            left -= time.monotonic() - start
             if kind == END:
                 return
             if kind == FAULT:
@@ -185,7 +187,7 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 def _read_answer(pipe: IO[bytes], kind: bytes, largest: int) -> Any:
     """One answer. The other process may have been taken over by a file: its numbers are believed within bounds only."""
-    if kind == END:
+    if kind in {END, READY}:
         return None
     if kind == FRAME:
         height, width = struct.unpack(">LL", pipe.read(8))

@@ -38,15 +38,31 @@ def whole_files_only() -> Iterator[None]:
     with _lock:
         _strict.append(ImageFile.LOAD_TRUNCATED_IMAGES)
         ImageFile.LOAD_TRUNCATED_IMAGES = False
+    changed = False
     try:
         yield
     finally:
         with _lock:
-            before = _strict[0]
+            changed = bool(ImageFile.LOAD_TRUNCATED_IMAGES)  # by another thread, which is to find it as it set it
+            before = _strict[0] or changed
+            _strict[0] = before
             # The first entry stays until the last decoder has gone.
             _strict.pop() if len(_strict) > 1 else _strict.clear()
-            if not _strict and before:
-                ImageFile.LOAD_TRUNCATED_IMAGES = True
+            ImageFile.LOAD_TRUNCATED_IMAGES = before if not _strict else False
+    if changed:
+        raise DecodeError("Pillow was told to accept cut files while this one was decoded: set it before, or never")
+
+
+def _after_fork() -> None:
+    """A child has none of the decoders that were at work: it finds Pillow as the process had set it."""
+    if _strict:
+        ImageFile.LOAD_TRUNCATED_IMAGES = _strict[0]
+        _strict.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def read_bytes(source: Any, most: int) -> bytes:

@@ -11,12 +11,14 @@ from typing import IO
 from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.decode import Stream
 from nsfw_guard.imaging.limits import Limits
-from nsfw_guard.imaging.process import END, FAULT, FRAME, PARTIAL
+from nsfw_guard.imaging.process import END, FAULT, FRAME, PARTIAL, READY
 
 
 def serve(memory: int, source: IO[bytes], target: IO[bytes]) -> None:
     """Answers one request after the other, until nobody asks any more."""
     _limit(memory)
+    target.write(READY)
+    target.flush()
     while len(head := source.read(16)) == 16:
         asked, size = struct.unpack(">QQ", head)
         limits, data = Limits(**json.loads(source.read(asked))), source.read(size)

@@ -58,6 +58,19 @@ def test_partial_and_faults_come_through() -> None:
         decode(b"no picture", limits=OWN)
 
 
+def test_a_new_process_has_no_more_time_for_its_first_file_than_others() -> None:
+    large = saved(kind="PNG", size=(6000, 6000), compress_level=1)
+    start = time.monotonic()
+    with pytest.raises(DecodeError, match=r"not decoded within 0\.02 s"):
+        decode(large, limits=Limits(process=True, seconds=0.02))
+    started = time.monotonic() - start
+    start = time.monotonic()
+    with pytest.raises(DecodeError, match=r"not decoded within 0\.02 s"):
+        decode(large, limits=Limits(process=True, seconds=0.02))
+    assert max(started, time.monotonic() - start) < 20  # starting, no more; it was a minute and the whole file
+    assert len(decode(saved(), limits=OWN).frames) == 1
+
+
 def test_one_process_decodes_file_after_file() -> None:
     decode(saved(), limits=OWN)
     (decoder,) = process._idle[os.getpid()]
