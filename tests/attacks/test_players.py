@@ -1,0 +1,186 @@
+"""What players, browsers and other readers show, and Pillow does not: each of their readings is judged, or refused."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nsfw_guard.cli.main import main
+from nsfw_guard.errors import DecodeError
+from nsfw_guard.imaging import avif, gif
+from nsfw_guard.imaging.decode import decode
+from nsfw_guard.imaging.formats import FORMATS, opened
+from nsfw_guard.imaging.moving import compose, is_plain
+from nsfw_guard.verdict import Outcome
+from tests.attacks import files as make
+from tests.attacks import players
+from tests.attacks.files import BLUE, DARK, RED, jpeg, saved
+from tests.attacks.test_containers import AVIF, GUARD
+
+# A file that is shown as something unsafe by some.
+SEEN: dict[str, Callable[[], bytes]] = {
+    "GIF: unspecified disposal behind a restoring one": lambda: players.sliced_gif(0),
+    "GIF: cleared to nothing": lambda: players.gif_hole(2),
+    "GIF: a first frame that does not cover the canvas": lambda: players.gif(players.gif_frame((0, 0, 64, 3), 0, 1)),
+    "APNG: slices behind a restoring frame": players.sliced_apng,
+    "PNG: clear level of 4 bits": lambda: players.small_grey(4),
+    "PNG: clear level of 2 bits": lambda: players.small_grey(2),
+    "PNG: clear level of 1 bit": lambda: players.small_grey(1),
+    "TIFF: a channel that nobody named": lambda: players.tiff_with_extra(0, (20, 20, 20), 0),
+    "TIFF: colours under a multiplied alpha": lambda: players.tiff_with_extra(1, RED, 0),
+    "thumbnail that begins with fill bytes": lambda: make.photoshop(b"\xff\xd8\xff" + jpeg(RED)[2:]),
+    "thumbnail that is a GIF": lambda: make.photoshop(saved(RED, "GIF")),
+    "thumbnail that is a WebP": lambda: make.photoshop(saved(RED, "WEBP")),
+}
+WHOLE, DOT, SOLID = (0, 0, 64, 64), (0, 0, 9, 9), (*BLUE, 255)
+REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
+    **{f"GIF: reserved disposal {n}": (lambda n=n: players.sliced_gif(n), "reserved") for n in range(4, 8)},
+    "APNG: a frame beyond its canvas": (
+        lambda: players.apng([(WHOLE, SOLID, 0, 0), ((60, 0, 64, 64), SOLID, 0, 0)]), "inside"),
+    "APNG: an unknown disposal": (
+        lambda: players.apng([(WHOLE, SOLID, 3, 0), (DOT, SOLID, 0, 0)]), "no known way"),
+    "APNG: an unknown blending": (
+        lambda: players.apng([(WHOLE, SOLID, 0, 2), (DOT, SOLID, 0, 0)]), "no known way"),
+    "PNG: two clear colours": (
+        lambda: make.with_chunk(b"tRNS", bytes(6), data=make.with_chunk(b"tRNS", bytes(6), data=saved(BLUE, "PNG"))),
+        "stands there twice"),
+    "PNG: a damaged profile": (players.damaged_profile, "damaged colour profile"),
+    "PNG: a flood of texts": (lambda: players.texts(17), "over 16 MB of texts"),
+    "JPEG: pieces of a profile swapped": (lambda: players.with_pieces([(2, 2), (1, 2)]), "in pieces"),
+    "JPEG: a piece of a profile twice": (lambda: players.with_pieces([(1, 1), (1, 1)]), "in pieces"),
+    "JPEG: a piece of a profile too many": (lambda: players.with_pieces([(1, 2), (2, 2), (3, 2)]), "in pieces"),
+    "JPEG: a profile behind the frame header": (lambda: players.with_pieces([(1, 1)], late=True), "in pieces"),
+    "JPEG: further pictures over each other": (lambda: players.overlapping_mpo(5), "lie over each other"),
+    "JPEG: a flood of markers": (lambda: jpeg() + b"\xff\x01" * 8_000_001, "too many markers"),
+    "profile of another class": (lambda: players.changed_profile(12, b"abst"), "alike"),
+    "profile with a tag twice": (lambda: players.changed_profile(144, make.wild_between()[132:136]), "alike"),
+    "profile of an unknown version": (lambda: players.changed_profile(8, b"c"), "alike"),
+    "BMP: packed pixels": (players.bmp_rle, "compressed BMP"),
+    "BMP: 16 bits with transparency": (players.bmp_16, "16 bits with transparency"),
+    "TIFF: a strip of four": (players.tiff_of_few_strips, "strips are missing"),
+    "TIFF: a tile beyond all measure": (players.tiff_of_large_tiles, "larger tiles"),
+}  # fmt: skip
+REFUSED_AVIF: dict[str, tuple[Callable[[], bytes], str]] = {
+    "cropped": (players.avif_cropped, "cropped when it is shown"),
+    "an item of an unknown kind": (lambda: players.avif_with_item(b"unci"), "item of an unknown kind, unci"),
+    "a picture of another coding": (lambda: players.avif_with_item(b"avc1"), "item of an unknown kind, avc1"),
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_what_some_show_is_judged(name: str) -> None:
+    assert GUARD.check([SEEN[name]()])[0].outcome is Outcome.BLOCK
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_it_is_judged_behind_a_picture_that_its_user_opened_too(name: str) -> None:
+    assert GUARD.check([Image.open(io.BytesIO(SEEN[name]()))])[0].outcome is Outcome.BLOCK
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_shown_alike_is_refused(name: str) -> None:
+    made, why = REFUSED[name]
+    (verdict,) = GUARD.check([made()])
+    assert (verdict.outcome, why in verdict.reason) == (Outcome.ERROR, True), verdict.reason
+
+
+@AVIF
+@pytest.mark.parametrize("name", REFUSED_AVIF)
+def test_what_readers_of_avif_do_not_show_alike_is_refused(name: str) -> None:
+    made, why = REFUSED_AVIF[name]
+    (verdict,) = GUARD.check([made()])
+    assert (verdict.outcome, why in verdict.reason) == (Outcome.ERROR, True), verdict.reason
+
+
+@AVIF
+def test_a_sequence_of_two_tracks_is_refused() -> None:
+    data = players.avif_tracks()
+    read = avif.read(data)
+    assert (read.tracks, read.alphas) == (2, 0)
+    with pytest.raises(DecodeError, match="of several tracks"):
+        list(avif.others(data, read, shown=3))
+
+
+@AVIF
+@pytest.mark.parametrize(("colour", "outcome"), [(RED, Outcome.BLOCK), (DARK, Outcome.ALLOW)])
+def test_the_still_picture_of_a_sequence_is_judged(colour: tuple[int, int, int], outcome: Outcome) -> None:
+    assert GUARD.check([players.avif_still(colour)])[0].outcome is outcome
+
+
+@pytest.mark.parametrize("made", [
+    lambda: players.gif(players.gif_frame((0, 0, 64, 64), 3, 1), players.gif_frame((5, 5, 9, 9), 0, 0)),
+    lambda: players.apng([((0, 0, 64, 64), (*BLUE, 255), 0, 0), ((5, 5, 9, 9), (*DARK, 255), 0, 1)]),
+    lambda: players.with_pieces([(1, 2), (2, 2)]),
+    lambda: players.texts(3),
+    lambda: players.tiff_with_extra(2, BLUE, 255),
+])  # fmt: skip
+def test_plain_twins_of_these_pass(made: Callable[[], bytes]) -> None:
+    assert GUARD.check([made()])[0].outcome is Outcome.ALLOW
+
+
+def drawn(frames: list[tuple], side: int = 16) -> list[np.ndarray]:
+    """The canvases of a GIF by the words of its standard, with -1 for clear."""
+    canvas, shown = np.full((side, side), -1), []
+    for index, ((left, top, width, height), levels, disposal, clear) in enumerate(frames):
+        place = canvas[top : top + height, left : left + width]
+        before = canvas.copy()
+        place[levels != clear] = levels[levels != clear]
+        shown.append(canvas.copy())
+        if disposal == 3 and index:
+            canvas = before
+        elif disposal >= 2:
+            place[:] = -1
+    return shown
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_frames_are_put_together_by_the_standard(seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311
+    frames = []
+    for index in range(chance.randint(2, 5)):
+        width, height = (16, 16) if index == 0 and seed % 2 else (chance.randint(1, 16), chance.randint(1, 16))
+        box = (chance.randint(0, 16 - width), chance.randint(0, 16 - height), width, height)
+        levels = np.random.default_rng(chance.randint(0, 9999)).integers(0, 4, (height, width))
+        frames.append((box, levels, chance.randint(0, 3), chance.choice([None, 2])))
+    data = players.gif(*(players.gif_frame(*frame) for frame in frames), side=16)
+    read = gif.read(data, most=256)
+    colours = np.array([*((*colour, 255) for colour in players.PALETTE), (0, 0, 0, 0)], np.uint8)
+    pieces = gif.pieces(data, read)
+    for canvas, shown in zip(drawn(frames), compose(pieces, read.size, opened), strict=True):
+        wanted, made = colours[canvas], np.array(shown.convert("RGBA"))
+        made[made[..., 3] == 0] = 0
+        np.testing.assert_array_equal(made, wanted)
+    if is_plain(pieces, read.size):  # then Pillow's reading is trusted
+        with Image.open(io.BytesIO(data)) as picture:
+            for index, canvas in enumerate(drawn(frames)):
+                picture.seek(index)
+                solid = canvas >= 0
+                shown_by_pillow = np.asarray(picture.convert("RGB"))
+                np.testing.assert_array_equal(shown_by_pillow[solid], colours[canvas][..., :3][solid])
+
+
+def test_half_clear_frames_lie_over_each_other_by_their_alpha() -> None:
+    whole = (0, 0, 64, 64)
+    data = players.apng([(whole, (200, 0, 0, 255), 0, 0), (whole, (0, 0, 200, 51), 2, 1), (whole, (0, 0, 0, 0), 0, 1)])
+    colours = {tuple(frame[0, 0].tolist()) for frame in decode(data).frames}
+    assert {(200, 0, 0), (160, 0, 40)} <= colours
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_is_written_is_what_was_seen(kind: str, tmp_path) -> None:
+    """A thumbnail that declares more bytes than its block has takes nothing of the picture with it."""
+    (tmp_path / "in").mkdir()
+    data = make.with_segment(0xE1, b"Exif\0\0" + make.exif(jpeg(BLUE)), data=jpeg(DARK))
+    at = data.index(b"\x02\x02\x04\x00\x01\x00\x00\x00")
+    data = data[: at + 8] + (len(data) - 100).to_bytes(4, "little") + data[at + 12 :] + jpeg(RED)[2:]
+    name = tmp_path / "in" / f"a.{kind.lower()}"
+    name.write_bytes(data if kind == "JPEG" else saved(BLUE, kind))
+    main(["check", str(tmp_path / "in"), "--model", "demo-shapes", "--out", str(tmp_path / "out")])
+    (written,) = (tmp_path / "out").iterdir()
+    seen = [np.asarray(Image.open(io.BytesIO(one.read_bytes())).convert("RGB")) for one in (name, written)]
+    np.testing.assert_array_equal(*seen)
