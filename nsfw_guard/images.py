@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nsfw_guard.arrays import as_tensor, is_odd, plain, refuse_odd
 from nsfw_guard.channels import opaque, to_array, with_channels
 from nsfw_guard.errors import ImageError, UnknownNameError
 from nsfw_guard.imaging.decode import Stream
@@ -37,11 +38,10 @@ class Frames:
     value_range: ValueRange = "unit"
 
     def __post_init__(self) -> None:
+        refuse_odd(self.pixels)
         shape = tuple(self.pixels.shape)
         if self.value_range not in get_args(ValueRange):
             raise UnknownNameError("value_range", self.value_range, get_args(ValueRange))
-        if not (self.pixels.dtype == torch.uint8 or self.pixels.is_floating_point()):
-            raise ImageError(f"frames are uint8 or floating point, not {self.pixels.dtype}: convert them first")
         if len(shape) != 4 or shape[1] != 3:
             cure = ": permute it to channels first" if shape and shape[-1] in {1, 3, 4} else ""
             raise ImageError(f"expected RGB frames (N, 3, H, W), got {shape}{cure}")
@@ -120,6 +120,9 @@ def in_groups(
     A file that cannot be read is a fault of that picture. A tensor of the wrong shape is the caller's error, raised
     here and now, unless it stands in a list.
     """
+    refuse_odd(images)
+    if value_range not in get_args(ValueRange):
+        raise UnknownNameError("value_range", value_range, get_args(ValueRange))
     if isinstance(images, (list, tuple)):
         if not images:
             raise ImageError("an empty list holds no picture: hand over at least one")
@@ -155,8 +158,10 @@ def _grouped(images: Sequence[Any], value_range: ValueRange, limits: Limits | No
 
 def _parts(image: Any, value_range: ValueRange, limits: Limits | None) -> Iterator[Part]:
     """One image, frame by frame where it comes out of a decoder."""
-    if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and _fits_torch(image):
-        image = torch.from_numpy(_plain(image)).permute(2, 0, 1)
+    refuse_odd(image)
+    if isinstance(image, np.ndarray):
+        told = as_tensor(image)
+        image = plain(image) if told is None else told
     if isinstance(image, Tensor):
         image = image.detach()
         if not (image.ndim == 3 and image.shape[0] in {1, 4}):
@@ -166,25 +171,11 @@ def _parts(image: Any, value_range: ValueRange, limits: Limits | None) -> Iterat
             yield Part(Frames(opaque(image, value_range)))
             return
         image = to_array(image, value_range)
-    stream = Stream(_plain(image) if isinstance(image, np.ndarray) else image, limits=limits or Limits())
+    stream = Stream(image, limits=limits or Limits())
     for frame in stream:
         yield Part(Frames(torch.from_numpy(frame)[None].permute(0, 3, 1, 2)))
     if stream.partial:
         yield Part(partial=stream.partial)
-
-
-def _fits_torch(array: np.ndarray[Any, Any]) -> bool:
-    return array.dtype == np.uint8 or (array.dtype.kind == "f" and array.dtype.itemsize in {2, 4, 8})
-
-
-def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """An array that torch takes: this machine's byte order, rows that go forward, memory that may be written.
-
-    A copy only where it is none of these: torch warns of arrays that nobody may write, and refuses the others.
-    """
-    native = array.astype(array.dtype.newbyteorder("="), copy=False)
-    turned = any(step < 0 for step in native.strides)
-    return native.copy() if turned or not native.flags.writeable else native
 
 
 def _join(rows: Sequence[Sequence[Part]]) -> Batch:
@@ -202,6 +193,7 @@ def _join(rows: Sequence[Sequence[Part]]) -> Batch:
 
 def count_of(images: Any) -> int:
     """How many pictures were handed over."""
+    refuse_odd(images)
     return len(images) if _is_batch(images) else 1
 
 
@@ -220,7 +212,7 @@ def first_frame(images: Any, index: int, *, value_range: ValueRange, limits: Lim
 
 def _sides(picture: Any) -> tuple[int, int]:
     """How large the cover of what cannot be read is: as large as its array, where it is one."""
-    if isinstance(picture, Tensor) and picture.ndim >= 2:
+    if isinstance(picture, Tensor) and not is_odd(picture) and picture.ndim >= 2:
         return int(picture.shape[-2]), int(picture.shape[-1])
     if isinstance(picture, np.ndarray) and picture.ndim >= 2:
         return int(picture.shape[0]), int(picture.shape[1])
@@ -239,10 +231,12 @@ def put_back(images: Any, covers: Mapping[int, Tensor], *, value_range: ValueRan
         covers: per index the new picture. Shape: (3, H, W) in [0, 1]. For a path or bytes a PIL picture stands in.
         value_range: the range of `images`, and so of what goes back into it.
     """
+    refuse_odd(images)
     if not covers:
         return images
     if isinstance(images, (list, tuple)):
-        return type(images)(_like(old, covers[i], value_range) if i in covers else old for i, old in enumerate(images))
+        made = [_like(old, covers[i], value_range) if i in covers else old for i, old in enumerate(images)]
+        return _as_list(made, type(images))
     if _is_batch(images):
         out = images.clone() if isinstance(images, Tensor) else images.copy()
         for index, cover in covers.items():
@@ -251,10 +245,21 @@ def put_back(images: Any, covers: Mapping[int, Tensor], *, value_range: ValueRan
     return _like(images, covers[0], value_range)
 
 
+def _as_list(made: list[Any], kind: type) -> Any:
+    """Pictures as the kind of list that they came in; one that holds anything else afterwards is refused."""
+    try:
+        out = kind(made)
+        if len(out) == len(made) and all(a is b for a, b in zip(out, made, strict=True)):
+            return out
+    except Exception as error:
+        raise ImageError(f"{kind.__name__} cannot be made from a list: hand over list(it)") from error
+    raise ImageError(f"{kind.__name__} does not hold what it is made from: hand over list(it)")
+
+
 def _like(old: Any, cover: Tensor, value_range: ValueRange) -> Any:
     """`cover` as the kind of thing that `old` is."""
     levels = cover.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
-    if isinstance(old, Tensor) and old.ndim == 3:
+    if isinstance(old, Tensor) and not is_odd(old) and old.ndim == 3:
         channels = with_channels(levels, old.shape[0]).to(old.device)
         if old.dtype == torch.uint8:
             return channels
@@ -266,6 +271,7 @@ def _like(old: Any, cover: Tensor, value_range: ValueRange) -> Any:
         if old.dtype.kind == "f":
             unit_array = array.astype(np.float32) / 255
             return (unit_array * 2 - 1 if value_range == "signed" else unit_array).astype(old.dtype)
-        return array.astype(old.dtype) * (257 if old.dtype == np.uint16 else 1)
+        deep = old.dtype.kind == "u" and old.dtype.itemsize == 2  # in either byte order
+        return (array * np.uint16(257) if deep else array).astype(old.dtype)
     made = Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
     return made.convert(old.mode) if isinstance(old, Image.Image) and old.mode in {"L", "LA", "RGBA"} else made

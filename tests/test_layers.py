@@ -13,7 +13,7 @@ LAYERS = [  # bottom first; a module may import from lower layers, and from its 
     {"scores", "jsonfile"},
     {"imaging"},
     {"verdict", "rules", "prompts", "chain", "views", "quantise"},
-    {"policy", "resize", "channels", "logfile"},
+    {"policy", "resize", "channels", "arrays", "logfile"},
     {"policyfile", "calibration", "images"},
     {"preprocess", "placeholder", "tally", "audit", "relaxed"},
     {"actions", "backends"},
