@@ -55,6 +55,10 @@ def _odd_tensor(tensor: Tensor) -> str:
         return f"expected a dense tensor, got the layout {layout}: hand over it.to_dense()"
     if tensor.is_quantized:
         return f"expected plain numbers, got quantised ones ({tensor.dtype}): hand over it.dequantize()"
+    return _without_pixels(tensor)
+
+
+def _without_pixels(tensor: Tensor) -> str:
     if tensor.device.type == "meta":
         return "a tensor on the device 'meta' holds no pixels: hand over one that was computed"
     # Classes that answer for every operation: masked tensors, fake ones, those of several machines.

@@ -58,7 +58,9 @@ class Guard(Pretrained, PromptCheck):
         self.wants = {w: any(getattr(x, f"wants_{w}", False) for x in listeners) for w in ("embeddings", "digests")}
         acts = {"action": self.action.name, "on_review": self.on_review.name, "fail_open": str(fail_open).lower()}
         decoder = {"decoder": "a process of its own"} if limits and limits.process else {}
-        blocks = {} if self.policy.blocks else {"blocks": "nothing (review rules only)"}
+        held = ", ".join(self.policy.reviews_only)
+        blocks = {"blocks": f"not {held} (review rules only)"} if held else {}
+        blocks = blocks if self.policy.blocks else {"blocks": "nothing (review rules only)"}
         self.state = {**self.backend.state(), **decoder, **blocks, **acts}
         self._signature: dict[str, Any] = {"state": self.state, "requested": {**acts, **(requested or {})}}
         self._signature |= {"policy": self.policy.name, "policy_hash": self.policy.hash}

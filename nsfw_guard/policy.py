@@ -55,6 +55,11 @@ class Policy:
         """Whether there is a score that blocks; else pictures are marked for review at most."""
         return any(rule.block is not None or rule.views for rule in self.rules.values())
 
+    @property
+    def reviews_only(self) -> tuple[str, ...]:
+        """The categories that no score blocks, whatever it is: pictures of them are released, with a mark."""
+        return tuple(sorted(c for c, rule in self.rules.items() if rule.block is None and not rule.views))
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, and what `load` takes."""
         rules = {category: rule.to_dict() for category, rule in sorted(self.rules.items())}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nsfw_guard.errors import PolicyError, UnknownNameError, suggest
-from nsfw_guard.policy import Policy
+from nsfw_guard.policy import EVERY, Policy
 from nsfw_guard.prompts import PromptRules
 from nsfw_guard.rules import Rule
 
@@ -54,8 +54,11 @@ def _read(source: str | Path | Mapping[str, Any], seen: tuple[str, ...]) -> tupl
         parent = Path(source).parent / parent
     base, _ = _read(parent, seen)
     rules = dict(base.get("rules", {}))
+    every = rules.get(EVERY, {})
     for category, rule in _rules_of(told).items():
-        rules[category] = {**rules.get(category, {}), **rule}
+        # A rule that only says what is held for review takes no block away that stood above its category.
+        blocks = {name: every[name] for name in ("block", "severity") if name in every} if "block" not in rule else {}
+        rules[category] = {**(rules.get(category) or blocks), **rule}
     return {**base, **told, "rules": rules, **_joined(base, told)}, name
 
 

@@ -21,6 +21,11 @@ LOOKALIKES = str.maketrans(
     "авгезиіјкмнорсѕтухԁԛԝһӏѵαβγεηικμνορτυχωϲϳıɑɡɩʀʏøđłħŧᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘꜱᴛᴜᴠᴡᴢ",
     "abresuijkmhopcstyxdqwhlvabyenikuvoptuxwcjiagiryodlhtabcdeghijklmnopstuvwz",
 )
+# The same of Cherokee, Lisu, Coptic and Armenian.
+LOOKALIKES |= str.maketrans(
+    "ᎪᎢᎫᎬᎳᎷᎻᏀᏃᏔᏚᏞᏟᏢᏙᏦᏴᎡᎥᏧꓐꓑꓓꓔꓖꓗꓙꓚꓜꓝꓟꓠꓡꓢꓣꓦꓧꓪꓫꓬꓮꓰꓲꓳꓴⲁⲃⲉⲏⲓⲕⲙⲛⲟⲣⲥⲧⲩⲭⲱօոսհյզցգռը",
+    "atjewmhgzwslcpvkbridbpdtgkjczfmnlsrvhwxyaeiouabehikmnopctyxwonuhjqgqnn",
+)
 # Black circles, black squares and flags of letters, which no compatibility form undoes.
 ENCLOSED = str.maketrans({start + i: chr(97 + i) for start in (0x1F150, 0x1F170, 0x1F1E6) for i in range(26)})
 # Greek capitals that look like one letter, and their small forms like another.
@@ -28,9 +33,13 @@ CAPITALS = str.maketrans("ΝΗΥ", "NHY")
 # Digits and signs that stand for letters; 1 and | are tried both as i and as l.
 LEET = str.maketrans("0345789@$€!+", "oeastbgaseit")
 MIXED = re.compile(r"(?:[!+|]{0,2}[\w@$€])+")  # a word with its digits and signs; "!" after a word is no letter
-SEPARATORS = re.compile(r"(?<=\w)[\s._\-*'`~|/\\+·•]+(?=\w)")
-INSIDE = re.compile(r"(?<=[^\W\d])[._\-*'`~|/\\+·•]+(?=[^\W\d])")
-SPELT = re.compile(r"(?<!\w)(?:\w[\s._\-*'`~|/\\+·•]+){2,}\w(?!\w)")
+BETWEEN = r"._\-*'`~|/\\+·•,:;=#^\"\u2019\u2010-\u2015\u2022\u2026\u2043\u2212\u2219\u22c5\u30fb\uff0d"
+SEPARATORS = re.compile(rf"(?<=\w)[\s{BETWEEN}]+(?=\w)")
+INSIDE = re.compile(rf"(?<=[^\W\d])[{BETWEEN}]+(?=[^\W\d])")
+SPELT = re.compile(rf"(?<!\w)(?:\w[\s{BETWEEN}]+){{2,}}\w(?!\w)")
+# Drawn as nothing, though not among the characters for that: fillers of Hangul, a blank of Braille, stand-ins.
+INVISIBLE = frozenset("\u115f\u1160\u17b4\u17b5\u2800\ufffc\ufffd")
+NOT_DRAWN = frozenset({"Mn", "Me", "Cf", "Cc", "Co", "Cn", "Cs"})
 RUNS = re.compile(r"(\w)\1{2,}")
 # Scripts that put no spaces between words: there, a word is found wherever it stands.
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
@@ -87,7 +96,7 @@ class PromptRules:
 def plain(text: str) -> str:
     """Text in small Latin letters as far as it goes: no widths, marks, invisible characters, look-alikes."""
     small = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).translate(ENCLOSED).casefold())
-    kept = "".join(c for c in small if unicodedata.category(c) not in {"Mn", "Me", "Cf", "Cc"} or c in "\n\t")
+    kept = "".join(c for c in small if c in "\n\t" or not (unicodedata.category(c) in NOT_DRAWN or c in INVISIBLE))
     return re.sub(r"\s+", " ", unicodedata.normalize("NFC", kept).translate(LOOKALIKES)).strip()
 
 
@@ -121,8 +130,8 @@ def _as_letters(text: str) -> Iterator[str]:
 
 def _whole(word: str) -> re.Pattern[str]:
     """A word of its own: no letter before or after it."""
-    body = r"\W+".join(re.escape(part) for part in word.split())
-    return re.compile(body if UNSPACED.search(word) else rf"(?<!\w){body}(?!\w)")
+    body = r"[\W_]*".join(re.escape(part) for part in word.split())  # what is not drawn may stand for the space
+    return re.compile(body if UNSPACED.search(word) else rf"(?<![^\W_]){body}(?![^\W_])")
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

@@ -17,7 +17,7 @@ from nsfw_guard.verdict import Outcome
 
 SHAPES = [(6, 8), (6, 8, 1), (6, 8, 3), (6, 8, 4)]
 KINDS = ["f2", "f4", "f8", ">f4", "g"]
-Pair = namedtuple("Pair", "first second")  # noqa: PYI024 - what is under test
+Pair = namedtuple("Pair", "first second")
 UNIT = torch.full((3, 6, 8), 0.5)
 
 

@@ -167,6 +167,16 @@ def test_a_file_without_a_name_is_called_like_the_file(tmp_path: Path) -> None:
     assert read_policy(tmp_path / "child.toml").name == "child"
 
 
+def test_a_rule_for_review_takes_no_block_away() -> None:
+    """Else 0.999 of a category that "strict" blocks would be released for naming it."""
+    policy = read_policy({"extends": "strict", "rules": {"gore": {"review": 0.01}}})
+    assert policy.rules["gore"] == Rule(block="strict", review=0.01)
+    alone = read_policy({"rules": {"gore": {"review": 0.01}, "*": {"block": 0.5}}})  # says all that it means itself
+    assert alone.rules["gore"] == Rule(review=0.01)
+    assert alone.reviews_only == ("gore",)
+    assert policy.reviews_only == ()
+
+
 def test_what_extends_a_preset_changes_only_what_it_says() -> None:
     policy = read_policy({"extends": "strict", "rules": {"*": {"review": 0.125}, "gore": {"block": 0.5}}})
     assert policy.rules == {"*": Rule(block="strict", review=0.125), "gore": Rule(block=0.5)}
@@ -177,8 +187,9 @@ def test_a_file_extends_a_file_beside_it_over_several_folders(tmp_path: Path, mo
     (tmp_path / "below" / "deep").mkdir(parents=True)
     write(tmp_path, top="extends = 'default'\n[rules.a]\nblock = 0.5\nreview = 0.25")
     write(tmp_path / "below", middle="extends = '../top.toml'\n[rules.a]\nblock = 0.75")
-    write(tmp_path / "below" / "deep", mine="extends = '../middle.toml'\n[rules.b]\nreview = 1")
-    expected = {"*": Rule(block="default", review="default"), "a": Rule(block=0.75, review=0.25), "b": Rule(review=1)}
+    write(tmp_path / "below" / "deep", mine="extends = '../middle.toml'\n[rules.b]\nreview = 0.25")
+    every = {"*": Rule(block="default", review="default")}
+    expected = {**every, "a": Rule(block=0.75, review=0.25), "b": Rule(block="default", review=0.25)}
     assert read_policy(tmp_path / "below" / "deep" / "mine.toml").rules == expected
     monkeypatch.chdir(tmp_path / "below")
     assert read_policy("deep/mine.toml").rules == expected

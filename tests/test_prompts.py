@@ -109,6 +109,29 @@ def test_innocent_neighbours_are_not(text):
     assert RULES.find(text) == ""
 
 
+NOTHING = "\u3164\uffa0\u115f\u1160\u2800\ufffc\ufffd\ue000\U000e1000\u200b\xad\u034f\ufeff"
+DASHES = '-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2043\uff0d,:;=#^"\u2019\u2026\u22c5\u30fb'
+
+
+@pytest.mark.parametrize("sign", [*NOTHING, *DASHES])
+def test_what_is_not_drawn_or_only_divides_hides_no_word(sign):
+    for text in (f"dra{sign}gon", sign.join("dragon"), f"red{sign}disc", f"a {sign}dragon{sign} there"):
+        assert RULES.find(text), ascii(text)
+
+
+@pytest.mark.parametrize("text", [
+    "_dragon_", "my_dragon_pic", "dra\u13c0on", "\ua4d3ragon", "drag\u0585n", "drag\u2c9fn", "drago\u0578",
+    "\u13e7rago\u057c", "\ua4d3\ua4e3\ua4ee\ua4d6\ua4f3\ua4e0",
+])  # fmt: skip
+def test_look_alikes_of_further_scripts_and_lines_below_hide_no_word(text):
+    assert RULES.find(text) == "word 'dragon'"
+
+
+@pytest.mark.parametrize("text", ["drag on", "drag, onwards", "a dragonfly", "reddish", "red: a disco", "d, r and g"])
+def test_what_only_sounds_alike_is_no_match(text):
+    assert RULES.find(text) == ""
+
+
 def test_words_of_scripts_without_spaces_are_found_inside():
     assert RULES.find("大きな龍の絵") == "word '龍'"
     assert RULES.find("два ежа") == ""

@@ -58,6 +58,13 @@ def lint(args: argparse.Namespace) -> int:
         show.say(f"nsfw-guard: {error}")
         return 1
     warnings = [] if policy.blocks else [NOTHING_BLOCKED]
+    if policy.blocks:
+        warnings += [f"{category} is never blocked: its rule holds it for review" for category in policy.reviews_only]
+    for category, rule in policy.rules.items():
+        if rule.views and min(rule.views.values()) >= 1.0:
+            warnings.append(f"{category} is blocked in a view at 1.0 only, which a model hardly gives")
+        elif rule.block == 1.0:
+            warnings.append(f"{category} is blocked at 1.0 only, which a model hardly gives")
     told: dict[str, Any] = {"name": policy.name, "hash": policy.hash, "categories": sorted(policy.rules)}
     if args.json:
         show.as_json(told | ({"warnings": warnings} if warnings else {}))
@@ -74,7 +81,8 @@ def explain(args: argparse.Namespace) -> int:
     lines = []
     for category, rule in policy.rules.items():
         level = rule.severity.name.lower() if rule.severity else "high"
-        parts = [f"blocked from {rule.block:g}"] if rule.block is not None else []
+        other = " in any other view" if rule.views else ""
+        parts = [f"blocked from {rule.block:g}{other}"] if rule.block is not None else []
         parts += [f"held for review from {rule.review:g}"] if rule.review is not None else []
         parts += [f"blocked from {cut:g} in a {kind} view" for kind, cut in rule.views.items()]
         lines.append(f"{category} at severity {level} or worse is {', '.join(parts)}.")

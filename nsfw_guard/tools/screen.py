@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,8 @@ def find(paths: Sequence[str]) -> Listing:
     sources: list[Source] = []
     skipped: list[Skipped] = []
     for name in paths:
+        if not name:
+            raise ConfigError("an empty path names nothing: give a file, a folder, or . for this one")
         path = Path(name)
         if name == STDIN:
             sources.append(Source(STDIN, Path("stdin")))
@@ -213,10 +216,20 @@ def _write(out: Path, name: Path, kept: bytes | str | Image.Image, taken: set[Pa
         target = target.with_name(f"{name.stem}-{count}{target.suffix}")
     taken.add(target.resolve())
     target.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(kept, Image.Image):
-        kept.save(target, format="PNG")
-    elif isinstance(kept, bytes):
-        target.write_bytes(kept)
-    else:  # released although it could not even be read: there is nothing to write
+    if isinstance(kept, str):  # released although it could not even be read: there is nothing to write
         return ""
+    if not target.parent.resolve().is_relative_to(out.resolve()):
+        raise ConfigError(f"{target.parent.name!r} in the folder for copies is a link that leads out of it: remove it")
+    # A new file in its place: what stands there, a link among others, is never written through.
+    fresh = target.with_name(f".{target.name[:80]}.{uuid.uuid4().hex[:8]}.new")
+    try:
+        with fresh.open("xb") as file:
+            if isinstance(kept, bytes):
+                file.write(kept)
+            else:
+                kept.save(file, format="PNG")
+        fresh.replace(target)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
     return str(target)

@@ -25,6 +25,7 @@ from nsfw_guard.audit import Audit
 from nsfw_guard.backends.registry import register, unregister
 from nsfw_guard.cli import show
 from nsfw_guard.cli.main import main, parser
+from nsfw_guard.hosts import running
 from nsfw_guard.policy import Policy
 from nsfw_guard.rules import Rule
 from nsfw_guard.testing import RED, FakeBackend, FaultyBackend, tiny_model
@@ -474,6 +475,8 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         for option, base, told in [
             ("--link", [], ["--link"]),
             ("--check", [], ["--check"]),
+            ("--into", [], ["--into", "{in}"]),
+            ("--url", ["--check"], ["--check", "--url", "http://127.0.0.1:9"]),
             ("--remove", [], ["--remove"]),
             ("--json", ["--check"], ["--check", "--json"]),
         ]
@@ -508,8 +511,11 @@ def test_every_option_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize(("key"), VARIANTS, ids=" ".join)
-def test_every_option_changes_something(key: tuple[str, str], run: Run, filled: Any, tmp_path: Path) -> None:
+def test_every_option_changes_something(
+    key: tuple[str, str], run: Run, filled: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = tmp_path / "out.log"
+    monkeypatch.setattr(running, "ask", lambda host, url: running.Running(url, "not there", ("no guard",)))
 
     def effect(argv: list[str]) -> tuple[Any, ...]:
         logging.getLogger().handlers = []
@@ -636,7 +642,9 @@ def test_explain_says_each_cut_and_where_it_comes_from(run: Run, tmp_path: Path)
     ]
     (tmp_path / "mine.toml").write_text("[rules.red]\nblock = 0.5\nviews.side = 0.75")
     told = run("policy", "explain", tmp_path / "mine.toml", "--model", "red", "--json").lines[0]
-    assert told["rules"] == ["red at severity high or worse is blocked from 0.5, blocked from 0.75 in a side view."]
+    assert told["rules"] == [
+        "red at severity high or worse is blocked from 0.5 in any other view, blocked from 0.75 in a side view."
+    ]
     assert "sexual at severity high" in run("policy", "explain", "default").out
 
 

@@ -301,3 +301,27 @@ def test_scores_between_the_cuts_are_kept_for_review(tmp_path: Path) -> None:
     covering = Guard(FakeBackend(lambda frame: 0.25), on_review="block")
     run([tmp_path / "a.png"], tmp_path / "covered", guard=covering)
     assert colours(tmp_path / "covered" / "a.png") == {(0, 0, 0)}
+
+
+def test_copies_are_never_written_through_a_link(tmp_path: Path) -> None:
+    home, out, precious = tmp_path / "in", tmp_path / "out", tmp_path / "precious"
+    for folder in (home / "below", out):
+        folder.mkdir(parents=True)
+    precious.mkdir()
+    (precious / "kept.png").write_bytes(b"kept")
+    for name in ("a.png", "below/b.png"):
+        Image.new("RGB", (8, 8), (9, 9, 200)).save(home / name)
+    (out / "a.png").symlink_to(precious / "kept.png")
+    run([home / "a.png"], out)
+    assert (precious / "kept.png").read_bytes() == b"kept"
+    assert not (out / "a.png").is_symlink()
+    (out / "below").symlink_to(precious, target_is_directory=True)
+    with pytest.raises(ConfigError, match="is a link that leads out of it: remove it"):
+        run([home], out)
+    assert sorted(one.name for one in precious.iterdir()) == ["kept.png"]
+    assert not list(out.glob("*.new"))
+
+
+def test_an_empty_path_is_no_folder() -> None:
+    with pytest.raises(ConfigError, match="an empty path names nothing"):
+        find([""])
