@@ -121,18 +121,18 @@ def _from_name(picture: Image.Image, most: int) -> bytes | None:
 
 
 def _read_path(path: str, most: int) -> bytes:
-    name = ascii(os.path.basename(path))[:80]
+    # Never its name: what is wrong with a picture stands in logs, and names of files tell of people.
     try:
         # A pipe or a device would hang or never end.
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise DecodeError(f"{name} is no regular file: give the path of a picture")
+            raise DecodeError("the path leads to no regular file: give that of a picture")
         with open(path, "rb") as file:
             return _drain(file, most)
     except (OSError, ValueError) as error:
         if isinstance(error, DecodeError):
             raise
         # `from None`: the cause would carry the whole path into logs
-        raise DecodeError(f"{name} cannot be read ({short(error)}): check the path and its rights") from None
+        raise DecodeError(f"the file cannot be read ({short(error)}): check the path and its rights") from None
 
 
 def _drain(file: Any, most: int) -> bytes:
