@@ -110,8 +110,9 @@ def _marks(data: bytes) -> Marks:
     array, parts, count = np.frombuffer(data, np.uint8), [], 0
     for start in range(0, len(array) - 1, _PART):
         part = array[start : start + _PART + 1]
-        is_mark = (part[:-1] == 0xFF) & (part[1:] != 0) & (part[1:] != 0xFF)
-        parts.append(np.flatnonzero(is_mark) + start)
+        places = np.flatnonzero(part[:-1] == 0xFF)
+        after = part[places + 1]
+        parts.append(places[(after != 0) & (after != 0xFF)] + start)
         count += len(parts[-1])
         if count > _MOST_MARKS:
             raise DecodeError("a JPEG of too many markers: save it anew")

@@ -48,7 +48,11 @@ def ask(path, body=None):
 
 def run(graph):
     """The record of one prompt, when it is done."""
-    key = json.loads(ask("/prompt", {"prompt": graph}))["prompt_id"]
+    return finished(json.loads(ask("/prompt", {"prompt": graph}))["prompt_id"])
+
+
+def finished(key):
+    """The record of a prompt; newer hosts write it after they told that it is done."""
     for _ in range(240):
         told = json.loads(ask(f"/history/{key}")).get(key)
         if told:
@@ -220,7 +224,7 @@ def drawn():
             shown = list(previews(listener.messages()))
         finally:
             listener.close()
-        record = json.loads(ask(f"/history/{sent['prompt_id']}"))[sent["prompt_id"]]
+        record = finished(sent["prompt_id"])
         return record["outputs"]["1"]["sha"][0], pictures(record), shown
 
     return draw
