@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -62,7 +63,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "profile of an unknown version": (lambda: players.changed_profile(8, b"c"), "alike"),
     "BMP: packed pixels": (players.bmp_rle, "compressed BMP"),
     "BMP: 16 bits with transparency": (players.bmp_16, "16 bits with transparency"),
-    "TIFF: a strip of four": (players.tiff_of_few_strips, "strips are missing"),
+    "TIFF: a strip of four": (players.tiff_of_few_strips, "strips are missing|is truncated"),
     "TIFF: a tile beyond all measure": (players.tiff_of_large_tiles, "larger tiles"),
 }  # fmt: skip
 REFUSED_AVIF: dict[str, tuple[Callable[[], bytes], str]] = {
@@ -86,7 +87,8 @@ def test_it_is_judged_behind_a_picture_that_its_user_opened_too(name: str) -> No
 def test_what_is_not_shown_alike_is_refused(name: str) -> None:
     made, why = REFUSED[name]
     (verdict,) = GUARD.check([made()])
-    assert (verdict.outcome, why in verdict.reason) == (Outcome.ERROR, True), verdict.reason
+    assert verdict.outcome is Outcome.ERROR
+    assert re.search(why, verdict.reason)
 
 
 @AVIF
@@ -94,7 +96,8 @@ def test_what_is_not_shown_alike_is_refused(name: str) -> None:
 def test_what_readers_of_avif_do_not_show_alike_is_refused(name: str) -> None:
     made, why = REFUSED_AVIF[name]
     (verdict,) = GUARD.check([made()])
-    assert (verdict.outcome, why in verdict.reason) == (Outcome.ERROR, True), verdict.reason
+    assert verdict.outcome is Outcome.ERROR
+    assert re.search(why, verdict.reason)
 
 
 @AVIF

@@ -306,8 +306,10 @@ def test_state_says_what_is_in_effect(tiny):
 
 def test_the_network_follows_the_picture_to_its_device(tiny):
     backend = load(tiny)
+    frames = Frames(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    object.__setattr__(frames, "pixels", frames.pixels.to("meta"))  # the one other device there is everywhere
     with pytest.raises((RuntimeError, NotImplementedError)):
-        backend.score([Frames(torch.zeros(1, 3, 32, 32, dtype=torch.uint8, device="meta"))])
+        backend.score([frames])
     assert set(backend._nets) == {torch.device("cpu"), torch.device("meta")}
     assert center(backend, smooth(1, 32, 32)).isfinite().all()
 

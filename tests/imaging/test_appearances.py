@@ -176,6 +176,8 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3
 ])  # fmt: skip
 def test_a_turn_that_only_some_viewers_follow_is_seen_both_ways(kind: str, where: dict, ways: int) -> None:
     picture = turned(kind, **where)
+    if "xmp" in where and picture.getexif().get(0x0112) is None:
+        pytest.skip("this Pillow does not read an orientation there, as most viewers do not")
     frames = list(flatten(picture))
     assert len(frames) <= ways
     assert work(picture) == float(ways)
