@@ -25,7 +25,6 @@ UPRIGHT = (0, False)
 # quarter turns to the left after a mirroring, by the EXIF number
 _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (1, True), 6: (3, False), 7: (3, True), 8: (1, False)}
 ON_A_GROUND, MANAGED = 2.0, 1.5  # measured, against one look at a plain picture
-MOST_READINGS = 3.0  # of grey of more than 8 bits
 _PHOTOMETRIC = 0x0106
 _STRIP = 4_000_000  # pixels that are held as wide numbers at a time
 
@@ -65,7 +64,7 @@ def _is_new(frame: Frame, seen: set[bytes]) -> bool:
 def work(picture: Image.Image, profiles: Sequence[bytes] = ()) -> float:
     """How much work the twins of a picture may be, as a multiple of its pixels: 1 where there is none but itself."""
     of_each = 3 * ON_A_GROUND if _clear(picture) else 1.0
-    of_each *= MOST_READINGS if picture.mode.startswith(("I", "F")) else 1.0
+    of_each *= _count_narrowed(picture)
     managed = sum(count_readings(profile) for profile in declared(picture, profiles))
     return (of_each + managed * (MANAGED + of_each)) * len(_turns(picture))
 
@@ -164,10 +163,10 @@ def _narrowed(picture: Image.Image) -> Iterator[Image.Image]:
     low, high = float(wide.min()), float(wide.max())
     if not (math.isfinite(low) and math.isfinite(high)):  # numpy's min and max carry a NaN on
         raise DecodeError("holds numbers that are not finite: save it as 8-bit PNG")
-    levels = {"I": [255.0], "F": [255.0, 1.0]}.get(picture.mode if picture.format != "PNG" else "", [])
+    levels = _cut_at(picture)
     ranges = [_range(picture, low, high), *((0.0, most) for most in levels if low < 0 or high > most)]
     clear = picture.info.get("transparency")
-    inverted = picture.format == "TIFF" and getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+    inverted = _is_inverted(picture)
     for start, span in dict.fromkeys(ranges):
         grey = _levels(wide, start, span)
         for shown in (grey, 255 - grey) if inverted else (grey,):
@@ -176,6 +175,22 @@ def _narrowed(picture: Image.Image) -> Iterator[Image.Image]:
                 mask = Image.fromarray(np.where(wide == clear, 0, 255).astype(np.uint8))
                 made = Image.merge("LA", (made, mask))
             yield made
+
+
+def _count_narrowed(picture: Image.Image) -> float:
+    """How many readings of grey of more than 8 bits there may be; 1 for all else."""
+    return (1.0 + len(_cut_at(picture))) * (2.0 if _is_inverted(picture) else 1.0)
+
+
+def _cut_at(picture: Image.Image) -> list[float]:
+    """Where viewers cut off that do not go by the range; 16 bits are read by all of theirs."""
+    return {"I": [255.0], "F": [255.0, 1.0]}.get(picture.mode if picture.format != "PNG" else "", [])
+
+
+def _is_inverted(picture: Image.Image) -> bool:
+    """Whether a TIFF of wide grey says that zero is white, which Pillow turns in 8 bits only."""
+    wide = picture.format == "TIFF" and picture.mode.startswith(("I", "F"))
+    return wide and getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0
 
 
 def _range(picture: Image.Image, low: float, high: float) -> tuple[float, float]:
