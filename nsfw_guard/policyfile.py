@@ -54,10 +54,12 @@ def _read(source: str | Path | Mapping[str, Any], seen: tuple[str, ...]) -> tupl
         parent = Path(source).parent / parent
     base, _ = _read(parent, seen)
     rules = dict(base.get("rules", {}))
-    every = rules.get(EVERY, {})
-    for category, rule in _rules_of(told).items():
-        # A rule that only says what is held for review takes no block away that stood above its category.
-        blocks = {name: every[name] for name in ("block", "severity") if name in every} if "block" not in rule else {}
+    asked = _rules_of(told)
+    every = {**rules.get(EVERY, {}), **asked.get(EVERY, {})}
+    for category, rule in asked.items():
+        # A rule that only says what is held for review takes no block away that stands above its category.
+        kept = ("block", "views", "severity") if "block" not in rule else ()
+        blocks = {name: every[name] for name in kept if name in every}
         rules[category] = {**(rules.get(category) or blocks), **rule}
     return {**base, **told, "rules": rules, **_joined(base, told)}, name
 

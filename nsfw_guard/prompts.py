@@ -33,12 +33,13 @@ CAPITALS = str.maketrans("ΝΗΥ", "NHY")
 # Digits and signs that stand for letters; 1 and | are tried both as i and as l.
 LEET = str.maketrans("0345789@$€!+", "oeastbgaseit")
 MIXED = re.compile(r"(?:[!+|]{0,2}[\w@$€])+")  # a word with its digits and signs; "!" after a word is no letter
-BETWEEN = r"._\-*'`~|/\\+·•,:;=#^\"\u2019\u2010-\u2015\u2022\u2026\u2043\u2212\u2219\u22c5\u30fb\uff0d"
+INNER = r"._\-*'`~|/\\+·•\u2010-\u2015\u2022\u2043\u2212\u2219\u22c5\uff0d"  # drawn within words
+BETWEEN = INNER + r",:;=#^\"\u2019\u2026\u30fb"  # and what divides words: among single letters it hides one
 SEPARATORS = re.compile(rf"(?<=\w)[\s{BETWEEN}]+(?=\w)")
-INSIDE = re.compile(rf"(?<=[^\W\d])[{BETWEEN}]+(?=[^\W\d])")
+INSIDE = re.compile(rf"(?<=[^\W\d])[{INNER}]+(?=[^\W\d])")
 SPELT = re.compile(rf"(?<!\w)(?:\w[\s{BETWEEN}]+){{2,}}\w(?!\w)")
 # Drawn as nothing, though not among the characters for that: fillers of Hangul, a blank of Braille, stand-ins.
-INVISIBLE = frozenset("\u115f\u1160\u17b4\u17b5\u2800\ufffc\ufffd")
+INVISIBLE = frozenset("\u034f\ufe0e\ufe0f\u3164\uffa0\u115f\u1160\u17b4\u17b5\u2800\ufffc\ufffd")
 NOT_DRAWN = frozenset({"Mn", "Me", "Cf", "Cc", "Co", "Cn", "Cs"})
 RUNS = re.compile(r"(\w)\1{2,}")
 # Scripts that put no spaces between words: there, a word is found wherever it stands.
@@ -103,12 +104,17 @@ def plain(text: str) -> str:
 def spellings(text: str) -> Iterator[str]:
     """The ways in which a prompt may be meant, in plain letters, each once."""
     seen: dict[str, None] = {}
-    for base in dict.fromkeys((plain(text), plain(text.translate(CAPITALS)))):
+    for base in dict.fromkeys((plain(text), plain(text.translate(CAPITALS)), plain(_parted(text)))):
         for form in (base, *_as_letters(base)):
             for times in (r"\1", r"\1\1"):
                 short = RUNS.sub(times, form)
                 seen |= dict.fromkeys((short, SEPARATORS.sub(" ", short), INSIDE.sub("", short)))
     yield from seen
+
+
+def _parted(text: str) -> str:
+    """The text with a blank for whatever is not drawn: between two words it may stand for one."""
+    return "".join(" " if unicodedata.category(c) in NOT_DRAWN - {"Mn", "Me"} or c in INVISIBLE else c for c in text)
 
 
 def spelt_out(form: str) -> list[str]:
@@ -130,7 +136,7 @@ def _as_letters(text: str) -> Iterator[str]:
 
 def _whole(word: str) -> re.Pattern[str]:
     """A word of its own: no letter before or after it."""
-    body = r"[\W_]*".join(re.escape(part) for part in word.split())  # what is not drawn may stand for the space
+    body = r"[\W_]+".join(re.escape(part) for part in word.split())
     return re.compile(body if UNSPACED.search(word) else rf"(?<![^\W_]){body}(?![^\W_])")
 
 

@@ -167,10 +167,16 @@ def test_a_file_without_a_name_is_called_like_the_file(tmp_path: Path) -> None:
     assert read_policy(tmp_path / "child.toml").name == "child"
 
 
-def test_a_rule_for_review_takes_no_block_away() -> None:
+def test_a_rule_for_review_takes_no_block_away(tmp_path: Path) -> None:
     """Else 0.999 of a category that "strict" blocks would be released for naming it."""
     policy = read_policy({"extends": "strict", "rules": {"gore": {"review": 0.01}}})
     assert policy.rules["gore"] == Rule(block="strict", review=0.01)
+    both = read_policy({"extends": "strict", "rules": {"*": {"block": 0.1}, "gore": {"review": 0.01}}})
+    assert both.rules["gore"] == Rule(block=0.1, review=0.01)  # what stands above it in the same file, too
+    base = {"*": {"block": 0.8, "views": {"side": 0.2}}}
+    (tmp_path / "base.toml").write_text('[rules."*"]\nblock = 0.8\nviews = { side = 0.2 }')
+    viewed = read_policy({"extends": str(tmp_path / "base.toml"), "rules": {"gore": {"review": 0.1}}})
+    assert viewed.rules["gore"] == Rule(review=0.1, **base["*"])
     alone = read_policy({"rules": {"gore": {"review": 0.01}, "*": {"block": 0.5}}})  # says all that it means itself
     assert alone.rules["gore"] == Rule(review=0.01)
     assert alone.reviews_only == ("gore",)

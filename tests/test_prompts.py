@@ -110,12 +110,19 @@ def test_innocent_neighbours_are_not(text):
 
 
 NOTHING = "\u3164\uffa0\u115f\u1160\u2800\ufffc\ufffd\ue000\U000e1000\u200b\xad\u034f\ufeff"
-DASHES = '-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2043\uff0d,:;=#^"\u2019\u2026\u22c5\u30fb'
+DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2043\uff0d\u22c5"
+MARKS = ',:;=#^"\u2019\u2026\u30fb'
 
 
 @pytest.mark.parametrize("sign", [*NOTHING, *DASHES])
-def test_what_is_not_drawn_or_only_divides_hides_no_word(sign):
+def test_what_is_not_drawn_or_only_a_dash_hides_no_word(sign):
     for text in (f"dra{sign}gon", sign.join("dragon"), f"red{sign}disc", f"a {sign}dragon{sign} there"):
+        assert RULES.find(text), ascii(text)
+
+
+@pytest.mark.parametrize("sign", [*MARKS])
+def test_marks_between_words_hide_no_phrase_and_no_word_of_single_letters(sign):
+    for text in (sign.join("dragon"), f"red{sign}disc", f"a{sign}dragon{sign}there"):
         assert RULES.find(text), ascii(text)
 
 
@@ -127,7 +134,21 @@ def test_look_alikes_of_further_scripts_and_lines_below_hide_no_word(text):
     assert RULES.find(text) == "word 'dragon'"
 
 
-@pytest.mark.parametrize("text", ["drag on", "drag, onwards", "a dragonfly", "reddish", "red: a disco", "d, r and g"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "drag on",
+        "drag, onwards",
+        "a dragonfly",
+        "reddish",
+        "red: a disco",
+        "d, r and g",
+        "drag,on the left",
+        "drag:on",
+        "areddisc",
+        "reddisc",
+    ],
+)
 def test_what_only_sounds_alike_is_no_match(text):
     assert RULES.find(text) == ""
 
