@@ -140,7 +140,7 @@ def _most_frames(limits: Limits) -> int:
 
 def _gif(data: bytes, limits: Limits) -> Container:
     read = gif.read(data, most=_most_frames(limits))
-    return Container(pieces=tuple(gif.pieces(data, read)), canvas=read.size)
+    return Container(frames=len(read.images), pieces=tuple(gif.pieces(data, read)), canvas=read.size)
 
 
 def _avif(data: bytes, _: Limits) -> Container:

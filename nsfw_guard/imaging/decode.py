@@ -142,7 +142,7 @@ class Stream:
             else:
                 check_whole(picture, container, data)
                 check_parts(picture, container.corners.get(0, ()))
-                yield from self._composed(again, container, {0})
+                yield from self._composed(again, container)
         yield from self._beside(container, count)
 
     def _beside(self, container: Container, shown: int) -> Iterator[Frame]:
@@ -189,10 +189,11 @@ class Stream:
             if index in wanted:
                 check_parts(picture, container.corners.get(index, ()))
                 yield from flatten(picture, container.profiles, seen=None if alone else self._seen)
-        yield from self._composed(picture, container, {index - count + len(container.pieces) for index in wanted})
+        sampled = {index - count + len(container.pieces) for index in wanted}  # a default picture is no piece
+        yield from self._composed(picture, container, sampled if len(wanted) < count else None)
 
-    def _composed(self, picture: Image.Image, container: Container, wanted: set[int]) -> Iterator[Frame]:
-        """The frames as players put them together, where that may not be what Pillow makes of them."""
+    def _composed(self, picture: Image.Image, container: Container, wanted: set[int] | None = None) -> Iterator[Frame]:
+        """The frames (all, or those wanted) as players put them together, where that may not be what Pillow makes."""
         size = container.canvas
         if not container.pieces or is_plain(container.pieces, size):
             return
@@ -205,7 +206,7 @@ class Stream:
             with self._budget.frame(), whole_files_only():
                 frame = next(shown)
                 self._budget.take(int(area * (1.0 + work(frame, profiles))))
-            if index in wanted:
+            if wanted is None or index in wanted:
                 yield from flatten(frame, profiles, seen=self._seen)
 
     def _wanted(self, count: int, held: int) -> set[int]:

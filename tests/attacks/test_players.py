@@ -6,11 +6,13 @@ import io
 import random
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import nsfw_guard.imaging.decode as reader
 from nsfw_guard.cli.main import main
 from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging import avif, gif
@@ -83,18 +85,9 @@ def test_it_is_judged_behind_a_picture_that_its_user_opened_too(name: str) -> No
     assert GUARD.check([Image.open(io.BytesIO(SEEN[name]()))])[0].outcome is Outcome.BLOCK
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", [*REFUSED, *(pytest.param(name, marks=AVIF) for name in REFUSED_AVIF)])
 def test_what_is_not_shown_alike_is_refused(name: str) -> None:
-    made, why = REFUSED[name]
-    (verdict,) = GUARD.check([made()])
-    assert verdict.outcome is Outcome.ERROR
-    assert re.search(why, verdict.reason)
-
-
-@AVIF
-@pytest.mark.parametrize("name", REFUSED_AVIF)
-def test_what_readers_of_avif_do_not_show_alike_is_refused(name: str) -> None:
-    made, why = REFUSED_AVIF[name]
+    made, why = (REFUSED | REFUSED_AVIF)[name]
     (verdict,) = GUARD.check([made()])
     assert verdict.outcome is Outcome.ERROR
     assert re.search(why, verdict.reason)
@@ -124,6 +117,16 @@ def test_the_still_picture_of_a_sequence_is_judged(colour: tuple[int, int, int],
 ])  # fmt: skip
 def test_plain_twins_of_these_pass(made: Callable[[], bytes]) -> None:
     assert GUARD.check([made()])[0].outcome is Outcome.ALLOW
+
+
+@pytest.mark.parametrize("opener", [bytes, lambda data: Image.open(io.BytesIO(data))])
+def test_frames_that_pillow_does_not_count_are_not_left_out(opener: Callable[[bytes], Any], monkeypatch) -> None:
+    """Two whole frames of a GIF, and a reader that goes no further than the first."""
+    data = players.gif(players.gif_frame((0, 0, 64, 64), 3, 1), players.gif_frame((0, 0, 64, 64), 1, 1))
+    monkeypatch.setattr(reader, "_count", lambda picture: 1)
+    (verdict,) = GUARD.check([opener(data)])
+    assert verdict.outcome is Outcome.ERROR
+    assert "2 frames where its header counts 1" in verdict.reason
 
 
 def drawn(frames: list[tuple], side: int = 16) -> list[np.ndarray]:
