@@ -12,7 +12,6 @@ _DEVICE = "runs only where a picture is on an accelerator: tests/pipelines/test_
 _ALL_OPAQUE = "of an opaque picture the twins on black and on white are the picture, which is not given twice"
 _STRIPS = "how many rows are counted at a time: the same numbers"
 _LISTED = "a list of names for readers"
-_COPY = "one copy more of the same pixels"
 
 EQUIVALENT: dict[str, str] = {
     "policy.Policy.decide: f.score or 0.0 -> f.score": _NOT_MISSING,
@@ -31,8 +30,6 @@ EQUIVALENT: dict[str, str] = {
     "images._parts: image.shape[0] == 4 and image.device.type != 'cpu' -> image.device.type != 'cpu'": _DEVICE,
     "images._parts: image.shape[0] == 4 and image.device.type != 'cpu' -> False": _DEVICE,
     "images._parts: 0 -> -1 (3)": _DEVICE,
-    "images._plain: 0 -> 1": _COPY,
-    "images._plain: turned or not native.flags.writeable -> True": _COPY,
     "images.first_frame: 1 -> 2": "of the frames that are kept the first is taken",
     "images._like: 0 -> -1 (4)": "there is one channel: the first is the last",
     "imaging.decode.: 'Decoded' -> ''": _LISTED,
@@ -43,8 +40,8 @@ EQUIVALENT: dict[str, str] = {
     "imaging.decode.Stream._walk: count > 1 -> count >= 1 (2)": "a picture of one frame stands at it already",
     "imaging.decode.Stream._walk: work(picture, container.profiles) == 1 -> "
     "work(picture, container.profiles) != 1": "what repeats is looked at once more",
-    "imaging.decode.Stream._walk: count == 1 and work(picture, container.profiles) == 1 -> "
-    "work(picture, container.profiles) == 1": "what repeats is looked at once more",
+    "imaging.decode.Stream._walk: count == 1 and (not self._seen) and (work(picture, container.profiles) == 1) -> "
+    "not self._seen and work(picture, container.profiles) == 1": "what repeats is looked at once more",
     "imaging.decode.Stream._wanted: count > most -> count >= most": "as many as there are: all of them",
     "imaging.decode.Stream._wanted: count > most -> True": "of fewer than are looked at each one is sampled",
     "imaging.decode.Stream._walk_callers: picture.format == 'PNG' -> True": "the others go back from anywhere",
@@ -53,21 +50,29 @@ EQUIVALENT: dict[str, str] = {
     "imaging.decode._array: 0 -> -1 (3)": "of one channel the last is the first",
     "imaging.appearances.: 4000000 -> 4000001": _STRIPS,
     "imaging.appearances.: 4000000 -> 3999999": _STRIPS,
-    "imaging.appearances._turn: 'TIFF' -> ''": "Pillow from 10 on drops the tag when it has turned a TIFF",
-    "imaging.appearances._turn: picture.format == 'TIFF' -> False": "Pillow from 10 on drops the tag",
-    "imaging.appearances._twins: alpha.getextrema() == (255, 255) -> False": _ALL_OPAQUE,
-    "imaging.appearances._twins: 255 -> 256": _ALL_OPAQUE,
-    "imaging.appearances._twins: 255 -> 256 (2)": _ALL_OPAQUE,
-    "imaging.appearances._twins: 0 -> -1": "Pillow takes a level below 0 for 0",
+    "imaging.appearances._turns: 'TIFF' -> ''": "Pillow from 10 on drops the tag when it has turned a TIFF",
+    "imaging.appearances._turns: picture.format == 'TIFF' -> False": "Pillow from 10 on drops the tag",
+    "imaging.appearances._on_grounds: alpha.getextrema() == (255, 255) -> False": _ALL_OPAQUE,
+    "imaging.appearances._on_grounds: 255 -> 256": _ALL_OPAQUE,
+    "imaging.appearances._on_grounds: 255 -> 256 (2)": _ALL_OPAQUE,
+    "imaging.appearances._on_grounds: 0 -> -1": "Pillow takes a level below 0 for 0",
     "imaging.appearances._colours: 'L' -> ''": "grey as RGB is made grey again before it is shown: the same levels",
     "imaging.appearances._clear: picture.mode == 'P' and picture.palette is not None and "
     "picture.palette.mode.endswith('A') -> picture.palette is not None and "
     "picture.palette.mode.endswith('A')": "no other mode has its own palette, but for PA, which is clear either way",
-    "imaging.appearances._narrow: max(1, _STRIP // max(1, wide.shape[1])) -> "
+    "imaging.appearances._levels: max(1, _STRIP // max(1, wide.shape[1])) -> "
     "min(1, _STRIP // max(1, wide.shape[1]))": _STRIPS,
-    "imaging.appearances._narrow: _STRIP // max(1, wide.shape[1]) -> _STRIP * max(1, wide.shape[1])": _STRIPS,
-    "imaging.appearances._narrow: 1 -> 0 (2)": _STRIPS,
-    "imaging.appearances._narrow: 1 -> 0 (3)": _STRIPS,
-    "imaging.appearances._narrow: 1.0 -> 2.0 (2)": "where all are equal there is nothing to stretch: 0 times anything",
+    "imaging.appearances._levels: _STRIP // max(1, wide.shape[1]) -> _STRIP * max(1, wide.shape[1])": _STRIPS,
+    "imaging.appearances._levels: 1 -> 0 (2)": _STRIPS,
+    "imaging.appearances._levels: 1 -> 0 (3)": _STRIPS,
+    "imaging.appearances.flatten: picture.load() -> nothing": "what is lazy is loaded by the first look at it",
+    "imaging.appearances._is_agreed: 1 -> 0": "the first directory of a block comes whatever the most is",
+    "imaging.appearances._is_agreed: 1 -> 2": "the first directory of a block is taken",
+    "imaging.appearances._on_grounds: 255 -> 254 (2)": _ALL_OPAQUE,
+    "imaging.appearances._narrowed: high > most -> high >= most": "just as high, both ranges are one",
+    "imaging.appearances._levels: 1 -> 2": _STRIPS,
+    "imaging.appearances._levels: 1 -> 2 (3)": _STRIPS,
+    "imaging.appearances._levels: max(1, wide.shape[1]) -> min(1, wide.shape[1])": _STRIPS,
+    "imaging.appearances._levels: 1.0 -> 2.0": "where all are equal there is nothing to stretch: 0 times anything",
     "actions._shares: covered / covered.sum(1, keepdim=True) -> covered * covered.sum(1, keepdim=True)": _WHOLE,
 }

@@ -46,6 +46,7 @@ DECODE = "tests/imaging/test_decode.py"
 LISTENERS = "tests/attacks/test_listeners.py"
 # Until the first failure, and without what costs half a second a process: rewritten asserts, collecting garbage.
 QUICKLY = ("-x", "-q", "--tb=no", "--assert=plain", "-p", "no:unraisableexception", "-p", "no:threadexception")
+SLOWEST = 900  # seconds that the tests of a module may take where there is no fault
 MOST_FIRST = 12  # of the tests that noticed most so far, run first
 SAMPLED = {"images": 3, "imaging.decode": 3, "imaging.appearances": 3}  # 1,100 faults, and slow tests
 LOADED = (np, PIL.Image, torch)  # by the one process that is forked
@@ -167,6 +168,7 @@ class Crew:
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self.noticed_by = Counter[str]()  # tests, by how many faults each was the first to notice
+        self.failed = ""  # the test that was the last to be the first to fail
 
     def run(self, module: str, numbers: Sequence[int | None], tests: Sequence[str], limit: float) -> dict[int, bool]:
         """By number: whether the tests noticed it. One that hangs is noticed."""
@@ -195,7 +197,8 @@ class Crew:
 
     def _learn(self, path: Path, *, count: bool) -> None:
         if path.exists():
-            self.noticed_by[path.read_text(encoding="utf-8")] += count
+            self.failed = path.read_text(encoding="utf-8")
+            self.noticed_by[self.failed] += count
             path.unlink()
 
 
@@ -208,8 +211,11 @@ def judge(module: str, crew: Crew, every: int) -> Score:
     for tests in (target.tests, target.slower):
         if tests and survivors:
             begun = time.monotonic()
-            if crew.run(module, [None], tests, 300)[-1]:
-                raise SystemExit(f"the tests of {module} fail without any fault: mend them first ({' '.join(tests)})")
+            if crew.run(module, [None], tests, SLOWEST)[-1]:
+                raise SystemExit(
+                    f"without any fault the tests of {module} fail, or take over {SLOWEST} s: mend them first "
+                    f"({crew.failed or ' '.join(tests)})"
+                )
             limit = 10 + 6 * (time.monotonic() - begun)
             noticed = crew.run(module, survivors, tests, limit)
             survivors = [number for number in survivors if not noticed[number]]

@@ -53,12 +53,12 @@ class Policy:
     @property
     def blocks(self) -> bool:
         """Whether there is a score that blocks; else pictures are marked for review at most."""
-        return any(rule.block is not None or rule.views for rule in self.rules.values())
+        return any(rule.block is not None for rule in self.rules.values())
 
     @property
     def reviews_only(self) -> tuple[str, ...]:
         """The categories that no score blocks, whatever it is: pictures of them are released, with a mark."""
-        return tuple(sorted(c for c, rule in self.rules.items() if rule.block is None and not rule.views))
+        return tuple(sorted(c for c, rule in self.rules.items() if rule.block is None))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, and what `load` takes."""

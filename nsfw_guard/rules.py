@@ -41,7 +41,14 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """How one category is judged. `severity` is the level that is cut; without one, the model's own positive class."""
+    """How one category is judged.
+
+    Args:
+        block: a score at or above it is blocked: a number, or the name of a cut in the model's record.
+        review: a score at or above it is marked for review.
+        severity: the level that is cut; without one, the model's own positive class.
+        views: other block cuts for other kinds of view.
+    """
 
     block: float | str | None = None
     review: float | str | None = None
@@ -60,6 +67,8 @@ class Rule:
             object.__setattr__(self, "severity", _severity(self.severity))
         if self.block is None and self.review is None:
             raise PolicyError("a rule without block and review judges nothing: give it one of them")
+        if self.block is None and self.views:
+            raise PolicyError("views are block cuts of some kinds of view: give block too, for all the others")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without what is not set."""

@@ -479,6 +479,24 @@ def test_a_limit_of_time_is_in_the_state_and_none_is_not():
     assert "time_limit" not in Guard(FakeBackend()).state
 
 
+@pytest.mark.parametrize(("limits", "said"), [
+    (None, None), (Limits(), None), (Limits(process=True), "a process of its own"),
+])  # fmt: skip
+def test_the_state_says_where_files_are_decoded(limits, said):
+    assert Guard(FakeBackend(), limits=limits).state.get("decoder") == said
+
+
+@pytest.mark.parametrize(("rules", "said"), [
+    ({"red": {"block": 0.5}, "blue": {"block": 0.5}}, None),
+    ({"red": {"block": 0.5}, "blue": {"review": 0.5}}, "not blue (review rules only)"),
+    ({"red": {"review": 0.5}, "blue": {"review": 0.5}}, "nothing (review rules only)"),
+])  # fmt: skip
+def test_the_state_says_what_is_never_blocked(rules, said):
+    backend = FakeBackend()
+    backend.spec = replace(backend.spec, labels={**backend.spec.labels, "blue": Label("blue")})
+    assert Guard(backend, policy={"rules": rules}).state.get("blocks") == said
+
+
 def test_check_and_apply_by_hand_are_what_a_call_does():
     guard = Guard(FakeBackend())
     assert torch.equal(guard.apply(BATCH, guard.check(BATCH)), guard(BATCH)[0])

@@ -96,6 +96,11 @@ def test_an_unknown_severity_is_refused(value: Any) -> None:
         Rule(block=0.5, severity=value)
 
 
+def test_views_need_a_cut_for_all_the_others() -> None:
+    with pytest.raises(PolicyError, match="give block too"):
+        Rule(review=0.25, views={"full": 0.5})
+
+
 @pytest.mark.parametrize("told", [{}, {"severity": "low"}, {"views": {"side": 0.5}}])
 def test_a_rule_that_judges_nothing_is_refused(told: Any) -> None:
     with pytest.raises(PolicyError, match="judges nothing"):

@@ -70,8 +70,7 @@ def work(picture: Image.Image, profiles: Sequence[bytes] = ()) -> float:
 
 
 def clear_rgba(picture: Image.Image) -> Image.Image:
-    """A loaded or lazy picture by its numbers, in RGBA: what is transparent in it by any rule is."""
-    picture.load()
+    """A picture by its numbers, in RGBA: what is transparent in it by any rule is."""
     plain = _narrow(picture) if picture.mode.startswith(("I", "F")) else picture
     return (plain.convert("LA") if plain.mode == "La" else plain).convert("RGBA")
 
@@ -189,13 +188,12 @@ def _cut_at(picture: Image.Image) -> list[float]:
 
 def _is_inverted(picture: Image.Image) -> bool:
     """Whether a TIFF of wide grey says that zero is white, which Pillow turns in 8 bits only."""
-    wide = picture.format == "TIFF" and picture.mode.startswith(("I", "F"))
-    return wide and getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+    return picture.mode.startswith(("I", "F")) and getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0
 
 
 def _range(picture: Image.Image, low: float, high: float) -> tuple[float, float]:
     """Where black is, and how far from it white."""
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
+    if picture.mode.startswith("I;16") or picture.format == "PNG":
         return 0.0, 65535.0
     if low < 0 or (picture.mode == "F" and high > 255):
         return low, high - low

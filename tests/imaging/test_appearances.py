@@ -7,13 +7,13 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 import nsfw_guard.imaging.appearances as module
 from nsfw_guard.errors import DecodeError
-from nsfw_guard.imaging.appearances import flatten, work
+from nsfw_guard.imaging.appearances import clear_rgba, flatten, work
 from nsfw_guard.imaging.colour import appearances
-from tests.attacks.files import COLUMNS, curve, plain, profile, wild_between
+from tests.attacks.files import COLUMNS, curve, plain, profile, red_table, wild_between
 
 
 def test_an_opaque_picture_has_no_twin() -> None:
@@ -27,7 +27,9 @@ def test_twins_come_on_black_on_white_and_bare() -> None:
     assert [frame[0, 0].tolist() for frame in frames] == [[0, 0, 0], [255, 255, 255], [200, 100, 0]]
 
 
-@pytest.mark.parametrize(("colour", "count"), [((0, 0, 0, 0), 2), ((255, 255, 255, 0), 2), ((9, 9, 9, 0), 3)])
+@pytest.mark.parametrize(
+    ("colour", "count"), [((0, 0, 0, 0), 2), ((255, 255, 255, 0), 2), ((9, 9, 9, 0), 3), ((200, 99, 9, 254), 3)]
+)
 def test_equal_twins_are_one(colour: tuple[int, ...], count: int) -> None:
     assert len(list(flatten(Image.new("RGBA", (2, 2), colour)))) == count
 
@@ -112,6 +114,9 @@ WHOLE = np.array([[0, 1], [100, 200], [7, 50]])
     (np.array([[0, 1], [0.5, 0.2]], np.float32), None, np.array([[0, 255], [128, 51]])),
     (np.array([[0, 100], [200, 3]], np.float32), None, np.array([[0, 100], [200, 3]])),
     (np.array([[0, 255], [510, 51]], np.float32), None, np.array([[0, 128], [255, 26]])),
+    (np.array([[102, 510]], np.int32), None, np.array([[51, 255]])),  # whole numbers: black is 0
+    (np.array([[51, 255.5]], np.float32), None, np.array([[0, 255]])),  # beyond 8 bits: black is the lowest
+    (np.array([[51, 255]], np.float32), None, np.array([[51, 255]])),
     (np.array([[-10, 0], [10, 5]], np.int32), None, np.array([[0, 128], [255, 191]])),
     (np.full((2, 2), -7, np.int32), None, np.zeros((2, 2))),
     (RAMP.astype(np.uint16) * 257, None, RAMP),
@@ -135,6 +140,37 @@ def test_one_far_level_hides_nothing(values: np.ndarray, shown: list[list[int]])
     frames = [frame[..., 0].tolist() for frame in flatten(picture)]
     assert shown in frames
     assert len(frames) <= work(picture) == {"I": 2.0, "F": 3.0}[picture.mode]
+
+
+@pytest.mark.parametrize(("values", "count"), [
+    (np.array([[0, 1], [0.5, 0.2]], np.float32), 1),
+    (np.array([[0, 255], [100, 200]], np.int32), 1),
+    (np.array([[0, 255], [100, 200]], np.float32), 2),  # who cuts at 1 shows white
+    (np.array([[0, 256], [100, 200]], np.int32), 2),
+])  # fmt: skip
+def test_what_no_viewer_cuts_off_is_looked_at_once(values: np.ndarray, count: int) -> None:
+    assert len(list(flatten(Image.fromarray(values)))) == count
+
+
+@pytest.mark.parametrize(("picture", "expected"), [
+    (Image.new("RGB", (1, 1), (200, 100, 50)), (200, 100, 50, 255)),
+    (Image.new("RGBA", (1, 1), (200, 100, 50, 7)), (200, 100, 50, 7)),
+    (Image.merge("RGBA", [Image.new("L", (1, 1), 100)] * 4).convert("RGBa"), (100, 100, 100, 100)),
+    (Image.merge("LA", [Image.new("L", (1, 1), 100)] * 2).convert("La"), (100, 100, 100, 100)),
+    (Image.fromarray(np.full((1, 1), 257 * 9, np.uint16)), (9, 9, 9, 255)),
+    (Image.fromarray(np.full((1, 1), 9, np.int32)), (9, 9, 9, 255)),
+    (Image.fromarray(np.full((1, 1), 0.2, np.float32)), (51, 51, 51, 255)),
+])  # fmt: skip
+def test_a_picture_by_its_numbers_keeps_its_colours_and_what_is_clear(picture: Image.Image, expected: tuple) -> None:
+    near = np.asarray(clear_rgba(picture))[0, 0].astype(int) - expected
+    assert np.abs(near).max() <= (1 if picture.mode in {"RGBa", "La"} else 0)
+
+
+def test_a_picture_of_lab_is_looked_up_in_its_own_numbers() -> None:
+    """Made RGB first, no profile of LAB would be followed."""
+    picture = Image.new("LAB", (4, 4), (128, 250, 10))
+    frames = list(flatten(picture, [profile({b"A2B0": red_table(3)}, b"Lab ", b"Lab ", b"spac")]))
+    assert len(frames) == 2
 
 
 @pytest.mark.parametrize(("photometric", "inverted"), [(1, False), (0, True)])
@@ -171,6 +207,7 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3
     ("PNG", {"exif": plain_exif()}, 1),
     ("WEBP", {"exif": plain_exif(), "lossless": True}, 1),
     ("JPEG", {"exif": plain_exif(kind=4)}, 2),
+    ("JPEG", {"exif": plain_exif(kind=8)}, 2),
     ("JPEG", {"exif": plain_exif(count=2)}, 2),
     ("WEBP", {"xmp": XMP, "lossless": True}, 2),
     ("PNG", {}, 1),
@@ -187,6 +224,24 @@ def test_a_turn_that_only_some_viewers_follow_is_seen_both_ways(kind: str, where
         np.testing.assert_array_equal(frames[0], np.rot90(upright, 2))
     if len(frames) == 2 or not where:
         np.testing.assert_array_equal(frames[-1], upright)
+
+
+def test_a_turn_that_changes_nothing_is_one_frame() -> None:
+    """A picture that some turn and others do not is two, unless it looks the same either way."""
+    file = io.BytesIO()
+    grey(50).save(file, "JPEG", exif=plain_exif(kind=4))
+    picture = Image.open(io.BytesIO(file.getvalue()))
+    assert work(picture) == 2.0
+    assert len(list(flatten(picture))) == 1
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_an_avif_that_is_turned_is_seen_both_ways() -> None:
+    """Pillow writes the turn of the container into the EXIF block, where others may not look."""
+    picture = turned("AVIF", exif=plain_exif(), quality=100)
+    frames = list(flatten(picture))
+    assert work(picture) == len(frames) == 2
+    np.testing.assert_array_equal(frames[0], np.rot90(frames[1], 2))
 
 
 @pytest.mark.parametrize("strip", [1, 1_000, 300_000])
