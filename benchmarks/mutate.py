@@ -42,6 +42,7 @@ ROOT = Path(__file__).parent.parent
 WANTED = 0.95  # of the faults of each module must be noticed
 ATTACKS = "tests/attacks/test_faults.py"
 CONTAINERS, BOMBS = "tests/attacks/test_containers.py", "tests/attacks/test_bombs.py"
+PLAYERS = "tests/attacks/test_players.py"
 DECODE = "tests/imaging/test_decode.py"
 LISTENERS = "tests/attacks/test_listeners.py"
 # Until the first failure, and without what costs half a second a process: rewritten asserts, collecting garbage.
@@ -74,10 +75,10 @@ TARGETS = {
         ("tests/test_actions.py", ATTACKS, "-k", "not attempt and not checkerboard and not strip"),
         ("tests/test_actions.py", "-k", "size4 or weak"),
     ),
-    "images": Target(("tests/test_images.py", "tests/test_channels.py"), ("tests/test_guard.py", ATTACKS)),
+    "images": Target(("tests/test_images.py", "tests/test_channels.py", "tests/test_arrays.py"), ("tests/test_guard.py", ATTACKS)),
     "imaging.decode": Target(
         (DECODE, "-k", "not mutated and not random and not bomb and not 3000 and not nothing_but and not quick"),
-        (CONTAINERS, BOMBS, "tests/imaging/test_process.py"),
+        (CONTAINERS, BOMBS, PLAYERS, "tests/imaging/test_process.py"),
     ),
     "imaging.appearances": Target(
         ("tests/imaging/test_appearances.py",),
