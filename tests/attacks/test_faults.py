@@ -471,9 +471,6 @@ def test_a_guard_that_blocks_nothing_says_so():
     assert mild.state["blocks"] == "nothing (review rules only)"
     assert mild.check(BATCH)[1].state["blocks"] == "nothing (review rules only)"
     assert "blocks" not in Guard(FakeBackend()).state
-    assert (
-        "blocks" not in Guard(FakeBackend(), policy={"rules": {"red": {"review": 0.2, "views": {"full": 0.9}}}}).state
-    )
 
 
 # ---- pictures that would be looked at for minutes

@@ -1,0 +1,95 @@
+"""Stands in for the parts that diffusers' own tests load from a hub: tiny configurations and a tokenizer of letters."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+import transformers
+
+PACKAGE = "their_tests"  # what a checkout's folder "tests" is called here
+SMALL = {
+    "d_model": 32, "hidden_size": 32, "d_ff": 37, "d_kv": 8, "intermediate_size": 37, "num_heads": 4,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "num_layers": 2, "num_hidden_layers": 2,
+    "num_decoder_layers": 2, "vocab_size": 1103, "max_position_embeddings": 512,
+}  # fmt: skip
+KINDS = {"t5": "t5", "umt5": "umt5", "bert": "bert", "roberta": "roberta", "llama": "llama", "gemma": "gemma"}
+TOKENIZERS = (
+    "AutoTokenizer", "CLIPTokenizer", "CLIPTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast", "GemmaTokenizer",
+    "GemmaTokenizerFast", "LlamaTokenizer", "LlamaTokenizerFast", "Qwen2Tokenizer", "Qwen2TokenizerFast",
+    "T5Tokenizer", "T5TokenizerFast", "XLMRobertaTokenizer", "XLMRobertaTokenizerFast", "BertTokenizer",
+    "BertTokenizerFast", "RobertaTokenizer", "ByT5Tokenizer", "PreTrainedTokenizerFast",
+)  # fmt: skip
+
+
+def tokenizer(*_: Any, **__: Any) -> Any:
+    """One number a letter, with a beginning and an end; the turns of a talk are written one after the other."""
+    special = ("<s>", "<pad>", "</s>", "<unk>")
+    letters = {letter: number for number, letter in enumerate((*special, *map(chr, range(32, 127))))}
+    by_letter = tokenizers.Tokenizer(tokenizers.models.WordLevel(letters, unk_token="<unk>"))  # noqa: S106
+    by_letter.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
+    by_letter.post_processor = tokenizers.processors.TemplateProcessing("<s> $A </s>", None, [("<s>", 0), ("</s>", 2)])
+    made = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=by_letter, bos_token="<s>", pad_token="<pad>", eos_token="</s>", unk_token="<unk>",
+        model_max_length=77, padding_side="right",
+    )  # fmt: skip
+    made.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    return made
+
+
+def _config(name: str, *_: Any, **__: Any) -> Any:
+    kind = next((kind for part, kind in reversed(KINDS.items()) if part in str(name).lower()), None)
+    if kind is None:
+        raise OSError(f"nothing stands in for {name}")
+    made = transformers.AutoConfig.for_model(kind)
+    for key, value in SMALL.items():
+        if hasattr(made, key):
+            setattr(made, key, value)
+    return made
+
+
+def _model(cls: Any, name: str, *_: Any, **__: Any) -> Any:
+    torch.manual_seed(0)
+    config = _config(name)
+    return (cls.from_config(config) if cls.__name__.startswith("Auto") else cls(config)).eval()
+
+
+def take_the_place_of_the_hub() -> None:
+    """Patches the classes of transformers that the tests load by name; models of diffusers stay out of reach."""
+    for name in TOKENIZERS:
+        if hasattr(transformers, name):
+            getattr(transformers, name).from_pretrained = staticmethod(tokenizer)
+    transformers.AutoConfig.from_pretrained = staticmethod(_config)
+    for name in ("T5EncoderModel", "UMT5EncoderModel", "BertModel", "LlamaForCausalLM", "LlamaModel", "AutoModel"):
+        getattr(transformers, name).from_pretrained = classmethod(_model)
+
+
+def testers(checkout: Path) -> Iterator[tuple[str, Any]]:
+    """Every class of the checkout's tests that makes a tiny pipeline, by its place; where it cannot be imported, why."""
+    package = types.ModuleType(PACKAGE)
+    package.__path__ = [str(checkout / "tests")]
+    sys.modules[PACKAGE] = package
+    folder = checkout / "tests" / "pipelines"
+    for found in sorted(pkgutil.walk_packages([str(folder)], f"{PACKAGE}.pipelines."), key=lambda m: m.name):
+        place = found.name.removeprefix(f"{PACKAGE}.pipelines.")
+        if not place.split(".")[-1].startswith("test_"):
+            continue
+        try:
+            module = importlib.import_module(found.name)
+        except Exception as error:  # noqa: BLE001 - a test of what is not installed
+            yield place, error
+            continue
+        seen = set()
+        for name, cls in vars(module).items():
+            made = getattr(cls, "pipeline_class", None)
+            if isinstance(cls, type) and cls.__module__ == found.name and made and made not in seen:
+                if all(callable(getattr(cls, way, None)) for way in ("get_dummy_components", "get_dummy_inputs")):
+                    seen.add(made)
+                    yield f"{made.__name__} ({place}.{name})", cls
