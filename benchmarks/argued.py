@@ -11,6 +11,7 @@ _TWELVE = "a side is never shorter than the short side, so this is 12 or more be
 _DEVICE = "runs only where a picture is on an accelerator: tests/pipelines/test_gpu.py"
 _ALL_OPAQUE = "of an opaque picture the twins on black and on white are the picture, which is not given twice"
 _STRIPS = "how many rows are counted at a time: the same numbers"
+_LOW_BYTE = "257 times a level is that level again in 8 bits, and longer numbers have no range"
 _LISTED = "a list of names for readers"
 
 EQUIVALENT: dict[str, str] = {
@@ -29,7 +30,15 @@ EQUIVALENT: dict[str, str] = {
     "images._grouped: 0 -> -1 (2)": "what has no frames is the last part of its image: one pixel of sixteen million",
     "images._parts: image.shape[0] == 4 and image.device.type != 'cpu' -> image.device.type != 'cpu'": _DEVICE,
     "images._parts: image.shape[0] == 4 and image.device.type != 'cpu' -> False": _DEVICE,
-    "images._parts: 0 -> -1 (3)": _DEVICE,
+    "images._parts: image.shape[0] == 4 -> image.shape[0] != 4": _DEVICE,
+    "images._parts: 0 -> 1 (2)": _DEVICE,
+    "images._parts: 0 -> -1 (2)": _DEVICE,
+    "images._parts: 4 -> 5 (2)": _DEVICE,
+    "images._parts: 4 -> 3 (2)": _DEVICE,
+    "images._parts: yield Part(Frames(opaque(image, value_range))) -> nothing": _DEVICE,
+    "images._grouped: 0 -> 1 (2)": "what has no frames is the last part of its image: one pixel of sixteen million",
+    "images.put_back: 'unit' -> ''": "what is not signed is unit",
+    "images._like: old.dtype.kind == 'u' and old.dtype.itemsize == 2 -> old.dtype.kind == 'u'": _LOW_BYTE,
     "images.first_frame: 1 -> 2": "of the frames that are kept the first is taken",
     "images._like: 0 -> -1 (4)": "there is one channel: the first is the last",
     "imaging.decode.: 'Decoded' -> ''": _LISTED,

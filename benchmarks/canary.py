@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-from common import finish, table  # noqa: I001  (before torch: it sets the threads)
+from common import finish, table
 
 import numpy as np
 import PIL.Image
@@ -33,11 +33,11 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from nsfw_guard.errors import NsfwGuardError  # noqa: E402
-from nsfw_guard.guard import Guard  # noqa: E402
-from nsfw_guard.pipelines.attach import attach  # noqa: E402
-from nsfw_guard.testing import FakeBackend  # noqa: E402
-from tests.pipelines.zoo import CASES  # noqa: E402
+from nsfw_guard.errors import NsfwGuardError
+from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines.attach import attach
+from nsfw_guard.testing import FakeBackend
+from tests.pipelines.zoo import CASES
 
 KINDS = ("pil", "np", "pt", "latent")
 REPORTS = {"nsfw_content_detected", "verdicts"}
@@ -125,7 +125,7 @@ def draw(pipe: Any, subject: Subject, way: tuple[str, bool, str], latents: Any) 
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
         arguments = {key: value for key, value in arguments.items() if key in known}
     torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002 - some pipelines draw with it
+    np.random.seed(0)
     return pipe(**arguments)
 
 

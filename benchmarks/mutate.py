@@ -75,7 +75,9 @@ TARGETS = {
         ("tests/test_actions.py", ATTACKS, "-k", "not attempt and not checkerboard and not strip"),
         ("tests/test_actions.py", "-k", "size4 or weak"),
     ),
-    "images": Target(("tests/test_images.py", "tests/test_channels.py", "tests/test_arrays.py"), ("tests/test_guard.py", ATTACKS)),
+    "images": Target(
+        ("tests/test_images.py", "tests/test_channels.py", "tests/test_arrays.py"), ("tests/test_guard.py", ATTACKS)
+    ),
     "imaging.decode": Target(
         (DECODE, "-k", "not mutated and not random and not bomb and not 3000 and not nothing_but and not quick"),
         (CONTAINERS, BOMBS, PLAYERS, "tests/imaging/test_process.py"),

@@ -243,6 +243,13 @@ class Longer(list):
         super().__init__([*given, b"unjudged"])
 
 
+class Exchanging(list):
+    """A list that holds another thing in the last place."""
+
+    def __init__(self, given=()):
+        super().__init__([*list(given)[:-1], object()])
+
+
 class Fixed(list):
     """A list that is made in its own way only."""
 
@@ -254,6 +261,10 @@ def test_a_list_of_ones_own_holds_what_was_put_back_or_is_refused():
     made = put_back(Own([UNIT, UNIT]), {0: torch.zeros(3, 6, 8)})
     assert type(made) is Own
     assert [float(picture.max()) for picture in made] == [0.0, 0.5]
-    for given, why in ((Longer([UNIT]), "does not hold"), (Fixed(UNIT, UNIT), "cannot be made from a list")):
+    for given, why in (
+        (Longer([UNIT]), "does not hold"),
+        (Exchanging([UNIT, UNIT]), "does not hold"),
+        (Fixed(UNIT, UNIT), "cannot be made from a list"),
+    ):
         with pytest.raises(ImageError, match=f"{why}.*hand over list"):
             put_back(given, {0: UNIT})

@@ -40,6 +40,7 @@ def as_batch(images, **settings) -> Batch:
         (torch.zeros(2, 3, 0, 8), "at least one pixel"),
         (torch.zeros(2, 4, 0, 8), "there is no picture|expected RGB"),
         (torch.zeros(1, 3, 4, 401), "longer than 100:1: crop it first"),
+        (torch.zeros(1, 3, 401, 4), "4x401 is longer than 100:1: crop it first"),
         ([], "hand over at least one"),
         ((), "hand over at least one"),
         (np.zeros((0, 6, 8, 3), np.uint8), "hand over at least one"),
@@ -53,6 +54,8 @@ def test_what_is_no_picture_is_refused_with_the_cure(images, cure):
 def test_an_unknown_range_is_refused():
     with pytest.raises(ConfigError, match="did you mean 'signed'"):
         as_batch(torch.zeros(1, 3, 6, 8), value_range="sined")
+    with pytest.raises(ConfigError, match="did you mean 'signed'"):
+        Frames(torch.zeros(1, 3, 6, 8), "sined")
 
 
 @pytest.mark.parametrize(
@@ -231,6 +234,17 @@ def test_groups_hold_no_more_than_they_should_and_lose_nothing():
     assert all(g.count == 8 for g in groups)
     assert [list(g.faults) for g in groups] == [[], [], [], [7]]
     assert [int(s.pixels[0, 0, 0, 0]) for g in groups for s in g.stacks] == list(range(7))
+
+
+def test_each_group_is_counted_from_nothing():
+    groups = in_groups([Image.new("RGB", (3, 1), (i, 0, 0)) for i in range(9)], pixels=8)
+    assert [len(group.stacks) for group in groups] == [2, 2, 2, 2, 1]
+
+
+def test_a_cover_beyond_its_range_is_cut_off():
+    cover = torch.tensor([-0.5, 0.5, 1.5]).reshape(3, 1, 1).expand(3, 6, 8)
+    covered = put_back(np.zeros((6, 8, 3), np.uint8), {0: cover})
+    assert covered[0, 0].tolist() == [0, 128, 255]
 
 
 def test_a_frame_larger_than_a_group_is_a_group_of_its_own():

@@ -146,7 +146,7 @@ def drawn(frames: list[tuple], side: int = 16) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_frames_are_put_together_by_the_standard(seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     frames = []
     for index in range(chance.randint(2, 5)):
         width, height = (16, 16) if index == 0 and seed % 2 else (chance.randint(1, 16), chance.randint(1, 16))

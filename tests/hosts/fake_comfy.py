@@ -32,7 +32,7 @@ def eight(image):
 
 def red(array):
     """The share of strongly red pixels of an 8-bit picture, or of floats."""
-    array = np.asarray(array)
+    array = array.detach().float().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
     array = (array * 255).astype(int) if array.dtype.kind == "f" else array.astype(int)
     if array.ndim < 3 or array.shape[-1] < 3:
         return 0.0
