@@ -12,6 +12,7 @@ _DEVICE = "runs only where a picture is on an accelerator: tests/pipelines/test_
 _ALL_OPAQUE = "of an opaque picture the twins on black and on white are the picture, which is not given twice"
 _STRIPS = "how many rows are counted at a time: the same numbers"
 _LOW_BYTE = "257 times a level is that level again in 8 bits, and longer numbers have no range"
+_ONCE_MORE = "what repeats is looked at once more"
 _LISTED = "a list of names for readers"
 
 EQUIVALENT: dict[str, str] = {
@@ -48,11 +49,18 @@ EQUIVALENT: dict[str, str] = {
     "imaging.decode.Stream._picture: data -> True (2)": "the first picture of a walk is compared with none either way",
     "imaging.decode.Stream._walk: count > 1 -> count >= 1 (2)": "a picture of one frame stands at it already",
     "imaging.decode.Stream._walk: work(picture, container.profiles) == 1 -> "
-    "work(picture, container.profiles) != 1": "what repeats is looked at once more",
+    "work(picture, container.profiles) != 1": _ONCE_MORE,
     "imaging.decode.Stream._walk: count == 1 and (not self._seen) and (work(picture, container.profiles) == 1) -> "
-    "not self._seen and work(picture, container.profiles) == 1": "what repeats is looked at once more",
+    "not self._seen and work(picture, container.profiles) == 1": _ONCE_MORE,
     "imaging.decode.Stream._wanted: count > most -> count >= most": "as many as there are: all of them",
     "imaging.decode.Stream._wanted: count > most -> True": "of fewer than are looked at each one is sampled",
+    "imaging.decode.Stream._walk: count == 1 and (not self._seen) and (work(picture, container.profiles) == 1) -> "
+    "count == 1 and (not self._seen)": _ONCE_MORE,
+    **{f"imaging.decode.Stream._walk: 1 -> {n} ({which})": _ONCE_MORE for n in (0, 2) for which in (2, 3)},
+    "imaging.decode.Stream._walk: index in wanted -> True": "what is not looked at is decoded for nothing",
+    "imaging.decode.Stream._walk: len(wanted) < count -> len(wanted) <= count": "as many as there are: all of them",
+    "imaging.decode.Stream._composed: size[0] * size[1] -> size[0] / size[1]": "the canvas was foreseen by the walk",
+    "imaging.decode.Stream._composed: self._budget.foresee(sum(areas)) -> nothing": "each is booked as it is made",
     "imaging.decode.Stream._walk_callers: picture.format == 'PNG' -> True": "the others go back from anywhere",
     "imaging.decode.Stream._walk_callers: picture.tobytes() != before.tobytes() -> True": "the same pixels once more",
     "imaging.decode._array: 0 -> -1 (2)": "half a level below 0 is rounded to 0",

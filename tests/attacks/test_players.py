@@ -16,8 +16,9 @@ import nsfw_guard.imaging.decode as reader
 from nsfw_guard.cli.main import main
 from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging import avif, gif
-from nsfw_guard.imaging.decode import decode
+from nsfw_guard.imaging.decode import Stream, decode
 from nsfw_guard.imaging.formats import FORMATS, opened
+from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.moving import compose, is_plain
 from nsfw_guard.verdict import Outcome
 from tests.attacks import files as make
@@ -190,3 +191,31 @@ def test_what_is_written_is_what_was_seen(kind: str, tmp_path) -> None:
     (written,) = (tmp_path / "out").iterdir()
     seen = [np.asarray(Image.open(io.BytesIO(one.read_bytes())).convert("RGB")) for one in (name, written)]
     np.testing.assert_array_equal(*seen)
+
+
+def stair(steps: int, disposal: int) -> bytes:
+    """Frame after frame one more stripe is drawn, behind a frame that is taken back: no two are alike."""
+    stripes = [players.gif_frame((0, top, 64, 1), 1, disposal) for top in range(steps)]
+    return players.gif(players.gif_frame((0, 0, 64, 64), 3, 1), players.gif_frame((0, 0, 1, 1), 0, 3), *stripes)
+
+
+def test_of_a_long_animation_the_same_frames_are_looked_at_as_players_put_them_together() -> None:
+    """One in three of nine: the first, the fifth and the ninth."""
+    data = stair(7, 0)
+    read = gif.read(data, most=256)
+    shown = [np.asarray(frame.convert("RGB")) for frame in compose(gif.pieces(data, read), read.size, opened)]
+    stream = Stream(data, limits=Limits(frames=3, unseen="review"))
+    frames = list(stream)
+    assert stream.partial == "3 of 9 frames"
+    seen = [any(np.array_equal(one, frame) for frame in frames) for one in shown]
+    assert [index for index, is_seen in enumerate(seen) if is_seen] == [0, 4, 8]
+
+
+def test_frames_that_are_put_together_are_booked() -> None:
+    """Each of nine: making it, and looking at it. A tiny frame counts as one of 128 x 128."""
+    composed, only_read = Stream(stair(7, 0)), Stream(players.gif(*[players.gif_frame((0, 0, 64, 64), 3, 1)] * 9))
+    left = []
+    for stream in (composed, only_read):
+        list(stream)
+        left.append(stream._budget.pixels)
+    assert left[1] - left[0] >= 9 * 2 * 16384
