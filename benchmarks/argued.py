@@ -83,6 +83,7 @@ EQUIVALENT: dict[str, str] = {
     "imaging.appearances._levels: 1 -> 0 (2)": _STRIPS,
     "imaging.appearances._levels: 1 -> 0 (3)": _STRIPS,
     "imaging.appearances.flatten: picture.load() -> nothing": "what is lazy is loaded by the first look at it",
+    "imaging.appearances._turns: 1 -> 0": "neither number turns anything",
     "imaging.appearances._is_agreed: 1 -> 0": "the first directory of a block comes whatever the most is",
     "imaging.appearances._is_agreed: 1 -> 2": "the first directory of a block is taken",
     "imaging.appearances._on_grounds: 255 -> 254 (2)": _ALL_OPAQUE,

@@ -185,6 +185,31 @@ def test_wide_grey_that_says_that_white_is_zero_is_seen_both_ways(photometric: i
     assert frames == [WHOLE.tolist(), (255 - WHOLE).tolist()][: 1 + inverted]
 
 
+def test_grey_of_8_bits_that_says_that_white_is_zero_is_seen_once() -> None:
+    """Pillow turns it."""
+    file = io.BytesIO()
+    Image.fromarray(WHOLE.astype(np.uint8)).save(file, "TIFF")
+    data = file.getvalue()
+    entry = data.index(b"\x06\x01\x03\x00\x01\x00\x00\x00")
+    picture = Image.open(io.BytesIO(data[: entry + 8] + b"\0" + data[entry + 9 :]))
+    assert work(picture) == 1.0
+    assert [frame[..., 0].tolist() for frame in flatten(picture)] == [(255 - WHOLE).tolist()]
+
+
+def test_the_range_of_a_png_is_known() -> None:
+    picture = Image.fromarray(WHOLE.astype(np.int32) * 257)
+    picture.format = "PNG"  # as older Pillow opens 16 bits
+    assert work(picture) == 1.0
+    assert [frame[..., 0].tolist() for frame in flatten(picture)] == [WHOLE.tolist()]
+
+
+def test_a_clear_level_of_wide_grey_is_seen_on_every_ground() -> None:
+    picture = Image.fromarray(WHOLE.astype(np.uint16) * 257)
+    picture.info["transparency"] = 100 * 257
+    black, white = (np.where(WHOLE == 100, ground, WHOLE).tolist() for ground in (0, 255))
+    assert [frame[..., 0].tolist() for frame in flatten(picture)] == [black, white, WHOLE.tolist()]
+
+
 def turned(kind: str, **where: object) -> Image.Image:
     """A picture that is to be turned by half, said in one place."""
     file = io.BytesIO()
@@ -194,7 +219,7 @@ def turned(kind: str, **where: object) -> Image.Image:
 
 def plain_exif(kind: int = 3, count: int = 1) -> bytes:
     """A block that says 3: turned by half."""
-    value = struct.pack("<H", 3) * 2 if kind == 3 else struct.pack("<L", 3)
+    value = struct.pack("<HH", 3, count - 1) if kind == 3 else struct.pack("<L", 3)
     return b"Exif\0\0II*\0" + struct.pack("<LHHHL4sL", 8, 1, 0x0112, kind, count, value, 0)
 
 
@@ -224,6 +249,15 @@ def test_a_turn_that_only_some_viewers_follow_is_seen_both_ways(kind: str, where
         np.testing.assert_array_equal(frames[0], np.rot90(upright, 2))
     if len(frames) == 2 or not where:
         np.testing.assert_array_equal(frames[-1], upright)
+
+
+@pytest.mark.filterwarnings("ignore:Metadata Warning:UserWarning")
+def test_a_turn_beside_an_empty_block_is_followed_by_some() -> None:
+    picture = turned("WEBP", xmp=XMP, lossless=True)
+    picture.info["exif"] = b""
+    if picture.getexif().get(0x0112) is None:
+        pytest.skip("this Pillow does not read an orientation there, as most viewers do not")
+    assert work(picture) == 2.0
 
 
 def test_a_turn_that_changes_nothing_is_one_frame() -> None:
