@@ -66,6 +66,7 @@ bench: setup  ## the tables that the docs quote; nothing else should run meanwhi
 	$(BIN)/python benchmarks/hosts.py
 	$(BIN)/python benchmarks/views.py
 	$(BIN)/python benchmarks/files.py --mutants 60000
+	$(BIN)/python benchmarks/canary.py
 
 mutate: setup  ## small faults put into the modules that decide: which do the tests notice? Half an hour
 	$(BIN)/python benchmarks/mutate.py $(MODULES)

@@ -88,10 +88,11 @@ def png_of(width: int, height: int, *extra: bytes, rows: bytes = b"") -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(extra) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def animation(kind: str, count: int, size: tuple[int, int], mode: str = "RGB") -> bytes:
+def animation(kind: str, count: int, size: tuple[int, int], mode: str = "RGB", **more: int) -> bytes:
     base = textured(*size, mode)
     frames = [base.rotate(90 * (i % 4), expand=False) for i in range(count)]
-    return saved(frames[0], kind, save_all=True, append_images=frames[1:], **({"method": 0} if kind == "WEBP" else {}))
+    more |= {"method": 0} if kind == "WEBP" else {}
+    return saved(frames[0], kind, save_all=True, append_images=frames[1:], **more)
 
 
 def gif_frames(count: int) -> bytes:
@@ -119,6 +120,8 @@ LARGEST: dict[str, Callable[[], bytes]] = {
     "GIF, 40 MP": lambda: saved(textured(6324, 6324, "L"), "GIF"),
     "GIF animation, 256 frames": lambda: animation("GIF", 256, (300, 300)),
     "APNG, 25 frames of 1 MP": lambda: animation("PNG", 25, (1000, 1000)),
+    "GIF that is put together, 100 frames": lambda: animation("GIF", 100, (300, 300), disposal=2),
+    "APNG that goes back, 10 frames of 1 MP": lambda: animation("PNG", 10, (1000, 1000), disposal=2),
     "BMP, 22 MP": lambda: saved(textured(4690, 4690), "BMP"),
     "TIFF, LZW, 14 MP": lambda: saved(textured(3700, 3700), "TIFF", compression="tiff_lzw"),
     "TIFF, 256 pages": lambda: animation("TIFF", 256, (200, 200)),
