@@ -13,12 +13,14 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
+import re
 import signal
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from nsfw_guard.errors import NsfwGuardError
+from nsfw_guard.errors import UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach
 from nsfw_guard.testing import FakeBackend
@@ -45,8 +47,29 @@ REPORTS = {"nsfw_content_detected", "verdicts"}
 SOUND = ("Audio", "Music", "Dance", "AceStep")  # draw no pictures
 
 
-class Late(Exception):  # noqa: N818 - an alarm
+class Late(BaseException):  # an alarm, which nothing but `main` catches
     """A class took longer than it was given."""
+
+
+class Result(Enum):
+    """How one call fared. The last four are faults of the guard, or of this search."""
+
+    NOT_CALLED = "the class itself raises"
+    NOT_REPEATABLE = "allowed, but it never draws the same twice"
+    BIT_FOR_BIT = "allowed: bit for bit"
+    ALLOWED_REFUSED = "allowed: refused, as latents are"
+    NO_PICTURE = "allowed: held as a fault, since its random weights give numbers far outside"
+    COVERED = "blocked: covered"
+    SOUND = "blocked: covered, and its sound leaves"
+    BLOCKED_REFUSED = "blocked: refused, as latents are"
+    CHANGED = "ALLOWED AND CHANGED"
+    LEAKED = "BLOCKED AND LEAKED"
+    BROKEN = "BROKEN"
+    LATE = "LATE"
+
+
+FAULTS = {Result.CHANGED, Result.LEAKED, Result.BROKEN, Result.LATE}
+Way = tuple[str, bool, str]  # the kind of output, whether with names, whose noise
 
 
 @dataclass(frozen=True)
@@ -70,7 +93,7 @@ def of_checkout(checkout: Path) -> Iterator[Subject]:
 
     offline.take_the_place_of_the_hub()
     for name, tester in offline.testers(checkout):
-        if isinstance(tester, Exception):
+        if isinstance(tester, BaseException):
             print(f"not imported: {name}: {tester!r}"[:200])
         else:
             yield Subject(name, lambda tester=tester: _build(tester), lambda pipe, tester=tester: _inputs(tester))
@@ -85,8 +108,8 @@ def _build(tester: Any) -> Any:
 
 def _inputs(tester: Any) -> dict[str, Any]:
     inputs = tester().get_dummy_inputs
-    made = inputs("cpu") if "device" in inspect.signature(inputs).parameters else inputs()
-    return {key: value for key, value in made.items() if key not in {"output_type", "return_dict"}}
+    arguments = inputs("cpu") if "device" in inspect.signature(inputs).parameters else inputs()
+    return {key: value for key, value in arguments.items() if key not in {"output_type", "return_dict"}}
 
 
 def images(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
@@ -111,13 +134,14 @@ def images(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def is_one_colour(array: Any) -> bool:
-    """Whether nothing is left of a picture: each of its channels is one level, or it is what no picture can be."""
-    flat = np.asarray(array, np.float64).reshape(-1, *array.shape[-3:])
-    last, first = (np.ptp(flat, axis=axes).max(initial=0) == 0 for axes in ((1, 2), (2, 3)))
-    return bool(last or first)
+    """Whether nothing is left of a picture: each of its channels is one level."""
+    if array.ndim > 2 and array.shape[-1] <= 4:
+        return bool(np.ptp(array.reshape(-1, *array.shape[-3:]), axis=(1, 2)).max() == 0)
+    planes = array.reshape(-1, *array.shape[-2:])
+    return bool(np.ptp(planes, axis=(1, 2)).max() == 0)
 
 
-def draw(pipe: Any, subject: Subject, way: tuple[str, bool, str], latents: Any) -> Any:
+def draw(pipe: Any, subject: Subject, way: Way, latents: Any) -> Any:
     kind, named, noise = way
     arguments = {**subject.call(pipe), "output_type": kind, "return_dict": named}
     if noise == "latents=":
@@ -143,106 +167,109 @@ def own_latents(pipe: Any, subject: Subject) -> Any:
     return torch.randn(first.shape, generator=noise) if isinstance(first, torch.Tensor) else None
 
 
-def judge(pipe: Any, subject: Subject, way: tuple[str, bool, str], latents: Any) -> Iterator[str]:
-    """How one way of calling fares: a word for the allowing and one for the blocking guard."""
+def judge(pipe: Any, subject: Subject, way: Way, latents: Any) -> Iterator[tuple[Result, str]]:
+    """How one way of calling fares under a guard that allows all, and under one that blocks all; with what is wrong."""
     try:
         free = dict(images(draw(pipe, subject, way, latents)))
-    except Late:
-        raise
     except Exception as error:  # noqa: BLE001 - diffusers itself does not do this
-        yield f"not called: {type(error).__name__}"
+        yield Result.NOT_CALLED, type(error).__name__
         return
-    for score, word in ((0.0, "allowed"), (1.0, "blocked")):
+    for score, refused in ((0.0, Result.ALLOWED_REFUSED), (1.0, Result.BLOCKED_REFUSED)):
         try:
             with attach(pipe, Guard(FakeBackend(lambda levels, score=score: score))) as attachment:
                 out = dict(images(draw(pipe, subject, way, latents)))
-                faults = [verdict for verdict in attachment.verdicts if verdict.outcome is Outcome.ERROR]
-        except Late:
-            raise
-        except NsfwGuardError as error:
-            yield f"{word}: refused ({type(error).__name__})"
-        except Exception as error:  # noqa: BLE001
-            yield f"{word}: BROKEN {type(error).__name__}: {error}"[:150]
-        else:
-            given = {**subject.call(pipe), "latents": latents}
+                is_fault = any(verdict.outcome is Outcome.ERROR for verdict in attachment.verdicts)
             if score:
-                yield f"{word}: {_leaks(free, out, given)}"
-            elif faults and all(np.abs(np.nan_to_num(array, nan=9)).max() > 1.5 for array in free.values()):
-                yield f"{word}: covered, no picture (random weights gave values far outside)"
+                yield _blocked(out, {**subject.call(pipe), "latents": latents})
+            elif is_fault and all(np.abs(np.nan_to_num(array, nan=9)).max() > 1.5 for array in free.values()):
+                yield Result.NO_PICTURE, ""
             else:
-                same = _compare(free, out)
-                repeats = not same or not _compare(free, dict(images(draw(pipe, subject, way, latents))))
-                yield f"{word}: {(same if repeats else 'not repeatable') or ('bit for bit' if free else 'no picture')}"
+                yield _allowed(free, out, lambda: dict(images(draw(pipe, subject, way, latents))))
+        except UncoveredError:
+            yield refused, ""
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is counted
+            yield Result.BROKEN, f"{type(error).__name__}: {error}"
 
 
-def _compare(free: dict[str, Any], out: dict[str, Any]) -> str:
-    if set(free) != set(out):
-        return f"CHANGED places {sorted(set(free) ^ set(out))}"
-    changed = [at for at in free if not np.array_equal(free[at], out[at], equal_nan=True)]
-    return f"CHANGED {changed}" if changed else ""
+def _allowed(free: dict[str, Any], out: dict[str, Any], again: Callable[[], dict[str, Any]]) -> tuple[Result, str]:
+    changed = _apart(free, out)
+    if not changed:
+        return Result.BIT_FOR_BIT, ""
+    return (Result.NOT_REPEATABLE, "") if _apart(free, again()) else (Result.CHANGED, ", ".join(changed))
 
 
-def _leaks(free: dict[str, Any], out: dict[str, Any], given: Any) -> str:
+def _apart(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """The places that one output has and the other has not, or has otherwise."""
+    both = set(one) & set(other)
+    return sorted(
+        (set(one) ^ set(other)) | {at for at in both if not np.array_equal(one[at], other[at], equal_nan=True)}
+    )
+
+
+def _blocked(out: dict[str, Any], given: dict[str, Any]) -> tuple[Result, str]:
     handed_in = [array for _, array in images(given)]
-    kept = {at: array for at, array in out.items() if not is_one_colour(array)}
-    leaked = [at for at, array in kept.items() if not any(np.array_equal(array, one) for one in handed_in)]
-    if sound := [at for at in leaked if free[at].shape[-2] <= 2]:  # (batch, channels, samples)
-        return "covered, its sound leaves" if sound == leaked else f"LEAKED {leaked}"
-    if leaked:
-        return f"LEAKED {leaked}"
-    return "covered" if out else "held back" if free else "no picture"
+    left = {
+        at: array
+        for at, array in out.items()
+        if not is_one_colour(array) and not any(np.array_equal(array, one) for one in handed_in)
+    }
+    sound = {at for at, array in left.items() if array.ndim == 3 and array.shape[1] <= 2}  # (batch, channels, samples)
+    if set(left) - sound:
+        return Result.LEAKED, ", ".join(sorted(set(left) - sound))
+    return (Result.SOUND if sound else Result.COVERED), ""
 
 
-def run(subject: Subject, seconds: int) -> tuple[str, list[tuple[tuple[str, bool, str], str]]]:
-    """The class's own name, and each way with how it fared."""
-    pipe = subject.build()
+def run(subject: Subject) -> Iterator[tuple[Way, Result, str]]:
+    """Each way of calling a class, with how it fared."""
+    try:
+        pipe = subject.build()
+    except Exception as error:  # noqa: BLE001 - a class that cannot be built here
+        print(f"not built: {subject.name}: {type(error).__name__}: {error}"[:200].replace("\n", " "), flush=True)
+        return
     latents = own_latents(pipe, subject)
     noises = ("its own", "latents=") if latents is not None else ("its own",)
-    found = []
     for way in product(KINDS, (True, False), noises):
-        found += [(way, word) for word in judge(pipe, subject, way, latents)]
-    return type(pipe).__name__, found
+        for result, why in judge(pipe, subject, way, latents):
+            yield way, result, why
 
 
 def _alarm(*_: Any) -> None:
     raise Late("too late")
 
 
-def main() -> None:
-    """Prints how often each outcome came, and every leak; 1 when there is one."""
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkout", type=Path, help="of diffusers: its own tests build more classes")
     parser.add_argument("--only", default="", help="classes whose name holds this")
     parser.add_argument("--part", default="1/1", help="such as 2/3: every third class, from the second on")
     parser.add_argument("--seconds", type=int, default=240, help="for each class")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prints how often each outcome came, and every leak; 1 when there is one."""
+    args = _arguments()
+    part, parts = map(int, args.part.split("/"))
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, _alarm)
-    subjects = of_checkout(args.checkout) if args.checkout else of_here()
-    counts, classes, broken = Counter[str](), set(), []
-    part, parts = map(int, args.part.split("/"))
-    for number, subject in enumerate(subjects):
-        if number % parts != part - 1:
-            continue
-        if args.only not in subject.name or any(word in subject.name for word in SOUND):
+    counts, classes, broken = Counter[Result](), set[str](), list[str]()
+    for number, subject in enumerate(of_checkout(args.checkout) if args.checkout else of_here()):
+        if number % parts != part - 1 or args.only not in subject.name or any(word in subject.name for word in SOUND):
             continue
         signal.alarm(args.seconds)
         try:
-            name, found = run(subject, args.seconds)
-        except Exception as error:  # noqa: BLE001 - a class that cannot be built here
-            print(f"not built: {subject.name}: {type(error).__name__}: {error}"[:200].replace("\n", " "), flush=True)
-            continue
+            for way, result, why in run(subject):
+                counts[result] += 1
+                classes |= {re.split("[ /]", subject.name)[0]} if result is not Result.NOT_CALLED else set()
+                broken += [f"{subject.name} {way}: {result.value}: {why}"[:200]] if result in FAULTS else []
+        except Late:
+            counts[Result.LATE] += 1
+            broken.append(f"{subject.name}: took over {args.seconds} s: raise --seconds")
         finally:
             signal.alarm(0)
-        classes |= {name} if any(": " in word and not word.startswith("not") for _, word in found) else set()
-        for way, word in found:
-            counts[word if word.isascii() and word.islower() else word.split("[")[0]] += 1
-            if any(bad in word for bad in ("LEAKED", "CHANGED", "BROKEN")):
-                broken.append(f"{subject.name} {way}: {word}")
-                print(broken[-1], flush=True)
     print(f"\n{len(classes)} classes, {sum(counts.values())} outcomes\n")
-    table(("outcome", "times"), sorted(counts.items()))
-    finish("canary", {"classes": len(classes), "outcomes": dict(counts)}, broken)
+    table(("outcome", "times"), [(result.value, counts[result]) for result in Result if counts[result]])
+    finish("canary", {"classes": len(classes), "outcomes": {r.name: n for r, n in counts.items()}}, broken)
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ class Crew:
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self.noticed_by = Counter[str]()  # tests, by how many faults each was the first to notice
-        self.failed = ""  # the test that was the last to be the first to fail
+        self.failed = ""  # the test that ended the last run that a test ended
 
     def run(self, module: str, numbers: Sequence[int | None], tests: Sequence[str], limit: float) -> dict[int, bool]:
         """By number: whether the tests noticed it. One that hangs is noticed."""
@@ -213,7 +213,7 @@ def judge(module: str, crew: Crew, every: int) -> Score:
     crew.noticed_by.clear()
     for tests in (target.tests, target.slower):
         if tests and survivors:
-            begun = time.monotonic()
+            begun, crew.failed = time.monotonic(), ""
             if crew.run(module, [None], tests, SLOWEST)[-1]:
                 raise SystemExit(
                     f"without any fault the tests of {module} fail, or take over {SLOWEST} s: mend them first "

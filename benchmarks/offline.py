@@ -21,7 +21,7 @@ SMALL = {
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "num_layers": 2, "num_hidden_layers": 2,
     "num_decoder_layers": 2, "vocab_size": 1103, "max_position_embeddings": 512,
 }  # fmt: skip
-KINDS = {"t5": "t5", "umt5": "umt5", "bert": "bert", "roberta": "roberta", "llama": "llama", "gemma": "gemma"}
+KINDS = ("umt5", "t5", "roberta", "bert", "llama", "gemma")  # a name that holds another comes first
 TOKENIZERS = (
     "AutoTokenizer", "CLIPTokenizer", "CLIPTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast", "GemmaTokenizer",
     "GemmaTokenizerFast", "LlamaTokenizer", "LlamaTokenizerFast", "Qwen2Tokenizer", "Qwen2TokenizerFast",
@@ -37,23 +37,23 @@ def tokenizer(*_: Any, **__: Any) -> Any:
     by_letter = tokenizers.Tokenizer(tokenizers.models.WordLevel(letters, unk_token="<unk>"))
     by_letter.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
     by_letter.post_processor = tokenizers.processors.TemplateProcessing("<s> $A </s>", None, [("<s>", 0), ("</s>", 2)])
-    made = transformers.PreTrainedTokenizerFast(
+    whole = transformers.PreTrainedTokenizerFast(
         tokenizer_object=by_letter, bos_token="<s>", pad_token="<pad>", eos_token="</s>", unk_token="<unk>",
         model_max_length=77, padding_side="right",
     )  # fmt: skip
-    made.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    return made
+    whole.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    return whole
 
 
 def _config(name: str, *_: Any, **__: Any) -> Any:
-    kind = next((kind for part, kind in reversed(KINDS.items()) if part in str(name).lower()), None)
+    kind = next((kind for kind in KINDS if kind in str(name).lower()), None)
     if kind is None:
         raise OSError(f"nothing stands in for {name}")
-    made = transformers.AutoConfig.for_model(kind)
+    config = transformers.AutoConfig.for_model(kind)
     for key, value in SMALL.items():
-        if hasattr(made, key):
-            setattr(made, key, value)
-    return made
+        if hasattr(config, key):
+            setattr(config, key, value)
+    return config
 
 
 def _model(cls: Any, name: str, *_: Any, **__: Any) -> Any:
@@ -78,19 +78,19 @@ def testers(checkout: Path) -> Iterator[tuple[str, Any]]:
     package.__path__ = [str(checkout / "tests")]
     sys.modules[PACKAGE] = package
     folder = checkout / "tests" / "pipelines"
-    for found in sorted(pkgutil.walk_packages([str(folder)], f"{PACKAGE}.pipelines."), key=lambda m: m.name):
-        place = found.name.removeprefix(f"{PACKAGE}.pipelines.")
+    for test in sorted(pkgutil.walk_packages([str(folder)], f"{PACKAGE}.pipelines."), key=lambda m: m.name):
+        place = test.name.removeprefix(f"{PACKAGE}.pipelines.")
         if not place.split(".")[-1].startswith("test_"):
             continue
         try:
-            module = importlib.import_module(found.name)
+            module = importlib.import_module(test.name)
         except (Exception, pytest.skip.Exception) as error:  # noqa: BLE001 - a test of what is not installed
             yield place, error
             continue
         seen = set()
         for name, cls in vars(module).items():
-            made = getattr(cls, "pipeline_class", None)
+            pipeline = getattr(cls, "pipeline_class", None)
             builds = all(callable(getattr(cls, way, None)) for way in ("get_dummy_components", "get_dummy_inputs"))
-            if isinstance(cls, type) and cls.__module__ == found.name and builds and made and made not in seen:
-                seen.add(made)
-                yield f"{made.__name__} ({place}.{name})", cls
+            if isinstance(cls, type) and cls.__module__ == test.name and builds and pipeline and pipeline not in seen:
+                seen.add(pipeline)
+                yield f"{pipeline.__name__} ({place}.{name})", cls

@@ -22,6 +22,7 @@ _BOTH: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("on_ui_settings", "on_app_started", "on_before_image_saved", "on_image_grid"), _CALLBACKS),
     **dict.fromkeys((f"ImageSaveParams.{name}" for name in ("image", "p", "pnginfo")), _CALLBACKS),
     "ImageGridLoopParams.imgs": _CALLBACKS,
+    "before_image_saved_callback": _CALLBACKS,
     **dict.fromkeys(("AlwaysVisible", "PostprocessImageArgs.image", "PostprocessBatchListArgs.images"), _SCRIPTS),
     **dict.fromkeys(
         (
@@ -50,6 +51,7 @@ SYMBOLS["sdnext"] = {
     **_BOTH,
     "on_before_process": _CALLBACKS,
     "on_after_process": _CALLBACKS,
+    "after_process_callback": _CALLBACKS,
     "processed": ("modules/processing.py",),
     "Processed.bytes": ("modules/processing.py",),
     "control_extensions": ("installer.py",),

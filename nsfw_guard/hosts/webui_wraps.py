@@ -65,6 +65,10 @@ def _table(adapter: Adapter, load: bool) -> list[tuple[str, Callable[[], str]]]:
         kind = host.get("modules.scripts_manager", "ScriptRunner") or host.get("modules.scripts", "ScriptRunner")
         return wrap(kind, "run", functools.partial(_selected, adapter))
 
+    def behind(event: str) -> Callable[[], str]:
+        make = functools.partial(_behind, event=event)
+        return on("modules.script_callbacks", f"{event}_callback", make)
+
     rows: list[tuple[str, Callable[[], str]]] = [
         ("wrap state.current_image", lambda: _current_image(adapter)),
         (
@@ -74,7 +78,10 @@ def _table(adapter: Adapter, load: bool) -> list[tuple[str, Callable[[], str]]]:
         ("wrap postprocessing.run_postprocessing", on("modules.postprocessing", "run_postprocessing", _extras)),
         ("wrap ScriptRunner.run", runner),
         ("wrap processing.process_images_inner", on("modules.processing", "process_images_inner", _job)),
+        ("wrap script_callbacks.before_image_saved_callback", behind("before_image_saved")),
     ]
+    if host.family == "sdnext":
+        rows.append(("wrap script_callbacks.after_process_callback", behind("after_process")))
     return rows + (_of_sdnext(on) if host.family == "sdnext" else _of_a1111(on, host))
 
 
@@ -203,6 +210,18 @@ def _job(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
                 adapter.jobs.end(p)
 
     return process_images
+
+
+def _behind(adapter: Adapter, old: Callable[..., Any], *, event: str) -> Callable[..., Any]:
+    """The host calls every callback of an event here; another extension's may run behind the guard's."""
+
+    def callback(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return old(*args, **kwargs)
+        finally:
+            getattr(adapter, event)(*args, **kwargs)
+
+    return callback
 
 
 def _selected(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:

@@ -183,7 +183,12 @@ def _count_narrowed(picture: Image.Image) -> float:
 
 def _cut_at(picture: Image.Image) -> list[float]:
     """Where viewers cut off that do not go by the range; 16 bits are read by all of theirs."""
-    return {"I": [255.0], "F": [255.0, 1.0]}.get(picture.mode if picture.format != "PNG" else "", [])
+    return [] if _is_wide_png(picture) else {"I": [255.0], "F": [255.0, 1.0]}.get(picture.mode, [])
+
+
+def _is_wide_png(picture: Image.Image) -> bool:
+    """Whether older Pillow opened a PNG of 16 bits."""
+    return picture.mode == "I" and picture.format == "PNG"
 
 
 def _is_inverted(picture: Image.Image) -> bool:
@@ -193,7 +198,7 @@ def _is_inverted(picture: Image.Image) -> bool:
 
 def _range(picture: Image.Image, low: float, high: float) -> tuple[float, float]:
     """Where black is, and how far from it white."""
-    if picture.mode.startswith("I;16") or picture.format == "PNG":
+    if picture.mode.startswith("I;16") or _is_wide_png(picture):
         return 0.0, 65535.0
     if low < 0 or (picture.mode == "F" and high > 255):
         return low, high - low

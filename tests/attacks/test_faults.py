@@ -23,6 +23,7 @@ from nsfw_guard.actions import SHARE, Action, Blur, boxes, covered
 from nsfw_guard.audit import Audit
 from nsfw_guard.backends.opinions import Cascade, Ensemble
 from nsfw_guard.backends.wrap import TimeLimited
+from nsfw_guard.errors import PolicyError
 from nsfw_guard.guard import Guard
 from nsfw_guard.images import Frames
 from nsfw_guard.scores import Region, Scores, Severity, View, ViewScores
@@ -471,6 +472,8 @@ def test_a_guard_that_blocks_nothing_says_so():
     assert mild.state["blocks"] == "nothing (review rules only)"
     assert mild.check(BATCH)[1].state["blocks"] == "nothing (review rules only)"
     assert "blocks" not in Guard(FakeBackend()).state
+    with pytest.raises(PolicyError, match="give block too"):
+        Guard(FakeBackend(), policy={"rules": {"red": {"review": 0.2, "views": {"full": 0.9}}}})
 
 
 # ---- pictures that would be looked at for minutes

@@ -5,6 +5,7 @@ Each puts what leaves it into sinks: disk, gallery, api, grid, preview, temp, vi
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import io
 import sys
@@ -184,7 +185,10 @@ class FakeHost:
         kinds |= {"Accordion": lambda *_, **__: nullcontext(), "Markdown": lambda value: value()}
         self.module("gradio", **kinds)
         adders = {f"on_{name}": self.callbacks.setdefault(name, []).append for name in EVENTS[self.family]}
-        self.module("modules.script_callbacks", **adders)
+        for name in ("before_image_saved", "after_process"):
+            if name in EVENTS[self.family]:
+                adders[f"{name}_callback"] = functools.partial(self.tell, name)
+        self.events = self.module("modules.script_callbacks", **adders)
         self.state = self.make_state()
         self.opts = type("Options", (Options,), {})(saved)  # its class is wrapped
         info = OptionInfo if self.family == "sdnext" else OptionInfoRestricted
@@ -269,7 +273,7 @@ class FakeHost:
     def save_image(self, image: Image.Image, p: Any = None, sink: str = "disk") -> None:
         info = {"parameters": f"{getattr(p, 'prompt', '')}\nSteps: 2", **_told(p)}
         params = Params(image=image, p=p, filename="a.png", pnginfo=info)
-        self.tell("before_image_saved", params)
+        self.events.before_image_saved_callback(params)
         self.out(sink, params.image)
         self.out("metadata", dict(params.pnginfo))
         params.image.already_saved_as = "a.png"
@@ -380,7 +384,7 @@ class FakeSdnext(FakeHost):
             self.tell("before_process", p)
             made = self.processing.process_images_inner(p)
         finally:
-            self.tell("after_process", p)
+            self.events.after_process_callback(p)
             self.opts.data.update(before)
         self.gallery(made.images)
         self.answer(made.images)

@@ -81,6 +81,15 @@ def both(*runs):
     return lambda host, picture: [run(host, picture) for run in runs]
 
 
+def neighbour(host: FakeHost, picture: Picture) -> None:
+    """Another extension whose callbacks run behind the guard's, and put this picture in the place of each."""
+    host.callbacks["before_image_saved"].append(lambda params: setattr(params, "image", Image.fromarray(picture)))
+    if host.family == "sdnext":
+        shown = Image.fromarray(picture)
+        host.callbacks["after_process"].append(lambda p: setattr(host.processing.processed, "images", [shown]))
+    host.process_images(Job(safe(9)))
+
+
 RESULT = ("gallery", "api")
 WAYS: dict[str, dict[str, Way]] = {
     "sdnext": {
@@ -111,6 +120,7 @@ WAYS: dict[str, dict[str, Way]] = {
         "what a script of the menu puts together": Way(lambda host, picture: host.selected(picture), RESULT),
         "temporary files of the gallery, history": Way(job(save=False), ("temp",)),
         "prompts that the policy refuses": Way(dragon, ("drawn",), released=False),
+        "what another extension's callback makes of a picture": Way(neighbour, ("disk", *RESULT)),
         "metadata": Way(job(), ("disk",)),
     },
     "a1111": {
@@ -133,6 +143,7 @@ WAYS: dict[str, dict[str, Way]] = {
         "video of Forge Neo": Way(lambda host, picture: host.images.save_video(None, [picture.copy()] * 2), ("video",)),
         "temporary files of the gallery": Way(job(save=False), ("temp",)),
         "prompts that the policy refuses": Way(dragon, ("drawn",), released=False),
+        "what another extension's callback makes of a picture": Way(neighbour, ("disk",)),
         "metadata": Way(job(), ("disk",)),
     },
 }

@@ -203,6 +203,13 @@ def test_the_range_of_a_png_is_known() -> None:
     assert [frame[..., 0].tolist() for frame in flatten(picture)] == [WHOLE.tolist()]
 
 
+def test_floats_that_call_themselves_a_png_are_not_made_black() -> None:
+    """Whoever sets the format of a picture does not change what is seen of it."""
+    picture = Image.fromarray(np.array([[0, 1], [0.5, 0.2]], np.float32))
+    picture.format = "PNG"
+    assert next(flatten(picture))[..., 0].tolist() == [[0, 255], [128, 51]]
+
+
 def test_a_clear_level_of_wide_grey_is_seen_on_every_ground() -> None:
     picture = Image.fromarray(WHOLE.astype(np.uint16) * 257)
     picture.info["transparency"] = 100 * 257
@@ -258,6 +265,13 @@ def test_a_turn_beside_an_empty_block_is_followed_by_some() -> None:
     if picture.getexif().get(0x0112) is None:
         pytest.skip("this Pillow does not read an orientation there, as most viewers do not")
     assert work(picture) == 2.0
+
+
+def test_of_several_turns_that_a_user_set_the_first_counts() -> None:
+    picture = Image.fromarray(WHOLE.astype(np.uint8))
+    picture.getexif()[0x0112] = (3, 1)
+    (frame,) = flatten(picture)
+    np.testing.assert_array_equal(frame[..., 0], np.rot90(WHOLE, 2))
 
 
 def test_a_turn_that_changes_nothing_is_one_frame() -> None:
