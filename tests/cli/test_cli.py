@@ -629,6 +629,10 @@ def test_lint_warns_of_a_policy_that_never_blocks(run: Run, tmp_path: Path) -> N
     assert (ran.code, ran.out.splitlines()[1].split(":")[:2]) == (0, ["warning", " nothing is ever blocked"])
     assert len(run("policy", "lint", path, "--json").lines[0]["warnings"]) == 1
     path.write_text('name = "mild"\n[rules.red]\nreview = 0.3\nviews = {side = 0.5}\n')
+    ran = run("policy", "lint", path)
+    assert (ran.code, ran.out) == (1, "")
+    assert "give block too" in ran.err
+    path.write_text('name = "mild"\n[rules.red]\nreview = 0.3\nblock = 0.6\nviews = {side = 0.5}\n')
     assert len(run("policy", "lint", path).out.splitlines()) == 1
 
 
