@@ -249,7 +249,10 @@ def mutants(count: int) -> Iterator[tuple[int, str, bytes]]:
 
 
 def judge_mutants(count: int) -> dict[str, object]:
-    """Judges damaged files; a cut one is allowed only where every frame of its seed is still there."""
+    """Judges damaged files; a cut one is allowed only where every frame of its seed is still there.
+
+    `peak_mb` is what the most expensive of them added, with all that the process came to hold on the way.
+    """
     import logging
     import warnings
 
@@ -261,6 +264,7 @@ def judge_mutants(count: int) -> dict[str, object]:
     warnings.simplefilter("ignore")
     guard, whole = Guard(FakeBackend()), [decode(seed).frames for seed in seeds()]
     forget_peak()
+    before = resident()
     outcomes: dict[str, int] = {}
     slowest, late, halves = 0.0, 0, 0
     for index, kind, data in mutants(count):
@@ -274,7 +278,7 @@ def judge_mutants(count: int) -> dict[str, object]:
             same = len(frames) == len(whole[index])
             halves += not (same and all(np.array_equal(a, b) for a, b in zip(frames, whole[index], strict=True)))
     return {"files": count, "outcomes": outcomes, "slowest": round(slowest, 3), "late": late, "halves": halves,
-            "process_mb": round(peak() / 1024)}  # fmt: skip
+            "peak_mb": round((peak() - before) / 1024)}  # fmt: skip
 
 
 def main() -> None:
@@ -308,6 +312,7 @@ def main() -> None:
         print(damaged, "\n")
         broken += [f"{damaged['late']} damaged files late"] if damaged["late"] else []
         broken += [f"{damaged['halves']} halves allowed"] if damaged["halves"] else []
+        broken += [f"{damaged['peak_mb']} MB for a damaged file"] if damaged["peak_mb"] > MEMORY else []
     finish("files", {"seconds": round(worst[0], 2), "peak_mb": round(worst[1]), "damaged": damaged}, broken)
 
 

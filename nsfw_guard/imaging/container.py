@@ -15,6 +15,7 @@ from nsfw_guard.imaging.metadata import Embedded, blanked, sweep
 from nsfw_guard.imaging.moving import Piece
 
 MOST_TILES, LARGEST_TILE = 20_000, 1 << 24  # tiles of a page, and pixels of one
+MOST_ZEROS = 64  # behind the end mark of a strip or tile
 EXTRA_SAMPLES = 0x0152
 SUB_DIRECTORIES = 0x014A
 TIFF_METADATA = (0x02BC, 0x83BB, 0x8649, 0x8769, 0xC634, 0xC7D8)  # XMP, IPTC, Photoshop, EXIF, private data
@@ -214,10 +215,11 @@ def _lacks_strips(page: tiffs.Directory) -> bool:
 
 
 def _ends_whole(data: bytes, page: tiffs.Directory) -> bool:
-    """Whether each JPEG that a page is made of ends with its end mark."""
+    """Whether each JPEG that a page is made of ends with its end mark, and a few zeros after it at most."""
     tags = (0x0144, 0x0145) if 0x0144 in page.entries else (0x0111, 0x0117)
     offsets, sizes = (page.entries[tag].numbers() if tag in page.entries else [] for tag in tags)
-    return all(data[a : a + n].rstrip(b"\0").endswith(b"\xff\xd9") for a, n in zip(offsets, sizes, strict=False))
+    ends = (data[max(a, a + n - MOST_ZEROS) : a + n] for a, n in zip(offsets, sizes, strict=False))
+    return all(end.rstrip(b"\0").endswith(b"\xff\xd9") for end in ends)
 
 
 def _in_tiff(data: bytes, pages: list[tiffs.Directory]) -> Iterator[Embedded]:

@@ -11,6 +11,8 @@ from nsfw_guard.errors import DecodeError
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 POINTERS = {0x0111, 0x0117, 0x0144, 0x0145, 0x014A, 0x0201, 0x0202}  # tags that say where a picture is
 MOST_ENTRIES = 4096  # of a directory: usual ones have twenty
+MOST_NUMBERS = 1_000_000  # of one entry: a picture of 100:1 with a strip a row lists 200,000
+SHARED_BYTES = 1 << 20  # how far entries may lie over each other, beyond as much again as the file
 
 
 @dataclass(frozen=True)
@@ -33,32 +35,47 @@ class Value:
 
     @property
     def count(self) -> int:
-        """How many values it says that it holds."""
+        """How many values it holds."""
         return self.size // SIZES.get(self.kind, 1)
 
     def numbers(self) -> list[int]:
-        """Its whole numbers; none where it holds something else."""
+        """Its whole numbers; none where it holds something else.
+
+        Raises:
+            DecodeError: there are more than any picture needs.
+        """
+        if self.count > MOST_NUMBERS:
+            raise DecodeError(f"an entry of {self.count} numbers: save the picture anew")
+        return self._numbers(self.count)
+
+    def first(self) -> int | None:
+        """Its first whole number."""
+        return next(iter(self._numbers(1)), None)
+
+    def _numbers(self, most: int) -> list[int]:
         code = {1: "B", 3: "H", 4: "L", 13: "L", 16: "Q", 18: "Q"}.get(self.kind)
-        if code is None:
-            return []
-        data, width = self.data, struct.calcsize("=" + code)
-        count = len(data) // width
-        return list(struct.unpack(f"{self.order}{count}{code}", data[: count * width]))
+        count = min(most, self.count) if code else 0
+        return list(struct.unpack_from(f"{self.order}{count}{code}", self.block, self.at)) if count else []
 
 
 @dataclass(frozen=True)
 class Directory:
-    """One directory: where it stands, where the pointer to the one after it stands, and its entries by tag."""
+    """One directory: where it stands, where the pointer to the one after it stands, and its entries by tag.
+
+    Args:
+        held: how many bytes its entries hold together, those that stand there twice too.
+    """
 
     at: int
     link: int
     entries: dict[int, Value]
+    held: int = 0
 
     def number(self, tag: int, default: int = 0) -> int:
         """The first whole number of an entry."""
         value = self.entries.get(tag)
-        numbers = value.numbers() if value else []
-        return numbers[0] if numbers else default
+        number = value.first() if value else None
+        return default if number is None else number
 
 
 @dataclass(frozen=True)
@@ -96,16 +113,19 @@ class Layout:
         if count > MOST_ENTRIES:
             raise DecodeError(f"a directory of {count} entries: save the picture anew")
         entries: dict[int, Value] = {}
+        held = 0
         for place in range(start, link, step):
             tag, kind = struct.unpack(self.order + "HH", data[place : place + 4])
             slot = place + 4 + room
             many, offset = struct.unpack(f"{self.order}2{code}", data[place + 4 : slot + room])
             size = many * SIZES.get(kind, 1)
             where = slot if size <= room else offset
+            size = min(size, max(0, len(data) - where))  # whatever it says of itself
+            held += size
             if tag in entries and tag in POINTERS:
                 raise DecodeError(f"its tag {tag} stands in a directory twice: save the picture anew")
             entries[tag] = Value(self.order, kind, data, where, size)
-        return Directory(at, link, entries)
+        return Directory(at, link, entries, held)
 
     def next_of(self, data: bytes, directory: Directory) -> int:
         """Where the directory after this one stands, or 0."""
@@ -115,7 +135,11 @@ class Layout:
 
 
 def directories(data: bytes, *, most: int = 64) -> Iterator[Directory]:
-    """The main chain of directories, `most` + 1 of them at the most, so that a caller sees that there are more."""
+    """The main chain of directories, `most` + 1 of them at the most, so that a caller sees that there are more.
+
+    Raises:
+        DecodeError: their entries lie over each other so much that a small file would be read very many times.
+    """
     layout = Layout.of(data)
     if layout is None:
         return
@@ -123,11 +147,15 @@ def directories(data: bytes, *, most: int = 64) -> Iterator[Directory]:
     raw = data[at : at + width]
     place = struct.unpack(code, raw)[0] if len(raw) == width else 0
     seen: set[int] = set()
+    held = 0
     while place and place not in seen and len(seen) <= most:
         seen.add(place)
         directory = layout.read(data, place)
         if directory is None:
             return
+        held += directory.held
+        if held > 2 * len(data) + SHARED_BYTES:
+            raise DecodeError("its entries lie over each other: save the picture anew")
         yield directory
         place = layout.next_of(data, directory)
 

@@ -6,6 +6,7 @@ import io
 import struct
 import time
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -14,7 +15,17 @@ from PIL import Image
 from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.decode import decode
 from nsfw_guard.imaging.limits import Budget, Limits
-from tests.attacks.files import BLUE, chunk, jpeg, png_text, saved, tiff_with_sub_image
+from tests.attacks.files import (
+    BLUE,
+    chunk,
+    ifd,
+    jpeg,
+    png_text,
+    saved,
+    tiff,
+    tiff_with_sub_image,
+    with_chunk,
+)
 
 
 def scans(count: int, side: int = 64) -> bytes:
@@ -58,7 +69,48 @@ def webp_chunks(count: int) -> bytes:
     return data[:4] + struct.pack("<L", len(data) - 8) + data[8:]
 
 
+def tiff_of_lists(pages: int, rows: Mapping[int, tuple[int, ...]], block: bytes) -> bytes:
+    """A TIFF whose pages all hold these entries (tag: kind, count), all of them this one block (or a third number)."""
+    entries = {row[0]: row for row in tiff(BLUE, 8)[0]} | {tag: (tag, *more, 8)[:4] for tag, more in rows.items()}
+    first, step = 8 + len(block), 2 + 12 * len(entries) + 4
+    directory = ifd([entries[tag] for tag in sorted(entries)])
+    links = [first + step * (index + 1) for index in range(pages - 1)] + [0]
+    return b"II*\0" + struct.pack("<L", first) + block + b"".join(directory + struct.pack("<L", at) for at in links)
+
+
+def strips_over_each_other() -> bytes:
+    """JPEG strips by the ten thousand, each of them the second half of the file, which ends as a JPEG does."""
+    half, count = 1_500_000, 60_000
+    rows = {0x0103: (3, 1, 7), 0x0111: (4, count), 0x0117: (4, count)}
+    data = tiff_of_lists(1, rows, struct.pack("<L", half) * count)
+    return data + bytes(2 * half - 2 - len(data)) + b"\xff\xd9"
+
+
+def further_channels(count: int) -> bytes:
+    """A picture with alpha that says of itself that it has so many further channels."""
+    data = saved((9, 9, 9, 255), "TIFF", mode="RGBA")
+    at = data.index(struct.pack("<HHL", 0x0152, 3, 1))
+    return data[:at] + struct.pack("<HHLL", 0x0152, 3, count, 2) + data[at + 12 :]
+
+
+LISTS = dict.fromkeys((0x00FE, 0x0102, 0x011C, 0x0142, 0x0143, 0x0152), (3, 400_000))
+OVER = "lie over each other"
 BOMBS = {
+    "further channels by the billion": (lambda: further_channels(900_000_000), "cannot be decoded"),
+    "pages whose lists lie over each other": (lambda: tiff_of_lists(250, LISTS, b"\1\0" * 400_000), OVER),
+    "private data that lie over each other": (
+        lambda: tiff_of_lists(1, {40_000 + i: (7, 2_000_000) for i in range(4000)}, bytes(2_000_000)), OVER,
+    ),
+    "EXIF whose entries lie over each other": (
+        lambda: with_chunk(
+            b"eXIf", tiff_of_lists(1, {40_000 + i: (7, 2_000_000) for i in range(4000)}, bytes(2_000_000)),
+            data=saved(BLUE, "PNG"),
+        ), OVER,
+    ),
+    "strips by the million": (
+        lambda: tiff_of_lists(1, {0x0117: (4, 1_200_000)}, bytes(4_800_000)), "an entry of 1200000 numbers",
+    ),
+    "JPEG strips over each other": (strips_over_each_other, "."),
     "scans": (lambda: scans(200), r"over 100 scans.*limits\.scans"),
     "scans of a large picture": (lambda: scans(60, 5000), r"limits\.total_pixels"),
     "pages": (lambda: pages(50_000), r"over 256 pages.*limits\.frames"),
@@ -77,6 +129,7 @@ BOMBS = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of some; where warnings are errors it stops there
 @pytest.mark.parametrize("name", BOMBS)
 def test_it_is_refused_at_once(name: str) -> None:
     make, why = BOMBS[name]
