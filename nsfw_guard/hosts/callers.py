@@ -19,7 +19,11 @@ from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.policyfile import read_toml
 
 RULES = Path(__file__).parent / "callers.toml"
-VERBS = frozenset({"add_api_route", "get", "post", "put", "patch", "delete", "websocket"})
+ADDERS = frozenset({
+    "add_api_route", "add_api_websocket_route", "add_delete", "add_get", "add_head", "add_post", "add_put",
+    "add_route", "add_static", "add_view", "add_websocket_route", "mount", "static",
+})  # fmt: skip
+VERBS = ADDERS | {"api_route", "delete", "get", "head", "options", "patch", "post", "put", "route", "view", "websocket"}
 OUTPUT_FLAGS = frozenset({"OUTPUT_NODE", "is_output_node"})  # of a node of ComfyUI: what it is handed was cleaned
 OUTPUT_NODE = "(an output node)"
 
@@ -106,6 +110,7 @@ def _callers(checkout: Path, file: Path, rules: Mapping[str, Any]) -> Iterator[C
 def _walk(
     node: ast.AST, file: str, within: tuple[str, ...], calls: frozenset[str], others: frozenset[str]
 ) -> Iterator[Caller]:
+    decorators = getattr(node, "decorator_list", ())
     for child in ast.iter_child_nodes(node):
         inside = within
         if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -116,7 +121,11 @@ def _walk(
             owner, callee = _names(child.func)
             if callee in calls and (owner is None or ast.unparse(owner) not in others):
                 yield Caller(file, ".".join(inside) or "the module", callee)
-            elif callee in VERBS and (route := _route(child)):
+            elif callee in VERBS and (
+                route := _route(
+                    child, sure=callee in ADDERS - set(within) or child in decorators
+                )  # who hands on is asked
+            ):
                 yield Caller(file, "", "", route)
         yield from _walk(child, file, inside, calls, others)
 
@@ -138,11 +147,27 @@ def _is_output(node: ast.ClassDef) -> bool:
     return False
 
 
-def _route(call: ast.Call) -> str:
-    """The path that a route is added under, where this call adds one."""
-    first = call.args[0] if call.args else None
-    path = first.value if isinstance(first, ast.Constant) else None
-    return path if isinstance(path, str) and path.startswith("/") and "?" not in path else ""
+def _route(call: ast.Call, *, sure: bool) -> str:
+    """The path that a route is added under, where this call adds one; what is not written out is an ellipsis.
+
+    Args:
+        sure: the call adds a route, whatever it is handed, and is no part of a function that hands on what adds one.
+    """
+    named = {one.arg: one.value for one in call.keywords}
+    first = call.args[0] if call.args else named.get("path")
+    path = _text(first) if first is not None else ""
+    return path if (path.startswith("/") and "?" not in path) or (sure and path.startswith("…")) else ""
+
+
+def _text(expression: ast.expr) -> str:
+    """The text that an expression makes, as far as it can be read; nothing where it is a value of another kind."""
+    if isinstance(expression, ast.Constant):
+        return expression.value if isinstance(expression.value, str) else ""
+    if isinstance(expression, ast.JoinedStr):
+        return "".join(_text(part) for part in expression.values)
+    if isinstance(expression, ast.BinOp) and isinstance(expression.op, ast.Add):
+        return _text(expression.left) + _text(expression.right)
+    return "…"
 
 
 def _place(caller: Caller, rules: Mapping[str, Any]) -> Placed:

@@ -49,6 +49,12 @@ def test_every_rule_names_a_row_that_exists_or_says_why_it_needs_none(host):
     ("a1111", "modules/fresh.py", "def f(:\n    image.save(x)\n",
      "modules/fresh.py: the file calls what cannot be read (SyntaxError)"),
     ("comfyui", "server.py", "@routes.get('/fresh')\nasync def f(request): ...\n", "server.py: route /fresh"),
+    ("comfyui", "app/x.py", "@routes.get(f'/api/{{id:{UUID}}}/content')\nasync def f(request): ...\n",
+     "app/x.py: route /api/{id:…}/content"),
+    ("comfyui", "app/x.py", "@routes.get(PATH + '/content')\nasync def f(request): ...\n", "app/x.py: route …/content"),
+    ("comfyui", "app/x.py", "app.router.add_get(path=PATH, handler=f)\n", "app/x.py: route …"),
+    ("comfyui", "app/x.py", "app.add_routes([web.static('/' + name, folder)])\n", "app/x.py: route /…"),
+    ("sdnext", "modules/x.py", "app.mount(path=f'/{name}', app=files)\n", "modules/x.py: route /…"),
     ("comfyui", "comfy_extras/x.py", "class N:\n    OUTPUT_NODE = False\n    def run(self, i):\n        i.save('x')\n",
      "comfy_extras/x.py: N.run calls save"),
 ])  # fmt: skip
@@ -71,7 +77,10 @@ def test_a_known_caller_has_its_row(tmp_path, host, file, text, row):
     assert (one.state, one.text) == (State.IN_A_ROW, row)
 
 
-@pytest.mark.parametrize("text", ["torch.save(x, y)\n", "shared.opts.save()\n", "x.get('a')\n", "d.get('/a?b')\n", ""])
+@pytest.mark.parametrize("text", [
+    "torch.save(x, y)\n", "shared.opts.save()\n", "x.get('a')\n", "d.get('/a?b')\n", "d.get(name)\n", "",
+    "def add_api_route(self, path, f):\n    self.app.add_api_route(path, f)\n",
+])  # fmt: skip
 def test_what_sends_no_picture_is_no_caller(tmp_path, text):
     assert placed(write(tmp_path, "modules/x.py", text), "sdnext") == []
 
