@@ -78,6 +78,8 @@ def testers(checkout: Path) -> Iterator[tuple[str, Any]]:
     package.__path__ = [str(checkout / "tests")]
     sys.modules[PACKAGE] = package
     folder = checkout / "tests" / "pipelines"
+    for name in ("tests", "tests.pipelines"):  # some import their neighbours by a name that is ours here
+        importlib.import_module(name).__path__.append(str(checkout.joinpath(*name.split("."))))
     for test in sorted(pkgutil.walk_packages([str(folder)], f"{PACKAGE}.pipelines."), key=lambda m: m.name):
         place = test.name.removeprefix(f"{PACKAGE}.pipelines.")
         if not place.split(".")[-1].startswith("test_"):

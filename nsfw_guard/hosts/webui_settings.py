@@ -143,7 +143,7 @@ def _text(cuts: Mapping[str, float]) -> str:
 
 
 def _component(name: str) -> tuple[Any, dict[str, Any]]:
-    """The kind of field on the page, from gradio, which every host has."""
+    """The kind of field on the page, from gradio, which every host has, and its arguments, for `update` as well."""
     import importlib
 
     try:
@@ -157,8 +157,10 @@ def _component(name: str) -> tuple[Any, dict[str, Any]]:
     if name in SLIDERS:
         return gradio.Slider, dict(zip(("minimum", "maximum", "step"), SLIDERS[name], strict=True))
     if name in {"model", "policy"} and FREE in inspect.signature(gradio.Dropdown).parameters:
-        # Any folder or file may be written there too; a gradio that knows lists only gets a field.
-        return gradio.Dropdown, {"choices": list(PRESETS if name == "policy" else _models()), FREE: True}
+        # Any folder or file may be written there too; a gradio that knows lists only gets a field. The hosts hand the
+        # arguments to `update` when a page is opened, and no gradio takes this one there: every setting would fail.
+        free = functools.partial(gradio.Dropdown, **{FREE: True})
+        return free, {"choices": list(PRESETS if name == "policy" else _models())}
     return gradio.Textbox, {}
 
 

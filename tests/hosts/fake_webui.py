@@ -78,6 +78,11 @@ class Dropdown:
     def __init__(self, choices: Any = (), allow_custom_value: bool = False) -> None:
         self.choices, self.allow_custom_value = choices, allow_custom_value
 
+    @staticmethod
+    def update(value: Any = None, choices: Any = None) -> dict[str, Any]:
+        """What the host calls when somebody opens a page, with all that it was told of a setting."""
+        return {"value": value, "choices": choices}
+
 
 class OptionInfo:
     """One option, with the arguments that both families have."""

@@ -16,7 +16,7 @@ from nsfw_guard.errors import WeightsMissingError
 from nsfw_guard.hosts import webui_api, webui_settings
 from nsfw_guard.hosts.build import build_guard
 from nsfw_guard.hosts.settings import Settings
-from tests.hosts.fake_webui import ENTRY, INTEGRATIONS, Job, OptionInfoRestricted, Params
+from tests.hosts.fake_webui import ENTRY, INTEGRATIONS, Dropdown, Job, OptionInfoRestricted, Params
 from tests.hosts.webui_worlds import RULES, World, holds, leaks, red, safe
 
 FAMILIES = ["sdnext", "a1111"]
@@ -174,6 +174,17 @@ def test_models_policies_and_actions_are_lists_and_any_text_can_be_written(famil
     assert {name: one.allow_custom_value for name, one in made.items()} == {
         "model": True, "policy": True, "action": False,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_page_that_is_opened_shows_every_setting(family, monkeypatch):
+    world = World(family, monkeypatch)
+    for name, info in world.host.opts.data_labels.items():
+        field = info.component(**info.component_args)
+        if isinstance(field, Dropdown):  # as get_value_for_setting does in each of the hosts
+            assert field.update(value=info.default, **info.component_args)["value"] == info.default
+        else:
+            assert set(info.component_args) <= {"minimum", "maximum", "step"}, name
 
 
 def test_an_older_gradio_gets_fields(monkeypatch):
