@@ -261,7 +261,9 @@ def main() -> None:
             for way, result, why in run(subject):
                 counts[result] += 1
                 classes |= {re.split("[ /]", subject.name)[0]} if result is not Result.NOT_CALLED else set()
-                broken += [f"{subject.name} {way}: {result.value}: {why}"[:200]] if result in FAULTS else []
+                if result in FAULTS:
+                    broken.append(f"{subject.name} {way}: {result.value}: {why}"[:200])
+                    print(broken[-1], flush=True)  # also if the search does not come to its end
         except Late:
             counts[Result.LATE] += 1
             broken.append(f"{subject.name}: took over {args.seconds} s: raise --seconds")

@@ -15,12 +15,17 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--diffusers", action="store_true", help="how every pipeline class of the installed diffusers is covered"
     )
+    command.add_argument(
+        "--returns", action="store_true", help="what every one of these classes returns, and what becomes of each part"
+    )
     show.json_flag(command)
     command.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints what was found; exit code 1 when something should be mended."""
+    if args.returns:
+        return _returns(args)
     return _diffusers(args) if args.diffusers else _installed(args)
 
 
@@ -60,4 +65,19 @@ def _diffusers(args: argparse.Namespace) -> int:
         f"diffusers {installed('diffusers')}: {len(visual)} visual pipeline classes, {len(visual) - len(bare)} covered,"
         f" {len(bare)} refused; {slots} have a safety_checker slot; {len(found) - len(visual)} more make no pictures"
     )
+    return 0
+
+
+def _returns(args: argparse.Namespace) -> int:
+    from nsfw_guard.pipelines.returns import Fate, returns
+    from nsfw_guard.tools.doctor import installed
+
+    parts = returns()
+    if args.json:
+        show.as_json({"diffusers": installed("diffusers"), "parts": [{**vars(p), "fate": p.fate.value} for p in parts]})
+        return 0
+    counts = Counter(part.fate for part in parts)
+    show.table([(str(counts[fate]), fate.value) for fate in Fate if counts[fate]], ("parts", "what becomes of them"))
+    rest = [part for part in parts if part.fate in {Fate.OTHER, Fate.HELD}]
+    show.table([(p.cls, p.name, p.source, p.fate.value) for p in rest], ("class", "part", "written as", "and it"))
     return 0

@@ -23,6 +23,7 @@ from nsfw_guard.verdict import Outcome, Verdict
 Layout = Literal["chw", "hwc"]
 GROUND = (32, 35, 42)  # of a solid cover
 OPAQUE = 254  # an alpha from here on
+PREVIEW_SIDE = 96  # pixels from which a preview's blocks are made
 
 
 def is_picture(value: object) -> bool:
@@ -178,10 +179,18 @@ def as_pil(picture: Any, layout: Layout | None) -> Image.Image:
 
 
 def pixelated(picture: Image.Image) -> Image.Image:
-    """A picture of which only blocks are left."""
-    values = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
+    """A picture of which only blocks are left: drawn small, since a step of a job must not wait for it."""
+    small = picture.convert("RGB").resize(_at_most(picture.size, PREVIEW_SIDE), Image.Resampling.BOX)
+    values = torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255
     made = Pixelate(strength=0.25).cover(values, Verdict(Outcome.REVIEW, "preview"))
-    return Image.fromarray((made * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+    blocks = Image.fromarray((made * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+    return blocks.resize(picture.size, Image.Resampling.NEAREST)
+
+
+def _at_most(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """A size of the same shape whose shorter side is no longer than that."""
+    share = min(1.0, side / min(size))
+    return max(1, round(size[0] * share)), max(1, round(size[1] * share))
 
 
 def keep(picture: Any, layout: Layout | None, folder: Path) -> None:

@@ -154,12 +154,12 @@ class HostGuard:
         if not self.settings.enabled or picture is None:
             return picture
         try:
+            if self.settings.previews == "pixelate" and isinstance(picture, Image.Image):
+                return pictures.pixelated(picture)
             copy = picture.clone() if isinstance(picture, Tensor) else picture.copy()
             if self.settings.previews == "check":
                 (made,) = self.sanitise([copy], layout=layout, where=PREVIEW).pictures
                 return made
-            if self.settings.previews == "pixelate" and isinstance(copy, Image.Image):
-                return pictures.pixelated(copy)
             return pictures.paint(copy, None, layout)
         except Exception as error:  # noqa: BLE001
             self.faults.say("a preview could not be covered: another picture stands in", error)

@@ -483,6 +483,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
     },
     ("doctor", "--json"): (["doctor"], ["doctor", "--json"]),
     ("doctor", "--diffusers"): (["doctor"], ["doctor", "--diffusers"]),
+    ("doctor", "--returns"): (["doctor"], ["doctor", "--returns"]),
     **{
         (f"policy {verb}", option): (["policy", verb, "strict"], ["policy", verb, "strict", *told])
         for verb in ("show", "lint", "explain")
