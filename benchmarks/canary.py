@@ -1,6 +1,6 @@
 """Looks for pictures that leave a guarded pipeline: every class of diffusers that can be built without a network.
 
-python benchmarks/canary.py [--checkout FOLDER] [--only TEXT] [--part I/N] [--seconds N]
+python benchmarks/canary.py [--checkout FOLDER] [--only TEXT] [--start-at TEXT] [--part I/N] [--seconds N]
 
 Each class is called without a guard, with one that allows all and with one that blocks all: for every kind of output,
 with names and as a tuple, drawn from noise of its own and from `latents=`. What is allowed must come out bit for bit;
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import itertools
 import os
 import re
 import signal
@@ -241,6 +242,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkout", type=Path, help="of diffusers: its own tests build more classes")
     parser.add_argument("--only", default="", help="classes whose name holds this")
+    parser.add_argument("--start-at", default="", help="only from the class on whose name or place holds this")
     parser.add_argument("--part", default="1/1", help="such as 2/3: every third class, from the second on")
     parser.add_argument("--seconds", type=int, default=240, help="for each class")
     return parser.parse_args()
@@ -253,7 +255,10 @@ def main() -> None:
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, _alarm)
     counts, classes, broken = Counter[Result](), set[str](), list[str]()
-    for number, subject in enumerate(of_checkout(args.checkout) if args.checkout else of_here()):
+    subjects = itertools.dropwhile(
+        lambda subject: args.start_at not in subject.name, of_checkout(args.checkout) if args.checkout else of_here()
+    )
+    for number, subject in enumerate(subjects):
         if number % parts != part - 1 or args.only not in subject.name or any(word in subject.name for word in SOUND):
             continue
         signal.alarm(args.seconds)

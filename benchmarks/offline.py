@@ -95,6 +95,6 @@ def testers(checkout: Path) -> Iterator[tuple[str, Any]]:
                 continue
             pipeline = getattr(cls, "pipeline_class", None)
             builds = all(callable(getattr(cls, way, None)) for way in ("get_dummy_components", "get_dummy_inputs"))
-            if builds and pipeline and pipeline not in seen:
+            if builds and isinstance(pipeline, type) and pipeline not in seen:
                 seen.add(pipeline)
                 yield f"{pipeline.__name__} ({place}.{name})", cls
