@@ -29,11 +29,11 @@ from PIL import Image
 from nsfw_guard import load, names
 from nsfw_guard.backends import loaders, registry
 from nsfw_guard.backends.base import Backend, Options
-from nsfw_guard.backends.judge import judge
-from nsfw_guard.backends.opinions import Cascade, Ensemble
+from nsfw_guard.backends.judges.judge import judge
+from nsfw_guard.backends.wrappers.opinions import Cascade, Ensemble
 from nsfw_guard.demo.training import policy as lessons
 from nsfw_guard.guard import Guard
-from nsfw_guard.images import Frames
+from nsfw_guard.imaging.frames import Frames
 from tests.backends import tiny_judges
 from tests.backends.made import make, reference
 from tests.conftest import smooth

@@ -19,9 +19,9 @@ from nsfw_guard.demo import pixels, shapes
 from nsfw_guard.demo.run import load_pipeline, picture
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import attach as attaching
-from nsfw_guard.pipelines.early import EarlyStop
+from nsfw_guard.pipelines.early.stop import EarlyStop
 from nsfw_guard.pipelines.checker import SafetyChecker
-from nsfw_guard.pipelines.fit import record, report_of, stop_at, upper_bound
+from nsfw_guard.pipelines.early.fit import record, report_of, stop_at, upper_bound
 from nsfw_guard.pipelines.regenerate import regenerate
 
 STEPS = 20

@@ -49,7 +49,7 @@ def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def display_p3() -> bytes:
-    from nsfw_guard.imaging.colour import cicp_profile
+    from nsfw_guard.imaging.files.colour import cicp_profile
 
     return next(cicp_profile(primaries=12, transfer=13))
 

@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 
 from nsfw_guard.backends.base import Options
-from nsfw_guard.backends.catalog import MARQO
-from nsfw_guard.backends.network import NetBackend
-from nsfw_guard.backends.timm_model import TimmNet
+from nsfw_guard.backends.catalog.classifiers import MARQO
+from nsfw_guard.backends.nets.network import NetBackend
+from nsfw_guard.backends.nets.timm_model import TimmNet
 from nsfw_guard.guard import Guard
 from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.hosts.settings import Settings

@@ -49,7 +49,7 @@ LISTENERS = "tests/attacks/test_listeners.py"
 QUICKLY = ("-x", "-q", "--tb=no", "--assert=plain", "-p", "no:unraisableexception", "-p", "no:threadexception")
 SLOWEST = 900  # seconds that the tests of a module may take where there is no fault
 MOST_FIRST = 12  # of the tests that noticed most so far, run first
-SAMPLED = {"images": 3, "imaging.decode": 3, "imaging.appearances": 3}  # 1,100 faults, and slow tests
+SAMPLED = {"imaging.frames": 3, "imaging.decode": 3, "imaging.appearances": 3}  # 1,100 faults, and slow tests
 LOADED = (np, PIL.Image, torch)  # by the one process that is forked
 
 
@@ -65,7 +65,7 @@ class Target:
 TARGETS = {
     "verdict": Target(("tests/test_verdict.py",), ("tests/test_guard.py",)),
     "scores": Target(("tests/test_scores.py",), ("tests/test_actions.py", "-k", "region", ATTACKS)),
-    "policy": Target(("tests/test_policy.py",), ("tests/test_policyfile.py", "tests/test_guard.py")),
+    "policy.policy": Target(("tests/policy/test_policy.py",), ("tests/policy/test_toml.py", "tests/test_guard.py")),
     "guard": Target(
         ("tests/test_guard.py", LISTENERS, "-k", "not full_disk and not hangs and not threads"),
         ("tests/test_guard.py", ATTACKS, "-k", "not strip"),
@@ -75,8 +75,9 @@ TARGETS = {
         ("tests/test_actions.py", ATTACKS, "-k", "not attempt and not checkerboard and not strip"),
         ("tests/test_actions.py", "-k", "size4 or weak"),
     ),
-    "images": Target(
-        ("tests/test_images.py", "tests/test_channels.py", "tests/test_arrays.py"), ("tests/test_guard.py", ATTACKS)
+    "imaging.frames": Target(
+        ("tests/imaging/test_frames.py", "tests/imaging/test_channels.py", "tests/imaging/test_arrays.py"),
+        ("tests/test_guard.py", ATTACKS),
     ),
     "imaging.decode": Target(
         (DECODE, "-k", "not mutated and not random and not bomb and not 3000 and not nothing_but and not quick"),

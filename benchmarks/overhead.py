@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
-from nsfw_guard.audit import Audit
+from nsfw_guard.listeners.audit import Audit
 from nsfw_guard.backends.base import Options
-from nsfw_guard.backends.catalog import MARQO
-from nsfw_guard.backends.network import NetBackend
-from nsfw_guard.backends.timm_model import TimmNet
+from nsfw_guard.backends.catalog.classifiers import MARQO
+from nsfw_guard.backends.nets.network import NetBackend
+from nsfw_guard.backends.nets.timm_model import TimmNet
 from nsfw_guard.guard import Guard
-from nsfw_guard.images import Frames
+from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.testing import FakeBackend
 
 

@@ -18,10 +18,10 @@ from torchvision.transforms import v2
 
 from nsfw_guard import load
 from nsfw_guard.demo.shapes import draw, random_scene
-from nsfw_guard.images import Frames
-from nsfw_guard.preprocess import Preprocess
-from nsfw_guard.resize import effective_method, resize, weights
-from nsfw_guard.views import InputSpec
+from nsfw_guard.imaging.frames import Frames
+from nsfw_guard.imaging.preprocess import Preprocess
+from nsfw_guard.imaging.resize import effective_method, resize, weights
+from nsfw_guard.imaging.views import InputSpec
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 SIZES = [

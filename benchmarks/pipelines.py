@@ -25,9 +25,9 @@ import diffusers
 import timm
 
 from nsfw_guard.backends.base import Options
-from nsfw_guard.backends.catalog import MARQO
-from nsfw_guard.backends.network import NetBackend
-from nsfw_guard.backends.timm_model import TimmNet
+from nsfw_guard.backends.catalog.classifiers import MARQO
+from nsfw_guard.backends.nets.network import NetBackend
+from nsfw_guard.backends.nets.timm_model import TimmNet
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach
 from nsfw_guard.testing import FakeBackend

@@ -19,7 +19,7 @@ from PIL import Image
 from nsfw_guard.demo import shapes
 from nsfw_guard.guard import Guard
 from nsfw_guard.verdict import Outcome
-from nsfw_guard.views import InputSpec, plan
+from nsfw_guard.imaging.views import InputSpec, plan
 
 COUNT = 200  # pictures a row, and as many harmless ones
 SIDE = 256

@@ -4,8 +4,8 @@ import tempfile
 from pathlib import Path
 
 from nsfw_guard import Audit, Guard
-from nsfw_guard.audit import verify
 from nsfw_guard.demo.shapes import draw, parse
+from nsfw_guard.listeners.audit import verify
 
 log = Path(tempfile.mkdtemp()) / "log.jsonl"
 guard = Guard.from_pretrained("demo-shapes", listeners=[Audit(log, key=b"kept elsewhere")])

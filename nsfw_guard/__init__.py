@@ -10,14 +10,13 @@ from nsfw_guard.version import __version__
 
 if TYPE_CHECKING:
     from nsfw_guard.actions import Action, Block, Blur, Flag, Pixelate, Raise, Replace
-    from nsfw_guard.audit import Audit
     from nsfw_guard.backends.base import Backend, Label, ModelSpec
-    from nsfw_guard.backends.cached import Cached
-    from nsfw_guard.backends.judge import judge
-    from nsfw_guard.backends.opinions import Cascade, Ensemble
+    from nsfw_guard.backends.judges.judge import judge
+    from nsfw_guard.backends.nets.zeroshot import zeroshot
     from nsfw_guard.backends.registry import load, names, register, unregister
-    from nsfw_guard.backends.wrap import Calibrated
-    from nsfw_guard.backends.zeroshot import zeroshot
+    from nsfw_guard.backends.wrappers.cached import Cached
+    from nsfw_guard.backends.wrappers.opinions import Cascade, Ensemble
+    from nsfw_guard.backends.wrappers.wrap import Calibrated
     from nsfw_guard.calibration import Calibration
     from nsfw_guard.errors import (
         AuditError,
@@ -37,33 +36,34 @@ if TYPE_CHECKING:
         WeightsUnfitError,
     )
     from nsfw_guard.guard import Guard
-    from nsfw_guard.images import Frames
+    from nsfw_guard.imaging.frames import Frames
     from nsfw_guard.imaging.limits import Limits
+    from nsfw_guard.imaging.views import InputSpec
+    from nsfw_guard.listeners.audit import Audit
     from nsfw_guard.pipelines.attach import attach, detach
     from nsfw_guard.pipelines.blocks import GuardStep
-    from nsfw_guard.pipelines.callback import EarlyStopCallback
     from nsfw_guard.pipelines.checker import GuardConfig, NoFeatures, SafetyChecker
     from nsfw_guard.pipelines.doctor import doctor
-    from nsfw_guard.pipelines.early import EarlyStop
+    from nsfw_guard.pipelines.early.callback import EarlyStopCallback
+    from nsfw_guard.pipelines.early.stop import EarlyStop
     from nsfw_guard.pipelines.install import install, uninstall
     from nsfw_guard.pipelines.regenerate import regenerate
-    from nsfw_guard.policy import Policy
-    from nsfw_guard.prompts import PromptRules
-    from nsfw_guard.rules import Cut, Rule
+    from nsfw_guard.policy.policy import Policy
+    from nsfw_guard.policy.prompts import PromptRules
+    from nsfw_guard.policy.rules import Cut, Rule
     from nsfw_guard.scores import Region, Scores, Severity
     from nsfw_guard.verdict import Outcome, Verdict
-    from nsfw_guard.views import InputSpec
 
 _HOMES = {
     "actions": ("Action", "Block", "Blur", "Flag", "Pixelate", "Raise", "Replace"),
-    "audit": ("Audit",),
+    "listeners.audit": ("Audit",),
     "backends.base": ("Backend", "Label", "ModelSpec"),
-    "backends.cached": ("Cached",),
-    "backends.judge": ("judge",),
-    "backends.opinions": ("Cascade", "Ensemble"),
+    "backends.wrappers.cached": ("Cached",),
+    "backends.judges.judge": ("judge",),
+    "backends.wrappers.opinions": ("Cascade", "Ensemble"),
     "backends.registry": ("load", "names", "register", "unregister"),
-    "backends.wrap": ("Calibrated",),
-    "backends.zeroshot": ("zeroshot",),
+    "backends.wrappers.wrap": ("Calibrated",),
+    "backends.nets.zeroshot": ("zeroshot",),
     "calibration": ("Calibration",),
     "imaging.limits": ("Limits",),
     "errors": (
@@ -84,21 +84,21 @@ _HOMES = {
         "WeightsUnfitError",
     ),
     "guard": ("Guard",),
-    "images": ("Frames",),
+    "imaging.frames": ("Frames",),
     "pipelines.attach": ("attach", "detach"),
     "pipelines.blocks": ("GuardStep",),
-    "pipelines.callback": ("EarlyStopCallback",),
+    "pipelines.early.callback": ("EarlyStopCallback",),
     "pipelines.checker": ("GuardConfig", "NoFeatures", "SafetyChecker"),
     "pipelines.doctor": ("doctor",),
-    "pipelines.early": ("EarlyStop",),
+    "pipelines.early.stop": ("EarlyStop",),
     "pipelines.install": ("install", "uninstall"),
     "pipelines.regenerate": ("regenerate",),
-    "policy": ("Policy",),
-    "prompts": ("PromptRules",),
-    "rules": ("Cut", "Rule"),
+    "policy.policy": ("Policy",),
+    "policy.prompts": ("PromptRules",),
+    "policy.rules": ("Cut", "Rule"),
     "scores": ("Region", "Scores", "Severity"),
     "verdict": ("Outcome", "Verdict"),
-    "views": ("InputSpec",),
+    "imaging.views": ("InputSpec",),
 }
 _HOME_OF = {name: home for home, found in _HOMES.items() for name in found}
 

@@ -127,7 +127,7 @@ class Replace(Action):
 
     def __call__(self, frame: Tensor, verdict: Verdict) -> Tensor:
         """The other picture, at the size of the frame."""
-        from nsfw_guard.placeholder import draw, fit
+        from nsfw_guard.imaging.placeholder import draw, fit
 
         height, width = int(frame.shape[1]), int(frame.shape[2])
         made = draw(height, width, verdict) if self.picture is None else fit(self.picture, height, width)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.jsonfile import read_json
-from nsfw_guard.rules import Cut
+from nsfw_guard.policy.rules import Cut
 from nsfw_guard.scores import Scores, ViewScores
 
 EDGE = 1e-9

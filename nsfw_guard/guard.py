@@ -10,15 +10,15 @@ from typing import Any
 
 from nsfw_guard.actions import Action, Flag, covered
 from nsfw_guard.backends.base import Backend, ask
-from nsfw_guard.backends.wrap import TimeLimited
+from nsfw_guard.backends.wrappers.wrap import TimeLimited
 from nsfw_guard.errors import ImageError
 from nsfw_guard.guardfile import Pretrained
-from nsfw_guard.images import Batch, count_of, first_frame, in_groups, put_back
+from nsfw_guard.imaging.frames import Batch, count_of, first_frame, in_groups, put_back
 from nsfw_guard.imaging.limits import Limits
-from nsfw_guard.policy import Policy
+from nsfw_guard.imaging.quantise import ValueRange
+from nsfw_guard.listeners.counter import Listener, Tally
+from nsfw_guard.policy.policy import Policy
 from nsfw_guard.promptcheck import PromptCheck
-from nsfw_guard.quantise import ValueRange
-from nsfw_guard.tally import Listener, Tally
 from nsfw_guard.verdict import Outcome, Verdict, released, worst
 
 log = logging.getLogger(__name__)

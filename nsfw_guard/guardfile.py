@@ -10,20 +10,20 @@ import torch
 
 from nsfw_guard.actions import Action
 from nsfw_guard.backends.base import Backend, Label, Runtime
-from nsfw_guard.backends.folder import relaxed_record
-from nsfw_guard.backends.inside import folder_of, is_path
+from nsfw_guard.backends.files.folder import relaxed_record
+from nsfw_guard.backends.files.inside import folder_of, is_path
 from nsfw_guard.backends.registry import load
 from nsfw_guard.backends.selftest import canaries
-from nsfw_guard.backends.wrap import Calibrated
+from nsfw_guard.backends.wrappers.wrap import Calibrated
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
-from nsfw_guard.images import Frames
+from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.imaging.limits import Limits
-from nsfw_guard.policy import Policy
-from nsfw_guard.preprocess import Resize
+from nsfw_guard.imaging.preprocess import Resize
+from nsfw_guard.listeners.counter import Listener
+from nsfw_guard.policy.policy import Policy
 from nsfw_guard.relaxed import refuse
 from nsfw_guard.saved import CALIBRATION, Asked, read_calibration, read_saved, relaxed_by, write_saved
-from nsfw_guard.tally import Listener
 
 if TYPE_CHECKING:
     from nsfw_guard.guard import Guard

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from nsfw_guard.policy import Policy
-from nsfw_guard.tally import Listener, Tally
+from nsfw_guard.listeners.counter import Listener, Tally
+from nsfw_guard.policy.policy import Policy
 from nsfw_guard.verdict import Outcome, Verdict
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
-from nsfw_guard.policy import Policy
-from nsfw_guard.rules import Cut, Rule
+from nsfw_guard.policy.policy import Policy
+from nsfw_guard.policy.rules import Cut, Rule
 from nsfw_guard.scores import Severity
 
 FIRM = 0.99  # a model that is this sure is believed, whatever its folder says

@@ -10,11 +10,11 @@ from typing import Any
 
 from nsfw_guard.actions import ACTIONS, Action, Flag, Replace
 from nsfw_guard.backends.base import Backend
-from nsfw_guard.backends.wrap import Calibrated
+from nsfw_guard.backends.wrappers.wrap import Calibrated
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.jsonfile import read_json
-from nsfw_guard.policy import Policy
+from nsfw_guard.policy.policy import Policy
 from nsfw_guard.relaxed import loose_calibration, loose_cuts, loose_policy
 
 GUARD, CALIBRATION = "guard.json", "calibration.json"

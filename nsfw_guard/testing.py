@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from nsfw_guard.backends.base import Label, ModelSpec
-from nsfw_guard.images import Frames
-from nsfw_guard.rules import Cut
+from nsfw_guard.imaging.frames import Frames
+from nsfw_guard.imaging.views import InputSpec
+from nsfw_guard.policy.rules import Cut
 from nsfw_guard.scores import Scores, Severity
-from nsfw_guard.views import InputSpec
 
 Fault = Literal["raises", "nan", "infinite", "above one", "few", "many", "none", "generator", "hangs", "wrong kind"]
 FAULTS: tuple[Fault, ...] = (

@@ -15,7 +15,7 @@ import torch
 
 from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.decode import decode
-from nsfw_guard.imaging.formats import pillow_is_old
+from nsfw_guard.imaging.files.formats import pillow_is_old
 from nsfw_guard.testing import tiny_model
 
 if pillow_is_old():  # its one warning a process is spent here, not in whichever test comes first

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
-from nsfw_guard.rules import Cut
+from nsfw_guard.policy.rules import Cut
 from nsfw_guard.scores import Region, Scores, Severity, View, ViewScores
 
 LOW, _, HIGH = Severity

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 from nsfw_guard.actions import Action, Block
-from nsfw_guard.audit import Audit, verify
 from nsfw_guard.backends.base import Label
 from nsfw_guard.errors import BlockedError, ImageError, PolicyError
 from nsfw_guard.guard import Guard
-from nsfw_guard.images import Batch
+from nsfw_guard.imaging.frames import Batch
 from nsfw_guard.imaging.limits import Limits
+from nsfw_guard.listeners.audit import Audit, verify
 from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.testing import FAULTS, RED, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome, Verdict

@@ -39,7 +39,7 @@ def test_what_is_said_on_loading_goes_before_what_was_saved(tiny, tmp_path):
 
 
 def test_what_was_asked_for_is_named_in_a_word(tiny, tmp_path):
-    from nsfw_guard.policy import Policy
+    from nsfw_guard.policy.policy import Policy
 
     def asked(**settings) -> str:
         return Guard.from_pretrained(tiny, **settings).check(smooth(1, 9, 9))[0].requested["policy"]

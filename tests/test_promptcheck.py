@@ -8,12 +8,12 @@ import logging
 import pytest
 import torch
 
-from nsfw_guard.audit import Audit, verify
 from nsfw_guard.errors import AuditError
 from nsfw_guard.guard import Guard
-from nsfw_guard.policy import Policy
-from nsfw_guard.prompts import PromptRules
-from nsfw_guard.rules import Rule
+from nsfw_guard.listeners.audit import Audit, verify
+from nsfw_guard.policy.policy import Policy
+from nsfw_guard.policy.prompts import PromptRules
+from nsfw_guard.policy.rules import Rule
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nsfw_guard.cli.main import parser
-from nsfw_guard.policy import Policy
+from nsfw_guard.policy.policy import Policy
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md"]

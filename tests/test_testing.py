@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nsfw_guard.images import Frames
+from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.testing import FakeBackend, FaultyBackend, redness, tiny_model
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from nsfw_guard.errors import ConfigError, ScoringError, UnknownNameError
-from nsfw_guard.images import Frames
-from nsfw_guard.preprocess import Resize
-from nsfw_guard.rules import Cut
+from nsfw_guard.imaging.frames import Frames
+from nsfw_guard.imaging.preprocess import Resize
+from nsfw_guard.imaging.views import InputSpec
+from nsfw_guard.policy.rules import Cut
 from nsfw_guard.scores import Scores, Severity
-from nsfw_guard.views import InputSpec
 
 Runtime = Literal["torch", "onnx", "openvino"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -7,25 +7,25 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from nsfw_guard.backends import weights
 from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options, is_commit
-from nsfw_guard.backends.exported import ONNX
-from nsfw_guard.backends.folder import also_of, files_of, kind_of, read_spec
-from nsfw_guard.backends.inside import repo_of, short
-from nsfw_guard.backends.processor import VIT
+from nsfw_guard.backends.files import weights
+from nsfw_guard.backends.files.folder import also_of, files_of, kind_of, read_spec
+from nsfw_guard.backends.files.inside import repo_of, short
+from nsfw_guard.backends.files.processor import VIT
+from nsfw_guard.backends.nets.exported import ONNX
 from nsfw_guard.errors import ConfigError
 
 KINDS: Mapping[str, str] = {
-    "timm": "timm_model",
-    "transformers": "hf_model",
-    "checker": "checker_model",
-    "laion": "laion_model",
-    "zeroshot": "zeroshot",
-    "judge": "judge",
-    "nudenet": "nudenet",
+    "timm": "nets.timm_model",
+    "transformers": "nets.hf_model",
+    "checker": "nets.checker_model",
+    "laion": "nets.laion_model",
+    "zeroshot": "nets.zeroshot",
+    "judge": "judges.judge",
+    "nudenet": "nudenet.nudenet",
 }
 # An exported network takes the place of torch's in these layouts.
-RUNTIMES: Mapping[str, str] = {"onnx": "onnx_model", "openvino": "openvino_model"}
+RUNTIMES: Mapping[str, str] = {"onnx": "nets.onnx_model", "openvino": "nets.openvino_model"}
 EXPORTED = ("timm", "transformers")
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options, Runtime
-from nsfw_guard.backends.inside import folder_of, hint, is_path
+from nsfw_guard.backends.files.inside import folder_of, hint, is_path
 from nsfw_guard.errors import ConfigError, UnknownNameError
-from nsfw_guard.preprocess import Resize
+from nsfw_guard.imaging.preprocess import Resize
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,8 @@ def load(
         labels: what the model's classes mean, where nobody recorded it: {"NSFW": "sexual", "SFW": None}.
         weights: for "timm:" a .safetensors file; for "nudenet" an .onnx file; for a name the folder of its files.
     """
-    from nsfw_guard.backends import loaders, timm_model
+    from nsfw_guard.backends import loaders
+    from nsfw_guard.backends.nets import timm_model
 
     options = Options(
         device=device, dtype=dtype, views=views, resize=resize, batch=batch, runtime=runtime, download=download,
@@ -119,11 +120,11 @@ def _fill() -> None:
         if _filled:
             return
         _filled = True
-        from nsfw_guard.backends import catalog
+        from nsfw_guard.backends.catalog import classifiers
 
-        catalog.register_models(_add)
+        classifiers.register_models(_add)
         for hook in entry_points(group=GROUP):
-            if hook.value == "nsfw_guard.backends.catalog:register_models":
+            if hook.value == "nsfw_guard.backends.catalog.classifiers:register_models":
                 continue
             try:
                 hook.load()(_add)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from nsfw_guard.errors import SelfTestError
-from nsfw_guard.images import Frames
-from nsfw_guard.preprocess import Preprocess
+from nsfw_guard.imaging.frames import Frames
+from nsfw_guard.imaging.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from nsfw_guard.backends.base import ModelSpec
-    from nsfw_guard.backends.network import NetBackend
+    from nsfw_guard.backends.nets.network import NetBackend
 
 SIDE = 96
 # How far log-odds must lie apart for two answers to differ: one in a thousand at even odds.

@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Verifies, prints the head and every fault."""
-    from nsfw_guard.audit import Head, verify
+    from nsfw_guard.listeners.audit import Head, verify
 
     key = show.read_key(args.key_file)
     beside = Path(f"{args.file}.head")

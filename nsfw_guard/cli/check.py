@@ -52,10 +52,10 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Judges, prints, counts."""
-    from nsfw_guard.audit import Audit
     from nsfw_guard.errors import ConfigError
     from nsfw_guard.guard import Guard
     from nsfw_guard.imaging.limits import Limits
+    from nsfw_guard.listeners.audit import Audit
     from nsfw_guard.tools.screen import find, screen
     from nsfw_guard.verdict import Outcome
 

@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
 
 def fetch(args: argparse.Namespace) -> int:
     """Downloads a model, after saying how large it is and under which licence."""
-    from nsfw_guard.backends import loaders, registry, weights
+    from nsfw_guard.backends import loaders, registry
+    from nsfw_guard.backends.files import weights
 
     scheme, _, rest = args.model.partition(":")
     if scheme == "hf" and rest:

@@ -98,9 +98,10 @@ def explain(args: argparse.Namespace) -> int:
 
 
 def _read(args: argparse.Namespace) -> tuple[Any, Any]:
-    from nsfw_guard.backends import folder, registry
-    from nsfw_guard.backends.inside import folder_of, is_path
-    from nsfw_guard.policy import Policy
+    from nsfw_guard.backends import registry
+    from nsfw_guard.backends.files import folder
+    from nsfw_guard.backends.files.inside import folder_of, is_path
+    from nsfw_guard.policy.policy import Policy
 
     policy = Policy.load(args.policy)
     if args.model is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from nsfw_guard.demo.run import NOTICE, Shown
-from nsfw_guard.placeholder import font_of
+from nsfw_guard.imaging.placeholder import font_of
 from nsfw_guard.verdict import Outcome
 
 TILE, GAP, COLUMNS, TEXT, HEAD = 150, 14, 3, 58, 74

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nsfw_guard.hosts.callers import Placed, State, placed
+from nsfw_guard.hosts.comfyui.exits import COMFYUI
 from nsfw_guard.hosts.coverage import Exit
-from nsfw_guard.hosts.exits_comfy import COMFYUI
-from nsfw_guard.hosts.exits_webui import A1111, SDNEXT
 from nsfw_guard.hosts.integrate import HOSTS
+from nsfw_guard.hosts.webui.exits import A1111, SDNEXT
 
 EXITS = (*SDNEXT, *A1111, *COMFYUI)
 

@@ -11,8 +11,8 @@ from nsfw_guard.backends.registry import load
 from nsfw_guard.errors import ConfigError, suggest
 from nsfw_guard.guard import Guard
 from nsfw_guard.hosts.settings import Settings
-from nsfw_guard.policy import Policy
-from nsfw_guard.rules import Rule
+from nsfw_guard.policy.policy import Policy
+from nsfw_guard.policy.rules import Rule
 
 Build = Callable[[Settings, bool], Guard]
 

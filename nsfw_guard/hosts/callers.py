@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nsfw_guard.errors import ConfigError, UnknownNameError
-from nsfw_guard.policyfile import read_toml
+from nsfw_guard.policy.toml import read_toml
 
 RULES = Path(__file__).parent / "callers.toml"
 ADDERS = frozenset({

@@ -141,8 +141,8 @@ def examine(host: str, path: Path, *, into: Path | None = None) -> dict[str, obj
     path holds no code of the host, so that nothing could be looked up.
     """
     from nsfw_guard.hosts.callers import new_callers
-    from nsfw_guard.hosts.drift import missing
-    from nsfw_guard.hosts.drift_comfy import missing_comfy
+    from nsfw_guard.hosts.comfyui.symbols import missing_comfy
+    from nsfw_guard.hosts.symbols import missing
 
     found = place(host, path, into=into)
     gone = new = None

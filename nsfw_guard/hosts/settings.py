@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nsfw_guard.errors import ConfigError, UnknownNameError, suggest
-from nsfw_guard.policyfile import read_toml
+from nsfw_guard.policy.toml import read_toml
 
 # The weakest first: each hides at least as much as those before it.
 ACTIONS = ("flag", "blur", "pixelate", "replace", "block")

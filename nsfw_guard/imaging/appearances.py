@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nsfw_guard.errors import DecodeError
-from nsfw_guard.imaging.colour import appearances, count_readings, differs
-from nsfw_guard.imaging.tiffs import directories
+from nsfw_guard.imaging.files.colour import appearances, count_readings, differs
+from nsfw_guard.imaging.files.tiffs import directories
 
 Frame = NDArray[np.uint8]
 

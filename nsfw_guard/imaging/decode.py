@@ -20,12 +20,12 @@ from PIL import Image
 
 from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.appearances import Frame, declared, flatten, work
-from nsfw_guard.imaging.container import Container, inspect
-from nsfw_guard.imaging.formats import FORMATS, opened, pillow_is_old
+from nsfw_guard.imaging.files.container import Container, inspect
+from nsfw_guard.imaging.files.formats import FORMATS, opened, pillow_is_old
+from nsfw_guard.imaging.files.moving import compose, is_plain
+from nsfw_guard.imaging.files.sources import bytes_behind, read_bytes, short, whole_files_only
+from nsfw_guard.imaging.files.whole import check_parts, check_whole
 from nsfw_guard.imaging.limits import Budget, Limits
-from nsfw_guard.imaging.moving import compose, is_plain
-from nsfw_guard.imaging.sources import bytes_behind, read_bytes, short, whole_files_only
-from nsfw_guard.imaging.whole import check_parts, check_whole
 
 __all__ = ["Decoded", "Stream", "decode"]
 

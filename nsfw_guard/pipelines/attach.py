@@ -16,15 +16,15 @@ from nsfw_guard.backends.base import ask
 from nsfw_guard.backends.selftest import canaries
 from nsfw_guard.errors import ConfigError, SelfTestError
 from nsfw_guard.guard import Guard
-from nsfw_guard.images import Frames
+from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.pipelines import seams
-from nsfw_guard.pipelines.call import Terms, device_of, guarded_call, part_call
-from nsfw_guard.pipelines.classes import guarded_class, plain_class
-from nsfw_guard.pipelines.early import EarlyStop
-from nsfw_guard.pipelines.inputs import Latents, TextModel
-from nsfw_guard.pipelines.last import Last
-from nsfw_guard.pipelines.processors import MARK, guarded, is_guarded, processors_of, vars_of
-from nsfw_guard.pipelines.run import Clips, Cover, Run, current
+from nsfw_guard.pipelines.early.stop import EarlyStop
+from nsfw_guard.pipelines.guarded.call import Terms, device_of, guarded_call, part_call
+from nsfw_guard.pipelines.guarded.classes import guarded_class, plain_class
+from nsfw_guard.pipelines.guarded.inputs import Latents, TextModel
+from nsfw_guard.pipelines.guarded.last_verdicts import Last
+from nsfw_guard.pipelines.guarded.processors import MARK, guarded, is_guarded, processors_of, vars_of
+from nsfw_guard.pipelines.guarded.run import Clips, Cover, Run, current
 from nsfw_guard.verdict import Verdict
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from diffusers.modular_pipelines import InputParam, ModularPipelineBlocks, Outpu
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import seams
-from nsfw_guard.pipelines.call import device_of
-from nsfw_guard.pipelines.run import Clips, Cover, Run
+from nsfw_guard.pipelines.guarded.call import device_of
+from nsfw_guard.pipelines.guarded.run import Clips, Cover, Run
 
 
 class GuardStep(ModularPipelineBlocks):  # type: ignore[misc]  # diffusers has no types

@@ -23,7 +23,7 @@ from transformers import BatchFeature, CLIPImageProcessor, PretrainedConfig
 from nsfw_guard.errors import ConfigError, ImageError, UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import seams
-from nsfw_guard.pipelines.last import Last
+from nsfw_guard.pipelines.guarded.last_verdicts import Last
 from nsfw_guard.verdict import Verdict, worst
 
 FOLDER = "guard"  # beside config.json: the guard's own files have a config.json too

@@ -10,8 +10,8 @@ from nsfw_guard.errors import ConfigError, ModelError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import seams
 from nsfw_guard.pipelines.attach import Attachment, prove
-from nsfw_guard.pipelines.classes import plain_class
-from nsfw_guard.pipelines.processors import MARK, is_guarded, processors_of, vars_of
+from nsfw_guard.pipelines.guarded.classes import plain_class
+from nsfw_guard.pipelines.guarded.processors import MARK, is_guarded, processors_of, vars_of
 
 
 @dataclass(frozen=True)

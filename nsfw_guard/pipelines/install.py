@@ -14,10 +14,10 @@ from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import seams
 from nsfw_guard.pipelines.attach import attach, detach
-from nsfw_guard.pipelines.classes import BASE
-from nsfw_guard.pipelines.inputs import Latents
-from nsfw_guard.pipelines.processors import MARK, vars_of
-from nsfw_guard.pipelines.run import Clips
+from nsfw_guard.pipelines.guarded.classes import BASE
+from nsfw_guard.pipelines.guarded.inputs import Latents
+from nsfw_guard.pipelines.guarded.processors import MARK, vars_of
+from nsfw_guard.pipelines.guarded.run import Clips
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import seams
 from nsfw_guard.pipelines.attach import Attachment, attach
-from nsfw_guard.pipelines.processors import MARK, vars_of
+from nsfw_guard.pipelines.guarded.processors import MARK, vars_of
 from nsfw_guard.verdict import Verdict
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
-from nsfw_guard.imaging.container import without_embedded
 from nsfw_guard.imaging.decode import decode
+from nsfw_guard.imaging.files.container import without_embedded
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.verdict import Verdict
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nsfw_guard.imaging import avif
+from nsfw_guard.imaging.files import avif
 from tests.attacks import files as make
 from tests.attacks.files import BLUE, DARK, RED, WHITE, jpeg, saved
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from nsfw_guard.guard import Guard
-from nsfw_guard.imaging import gif, tiffs
-from nsfw_guard.imaging.formats import FORMATS
+from nsfw_guard.imaging.files import gif, tiffs
+from nsfw_guard.imaging.files.formats import FORMATS
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome

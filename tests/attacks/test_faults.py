@@ -20,12 +20,13 @@ from PIL import Image
 from torch import Tensor
 
 from nsfw_guard.actions import SHARE, Action, Blur, boxes, covered
-from nsfw_guard.audit import Audit
-from nsfw_guard.backends.opinions import Cascade, Ensemble
-from nsfw_guard.backends.wrap import TimeLimited
+from nsfw_guard.backends.wrappers.opinions import Cascade, Ensemble
+from nsfw_guard.backends.wrappers.wrap import TimeLimited
 from nsfw_guard.errors import PolicyError
 from nsfw_guard.guard import Guard
-from nsfw_guard.images import Frames
+from nsfw_guard.imaging import frames
+from nsfw_guard.imaging.frames import Frames
+from nsfw_guard.listeners.audit import Audit
 from nsfw_guard.scores import Region, Scores, Severity, View, ViewScores
 from nsfw_guard.testing import RED, FakeBackend
 from nsfw_guard.verdict import Outcome, Verdict
@@ -286,12 +287,11 @@ def test_so_it_is_in_lists_arrays_and_signed_tensors(bad):
 
 def test_the_extremes_are_read_once(monkeypatch):
     """A backend that quantises has found them: the guard reads what it kept."""
-    from nsfw_guard import images
 
     def again(pixels):
         raise AssertionError("every pixel is read a second time")
 
-    monkeypatch.setattr(images, "extremes", again)
+    monkeypatch.setattr(frames, "extremes", again)
     assert [v.outcome for v in Guard(FakeBackend()).check(BATCH)] == [ALLOW, BLOCK]
     assert Frames((BATCH * 255).byte()).extremes() is None
 

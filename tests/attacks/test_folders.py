@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from nsfw_guard.actions import Replace
-from nsfw_guard.backends.arguments import ARGUMENTS, check_config, check_keys, timm_arguments
-from nsfw_guard.backends.inside import is_path, no_links_out
+from nsfw_guard.backends.files.arguments import ARGUMENTS, check_config, check_keys, timm_arguments
+from nsfw_guard.backends.files.inside import is_path, no_links_out
 from nsfw_guard.backends.registry import load
 from nsfw_guard.backends.selftest import answer
 from nsfw_guard.calibration import Calibration
@@ -32,10 +32,10 @@ from nsfw_guard.errors import (
     WeightsUnfitError,
 )
 from nsfw_guard.guard import Guard
-from nsfw_guard.policy import Policy
-from nsfw_guard.rules import Cut
+from nsfw_guard.imaging.views import InputSpec
+from nsfw_guard.policy.policy import Policy
+from nsfw_guard.policy.rules import Cut
 from nsfw_guard.testing import tiny_model
-from nsfw_guard.views import InputSpec
 from tests.conftest import smooth
 
 Mutate = Callable[[Path], object]

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nsfw_guard.audit import Audit, Head, verify
 from nsfw_guard.errors import AuditError, ConfigError
 from nsfw_guard.guard import Guard
-from nsfw_guard.policy import Policy
-from nsfw_guard.prompts import PromptRules
-from nsfw_guard.rules import Rule
+from nsfw_guard.listeners.audit import Audit, Head, verify
+from nsfw_guard.policy.policy import Policy
+from nsfw_guard.policy.prompts import PromptRules
+from nsfw_guard.policy.rules import Rule
 from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.testing import FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome, Verdict
@@ -235,7 +235,7 @@ def test_what_cannot_be_taken_back_is_named_by_the_next_line(log, monkeypatch):
 FULL = """
 import json, resource, sys
 import torch
-from nsfw_guard.audit import Audit
+from nsfw_guard.listeners.audit import Audit
 from nsfw_guard.guard import Guard
 from nsfw_guard.testing import FakeBackend
 resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))

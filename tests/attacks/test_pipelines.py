@@ -20,9 +20,9 @@ from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach
-from nsfw_guard.pipelines.leaving import leave
-from nsfw_guard.pipelines.ranges import tensor_range
-from nsfw_guard.pipelines.run import Cover, Run
+from nsfw_guard.pipelines.guarded.leaving import leave
+from nsfw_guard.pipelines.guarded.ranges import tensor_range
+from nsfw_guard.pipelines.guarded.run import Cover, Run
 from nsfw_guard.testing import FakeBackend
 from tests.matrix import latin
 from tests.pipelines.zoo import CASES

@@ -15,11 +15,11 @@ from PIL import Image
 import nsfw_guard.imaging.decode as reader
 from nsfw_guard.cli.main import main
 from nsfw_guard.errors import DecodeError
-from nsfw_guard.imaging import avif, gif
 from nsfw_guard.imaging.decode import Stream, decode
-from nsfw_guard.imaging.formats import FORMATS, opened
+from nsfw_guard.imaging.files import avif, gif
+from nsfw_guard.imaging.files.formats import FORMATS, opened
+from nsfw_guard.imaging.files.moving import compose, is_plain
 from nsfw_guard.imaging.limits import Limits
-from nsfw_guard.imaging.moving import compose, is_plain
 from nsfw_guard.verdict import Outcome
 from tests.attacks import files as make
 from tests.attacks import players

@@ -17,10 +17,10 @@ from PIL import Image
 from nsfw_guard import load, names
 from nsfw_guard.backends import loaders, registry
 from nsfw_guard.backends.base import Backend, ModelSpec, Options
-from nsfw_guard.backends.catalog import DEMO
+from nsfw_guard.backends.catalog.classifiers import DEMO
 from nsfw_guard.errors import WeightsMissingError, WeightsUnfitError
 from nsfw_guard.guard import Guard
-from nsfw_guard.images import Frames
+from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.verdict import Outcome
 from tests.backends.made import make, reference
 from tests.conftest import smooth

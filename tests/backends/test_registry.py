@@ -12,7 +12,7 @@ from nsfw_guard.backends import registry
 from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options, ask
 from nsfw_guard.errors import ConfigError, ScoringError, UnknownNameError
 from nsfw_guard.guard import Guard
-from nsfw_guard.images import Frames
+from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.testing import RED, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
 from tests.conftest import smooth
@@ -76,7 +76,9 @@ def test_a_plug_in_that_breaks_or_steals_a_name_changes_nothing(fresh, monkeypat
 def test_the_installed_entry_point_is_the_catalogue():
     from importlib.metadata import entry_points
 
-    assert [e.value for e in entry_points(group=registry.GROUP)] == ["nsfw_guard.backends.catalog:register_models"]
+    assert [e.value for e in entry_points(group=registry.GROUP)] == [
+        "nsfw_guard.backends.catalog.classifiers:register_models"
+    ]
 
 
 def test_every_record_says_what_a_user_must_know():

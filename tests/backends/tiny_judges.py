@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from nsfw_guard.backends.judge_prompts import FAMILIES, GENERAL
+from nsfw_guard.backends.judges.prompts import FAMILIES, GENERAL
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"

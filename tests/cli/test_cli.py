@@ -21,13 +21,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from nsfw_guard.audit import Audit
 from nsfw_guard.backends.registry import register, unregister
 from nsfw_guard.cli import show
 from nsfw_guard.cli.main import main, parser
 from nsfw_guard.hosts import running
-from nsfw_guard.policy import Policy
-from nsfw_guard.rules import Rule
+from nsfw_guard.listeners.audit import Audit
+from nsfw_guard.policy.policy import Policy
+from nsfw_guard.policy.rules import Rule
 from nsfw_guard.testing import RED, FakeBackend, FaultyBackend, tiny_model
 from nsfw_guard.tools import doctor
 from nsfw_guard.verdict import Outcome, Verdict
@@ -806,7 +806,7 @@ def test_a_model_without_a_repository_needs_no_fetching(run: Run) -> None:
 
 def test_a_model_in_an_extra_says_which_and_its_licence(run: Run) -> None:
     from nsfw_guard.backends import registry
-    from nsfw_guard.backends.catalog import NUDENET
+    from nsfw_guard.backends.catalog.classifiers import NUDENET
 
     registry.register(replace(NUDENET, name="parts", extra="no-such-extra"), lambda spec, options: FakeBackend())
     try:
@@ -820,7 +820,7 @@ def test_a_model_in_an_extra_says_which_and_its_licence(run: Run) -> None:
 
 
 def test_a_model_in_the_cache_is_fetched_from_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nsfw_guard.backends.weights.cached", lambda spec: Path("cache"))
+    monkeypatch.setattr("nsfw_guard.backends.files.weights.cached", lambda spec: Path("cache"))
     ran = run("fetch", "marqo")
     assert (ran.code, ran.out) == (0, "cache\n")
     assert ran.err.startswith("marqo: 22.4 MB from Marqo/nsfw-image-detection-384 at 0c26ec22111b, licence Apache-2.0")
@@ -835,7 +835,7 @@ def test_any_repository_is_fetched_by_its_commit(run: Run, monkeypatch: pytest.M
         asked.append(spec.files)
         return tmp_path
 
-    monkeypatch.setattr("nsfw_guard.backends.weights.fetch", fetch)
+    monkeypatch.setattr("nsfw_guard.backends.files.weights.fetch", fetch)
     ran = run("fetch", f"hf:some/one@{'ab' * 20}")
     assert (ran.code, ran.out, asked) == (0, f"{tmp_path}\n", [("config.json",), ("config.json", "model.safetensors")])
     assert ran.err.startswith(f"hf:some/one@{'ab' * 20}: nobody recorded its licence here")

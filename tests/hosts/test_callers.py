@@ -12,7 +12,7 @@ from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.hosts.__main__ import EXITS
 from nsfw_guard.hosts.callers import RULES, Caller, State, new_callers, placed
 from nsfw_guard.hosts.integrate import HOSTS
-from nsfw_guard.policyfile import read_toml
+from nsfw_guard.policy.toml import read_toml
 
 TABLE = read_toml(RULES)
 WAYS = {host: {one.way for one in EXITS if one.host == host} for host in TABLE}

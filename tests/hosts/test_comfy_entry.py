@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from nsfw_guard.errors import UncoveredError
-from nsfw_guard.hosts import comfy
-from nsfw_guard.hosts.comfy import Comfy
+from nsfw_guard.hosts.comfyui import session as comfyui
+from nsfw_guard.hosts.comfyui.session import Comfy
 from nsfw_guard.testing import FakeBackend
 from tests.hosts.fake_comfy import GREEN, RED, FakeComfy, beside, eight, graph, plain
-from tests.hosts.test_comfy import ASYNC, ROWS
+from tests.hosts.comfyui.test_session import ASYNC, ROWS
 
 FOLDER = Path(__file__).parents[2] / "integrations/comfyui/ComfyUI-NSFW-Guard"
 ENTRY = FOLDER / "__init__.py"
@@ -35,7 +35,7 @@ def host(monkeypatch):
         monkeypatch.setitem(sys.modules, name, made.find(name))
     session = Comfy(load=lambda settings: FakeBackend())
     session.guard.configure(replace(session.guard.settings, action="block", previews="check"))
-    monkeypatch.setattr(comfy, "_comfy", session)
+    monkeypatch.setattr(comfyui, "_comfy", session)
     return made
 
 
@@ -167,7 +167,7 @@ def test_a_start_that_breaks_covers_everything(host, monkeypatch):
         raise OSError("broken")
 
     monkeypatch.setenv("NSFW_GUARD_ENFORCE", "1")
-    monkeypatch.setattr(comfy, "start", breaks)
+    monkeypatch.setattr(comfyui, "start", breaks)
     host.given["x"] = plain(GREEN)
     load()
     host.post(graph("SaveImage"))
@@ -178,7 +178,7 @@ def test_a_model_that_cannot_load_covers_everything(host, monkeypatch, caplog):
     def missing(settings):
         raise OSError("run `nsfw-guard fetch marqo`")
 
-    monkeypatch.setattr(comfy, "_comfy", Comfy(load=missing))
+    monkeypatch.setattr(comfyui, "_comfy", Comfy(load=missing))
     monkeypatch.setenv("NSFW_GUARD_ENFORCE", "1")
     host.given["x"] = plain(GREEN)
     load()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.hosts.settings import Settings
-from nsfw_guard.hosts.webui_settings import counted, job_fields
+from nsfw_guard.hosts.webui.settings import counted, job_fields
 
 
 def test_the_counter_says_what_was_done(make):

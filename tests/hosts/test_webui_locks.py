@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from nsfw_guard.errors import WeightsMissingError
-from nsfw_guard.hosts import webui_api, webui_settings
 from nsfw_guard.hosts.build import build_guard
 from nsfw_guard.hosts.settings import Settings
+from nsfw_guard.hosts.webui import api, settings
 from tests.hosts.fake_webui import ENTRY, INTEGRATIONS, Dropdown, Job, OptionInfoRestricted, Params
 from tests.hosts.webui_worlds import RULES, World, holds, leaks, red, safe
 
@@ -142,7 +142,7 @@ def test_the_page_has_every_setting_and_keeps_it_from_the_api_where_the_host_can
     world = World(family, monkeypatch)
     labels = world.host.opts.data_labels
     assert {name.removeprefix("nsfw_guard_") for name in labels} == set(vars(Settings()))
-    assert all(info.section == webui_settings.SECTION for info in labels.values())
+    assert all(info.section == settings.SECTION for info in labels.values())
     kept = {getattr(info, "restrict_api", False) for info in labels.values()}
     assert kept == ({True} if isinstance(labels["nsfw_guard_action"], OptionInfoRestricted) else {False})
 
@@ -192,8 +192,8 @@ def test_an_older_gradio_gets_fields(monkeypatch):
     monkeypatch.setattr(
         sys.modules["gradio"], "Dropdown", type("Dropdown", (), {"__init__": lambda self, choices: None})
     )
-    assert webui_settings._component("model") == (sys.modules["gradio"].Textbox, {})
-    assert webui_settings._component("action")[0] is sys.modules["gradio"].Dropdown
+    assert settings._component("model") == (sys.modules["gradio"].Textbox, {})
+    assert settings._component("action")[0] is sys.modules["gradio"].Dropdown
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -228,7 +228,7 @@ def test_one_saved_option_that_is_wrong_does_not_take_the_others_with_it(monkeyp
 
 
 def ask(world: World, payload: object) -> dict:
-    return world.host.app.call(webui_api.CHECK, payload)
+    return world.host.app.call(api.CHECK, payload)
 
 
 def encoded(picture: np.ndarray) -> str:
@@ -244,9 +244,9 @@ def test_the_routes_answer(family, monkeypatch):
     assert ask(world, {"image": "data:image/png;base64," + encoded(safe())})["outcome"] == "allow"
     for wrong in ({}, [], {"image": 3}, {"image": ""}, {"image": "%%%"}, {"image": base64.b64encode(b"no").decode()}):
         assert ask(world, wrong)["outcome"] == "error"
-    monkeypatch.setattr(webui_api, "LARGEST", 10)
+    monkeypatch.setattr(api, "LARGEST", 10)
     assert "smaller" in ask(world, {"image": encoded(safe())})["reason"]
-    told = world.host.app.call(webui_api.STATUS)
+    told = world.host.app.call(api.STATUS)
     assert told["enabled"]
     assert told["open"] == []
     assert {row["state"] for row in told["coverage"]} == {"closed", "cannot be closed"}
@@ -257,7 +257,7 @@ def test_sdnext_adds_the_routes_behind_its_own_password(monkeypatch):
     added: list[str] = []
     world.host.modules["modules.shared"].api = Params(add_api_route=lambda path, told, methods: added.append(path))
     world.host.load()
-    assert added == [webui_api.CHECK, webui_api.STATUS]
+    assert added == [api.CHECK, api.STATUS]
     assert world.host.app.routes == []
 
 

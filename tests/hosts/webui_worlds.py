@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from nsfw_guard.guard import Guard
-from nsfw_guard.hosts import webui
-from nsfw_guard.policy import Policy
+from nsfw_guard.hosts.webui import adapter
+from nsfw_guard.policy.policy import Policy
 from nsfw_guard.testing import FakeBackend, redness
 from tests.hosts.fake_webui import KINDS, FakeHost
 
@@ -35,8 +35,8 @@ class World:
     def __init__(self, family: str, patch: Any, backend: Any = None, *, load: bool = True, **saved: Any) -> None:
         self.backend = FakeBackend() if backend is None else backend
         self.host: FakeHost = KINDS[family](patch, **{**SAVED, **saved})
-        patch.setattr(webui, "_ONE", {})
-        self.adapter = webui.adapter(build=self.build)
+        patch.setattr(adapter, "_ONE", {})
+        self.adapter = adapter.adapter(build=self.build)
         if load:
             self.host.load()
 

@@ -12,7 +12,7 @@ from PIL import Image, features
 import nsfw_guard.imaging.appearances as module
 from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.appearances import clear_rgba, flatten, work
-from nsfw_guard.imaging.colour import appearances
+from nsfw_guard.imaging.files.colour import appearances
 from tests.attacks.files import COLUMNS, curve, plain, profile, red_table, wild_between
 
 

@@ -25,7 +25,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 import nsfw_guard.imaging.decode as module
 from nsfw_guard.errors import ConfigError, DecodeError
 from nsfw_guard.imaging.decode import Decoded, decode
-from nsfw_guard.imaging.formats import FORMATS, pillow_is_old
+from nsfw_guard.imaging.files.formats import FORMATS, pillow_is_old
 from nsfw_guard.imaging.limits import Limits
 from tests.attacks.files import exif
 
@@ -1073,5 +1073,5 @@ def test_an_old_pillow_warns_once_and_for_files_only(monkeypatch: pytest.MonkeyP
 
 
 def test_no_torch_is_needed() -> None:
-    code = "import sys, nsfw_guard.imaging.decode, nsfw_guard.audit; sys.exit('torch' in sys.modules)"
+    code = "import sys, nsfw_guard.imaging.decode, nsfw_guard.listeners.audit; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

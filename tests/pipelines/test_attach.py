@@ -24,7 +24,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
 from nsfw_guard.pipelines.checker import SafetyChecker
 from nsfw_guard.pipelines.doctor import doctor
-from nsfw_guard.pipelines.processors import MARK
+from nsfw_guard.pipelines.guarded.processors import MARK
 from nsfw_guard.testing import FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
 from tests.matrix import latin

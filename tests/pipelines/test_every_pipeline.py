@@ -13,7 +13,7 @@ pytest.importorskip("diffusers")
 from nsfw_guard.errors import BlockedError, ConfigError, UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
-from nsfw_guard.pipelines.processors import MARK
+from nsfw_guard.pipelines.guarded.processors import MARK
 from nsfw_guard.testing import FakeBackend
 from tests.matrix import every, one_each
 from tests.pipelines.zoo import CASES

@@ -10,7 +10,7 @@ pytest.importorskip("diffusers")
 
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach
-from nsfw_guard.pipelines.early import EarlyStop
+from nsfw_guard.pipelines.early.stop import EarlyStop
 from nsfw_guard.testing import FakeBackend
 from tests.pipelines.zoo import CASES
 

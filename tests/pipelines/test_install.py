@@ -19,8 +19,8 @@ from nsfw_guard.errors import ConfigError, UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
 from nsfw_guard.pipelines.doctor import doctor
+from nsfw_guard.pipelines.guarded.processors import MARK
 from nsfw_guard.pipelines.install import install, uninstall
-from nsfw_guard.pipelines.processors import MARK
 from nsfw_guard.testing import FakeBackend
 
 

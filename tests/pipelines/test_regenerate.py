@@ -12,7 +12,7 @@ from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
-from nsfw_guard.pipelines.processors import MARK
+from nsfw_guard.pipelines.guarded.processors import MARK
 from nsfw_guard.pipelines.regenerate import regenerate
 from nsfw_guard.testing import FakeBackend
 

@@ -13,9 +13,10 @@ import diffusers
 from nsfw_guard.cli.main import main
 from nsfw_guard.errors import BlockedError, UncoveredError
 from nsfw_guard.guard import Guard
-from nsfw_guard.pipelines import inputs, seams
+from nsfw_guard.pipelines import seams
 from nsfw_guard.pipelines.attach import attach
-from nsfw_guard.pipelines.ranges import tensor_range
+from nsfw_guard.pipelines.guarded import inputs
+from nsfw_guard.pipelines.guarded.ranges import tensor_range
 from nsfw_guard.pipelines.survey import classes, survey
 from nsfw_guard.testing import FakeBackend
 from tests.pipelines.zoo import CASES
@@ -102,8 +103,8 @@ def test_sound_leaves_with_its_clip_as_it_is():
 
 
 def test_light_without_an_upper_end_is_judged_as_a_file_would_show_it():
-    from nsfw_guard.pipelines.leaving import exit_range
-    from nsfw_guard.pipelines.run import Cover, Run
+    from nsfw_guard.pipelines.guarded.leaving import exit_range
+    from nsfw_guard.pipelines.guarded.run import Cover, Run
 
     assert exit_range(diffusers.LTX2HDRPipeline) == "hdr"
     clip = torch.full((1, 2, 8, 8, 3), 3.0)  # channels last, above 1

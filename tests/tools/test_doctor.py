@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nsfw_guard.backends import registry
-from nsfw_guard.backends.catalog import MARQO
+from nsfw_guard.backends.catalog.classifiers import MARQO
 from nsfw_guard.testing import RED
 from nsfw_guard.tools import doctor
 

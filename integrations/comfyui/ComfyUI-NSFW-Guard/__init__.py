@@ -131,11 +131,11 @@ def stand_in(outputs, category="image/safety"):
 
 
 try:
-    from nsfw_guard.hosts import comfy, comfy_nodes
+    from nsfw_guard.hosts.comfyui import nodes, session
 
-    NODE_CLASS_MAPPINGS = dict(comfy_nodes.NODES)
-    NODE_DISPLAY_NAME_MAPPINGS = dict(comfy_nodes.NAMES)
-    comfy.start()
+    NODE_CLASS_MAPPINGS = dict(nodes.NODES)
+    NODE_DISPLAY_NAME_MAPPINGS = dict(nodes.NAMES)
+    session.start()
 except Exception as error:  # noqa: BLE001  (whatever it is: nothing may pass)
     if enforced():
         cover_everything()

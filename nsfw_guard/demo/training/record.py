@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 from nsfw_guard.backends.base import Label, Options
-from nsfw_guard.backends.folder import RECORD, read_spec, write_record
-from nsfw_guard.backends.network import NetBackend
+from nsfw_guard.backends.files.folder import RECORD, read_spec, write_record
+from nsfw_guard.backends.nets.network import NetBackend
+from nsfw_guard.backends.nets.timm_model import load_files
 from nsfw_guard.backends.selftest import answer
-from nsfw_guard.backends.timm_model import load_files
 from nsfw_guard.demo import shapes
 from nsfw_guard.demo.training import policy
-from nsfw_guard.images import Frames
-from nsfw_guard.rules import Cut
+from nsfw_guard.imaging.frames import Frames
+from nsfw_guard.policy.rules import Cut
 from nsfw_guard.scores import Severity
 
 CATEGORY = "red-disc"

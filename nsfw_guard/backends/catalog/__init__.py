@@ -1,0 +1,1 @@
+"""The records of models that come with their facts."""

@@ -1,0 +1,1 @@
+"""Model folders and files: found, bounded, checked before a library opens them."""

@@ -1,0 +1,293 @@
+"""A model as a folder: config.json and weights as timm or transformers lay them out, and our record beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nsfw_guard.backends.base import Label, ModelSpec
+from nsfw_guard.backends.files.inside import LONGEST, short
+from nsfw_guard.backends.files.processor import CLIP, PROCESSOR, read_processor
+from nsfw_guard.backends.files.weights import CONFIG, WEIGHTS, read_config, sha256_of
+from nsfw_guard.backends.judges.prompts import FAMILIES, is_judge
+from nsfw_guard.errors import ConfigError, WeightsUnfitError, first_line
+from nsfw_guard.imaging.views import InputSpec
+from nsfw_guard.jsonfile import read_json
+from nsfw_guard.policy.rules import Cut
+from nsfw_guard.relaxed import loose_cuts, refuse
+from nsfw_guard.scores import Severity
+
+RECORD = "nsfw_guard.json"
+CHECKER = "nsfw"  # the one answer of the stock checker
+HARMLESS = {"sfw", "safe", "normal", "neutral", "other"}
+KNOWN: Mapping[str, Label] = {
+    "nsfw": Label("sexual"),
+    "unsafe": Label("sexual"),
+    "porn": Label("sexual"),
+    "sexual": Label("sexual"),
+    "explicit": Label("sexual"),
+}
+NEARER = Cut(block=0.5, source="nearer to these words than to the harmless ones; not measured: calibrate it")
+# A judge's own processor makes its input, in tiles or patches: of the whole picture, which is all that this says.
+ITS_OWN = InputSpec(size=1, crop_mode="squash")
+ARGMAX = Cut(block=0.5, source="the class that the model itself picks; not measured: calibrate it on your own pictures")
+
+
+def read_spec(
+    folder: Path, labels: Mapping[str, str | Label | None] | None = None, *, trust_guard: bool = False
+) -> ModelSpec:
+    """The record of the model in a folder: ours where there is one, else what its configuration says.
+
+    Raises:
+        ConfigError: the record relaxes the guard, and nobody said `trust_guard`.
+    """
+    config = read_config(folder)
+    record = folder / RECORD
+    with _readable(folder, "the record"):
+        spec = _spec(config, read_json(record, error=WeightsUnfitError) if record.is_file() else {}, folder, labels)
+    if not trust_guard:
+        refuse(relaxed_record(spec, labels), folder.name)
+    return spec
+
+
+def relaxed_record(spec: ModelSpec, labels: Mapping[str, str | Label | None] | None = None) -> list[str]:
+    """What a folder's record relaxes: cuts that hardly any score reaches, and names that everybody knows made harmless.
+
+    Args:
+        spec: the record.
+        labels: what the caller maps: that is the caller's own word.
+    """
+    harmless = [n for n, to in spec.labels.items() if to is None and n.lower() in KNOWN and n not in (labels or {})]
+    return [*loose_cuts(spec.cuts), *(f"the label {short(name)} counts as harmless" for name in harmless)]
+
+
+def _spec(
+    config: Mapping[str, Any], told: Mapping[str, Any], folder: Path, labels: Mapping[str, str | Label | None] | None
+) -> ModelSpec:
+    kind = kind_of(config)
+    meant = {name: _label(to) for name, to in told.get("labels", {}).items()}
+    questions = told.get("questions") or FAMILIES[config["model_type"]].questions if kind == "judge" else {}
+    order = tuple(questions) or _order(kind, config, folder.name)
+    if meant and tuple(meant) != order:
+        raise WeightsUnfitError(
+            f"the labels of {folder.name!r} changed: recorded {tuple(meant)}, the folder says {order}. The names in "
+            f"{RECORD} must be those of {CONFIG}, in their order: save the model again"
+        )
+    if kind == "checker":
+        meant = {CHECKER: Label("sexual"), **meant}
+    if kind == "judge":
+        meant = {**{category: Label(category) for category in questions}, **meant}
+    width = config.get({"timm": "num_features", "transformers": "hidden_size"}.get(kind, ""), 0)
+    return ModelSpec(
+        name=_text(told, "name", folder.name),
+        kind=kind,
+        architecture=_architecture(kind, config),
+        model_args=config.get("model_args") or {},
+        input=_input(kind, config, folder),
+        labels=label_map(order, meant if labels is None else {**meant, **labels}),
+        questions=questions,
+        cuts={n: Cut(**cut) for n, cut in told.get("cuts", {}).items()} or {"default": ARGMAX},
+        positive=Severity.of(told["positive"]) if "positive" in told else None,
+        revision=_text(told, "revision"),
+        sha256=_text(told, "sha256"),
+        hashes={str(name): _text(told["hashes"], name) for name in told.get("hashes", {})},
+        files=files_of(kind),
+        also=also_of(kind),
+        licence=_text(told, "licence", "unknown"),
+        size=int(told.get("size", 0)),
+        width=width if isinstance(width, int) else 0,
+        answers={name: _answers(row, tuple(told.get("labels", ()))) for name, row in told.get("answers", {}).items()},
+        source=_text(told, "source"),
+    )
+
+
+@contextmanager
+def _readable(folder: Path, what: str) -> Iterator[None]:
+    """What a strange value does to the code that reads it, as one error."""
+    try:
+        yield
+    except (AttributeError, TypeError, LookupError, ValueError, ArithmeticError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise WeightsUnfitError(
+            f"{what} of {folder.name!r} is unreadable: {type(error).__name__} {first_line(error)}. Fetch it again"
+        ) from error
+
+
+def _text(content: Mapping[str, Any], key: str, default: str = "") -> str:
+    value = content.get(key, default)
+    if not isinstance(value, str):
+        raise WeightsUnfitError(f"{key} in {RECORD} is {short(value)}, not a text: save the model again")
+    return value
+
+
+def _label(to: object) -> Label | None:
+    """What a record says of a class: null, or category and severity."""
+    if to is None:
+        return None
+    if not (isinstance(to, list) and len(to) == 2 and isinstance(to[0], str) and to[0]):
+        raise WeightsUnfitError(f'a label in {RECORD} means {short(to)}: write ["sexual", "high"] or null')
+    return Label(to[0], Severity.of(to[1]))
+
+
+def _answers(row: Any, order: tuple[str, ...]) -> dict[str, float]:
+    """The known answers to one picture by label. Old records list them, in the order of the labels that they name."""
+    if isinstance(row, list) and not (order and len(row) == len(order)):
+        raise WeightsUnfitError(
+            f"{RECORD} lists {len(row)} answers a picture and names {len(order)} labels: save the model again, "
+            "which writes each answer beside its label"
+        )
+    named = dict(zip(order, row, strict=True)) if isinstance(row, list) else row
+    return {label: float(p) for label, p in named.items()}
+
+
+def kind_of(config: Mapping[str, Any]) -> str:
+    """Which loader takes a model with this config.json."""
+    if "architecture" in config:
+        return "timm"  # also as transformers wraps it
+    if is_judge(config):
+        return "judge"
+    names = config.get("architectures")
+    if isinstance(names, list) and "StableDiffusionSafetyChecker" in names:
+        return "checker"
+    return "transformers"
+
+
+def files_of(kind: str, weights: str = WEIGHTS) -> tuple[str, ...]:
+    """The files that a model of this kind is made of."""
+    if kind == "judge":
+        return (CONFIG, "tokenizer.json", "tokenizer_config.json", weights)
+    return (CONFIG, PROCESSOR, weights) if kind == "transformers" else (CONFIG, weights)
+
+
+def also_of(kind: str) -> tuple[str, ...]:
+    """The files that a model of this kind may have: each release of transformers puts the same things into others."""
+    if kind != "judge":
+        return ()
+    return (PROCESSOR, "processor_config.json", "chat_template.jinja", "chat_template.json", "special_tokens_map.json",
+            "added_tokens.json", "video_preprocessor_config.json")  # fmt: skip
+
+
+def _order(kind: str, config: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The names of the classes, in order. From id2label, never label2id, whose values are strings in some files."""
+    if kind == "checker":
+        return (CHECKER,)
+    numbered = {int(i): label for i, label in (config.get("id2label") or {}).items()}
+    order = tuple(config.get("label_names") or (numbered[i] for i in sorted(numbered)))
+    if not order or (numbered and sorted(numbered) != list(range(len(numbered)))):
+        raise WeightsUnfitError(
+            f"{CONFIG} of {name!r} names no classes (label_names, id2label): add their names, in order"
+        )
+    texts = all(isinstance(label, str) and 0 < len(label) <= LONGEST for label in order)
+    if not texts or len(set(order)) < len(order):
+        raise WeightsUnfitError(f"{CONFIG} of {name!r} names a class twice, or by no text: give each its own name")
+    return order
+
+
+def _input(kind: str, config: Mapping[str, Any], folder: Path) -> InputSpec:
+    if kind == "timm":
+        return input_of(config.get("pretrained_cfg", config))
+    if kind == "judge":
+        return ITS_OWN
+    return CLIP if kind == "checker" else read_processor(folder)
+
+
+def agree_on_input(spec: ModelSpec, folder: Path) -> None:
+    """Raises when the processor of a folder is not the one of its record."""
+    found = read_processor(folder)
+    if found != spec.input:
+        raise WeightsUnfitError(f"the input of {spec.name!r} changed: recorded {spec.input}, the folder says {found}")
+
+
+def zeroshot_spec(folder: Path) -> ModelSpec:
+    """The record of a model with two sides in a folder; its categories are still to be said."""
+    config = read_config(folder)
+    return ModelSpec(
+        name=folder.name, kind="zeroshot", architecture=config.get("model_type", "?"), input=read_processor(folder),
+        labels={"?": Label("?")}, cuts={"default": NEARER},
+    )  # fmt: skip
+
+
+def agree(spec: ModelSpec, folder: Path) -> None:
+    """Raises when a folder holds another model than its record says."""
+    config = read_config(folder)
+    kind = kind_of(config)
+    with _readable(folder, "the configuration"):
+        both = (
+            ("labels", tuple(spec.labels), _order(kind, config, folder.name)),
+            ("input", spec.input, _input(kind, config, folder)),
+            ("architecture", spec.architecture, _architecture(kind, config)),
+        )
+    for what, recorded, read in both:
+        if recorded != read:
+            raise WeightsUnfitError(f"the {what} of {spec.name!r} changed: recorded {recorded}, the folder says {read}")
+
+
+def _architecture(kind: str, config: Mapping[str, Any]) -> str:
+    return str(config["architecture" if kind == "timm" else "model_type"])
+
+
+def label_map(order: tuple[str, ...], given: Mapping[str, str | Label | None] | None) -> dict[str, Label | None]:
+    """What each class means: as it was given, else by the names everybody uses. An unknown one is refused."""
+    given = given or {}
+    strange = [name for name in order if name not in given and name.lower() not in {*KNOWN, *HARMLESS}]
+    unknown = [name for name in given if name not in order]
+    if strange or unknown:
+        raise ConfigError(
+            f"the model's labels are {', '.join(order)}: map "
+            f"{'each' if strange else 'only those'}, such as labels={{{(strange or order)[0]!r}: 'sexual'}} or None"
+        )
+    made: dict[str, Label | None] = {}
+    for name in order:
+        to = given[name] if name in given else KNOWN.get(name.lower())
+        made[name] = Label(to) if isinstance(to, str) else to
+    return made
+
+
+def input_of(cfg: Mapping[str, Any]) -> InputSpec:
+    """timm's pretrained_cfg as an InputSpec; what we cannot reproduce is refused."""
+    size = cfg.get("input_size", (3, 224, 224))
+    if len(size) != 3 or size[0] != 3 or size[1] != size[2]:
+        raise ConfigError(f"input_size {tuple(size)} is not square RGB: only (3, S, S) is supported")
+    return InputSpec(
+        size=size[1],
+        interpolation=cfg.get("interpolation", "bicubic"),
+        crop_pct=cfg.get("crop_pct", 0.875),
+        crop_mode=cfg.get("crop_mode", "center"),
+        mean=cfg.get("mean", (0.485, 0.456, 0.406)),
+        std=cfg.get("std", (0.229, 0.224, 0.225)),
+    )
+
+
+def write_record(folder: Path, spec: ModelSpec) -> None:
+    """Our record beside the weights of a folder: meanings, cuts, hash and known answers."""
+    files = [folder / name for name in spec.hashes or [WEIGHTS]]
+    told = {
+        "name": spec.name,
+        "labels": {n: [m.category, m.severity.name.lower()] if m else None for n, m in spec.labels.items()},
+        "cuts": {n: {k: v for k, v in vars(cut).items() if v not in (None, {}, "")} for n, cut in spec.cuts.items()},
+        "revision": spec.revision,
+        "size": sum(file.stat().st_size for file in files),
+        **({"hashes": dict(spec.hashes)} if spec.hashes else {"sha256": sha256_of(folder / WEIGHTS)}),
+        "licence": spec.licence,
+        "source": spec.source,
+        "answers": {n: {label: round(p, 6) for label, p in row.items()} for n, row in spec.answers.items()},
+        **({"positive": spec.positive.name.lower()} if spec.positive else {}),
+    }
+    (folder / RECORD).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def config_of(spec: ModelSpec, width: int) -> dict[str, Any]:
+    """config.json in the layout that timm pushes to the hub."""
+    side = spec.input.size
+    cfg = {
+        "tag": "", "custom_load": False, "input_size": [3, side, side], "fixed_input_size": True,
+        "interpolation": spec.input.interpolation, "crop_pct": spec.input.crop_pct, "crop_mode": spec.input.crop_mode,
+        "mean": list(spec.input.mean), "std": list(spec.input.std), "num_classes": len(spec.labels),
+    }  # fmt: skip
+    told: dict[str, Any] = {"architecture": spec.architecture, "num_classes": len(spec.labels), "num_features": width}
+    told |= {"label_names": list(spec.labels), "pretrained_cfg": cfg}
+    return {**told, "model_args": dict(spec.model_args)} if spec.model_args else told

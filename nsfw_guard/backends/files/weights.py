@@ -1,0 +1,251 @@
+"""Where weights are, and whether they are the right ones. safetensors only; nothing is unpickled, no code is run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nsfw_guard.backends.base import ModelSpec, is_commit
+from nsfw_guard.backends.files.arguments import check_config, timm_arguments, timm_name
+from nsfw_guard.backends.files.header import Shape, bare, shapes_of
+from nsfw_guard.backends.files.inside import no_links_out
+from nsfw_guard.errors import ModelError, WeightsMissingError, WeightsUnfitError, first_line
+from nsfw_guard.jsonfile import read_json
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+INDEX = "model.safetensors.index.json"  # which shard holds which weight, where one file would be too large
+
+
+def cached(spec: ModelSpec) -> Path | None:
+    """The folder of a model in the hub's cache at its commit, or None. Never asks the network.
+
+    Some hosts move the cache into a folder of theirs: what a user fetched from a shell lies in the user's own.
+    """
+    from huggingface_hub import constants
+
+    home = Path(constants.default_home) / "huggingface" / "hub"
+    return _cached(spec, None) or _cached(spec, home)
+
+
+def _cached(spec: ModelSpec, cache: Path | None) -> Path | None:
+    found = {name: _local(spec, name, cache) for name in spec.files}
+    if WEIGHTS in found and found[WEIGHTS] is None:
+        index = _local(spec, INDEX, cache)
+        found[WEIGHTS] = index if index and all(_local(spec, shard, cache) for shard in shards_of(index)) else None
+    paths = [path for path in found.values() if path is not None]
+    return paths[0].parent if len(paths) == len(found) else None
+
+
+def _local(spec: ModelSpec, name: str, cache: Path | None) -> Path | None:
+    """A file in the hub's cache (None is where the environment says), or None."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(spec.repo, _at(spec, name), cache, spec.revision or "main")
+    return Path(found) if isinstance(found, str) else None
+
+
+def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None, *, download: bool = True) -> Path:
+    """The folder of a model, downloaded when it is not in the cache.
+
+    A model whose commit nobody recorded is only downloaded when somebody looks on (`progress`): what was fetched then
+    stays the one that is loaded.
+
+    Raises:
+        WeightsMissingError: there is no network, or the repository cannot be reached.
+    """
+    if not spec.repo:
+        raise ModelError(f"{spec.name!r} has no repository to fetch from: give its folder instead")
+    here = cached(spec) if is_commit(spec.revision) or progress is None else None
+    if here is not None:
+        return here
+    if not download:
+        raise WeightsMissingError(_no_weights(spec, "nothing is downloaded from here"))
+    if not spec.revision and progress is None:
+        raise WeightsMissingError(_no_weights(spec, "no commit of it is recorded, so it is not fetched unasked"))
+    path = Path()
+    for name in (n for n in spec.files if n != WEIGHTS):
+        path = _bring(spec, name, progress)
+    for name in spec.also:
+        try:
+            _bring(spec, name, progress)
+        except WeightsMissingError as error:
+            if not _has_not(error):
+                raise
+    # Last, so that a model whose weights are here has all the rest.
+    return (_bring_weights(spec, progress) if WEIGHTS in spec.files else path).parent
+
+
+def _bring_weights(spec: ModelSpec, progress: Callable[[str], None] | None) -> Path:
+    """One file, or the shards that the index names."""
+    try:
+        return _bring(spec, WEIGHTS, progress)
+    except WeightsMissingError as error:
+        if not _has_not(error):
+            raise
+    index = _bring(spec, INDEX, progress)
+    for shard in shards_of(index):
+        _bring(spec, shard, progress)
+    return index
+
+
+def _bring(spec: ModelSpec, name: str, progress: Callable[[str], None] | None) -> Path:
+    """A file of the repository, downloaded where it is not in the cache."""
+    from huggingface_hub import hf_hub_download
+
+    if progress is not None:
+        progress(_at(spec, name))
+    try:
+        return Path(hf_hub_download(spec.repo, _at(spec, name), revision=spec.revision or None))
+    except Exception as error:
+        # The hub raises a dozen kinds (offline, not found, gated, connection ...), which differ by release.
+        why = f"{name} could not be fetched ({type(error).__name__}: {first_line(error)})"
+        raise WeightsMissingError(_no_weights(spec, why)) from error
+
+
+def _has_not(error: WeightsMissingError) -> bool:
+    """Whether the repository said that it has no such file: a network that is down says nothing."""
+    from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
+
+    why = error.__cause__
+    return isinstance(why, EntryNotFoundError) and not isinstance(why, LocalEntryNotFoundError)
+
+
+def shards_of(index: Path) -> tuple[str, ...]:
+    """The files that an index names: .safetensors beside it, and nothing else."""
+    try:
+        names = sorted(set(read_json(index, error=WeightsUnfitError, most=64 << 20)["weight_map"].values()))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise WeightsUnfitError(f"{index.name} is unreadable ({error}): fetch it again") from error
+    strange = [name for name in names if Path(str(name)).name != name or not name.endswith(".safetensors")]
+    if strange or not names:
+        raise WeightsUnfitError(
+            f"{index.name} names {str(strange[0])[:80] if strange else 'no file'!r}, not .safetensors beside it: "
+            "fetch it again"
+        )
+    return tuple(names)
+
+
+def pieces(folder: Path, sha256: str = "") -> tuple[Path, ...]:
+    """The .safetensors files that a folder's weights are made of: one, or shards."""
+    if (folder / WEIGHTS).is_file():
+        return (verify(folder / WEIGHTS, sha256),)
+    if (folder / INDEX).is_file():
+        if sha256:
+            raise WeightsUnfitError(f"the SHA-256 on record is of one {WEIGHTS}, {folder.name!r} has shards: join them")
+        return tuple(verify(folder / name) for name in shards_of(folder / INDEX))
+    others = sorted(path.name for path in folder.glob("*") if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
+    if others:
+        raise WeightsUnfitError(
+            f"{folder.name!r} holds {others[0]} and no {WEIGHTS}: convert it to safetensors, no pickle is opened here"
+        )
+    raise WeightsMissingError(f"{folder.name!r} has no {WEIGHTS} and no {INDEX}: give a folder that holds weights")
+
+
+def commit_of(folder: Path) -> str:
+    """The commit of a folder in the hub's cache, or nothing."""
+    found = [part for part in folder.parts if is_commit(part)]
+    return found[-1] if found else ""
+
+
+def _at(spec: ModelSpec, name: str) -> str:
+    return f"{spec.subfolder}/{name}" if spec.subfolder else name
+
+
+def _no_weights(spec: ModelSpec, why: str) -> str:
+    ref = spec.name if not spec.name.startswith("hf:") else f"'{spec.name}'"
+    gate = f" Its authors ask you to accept their terms on the page of {spec.repo} first." if spec.gated else ""
+    return (
+        f"the weights of {spec.name!r} are not in the cache: {why}. Run `nsfw-guard fetch {ref}` where there is a "
+        f"network (and unset HF_HUB_OFFLINE), or give a folder that holds {' and '.join(spec.files)} of {spec.repo}."
+        f"{gate}"
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model folder."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise WeightsMissingError(f"{folder.name!r} has no {CONFIG}: give a folder that holds {CONFIG} and {WEIGHTS}")
+    no_links_out(folder)
+    config = read_json(path, error=WeightsUnfitError)
+    if not {"architecture", "model_type"} & set(config):
+        raise WeightsUnfitError(
+            f"{CONFIG} in {folder.name!r} names no 'architecture' (timm) and no 'model_type' (transformers): "
+            "it is in neither layout"
+        )
+    where = f"{CONFIG} in {folder.name!r}"
+    if "architecture" in config:
+        timm_name(config["architecture"])
+        config["model_args"] = timm_arguments(arguments_of(config), what=repr(folder.name))
+    else:
+        check_config(config, where)
+    return config
+
+
+def arguments_of(config: Mapping[str, Any]) -> Any:
+    """What a configuration in timm's layout says of the network besides its name, unchecked."""
+    args = config.get("model_args")
+    pool = {"global_pool": config["global_pool"]} if "global_pool" in config else {}
+    return {**args, **pool} if isinstance(args, Mapping) else args or pool
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def verify(path: Path, sha256: str = "") -> Path:
+    """The path itself, when it is a .safetensors file that is there and has the recorded hash."""
+    if path.suffix != ".safetensors":
+        raise WeightsUnfitError(f"{path.name!r} is not a .safetensors file: convert it, nothing else is opened here")
+    if not path.is_file():
+        raise WeightsMissingError(f"there is no {path.name} in {str(path.parent)!r}: download or export it first")
+    if sha256 and sha256_of(path) != sha256:
+        raise WeightsUnfitError(f"{path.name} does not have the recorded SHA-256 {sha256[:12]}...: fetch it again")
+    return path
+
+
+def read_weights(path: Path, sha256: str = "") -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, after its hash was checked where one is known."""
+    shapes_of(verify(path, sha256))
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except Exception as error:
+        # safetensors raises its own class, which moved between releases, and OSError for a truncated file.
+        raise WeightsUnfitError(f"{path.name} is not a whole safetensors file: {error}. Fetch it again") from error
+    return bare(tensors)
+
+
+def fit(model: torch.nn.Module, tensors: dict[str, Tensor], what: str) -> None:
+    """Loads the tensors into the model: every key, every shape, numbers where numbers belong, nothing left over."""
+    own = model.state_dict()
+    fit_shapes(own, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, what)
+    odd = [name for name in own if own[name].is_floating_point() != tensors[name].is_floating_point()]
+    if odd:
+        raise WeightsUnfitError(f"the weights do not fit {what}: {odd[0]} is {tensors[odd[0]].dtype}: export them anew")
+    model.load_state_dict(tensors, strict=True)
+
+
+def fit_shapes(own: Mapping[str, Tensor], shapes: Mapping[str, Shape], what: str) -> None:
+    """Raises when tensors of these shapes are not exactly what a network is made of."""
+    faults = [f"missing {key}" for key in own if key not in shapes]
+    faults += [f"unexpected {key[:80]}" for key in shapes if key not in own]
+    faults += [
+        f"{key} is {shapes[key]}, not {tuple(own[key].shape)}"
+        for key in own
+        if key in shapes and shapes[key] != tuple(own[key].shape)
+    ]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise WeightsUnfitError(f"the weights do not fit {what}: {'; '.join(faults[:3])}{more}")

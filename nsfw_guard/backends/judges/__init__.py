@@ -1,0 +1,1 @@
+"""Vision-language models that judge by a written rule."""

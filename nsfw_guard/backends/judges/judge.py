@@ -1,0 +1,279 @@
+"""Vision-language models as judges: a written rule a category, one forward pass, the answer read from two logits."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from nsfw_guard.backends import registry
+from nsfw_guard.backends.base import Label, ModelSpec, Options
+from nsfw_guard.backends.batches import in_batches
+from nsfw_guard.backends.files import weights
+from nsfw_guard.backends.files.folder import read_spec
+from nsfw_guard.backends.files.inside import folder_of, is_path
+from nsfw_guard.backends.judges.prompts import TRANSFORMERS, Asker, Family, checked, family_of, hash_of
+from nsfw_guard.backends.nets.hf_model import from_folder, leads_nowhere
+from nsfw_guard.backends.selftest import TOLERANCE, canaries, compare
+from nsfw_guard.errors import (
+    ConfigError,
+    MissingExtraError,
+    ScoringError,
+    SelfTestError,
+    WeightsMissingError,
+    WeightsUnfitError,
+    first_line,
+)
+from nsfw_guard.imaging.frames import Frames
+from nsfw_guard.scores import Scores, Severity
+
+SHARE = 0.5  # of the whole softmax that the two answers must have; below it the model says something else
+
+
+def judge(
+    ref: str | Path,
+    *,
+    questions: Mapping[str, str] | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype = "float32",
+    batch: int = 32,
+) -> Judge:
+    """A judge that goes by your own rules.
+
+    Args:
+        ref: the name of a judge in the catalogue, or a folder that holds one.
+        questions: per category what is not allowed, in a few words: {"violence": "blood or wounds are shown"}.
+        device, dtype, batch: see `Options`; a batch counts questions. "bfloat16" takes half of the memory.
+    """
+    options = Options(device=device, dtype=dtype, batch=batch)
+    named = not is_path(ref)
+    spec = registry.spec(str(ref)) if named else read_spec(folder_of(ref))
+    if spec.kind != "judge":
+        judges = ", ".join(name for name in registry.names() if registry.spec(name).kind == "judge")
+        raise ConfigError(f"{spec.name!r} takes no questions: choose one of {judges}, or a folder with such a model")
+    if questions is not None:
+        asked = checked(questions)
+        # Known answers were recorded for other questions.
+        spec = replace(spec, questions=asked, labels={c: Label(c) for c in asked}, answers={})
+    folder = weights.fetch(spec) if named else folder_of(ref)
+    if named and not spec.revision:
+        spec = replace(spec, revision=weights.commit_of(folder))
+    return load_files(spec, folder, options)
+
+
+def load_files(spec: ModelSpec, folder: Path, options: Options) -> Judge:
+    """The judge in a folder in transformers' layout: every key, no code, no pickle."""
+    found = weights.read_config(folder).get("model_type")
+    family = family_of(found)
+    if found != spec.architecture:
+        raise WeightsUnfitError(f"{folder.name!r} holds a {found}, not the {spec.architecture} of {spec.name!r}")
+    missing = [name for name in spec.files if name.endswith(".json") and not (folder / name).is_file()]
+    if missing:
+        raise WeightsMissingError(f"{folder.name!r} has no {' and no '.join(missing)}: fetch what is missing too")
+    if options.views != "cover" or options.resize != "exact":
+        raise ConfigError("a judge sees the whole picture through its own processor: leave views and resize out")
+    asked = {name: q for name, q in spec.questions.items() if spec.labels.get(name)}
+    if set(asked) != {name for name, label in spec.labels.items() if label}:
+        raise ConfigError(f"labels and questions of {spec.name!r} differ: give each category its question")
+    answers = {picture: {n: p for n, p in row.items() if n in asked} for picture, row in spec.answers.items()}
+    spec = replace(spec, labels={name: spec.labels[name] for name in asked}, questions=asked, answers=answers)
+    weights.pieces(folder, spec.sha256)
+    leads_nowhere(folder)
+    asker = Asker(family, _processor(family, spec, folder), asked)
+    model: Any = from_folder(family.model, spec, folder, dtype=cast(torch.dtype, options.dtype))
+    _mend(model, asker)
+    return Judge(model, asker, replace(spec, questions=asker.questions), options)
+
+
+def _processor(family: Family, spec: ModelSpec, folder: Path) -> Any:
+    """The model's own processor, from local files."""
+    try:
+        import transformers
+    except ModuleNotFoundError:
+        raise MissingExtraError("transformers", "diffusers") from None
+    if not hasattr(transformers, family.model):
+        raise ConfigError(
+            f"{family.model} is not in this transformers: run `pip install 'transformers>={TRANSFORMERS}'`"
+        )
+    try:
+        made = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # whatever a processor raises over files that it cannot use
+        raise WeightsUnfitError(
+            f"transformers cannot read the processor of {spec.name!r}: {first_line(error)}. Fetch its files again: "
+            f"{', '.join((*spec.files, *spec.also))}"
+        ) from error
+    if not hasattr(made, "tokenizer") or not getattr(made, "chat_template", None):
+        raise WeightsUnfitError(
+            f"the processor of {spec.name!r} lacks its tokenizer or its chat template: fetch {', '.join(spec.also)} too"
+        )
+    return made
+
+
+def _mend(model: Any, asker: Asker) -> None:
+    """What must agree between model and tokenizer, and what a configuration left open."""
+    told = getattr(model, "yes_token_index", None), getattr(model, "no_token_index", None)
+    if None not in told and told != asker.answers:
+        raise WeightsUnfitError(
+            f"the model answers with the tokens {told}, but {asker.family.violates!r} and {asker.family.fine!r} are "
+            f"{asker.answers}: model and tokenizer do not belong together, fetch them again"
+        )
+    text = model.config.get_text_config()
+    # Llama Guard 4 leaves its chunks unset, which transformers refuses: one chunk as long as a text can be is none.
+    if asker.family.model.startswith("Llama4") and getattr(text, "attention_chunk_size", None) is None:
+        text.attention_chunk_size = text.max_position_embeddings
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """One frame as the model is shown it, and why it is no picture where it is none."""
+
+    picture: Image.Image
+    fault: str
+
+    @property
+    def blank(self) -> bool:
+        # Of an RGB picture: one pair a channel.
+        extremes = cast(tuple[tuple[int, int], ...], self.picture.getextrema())
+        return all(low == high for low, high in extremes)
+
+
+class Judge:
+    """A vision-language model that answers one question a category. It stands in one place at a time."""
+
+    def __init__(self, model: nn.Module, asker: Asker, spec: ModelSpec, options: Options) -> None:
+        self.spec = spec
+        self.options = options
+        self.asker = asker
+        self.model: Any = model.eval().requires_grad_(False)
+        self.home = torch.device(options.device or "cpu")
+        self._lock = threading.Lock()
+        try:
+            self.model.to(self.home)
+        except (AssertionError, NotImplementedError, RuntimeError) as error:
+            raise ConfigError(f"{spec.name!r} cannot be put on '{self.home}': say 'cpu', or leave it out") from error
+        self._answered = ""
+        self._self_test = compare(spec, self._answers, TOLERANCE.get(cast(torch.dtype, options.dtype), 0.0))
+
+    def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
+        """One Scores a frame, in order, over all stacks. A judge has no embeddings."""
+        shown = [frame for stack in stacks for frame in _shown(stack)]
+        sound = [frame.picture for frame in shown if not frame.fault]
+        device = self.home if self.options.device or not stacks else stacks[0].pixels.device
+        answers = iter(self.ask(sound, device))
+        return [self._scores(frame, None if frame.fault else next(answers), digests) for frame in shown]
+
+    def ask(self, pictures: Sequence[Image.Image], device: torch.device | None = None) -> list[list[list[float]]]:
+        """Per picture and question P(violates) and the share of the two answers. Shape: (pictures, questions, 2)."""
+        rows = len(pictures) * len(self.asker.prompts)
+        if not rows:
+            return []
+        where = device or self.home
+        with self._lock, torch.inference_mode(), torch.autocast(where.type, enabled=False):
+            # To where the pictures are, and no copy left behind: two of these would rarely fit.
+            self.model.to(where)
+            parts = in_batches(
+                lambda start, stop: self._pass(pictures, start, stop, where), rows, self.options.batch, self.spec.name
+            )
+            made: list[list[list[float]]] = torch.cat(parts).view(len(pictures), -1, 2).tolist()
+        return made
+
+    def state(self) -> Mapping[str, str]:
+        """What is really in effect. `questions` is the hash of the written rules, `prompts` that of all it reads."""
+        return {
+            "self_test": self._self_test,
+            "device": str(self.home) if self.options.device else "follows the picture",
+            "dtype": str(self.options.dtype).removeprefix("torch."),
+            "resize": "the model's own processor",
+            "views": "full",
+            "questions": hash_of(self.spec.questions),
+            "prompts": hash_of(self.asker.prompts),
+            "answered": self._answered,
+        }
+
+    def _pass(self, pictures: Sequence[Image.Image], start: int, stop: int, device: torch.device) -> Tensor:
+        """P(violates) and the share of the two answers. Shape: (stop - start, 2), float32."""
+        made = self.asker.inputs(pictures, start, stop)
+        # Seen on the host, before anything moves: the last position of every row must be a real one.
+        if len(made["input_ids"]) != stop - start or not bool(made["attention_mask"][:, -1].all()):
+            raise ScoringError(
+                f"the processor of {self.spec.name!r} made other rows than were asked: update transformers"
+            )
+        inputs = {key: self._moved(value, device) for key, value in made.items()}
+        # ShieldGemma 2 hands out its two answers only; the model inside it says what else it would have said.
+        speaks = self.model.model if self.asker.family.policies else self.model
+        logits: Tensor = speaks(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1].float()
+        answers = list(self.asker.answers)
+        # The two by themselves: dividing their shares would lose what softmax rounds away.
+        violates = logits[:, answers].softmax(-1)[:, 0]
+        return torch.stack([violates, logits.softmax(-1)[:, answers].sum(-1)], 1)
+
+    def _moved(self, value: Any, device: torch.device) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return value.to(device, cast(torch.dtype, self.options.dtype) if value.is_floating_point() else None)
+
+    def _scores(self, frame: _Shown, answers: list[list[float]] | None, digests: bool) -> Scores:
+        """The answers as scores; one that is none becomes NaN and the frame's fault, never a number."""
+        levels = {c: dict.fromkeys(ls, math.nan) for c, ls in self.spec.levels.items()}
+        fault = frame.fault
+        if answers is not None:
+            fault = "; ".join(self._unanswered(answers))
+            levels = self._levels([violates if share >= SHARE else math.nan for violates, share in answers])
+        return Scores.single(
+            levels,
+            digest=hashlib.sha256(frame.picture.tobytes()).hexdigest() if digests else "",
+            blank=frame.blank,
+            fault=fault,
+        )
+
+    def _unanswered(self, answers: list[list[float]]) -> Iterator[str]:
+        words = self.asker.words
+        for category, (_, share) in zip(self.spec.labels, answers, strict=True):
+            if not share >= SHARE:
+                yield f"not evaluated: the model did not answer {category!r} with {words} (share {share:.2f})"
+
+    def _levels(self, answers: list[float]) -> dict[str, dict[Severity, float]]:
+        """P(severity >= level): of several questions for one level the worst answer, and NaN where one is missing."""
+        levels: dict[str, dict[Severity, float]] = {c: dict.fromkeys(ls, 0.0) for c, ls in self.spec.levels.items()}
+        for label, p in zip(self.spec.labels.values(), answers, strict=True):
+            if label is None:
+                continue  # load_files left those out
+            for level, worst in levels[label.category].items():
+                if level <= label.severity and not p <= worst and not math.isnan(worst):
+                    levels[label.category][level] = p
+        return levels
+
+    def _answers(self) -> dict[str, tuple[float, ...]]:
+        """What it says of each canary, by label, when it says anything that was asked."""
+        pictures = {name: _picture(pixels) for name, pixels in canaries().items()}
+        found = dict(zip(pictures, self.ask(list(pictures.values())), strict=True))
+        shares = [share for answers in found.values() for _, share in answers]
+        answered = sum(share >= SHARE for share in shares)
+        self._answered = f"{answered} of {len(shares)} questions of the self-test"
+        if not answered and not any(math.isnan(share) for share in shares):
+            raise SelfTestError(
+                f"{self.spec.name!r} answers no question with {self.asker.words}: its chat template or its weights "
+                "are not its own, fetch them again"
+            )
+        return {name: tuple(violates for violates, _ in answers) for name, answers in found.items()}
+
+
+def _shown(stack: Frames) -> Iterator[_Shown]:
+    """Each frame of a stack in 8 bit on the host."""
+    pixels, extremes = stack.quantise()
+    faults = [""] * len(stack) if extremes is None else [stack.fault(*pair) for pair in extremes.tolist()]
+    for frame, fault in zip(pixels.cpu(), faults, strict=True):
+        yield _Shown(_picture(frame), fault)
+
+
+def _picture(pixels: Tensor) -> Image.Image:
+    """8-bit pixels as a PIL picture. Shape: (3, H, W)."""
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())

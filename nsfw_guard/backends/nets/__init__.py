@@ -1,0 +1,1 @@
+"""Networks that score pictures, by the library that runs them."""

@@ -1,0 +1,85 @@
+"""The stock checker of Stable Diffusion, all pictures at once: the same flags, and the scores that it throws away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nsfw_guard.backends.base import ModelSpec, Options
+from nsfw_guard.backends.files import weights
+from nsfw_guard.backends.nets.clip_vision import ClipVision, config_from, fit_vision
+from nsfw_guard.backends.nets.network import Net, NetBackend
+from nsfw_guard.errors import WeightsUnfitError
+
+EMBEDS = ("concept_embeds", "special_care_embeds", "concept_embeds_weights", "special_care_embeds_weights")
+CARE = 0.01  # what a hit among the special-care concepts adds to every score after it
+# A margin is a difference of cosines rounded to three places; the stock checker flags what is above 0. As a
+# probability, half a step below the first flagged margin is 0.5, and margins keep their order.
+STEP, SPAN = 0.0005, 4.0
+
+
+class CheckerNet(Net):
+    """CLIP's picture embedding against the concepts of the checkpoint."""
+
+    def __init__(self, vision: ClipVision, tensors: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.vision = vision
+        # Parameters, as in the checkpoint: the network's dtype moves them with it.
+        self.own = nn.ParameterDict({name: nn.Parameter(tensors[name].float(), requires_grad=False) for name in EMBEDS})
+        self.width = vision.width
+        self.concepts, cares = len(tensors["concept_embeds"]), len(tensors["special_care_embeds"])
+        self.details = tuple(
+            [f"concept {i}" for i in range(self.concepts)] + [f"special care {i}" for i in range(cares)]
+        )
+
+    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The margins of concepts and special-care concepts, and the projected embedding."""
+        embedding = self.vision(values)
+        return self._margins(embedding), embedding
+
+    def whole(self, values: Tensor) -> Tensor:
+        """The margins: there is no other forward to compare with here; the tests hold it to diffusers' own."""
+        return self._margins(self.vision(values))
+
+    def read(self, numbers: Tensor) -> Tensor:
+        """The worst concept as a probability: 0.5 and more is what the stock checker flags."""
+        worst = numbers[:, : self.concepts].amax(1, keepdim=True)
+        return (0.5 + (worst - STEP) / SPAN).clamp(0, 1)
+
+    def besides(self, numbers: Tensor) -> Tensor:
+        """Every margin."""
+        return numbers
+
+    def _margins(self, embedding: Tensor) -> Tensor:
+        """In float32 from the cosines on, step by step as NumPy 2 counts it: a margin may sit on the edge."""
+        care = _cosines(embedding, self.own["special_care_embeds"]) - self.own["special_care_embeds_weights"].float()
+        concepts = _cosines(embedding, self.own["concept_embeds"]) - self.own["concept_embeds_weights"].float()
+        # One after the other: the first hit raises those that come after it.
+        raised, told = torch.zeros_like(care[:, :1]), []
+        for i in range(care.shape[1]):
+            told.append(_three_places(care[:, i : i + 1] + raised))
+            raised = torch.where(told[-1] > 0, CARE, raised)
+        return torch.cat([_three_places(concepts + raised), *told], 1)
+
+
+def _cosines(embedding: Tensor, concepts: Tensor) -> Tensor:
+    return (functional.normalize(embedding) @ functional.normalize(concepts).t()).float()
+
+
+def _three_places(values: Tensor) -> Tensor:
+    return (values * 1000).round() / 1000
+
+
+def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
+    """The checkpoint in a folder as diffusers lays it out."""
+    config = config_from(folder)
+    tensors = weights.read_weights(folder / weights.WEIGHTS, spec.sha256)
+    missing = [name for name in EMBEDS if name not in tensors]
+    if missing:
+        raise WeightsUnfitError(f"the weights of {spec.name!r} lack {', '.join(missing)}: it is no safety checker")
+    own: dict[str, Any] = {name: tensors.pop(name) for name in EMBEDS}
+    return NetBackend(CheckerNet(fit_vision(config, tensors, spec.name), own), spec, options)

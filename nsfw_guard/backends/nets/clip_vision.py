@@ -1,0 +1,70 @@
+"""CLIP's picture side, from the checkpoints of transformers and of the stock safety checker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from nsfw_guard.backends.files import weights
+from nsfw_guard.backends.files.arguments import check_config
+from nsfw_guard.backends.files.bounded import at_most
+from nsfw_guard.errors import MissingExtraError, WeightsUnfitError, first_line
+
+
+class ClipVision(nn.Module):
+    """Normalised pixels in, the projected embedding out. Shape: (R, 3, S, S) to (R, width)."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        try:
+            from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+        except ModuleNotFoundError:
+            raise MissingExtraError("transformers", "diffusers") from None
+        check_config(config, weights.CONFIG)
+        try:
+            told = {**config.get("vision_config", {}), "projection_dim": config["projection_dim"]}
+            self.model: Any = CLIPVisionModelWithProjection(CLIPVisionConfig(**told))
+            self.width = int(config["projection_dim"])
+            self.side = int(self.model.config.image_size)
+        except WeightsUnfitError:
+            raise
+        except Exception as error:  # whatever transformers raises over a configuration that it cannot use
+            raise WeightsUnfitError(
+                f"{weights.CONFIG} describes no picture side of CLIP ({first_line(error)}): fetch it again"
+            ) from error
+
+    def forward(self, values: Tensor) -> Tensor:
+        """The embedding."""
+        embedding: Tensor = self.model(pixel_values=values).image_embeds
+        return embedding
+
+
+def config_from(folder: Path) -> dict[str, Any]:
+    """The configuration of a CLIP model in a folder."""
+    return weights.read_config(folder)
+
+
+def fit_vision(config: Mapping[str, Any], tensors: Mapping[str, Tensor], what: str) -> ClipVision:
+    """The picture side with these weights in it, whichever release of transformers they were saved with.
+
+    Releases differ in how often they say "vision_model." in front; the text side and old position buffers are left out.
+    """
+    with at_most(sum(tensor.numel() for tensor in tensors.values()), repr(what)):
+        vision = ClipVision(config)
+    by_end = {_bare(name): name for name in vision.model.state_dict()}
+    told = {
+        by_end.get(_bare(name), name): tensor.float()
+        for name, tensor in tensors.items()
+        if not name.startswith(("text_model.", "text_projection.", "logit_scale")) and not name.endswith("position_ids")
+    }
+    weights.fit(vision.model, told, what)
+    return vision
+
+
+def _bare(name: str) -> str:
+    while name.startswith("vision_model."):
+        name = name.removeprefix("vision_model.")
+    return name

@@ -1,0 +1,172 @@
+"""An exported network (model.onnx) as a `Net`, whatever library runs it: what it takes and gives is checked here."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from nsfw_guard.backends.base import ModelSpec, Options
+from nsfw_guard.backends.files import weights
+from nsfw_guard.backends.files.folder import agree, read_spec
+from nsfw_guard.backends.files.onnx_file import hashes_of
+from nsfw_guard.backends.files.processor import PROCESSOR
+from nsfw_guard.backends.nets.network import Net, NetBackend
+from nsfw_guard.errors import ConfigError, ScoringError, WeightsMissingError, WeightsUnfitError, first_line
+
+ONNX = "model.onnx"
+EMBEDDING = "embedding"
+FLOAT = "float32"
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of an exported network; a side that is not fixed is None."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+    def __str__(self) -> str:
+        sides = "?" if self.shape is None else ", ".join("any" if s is None else str(s) for s in self.shape)
+        return f"{self.name} {self.dtype} ({sides})"
+
+
+class Runner(Protocol):
+    """What a library makes of a file: its ports, and a call that any thread may make."""
+
+    name: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    def run(self, values: Tensor) -> list[Tensor]:
+        """Every output for an input, on the device where the input is."""
+        ...
+
+
+class ExportedNet(Net):
+    """Logits and, where there is one, the embedding of an exported network."""
+
+    place: Tensor
+
+    def __init__(self, runner: Runner, spec: ModelSpec, folder: Path, hashes: Mapping[str, str]) -> None:
+        super().__init__()
+        # There are no weights here that could be moved; this shows whether the device can be used at all.
+        self.register_buffer("place", torch.zeros(1), persistent=False)
+        self.runner, self.folder, self.hashes = runner, folder, dict(hashes)
+        self.labels, self.side = len(spec.labels), spec.input.size
+        self.runtime = f"{runner.name}, {ONNX} {self.hashes[ONNX][:12]}"
+        self._check_ports()
+        self.width = 0
+        try:
+            found = self._run(torch.zeros(1, 3, self.side, self.side))
+        except (ScoringError, MemoryError) as error:
+            raise WeightsUnfitError(f"{ONNX} of {spec.name!r} does not run: {first_line(error)}") from error
+        if len(found) > 1:
+            self.width = int(found[1].shape[1])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExportedNet:
+        """The net itself: it holds a session a device, and a session serves every thread."""
+        return self
+
+    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and embedding, of width 0 where the export gives none."""
+        found = self._run(values)
+        return found[0], found[1] if len(found) > 1 else found[0].new_empty(len(values), 0)
+
+    def whole(self, values: Tensor) -> Tensor:
+        """The logits: an export has one forward only."""
+        return self._run(values)[0]
+
+    def save(self, folder: Path, spec: ModelSpec) -> None:
+        """The files that it was loaded from."""
+        if folder.resolve() == self.folder.resolve():
+            return
+        if (folder / weights.WEIGHTS).exists():
+            raise ConfigError(f"{folder.name!r} holds {weights.WEIGHTS} of another model: save into an empty folder")
+        try:
+            if {name: weights.sha256_of(self.folder / name) for name in self.hashes} != self.hashes:
+                raise ConfigError(
+                    f"the files of {spec.name!r} changed since it was loaded: load it again, then save it"
+                )
+            beside = [PROCESSOR] if (self.folder / PROCESSOR).is_file() else []
+            for name in (weights.CONFIG, *beside, *self.hashes):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.folder / name, folder / name)
+        except OSError as error:
+            raise ConfigError(f"the files of {spec.name!r} cannot be copied ({error}): load it again first") from error
+
+    def _check_ports(self) -> None:
+        """What the file says of itself."""
+        takes, gives = self.runner.inputs, self.runner.outputs
+        square = (3, self.side, self.side)
+        if len(takes) != 1 or takes[0].dtype != FLOAT or not fits(takes[0], (None, *square)):
+            raise WeightsUnfitError(
+                f"{ONNX} takes {', '.join(map(str, takes)) or 'nothing'}, not one {FLOAT} (any, 3, {self.side}, "
+                f"{self.side}) of normalised pixels: export it with the side that its configuration says"
+            )
+        if not gives or gives[0].dtype != FLOAT or not fits(gives[0], (None, self.labels)):
+            raise WeightsUnfitError(
+                f"{ONNX} gives {', '.join(map(str, gives)) or 'nothing'}; its first output must be {FLOAT} logits "
+                f"(any, {self.labels}), one for each label: export the logits first, or mend the labels"
+            )
+        self.batch = (takes[0].shape or (None,))[0] or 0
+        self.embeds = len(gives) > 1 and gives[1].name == EMBEDDING
+        if self.embeds and (gives[1].dtype != FLOAT or not fits(gives[1], (None, None))):
+            raise WeightsUnfitError(f"{ONNX} gives {gives[1]}: its embedding must be {FLOAT} (any, width)")
+
+    def _run(self, values: Tensor) -> list[Tensor]:
+        """Logits, and the embedding if there is one, of any number of rows."""
+        if values.dtype != torch.float32:
+            raise ConfigError(f"an exported network takes float32, not {values.dtype}: leave dtype out")
+        step = self.batch or len(values)
+        parts = [self._rows(values[i : i + step], step) for i in range(0, len(values), step)]
+        return [torch.cat(found) for found in zip(*parts, strict=True)]
+
+    def _rows(self, values: Tensor, step: int) -> list[Tensor]:
+        """A piece of at most `step` rows; an export for a fixed number of them is fed copies of the last one."""
+        count = len(values)
+        fed = values if count == step else torch.cat([values, values[-1:].expand(step - count, -1, -1, -1)])
+        found = self.runner.run(fed.contiguous())[: 1 + self.embeds]
+        shapes = [tuple(out.shape) for out in found]
+        width = shapes[1][1] if len(shapes) > 1 and len(shapes[1]) == 2 else 0
+        wanted = [(step, self.labels), (step, self.width or width)][: 1 + self.embeds]
+        if shapes != wanted or (self.embeds and not width):
+            raise ScoringError(f"{ONNX} gave {shapes} for {step} pictures, not {wanted}: export it again")
+        return [out[:count] for out in found]
+
+
+def load_exported(open_file: Callable[[Path], Runner], spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
+    """The exported network in a folder, run by `open_file(path)`. What the record says must be what the folder says."""
+    agree(spec, folder)
+    if not (folder / ONNX).is_file():
+        raise WeightsMissingError(
+            f"there is no {ONNX} in {str(folder)!r}: export the model into that folder (torch.onnx.export), or leave "
+            "runtime out"
+        )
+    if options.dtype != torch.float32:
+        raise ConfigError("an exported network runs in the dtype that it was exported with: leave dtype out")
+    hashes = hashes_of(folder, ONNX, {**_recorded(spec, folder), **spec.hashes})
+    runner = open_file(folder / ONNX)
+    # The hash of the record is that of torch's weights; these are others, made of them or not.
+    mine = replace(spec, sha256=hashes[ONNX], hashes=hashes)
+    return NetBackend(ExportedNet(runner, mine, folder, hashes), mine, options)
+
+
+def _recorded(spec: ModelSpec, folder: Path) -> Mapping[str, str]:
+    """The hashes in a folder's record. Its cuts are none of our business here: those of `spec` hold."""
+    return read_spec(folder, labels=dict(spec.labels), trust_guard=True).hashes
+
+
+def fits(port: Port, wanted: tuple[int | None, ...]) -> bool:
+    """Whether a port's shape can be the wanted one."""
+    if port.shape is None:
+        return True
+    return len(port.shape) == len(wanted) and all(
+        has is None or want is None or has == want for has, want in zip(port.shape, wanted, strict=True)
+    )

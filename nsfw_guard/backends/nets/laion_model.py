@@ -1,0 +1,77 @@
+"""LAION's head on CLIP: a small perceptron on the normalised embedding, one number out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nsfw_guard.backends.base import ModelSpec, Options
+from nsfw_guard.backends.files import weights
+from nsfw_guard.backends.nets.clip_vision import ClipVision, config_from, fit_vision
+from nsfw_guard.backends.nets.network import Net, NetBackend
+from nsfw_guard.errors import WeightsMissingError, WeightsUnfitError
+
+HEAD = "head.safetensors"
+SMALLEST = 1e-7  # the least standard deviation that Keras divides by
+
+
+class LaionNet(Net):
+    """CLIP, then the head: Keras' normalisation, dense layers with ReLU between them, a sigmoid."""
+
+    def __init__(self, vision: ClipVision, head: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.vision = vision
+        self.width = vision.width
+        self.mean = nn.Parameter(head["mean"].float(), requires_grad=False)
+        self.deviation = nn.Parameter(head["variance"].float().sqrt().clamp(min=SMALLEST), requires_grad=False)
+        self.layers = nn.ModuleList(_layers(head))
+
+    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The head's one number before its sigmoid, and the embedding, normalised as the head takes it."""
+        embedding = functional.normalize(self.vision(values))
+        numbers = (embedding - self.mean) / self.deviation
+        for i, layer in enumerate(self.layers):
+            numbers = layer(torch.relu(numbers) if i else numbers)
+        return numbers, embedding
+
+    def whole(self, values: Tensor) -> Tensor:
+        """The same: the head has no other forward."""
+        return self.split(values)[0]
+
+    def read(self, numbers: Tensor) -> Tensor:
+        """P(nsfw)."""
+        return numbers.float().sigmoid()
+
+
+def _layers(head: dict[str, Tensor]) -> list[nn.Linear]:
+    made: list[nn.Linear] = []
+    while (weight := head.get(f"layers.{len(made)}.weight")) is not None:
+        wanted = made[-1].out_features if made else len(head["mean"])
+        layer = nn.Linear(wanted, weight.shape[0])
+        own = {name: head[key].float() for name in ("weight", "bias") if (key := f"layers.{len(made)}.{name}") in head}
+        weights.fit(layer, own, f"layer {len(made)} of {HEAD}")
+        made.append(layer)
+    if not made or made[-1].out_features != 1:
+        raise WeightsUnfitError(f"the last layer of {HEAD} does not give one number: convert all of its layers")
+    return made
+
+
+def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
+    """CLIP's folder with the head beside it."""
+    if not (folder / HEAD).is_file():
+        raise WeightsMissingError(
+            f"LAION hands its head out as a Keras model only: write it once as {HEAD} (mean, variance, "
+            f"layers.N.weight, layers.N.bias; see docs/models.md) beside {' and '.join(spec.files)} "
+            f"of {spec.repo}, and say load({spec.name!r}, weights=folder)"
+        )
+    config = config_from(folder)
+    weights.verify(folder / weights.WEIGHTS, spec.sha256)
+    head = weights.read_weights(folder / HEAD)
+    faults = [name for name in ("mean", "variance") if name not in head]
+    if faults or head["mean"].shape != (config.get("projection_dim"),):
+        raise WeightsUnfitError(f"{HEAD} does not fit CLIP of width {config.get('projection_dim')}: {faults or 'mean'}")
+    vision = fit_vision(config, weights.read_weights(folder / weights.WEIGHTS, spec.sha256), spec.name)
+    return NetBackend(LaionNet(vision, head), spec, options)

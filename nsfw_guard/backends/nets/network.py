@@ -1,0 +1,213 @@
+"""A network as a backend: pictures in, one forward pass for scores and embedding, one wait for the device."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nsfw_guard.backends.base import ModelSpec, Options
+from nsfw_guard.backends.batches import in_batches
+from nsfw_guard.backends.files.folder import write_record
+from nsfw_guard.backends.selftest import self_test
+from nsfw_guard.errors import ConfigError, ImageError
+from nsfw_guard.imaging.frames import Frames
+from nsfw_guard.imaging.preprocess import Prepared, Preprocess
+from nsfw_guard.imaging.views import plan
+from nsfw_guard.scores import Fixed, Scores, Severity, ViewScores
+
+
+class Net(nn.Module):
+    """What a loader makes of a library's network. `split` and `whole` must agree: the self-test holds them together.
+
+    Attributes:
+        width: how many numbers an embedding has, read from the network; 0 where it gives none.
+        details: what the numbers of `besides` are called.
+        notes: what its state says besides.
+        runtime: what runs it, in words for the state.
+        hashes: of the files that `save` writes, where those are an exported network's.
+    """
+
+    width: int
+    details: tuple[str, ...] = ()
+    notes: Mapping[str, str] = {}
+    runtime: str = "torch"
+    hashes: Mapping[str, str] = Fixed()
+
+    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The network's numbers, and the embedding that they were made of. Shape: (R, K), (R, width)."""
+        raise NotImplementedError
+
+    def whole(self, values: Tensor) -> Tensor:
+        """The network's numbers from its own forward. Shape: (R, K)."""
+        raise NotImplementedError
+
+    def read(self, numbers: Tensor) -> Tensor:
+        """A probability for each label of the record, in float32. Shape: (R, labels)."""
+        return numbers.float().softmax(-1)
+
+    def besides(self, numbers: Tensor) -> Tensor:
+        """What is told besides, one number for each of `details`. Shape: (R, details)."""
+        return numbers.new_empty(len(numbers), 0).float()
+
+    def save(self, folder: Path, spec: ModelSpec) -> None:
+        """Writes configuration and weights as the library that the network comes from lays them out."""
+        raise ConfigError(f"{spec.name!r} cannot be saved: its folder is the one that it was loaded from")
+
+
+class NetBackend:
+    """A network with its record."""
+
+    def __init__(self, net: Net, spec: ModelSpec, options: Options) -> None:
+        self.spec = spec
+        self.options = options
+        self.preprocess = Preprocess(spec=spec.input, views=options.views, resize=options.resize)
+        self.dtype: torch.dtype = options.dtype  # type: ignore[assignment]  # Options made it one
+        self.home = torch.device(options.device or "cpu")
+        try:
+            self._nets = {self.home: net.eval().requires_grad_(False).to(self.home, self.dtype)}
+        except (AssertionError, NotImplementedError, RuntimeError) as error:
+            raise ConfigError(f"the device '{self.home}' cannot be used here: say 'cpu', or leave it out") from error
+        self._lock = threading.Lock()
+        self._self_test = self_test(self)
+
+    @property
+    def width(self) -> int:
+        """Numbers in an embedding, read from the network."""
+        return self._nets[self.home].width
+
+    def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
+        """One Scores a frame, in order, over all stacks; the host waits for the device once.
+
+        A picture that would be looked at too often is a fault of its own, and the others are judged.
+        """
+        refused = [self._refused(stack) for stack in stacks]
+        sound = [stack for stack, why in zip(stacks, refused, strict=True) if not why]
+        judged = iter(self._judged(sound, embeddings, digests) if sound else [])
+        return [
+            Scores((), fault=why) if why else next(judged)
+            for stack, why in zip(stacks, refused, strict=True)
+            for _ in range(len(stack))
+        ]
+
+    def _refused(self, stack: Frames) -> str:
+        """Why a stack cannot be looked at, or nothing."""
+        try:
+            plan(*map(int, stack.pixels.shape[-2:]), self.spec.input, self.options.views)
+        except ImageError as error:
+            return str(error)
+        return ""
+
+    def _judged(self, stacks: Sequence[Frames], embeddings: bool, digests: bool) -> list[Scores]:
+        device = self._device(stacks)
+        prepared = [self.preprocess.prepare(stack) for stack in stacks]
+        shown = torch.cat([p.pixels.flatten(0, 1).to(device) for p in prepared])
+        with torch.inference_mode():
+            raw, features = self.forward(shown)
+            told = torch.cat([self.read(raw), self._nets[self.home].besides(raw)], 1)
+            flat = shown.flatten(1)
+            blank = (flat.amin(1) == flat.amax(1)).float()
+            extremes = [p.extremes.to(device).flatten() for p in prepared if p.extremes is not None]
+            numbers = torch.cat([told.flatten(), blank, *extremes]).tolist()
+        seen = shown.cpu() if digests else None
+        kept = features.clone() if embeddings and features.shape[1] else None
+        return list(self._scores(stacks, prepared, numbers, seen, kept))
+
+    def forward(self, shown: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers and embeddings of 8-bit pictures, in batches that the device can hold. Shape: (R, 3, S, S)."""
+        parts = in_batches(lambda a, b: self._pass(shown[a:b]), len(shown), self.options.batch, self.spec.name)
+        numbers, features = zip(*parts, strict=True)
+        return torch.cat(numbers), torch.cat(features)
+
+    def state(self) -> Mapping[str, str]:
+        """What is really in effect."""
+        return {
+            "self_test": self._self_test,
+            "runtime": self._nets[self.home].runtime,
+            "device": str(self.home) if self.options.device else "follows the picture",
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "resize": self.preprocess.effective(self.home if self.options.device else None),
+            "views": self.options.views,
+            **self._nets[self.home].notes,
+        }
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Writes configuration, weights and our record into a folder that `load` reads."""
+        folder.mkdir(parents=True, exist_ok=True)
+        net = self._nets[self.home]
+        net.save(folder, self.spec)
+        write_record(folder, replace(self.spec, hashes=net.hashes))
+
+    def _device(self, stacks: Sequence[Frames]) -> torch.device:
+        return self.home if self.options.device or not stacks else stacks[0].pixels.device
+
+    def _on(self, device: torch.device) -> Net:
+        """The network on a device: moved there once, kept where it was."""
+        with self._lock:
+            if device not in self._nets:
+                self._nets[device] = copy.deepcopy(self._nets[self.home]).to(device)
+            return self._nets[device]
+
+    def whole(self, shown: Tensor) -> Tensor:
+        """The network's numbers, from its own forward: what `forward` must give too. Shape: (R, 3, S, S)."""
+        with torch.autocast(shown.device.type, enabled=False):
+            return self._on(shown.device).whole(self.preprocess.normalise(shown).to(self.dtype))
+
+    def read(self, numbers: Tensor) -> Tensor:
+        """The probabilities that the network's numbers mean, one for each label. Shape: (R, labels)."""
+        return self._nets[self.home].read(numbers)
+
+    def _pass(self, shown: Tensor) -> tuple[Tensor, Tensor]:
+        net = self._on(shown.device)
+        # A pipeline may run under autocast; the guard's numbers must not depend on it.
+        with torch.autocast(shown.device.type, enabled=False):
+            return net.split(self.preprocess.normalise(shown).to(self.dtype))
+
+    def _scores(
+        self,
+        stacks: Sequence[Frames],
+        prepared: Sequence[Prepared],
+        numbers: list[float],
+        seen: Tensor | None,
+        features: Tensor | None,
+    ) -> Iterator[Scores]:
+        """The flat list that came from the device, taken apart frame by frame."""
+        names = self._nets[self.home].details
+        classes, columns = len(self.spec.labels), len(self.spec.labels) + len(names)
+        rows = sum(p.pixels.shape[0] * p.pixels.shape[1] for p in prepared)
+        flags = iter(numbers[rows * columns :])
+        blank = [next(flags) == 1.0 for _ in range(rows)]
+        row = 0
+        for stack, made in zip(stacks, prepared, strict=True):
+            for _ in range(len(stack)):
+                end = row + len(made.views)
+                fault = "" if made.extremes is None else stack.fault(next(flags), next(flags))
+                chunks = [numbers[r * columns : (r + 1) * columns] for r in range(row, end)]
+                yield Scores(
+                    tuple(
+                        ViewScores(view, self._levels(chunk[:classes]), dict(zip(names, chunk[classes:], strict=True)))
+                        for view, chunk in zip(made.views, chunks, strict=True)
+                    ),
+                    embedding=None if features is None else features[row],
+                    digest="" if seen is None else hashlib.sha256(seen[row:end].numpy().tobytes()).hexdigest(),
+                    blank=all(blank[row:end]),
+                    fault=fault,
+                )
+                row = end
+
+    def _levels(self, probabilities: list[float]) -> dict[str, dict[Severity, float]]:
+        """P(severity >= level): sums from the highest level down, so that they can only rise."""
+        levels: dict[str, dict[Severity, float]] = {c: dict.fromkeys(ls, 0.0) for c, ls in self.spec.levels.items()}
+        for label, p in zip(self.spec.labels.values(), probabilities, strict=True):
+            if label is not None:
+                for level in levels[label.category]:
+                    if level <= label.severity:
+                        levels[label.category][level] += p
+        # min keeps a NaN that stands first; a sum may pass 1 by a rounding.
+        return {c: {level: min(p, 1.0) for level, p in ls.items()} for c, ls in levels.items()}

@@ -1,0 +1,93 @@
+"""OpenVINO as what runs a model: on the CPU, in float32, wherever the pictures are."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nsfw_guard.backends.base import ModelSpec, Options
+from nsfw_guard.backends.nets.exported import Port, load_exported
+from nsfw_guard.backends.nets.network import NetBackend
+from nsfw_guard.errors import MissingExtraError, ScoringError, WeightsUnfitError, first_line
+
+TELEMETRY = "openvino_telemetry"
+_importing = threading.Lock()
+
+
+def quiet_openvino() -> Any:
+    """The module openvino, imported so that it reports nothing.
+
+    `import openvino` loads its converter, which sends an event "import" to an analytics service over the network and
+    keeps a counter and an id in the home folder, unless the user opted out by a file there. It goes without where the
+    package openvino_telemetry cannot be imported: so it is hidden for as long as that import takes. Reading and
+    running a model (all that is done here) is in the C++ part, which reports nothing.
+    """
+    with _importing:
+        modules: dict[str, Any] = sys.modules  # None in it stands for: not to be imported
+        before = {name: modules[name] for name in [TELEMETRY] if name in modules}
+        modules[TELEMETRY] = None
+        try:
+            import openvino
+        except ModuleNotFoundError:
+            raise MissingExtraError("openvino", "openvino") from None
+        finally:
+            del modules[TELEMETRY]
+            modules.update(before)
+    return openvino
+
+
+class OpenvinoRunner:
+    """An .onnx file compiled by OpenVINO for the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        openvino = quiet_openvino()
+        settings = {
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 on the processors that have it
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        try:
+            core = openvino.Core()
+            self._compiled: Any = core.compile_model(core.read_model(str(path)), "CPU", settings)
+        except RuntimeError as error:
+            raise WeightsUnfitError(
+                f"openvino cannot read {path.name}: {first_line(error)}. Export it again"
+            ) from error
+        self.name = f"openvino {openvino.__version__.partition('-')[0]} on the cpu"
+        self.inputs = tuple(_port(port) for port in self._compiled.inputs)
+        self.outputs = tuple(_port(port) for port in self._compiled.outputs)
+
+    def run(self, values: Tensor) -> list[Tensor]:
+        """Every output, on the device where the input is; the numbers go by way of the host."""
+        try:
+            # A request of its own for each call: one is not safe to use from two threads, and a lock would be held
+            # for ever by a call that hangs.
+            request = self._compiled.create_infer_request()
+            request.infer([values.cpu().numpy()])
+            # Copies: the request's own memory goes with it.
+            found = [np.array(request.get_output_tensor(i).data) for i in range(len(self.outputs))]
+        except RuntimeError as error:
+            if "alloc" in str(error).lower():
+                raise MemoryError(first_line(error)) from error
+            raise ScoringError(f"openvino failed: {first_line(error)}") from error
+        return [torch.from_numpy(out).to(values.device) for out in found]
+
+
+def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
+    """The exported network in a folder."""
+    return load_exported(OpenvinoRunner, spec, folder, options)
+
+
+def _port(port: Any) -> Port:
+    shape = port.get_partial_shape()
+    sides = None
+    if shape.rank.is_static:
+        sides = tuple(int(side.get_length()) if side.is_static else None for side in shape)
+    dtype = {"f32": "float32"}.get(port.get_element_type().get_type_name(), port.get_element_type().get_type_name())
+    return Port(min(port.get_names(), default=""), dtype, sides)

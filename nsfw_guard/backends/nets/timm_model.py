@@ -1,0 +1,134 @@
+"""Any timm network as a backend: one forward pass gives the scores and the embedding."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from nsfw_guard.backends.base import Label, ModelSpec, Options
+from nsfw_guard.backends.files import weights
+from nsfw_guard.backends.files.arguments import timm_arguments, timm_name
+from nsfw_guard.backends.files.bounded import at_most, on_paper
+from nsfw_guard.backends.files.folder import ARGMAX, agree, config_of, input_of, label_map
+from nsfw_guard.backends.files.header import numbers_in, shapes_of
+from nsfw_guard.backends.nets.network import Net, NetBackend
+from nsfw_guard.errors import ConfigError, UnknownNameError, WeightsUnfitError, first_line
+from nsfw_guard.imaging.views import InputSpec
+
+log = logging.getLogger(__name__)
+
+
+class TimmNet(Net):
+    """A timm network with a head of its own."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.width = int(model.num_features)  # type: ignore[arg-type]
+
+    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Features, then the head."""
+        features: Tensor = self.model.forward_head(self.model.forward_features(values), pre_logits=True)
+        return self.model.get_classifier()(features), features
+
+    def whole(self, values: Tensor) -> Tensor:
+        """timm's own forward."""
+        logits: Tensor = self.model(values)
+        return logits
+
+    def save(self, folder: Path, spec: ModelSpec) -> None:
+        """config.json and model.safetensors, as timm pushes them to the hub."""
+        from safetensors.torch import save_file
+
+        tensors = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
+        save_file(tensors, folder / weights.WEIGHTS, metadata={"format": "pt"})
+        (folder / weights.CONFIG).write_text(json.dumps(config_of(spec, self.width), indent=2) + "\n")
+
+
+def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
+    """The model whose files are in a folder. What the record says must be what the folder says."""
+    config = weights.read_config(folder)
+    agree(spec, folder)
+    _known(spec.architecture)
+    args = {**config["model_args"], **timm_arguments(spec.model_args, what=repr(spec.name))}
+    path = weights.verify(folder / weights.WEIGHTS, spec.sha256)
+    model = _create(spec.architecture, len(spec.labels), args, path)
+    weights.fit(model, weights.read_weights(path), spec.architecture)
+    return NetBackend(TimmNet(model), spec, options)
+
+
+def load_architecture(
+    architecture: str, file: str | Path | None, labels: Mapping[str, str | Label | None] | None, options: Options
+) -> NetBackend:
+    """A network by its name in timm, with weights and labels of one's own."""
+    if file is None or not labels:
+        raise ConfigError(
+            f"'timm:{architecture}' alone is an untrained network: add weights='model.safetensors' and "
+            "labels={'NSFW': 'sexual', 'SFW': None} in the order of its classes"
+        )
+    if options.runtime not in {None, "torch"}:
+        raise ConfigError(
+            f"runtime={options.runtime!r} is for a folder that holds model.onnx: give that folder instead"
+        )
+    _known(architecture)
+    spec = ModelSpec(
+        name=f"timm:{architecture}",
+        architecture=architecture,
+        input=InputSpec(size=1),  # until the network is there, which says it
+        labels=label_map(tuple(labels), labels),
+        cuts={"default": ARGMAX},
+    )
+    path = weights.verify(Path(file))
+    model: Any = _create(architecture, len(labels), {}, path)
+    weights.fit(model, weights.read_weights(path), architecture)
+    spec = replace(spec, input=input_of(model.pretrained_cfg), sha256=weights.sha256_of(path))
+    return NetBackend(TimmNet(model), spec, options)
+
+
+def _known(architecture: str) -> None:
+    """Raises when timm has no network of that name."""
+    import timm
+
+    name = timm_name(architecture).partition(".")[0]
+    if not timm.is_model(name):
+        raise UnknownNameError("timm architecture", name, timm.list_models())
+
+
+def _create(architecture: str, classes: int, args: Mapping[str, Any], path: Path) -> nn.Module:
+    """The network, built on paper first and held against what the weights' file says it has.
+
+    One that reads its own numbers while it is built cannot be drawn on paper; it too makes no more of them than that.
+    """
+    shapes = shapes_of(path)
+    numbers = numbers_in(shapes)
+    try:
+        with on_paper(numbers, architecture):
+            drawn = _build(architecture, classes, args)
+        weights.fit_shapes(drawn.state_dict(), shapes, architecture)
+    except ConfigError as error:
+        log.debug("%s is not held against its weights before it is built: %s", architecture, error)
+    with at_most(numbers, architecture):
+        model = _build(architecture, classes, args)
+    if not hasattr(model, "forward_head"):
+        raise ConfigError(f"{architecture} has no separate head in this release of timm: choose another network")
+    return model
+
+
+def _build(architecture: str, classes: int, args: Mapping[str, Any]) -> nn.Module:
+    import timm
+
+    try:
+        model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=classes, **args)
+    except WeightsUnfitError:
+        raise
+    except Exception as error:  # whatever a network raises over arguments that it does not know or cannot use
+        raise ConfigError(
+            f"timm cannot build {architecture} with {dict(args)}: {first_line(error)}. Mend its model_args"
+        ) from error
+    return model

@@ -1,0 +1,194 @@
+"""Categories in the user's own words, by CLIP or SigLIP: how much nearer a picture is to them than to harmless ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options
+from nsfw_guard.backends.files import weights
+from nsfw_guard.backends.files.folder import agree_on_input
+from nsfw_guard.backends.files.inside import folder_of, is_path
+from nsfw_guard.backends.nets.hf_model import from_folder
+from nsfw_guard.backends.nets.network import Net, NetBackend
+from nsfw_guard.errors import ConfigError, ModelError, WeightsUnfitError, first_line
+
+HARMLESS = ("an ordinary picture", "a landscape", "people in everyday clothes", "an animal", "a drawing of an object")
+TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a drawing of {}")
+TWO_SIDED = ("clip", "siglip", "siglip2", "metaclip_2")
+MOST = 64  # tokens: what SigLIP was trained with, and more than a few words need
+
+
+class ZeroShotNet(Net):
+    """The picture side of a model with two sides, against embeddings of words."""
+
+    def __init__(self, model: nn.Module, text: Tensor, scale: float, names: Sequence[str], notes: Mapping[str, str]):
+        super().__init__()
+        self.model: Any = model
+        self.text = nn.Parameter(text, requires_grad=False)
+        self.scale = scale
+        self.width = int(text.shape[1])
+        self.details = tuple(f"cosine {name}" for name in (*names, "harmless"))
+        self.notes = notes
+
+    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines to the words of each category and to the harmless ones, and the picture's embedding."""
+        embedding = _features(self.model.get_image_features(pixel_values=values))
+        return functional.normalize(embedding) @ self.text.t(), embedding
+
+    def whole(self, values: Tensor) -> Tensor:
+        """The same: the other side's embeddings were made when it was loaded."""
+        return self.split(values)[0]
+
+    def read(self, numbers: Tensor) -> Tensor:
+        """For each category: the softmax of its words and the harmless ones, at the model's own temperature."""
+        cosines = numbers.float()
+        return ((cosines[:, :-1] - cosines[:, -1:]) * self.scale).sigmoid()
+
+    def besides(self, numbers: Tensor) -> Tensor:
+        """Every cosine."""
+        return numbers.float()
+
+
+def zeroshot(
+    *wanted: str,
+    model: str | Path = "clip-l14",
+    against: Sequence[str] = HARMLESS,
+    templates: Sequence[str] = TEMPLATES,
+    cache: str | Path | None = None,
+    weights: str | Path | None = None,
+    options: Options | None = None,
+) -> Backend:
+    """A backend for categories in your own words.
+
+    Args:
+        wanted: "category: words, more words", such as "weapons: a gun, a knife".
+        model: a zero-shot model of the catalogue, or a folder of CLIP or SigLIP in transformers' layout.
+        against: words for what is harmless.
+        templates: sentences that each of the words is put into; their embeddings are averaged.
+        cache: where embeddings of words are kept; `$XDG_CACHE_HOME/nsfw-guard` unless said.
+        weights: the folder of a model of the catalogue, where it is not in the hub's cache.
+        options: how the model is run.
+    """
+    from nsfw_guard.backends import loaders, registry
+
+    words = dict(_category(text) for text in wanted)
+    if not words or len(words) < len(wanted):
+        raise ConfigError(f"{list(wanted)}: give each category once, such as 'weapons: a gun, a knife'")
+    args = {"words": words, "against": tuple(against), "templates": tuple(templates), "cache": cache}
+    labels = {category: Label(category) for category in words}
+    if is_path(model):
+        from nsfw_guard.backends.files.folder import zeroshot_spec
+
+        base = zeroshot_spec(folder_of(model))
+        weights = weights or folder_of(model)
+    else:
+        base = registry.spec(str(model))
+        if base.kind != "zeroshot":
+            raise ConfigError(f"{base.name!r} has no text side: choose one of kind zeroshot in `nsfw-guard models`")
+    spec = replace(base, name=f"{base.name}: {', '.join(words)}", labels=labels, model_args=args)
+    if weights is not None:
+        return loaders.load_files(spec, Path(weights), options or Options())
+    return loaders.load_hub(spec, options or Options())
+
+
+def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
+    """The model in a folder, with the words of its record."""
+    agree_on_input(spec, folder)
+    file = weights.verify(folder / weights.WEIGHTS, spec.sha256)
+    found = weights.read_config(folder).get("model_type")
+    if found not in TWO_SIDED:  # others may fetch a network of their own while they are built
+        raise WeightsUnfitError(
+            f"{folder.name!r} holds a {found}, which is no {' or '.join(TWO_SIDED)}: choose one that is"
+        )
+    model: Any = from_folder("AutoModel", spec, folder)
+    scale = getattr(model, "logit_scale", None)
+    if scale is None or not hasattr(model, "get_text_features"):
+        raise WeightsUnfitError(f"{type(model).__name__} has no text side: choose a CLIP or SigLIP with both sides")
+    told = dict(spec.model_args)
+    prompts = [_prompts(words, told["templates"]) for words in (*told["words"].values(), told["against"])]
+    text = _cached(model, folder, prompts, spec.sha256 or weights.sha256_of(file), told.get("cache"))
+    model.text_model = None  # its work is done
+    said = {"words": told["words"], "against": told["against"], "templates": told["templates"]}
+    notes = {"words": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()}
+    return NetBackend(ZeroShotNet(model, text, float(scale.detach().exp()), tuple(told["words"]), notes), spec, options)
+
+
+def _category(text: str) -> tuple[str, tuple[str, ...]]:
+    name, _, words = text.partition(":")
+    found = tuple(word.strip() for word in words.split(",") if word.strip())
+    if not name.strip() or not found:
+        raise ConfigError(f"{text!r} is no category: say it as 'weapons: a gun, a knife'")
+    return name.strip(), found
+
+
+def _prompts(words: Sequence[str], templates: Sequence[str]) -> list[str]:
+    broken = [template for template in templates if template.count("{}") != 1]
+    if broken or not templates or not words:
+        raise ConfigError(f"templates {list(templates)} need one {{}} each, and words {list(words)} to put there")
+    return [template.format(word) for word in words for template in templates]
+
+
+def _cached(model: Any, folder: Path, prompts: Sequence[Sequence[str]], weights_hash: str, cache: Any) -> Tensor:
+    """The embeddings of words, from the disk where they were made with these weights before."""
+    from safetensors.torch import save_file
+
+    home = Path(cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nsfw-guard")
+    key = hashlib.sha256(json.dumps([weights_hash, prompts]).encode()).hexdigest()
+    path = home / f"words-{key[:32]}.safetensors"
+    kept = _kept(path)
+    if kept is not None and len(kept) == len(prompts) and bool(kept.isfinite().all()):
+        return kept
+    text = torch.stack([_embedded(model, folder, some) for some in prompts])
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}")
+        save_file({"text": text}, part)
+        part.replace(path)
+    except OSError:
+        return text  # a disk that cannot be written costs time only
+    return text
+
+
+def _kept(path: Path) -> Tensor | None:
+    try:
+        return weights.read_weights(path).get("text")
+    except ModelError:
+        return None  # not there, or cut off in the middle: it is made again
+
+
+@torch.inference_mode()
+def _embedded(model: Any, folder: Path, prompts: Sequence[str]) -> Tensor:
+    """The mean of the normalised embeddings of some prompts, normalised. Shape: (width,)."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # whatever a tokenizer raises over files that it cannot use
+        raise WeightsUnfitError(
+            f"transformers cannot read the tokenizer in {folder.name!r}: {first_line(error)}. Fetch its files again"
+        ) from error
+    most = min(MOST, int(model.config.text_config.max_position_embeddings))
+    # SigLIP reads a fixed length, CLIP whatever there is.
+    fixed = "siglip" in model.config.model_type
+    tokens = tokenizer(
+        list(prompts), padding="max_length" if fixed else True, truncation=True, max_length=most, return_tensors="pt"
+    )
+    given = {"input_ids": tokens["input_ids"]} if fixed else dict(tokens)
+    each = functional.normalize(_features(model.get_text_features(**given)).float())
+    return functional.normalize(each.mean(0), dim=0)
+
+
+def _features(found: Any) -> Tensor:
+    """The pooled embedding: since transformers 5 it stands in an output, before it was a tensor."""
+    made: Tensor = found if isinstance(found, Tensor) else found.pooler_output
+    return made

@@ -1,0 +1,1 @@
+"""NudeNet: parts of bodies as regions."""

@@ -1,0 +1,247 @@
+"""NudeNet v3: body parts and faces as regions, by ONNX Runtime, without NudeNet's code and without OpenCV.
+
+Its licence is disputed: AGPL-3.0 in its repository and in the weights' own metadata, MIT on PyPI. Nothing of it is part
+of this package: its wheel is the optional extra `nudenet`, and choosing it is the user's decision.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nsfw_guard.backends.base import ModelSpec, Options
+from nsfw_guard.backends.batches import in_batches
+from nsfw_guard.backends.files.onnx_file import hashes_of
+from nsfw_guard.backends.nets.exported import FLOAT, fits
+from nsfw_guard.backends.nets.onnx_model import OnnxRunner
+from nsfw_guard.backends.nudenet import yolo
+from nsfw_guard.backends.selftest import TOLERANCE, canaries, compare
+from nsfw_guard.errors import ConfigError, MissingExtraError, ScoringError, WeightsMissingError, WeightsUnfitError
+from nsfw_guard.imaging.frames import Frames
+from nsfw_guard.scores import Region, Scores, View, ViewScores
+
+log = logging.getLogger(__name__)
+
+PACKAGE = "nudenet"
+STRIDES = (8, 16, 32)  # one place for a box each so many pixels
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A published file: its hash, and the side of its input."""
+
+    sha256: str
+    side: int
+
+
+FILES: Mapping[str, Weights] = {
+    "320n.onnx": Weights("c15d8273adad2d0a92f014cc69ab2d6c311a06777a55545f2c4eb46f51911f0f", 320),
+    "640m.onnx": Weights("04fe3d77980780c1f8297dc6d7f942fd5b3abe6942a188f742a85241e4f634eb", 640),
+}
+
+
+class NudeNet:
+    """Boxes of body parts and faces. A category's score is that of its surest box, and 0.0 where none was found.
+
+    The whole picture is looked at once, whatever its shape. There is no embedding.
+    """
+
+    def __init__(self, runner: OnnxRunner, spec: ModelSpec, options: Options) -> None:
+        self.spec, self.options, self.runner = spec, options, runner
+        self.side = spec.input.size
+        self.labels = list(spec.labels.items())
+        self.places = sum((self.side // stride) ** 2 for stride in STRIDES)
+        try:
+            self.home = torch.zeros(1, device=options.device or "cpu").device
+        except (AssertionError, NotImplementedError, RuntimeError) as error:
+            raise ConfigError(
+                f"the device '{options.device}' cannot be used here: say 'cpu', or leave it out"
+            ) from error
+        self._self_test = compare(spec, self._answer, TOLERANCE[torch.float32])
+
+    def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
+        """One Scores a frame, in order, over all stacks."""
+        if not stacks:
+            return []
+        device = self.home if self.options.device else stacks[0].pixels.device
+        shown, sizes, faults, blank = [], [], [], []
+        for stack in stacks:
+            levels, extremes = stack.quantise()
+            shown.append(yolo.letterbox(levels, self.side).to(device))
+            sizes += [(int(levels.shape[2]), int(levels.shape[3]))] * len(stack)
+            faults += [""] * len(stack) if extremes is None else [stack.fault(*pair) for pair in extremes.tolist()]
+            flat = levels.flatten(1)
+            blank += (flat.amin(1) == flat.amax(1)).tolist()
+        pixels = torch.cat(shown)
+        numbers = self.numbers(pixels)
+        digest = _digest if digests else lambda frame: ""
+        rows = zip(numbers, sizes, faults, blank, map(digest, pixels), strict=True)
+        return [self._read(found, *size, fault, flat, told) for found, size, fault, flat, told in rows]
+
+    def numbers(self, shown: Tensor) -> yolo.Floats:
+        """The network's own numbers of 8-bit squares: four of place, one a label. Shape: (R, 4 + labels, places)."""
+        batch = 1 if self._one_by_one else self.options.batch
+        parts = in_batches(lambda a, b: self._pass(shown[a:b]), len(shown), batch, self.spec.name)
+        made: yolo.Floats = torch.cat(parts).cpu().numpy()
+        return made
+
+    def state(self) -> Mapping[str, str]:
+        """What is really in effect."""
+        return {
+            "self_test": self._self_test,
+            "runtime": f"{self.runner.name}, {self.runner.path.name} {self.spec.sha256[:12]}",
+            "device": str(self.home) if self.options.device else "follows the picture",
+            "dtype": "float32",
+            "resize": "as OpenCV, on a black square",
+            "views": "the whole picture",
+        }
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Refused: the weights are NudeNet's, under a disputed licence."""
+        raise ConfigError(
+            f"the weights of {self.spec.name!r} are not copied, their licence is disputed: keep the policy in a file, "
+            "and load them by name"
+        )
+
+    @property
+    def _one_by_one(self) -> bool:
+        return (self.runner.inputs[0].shape or (None,))[0] == 1
+
+    def _pass(self, shown: Tensor) -> Tensor:
+        # NudeNet 3.4.2 swaps red and blue twice, so that its network is shown files as blue, green, red.
+        values = shown.flip(1).float().mul_(1 / 255)
+        found = self.runner.run(values)
+        wanted = (len(shown), 4 + len(self.labels), self.places)
+        if not found or tuple(found[0].shape) != wanted or found[0].dtype != torch.float32:
+            told = [tuple(out.shape) for out in found]
+            raise ScoringError(f"{self.spec.name!r} gave {told}, not {wanted} in float32: fetch its weights again")
+        return found[0]
+
+    def _read(self, numbers: yolo.Floats, height: int, width: int, fault: str, blank: bool, digest: str) -> Scores:
+        """One picture's numbers as scores and regions."""
+        classes = numbers[4:]
+        if not (np.isfinite(numbers).all() and (classes >= 0).all() and (classes <= 1).all()):
+            # NudeNet would take a NaN for no box. No number may come of it here.
+            nothing = {c: dict.fromkeys(levels, float("nan")) for c, levels in self.spec.levels.items()}
+            why = fault or "the model's answer is no probability (NaN or out of range)"
+            return Scores.single(nothing, digest=digest, blank=blank, fault=why)
+        found = yolo.boxes(numbers, height, width, self.side)
+        levels = {c: dict.fromkeys(ls, 0.0) for c, ls in self.spec.levels.items()}
+        details = {name: 0.0 for name, _ in self.labels}
+        for box in found:
+            name, label = self.labels[box.label]
+            details[name] = max(details[name], box.score)
+            for level in levels[label.category] if label else ():
+                if label and level <= label.severity:
+                    levels[label.category][level] = max(levels[label.category][level], box.score)
+        view = ViewScores(View("full"), levels, details)
+        return Scores((view,), regions=self._regions(found, height, width), digest=digest, blank=blank, fault=fault)
+
+    def _regions(self, found: list[yolo.Box], height: int, width: int) -> tuple[Region, ...]:
+        """The boxes that mean something, in fractions. One without any area in the picture counts, but covers nothing:
+        where it is the only one of its category, the whole picture is covered."""
+        made = []
+        for box in found:
+            label = self.labels[box.label][1]
+            left, right = (min(x / width, 1.0) for x in (box.left, box.left + box.width))
+            top, bottom = (min(y / height, 1.0) for y in (box.top, box.top + box.height))
+            if label is not None and left < right and top < bottom:
+                made.append(Region(left, top, right, bottom, category=label.category, score=box.score))
+        return tuple(made)
+
+    def _answer(self) -> dict[str, tuple[float, ...]]:
+        """The surest score of each label on each canary, before any box is left out."""
+        pictures = canaries()
+        shown = yolo.letterbox(torch.stack(list(pictures.values())), self.side).to(self.home)
+        best = self.numbers(shown)[:, 4:].max(2)
+        return dict(zip(pictures, (tuple(map(float, row)) for row in best), strict=True))
+
+
+def _digest(frame: Tensor) -> str:
+    return hashlib.sha256(frame.cpu().numpy().tobytes()).hexdigest()
+
+
+def load_installed(spec: ModelSpec, options: Options) -> NudeNet:
+    """NudeNet with the weights of its installed wheel, which is looked up and not imported."""
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise MissingExtraError(PACKAGE, spec.extra)
+    return load_files(spec, Path(next(iter(found.submodule_search_locations))), options)
+
+
+def load_files(spec: ModelSpec, path: Path, options: Options) -> NudeNet:
+    """NudeNet with the weights in a file, or in a folder where they have the recorded name."""
+    _check_options(spec, options)
+    path = path / spec.files[0] if path.is_dir() else path
+    if path.suffix != ".onnx":
+        raise WeightsUnfitError(f"{path.name!r} is not an .onnx file: NudeNet publishes 320n.onnx and 640m.onnx")
+    if not path.is_file():
+        raise WeightsMissingError(f"there is no {path.name} in {str(path.parent)!r}: download it first")
+    known = FILES.get(path.name)
+    sha256 = hashes_of(path.parent, path.name, {path.name: known.sha256} if known else None)[path.name]
+    runner = OnnxRunner(path, extra=spec.extra)
+    mine = replace(
+        spec,
+        input=replace(spec.input, size=_side(runner, sha256)),
+        sha256=sha256,
+        size=path.stat().st_size,
+        answers=spec.answers if sha256 == spec.sha256 else {},
+    )
+    _check_labels(runner, mine)
+    return NudeNet(runner, mine, options)
+
+
+def _check_options(spec: ModelSpec, options: Options) -> None:
+    """What NudeNet cannot do otherwise is refused, rather than not done in silence."""
+    for what, asked, only in (
+        ("views", options.views, ("cover",)),
+        ("resize", options.resize, ("exact",)),
+        ("dtype", options.dtype, (torch.float32,)),
+        ("runtime", options.runtime, (None, "onnx")),
+    ):
+        if asked not in only:
+            raise ConfigError(f"{spec.name!r} knows no {what}={asked!r}: it runs in one way only, leave {what} out")
+
+
+def _side(runner: OnnxRunner, sha256: str) -> int:
+    """The side of the input: published, or what the file says of itself."""
+    for file in FILES.values():
+        if file.sha256 == sha256:
+            return file.side
+    log.warning("%s is none of NudeNet's published files: it is used as it is", runner.path.name)
+    try:
+        height, width = ast.literal_eval(runner.metadata["imgsz"])
+        side = int(height)
+    except (KeyError, TypeError, ValueError, SyntaxError) as error:
+        raise WeightsUnfitError(
+            f"{runner.path.name} is none of NudeNet's files ({', '.join(FILES)}) and does not say its side (imgsz)"
+        ) from error
+    if width != height or side < STRIDES[-1] or side % STRIDES[-1]:
+        raise WeightsUnfitError(f"{runner.path.name} takes {height}x{width}: export it with a square of 32, 64, ...")
+    return side
+
+
+def _check_labels(runner: OnnxRunner, spec: ModelSpec) -> None:
+    """That the file takes and gives what NudeNet's do, with the classes of the record, in order."""
+    side, path = spec.input.size, runner.path
+    takes, gives = runner.inputs, runner.outputs
+    good = len(takes) == 1 and takes[0].dtype == FLOAT and fits(takes[0], (None, 3, side, side))
+    if not good or not gives or gives[0].dtype != FLOAT or not fits(gives[0], (None, 4 + len(spec.labels), None)):
+        raise WeightsUnfitError(f"{path.name} is no NudeNet: it takes {takes} and gives {gives}. Use 320n.onnx")
+    if (takes[0].shape or (None,))[0] not in {None, 1}:
+        raise WeightsUnfitError(f"{path.name} takes {takes[0]}: export it for any number of pictures")
+    try:
+        told = ast.literal_eval(runner.metadata.get("names", "None"))
+    except (ValueError, SyntaxError) as error:
+        raise WeightsUnfitError(f"the names in {path.name} are unreadable: export it again") from error
+    if told is not None and list(dict(told).values()) != list(spec.labels):
+        raise WeightsUnfitError(f"{path.name} has the classes {list(dict(told).values())}: not those of the record")

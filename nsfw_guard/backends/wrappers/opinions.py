@@ -1,0 +1,258 @@
+"""Several models as one: an ensemble, and a cascade that asks a second model only where the first is in doubt.
+
+Scores of different models are not comparable: 0.5 is strict for one and lenient for the next. So every score is first
+bent so that its model's own cut becomes 0.5 (`aligned`); only then are they combined, and 0.5 is the cut of the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from nsfw_guard.backends.base import Backend, Label, ModelSpec, ask
+from nsfw_guard.errors import ConfigError, ScoringError, UnknownNameError, suggest
+from nsfw_guard.imaging.frames import Frames
+from nsfw_guard.policy.rules import Cut
+from nsfw_guard.scores import Scores, Severity, View, ViewScores
+
+Combine = Literal["max", "mean", "vote"]
+NAN = float("nan")
+HALF = 0.5
+
+
+def aligned(p: float, cut: float) -> float:
+    """`p` bent so that `cut` becomes 0.5, and 0 and 1 stay. What is no probability stays what it is."""
+    if not 0.0 <= p <= 1.0:
+        return p
+    if p < cut:
+        return HALF * p / cut
+    return HALF + HALF * (p - cut) / (1.0 - cut) if cut < 1.0 else 1.0
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of several, with the cut of its record that makes its scores comparable."""
+
+    backend: Backend
+    cut: Cut
+
+    @classmethod
+    def of(cls, backend: Backend, name: str) -> Member:
+        """A model with the cut of this name in its record."""
+        cuts = backend.spec.cuts
+        if name not in cuts:
+            raise ConfigError(
+                f"the record of {backend.spec.name!r} has no cut {name!r}, so its scores cannot be compared: "
+                f"{suggest(name, cuts)}, or calibrate it"
+            )
+        return cls(backend, cuts[name])
+
+    def say(self, scores: Scores) -> dict[str, float]:
+        """Per category the worst aligned score over the views, at the level that the model itself calls positive."""
+        found: dict[str, float] = {}
+        spec = self.backend.spec
+        for category, levels in spec.levels.items():
+            level = spec.positives.get(category, levels[0])
+            told = [self._of(view, category, level) for view in scores.views]
+            # max would lose a NaN that does not come first.
+            found[category] = max(told) if told and all(0.0 <= p <= 1.0 for p in told) else NAN
+        return found
+
+    def _of(self, view: ViewScores, category: str, level: Severity) -> float:
+        p = view.levels.get(category, {}).get(level)
+        if p is None:
+            raise ScoringError(f"{self.backend.spec.name!r} gave no score for {category!r}")
+        return aligned(p, self.cut.views.get(view.view.kind, self.cut.block))
+
+
+class Ensemble:
+    """Models that are all asked.
+
+    Args:
+        backends: at least two, of different names.
+        combine: "max" blocks what any of them would block; "mean" weighs them; "vote" counts those that would block.
+        weights: for "mean", one number a model.
+        votes: for "vote", how many must agree; more than half of them unless said.
+        cut: the name of the cut in each model's record.
+    """
+
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        *,
+        combine: Combine = "max",
+        weights: Sequence[float] | None = None,
+        votes: int | None = None,
+        cut: str = "default",
+    ) -> None:
+        names = [backend.spec.name for backend in backends]
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise ConfigError(f"an ensemble is of two or more different models, not of {names}")
+        if combine not in get_args(Combine):
+            raise UnknownNameError("way to combine", combine, get_args(Combine))
+        if (weights is not None and combine != "mean") or (votes is not None and combine != "vote"):
+            raise ConfigError("weights= goes with combine='mean', votes= with combine='vote'")
+        self.members = tuple(Member.of(backend, cut) for backend in backends)
+        self.combine = combine
+        self.weights = tuple(weights) if weights is not None else (1.0,) * len(names)
+        if len(self.weights) != len(names) or not all(0.0 < w < float("inf") for w in self.weights):
+            raise ConfigError(f"weights={weights}: give one number above 0 for each of the {len(names)} models")
+        self.votes = votes
+        for category, count in self._scored().items():
+            if votes is not None and not 1 <= votes <= count:
+                raise ConfigError(f"votes={votes}: {category!r} is scored by {count} of the models only")
+
+    @property
+    def spec(self) -> ModelSpec:
+        """A record of its own: every category that one of them scores, each with one level and the cut 0.5."""
+        how = self.combine + (f" of {self.votes}" if self.votes else "")
+        return joint_spec(f"ensemble({how})", [member.backend for member in self.members])
+
+    def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
+        """One Scores a frame; the embedding is the first model's."""
+        count = sum(len(stack) for stack in stacks)
+        told = [
+            ask(member.backend, stacks, count, embeddings=embeddings and not i, digests=digests and not i)
+            for i, member in enumerate(self.members)
+        ]
+        return [self._join(found) for found in zip(*told, strict=True)]
+
+    def state(self) -> Mapping[str, str]:
+        """The first model's state, and every model with its self-test."""
+        return joint_state([member.backend for member in self.members], {"combine": self.spec.name})
+
+    def _scored(self) -> dict[str, int]:
+        levels = [member.backend.spec.levels for member in self.members]
+        return {category: sum(category in one for one in levels) for one in levels for category in one}
+
+    def _join(self, found: Sequence[Scores]) -> Scores:
+        said = [member.say(scores) for member, scores in zip(self.members, found, strict=True)]
+        joint = {}
+        for category in self._scored():
+            pairs = [(one[category], w) for one, w in zip(said, self.weights, strict=True) if category in one]
+            joint[category] = self._combined(pairs)
+        return joined(found, joint, dict(zip((m.backend.spec.name for m in self.members), said, strict=True)))
+
+    def _combined(self, pairs: Sequence[tuple[float, float]]) -> float:
+        values = [p for p, _ in pairs]
+        if not all(0.0 <= p <= 1.0 for p in values):
+            return NAN
+        if self.combine == "max":
+            return max(values)
+        if self.combine == "mean":
+            return min(1.0, sum(p * w for p, w in pairs) / sum(w for _, w in pairs))
+        needed = self.votes or len(values) // 2 + 1
+        return aligned(sum(p >= HALF for p in values) / len(values), needed / len(values))
+
+
+class Cascade:
+    """A quick model, and a second opinion where the first is in doubt: fewer false alarms at a small part of the cost.
+
+    Args:
+        first, second: who is asked always, and who only in doubt. The second's word then stands.
+        band: from which score of the first, up to which, the second is asked. It must hold the first's own cut, and
+            every cut of the policy: elsewhere a second opinion could change nothing.
+        cut: the name of the cut in each model's record.
+    """
+
+    def __init__(self, first: Backend, second: Backend, *, band: tuple[float, float], cut: str = "default") -> None:
+        self.first, self.second = Member.of(first, cut), Member.of(second, cut)
+        low, high = band
+        block = self.first.cut.block
+        if not 0.0 <= low < high <= 1.0 or not low <= block <= high:
+            raise ConfigError(
+                f"band={band}: give two scores of {first.spec.name!r} in order, on both sides of its cut {block:g}"
+            )
+        self.band = (aligned(low, block), aligned(high, block))
+        missing = sorted(set(first.spec.levels) - set(second.spec.levels))
+        if missing:
+            raise ConfigError(
+                f"{second.spec.name!r} has no second opinion on {', '.join(missing)}: choose one that scores "
+                f"{', '.join(first.spec.levels)}"
+            )
+        self.asked = self.seen = 0
+
+    @property
+    def spec(self) -> ModelSpec:
+        """A record of its own: the first model's categories, each with one level and the cut 0.5."""
+        pair = [self.first.backend, self.second.backend]
+        made = joint_spec("cascade", pair)
+        kept = {n: label for n, label in made.labels.items() if label and label.category in pair[0].spec.levels}
+        return replace(made, labels=kept, band=self.band)
+
+    def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
+        """One Scores a frame; the embedding is the first model's."""
+        count = sum(len(stack) for stack in stacks)
+        first = ask(self.first.backend, stacks, count, embeddings=embeddings, digests=digests)
+        said = [self.first.say(scores) for scores in first]
+        doubtful = [i for i, one in enumerate(said) if not first[i].fault and self._doubtful(one)]
+        frames = [Frames(stack.pixels[i : i + 1], stack.value_range) for stack in stacks for i in range(len(stack))]
+        second = ask(self.second.backend, [frames[i] for i in doubtful], len(doubtful), embeddings=False, digests=False)
+        self.seen, self.asked = self.seen + count, self.asked + len(doubtful)
+        opinions = dict(zip(doubtful, second, strict=True))
+        return [self._join(first[i], said[i], opinions.get(i)) for i in range(count)]
+
+    def state(self) -> Mapping[str, str]:
+        """Both models' states, and when the second is asked."""
+        low, high = self.band
+        told = {"second_opinion": f"{self.second.backend.spec.name} from {low:.3g} to {high:.3g}"}
+        return joint_state([self.first.backend, self.second.backend], told)
+
+    def _doubtful(self, said: Mapping[str, float]) -> bool:
+        low, high = self.band
+        return any(low <= p <= high for p in said.values())
+
+    def _join(self, first: Scores, said: Mapping[str, float], second: Scores | None) -> Scores:
+        names = self.first.backend.spec.name, self.second.backend.spec.name
+        if second is None:
+            return joined([first], dict(said), {names[0]: said})
+        other = self.second.say(second)
+        # Only where there was doubt: what the first is sure of stays.
+        low, high = self.band
+        joint = {c: other[c] if low <= p <= high else p for c, p in said.items()}
+        return joined([first, second], joint, {names[0]: said, names[1]: {c: other[c] for c in said}})
+
+
+def joined(found: Sequence[Scores], joint: Mapping[str, float], said: Mapping[str, Mapping[str, float]]) -> Scores:
+    """Several models' scores as one view of the whole picture, with what each said among the details."""
+    details = {f"{name}: {category}": p for name, one in said.items() for category, p in one.items()}
+    levels = {category: {Severity.HIGH: p} for category, p in joint.items()}
+    return Scores(
+        (ViewScores(View("full"), levels, details),),
+        regions=tuple(region for scores in found for region in scores.regions),
+        embedding=found[0].embedding,
+        digest=found[0].digest,
+        blank=all(scores.blank for scores in found),
+        fault=next((scores.fault for scores in found if scores.fault), ""),
+    )
+
+
+def joint_spec(name: str, backends: Sequence[Backend]) -> ModelSpec:
+    """The record of several models as one. Its revision names each with its own."""
+    specs = [backend.spec for backend in backends]
+    categories = {category: None for spec in specs for category in spec.levels}
+    told = "the cuts of its models, each bent to 0.5"
+    return ModelSpec(
+        name=f"{name}: {' + '.join(spec.name for spec in specs)}",
+        kind="opinions",
+        architecture="",
+        input=specs[0].input,
+        labels={category: Label(category) for category in categories},
+        neutral=tuple(dict.fromkeys(category for spec in specs for category in spec.neutral)),
+        cuts={
+            "default": Cut(block=HALF, review=HALF / 2, source=told),
+            "strict": Cut(block=0.3, review=HALF / 4, source=f"{told}; then chosen, not measured"),
+            "lenient": Cut(block=0.7, review=HALF, source=f"{told}; then chosen, not measured"),
+        },
+        revision=" + ".join(f"{spec.name}@{spec.revision or spec.sha256 or 'unrecorded'}" for spec in specs),
+        licence=" and ".join(dict.fromkeys(spec.licence for spec in specs)),
+        size=sum(spec.size for spec in specs),
+        source="its models' own records",
+    )
+
+
+def joint_state(backends: Sequence[Backend], told: Mapping[str, str]) -> dict[str, str]:
+    """The first one's state, each one's self-test, and what is told besides."""
+    tests = {f"self_test {b.spec.name}": dict(b.state()).get("self_test", "none") for b in backends}
+    return {**backends[0].state(), **tests, **told}

@@ -1,0 +1,265 @@
+"""What comes to a node of ComfyUI, as it may leave. Its tensors are shared and cached: they are never written to."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nsfw_guard.errors import ImageError, UncoveredError
+from nsfw_guard.hosts import pictures
+from nsfw_guard.hosts.comfyui.types import Holds, declared
+from nsfw_guard.hosts.session import HostGuard
+from nsfw_guard.verdict import Verdict
+
+AT_ONCE = 8  # pictures in one call: a clip must not be copied as a whole, and the time limit is meant for a few
+DEEPEST = 64
+MARGIN = 4  # frames on both sides of one that was covered
+CHANNELS = {1, 3, 4}
+DARKEST, CLIPPED, BRIGHTEST = 0.5, 1.5, 100.0  # below black; highlights that files clip; light of HDR pictures
+VIDEOS = (
+    "comfy_api.latest._input_impl.video_types",
+    "comfy_api.input_impl.video_types",
+    "comfy_api.input_impl",
+)
+
+
+@dataclass
+class Guarded:
+    """Pictures as they may leave, why, and which of them are not what they were."""
+
+    images: Tensor
+    verdicts: list[Verdict] = field(default_factory=list)
+    covered: list[bool] = field(default_factory=list)
+
+
+class Cleaner:
+    """Cleans whatever an output node is handed; what it cannot judge raises, and that stops the node.
+
+    Args:
+        guard: what judges and covers.
+        latents: let latents through unjudged, because the owner said so.
+        where: the name under which the guard counts.
+    """
+
+    def __init__(self, guard: HostGuard, *, latents: bool = False, where: str = "output node") -> None:
+        self.guard, self.latents, self.where = guard, latents, where
+
+    def inputs(self, node: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+        """What a node is handed, by the name of each input: only what is declared as pictures is ever edited.
+
+        Raises:
+            UncoveredError: an input of another kind holds something that must not leave.
+        """
+        holds = declared(node)
+        return {name: self._input(name, value, holds.get(name, Holds.ANYTHING)) for name, value in data.items()}
+
+    def _input(self, name: str, value: Any, holds: Holds) -> Any:
+        if holds is Holds.NO_PICTURES:
+            return value
+        cleaned = self.value(value)
+        if holds is Holds.ANYTHING and cleaned is not value:
+            raise UncoveredError(
+                f"{name!r} is of no type that is known to hold pictures, and holds what must not leave as it is: "
+                "connect an IMAGE, a MASK or a VIDEO"
+            )
+        return cleaned
+
+    def value(self, value: Any, above: tuple[int, ...] = ()) -> Any:
+        """The value, the same object where nothing had to be covered."""
+        if value is None or isinstance(value, (str, bytes, int, float)) or not self.guard.settings.enabled:
+            return value
+        if id(value) in above or len(above) > DEEPEST:
+            raise ImageError("inputs that hold themselves, or lie too deep, cannot be judged: hand over a plain list")
+        if isinstance(value, (Tensor, np.ndarray, Image.Image)):
+            return self._picture(value)
+        if callable(getattr(value, "get_components", None)):
+            return self.video(value)[0]
+        below = (*above, id(value))
+        if isinstance(value, Mapping):
+            return self._mapping(value, below)
+        if isinstance(value, (list, tuple)):
+            return self._items(value, below)
+        return value
+
+    def images(self, images: Tensor) -> Guarded:
+        """A batch of pictures. Shape: (..., H, W, C) in [0, 1]; the result is the same tensor where all may leave."""
+        frames = images.detach().reshape(-1, *images.shape[-3:])
+        done, made = Guarded(images), None
+        for start in range(0, len(frames), AT_ONCE):
+            verdicts, news = self._batch(frames[start : start + AT_ONCE])
+            done.verdicts += verdicts
+            done.covered += [new is not None for new in news]
+            for index, new in enumerate(news, start):
+                if new is not None:
+                    made = frames.clone() if made is None else made
+                    made[index] = new
+        if made is not None:
+            done.images = made.reshape(images.shape)
+        return done
+
+    def _batch(self, frames: Tensor) -> tuple[list[Verdict], list[Tensor | None]]:
+        """The verdicts, and for each frame what stands in its place, or None where it may leave."""
+        verdicts: list[Verdict] = []
+        news: list[Tensor | None] = [None] * len(frames)
+        for shown in _appearances(frames):
+            # The guard paints in place: it gets copies.
+            cleaned = self.guard.sanitise([frame.clone() for frame in shown], layout="hwc", where=self.where)
+            held = [new is None and not _same(a, b) for new, a, b in zip(news, shown, cleaned.pictures, strict=True)]
+            news = [
+                _fitted(made, old) if bad else new
+                for new, bad, made, old in zip(news, held, cleaned.pictures, frames, strict=True)
+            ]
+            if len(verdicts) == len(cleaned.verdicts):  # a second look decides where it is the one that holds
+                verdicts = [b if bad else a for a, b, bad in zip(verdicts, cleaned.verdicts, held, strict=False)]
+            else:
+                verdicts = list(cleaned.verdicts)
+        return verdicts, news
+
+    def video(self, video: Any, *, whole: bool = False, margin: int = MARGIN) -> tuple[Any, list[Verdict]]:
+        """A VIDEO, the same object where every frame may leave.
+
+        Args:
+            video: has `get_components()`.
+            whole: one bad frame covers the clip.
+            margin: so many frames before and after a bad one are covered too.
+        """
+        parts = video.get_components()
+        if not isinstance(parts.images, Tensor) or parts.images.ndim != 4:
+            raise UncoveredError("the frames of a VIDEO are not a tensor (T, H, W, C): update nsfw-guard")
+        done = self.images(parts.images)
+        alpha = getattr(parts, "alpha", None)
+        clear = alpha is None or self._picture(alpha) is alpha
+        if clear and not any(done.covered):
+            return video, done.verdicts
+        frames = done.images.clone()
+        for index in _beside(done.covered, whole=whole or not clear, margin=margin):
+            frames[index] = _fitted(pictures.paint(frames[index].clone(), None, "hwc"), frames[index])
+        told = {"images": frames, **({} if alpha is None else {"alpha": None})}
+        return _video_of(video, parts, told), done.verdicts
+
+    def _picture(self, value: Any) -> Any:
+        if isinstance(value, Image.Image):
+            (made,) = self.guard.sanitise([value.copy()], where=self.where).pictures
+            return value if _same(value, made) else made
+        if isinstance(value, np.ndarray):
+            told = torch.from_numpy(np.ascontiguousarray(value))
+            made = self._tensor(told)
+            return value if made is told else made.numpy()
+        return self._tensor(value)
+
+    def _tensor(self, value: Tensor) -> Tensor:
+        if value.numel() == 0 or value.ndim < 2:
+            return value
+        if not (value.is_floating_point() or value.dtype == torch.uint8):
+            raise ImageError(f"a tensor of {value.dtype} cannot be judged: hand the output node an IMAGE")
+        current = value
+        for channels in _readings(value):
+            frames = current[..., None] if channels is None else current.movedim(channels, -1)
+            made = self.images(frames)
+            if any(made.covered):
+                current = made.images[..., 0] if channels is None else made.images.movedim(-1, channels)
+        return current
+
+    def _mapping(self, value: Mapping[Any, Any], below: tuple[int, ...]) -> Any:
+        samples = value.get("samples")
+        if isinstance(samples, Tensor) or hasattr(samples, "is_nested"):
+            if not self.latents:
+                raise UncoveredError(
+                    "a LATENT cannot be judged, so no output node gets one: decode it first (VAEDecode), or let the "
+                    "owner of this host set NSFW_GUARD_ALLOW_LATENTS=1"
+                )
+            return value
+        is_sound = "sample_rate" in value and getattr(value.get("waveform"), "ndim", 9) <= 3
+        sound = {"waveform"} if is_sound else set()
+        made = {key: one if key in sound else self.value(one, below) for key, one in value.items()}
+        if all(made[key] is value[key] for key in made):
+            return value
+        out: Any = copy.copy(value)
+        for key, one in made.items():
+            out[key] = one
+        return out
+
+    def _items(self, value: Any, below: tuple[int, ...]) -> Any:
+        made = [self.value(one, below) for one in value]
+        if all(new is old for new, old in zip(made, value, strict=True)):
+            return value
+        return value._make(made) if hasattr(value, "_make") else type(value)(made)
+
+
+def _appearances(frames: Tensor) -> list[Tensor]:
+    """A batch as a file of 8 bits shows it, and where it is far brighter, dimmed too: some files keep all of it.
+
+    What is further outside than any light is left as it is, and is a fault then.
+    """
+    if not frames.is_floating_point():
+        return [frames]
+    low, high = float(frames.min()), float(frames.max())
+    if not (low >= -DARKEST and high <= BRIGHTEST):  # NaN among them
+        return [frames]
+    clipped = frames if low >= 0 and high <= 1 else frames.clamp(0, 1)
+    if high <= CLIPPED:
+        return [clipped]
+    brightest = frames.amax((1, 2, 3), keepdim=True).clamp(min=1)
+    return [clipped, (frames / brightest).clamp(0, 1)]
+
+
+def _readings(value: Tensor) -> list[int | None]:
+    """Where the channels of a tensor may stand; None for masks, which have none.
+
+    Where a shape can be read in two ways it is judged in both: a picture must not pass as something else.
+    """
+    found: list[int | None] = [at for at in (-1, -3) if value.ndim >= 3 and value.shape[at] in CHANNELS]
+    if value.ndim in {2, 3} and -1 not in found:
+        found.append(None)
+    if not found:
+        raise ImageError(f"a tensor of shape {tuple(value.shape)} is no picture: hand the node an IMAGE (B, H, W, C)")
+    return found
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether the pixels are those that came. NaN is never the same, so that it is never let go by mistake."""
+    if isinstance(old, Image.Image):
+        return isinstance(new, Image.Image) and pictures.fingerprint(old) == pictures.fingerprint(new)
+    return isinstance(new, Tensor) and new.shape == old.shape and torch.equal(new, old)
+
+
+def _fitted(new: Any, old: Tensor) -> Tensor:
+    """What the guard gave in place of a frame, as a frame; nothing but zeros where that is none."""
+    fits = isinstance(new, Tensor) and new.shape == old.shape
+    return new.to(old.device, old.dtype) if fits else torch.zeros_like(old)
+
+
+def _beside(covered: list[bool], *, whole: bool, margin: int) -> list[int]:
+    """The frames that are covered because of their neighbours."""
+    bad = [index for index, one in enumerate(covered) if one]
+    near = set(range(len(covered))) if whole else {i for b in bad for i in range(b - margin, b + margin + 1)}
+    return sorted(index for index in near if 0 <= index < len(covered) and not covered[index])
+
+
+def _video_of(video: Any, parts: Any, told: dict[str, Any]) -> Any:
+    """A VIDEO of these parts with other frames, by the host's own class."""
+    if dataclasses.is_dataclass(parts) and not isinstance(parts, type):
+        parts = dataclasses.replace(parts, **told)
+    else:
+        parts = copy.copy(parts)
+        for name, value in told.items():
+            setattr(parts, name, value)
+    for name in (type(video).__module__, *VIDEOS):
+        try:
+            module = sys.modules.get(name) or importlib.import_module(name)
+        except ImportError:
+            continue
+        made = getattr(module, "VideoFromComponents", None)
+        if made is not None:
+            return made(parts)
+    raise UncoveredError("this host has no VideoFromComponents: a VIDEO that must be covered is stopped; update it")

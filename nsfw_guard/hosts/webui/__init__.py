@@ -1,0 +1,1 @@
+"""The adapter for sdnext, A1111, Forge and reForge."""

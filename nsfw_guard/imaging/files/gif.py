@@ -1,0 +1,107 @@
+"""A GIF's blocks: how many frames and pieces they are, counted before any of them is decoded, and each by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nsfw_guard.errors import DecodeError
+from nsfw_guard.imaging.files.moving import Disposal, Piece
+
+MOST_PIECES = 1_000_000  # a file of 64 MB is written in 260,000
+IMAGE, EXTENSION, END = 0x2C, 0x21, 0x3B
+
+
+# By the three bits of a control block; browsers and players do not agree on the four that are reserved.
+DISPOSALS = {0: Disposal.KEEP, 1: Disposal.KEEP, 2: Disposal.CLEAR, 3: Disposal.RESTORE}
+
+
+@dataclass
+class Gif:
+    """What a GIF file says of itself: its size, and each frame with where it begins and ends.
+
+    Args:
+        images: per frame where it begins, where it ends, and the control block before it.
+    """
+
+    size: tuple[int, int]
+    images: list[tuple[int, int, bytes]] = field(default_factory=list)
+
+
+def read(data: bytes, *, most: int) -> Gif:
+    """The frames of a GIF file.
+
+    Raises:
+        DecodeError: there are more than `most`, it is made of very many pieces, or its end is missing.
+    """
+    gif = Gif((int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")))
+    pieces, control = 0, b""
+    at = 13 + _table(data, 10)
+    while at < len(data) and pieces <= MOST_PIECES:
+        begin, is_image = at, data[at] == IMAGE
+        if is_image:
+            at += 11 + _table(data, at + 9)
+        elif data[at] == EXTENSION:
+            control = data[at + 3 : at + 7] if data[at + 1 : at + 3] == b"\xf9\x04" else control
+            at += 2
+        elif data[at] == END:
+            break
+        else:  # some readers look on behind what is no block
+            at, pieces = at + 1, pieces + 1
+            continue
+        if len(gif.images) + is_image > most:
+            raise DecodeError(f"over {most} frames: shorten it, or raise limits.frames")
+        while at < len(data) and data[at] and pieces <= MOST_PIECES:
+            at += 1 + data[at]
+            pieces += 1
+        at, pieces = at + 1, pieces + 1
+        if is_image:
+            gif.images.append((begin, at, control))
+            control = b""
+    if pieces > MOST_PIECES:
+        raise DecodeError("made of too many tiny pieces: save it anew with fewer frames")
+    if at >= len(data):  # whatever else it held is gone
+        raise DecodeError("cut off: its end mark is missing. Get the whole file, or save it anew")
+    return gif
+
+
+def pieces(data: bytes, gif: Gif) -> list[Piece]:
+    """Each frame as a file of its own, and where it is drawn.
+
+    Raises:
+        DecodeError: a frame says in a reserved way what becomes of it.
+    """
+    found = []
+    for begin, end, control in gif.images:
+        disposal = DISPOSALS.get((control[0] >> 2) & 7 if control else 0)
+        if disposal is None and len(gif.images) > 1:
+            raise DecodeError("a frame whose disposal is reserved: players do not agree on it. Save it anew")
+        left, top, width, height = (
+            int.from_bytes(data[at : at + 2], "little") for at in range(begin + 1, begin + 9, 2)
+        )
+        found.append(
+            Piece(
+                file=lambda begin=begin, end=end, control=control: _alone(data, begin, end, control),  # type: ignore[misc]
+                left=left,
+                top=top,
+                width=width,
+                height=height,
+                disposal=disposal or Disposal.KEEP,
+                over=True,
+            )
+        )
+    return found
+
+
+def _alone(data: bytes, begin: int, end: int, control: bytes) -> bytes:
+    """One frame as a GIF that is as large as it is and holds nothing else."""
+    screen = data[begin + 5 : begin + 9]
+    head = b"GIF89a" + screen + data[10 : 13 + _table(data, 10)]
+    clear = bytes((control[0] & 1,)) + control[1:] if control else b""
+    block = b"\x21\xf9\x04" + clear + b"\0" if len(clear) == 4 else b""
+    return head + block + b"\x2c" + bytes(4) + screen + data[begin + 9 : end] + b";"
+
+
+def _table(data: bytes, at: int) -> int:
+    """How many bytes the colour table takes that these flags announce."""
+    flags = data[at] if at < len(data) else 0
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0

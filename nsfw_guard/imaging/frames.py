@@ -1,0 +1,277 @@
+"""The one currency of pictures: stacks of RGB frames on the device where they are, and the way back.
+
+The range of a tensor is told, never guessed from its numbers: bytes by their type, floats by `value_range`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nsfw_guard.errors import ImageError, UnknownNameError
+from nsfw_guard.imaging.arrays import as_tensor, is_odd, plain, refuse_odd
+from nsfw_guard.imaging.channels import opaque, to_array, with_channels
+from nsfw_guard.imaging.decode import Stream
+from nsfw_guard.imaging.limits import Limits
+from nsfw_guard.imaging.quantise import BOUNDS, ValueRange, extremes, quantise
+from nsfw_guard.imaging.views import MAX_ASPECT
+
+GROUP = 16_000_000  # pixels that are judged at a time
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A stack of RGB frames of one size.
+
+    Args:
+        pixels: uint8, or floats in `value_range`. Shape: (N, 3, H, W).
+        value_range: "unit" for [0, 1]; "signed" for what a VAE decodes, [-1, 1] before it is clipped.
+    """
+
+    pixels: Tensor
+    value_range: ValueRange = "unit"
+
+    def __post_init__(self) -> None:
+        refuse_odd(self.pixels)
+        shape = tuple(self.pixels.shape)
+        if self.value_range not in get_args(ValueRange):
+            raise UnknownNameError("value_range", self.value_range, get_args(ValueRange))
+        if len(shape) != 4 or shape[1] != 3:
+            cure = ": permute it to channels first" if shape and shape[-1] in {1, 3, 4} else ""
+            raise ImageError(f"expected RGB frames (N, 3, H, W), got {shape}{cure}")
+        if 0 in shape:
+            raise ImageError(f"there is no picture in {shape}: hand over at least one, of at least one pixel")
+        if max(shape[2:]) > MAX_ASPECT * min(shape[2:]):
+            raise ImageError(f"{shape[3]}x{shape[2]} is longer than {MAX_ASPECT:g}:1: crop it first")
+
+    def __len__(self) -> int:
+        return int(self.pixels.shape[0])
+
+    def quantise(self) -> tuple[Tensor, Tensor | None]:
+        """The 8-bit levels that the frames will be saved with, and the extremes of the floats they came as.
+
+        Shape: uint8 (N, 3, H, W), and float32 (N, 2), low and high, or None for frames that were bytes.
+        """
+        if self.pixels.dtype == torch.uint8:
+            return self.pixels, None
+        levels, bounds = quantise(self.pixels, self.value_range)
+        # Kept, so that whoever asks later need not read every pixel again: two numbers a frame.
+        object.__setattr__(self, "_extremes", bounds)
+        return levels, bounds
+
+    def extremes(self) -> Tensor | None:
+        """Low and high of each frame's floats, as `quantise` found them or found now; None for bytes. Shape: (N, 2)."""
+        if self.pixels.dtype == torch.uint8:
+            return None
+        if "_extremes" not in vars(self):
+            object.__setattr__(self, "_extremes", extremes(self.pixels))
+        kept: Tensor = vars(self)["_extremes"]
+        return kept
+
+    def fault(self, low: float, high: float) -> str:
+        """Why a frame with these extremes is no picture, or nothing."""
+        least, most = BOUNDS[self.value_range]
+        if least <= low and high <= most:
+            return ""
+        if low > -np.inf and high < np.inf:
+            return (
+                f"values from {low:.3g} to {high:.3g} do not fit value_range={self.value_range!r}: name the right one"
+            )
+        return "not a picture: it holds NaN or infinite values"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What there is to judge: stacks of frames, whose each frame is, and what could not be read.
+
+    One picture may own several frames: an animation, or a picture with alpha on black, on white and without it.
+    """
+
+    count: int
+    stacks: tuple[Frames, ...] = ()
+    owners: tuple[int, ...] = ()
+    faults: Mapping[int, str] = field(default_factory=dict)
+    partial: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of what there is of one image: frames, why it has none, or why they are not all of it."""
+
+    frames: Frames | None = None
+    fault: str = ""
+    partial: str = ""
+
+
+def in_groups(
+    images: Any, *, value_range: ValueRange = "unit", limits: Limits | None = None, pixels: int = GROUP
+) -> Iterator[Batch]:
+    """Whatever was handed over, as frames: a tensor, PIL, NumPy, a path, bytes, or a list of them.
+
+    Files are decoded as the groups are asked for, and no group begins a frame beyond `pixels`: a folder of large files
+    never stands in memory whole. Each group counts and numbers all images.
+
+    A file that cannot be read is a fault of that picture. A tensor of the wrong shape is the caller's error, raised
+    here and now, unless it stands in a list.
+    """
+    refuse_odd(images)
+    if value_range not in get_args(ValueRange):
+        raise UnknownNameError("value_range", value_range, get_args(ValueRange))
+    if isinstance(images, (list, tuple)):
+        if not images:
+            raise ImageError("an empty list holds no picture: hand over at least one")
+        return _grouped(images, value_range, limits, pixels)
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        return in_groups(list(images), value_range=value_range, limits=limits, pixels=pixels)
+    if isinstance(images, Tensor) and images.ndim == 4:
+        if images.shape[1] in {1, 4} and 0 not in images.shape:
+            return in_groups(list(images), value_range=value_range, limits=limits, pixels=pixels)
+        return iter([Batch(len(images), (Frames(images.detach(), value_range),), tuple(range(len(images))))])
+    if isinstance(images, (Tensor, np.ndarray)):
+        return iter([_join([list(_parts(images, value_range, limits))])])
+    return _grouped([images], value_range, limits, pixels)
+
+
+def _grouped(images: Sequence[Any], value_range: ValueRange, limits: Limits | None, pixels: int) -> Iterator[Batch]:
+    """Frames of a list in groups; what cannot be read is a fault of its image alone."""
+    rows: list[list[Part]] = [[] for _ in images]
+    held = 0
+    for index, image in enumerate(images):
+        try:
+            for part in _parts(image, value_range, limits):
+                size = part.frames.pixels.numel() // 3 if part.frames else 0
+                if held and held + size > pixels:
+                    yield _join(rows)
+                    rows, held = [[] for _ in images], 0
+                rows[index].append(part)
+                held += size
+        except ImageError as error:
+            rows[index].append(Part(fault=str(error)))
+    yield _join(rows)
+
+
+def _parts(image: Any, value_range: ValueRange, limits: Limits | None) -> Iterator[Part]:
+    """One image, frame by frame where it comes out of a decoder."""
+    refuse_odd(image)
+    if isinstance(image, np.ndarray):
+        told = as_tensor(image)
+        image = plain(image) if told is None else told
+    if isinstance(image, Tensor):
+        image = image.detach()
+        if not (image.ndim == 3 and image.shape[0] in {1, 4}):
+            yield Part(Frames(image[None], value_range))
+            return
+        if image.shape[0] == 4 and image.device.type != "cpu":
+            yield Part(Frames(opaque(image, value_range)))
+            return
+        image = to_array(image, value_range)
+    stream = Stream(image, limits=limits or Limits())
+    for frame in stream:
+        yield Part(Frames(torch.from_numpy(frame)[None].permute(0, 3, 1, 2)))
+    if stream.partial:
+        yield Part(partial=stream.partial)
+
+
+def _join(rows: Sequence[Sequence[Part]]) -> Batch:
+    """The parts of each image, in order, as one group."""
+    parts = [(index, part) for index, row in enumerate(rows) for part in row]
+    stacks = [(index, part.frames) for index, part in parts if part.frames]
+    return Batch(
+        count=len(rows),
+        stacks=tuple(frames for _, frames in stacks),
+        owners=tuple(index for index, frames in stacks for _ in frames.pixels),
+        faults={index: part.fault for index, part in parts if part.fault},
+        partial={index: part.partial for index, part in parts if part.partial},
+    )
+
+
+def count_of(images: Any) -> int:
+    """How many pictures were handed over."""
+    refuse_odd(images)
+    return len(images) if _is_batch(images) else 1
+
+
+def first_frame(images: Any, index: int, *, value_range: ValueRange, limits: Limits | None) -> Tensor:
+    """The first frame of one picture of what was handed over, or a black one where there is none to be had.
+
+    Shape: (3, H, W) in [0, 1].
+    """
+    image = images[index] if _is_batch(images) else images
+    try:
+        frames = next(part.frames for part in _parts(image, value_range, limits) if part.frames)
+    except (ImageError, StopIteration):
+        return torch.zeros(3, *_sides(image))
+    return Frames(frames.pixels[:1], frames.value_range).quantise()[0][0].float() / 255
+
+
+def _sides(picture: Any) -> tuple[int, int]:
+    """How large the cover of what cannot be read is: as large as its array, where it is one."""
+    if isinstance(picture, Tensor) and not is_odd(picture) and picture.ndim >= 2:
+        return int(picture.shape[-2]), int(picture.shape[-1])
+    if isinstance(picture, np.ndarray) and picture.ndim >= 2:
+        return int(picture.shape[0]), int(picture.shape[1])
+    return 512, 512
+
+
+def _is_batch(images: Any) -> bool:
+    return isinstance(images, (list, tuple)) or (isinstance(images, (Tensor, np.ndarray)) and images.ndim == 4)
+
+
+def put_back(images: Any, covers: Mapping[int, Tensor], *, value_range: ValueRange = "unit") -> Any:
+    """The same kind of thing that was given: what is not covered bit for bit, the rest replaced.
+
+    Args:
+        images: what was handed over; never edited.
+        covers: per index the new picture. Shape: (3, H, W) in [0, 1]. For a path or bytes a PIL picture stands in.
+        value_range: the range of `images`, and so of what goes back into it.
+    """
+    refuse_odd(images)
+    if not covers:
+        return images
+    if isinstance(images, (list, tuple)):
+        made = [_like(old, covers[i], value_range) if i in covers else old for i, old in enumerate(images)]
+        return _as_list(made, type(images))
+    if _is_batch(images):
+        out = images.clone() if isinstance(images, Tensor) else images.copy()
+        for index, cover in covers.items():
+            out[index] = _like(images[index], cover, value_range)
+        return out
+    return _like(images, covers[0], value_range)
+
+
+def _as_list(made: list[Any], kind: type) -> Any:
+    """Pictures as the kind of list that they came in; one that holds anything else afterwards is refused."""
+    try:
+        out = kind(made)
+        if len(out) == len(made) and all(a is b for a, b in zip(out, made, strict=True)):
+            return out
+    except Exception as error:
+        raise ImageError(f"{kind.__name__} cannot be made from a list: hand over list(it)") from error
+    raise ImageError(f"{kind.__name__} does not hold what it is made from: hand over list(it)")
+
+
+def _like(old: Any, cover: Tensor, value_range: ValueRange) -> Any:
+    """`cover` as the kind of thing that `old` is."""
+    levels = cover.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    if isinstance(old, Tensor) and not is_odd(old) and old.ndim == 3:
+        channels = with_channels(levels, old.shape[0]).to(old.device)
+        if old.dtype == torch.uint8:
+            return channels
+        unit = channels.float() / 255
+        return (unit * 2 - 1 if value_range == "signed" else unit).to(old.dtype)
+    if isinstance(old, np.ndarray) and old.ndim in {2, 3}:
+        channels = with_channels(levels, 1 if old.ndim == 2 else old.shape[2]).permute(1, 2, 0).cpu()
+        array = channels.numpy() if old.ndim == 3 else channels.numpy()[..., 0]
+        if old.dtype.kind == "f":
+            unit_array = array.astype(np.float32) / 255
+            return (unit_array * 2 - 1 if value_range == "signed" else unit_array).astype(old.dtype)
+        deep = old.dtype.kind == "u" and old.dtype.itemsize == 2  # in either byte order
+        return (array * np.uint16(257) if deep else array).astype(old.dtype)
+    made = Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
+    return made.convert(old.mode) if isinstance(old, Image.Image) and old.mode in {"L", "LA", "RGBA"} else made

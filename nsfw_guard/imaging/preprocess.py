@@ -1,0 +1,109 @@
+"""From frames to a model's input, on the device, as the model's authors' own pictures came to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nsfw_guard.errors import UnknownNameError
+from nsfw_guard.imaging.frames import Frames
+from nsfw_guard.imaging.resize import effective_method, resize
+from nsfw_guard.imaging.views import InputSpec, Look, check_views, plan
+from nsfw_guard.scores import View
+
+Resize = Literal["exact", "fast"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a stack of frames became.
+
+    Args:
+        pixels: the 8-bit pixels that the model is shown. Shape: (N, V, 3, S, S).
+        views: the V views, the authors' own first.
+        extremes: low and high of the floats that came. Shape: (N, 2), or None for bytes.
+    """
+
+    pixels: Tensor
+    views: tuple[View, ...]
+    extremes: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """Quantise, resize, crop, normalise.
+
+    `resize="exact"` gives Pillow's own pixels. `"fast"` is at most 2 levels off (1 on an accelerator), on under 1% of
+    the values of smooth pictures that shrink, and takes a third of the time on a CPU.
+    """
+
+    spec: InputSpec
+    views: str = "cover"
+    resize: Resize = "exact"
+
+    def __post_init__(self) -> None:
+        check_views(self.views)
+        if self.resize not in get_args(Resize):
+            raise UnknownNameError("resize", self.resize, get_args(Resize))
+
+    def prepare(self, frames: Frames) -> Prepared:
+        """The 8-bit pixels that the model is shown of each frame."""
+        levels, extremes = frames.quantise()
+        height, width = levels.shape[-2:]
+        looks = plan(height, width, self.spec, self.views)
+        resized: dict[object, Tensor] = {}
+        shown = []
+        for look in looks:
+            key = look.region, look.size
+            if key not in resized:
+                top, left, bottom, right = look.region
+                resized[key] = self._resize(levels[..., top:bottom, left:right], look.size)
+            shown.append(self._window(resized[key], look))
+        # Planes, each in one piece: normalising reads them several times.
+        pixels = torch.stack([window.contiguous() for window in shown], 1)
+        return Prepared(pixels, tuple(look.view for look in looks), extremes)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """8-bit pixels as the model wants them. Shape: (..., 3, S, S), float32."""
+        mean, std = (_channels(values, pixels.device) for values in (self.spec.mean, self.spec.std))
+        return pixels.float().div_(255).sub_(mean).div_(std)
+
+    def effective(self, device: torch.device | None) -> str:
+        """How pictures are really resized on this device, or wherever they are, in words for the state."""
+        if self.resize == "fast":
+            return "fast"
+        if device is None:
+            return f"exact ({self._way(torch.device('cpu'))} on the cpu, {self._way(torch.device('cuda'))} elsewhere)"
+        return f"exact ({self._way(device)})"
+
+    def _way(self, device: torch.device) -> str:
+        return effective_method(device, (1024, 1024), (self.spec.size, self.spec.size))
+
+    def _resize(self, levels: Tensor, size: tuple[int, int]) -> Tensor:
+        method = "fast" if self.resize == "fast" else "auto"
+        return resize(levels, size, interpolation=self.spec.interpolation, method=method)  # type: ignore[arg-type]
+
+    def _window(self, resized: Tensor, look: Look) -> Tensor:
+        """The square window at `look.at`, filled up with the mean where the picture is smaller."""
+        side = self.spec.size
+        top, left = (max(a, 0) for a in look.at)
+        window = resized[..., top : top + side, left : left + side]
+        height, width = window.shape[-2:]
+        if (height, width) == (side, side):
+            return window
+        above, before = (max(-a, 0) for a in look.at)
+        edges = (before, side - width - before, above, side - height - above)
+        fill = [round(255 * m) for m in self.spec.mean]
+        padded = [functional.pad(window[:, c], edges, value=float(v)) for c, v in enumerate(fill)]
+        return torch.stack(padded, 1)
+
+
+@lru_cache(maxsize=32)
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Three numbers on a device, sent there once: a copy from the host would be waited for."""
+    return torch.tensor(values, device=device).view(3, 1, 1)

@@ -1,0 +1,1 @@
+"""Who is told of every verdict: the counter, the audit log."""

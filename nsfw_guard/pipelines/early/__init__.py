@@ -1,0 +1,1 @@
+"""Stopping a generation that is certain to be blocked."""

@@ -1,0 +1,87 @@
+"""EarlyStop as an official callback of diffusers. Loaded when it is asked for: it subclasses a class of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, Literal
+
+import torch
+from diffusers.callbacks import PipelineCallback
+
+from nsfw_guard.errors import BlockedError, ConfigError
+from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines.early.steps import Step, around, planned, watchable
+from nsfw_guard.pipelines.early.stop import FEWEST, EarlyStop, Stopped, Watch
+from nsfw_guard.verdict import Verdict
+
+
+class EarlyStopCallback(PipelineCallback):  # type: ignore[misc]  # diffusers has no types
+    """Looks on from `callback_on_step_end`, for those who want no guard attached. It does not judge what is finished.
+
+    Args:
+        early: when to look, and how sure to be.
+        guard: what judges.
+        on_stop: "raise" raises a BlockedError; "blank" goes on with latents of zeros, so that nothing half drawn comes
+            out, and asks the pipeline to skip its remaining steps, which most do.
+        arguments: `height` and `width` of the call, where latents do not show them (FLUX and others that pack them).
+    """
+
+    __module__ = "nsfw_guard"
+
+    def __init__(
+        self,
+        early: EarlyStop,
+        guard: Guard,
+        *,
+        on_stop: Literal["raise", "blank"] = "raise",
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        if on_stop not in {"raise", "blank"}:
+            raise ConfigError(f"on_stop={on_stop!r}: say 'raise' or 'blank'")
+        self.early, self.guard, self.on_stop = early, guard, on_stop
+        self.arguments = dict(arguments or {})
+        self.verdicts: tuple[Verdict, ...] = ()
+        self._seen = Watch()
+        self._steps: list[Step] = []
+        self._hook = ExitStack()
+
+    @property
+    def tensor_inputs(self) -> list[str]:
+        """What it is handed."""
+        return ["latents"]
+
+    def callback_fn(self, pipeline: Any, step_index: int, timesteps: Any, callback_kwargs: Any) -> dict[str, Any]:
+        """After one step: a look where one is due. The first step is over before there is a callback to look from."""
+        if step_index == 0:
+            self._start(pipeline, float(timesteps))
+        elif self._steps and not self.verdicts:
+            try:
+                self.early.after(pipeline, self.guard, self.arguments, self._seen, self._steps.pop())
+            except Stopped as stopped:
+                self._stop(pipeline, stopped)
+        if step_index + 1 >= self._seen.planned:
+            self._hook.close()
+        return {"latents": torch.zeros_like(callback_kwargs["latents"])} if self.verdicts else {}
+
+    def _start(self, pipeline: Any, timestep: float) -> None:
+        """A new drawing: what an earlier one that broke off has left is taken away first."""
+        self._hook.close()
+        self.verdicts, self._steps = (), []
+        self._seen = Watch(step=1, planned=planned(pipeline.scheduler, timestep))
+        if self._seen.planned < FEWEST or not watchable(pipeline.scheduler):
+            self._seen.state = "not watched: too few steps, or a scheduler that cannot be foreseen"
+            return
+        self._hook.enter_context(around(pipeline.scheduler, self._keep))
+
+    def _keep(self, told: Step) -> None:
+        self._steps[:] = [told]
+
+    def _stop(self, pipeline: Any, stopped: Stopped) -> None:
+        self._hook.close()
+        self.verdicts = stopped.verdicts
+        if self.on_stop == "raise":
+            if hasattr(pipeline, "maybe_free_model_hooks"):
+                pipeline.maybe_free_model_hooks()
+            raise BlockedError(*stopped.verdicts) from None
+        pipeline._interrupt = True

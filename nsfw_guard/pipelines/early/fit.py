@@ -1,0 +1,198 @@
+"""How sure a look must be: learnt from generations that were watched and not stopped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines.early.preview import LinearPreview, grid
+from nsfw_guard.pipelines.early.steps import clean_latents
+from nsfw_guard.pipelines.early.stop import EarlyStop, judge, surely
+from nsfw_guard.pipelines.guarded.processors import MARK, vars_of
+from nsfw_guard.pipelines.guarded.ranges import tensor_range
+from nsfw_guard.pipelines.seams import PICTURES
+
+MAP_PROMPTS = 128  # generations that a linear map is learnt from: 32 saved half as many steps, 512 no more
+LOWEST = 0.5  # no cut below it: who is not sure of a preview is not sure of the picture
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One picture: how sure each look was, and whether it was blocked when it was done."""
+
+    looks: tuple[float, ...]
+    blocked: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured when it was fitted.
+
+    `bound` is the upper end of what the rate of false stops may really be, at 95% (one-sided, Clopper-Pearson, with
+    one more for each look but the first where the cuts were chosen on the same pictures); `proven` says whether that
+    is within the rate that was asked for.
+    """
+
+    allowed: int
+    blocked: int
+    false_stops: int
+    stopped: int
+    saved: float
+    rate: float
+    bound: float
+    proven: bool
+
+
+def fit(
+    pipe: Any,
+    guard: Guard,
+    prompts: Sequence[str],
+    *,
+    at: tuple[float, ...],
+    rate: float,
+    decoder: Any,
+    seed: int,
+    batch: int,
+    call: Mapping[str, Any],
+) -> EarlyStop:
+    """An EarlyStop whose cuts were measured."""
+    if MARK in vars_of(pipe):
+        raise ConfigError("this pipe has a guard: fit before you attach it, or what is blocked is never seen")
+    if not 0 < rate < 1:
+        raise ConfigError(f"rate={rate}: a share of allowed pictures between 0 and 1, such as 0.01")
+    if decoder == "linear":
+        decoder = learn_map(pipe, prompts[:MAP_PROMPTS], seed=seed, batch=batch, call=call)
+    traces = record(pipe, guard, prompts, at=at, decoder=decoder, seed=seed, batch=batch, call=call)
+    cuts = cuts_of(traces, len(at), rate)
+    made = EarlyStop(at=at, cuts=cuts, decoder=decoder)
+    return EarlyStop(at=at, cuts=cuts, decoder=decoder, report=report_of(traces, made, rate, chosen=len(at)))
+
+
+def record(
+    pipe: Any,
+    guard: Guard,
+    prompts: Sequence[str],
+    *,
+    at: tuple[float, ...],
+    decoder: Any,
+    seed: int,
+    batch: int,
+    call: Mapping[str, Any],
+) -> list[Trace]:
+    """What each look saw of each prompt's picture, and what became of it."""
+    watcher = EarlyStop(at=at, decoder=decoder)
+    traces: list[Trace] = []
+    for start in range(0, len(prompts), batch):
+        part = list(prompts[start : start + batch])
+        with watcher.watch(pipe, guard, call, stop=False) as seen:
+            pictures = _draw(pipe, part, seed + start, call)
+        if seen.state != "watching" or len(seen.looks) != len(at):
+            raise ConfigError(f"nothing was seen of this pipe ({seen.state}): it cannot be stopped early")
+        final = judge(guard, pictures)
+        for i, verdict in enumerate(final):
+            traces.append(Trace(tuple(surely(seen.looks[a][i]) for a in at), verdict.flagged))
+    return traces
+
+
+def learn_map(pipe: Any, prompts: Sequence[str], *, seed: int, batch: int, call: Mapping[str, Any]) -> LinearPreview:
+    """The linear map from the last clean latents to the pictures that came of them."""
+    kept: list[Tensor] = []
+    pictures: list[Tensor] = []
+    for start in range(0, len(prompts), batch):
+        part = list(prompts[start : start + batch])
+        with clean_latents(pipe) as latents:
+            pictures.append(_draw(pipe, part, seed + start, call).cpu())
+        kept.append(grid(pipe, latents[-1], call).cpu())
+    return LinearPreview.fit(torch.cat(kept), torch.cat(pictures))
+
+
+def cuts_of(traces: Sequence[Trace], looks: int, rate: float) -> tuple[float, ...]:
+    """Per look the lowest cut with which allowed pictures are stopped no more often than the rate allows.
+
+    The stops that the rate allows, with 95% confidence, are shared by the looks, the last one first: it knows most.
+    Where the allowed pictures are too few to prove the rate, none of them may be stopped.
+    """
+    allowed = [trace for trace in traces if not trace.blocked]
+    if not allowed:
+        raise ConfigError("none of these prompts was allowed: give prompts whose pictures pass, at least a few hundred")
+    # Each cut is set by an allowed picture of its own: all that lies above any of them counts (Tukey's blocks).
+    spare = max(0, most_stops(len(allowed), rate) - (looks - 1))
+    cuts: list[float] = []
+    for look in range(looks):
+        share = spare // looks + (1 if look >= looks - spare % looks else 0)
+        seen = sorted((trace.looks[look] for trace in allowed), reverse=True)
+        highest = seen[share] if share < len(seen) else 0.0
+        cuts.append(max(LOWEST, (1 + 2 * highest) / 3 if highest < 1 else math.nextafter(1.0, 2.0)))
+    return tuple(cuts)
+
+
+def report_of(traces: Sequence[Trace], early: EarlyStop, rate: float, *, chosen: int = 1) -> Report:
+    """What these cuts would have done to these pictures; `chosen`: how many cuts were chosen on them."""
+    allowed = [trace for trace in traces if not trace.blocked]
+    blocked = [trace for trace in traces if trace.blocked]
+    false_stops = sum(stop_at(trace, early) is not None for trace in allowed)
+    stops = [stop_at(trace, early) for trace in blocked]
+    saved = sum(1 - stop for stop in stops if stop is not None) / len(blocked) if blocked else 0.0
+    bound = upper_bound(false_stops + chosen - 1, len(allowed))
+    stopped = sum(stop is not None for stop in stops)
+    return Report(len(allowed), len(blocked), false_stops, stopped, saved, rate, bound, bound <= rate)
+
+
+def stop_at(trace: Trace, early: EarlyStop) -> float | None:
+    """At which fraction of the schedule a picture would have been stopped, if at all."""
+    cuts: Any = early.cuts
+    return next((a for a, sure, cut in zip(early.at, trace.looks, cuts, strict=True) if sure >= cut), None)
+
+
+def upper_bound(found: int, of: int, confidence: float = 0.95) -> float:
+    """The largest rate that would still give so few, with this confidence (one-sided Clopper-Pearson)."""
+    if found >= of:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _at_most(found, of, middle) > 1 - confidence:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def most_stops(of: int, rate: float) -> int:
+    """How many of so many may be stopped so that the rate is proven; 0 also where nothing proves it."""
+    found = 0
+    while upper_bound(found + 1, of) <= rate:
+        found += 1
+    return found
+
+
+def _at_most(found: int, of: int, rate: float) -> float:
+    """The chance of so few or fewer at this rate."""
+    if rate in {0.0, 1.0}:
+        return 1.0 if rate == 0.0 else float(found >= of)
+    terms = (
+        math.lgamma(of + 1)
+        - math.lgamma(i + 1)
+        - math.lgamma(of - i + 1)
+        + i * math.log(rate)
+        + (of - i) * math.log1p(-rate)
+        for i in range(found + 1)
+    )
+    return sum(math.exp(term) for term in terms)
+
+
+def _draw(pipe: Any, prompts: Sequence[str], seed: int, call: Mapping[str, Any]) -> Tensor:
+    """Pictures for prompts, each from a seed of its own. Shape: (N, 3, H, W) in [0, 1]."""
+    seeds = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
+    out = pipe(list(prompts), generator=seeds, **{**call, "output_type": "pt", "return_dict": True})
+    made: Tensor = next(out[name] for name in PICTURES if name in out)
+    if made.ndim == 5:
+        made = made[:, 0]
+    return made * 0.5 + 0.5 if tensor_range(type(pipe)) == "signed" else made

@@ -1,0 +1,224 @@
+"""Stops a drawing that is sure to be blocked: a look at the predicted clean picture, before the last step is spent."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nsfw_guard.backends.base import ask
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.guard import Guard
+from nsfw_guard.imaging.frames import Frames
+from nsfw_guard.pipelines.early import steps
+from nsfw_guard.pipelines.early.preview import LinearPreview, preview_of
+from nsfw_guard.verdict import Outcome, Verdict
+
+log = logging.getLogger(__name__)
+
+FEWEST = 5  # planned steps; where there are fewer, there is nothing to look at in time and little to save
+
+
+class Stopped(Exception):  # noqa: N818 - no error: it carries what was decided out of the middle of a pipeline
+    """A drawing was stopped: every picture of it is sure to be blocked."""
+
+    def __init__(self, verdicts: Sequence[Verdict], size: tuple[int, int] | None, step: int, planned: int) -> None:
+        super().__init__(f"stopped at step {step} of {planned}")
+        self.verdicts = tuple(verdicts)
+        self.size, self.step, self.planned = size, step, planned
+
+
+@dataclass
+class Watch:
+    """What was seen of one call."""
+
+    step: int = 0
+    planned: int = 0
+    looks: dict[float, list[Verdict]] = field(default_factory=dict)
+    state: str = "watching"
+    fault: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStop:
+    """When to look, and how sure to be.
+
+    Args:
+        at: fractions of the schedule at which to look.
+        cuts: for each look, the score from which a picture is sure to be blocked; one number goes for all looks.
+            Without `fit` nobody has measured how often they stop a picture that would have been allowed.
+        decoder: "vae" looks with the pipe's own decoder; an AutoencoderTiny, a LinearPreview (which `fit` learns) or a
+            callable (pipe, latents, arguments) -> pixels (N, 3, H, W) in [0, 1] costs less.
+        report: what was measured, where it comes from `fit`.
+    """
+
+    at: tuple[float, ...] = (0.3, 0.5)
+    cuts: tuple[float, ...] | float = 0.98
+    decoder: Any = "vae"
+    report: Any = None
+
+    def __post_init__(self) -> None:
+        if not self.at or list(self.at) != sorted(set(self.at)) or not all(0 < a < 1 for a in self.at):
+            raise ConfigError(
+                f"at={self.at}: give fractions of the schedule between 0 and 1, in order, such as (0.3, 0.5)"
+            )
+        cuts = (self.cuts,) * len(self.at) if isinstance(self.cuts, (int, float)) else tuple(self.cuts)
+        if len(cuts) != len(self.at) or not all(cut > 0 for cut in cuts):
+            raise ConfigError(f"cuts={self.cuts}: give one score above 0 for each of the {len(self.at)} looks")
+        object.__setattr__(self, "cuts", tuple(float(cut) for cut in cuts))
+        preview_of(self.decoder)
+
+    @contextmanager
+    def watch(self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], *, stop: bool = True) -> Iterator[Watch]:
+        """Looks on while one call runs, from a wrapper around its scheduler's `step` that is gone afterwards.
+
+        Raises:
+            Stopped: out of the call, where every picture of it is sure to be blocked; not with `stop=False`.
+        """
+        seen = Watch()
+        scheduler = getattr(pipe, "scheduler", None)
+        if not steps.watchable(scheduler):
+            seen.state = f"{type(scheduler).__name__} cannot be foreseen: not watched"
+            log.warning(seen.state)
+            yield seen
+            return
+        with steps.around(scheduler, lambda told: self.after(pipe, guard, arguments, seen, told, stop=stop)):
+            yield seen
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready. An AutoencoderTiny or a callable is not written: give it again to `load`."""
+        decoder = self.decoder.to_dict() if isinstance(self.decoder, LinearPreview) else None
+        told = {"at": list(self.at), "cuts": list(self._cuts()), "linear": decoder}
+        return {
+            **told,
+            "decoder": "vae" if self.decoder == "vae" else "own",
+            "report": self.report and vars(self.report),
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Writes it as JSON."""
+        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def fit(
+        cls,
+        pipe: Any,
+        guard: Guard,
+        prompts: Sequence[str],
+        *,
+        at: tuple[float, ...] = (0.3, 0.5),
+        rate: float = 0.01,
+        decoder: Any = "vae",
+        seed: int = 0,
+        batch: int = 4,
+        call: Mapping[str, Any] | None = None,
+    ) -> EarlyStop:
+        """Learns, from a handful of generations, how sure is sure.
+
+        Args:
+            pipe, guard: what draws and what judges; the pipe carries no guard meanwhile.
+            prompts: what to draw: mostly such as are allowed, some that are blocked. About 3 / rate allowed ones prove
+                the rate with one look, 5 / rate with two.
+            at: where to look.
+            rate: the share of allowed pictures that may be stopped.
+            decoder: as in EarlyStop; "linear" learns a map from latents to colours first, which costs next to nothing
+                later and shows less.
+            seed, batch, call: of the first picture; pictures a call; further arguments of the pipeline.
+        """
+        from nsfw_guard.pipelines.early.fit import fit
+
+        return fit(pipe, guard, prompts, at=at, rate=rate, decoder=decoder, seed=seed, batch=batch, call=call or {})
+
+    @classmethod
+    def load(cls, path: str | Path, *, decoder: Any = None) -> EarlyStop:
+        """Reads what `save` wrote; `decoder` is needed where it was one of your own."""
+        from nsfw_guard.pipelines.early.fit import Report
+
+        try:
+            told = json.loads(Path(path).read_text(encoding="utf-8"))
+            report = Report(**told["report"]) if told["report"] else None
+            made = cls(at=tuple(told["at"]), cuts=tuple(told["cuts"]), report=report)
+            linear = LinearPreview.from_dict(told["linear"]) if told["linear"] else None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{Path(path).name} is no saved EarlyStop ({error}): fit and save it again") from error
+        if told["decoder"] != "vae" and linear is None and decoder is None:
+            raise ConfigError(f"{Path(path).name} was fitted with a decoder of your own: give it as decoder=")
+        return replace(made, decoder=decoder or linear or "vae")
+
+    def _cuts(self) -> tuple[float, ...]:
+        return self.cuts  # type: ignore[return-value]  # made a tuple when it was built
+
+    def after(
+        self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], seen: Watch, told: steps.Step, *, stop: bool = True
+    ) -> None:
+        """After one step: a look where one is due. A look that fails stops nothing, and the next one is taken.
+
+        Raises:
+            Stopped: every picture is sure to be blocked; not with `stop=False`.
+        """
+        seen.step += 1
+        scheduler = pipe.scheduler
+        if seen.step == 1:
+            seen.planned = steps.planned(scheduler, steps.timestep(told))
+            if seen.planned < FEWEST:
+                seen.state = f"{seen.planned} steps: too few to watch"
+        due = [i for i, share in enumerate(self.at) if seen.step == max(1, math.ceil(share * seen.planned))]
+        if seen.state != "watching" or not due:
+            return
+        if steps.stray(scheduler, steps.timestep(told), seen.step, seen.planned):
+            seen.state = "its steps are not those of its schedule: not watched"
+            return
+        try:
+            pixels = self._pixels(pipe, arguments, told)
+            verdicts = judge(guard, pixels)
+        except Exception as error:  # the final check judges; a look that fails stops nothing and lets nothing out
+            if not seen.fault:
+                log.exception("a look at step %d failed: the picture is judged when it is done", seen.step)
+            seen.fault = f"{type(error).__name__}: {error}"
+            return
+        seen.looks[self.at[due[-1]]] = verdicts
+        cut = self._cuts()[due[-1]]
+        if stop and all(surely(verdict) >= cut for verdict in verdicts):
+            size = _size(pipe, pixels, arguments, linear=isinstance(self.decoder, LinearPreview))
+            told_of = [replace(_said(v, seen, cut), **guard._signature) for v in verdicts]
+            raise Stopped(told_of, size, seen.step, seen.planned)
+
+    def _pixels(self, pipe: Any, arguments: Mapping[str, Any], told: steps.Step) -> Tensor:
+        clean = steps.clean(pipe.scheduler, told)
+        return preview_of(self.decoder)(pipe, clean, arguments)
+
+
+def judge(guard: Guard, pixels: Tensor) -> list[Verdict]:
+    """What the policy says of previews: not counted, told to nobody. Shape: (N, 3, H, W) in [0, 1]."""
+    with torch.no_grad():
+        scores = ask(guard.backend, [Frames(pixels)], len(pixels), embeddings=False, digests=False)
+    return [guard.policy.decide(found) for found in scores]
+
+
+def surely(verdict: Verdict) -> float:
+    """How sure a preview is to be blocked: the score that blocks it, or 0. Only a number is sure."""
+    if verdict.outcome is not Outcome.BLOCK or verdict.score is None or not math.isfinite(verdict.score):
+        return 0.0
+    return verdict.score
+
+
+def _size(pipe: Any, pixels: Tensor, arguments: Mapping[str, Any], *, linear: bool) -> tuple[int, int]:
+    """How large the picture would have been: as it was asked for, else as large as the preview says."""
+    height, width = (arguments.get(name) for name in ("height", "width"))
+    if isinstance(height, int) and isinstance(width, int):
+        return height, width
+    grow = int(getattr(pipe, "vae_scale_factor", 1)) if linear else 1
+    return int(pixels.shape[-2]) * grow, int(pixels.shape[-1]) * grow
+
+
+def _said(verdict: Verdict, seen: Watch, cut: float) -> Verdict:
+    reason = f"stopped at step {seen.step} of {seen.planned}: {verdict.reason} (preview, sure from {cut:.3g})"
+    return replace(verdict, reason=reason)

@@ -1,0 +1,1 @@
+"""One guarded call of a pipeline, from what is handed in to what leaves."""

@@ -1,0 +1,97 @@
+"""One guarded call of a pipeline: what is asked and handed in, the call itself, and what leaves it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from nsfw_guard.actions import Flag
+from nsfw_guard.errors import BlockedError, UncoveredError
+from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines.early.stop import EarlyStop, Stopped
+from nsfw_guard.pipelines.guarded import inputs
+from nsfw_guard.pipelines.guarded.leaving import leave
+from nsfw_guard.pipelines.guarded.modular import came_in
+from nsfw_guard.pipelines.guarded.run import Cover, Run, running
+from nsfw_guard.pipelines.guarded.stopped import stand_in
+from nsfw_guard.pipelines.seams import is_modular
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How a pipeline is guarded: what `attach` was told."""
+
+    guard: Guard
+    cover: Cover
+    latents: inputs.Latents = "refuse"
+    check_inputs: bool = False
+    text_model: inputs.TextModel | None = None
+    early_stop: EarlyStop | None = None
+
+
+def guarded_call(
+    call: Callable[..., Any], pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, terms: Terms, run: Run
+) -> Any:
+    """What the call gives, safe; `run` knows the verdicts afterwards."""
+    arguments = inputs.arguments_of(call, pipe, args, kwargs)
+    inputs.refuse_exits(pipe, arguments, terms.latents)
+    inputs.refuse_prompts(terms.guard, arguments, terms.text_model)
+    if terms.check_inputs:
+        inputs.refuse_pictures(terms.guard, arguments, terms.latents)
+    if is_modular(type(pipe)):
+        run.given = came_in(arguments)
+    try:
+        with running(run):
+            with _watching(pipe, terms, arguments):
+                out = call(pipe, *args, **_apart(kwargs, run))
+            return leave(pipe, out, run, terms.latents, arguments)
+    except Stopped as stopped:
+        _free(pipe)
+        return stand_in(pipe, stopped.verdicts, stopped.size, run, arguments)
+    except BlockedError as error:
+        verdicts = error.verdicts
+    except UncoveredError:
+        _free(pipe)
+        raise
+    _free(pipe)
+    # Raised anew: the frames of the one that was caught hold the pictures.
+    raise BlockedError(*verdicts)
+
+
+def _apart(kwargs: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """The arguments, with callbacks that are plain functions set apart; pipelines look at the class of others."""
+    functions = {k: v for k, v in kwargs.items() if k in inputs.CALLBACKS and inspect.isroutine(v)}
+    return {**kwargs, **{name: run.apart(function) for name, function in functions.items()}}
+
+
+def part_call(call: Callable[..., Any], pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, run: Run) -> Any:
+    """A call of a part, inside the guarded call of the whole: safe too, but latents pass, and the whole tells of it."""
+    arguments = inputs.arguments_of(call, pipe, args, kwargs)
+    out = call(pipe, *args, **kwargs)
+    return leave(pipe, out, run, "allow", arguments, whole=False)
+
+
+def _watching(pipe: Any, terms: Terms, arguments: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    if terms.early_stop is None or isinstance(terms.guard.action, Flag):  # who only marks does not stop
+        return nullcontext()
+    return terms.early_stop.watch(pipe, terms.guard, arguments)
+
+
+def _free(pipe: Any) -> None:
+    """Takes offloaded parts off the device again, as the end of the call would have."""
+    if hasattr(pipe, "maybe_free_model_hooks"):
+        pipe.maybe_free_model_hooks()
+
+
+def device_of(pipe: Any) -> torch.device | None:
+    """Where a pipe runs, or None for the host: pictures that come from the host are judged there too."""
+    try:
+        device = torch.device(pipe._execution_device)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return None
+    return None if device.type in {"cpu", "meta"} else device

@@ -1,0 +1,165 @@
+"""What a user hands to a pipeline: ways out that are asked for, prompts, pictures. Looked at before any step runs."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from nsfw_guard.actions import Flag
+from nsfw_guard.errors import BlockedError, UncoveredError
+from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines.guarded import layouts
+from nsfw_guard.pipelines.seams import LATENT, pixel_space
+from nsfw_guard.verdict import Outcome, Verdict
+
+log = logging.getLogger(__name__)
+
+Latents = Literal["refuse", "allow"]
+CALLBACKS = ("callback", "callback_on_step_end")
+TextModel = Callable[[Sequence[str]], Sequence[str | None]]
+
+_PROMPT = re.compile(r"(^|_)prompts?(_\d+)?$")
+_PICTURE = re.compile(r"image|video|frame|picture|reference")
+_NO_PICTURE = re.compile(r"embed|latent|mask|guidance|strength|scale|num_|per_|size|noise|seed|negative|cond_")
+
+
+def arguments_of(call: Any, pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name, defaults among them. A call that cannot be made is left to fail by itself."""
+    signature = inspect.signature(call)
+    try:
+        told = signature.bind(pipe, *args, **kwargs)
+    except TypeError:
+        return dict(kwargs)
+    told.apply_defaults()
+    found = dict(told.arguments)
+    rest = [name for name, one in signature.parameters.items() if one.kind is inspect.Parameter.VAR_KEYWORD]
+    return {**(found.pop(rest[0]) if rest else {}), **found}
+
+
+def refuse_exits(pipe: Any, arguments: Mapping[str, Any], latents: Latents) -> None:
+    """An error where a way out is asked for that nothing would look at."""
+    name = type(pipe).__name__
+    if latents == "allow":
+        return
+    asked = arguments.get("output_type")
+    if asked in LATENT:
+        raise UncoveredError(
+            f"output_type={asked!r} would leave {name} unchecked: ask for 'pil', 'np' or 'pt', or attach with "
+            "latents='allow' where a later, guarded stage decodes it"
+        )
+    watched = [key for key in CALLBACKS if arguments.get(key) is not None]
+    if watched and pixel_space(type(pipe)):
+        raise UncoveredError(
+            f"{name} hands pictures to {watched[0]}, unchecked: leave it out, or attach with latents='allow'"
+        )
+
+
+def refuse_prompts(guard: Guard, arguments: Mapping[str, Any], text_model: TextModel | None) -> None:
+    """A BlockedError where a prompt is refused, before a step was spent on it."""
+    texts = prompts_of(arguments)
+    if not texts:
+        return
+    verdicts = guard.check_prompts(texts) if guard.policy.prompts else []
+    if text_model is not None:
+        verdicts = [*verdicts, *_asked(guard, texts, text_model)]
+    held = [verdict for verdict in verdicts if not _goes_on(guard, verdict)]
+    if held:
+        raise BlockedError(*held)
+
+
+def refuse_pictures(guard: Guard, arguments: Mapping[str, Any], latents: Latents) -> None:
+    """A BlockedError where a picture that was handed in is refused, before a step was spent on it."""
+    held: list[Verdict] = []
+    for name, value in pictures_of(arguments):
+        if _latent(value):
+            if latents == "allow":
+                continue
+            raise UncoveredError(f"{name} holds latents, which cannot be judged: attach with latents='allow'")
+        for frame in map(layouts.planes, _frames(value)):
+            verdicts = guard.check([frame], value_range=_range(frame))
+            (safe,) = guard.apply([frame], verdicts, value_range=_range(frame))
+            held += verdicts if safe is not frame else []
+    if held:
+        raise BlockedError(*held)
+
+
+def prompts_of(arguments: Mapping[str, Any]) -> list[str]:
+    """Every prompt among the arguments, negative ones left out."""
+    named = [v for k, v in arguments.items() if _PROMPT.search(k) and not k.startswith("negative")]
+    return [text for value in named for text in _texts(value)]
+
+
+def pictures_of(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every argument that is a picture, or several."""
+    for name, value in arguments.items():
+        if _PICTURE.search(name) and not _NO_PICTURE.search(name) and _pictures(value):
+            yield name, value
+
+
+def _asked(guard: Guard, texts: Sequence[str], text_model: TextModel) -> list[Verdict]:
+    """What a text model says: a reason to refuse, or None, for each. One that fails refuses them all."""
+    state = {"prompts": "text model"}
+    try:
+        reasons = list(text_model(texts))
+    except Exception as error:
+        log.exception("the text model failed: the prompt is refused")
+        return [Verdict(Outcome.ERROR, f"{type(error).__name__}: {error}", category="prompt", state=state)]
+    if len(reasons) != len(texts):
+        why = f"the text model gave {len(reasons)} answers for {len(texts)} prompts"
+        return [Verdict(Outcome.ERROR, why, category="prompt", state=state)]
+    found = [reason for reason in reasons if reason is not None]
+    return [Verdict(Outcome.BLOCK, f"prompt: {reason}", category="prompt", state=state) for reason in found]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _texts(part)
+
+
+def _pictures(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_pictures(part) for part in value)
+    return isinstance(value, Image.Image) or (isinstance(value, (np.ndarray, Tensor)) and value.ndim >= 3)
+
+
+def _frames(value: Any) -> list[Any]:
+    """Every frame of what is handed in; a place that is left empty, for a picture to be drawn, holds none."""
+    if isinstance(value, (list, tuple)):
+        return [frame for part in value if part is not None for frame in _frames(part)]
+    return layouts.frames(value)
+
+
+def _latent(value: Any) -> bool:
+    """Encoded pictures, which some pipelines take in the place of pictures: tensors without channels of colours."""
+    if not isinstance(value, Tensor) or value.ndim < 3:
+        return False
+    return not {value.shape[-3], value.shape[-1]} & {1, 3}
+
+
+def _range(frame: Any) -> Literal["unit", "signed"]:
+    """As the pipelines themselves take it: a float picture with a value below zero is in [-1, 1] already."""
+    floats = frame.is_floating_point() if isinstance(frame, Tensor) else getattr(frame, "dtype", np.uint8) != np.uint8
+    return "signed" if isinstance(frame, (np.ndarray, Tensor)) and floats and bool(frame.min() < 0) else "unit"
+
+
+def _goes_on(guard: Guard, verdict: Verdict) -> bool:
+    """Whether a prompt may be drawn: nothing was found, or the guard is told to mark only, or to fail open."""
+    if not verdict.flagged:
+        return verdict.outcome in {Outcome.ALLOW, Outcome.REVIEW}
+    unjudged = verdict.outcome is Outcome.ERROR
+    goes = guard.fail_open and not verdict.flags if unjudged else isinstance(guard.action, Flag)
+    if goes:
+        log.warning("a prompt goes on although flagged (%s): %r", verdict.outcome.name, verdict.reason)
+    return goes

@@ -1,0 +1,130 @@
+"""What leaves a call, an output, a tuple, a bare value, a state: judged, with flags and verdicts on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from nsfw_guard.pipelines import seams
+from nsfw_guard.pipelines.guarded import layouts
+from nsfw_guard.pipelines.guarded.inputs import Latents
+from nsfw_guard.pipelines.guarded.modular import leave_state
+from nsfw_guard.pipelines.guarded.ranges import tensor_range
+from nsfw_guard.pipelines.guarded.run import ExitRange, Run
+
+
+def leave(pipe: Any, out: Any, run: Run, latents: Latents, arguments: Mapping[str, Any], *, whole: bool = True) -> Any:
+    """What leaves, by the kind of thing it is; of a part of a pipeline, into it, without flags and verdicts."""
+    cls = type(pipe)
+    if latents == "allow" and arguments.get("output_type") in seams.LATENT:
+        return out  # on purpose, and unchecked: it carries no flags
+    if seams.is_modular(cls):
+        return leave_state(out, run, latents, run.given, arguments.get("output"))
+    ends = exit_range(cls)
+    if dataclasses.is_dataclass(out) and not isinstance(out, type):
+        return _leave_output(out, run, ends, whole=whole)
+    if isinstance(out, Mapping) or hasattr(out, "_fields"):
+        return _leave_mapping(out, run, ends, whole=whole)
+    if isinstance(out, tuple):
+        return _leave_tuple(cls, out, run, ends, whole=whole)
+    return run.settle(out, clips=_clips(cls), value_range=ends, main=whole)
+
+
+def exit_range(cls: type) -> ExitRange:
+    """The range of the arrays and tensors that leave a class."""
+    return "hdr" if any(base.__name__ == "LTX2HDRPipeline" for base in cls.__mro__) else tensor_range(cls)
+
+
+def _leave_output(out: Any, run: Run, ends: ExitRange, *, whole: bool) -> Any:
+    """An output of named fields: the same object, with flags and verdicts on it."""
+    for name in _in_order(dict.fromkeys(_names(out))):
+        old = getattr(out, name) if name in vars(out) else out[name]
+        new = _field(name, old, run, ends, whole=whole)
+        if new is not old:
+            _set(out, name, new)
+    if whole:
+        mark(out, run)
+    return out
+
+
+def _names(out: Any) -> Iterator[str]:
+    """What an output holds: its fields, and whatever else was set on it."""
+    yield from (f.name for f in dataclasses.fields(out))
+    yield from vars(out)
+    yield from out if isinstance(out, dict) else ()
+
+
+def _leave_mapping(out: Any, run: Run, ends: ExitRange, *, whole: bool) -> Any:
+    """A mapping, or a tuple whose places have names."""
+    named = out if isinstance(out, Mapping) else out._asdict()
+    parts = _leave_named([str(name) for name in named], list(named.values()), run, ends, whole=whole)
+    same = all(new is old for new, old in zip(parts, named.values(), strict=True))
+    return out if same else layouts.rebuilt(out, parts)
+
+
+def _leave_named(names: Sequence[str], values: Sequence[Any], run: Run, ends: ExitRange, *, whole: bool) -> list[Any]:
+    """Values with a name each, in the order in which they came."""
+    parts = list(values)
+    for place in sorted(range(len(parts)), key=lambda i: names[i] in seams.HELD):
+        parts[place] = _field(names[place], parts[place], run, ends, whole=whole)
+    return parts
+
+
+def _leave_tuple(cls: type, out: tuple[Any, ...], run: Run, ends: ExitRange, *, whole: bool) -> tuple[Any, ...]:
+    names = seams.tuple_fields(cls, len(out))
+    parts = _leave_named(names, out, run, ends, whole=whole)
+    if whole and len(parts) > 1 and seams.classify(cls).slot and _flags(out[1]):
+        parts[1] = run.flags
+    return tuple(parts)
+
+
+def _field(name: str, value: Any, run: Run, ends: ExitRange, *, whole: bool) -> Any:
+    """What becomes of one field: what can hold a picture is one, unless its name says that it is something else."""
+    other = name in seams.OTHER and name not in seams.MARKS
+    if layouts.is_data(value) or (other and not layouts.looks_like_pictures(value)):
+        return value
+    if name in seams.HELD:
+        return None if run.flagged else value
+    main = whole and not run.verdicts
+    if ends == "signed" and isinstance(value, Tensor) and value.ndim == 5:
+        # As a video decoder gave it: the channels of a clip stand before its frames, however many these are.
+        turned = value.transpose(1, 2)
+        safe = run.settle(turned, clips=name in seams.CLIPS, value_range=ends, main=main)
+        return value if safe is turned else safe.transpose(1, 2)
+    return run.settle(value, clips=name in seams.CLIPS, value_range=ends, main=main)
+
+
+def mark(out: Any, run: Run) -> None:
+    """Puts flags and verdicts on an output: into its own field for them, where it has one."""
+    names = {f.name for f in dataclasses.fields(out)}
+    for name in seams.FLAGS:
+        if name in names:
+            _set(out, name, run.flags)
+    out.nsfw_content_detected = run.flags
+    out.verdicts = tuple(run.verdicts)
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """What is held back where something was flagged comes last, when that is known."""
+    return sorted(names, key=lambda name: name in seams.HELD)
+
+
+def _set(out: Any, name: str, value: Any) -> None:
+    if value is None:  # an output forgets no key once it has it
+        dict.__setitem__(out, name, None) if isinstance(out, dict) and name in out else None
+        object.__setattr__(out, name, None)
+    elif isinstance(out, dict):
+        out[name] = value
+    else:
+        setattr(out, name, value)
+
+
+def _clips(cls: type) -> bool:
+    return any(name in seams.CLIPS for fields in seams.outputs_of(cls) for name in fields)
+
+
+def _flags(value: Any) -> bool:
+    return value is None or (isinstance(value, (list, tuple)) and all(isinstance(v, bool) for v in value))

@@ -1,0 +1,155 @@
+"""Image processors that judge what they are about to turn into pictures: the seam on the device.
+
+A guarded processor is a copy of the pipe's own, of a subclass with the same name. The one that the pipe had is never
+touched, so that another pipe which shares it goes on as before.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.pipelines.guarded.run import Run, current, running
+from nsfw_guard.pipelines.seams import LATENT, once
+
+MARK = "_nsfw_guard"
+
+
+class Owner(Protocol):
+    """Whoever put a guarded processor into a pipe; not `enabled`, it judges nothing."""
+
+    enabled: bool
+
+    def run(self, pipe: Any = None) -> Run:
+        """A run of its own, for pictures that are made outside of any call."""
+        ...
+
+
+def processors_of(pipe: Any) -> dict[str, Any]:
+    """The processors of a pipe that turn tensors into pictures, by attribute."""
+    from diffusers.image_processor import VaeImageProcessor
+
+    return {
+        name: value
+        for name, value in vars(pipe).items()
+        if isinstance(value, VaeImageProcessor) or isinstance(vars_of(value).get("_image_processor"), VaeImageProcessor)
+    }
+
+
+def guarded(processor: Any, owner: Owner) -> Any:
+    """A copy of a processor that judges for an owner."""
+    made = copy.copy(processor)
+    inner = vars_of(made).get("_image_processor")
+    if inner is not None:
+        made._image_processor = guarded(inner, owner)
+        return made
+    made.__class__ = _subclass(type(processor))
+    vars(made)[MARK] = owner
+    return made
+
+
+def is_guarded(processor: Any) -> bool:
+    """Whether it, or the one inside it, is a guarded copy."""
+    return MARK in vars_of(processor) or MARK in vars_of(vars_of(processor).get("_image_processor"))
+
+
+def by_hand(guarded: Any) -> Run | None:
+    """A run for pictures that are made outside of any call, or None where the guard is turned off."""
+    owner: Owner = vars(guarded)[MARK]
+    return owner.run() if owner.enabled else None
+
+
+def vars_of(value: Any) -> dict[str, Any]:
+    """The attributes of an object, if it has any of its own."""
+    return getattr(value, "__dict__", {})
+
+
+@once
+def _subclass(base: Any) -> type:
+    body: dict[str, Any] = {"postprocess": _postprocess(base), "__module__": base.__module__, "__doc__": base.__doc__}
+    body |= WHOLE
+    if hasattr(base, "postprocess_video"):
+        body["postprocess_video"] = _postprocess_video(base)
+    return type(base.__name__, (base,), body)
+
+
+def _copy(self: Any) -> Any:
+    made = object.__new__(type(self))
+    vars(made).update(vars(self))
+    return made
+
+
+def _deepcopy(self: Any, memo: dict[int, Any]) -> Any:
+    made = memo[id(self)] = object.__new__(type(self))
+    vars(made).update(copy.deepcopy(vars(self), memo))
+    return made
+
+
+def _no_pickle(self: Any, protocol: Any) -> Any:
+    raise ConfigError("what a guard was put on is not pickled, since it would come back without it: detach it first")
+
+
+# Of every class that a guard puts in place of another: copied with its guard, and never pickled without it.
+WHOLE = {"__copy__": _copy, "__deepcopy__": _deepcopy, "__reduce_ex__": _no_pickle}
+
+
+def _postprocess(base: Any) -> Any:
+    original = base.postprocess
+    signature = inspect.signature(original)
+
+    def postprocess(self: Any, *args: Any, **kwargs: Any) -> Any:
+        told = signature.bind(self, *args, **kwargs)
+        told.apply_defaults()
+        image = told.arguments["image"]
+        pictures = isinstance(image, Tensor) and image.ndim == 4 and image.shape[1] in {1, 3, 4}
+        run = current() or by_hand(self)
+        if run is None or told.arguments["output_type"] in LATENT or not pictures:
+            return original(self, *args, **kwargs)
+        flags = told.arguments["do_denormalize"]
+        told.arguments["image"], verdicts = _judge(run, image, _signed(self, flags, len(image)))
+        output = original(*told.args, **told.kwargs)
+        run.register(output, verdicts)
+        return output
+
+    postprocess.__wrapped__ = original  # type: ignore[attr-defined]
+    return postprocess
+
+
+def _postprocess_video(base: Any) -> Any:
+    original = base.postprocess_video
+
+    def postprocess_video(self: Any, *args: Any, **kwargs: Any) -> Any:
+        run = current()
+        if run is None:
+            own = by_hand(self)
+            if own is None:
+                return original(self, *args, **kwargs)
+            with running(own):
+                return postprocess_video(self, *args, **kwargs)
+        with run.clips() as made:
+            output = original(self, *args, **kwargs)
+        run.register(output, [verdict for judged in made for verdict in judged.verdicts.values()])
+        return output
+
+    postprocess_video.__wrapped__ = original  # type: ignore[attr-defined]
+    return postprocess_video
+
+
+def _signed(processor: Any, flags: Any, count: int) -> list[bool]:
+    """Which pictures will be moved from [-1, 1] to [0, 1], and so are in the former."""
+    return [processor.config.do_normalize] * count if flags is None else list(flags)
+
+
+def _judge(run: Run, image: Tensor, signed: list[bool]) -> tuple[Tensor, list[Any]]:
+    if all(signed) or not any(signed):
+        return run.safe(image, "signed" if signed[0] else "unit")
+    out, verdicts = image.clone(), []
+    for i, one in enumerate(signed):
+        safe, found = run.safe(image[i : i + 1], "signed" if one else "unit")
+        out[i] = safe[0]
+        verdicts += found
+    return out, verdicts

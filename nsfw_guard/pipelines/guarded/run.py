@@ -1,0 +1,232 @@
+"""One guarded call: what was judged on the way, and what is made of it when it leaves. Never kept on a pipe."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nsfw_guard.actions import Flag, Raise
+from nsfw_guard.errors import BlockedError, ConfigError, UnknownNameError
+from nsfw_guard.guard import Guard
+from nsfw_guard.imaging.quantise import ValueRange
+from nsfw_guard.pipelines.guarded import layouts
+from nsfw_guard.pipelines.guarded.identity import identity
+from nsfw_guard.verdict import Outcome, Verdict, worst
+
+Clips = Literal["whole", "frames"]
+ExitRange = Literal["unit", "signed", "hdr"]  # of tensors that leave; "hdr" has no upper end
+_RUN: ContextVar[Run | None] = ContextVar("nsfw_guard_run", default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cover:
+    """How much of a clip is acted on: the whole of it, or flagged frames with `margin` of their neighbours."""
+
+    clips: Clips = "whole"
+    margin: int = 8
+
+    def __post_init__(self) -> None:
+        if self.clips not in get_args(Clips):
+            raise UnknownNameError("way to cover clips", self.clips, get_args(Clips))
+        if self.margin < 0:
+            raise ConfigError(f"a margin of {self.margin} frames is none: 0 covers flagged frames alone")
+
+    def spread(self, verdicts: Sequence[Verdict], *, clip: bool, again: bool = False) -> list[Verdict]:
+        """What decides over each frame of one entry: the worst of all of them, or of its neighbours in a clip.
+
+        `again`: it was spread on the way already, so that neighbours are not taken for flagged frames.
+        """
+        if len(verdicts) > 1 and not (clip and self.clips == "frames"):
+            return [worst(verdicts)] * len(verdicts)
+        if len(verdicts) < 2 or again:
+            return list(verdicts)
+        reach = range(len(verdicts))
+        return [worst(verdicts[max(0, i - self.margin) : i + self.margin + 1]) for i in reach]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Something that was made on the way, kept alive so that its addresses stay its own."""
+
+    output: Any
+    verdicts: Mapping[tuple[Any, ...], Verdict]
+
+
+@dataclass
+class Run:
+    """What is known of one call."""
+
+    guard: Guard
+    cover: Cover
+    device: torch.device | None = None
+    owner: object = None
+    judged: list[Judged] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    clip: bool = False
+    showing: bool = False  # within a callback: what it makes is a preview, and no part of what leaves
+    given: frozenset[Any] = frozenset()  # what came in: unchanged, it may go out again
+
+    def safe(self, images: Tensor, value_range: ValueRange) -> tuple[Tensor, list[Verdict]]:
+        """Pictures on the way, flagged ones acted on. Shape: (N, C, H, W)."""
+        verdicts = self._check(images, value_range)
+        if self.clip:
+            verdicts = self.cover.spread(verdicts, clip=True)
+        return self.guard.apply(images, verdicts, value_range=value_range), verdicts
+
+    def register(self, output: Any, verdicts: Sequence[Verdict]) -> None:
+        """Keeps what was made of judged pictures, so that it is known when it leaves."""
+        if self.showing:
+            return
+        found = layouts.frames(output)
+        if len(found) == len(verdicts):
+            pairs = zip(found, verdicts, strict=True)
+            self.judged.append(Judged(output, {identity(frame): verdict for frame, verdict in pairs}))
+        else:
+            self.judged.append(Judged(output, {("unclaimed", i): verdict for i, verdict in enumerate(verdicts)}))
+
+    def apart(self, callback: Callable[..., Any]) -> Callable[..., Any]:
+        """A callback whose own pictures, judged and acted on as any, decide nothing about those that leave."""
+
+        @functools.wraps(callback)
+        def shown(*args: Any, **kwargs: Any) -> Any:
+            before, self.showing = self.showing, True
+            try:
+                return callback(*args, **kwargs)
+            finally:
+                self.showing = before
+
+        return shown
+
+    @contextmanager
+    def clips(self) -> Iterator[list[Judged]]:
+        """Within it, what is judged together is one clip; gives what was judged meanwhile, to register it anew."""
+        before, self.clip, mark = self.clip, True, len(self.judged)
+        made: list[Judged] = []
+        try:
+            yield made
+        finally:
+            self.clip = before
+            made += self.judged[mark:]
+            del self.judged[mark:]
+
+    def settle(self, value: Any, *, clips: bool, value_range: ExitRange = "unit", main: bool = True) -> Any:
+        """What leaves, judged where it was not yet, and acted on. Verdicts are kept one an entry, of the main field."""
+        groups = [group for group in layouts.entries(value, clips=clips) if group]
+        flat = [frame for group in groups for frame in group]
+        if not flat:
+            return value
+        known = [self._known(frame) for frame in flat]
+        verdicts = iter(self._worse(self._complete(flat, known, value_range)))
+        decided: list[Verdict] = []
+        for group in groups:
+            own = [next(verdicts) for _ in group]
+            decided += self.cover.spread(own, clip=clips, again=None not in known)
+            if main:
+                self.verdicts.append(worst(own))
+        changed = [verdict is not before for verdict, before in zip(decided, known, strict=True)]
+        self._raise([verdict for verdict, new in zip(decided, changed, strict=True) if new])
+        acts = zip(flat, decided, changed, strict=True)
+        safe = layouts.put(value, iter([self._acted(f, v, value_range) if new else None for f, v, new in acts]))
+        self.register(safe, decided)  # a part's exit is the whole's way
+        return safe
+
+    @property
+    def flags(self) -> list[bool]:
+        """One bool an entry that left."""
+        return [verdict.flagged for verdict in self.verdicts]
+
+    @property
+    def flagged(self) -> bool:
+        """Whether anything in this call was flagged, on the way or as it left."""
+        on_the_way = [v for j in self.judged for v in j.verdicts.values()]
+        return any(v.flagged for v in (*self.verdicts, *on_the_way))
+
+    def _check(self, images: Any, value_range: ValueRange) -> list[Verdict]:
+        verdicts = self.guard.check(images, value_range=value_range)
+        self._raise(verdicts)
+        return verdicts
+
+    def _raise(self, verdicts: Sequence[Verdict]) -> None:
+        """With the action `raise`: one error for all of a batch, before any of it is acted on."""
+        if isinstance(self.guard.action, Raise):
+            goes = [self.guard.fail_open and v.outcome is Outcome.ERROR and not v.flags for v in verdicts]
+            held = [v for v, let_go in zip(verdicts, goes, strict=True) if v.flagged and not let_go]
+            if held:
+                raise BlockedError(*held)
+
+    def _known(self, frame: Any) -> Verdict | None:
+        key = identity(frame)
+        return next((j.verdicts[key] for j in reversed(self.judged) if key in j.verdicts), None)
+
+    def _complete(self, flat: Sequence[Any], known: Sequence[Verdict | None], ends: ExitRange) -> list[Verdict]:
+        """A verdict for every frame: those that are not known are judged, all at once."""
+        unknown = [frame for frame, verdict in zip(flat, known, strict=True) if verdict is None]
+        if not unknown:
+            return [verdict for verdict in known if verdict is not None]
+        stack = layouts.stack(unknown, self.device)
+        if ends == "hdr":
+            stack = _clipped(stack)
+        found = iter(self._check(stack, _range(ends, unknown)))
+        return [next(found) if verdict is None else verdict for verdict in known]
+
+    def _worse(self, verdicts: list[Verdict]) -> list[Verdict]:
+        """Also what was flagged on the way and does not leave itself: something was made of it that does.
+
+        A pasted overlay, a grid, a second stage: pairwise where the counts say so, else over everything.
+        """
+        leaving = {id(v) for v in verdicts}
+        lost = [v for j in self.judged for v in j.verdicts.values() if id(v) not in leaving]
+        if not any(self._held(v) for v in lost):
+            return verdicts
+        if len(lost) == len(verdicts):
+            return [worst(pair) if self._held(pair[0]) else pair[1] for pair in zip(lost, verdicts, strict=True)]
+        bad = worst([v for v in lost if self._held(v)])
+        return [worst([bad, verdict]) for verdict in verdicts]
+
+    def _held(self, verdict: Verdict) -> bool:
+        return verdict.flagged or (verdict.outcome is Outcome.REVIEW and not isinstance(self.guard.on_review, Flag))
+
+    def _acted(self, frame: Any, verdict: Verdict, ends: ExitRange) -> Any:
+        """The frame with the action taken, in its own layout, or None where it stays."""
+        turned = layouts.planes(frame)
+        if ends == "hdr":
+            turned = _clipped(turned)
+        (new,) = self.guard.apply([turned], [verdict], value_range=_range(ends, [frame]))
+        return None if new is turned else layouts.unplanes(new, frame)
+
+
+def _range(ends: ExitRange, frames: Sequence[Any]) -> ValueRange:
+    """The range of frames that leave: only what leaves as a tensor may be in [-1, 1]."""
+    return "signed" if ends == "signed" and isinstance(frames[0], Tensor) else "unit"
+
+
+def _clipped(linear: Any) -> Any:
+    """Linear light as a file of 8 bits would show it; what is infinite is no picture."""
+    if isinstance(linear, Tensor):
+        return torch.where(linear.isinf(), torch.nan, linear).clamp(0, 1)
+    if isinstance(linear, np.ndarray):
+        return np.clip(np.where(np.isinf(linear), np.nan, linear), 0, 1)
+    return linear
+
+
+def current() -> Run | None:
+    """The guarded call that this context is in."""
+    return _RUN.get()
+
+
+@contextmanager
+def running(run: Run) -> Iterator[Run]:
+    """Makes a run the current one of this context."""
+    token = _RUN.set(run)
+    try:
+        yield run
+    finally:
+        _RUN.reset(token)

@@ -1,0 +1,79 @@
+"""What stands in for pictures whose drawing was stopped: of the kind, the size and the number that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nsfw_guard.actions import Raise, covered
+from nsfw_guard.errors import BlockedError
+from nsfw_guard.pipelines import seams
+from nsfw_guard.pipelines.guarded.leaving import mark
+from nsfw_guard.pipelines.guarded.run import Run
+from nsfw_guard.verdict import Verdict
+
+SIDE = 512  # where nothing says how large the picture would have been
+
+
+def stand_in(
+    pipe: Any, verdicts: Sequence[Verdict], size: tuple[int, int] | None, run: Run, arguments: Mapping[str, Any]
+) -> list[Any] | Any:
+    """The output that the call would have given, with what the guard's action makes of nothing in it.
+
+    Raises:
+        BlockedError: the action is `raise`, or the output of this class cannot be made up.
+    """
+    told = tuple(run.guard.tell(list(verdicts)))
+    cls = type(pipe)
+    names = [name for fields in seams.outputs_of(cls) for name in fields if name in seams.PICTURES]
+    if isinstance(run.guard.action, Raise) or len(names) != 1:
+        raise BlockedError(*told)
+    run.verdicts[:] = told
+    pictures = _pictures(told, size or _size(pipe, arguments), run, arguments, clip=names[0] in seams.CLIPS)
+    return _wrapped(cls, names[0], pictures, run, arguments)
+
+
+def _size(pipe: Any, arguments: Mapping[str, Any]) -> tuple[int, int]:
+    height, width = (arguments.get(name) for name in ("height", "width"))
+    if isinstance(height, int) and isinstance(width, int):
+        return height, width
+    return SIDE, SIDE
+
+
+def _pictures(
+    verdicts: Sequence[Verdict], size: tuple[int, int], run: Run, arguments: Mapping[str, Any], *, clip: bool
+) -> Any:
+    device = run.device or torch.device("cpu")
+    frames = [covered(torch.zeros(3, *size, device=device), verdict, run.guard.action) for verdict in verdicts]
+    count = int(arguments.get("num_frames") or 1) if clip else 0
+    kind = arguments.get("output_type", "pil")
+    if kind == "pt":
+        batch = torch.stack(frames)
+        return batch[:, None].expand(-1, count, -1, -1, -1) if clip else batch
+    if kind == "pil":
+        pictures = [_pil(frame) for frame in frames]
+        return [[picture.copy() for _ in range(count)] for picture in pictures] if clip else pictures
+    array = torch.stack(frames).permute(0, 2, 3, 1).cpu().numpy()
+    return np.repeat(array[:, None], count, 1) if clip else array
+
+
+def _pil(frame: Tensor) -> Image.Image:
+    return Image.fromarray(frame.mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+
+
+def _wrapped(cls: type, name: str, pictures: Any, run: Run, arguments: Mapping[str, Any]) -> Any:
+    """The pictures in what the class returns."""
+    (output,) = [o for o in seams.output_classes(cls) if name in o.__dataclass_fields__]
+    fields = {field: pictures if field == name else None for field in output.__dataclass_fields__}
+    if arguments.get("return_dict", True):
+        made = output(**fields)
+        mark(made, run)
+        return made
+    if seams.bare(cls):
+        return pictures
+    return tuple(run.flags if field in seams.FLAGS else value for field, value in fields.items())

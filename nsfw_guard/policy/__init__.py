@@ -1,0 +1,1 @@
+"""Deciding: rules, presets, prompts. No torch."""

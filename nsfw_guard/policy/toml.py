@@ -1,0 +1,142 @@
+"""Policies as TOML: presets that come with the package, files of one's own, and one extending another."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nsfw_guard.errors import PolicyError, UnknownNameError, suggest
+from nsfw_guard.policy.policy import EVERY, Policy
+from nsfw_guard.policy.prompts import PromptRules
+from nsfw_guard.policy.rules import Rule
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def presets() -> tuple[str, ...]:
+    """The names of the policies that come with the package."""
+    return tuple(sorted(p.stem for p in PRESETS.glob("*.toml")))
+
+
+def read_policy(source: str | Path | Mapping[str, Any]) -> Policy:
+    """A policy from a preset's name, a TOML file, or a mapping of the same shape."""
+    told, name = _read(source, ())
+    _known_keys("policy", told, ("name", "description", "rules", "prompts"))
+    rules = {}
+    for category, rule in _rules_of(told).items():
+        _known_keys(f"rule {category!r}", rule, ("block", "review", "severity", "views"))
+        rules[category] = Rule(**rule)
+    prompts = PromptRules(**_prompts_of(told)) if "prompts" in told else None
+    return Policy(rules=rules, name=name, description=str(told.get("description", "")), prompts=prompts)
+
+
+def _read(source: str | Path | Mapping[str, Any], seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+    """The mapping behind a name, a path or itself, with what it extends folded in; and its name."""
+    if not isinstance(source, (str, Path, Mapping)):
+        raise PolicyError(f"a policy is a preset's name, a TOML file or a mapping, not {source!r}")
+    if not isinstance(source, Mapping):
+        here = source if isinstance(source, str) and _is_preset(source) else str(Path(source).resolve())
+        if here in seen:
+            circle = " -> ".join(Path(step).name for step in (*seen, here))
+            raise PolicyError(f"policies extend each other in a circle: {circle}")
+        seen = (*seen, here)
+    name, told = _table(source)
+    name = str(told.get("name", name))
+    parent = told.pop("extends", None)
+    if parent is None:
+        return told, name
+    if not (isinstance(parent, str) and parent):
+        raise PolicyError(f"extends = {parent!r}: name one preset or file")
+    if not isinstance(source, Mapping) and _names_file(parent):
+        parent = Path(source).parent / parent
+    base, _ = _read(parent, seen)
+    rules = dict(base.get("rules", {}))
+    asked = _rules_of(told)
+    every = {**rules.get(EVERY, {}), **asked.get(EVERY, {})}
+    for category, rule in asked.items():
+        # A rule that only says what is held for review takes no block away that stands above its category.
+        kept = ("block", "views", "severity") if "block" not in rule else ()
+        blocks = {name: every[name] for name in kept if name in every}
+        rules[category] = {**(rules.get(category) or blocks), **rule}
+    return {**base, **told, "rules": rules, **_joined(base, told)}, name
+
+
+def _table(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    if isinstance(source, Mapping):
+        return "policy", dict(source)
+    path = PRESETS / f"{source}.toml" if _is_preset(source) else Path(source)
+    known = presets()
+    if not (_is_preset(source) or _names_file(source)):
+        if _is_file(path):
+            raise PolicyError(f"{source!r} is no preset ({', '.join(known)}): write './{source}' for the file here")
+        raise UnknownNameError("policy", source, known)
+    if not _is_file(path):
+        missing = path.name[:120]
+        raise PolicyError(f"there is no policy file {missing!r}: give a TOML file, or one of {', '.join(known)}")
+    return path.stem, read_toml(path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table in a TOML file."""
+    try:
+        told: dict[str, Any] = _toml().loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise PolicyError(f"{path.name} is not readable TOML: {error}") from error
+    return told
+
+
+def _is_preset(source: object) -> bool:
+    return isinstance(source, str) and source in presets()
+
+
+def _names_file(source: str | Path) -> bool:
+    """Whether it is written as a file: a bare word is a preset's name, whatever lies in the working directory."""
+    if isinstance(source, Path):
+        return True
+    return source.endswith(".toml") or source.startswith((".", "~")) or "/" in source or "\\" in source
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, a NUL
+        return False
+
+
+def _toml() -> Any:
+    return importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+
+def _rules_of(told: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    rules = told.get("rules", {})
+    if not (isinstance(rules, Mapping) and all(isinstance(r, Mapping) for r in rules.values())):
+        raise PolicyError('rules is a table of tables: [rules.sexual] or [rules."*"]')
+    return {category: dict(rule) for category, rule in rules.items()}
+
+
+def _joined(base: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Prompt rules of both, the parent's first: who extends a policy adds to what it refuses."""
+    both = [_prompts_of(which) for which in (base, told) if "prompts" in which]
+    names = dict.fromkeys(name for which in both for name in which)
+    joined = {name: [value for which in both for value in which.get(name, [])] for name in names}
+    return {"prompts": joined} if joined else {}
+
+
+def _prompts_of(told: Mapping[str, Any]) -> dict[str, Any]:
+    prompts = told["prompts"]
+    if not isinstance(prompts, Mapping):
+        raise PolicyError("prompts is a table: [prompts] with words = [...] or patterns = [...]")
+    _known_keys("prompts", prompts, ("words", "patterns"))
+    for name, value in prompts.items():
+        if not isinstance(value, list):
+            raise PolicyError(f"prompts: {name} = {value!r}: write a list of strings")
+    return dict(prompts)
+
+
+def _known_keys(where: str, told: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for key in told:
+        if key not in known:
+            raise PolicyError(f"unknown key {key!r} in {where}: {suggest(key, known)}")

@@ -1,0 +1,76 @@
+"""LAION's head on CLIP: Keras' arithmetic, and a plain word where the head is not there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nsfw_guard.backends import loaders, registry
+from nsfw_guard.backends.base import Options
+from nsfw_guard.errors import WeightsMissingError, WeightsUnfitError
+from nsfw_guard.imaging.frames import Frames
+from tests.backends.made import make
+from tests.conftest import smooth
+
+pytest.importorskip("transformers")
+SPEC = registry.spec("laion")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("laion") / "clip"
+    return make(SPEC, folder), folder
+
+
+@pytest.fixture
+def copy(made, tmp_path) -> Path:
+    return Path(shutil.copytree(made[1], tmp_path / "copy"))
+
+
+def head(folder: Path, change) -> None:
+    found = load_file(folder / "head.safetensors")
+    change(found)
+    save_file(found, folder / "head.safetensors")
+
+
+def test_the_embedding_has_length_one_as_the_head_takes_it(made):
+    spec, folder = made
+    (scores,) = loaders.load_files(spec, folder, Options()).score([Frames(smooth(1, 64, 64))], embeddings=True)
+    assert scores.embedding.norm() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_feature_that_never_varied_is_divided_by_keras_smallest_number(made, copy):
+    spec, _ = made
+    head(copy, lambda h: (h["variance"].__setitem__(0, 0.0), h["layers.0.weight"][:, 0].zero_()))
+    backend = loaders.load_files(spec, copy, Options())
+    net = backend._nets[torch.device("cpu")]
+    assert net.deviation[0].item() == pytest.approx(1e-7)
+    assert backend.score([Frames(smooth(1, 64, 64))])[0].finite
+
+
+def test_without_the_head_it_says_where_it_comes_from(made, copy):
+    (copy / "head.safetensors").unlink()
+    with pytest.raises(WeightsMissingError, match=r"write it once as head\.safetensors"):
+        loaders.load_files(made[0], copy, Options())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h: h.pop("mean"), "does not fit CLIP"),
+        (lambda h: h.pop("layers.0.weight"), "one number"),
+        (lambda h: h.update(mean=torch.zeros(3)), "does not fit CLIP of width 16"),
+        (lambda h: h.update({"layers.1.bias": torch.zeros(3)}), "bias is"),
+        (lambda h: h.update({"layers.0.weight": torch.zeros(8, 5)}), "do not fit layer 0"),
+        (lambda h: h.pop("layers.2.bias"), "do not fit layer 2 of head.safetensors: missing bias"),
+        (lambda h: h.pop("layers.3.weight"), "one number"),
+    ],
+)
+def test_a_head_that_does_not_fit_is_refused(made, copy, change, message):
+    head(copy, change)
+    with pytest.raises(WeightsUnfitError, match=message):
+        loaders.load_files(made[0], copy, Options())

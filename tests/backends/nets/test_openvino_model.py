@@ -1,0 +1,143 @@
+"""An exported network in OpenVINO: the torch model's answers, in float32, and no word to anybody."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from nsfw_guard.backends.nets.openvino_model import quiet_openvino
+from nsfw_guard.backends.registry import load
+from nsfw_guard.errors import MissingExtraError, ScoringError, WeightsUnfitError
+from nsfw_guard.guard import Guard
+from nsfw_guard.imaging.frames import Frames
+from nsfw_guard.verdict import Outcome
+from tests.conftest import smooth
+
+if importlib.util.find_spec("openvino") is None:  # not importorskip: a plain import would send an event
+    pytest.skip("pip install 'nsfw-guard[openvino]'", allow_module_level=True)
+
+LAYOUTS = ("any", "one", "beside")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_logits_are_the_models_own_and_the_torch_models_numbers(exports, tiny, layout):
+    backend, pixels = load(exports[layout], runtime="openvino"), (smooth(5, 40, 40) * 255).to(torch.uint8)
+    views = backend.preprocess.prepare(Frames(pixels)).pixels.flatten(0, 1)
+    logits, features = backend.forward(views)
+    by_torch = load(tiny).forward(views)
+    assert torch.allclose(logits, by_torch[0], rtol=0, atol=1e-5)
+    assert backend.width == (0 if layout == "one" else 24)
+    assert layout == "one" or torch.allclose(features, by_torch[1], rtol=0, atol=1e-5)
+
+    openvino = quiet_openvino()
+    core = openvino.Core()
+    plain = core.compile_model(
+        core.read_model(exports[layout] / "model.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    values = backend.preprocess.normalise(views)
+    expected = [plain([v.numpy()])[0].copy() for v in (values.split(1) if layout == "one" else [values])]
+    assert np.abs(np.concatenate(expected) - logits.numpy()).max() <= 1e-6
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("count", [1, 3, 17])
+def test_a_batch_is_its_pictures_one_by_one(exports, layout, count):
+    backend, pixels = load(exports[layout], runtime="openvino", batch=8), smooth(count, 40, 100)
+    together = backend.score([Frames(pixels)], embeddings=True)
+    for frame, scores in zip(pixels, together, strict=True):
+        (alone,) = backend.score([Frames(frame[None])], embeddings=True)
+        assert list(scores.numbers()) == pytest.approx(list(alone.numbers()), abs=1e-6)
+        assert (scores.embedding is None) == (layout == "one")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (9, 200), (300, 40)])
+def test_pictures_of_any_shape_get_the_torch_models_scores(exports, tiny, size):
+    pixels = smooth(2, *size)
+    found, expected = (
+        load(exports["any"], runtime="openvino").score([Frames(pixels)]),
+        load(tiny).score([Frames(pixels)]),
+    )
+    for mine, torchs in zip(found, expected, strict=True):
+        assert list(mine.numbers()) == pytest.approx(list(torchs.numbers()), abs=1e-5)
+
+
+def test_threads_ask_one_model_at_once(exports):
+    backend, pixels = load(exports["any"], runtime="openvino"), smooth(8, 40, 40)
+    expected = [list(backend.score([Frames(p[None])])[0].numbers()) for p in pixels]
+    found: dict[int, list[float]] = {}
+
+    def work(index: int) -> None:
+        for _ in range(10):
+            found[index] = list(backend.score([Frames(pixels[index][None])])[0].numbers())
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[i] for i in range(8)] == expected
+
+
+def test_through_a_guard_a_bad_pixel_is_an_error_and_the_state_says_what_ran(exports, tmp_path):
+    pixels = smooth(2, 40, 60)
+    pixels[1, 0, 0, 0] = float("nan")
+    guard = Guard.from_pretrained(exports["any"], runtime="openvino", policy={"rules": {"*": {"block": 1}}})
+    verdicts = guard.check(pixels)
+    assert [v.outcome for v in verdicts] == [Outcome.ALLOW, Outcome.ERROR]
+    assert verdicts[0].state["runtime"].startswith("openvino 20")
+    assert verdicts[0].requested["runtime"] == "openvino"
+
+    guard.save_pretrained(tmp_path / "guard")
+    again = Guard.from_pretrained(tmp_path / "guard", runtime="openvino", trust_guard=True)
+    assert [v.score for v in again.check(pixels[:1])] == [verdicts[0].score]
+    assert again.requested["trusted"] == "'sexual' is blocked from 1 on"
+
+
+def test_files_that_were_touched_or_are_none_are_refused(exports, tmp_path):
+    load(exports["beside"]).save_pretrained(tmp_path / "one")
+    with (tmp_path / "one" / "model.onnx.data").open("r+b") as file:
+        file.write(b"other")
+    with pytest.raises(WeightsUnfitError, match="recorded SHA-256"):
+        load(tmp_path / "one", runtime="openvino")
+    shutil.copytree(exports["any"], tmp_path / "two")
+    (tmp_path / "two" / "model.onnx").write_bytes(b"\x08\x01")
+    with pytest.raises(WeightsUnfitError, match="Export it again"):
+        load(tmp_path / "two", runtime="openvino")
+
+
+def test_an_input_that_does_not_fit_is_a_scoring_error(exports):
+    """OpenVINO answers it with no rows and without a word."""
+    backend = load(exports["any"], runtime="openvino")
+    with pytest.raises(ScoringError, match=r"gave \[\(0, 2\), \(0, 24\)\] for 1 pictures|openvino failed"):
+        backend._nets[backend.home].split(torch.zeros(1, 3, 31, 31))
+
+
+def test_without_the_library_the_extra_is_named(exports, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r"nsfw-guard\[openvino\]"):
+        load(exports["any"], runtime="openvino")
+    assert "openvino_telemetry" not in sys.modules or sys.modules["openvino_telemetry"] is not None
+
+
+def test_nothing_is_reported_to_anybody(exports):
+    """In a process of its own: no telemetry module is loaded, no address is looked up, no connection opened."""
+    code = f"""
+import socket, sys
+def refuse(*args, **kwargs): raise SystemExit(f"somebody was called: {{args}}")
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+import torch
+from nsfw_guard import load
+from nsfw_guard.imaging.frames import Frames
+load({str(exports["any"])!r}, runtime="openvino").score([Frames(torch.rand(1, 3, 40, 40))])
+import openvino
+print(sorted(m for m in sys.modules if m.split(".")[0] == "openvino_telemetry"), callable(openvino.convert_model))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "[] True"), done.stderr

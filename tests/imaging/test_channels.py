@@ -1,0 +1,57 @@
+"""Grey and transparent tensors: seen as a viewer may show them, on any device, with a decoder's overshoot clipped."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nsfw_guard.guard import Guard
+from nsfw_guard.imaging.channels import opaque, to_array, with_channels
+from nsfw_guard.imaging.frames import in_groups
+from nsfw_guard.testing import FakeBackend
+from nsfw_guard.verdict import Outcome
+from tests.conftest import smooth
+
+
+def rgba(alpha: float) -> torch.Tensor:
+    return torch.cat([smooth(1, 8, 9)[0], torch.full((1, 8, 9), alpha)])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 20.0])
+def test_what_is_no_number_or_far_out_is_an_error_also_with_alpha(value):
+    wild = rgba(1.0) * 2 - 1
+    wild[0, 3, 3] = value
+    (verdict,) = Guard(FakeBackend()).check(wild[None], value_range="signed")
+    assert verdict.outcome is Outcome.ERROR
+    assert not bool(opaque(wild, "signed").isfinite().all())
+
+
+def test_overshoot_of_a_decoder_is_clipped_and_judged():
+    signed = (rgba(1.0) * 2 - 1) * 1.4
+    (verdict,) = Guard(FakeBackend()).check(signed[None], value_range="signed")
+    assert verdict.outcome is Outcome.ALLOW
+    assert float(to_array(signed, "signed").max()) == 1.0
+
+
+def test_on_a_device_alpha_is_seen_as_the_decoder_sees_it():
+    picture = rgba(0.4)
+    (made,) = [opaque(picture, "unit")]
+    decoded = [stack.pixels[0] for group in in_groups([picture]) for stack in group.stacks]
+    assert len(decoded) == 3
+    levels = made.mul(255).round()
+    for frame in decoded:
+        assert min(float((levels[i] - frame.float()).abs().max()) for i in range(3)) <= 1
+
+
+def test_bytes_and_floats_are_seen_alike():
+    picture = rgba(0.4)
+    levels = picture.mul(255).round().to(torch.uint8)
+    assert torch.allclose(opaque(levels, "unit"), opaque(levels / 255, "unit"))
+
+
+@pytest.mark.parametrize(("channels", "shape"), [(1, (1, 4, 5)), (3, (3, 4, 5)), (4, (4, 4, 5))])
+def test_a_cover_takes_the_channels_that_there_were(channels, shape):
+    made = with_channels(torch.full((3, 4, 5), 90, dtype=torch.uint8), channels)
+    assert made.shape == shape
+    assert made[0].eq(90).all()
+    assert channels != 4 or made[3].eq(255).all()

@@ -1,0 +1,60 @@
+"""Counts that no thread loses."""
+
+from __future__ import annotations
+
+import threading
+
+from nsfw_guard.listeners.counter import Tally
+from nsfw_guard.verdict import Outcome, Verdict
+
+NONE = {"allow": 0, "review": 0, "block": 0, "error": 0}
+BATCH = tuple(Verdict(outcome, "") for outcome in (*Outcome, Outcome.BLOCK))
+
+
+def test_nothing_was_counted_before_the_first_batch_or_by_an_empty_one() -> None:
+    tally = Tally()
+    assert tally.counts == NONE
+    tally(())
+    assert tally.counts == NONE
+
+
+def test_each_outcome_is_counted_by_its_name() -> None:
+    tally = Tally()
+    tally(BATCH)
+    tally(BATCH[:1])
+    assert tally.counts == {"allow": 2, "review": 1, "block": 2, "error": 1}
+
+
+def test_the_counts_that_were_given_out_are_a_copy() -> None:
+    tally = Tally()
+    tally.counts["allow"] = 99
+    assert tally.counts == NONE
+
+
+def test_two_tallies_count_apart() -> None:
+    one, other = Tally(), Tally()
+    one(BATCH)
+    assert other.counts == NONE
+
+
+def test_eight_threads_lose_nothing() -> None:
+    tally, ready = Tally(), threading.Barrier(8)
+
+    def count() -> None:
+        ready.wait()
+        for _ in range(2000):
+            tally(BATCH)
+            assert sum(tally.counts.values()) % len(BATCH) == 0  # never half a batch
+
+    failed: list[threading.ExceptHookArgs] = []
+    before, threading.excepthook = threading.excepthook, failed.append
+    try:
+        threads = [threading.Thread(target=count) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        threading.excepthook = before
+    assert failed == []
+    assert tally.counts == {"allow": 16000, "review": 16000, "block": 32000, "error": 16000}

@@ -1,0 +1,479 @@
+"""A drawing that is sure to be blocked is stopped, nothing else is, and looking on changes no bit."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import inspect
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("diffusers")
+
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
+
+from nsfw_guard.demo.run import load_pipeline
+from nsfw_guard.errors import BlockedError, ConfigError
+from nsfw_guard.guard import Guard
+from nsfw_guard.pipelines.attach import attach, detach
+from nsfw_guard.pipelines.early.callback import EarlyStopCallback
+from nsfw_guard.pipelines.early.fit import Trace, cuts_of, most_stops, report_of, stop_at, upper_bound
+from nsfw_guard.pipelines.early.preview import LinearPreview, by_vae, grid, preview_of
+from nsfw_guard.pipelines.early.steps import around
+from nsfw_guard.pipelines.early.stop import EarlyStop, Stopped, surely
+from nsfw_guard.pipelines.guarded.processors import MARK
+from nsfw_guard.testing import FakeBackend
+from nsfw_guard.verdict import Outcome, Verdict
+from tests.pipelines.zoo import CASES
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+RED, BLUE = "a large red disc on white", "a large blue disc on white"
+CALL = {"guidance_scale": 3.0, "num_inference_steps": 10}
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return load_pipeline()
+
+
+@pytest.fixture
+def pipe(whole):
+    yield whole
+    if MARK in vars(whole):
+        detach(whole)
+    assert "step" not in vars(whole.scheduler)
+
+
+@pytest.fixture(scope="module")
+def guard():
+    return Guard.from_pretrained("demo-shapes")
+
+
+def draw(pipe, *prompts, **rest):
+    seeds = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
+    return pipe(list(prompts), generator=seeds, **{**CALL, **rest})
+
+
+def counted(pipe, *prompts, **rest):
+    """What came of it, and how many steps were taken."""
+    steps = []
+    out = draw(pipe, *prompts, callback_on_step_end=lambda *a: steps.append(1) or {}, **rest)
+    return out, len(steps)
+
+
+# faults
+
+
+def test_a_look_that_fails_stops_nothing_lets_nothing_out_and_is_gone(pipe, caplog):
+    def broken(pipe, x0, arguments):
+        raise RuntimeError("no pixels")
+
+    early = EarlyStop(decoder=broken)  # two looks, both of which fail: said once
+    with attach(pipe, Guard(FakeBackend(lambda frame: 1.0)), early_stop=early):
+        out, steps = counted(pipe, RED)
+    assert steps == 10
+    assert out.nsfw_content_detected == [True]
+    assert caplog.text.count("a look at step") == 1
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), 2.0])
+def test_only_a_number_is_sure(pipe, score):
+    guard = Guard(FakeBackend(lambda frame: 0.0))
+    with attach(pipe, guard, early_stop=EarlyStop(cuts=0.1)):
+        guard.backend.rule = lambda frame: score
+        out, steps = counted(pipe, RED)
+    assert steps == 10
+    assert out.verdicts[0].outcome is Outcome.ERROR
+
+
+def test_an_error_inside_leaves_the_scheduler_as_it_was(pipe, guard):
+    plain = draw(pipe, BLUE, output_type="pt").images
+
+    def stop(*a):
+        raise KeyError("mine")
+
+    with attach(pipe, guard, early_stop=EarlyStop()):
+        with pytest.raises(KeyError):
+            draw(pipe, RED, callback_on_step_end=stop)
+        assert "step" not in vars(pipe.scheduler)
+        assert torch.equal(draw(pipe, BLUE, output_type="pt").images, plain)
+
+
+def test_looking_goes_on_after_a_look_that_fails(pipe, guard):
+    def shy(pipe, x0, arguments, asked=[]):  # noqa: B006
+        asked.append(1)
+        if len(asked) == 1:
+            raise RuntimeError("not yet")
+        return by_vae(pipe, x0, arguments)
+
+    with attach(pipe, guard, early_stop=EarlyStop(decoder=shy, cuts=0.6)):
+        out, steps = counted(pipe, RED)
+    assert out.verdicts[0].reason.startswith("stopped at step 5 of 10")
+    assert steps == 4
+
+
+class Stepped:
+    """A pipeline of nothing but a scheduler."""
+
+    vae = None
+
+    def __init__(self):
+        self.scheduler = DDIMScheduler()
+
+    def __call__(self, steps, *, times=1, skip=0):
+        self.scheduler.set_timesteps(steps)
+        sample = torch.zeros(1, 3, 8, 8)
+        for t in self.scheduler.timesteps[skip:]:
+            for _ in range(times):
+                sample = self.scheduler.step(torch.zeros(1, 3, 8, 8), t, sample, return_dict=False)[0]
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_pipeline_that_steps_several_times_a_step_is_not_watched(times):
+    pipe = Stepped()
+    with EarlyStop(cuts=0.1).watch(pipe, Guard(FakeBackend(lambda frame: 1.0)), {}) as seen:
+        pipe(10, times=times)
+    assert seen.state == "its steps are not those of its schedule: not watched"
+    assert seen.looks == {}
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_copy_of_a_watched_scheduler_takes_steps_of_its_own(own):
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    if own:
+        scheduler.step = functools.partial(scheduler.step)
+    before, plain = vars(scheduler).get("step"), inspect.signature(scheduler.step)
+    scheduler.set_timesteps(4)
+    seen = []
+    with around(scheduler, seen.append):
+        assert inspect.signature(scheduler.step) == plain
+        other, kept = copy.deepcopy(scheduler), copy.deepcopy(vars(scheduler))
+        assert kept["step"] is vars(scheduler)["step"]
+        other.step(torch.zeros(1, 3, 8, 8), other.timesteps[0], torch.zeros(1, 3, 8, 8))
+        assert (seen, scheduler.step_index, other.step_index) == ([], None, 1)
+        scheduler.step(torch.zeros(1, 3, 8, 8), scheduler.timesteps[0], torch.zeros(1, 3, 8, 8))
+        assert (len(seen), scheduler.step_index, other.step_index) == (1, 1, 1)
+    assert vars(scheduler).get("step") is before
+
+
+@pytest.mark.parametrize(("skip", "stopped"), [(0, 3), (4, 2), (6, None)])
+def test_a_schedule_that_is_entered_late_has_fewer_steps(skip, stopped):
+    pipe = Stepped()
+    with contextlib.suppress(Stopped), EarlyStop(cuts=0.1).watch(pipe, Guard(FakeBackend(lambda f: 1.0)), {}) as seen:
+        pipe(10, skip=skip)
+    assert seen.planned == 10 - skip
+    assert (seen.step if seen.looks else None) == stopped
+
+
+def test_a_scheduler_that_cannot_be_foreseen_is_not_watched(pipe, guard, caplog):
+    class Own(type(pipe.scheduler)):
+        pass
+
+    other = copy.copy(pipe)
+    vars(other)["scheduler"] = Own.from_config(pipe.scheduler.config, prediction_type="riddle")
+    with EarlyStop().watch(other, guard, {}) as seen:
+        assert "cannot be foreseen" in seen.state
+
+
+def test_few_steps_are_not_watched(pipe, guard):
+    with EarlyStop().watch(pipe, guard, {}) as seen:
+        draw(pipe, RED, num_inference_steps=4)
+    assert seen.state == "4 steps: too few to watch"
+    assert seen.looks == {}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"at": ()}, {"at": (0.5, 0.3)}, {"at": (0.0,)}, {"at": (1.0,)}, {"cuts": (0.5,)}, {"cuts": 0.0}, {"decoder": 3}],
+)
+def test_settings_are_checked(settings):
+    with pytest.raises(ConfigError):
+        EarlyStop(**settings)
+
+
+# what it does
+
+
+def test_looking_on_changes_no_bit(pipe, guard):
+    plain = draw(pipe, RED, BLUE, output_type="pt").images
+    with EarlyStop().watch(pipe, guard, {}, stop=False) as seen:
+        assert torch.equal(draw(pipe, RED, BLUE, output_type="pt").images, plain)
+    assert (seen.step, seen.planned) == (10, 10)
+    assert set(seen.looks) == {0.3, 0.5}
+    assert [v.outcome for v in seen.looks[0.5]] == [Outcome.BLOCK, Outcome.ALLOW]
+
+
+@pytest.mark.parametrize("kind", ["pil", "np", "pt"])
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_sure_one_is_stopped_and_leaves_covered(pipe, guard, kind, bare):
+    tally = dict(guard.tally.counts)
+    with attach(pipe, guard, early_stop=EarlyStop(cuts=0.6)) as attachment:
+        out, steps = counted(pipe, RED, output_type=kind, return_dict=not bare)
+        free = draw(pipe, BLUE, output_type=kind, return_dict=not bare)
+    images = out[0] if bare else out.images
+    assert steps < 6
+    assert type(out) is type(free)
+    assert np.asarray(images[0]).shape == np.asarray((free[0] if bare else free.images)[0]).shape
+    assert float(np.asarray(images[0]).max()) == 0
+    assert (out[1] if bare else out.nsfw_content_detected) == [True]
+    if not bare:
+        assert out.verdicts[0].reason.startswith(f"stopped at step {steps + 1} of 10: red-disc")
+    assert guard.tally.counts["block"] == tally["block"] + 1  # the stopped one is counted, the looks are not
+    assert attachment.verdicts[0].outcome is Outcome.ALLOW  # of the call after it
+
+
+def test_a_batch_stops_only_when_all_are_sure(pipe, guard):
+    with attach(pipe, guard, early_stop=EarlyStop(cuts=0.6)):
+        out, steps = counted(pipe, RED, BLUE)
+        assert (steps, out.nsfw_content_detected) == (10, [True, False])
+        out, steps = counted(pipe, RED, RED)
+        assert steps < 6
+        assert out.nsfw_content_detected == [True, True]
+
+
+def test_who_only_marks_does_not_stop_and_who_raises_raises(pipe):
+    with attach(pipe, Guard.from_pretrained("demo-shapes", action="flag"), early_stop=EarlyStop(cuts=0.6)):
+        assert counted(pipe, RED)[1] == 10
+    raising = Guard.from_pretrained("demo-shapes", action="raise")
+    with attach(pipe, raising, early_stop=EarlyStop(cuts=0.6)), pytest.raises(BlockedError, match="stopped at step"):
+        draw(pipe, RED)
+
+
+def test_two_threads_stop_their_own(whole, guard):
+    pipes = [copy.copy(whole) for _ in range(2)]
+    for pipe in pipes:
+        pipe.scheduler = copy.deepcopy(whole.scheduler)
+        attach(pipe, guard, early_stop=EarlyStop(cuts=0.6))
+    found = {}
+
+    def work(i):
+        found[i] = [draw(pipes[i], (RED, BLUE)[i]).nsfw_content_detected for _ in range(3)]
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {0: [[True]] * 3, 1: [[False]] * 3}
+
+
+STEPPED = [
+    "StableDiffusion3Pipeline", "FluxPipeline", "StableDiffusionXLPipeline", "PixArtSigmaPipeline", "SanaPipeline",
+    "ZImagePipeline", "QwenImagePipeline", "WanPipeline", "KandinskyV22Pipeline", "AuraFlowPipeline",
+    "LTXPipeline", "StableDiffusionUpscalePipeline", "LatentConsistencyModelPipeline", "DDPMPipeline",
+    "Flux2Pipeline", "LTX2Pipeline", "HunyuanVideoPipeline", "StableVideoDiffusionPipeline", "Kandinsky3Pipeline",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_families_are_watched_without_a_change_and_stopped(name):
+    case, pipe = CASES[name], CASES[name].build()
+    early = EarlyStop(at=(0.5,), cuts=0.9)
+
+    def run(**rest):
+        torch.manual_seed(0)
+        return pipe(**{**case.call(pipe), "num_inference_steps": 6}, output_type="np", **rest)
+
+    plain = run()[case.field]
+    with attach(pipe, Guard(FakeBackend(lambda frame: 0.0)), early_stop=early):
+        assert np.array_equal(run()[case.field], plain)
+    backend = FakeBackend(lambda frame: 1.0)
+    with attach(pipe, Guard(backend), early_stop=early) as attachment:
+        out = run()
+    told = attachment.verdicts
+    assert float(out[case.field].max()) == 0
+    assert out[case.field].shape[0] == case.count
+    assert "stopped at step" in told[0].reason
+    assert (told[0].model, told[0].state["self_test"]) == ("red", "passed")
+
+
+# previews
+
+
+def test_a_small_decoder_of_the_users_is_used(pipe, guard):
+    from diffusers import AutoencoderTiny
+
+    tiny = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    ).eval()
+    pixels = preview_of(tiny)(pipe, torch.randn(2, 4, 16, 16), {})
+    assert pixels.shape == (2, 3, 32, 32)
+    assert 0 <= float(pixels.min()) <= float(pixels.max()) <= 1
+
+
+def test_a_linear_map_learns_colours():
+    latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    colours = (latents[:, :3] * 0.1 + 0.5).repeat_interleave(2, -1).repeat_interleave(2, -2)
+    made = LinearPreview.fit(latents, colours, bends=4)
+    assert torch.allclose(made(None, latents, {}), colours.clamp(0, 1), atol=0.02)
+    assert LinearPreview.from_dict(made.to_dict()) == made
+    with pytest.raises(ConfigError, match="fit one for this pipe"):
+        made(None, torch.randn(1, 16, 8, 8), {})
+    with pytest.raises(ConfigError, match="too few"):
+        LinearPreview.fit(latents[:, :, :2, :2], colours, bends=64)
+
+
+def test_latents_of_clips_are_looked_at_by_their_first_frame(pipe):
+    clip = torch.randn(1, 4, 5, 8, 8)
+    assert torch.equal(grid(pipe, clip, {}), clip[:, :, 0])
+
+
+# fitting
+
+
+def traces(*pairs):
+    return [Trace(looks, blocked) for looks, blocked in pairs]
+
+
+def test_nothing_allowed_is_nothing_to_learn_from():
+    with pytest.raises(ConfigError, match="none of these prompts was allowed"):
+        cuts_of(traces(((0.9,), True)), 1, 0.01)
+
+
+def test_bounds_are_those_of_clopper_and_pearson():
+    assert upper_bound(0, 300) == pytest.approx(1 - 0.05 ** (1 / 300), abs=1e-6)
+    assert upper_bound(3, 100) == pytest.approx(0.0757, abs=1e-3)
+    assert upper_bound(5, 5) == 1.0
+    assert most_stops(298, 0.01) == 0
+    assert most_stops(500, 0.01) == 1
+    assert most_stops(10, 0.01) == 0
+
+
+def test_cuts_lie_above_what_was_allowed_and_spend_what_may_be_spent():
+    allowed = [((0.0,), False)] * 297 + [((0.7,), False)]
+    (cut,) = cuts_of(traces(*allowed), 1, 0.01)
+    assert 0.7 < cut < 1
+    many = [((0.0,), False)] * 600 + [((0.9,), False)]
+    assert cuts_of(traces(*many), 1, 0.01) == (0.5,)  # one of 601 may be stopped
+    assert cuts_of(traces(((1.0,), False)), 1, 0.01)[0] > 1  # nothing is sure then
+
+
+def test_a_report_counts_what_the_cuts_would_have_done():
+    early = EarlyStop(at=(0.3, 0.5), cuts=(0.9, 0.8))
+    told = traces(
+        ((0.95, 0.0), True), ((0.0, 0.85), True), ((0.0, 0.0), True), ((0.0, 0.9), False), ((0.1, 0.1), False)
+    )
+    assert [stop_at(t, early) for t in told] == [0.3, 0.5, None, 0.5, None]
+    report = report_of(told, early, 0.01)
+    assert (report.allowed, report.blocked, report.false_stops, report.stopped) == (2, 3, 1, 2)
+    assert report.saved == pytest.approx((0.7 + 0.5) / 3)
+    assert not report.proven
+
+
+def test_every_look_whose_cut_was_chosen_counts_against_the_rate():
+    # Two cuts, each the highest of its look: what is drawn next may lie above either. Simulated, two in 101 do.
+    made = torch.Generator().manual_seed(5)
+    misses = []
+    for _ in range(400):
+        looks = torch.rand(101, 2, generator=made) * 0.4 + 0.5
+        highest = looks[:100].max(0).values
+        misses.append(bool((looks[100] > highest).any()))
+    assert 0.008 < sum(misses) / 400 < 0.04
+    early = EarlyStop(at=(0.3, 0.5), cuts=0.99)
+    told = traces(*[((0.0, 0.0), False)] * 473)
+    assert report_of(told, early, 0.01, chosen=2).bound == upper_bound(1, 473)
+    assert report_of(told, early, 0.01).bound == upper_bound(0, 473)
+    few, enough = (cuts_of(traces(*[((0.0, 0.0), False)] * n, ((0.9, 0.0), False)), 2, 0.01) for n in (472, 650))
+    assert few[0] > 0.9  # one stop among 473 would not be proven with two cuts
+    assert enough == (few[0], 0.5)  # the last look is given the one that may be spent
+
+
+@pytest.mark.parametrize("decoder", ["linear", "vae"])
+def test_it_is_fitted_saved_and_loaded(pipe, guard, tmp_path, decoder):
+    prompts = [f"a large {colour} disc on white" for colour in ("blue", "green", "red", "yellow", "purple", "red")] * 2
+    early = EarlyStop.fit(pipe, guard, prompts, at=(0.5,), decoder=decoder, call=CALL)
+    assert early.report.allowed == 8
+    assert early.report.blocked == 4
+    assert early.report.false_stops == 0
+    assert not early.report.proven  # eight prove nothing
+    early.save(tmp_path / "early.json")
+    loaded = EarlyStop.load(tmp_path / "early.json")
+    assert (loaded.at, loaded.cuts, loaded.report) == (early.at, early.cuts, early.report)
+    assert isinstance(loaded.decoder, LinearPreview) is (decoder == "linear")
+
+
+def test_fitting_a_guarded_pipe_or_a_file_of_another_kind_is_an_error(pipe, guard, tmp_path):
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(ConfigError, match="no saved EarlyStop"):
+        EarlyStop.load(tmp_path / "x.json")
+    EarlyStop(decoder=lambda pipe, x0, arguments: x0).save(tmp_path / "own.json")
+    with pytest.raises(ConfigError, match="give it as decoder="):
+        EarlyStop.load(tmp_path / "own.json")
+    with attach(pipe, guard), pytest.raises(ConfigError, match="fit before you attach"):
+        EarlyStop.fit(pipe, guard, [BLUE])
+    with pytest.raises(ConfigError, match="rate=0"):
+        EarlyStop.fit(pipe, guard, [BLUE], rate=0)
+
+
+def test_how_sure_is_a_number_or_nothing():
+    assert surely(Verdict(Outcome.BLOCK, "r", score=0.9)) == 0.9
+    for verdict in (Verdict(Outcome.ALLOW, "r", score=0.9), Verdict(Outcome.BLOCK, "r", score=float("nan")),
+                    Verdict(Outcome.ERROR, "r")):  # fmt: skip
+        assert surely(verdict) == 0.0
+
+
+# the official callback
+
+
+def test_the_callback_raises_and_frees_its_hook(pipe, guard):
+    callback = EarlyStopCallback(EarlyStop(cuts=0.6), guard)
+    with pytest.raises(BlockedError, match="stopped at step"):
+        draw(pipe, RED, callback_on_step_end=callback)
+    assert "step" not in vars(pipe.scheduler)
+
+
+def test_the_callback_changes_no_bit_of_what_goes_on(pipe, guard):
+    plain = draw(pipe, BLUE, output_type="pt").images
+    callback = EarlyStopCallback(EarlyStop(cuts=0.6), guard)
+    assert torch.equal(draw(pipe, BLUE, output_type="pt", callback_on_step_end=callback).images, plain)
+    assert callback.verdicts == ()
+
+
+def test_the_callback_that_blanks_lets_nothing_half_drawn_out(pipe, guard):
+    callback = EarlyStopCallback(EarlyStop(cuts=0.6), guard, on_stop="blank")
+    out = draw(pipe, RED, callback_on_step_end=callback, output_type="latent").images
+    assert float(out.abs().max()) == 0
+    assert callback.verdicts[0].outcome is Outcome.BLOCK
+    with pytest.raises(ConfigError, match="on_stop"):
+        EarlyStopCallback(EarlyStop(), guard, on_stop="shrug")
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_callback_is_told_how_large_packed_latents_are(told, caplog):
+    case = CASES["FluxPipeline"]
+    pipe = case.build()
+    asked = {**case.call(pipe), "num_inference_steps": 6}
+    size = {name: asked[name] for name in ("height", "width")}
+    guard = Guard(FakeBackend(lambda frame: 1.0))
+    callback = EarlyStopCallback(EarlyStop(at=(0.5,), cuts=0.9), guard, arguments=size if told else None)
+    if told:
+        with pytest.raises(BlockedError, match="stopped at step 3 of 6"):
+            pipe(**asked, callback_on_step_end=callback)
+    else:  # it cannot look: it stops nothing, and says so
+        pipe(**asked, callback_on_step_end=callback)
+        assert "a look at step 3 failed" in caplog.text
+
+
+def test_a_broken_run_leaves_no_hook_for_the_next(pipe, guard):
+    callback = EarlyStopCallback(EarlyStop(cuts=0.6), guard)
+
+    def breaks(pipe, i, t, kwargs):
+        callback(pipe, i, t, kwargs)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        draw(pipe, BLUE, callback_on_step_end=breaks)
+    draw(pipe, BLUE, callback_on_step_end=callback)
+    assert "step" not in vars(pipe.scheduler)
+
+
+def test_stopped_is_no_error_of_ours():
+    assert not issubclass(Stopped, ConfigError)

@@ -1,0 +1,132 @@
+"""Whatever leaves a pipeline is taken apart into frames and put back, and what stays is the object that came."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nsfw_guard.errors import UncoveredError
+from nsfw_guard.pipelines.guarded import layouts
+from nsfw_guard.pipelines.guarded.identity import identity
+
+PIL = [Image.new("RGB", (6, 4), (i, i, i)) for i in range(6)]
+ARRAY = np.arange(2 * 3 * 4 * 6 * 3, dtype=np.float32).reshape(2, 3, 4, 6, 3)
+TENSOR = torch.arange(2 * 3 * 3 * 4 * 6.0).reshape(2, 3, 3, 4, 6)
+
+
+def shape(groups):
+    return [len(group) for group in groups]
+
+
+@pytest.mark.parametrize(
+    "value", [b"PNG", object(), {"a": object()}, torch.zeros(4096), [np.zeros(300)], torch.zeros(1, 1, 1, 1, 1, 1)]
+)
+def test_what_is_no_picture_is_an_error_that_says_what_to_ask_for(value):
+    with pytest.raises(UncoveredError, match="'pil', 'np' or 'pt'"):
+        layouts.frames(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "clips", "sizes"),
+    [
+        (None, False, []),
+        ([], False, []),
+        ([], True, []),
+        (PIL[0], False, [1]),
+        (PIL, False, [1] * 6),
+        (PIL, True, [6]),
+        ([PIL[:2], PIL[2:]], False, [2, 4]),
+        ([PIL[:2], PIL[2:]], True, [2, 4]),
+        (tuple(PIL), False, [1] * 6),
+        (ARRAY, True, [3, 3]),
+        (ARRAY, False, [3, 3]),
+        (ARRAY[0], True, [3]),
+        (ARRAY[0], False, [1, 1, 1]),
+        (ARRAY[0, 0], False, [1]),
+        (list(ARRAY), True, [3, 3]),
+        (list(ARRAY[0]), True, [3]),
+        (TENSOR, True, [3, 3]),
+        (TENSOR[0], False, [1, 1, 1]),
+        ([TENSOR[0], TENSOR[1]], True, [3, 3]),
+    ],
+)  # fmt: skip
+def test_entries_are_pictures_or_clips(value, clips, sizes):
+    assert shape(layouts.entries(value, clips=clips)) == sizes
+
+
+@pytest.mark.parametrize("value", [PIL, [PIL[:3], PIL[3:]], ARRAY, TENSOR, list(TENSOR), ARRAY[0, 0]])
+def test_nothing_replaced_is_the_very_object(value):
+    count = len(layouts.frames(value))
+    assert layouts.put(value, iter([None] * count)) is value
+
+
+def test_one_frame_replaced_leaves_the_others_and_the_original():
+    for value in (ARRAY, TENSOR):
+        before = value.copy() if isinstance(value, np.ndarray) else value.clone()
+        news = [None] * 6
+        news[4] = value[1, 1] * 0
+        out = layouts.put(value, iter(news))
+        assert float(out[1, 1].sum()) == 0
+        assert all(bool((out[i, j] == value[i, j]).all()) for i in range(2) for j in range(3) if (i, j) != (1, 1))
+        assert bool((value == before).all())
+
+
+def test_a_view_that_is_not_contiguous_is_put_back_too():
+    turned = TENSOR.permute(0, 1, 2, 4, 3)
+    news = [None] * 6
+    news[0] = torch.zeros(3, 6, 4)
+    out = layouts.put(turned, iter(news))
+    assert float(out[0, 0].sum()) == 0
+    assert torch.equal(out[0, 1:], turned[0, 1:])
+
+
+def test_lists_keep_their_kind_and_the_pictures_that_stay():
+    new = Image.new("RGB", (6, 4))
+    out = layouts.put([tuple(PIL[:2]), PIL[2:]], iter([None, new, None, None, None, None]))
+    assert out[0] == (PIL[0], new)
+    assert out[1][0] is PIL[2]
+
+
+def test_a_frame_is_known_by_where_it_is():
+    assert identity(ARRAY[0][1]) == identity(ARRAY[0, 1])
+    assert identity(TENSOR[1][2]) == identity(TENSOR[1, 2])
+    assert identity(ARRAY[0, 1]) != identity(ARRAY[0, 2])
+    assert identity(ARRAY[0, 0]) != identity(ARRAY[0, 0].copy())
+    assert identity(PIL[0]) != identity(PIL[0].copy())
+
+
+def test_channels_are_found_first_or_last():
+    first, last = torch.rand(3, 8, 9), torch.rand(8, 9, 3)
+    assert layouts.planes(first) is first
+    assert layouts.planes(last).shape == (3, 8, 9)
+    assert torch.equal(layouts.unplanes(layouts.planes(last), last), last)
+    array = np.zeros((4, 8, 9), np.float32)
+    assert layouts.planes(array).shape == (8, 9, 4)
+    assert layouts.unplanes(layouts.planes(array), array).shape == (4, 8, 9)
+    assert layouts.planes(np.zeros((8, 9))).shape == (8, 9)
+
+
+def test_frames_of_one_kind_are_one_stack():
+    assert layouts.stack(PIL, None).shape == (6, 3, 4, 6)
+    assert layouts.stack(PIL, None).dtype == torch.uint8
+    assert layouts.stack(list(ARRAY[0]), torch.device("cpu")).shape == (3, 3, 4, 6)
+    assert layouts.stack(list(TENSOR[0]), None).shape == (3, 3, 4, 6)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        [PIL[0], Image.new("RGB", (7, 4))],
+        [Image.new("RGBA", (6, 4))],
+        [PIL[0], ARRAY[0, 0]],
+        [np.zeros((4, 6, 3), np.uint16)],
+        [np.zeros((4, 6), np.float32)],
+        [torch.zeros(3, 4, 6), torch.zeros(3, 4, 7)],
+    ],
+)
+def test_what_does_not_stack_stays_a_list(found):
+    made = layouts.stack(found, None)
+    assert isinstance(made, list)
+    assert all(a is b for a, b in zip(made, found, strict=True))

@@ -1,0 +1,128 @@
+"""A cut is a number above 0 and up to 1, or the name of one; nothing else passes for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from nsfw_guard.errors import PolicyError
+from nsfw_guard.policy.rules import CUT_NAMES, Cut, Rule
+from nsfw_guard.scores import Severity
+
+NO_CUTS = [0, 0.0, -0.5, 1.0000001, 2, math.nan, math.inf, -math.inf, True, False, [0.5], {"a": 1}, (), b"0.5"]
+CUTS = [1, 1.0, 0.5, 5e-324]
+
+
+@pytest.mark.parametrize("kind", [Cut, Rule])
+@pytest.mark.parametrize("value", NO_CUTS, ids=repr)
+def test_what_is_no_cut_is_refused_wherever_it_stands(kind: Any, value: Any) -> None:
+    for told in ({"block": value}, {"block": 0.5, "review": value}, {"block": 0.5, "views": {"side": value}}):
+        name = "side" if "views" in told else list(told)[-1]
+        with pytest.raises(PolicyError, match=f"^{name} = "):
+            kind(**told)
+
+
+@pytest.mark.parametrize("kind", [Cut, Rule])
+@pytest.mark.parametrize("value", CUTS)
+def test_every_number_above_0_up_to_1_is_a_cut(kind: Any, value: float) -> None:
+    made = kind(block=value, review=value, views={"side": value})
+    assert (made.block, made.review, made.views["side"]) == (value, value, value)
+
+
+@pytest.mark.parametrize(
+    "told", [{"block": "default"}, {"block": 0.5, "review": "x"}, {"block": 1, "views": {"side": "b"}}]
+)
+def test_a_models_own_cuts_are_numbers(told: Any) -> None:
+    with pytest.raises(PolicyError, match="a cut is a number"):
+        Cut(**told)
+
+
+def test_a_model_always_says_what_it_blocks() -> None:
+    with pytest.raises(PolicyError, match="block = None: a cut is a number"):
+        Cut(block=None)  # type: ignore[arg-type]
+
+
+def test_a_cut_reviews_from_a_lower_score_on() -> None:
+    with pytest.raises(PolicyError, match=r"review 0.6 lies above block 0.5: review from a lower score on"):
+        Cut(block=0.5, review=0.6)
+    assert Cut(block=0.5, review=0.5).review == 0.5
+
+
+@pytest.mark.parametrize("name", CUT_NAMES)
+def test_a_rule_may_name_a_cut(name: str) -> None:
+    rule = Rule(block=name, review=name)
+    assert (rule.block, rule.review) == (name, name)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("strickt", "did you mean 'strict'"),
+        ("DEFAULT", "there are default, lenient, strict"),
+        ("0.5", "there are default, lenient, strict"),
+        ("", "there are default, lenient, strict"),
+    ],
+)
+def test_an_unknown_name_of_a_cut_names_the_nearest(value: str, said: str) -> None:
+    for field in ("block", "review"):
+        with pytest.raises(PolicyError, match=f"{field} = '{value}': a number from 0 to 1, or {said}"):
+            Rule(**{"block": 0.5, field: value})
+
+
+@pytest.mark.parametrize("views", [3, 0.5, "side", [0.5], None, True], ids=repr)
+@pytest.mark.parametrize("kind", [Cut, Rule])
+def test_views_are_a_table(kind: Any, views: Any) -> None:
+    with pytest.raises(PolicyError, match=r"views = .* a table"):
+        kind(block=0.5, views=views)
+
+
+@pytest.mark.parametrize("value", [None, "strict"])
+def test_a_view_needs_its_own_number(value: Any) -> None:
+    with pytest.raises(PolicyError, match=r"side = .* a cut is a number"):
+        Rule(block=0.5, views={"side": value})
+
+
+@pytest.mark.parametrize("value", ["low", "LOW", 1, Severity.LOW])
+def test_a_severity_may_be_given_as_text(value: Any) -> None:
+    assert Rule(block=0.5, severity=value).severity is Severity.LOW
+
+
+@pytest.mark.parametrize("value", ["", "hi", 0, 4, True, [1]])
+def test_an_unknown_severity_is_refused(value: Any) -> None:
+    with pytest.raises(PolicyError, match="low, medium or high"):
+        Rule(block=0.5, severity=value)
+
+
+def test_views_need_a_cut_for_all_the_others() -> None:
+    with pytest.raises(PolicyError, match="give block too"):
+        Rule(review=0.25, views={"full": 0.5})
+
+
+@pytest.mark.parametrize("told", [{}, {"severity": "low"}, {"views": {"side": 0.5}}])
+def test_a_rule_that_judges_nothing_is_refused(told: Any) -> None:
+    with pytest.raises(PolicyError, match="judges nothing"):
+        Rule(**told)
+
+
+def test_a_rule_is_told_without_what_is_not_set() -> None:
+    assert Rule(review=0.5).to_dict() == {"review": 0.5}
+    rule = Rule(block="strict", review=0.25, severity=Severity.LOW, views={"side": 0.75})
+    assert rule.to_dict() == {"block": "strict", "review": 0.25, "severity": "low", "views": {"side": 0.75}}
+    assert Rule(**rule.to_dict()) == rule
+
+
+def test_rules_and_cuts_cannot_be_set_anew() -> None:
+    for made in (Cut(block=0.5), Rule(block=0.5)):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            made.block = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kind", [Cut, Rule])
+def test_what_a_caller_changes_later_does_not_change_the_cuts(kind: Any) -> None:
+    views = {"side": 0.25}
+    made = kind(block=0.5, views=views)
+    views["side"] = 1.0
+    assert made.views == {"side": 0.25}
