@@ -13,6 +13,7 @@ _ALL_OPAQUE = "of an opaque picture the twins on black and on white are the pict
 _STRIPS = "how many rows are counted at a time: the same numbers"
 _LOW_BYTE = "257 times a level is that level again in 8 bits, and longer numbers have no range"
 _ONCE_MORE = "what repeats is looked at once more"
+_LAST_PART = "what has no frames is the last part of its image: one pixel of sixteen million"
 _LISTED = "a list of names for readers"
 
 EQUIVALENT: dict[str, str] = {
@@ -28,7 +29,7 @@ EQUIVALENT: dict[str, str] = {
     "actions.Pixelate.cover: 1 -> 2 (2)": _TWELVE,
     "actions.Pixelate.cover: 1 -> 0 (2)": _TWELVE,
     "imaging.frames.: 16000000 -> 16000001": "how much is judged at a time: no picture is judged otherwise",
-    "imaging.frames._grouped: 0 -> -1 (2)": "what has no frames is the last part of its image: one pixel of sixteen million",
+    "imaging.frames._grouped: 0 -> -1 (2)": _LAST_PART,
     "imaging.frames._parts: image.shape[0] == 4 and image.device.type != 'cpu' -> image.device.type != 'cpu'": _DEVICE,
     "imaging.frames._parts: image.shape[0] == 4 and image.device.type != 'cpu' -> False": _DEVICE,
     "imaging.frames._parts: image.shape[0] == 4 -> image.shape[0] != 4": _DEVICE,
@@ -37,7 +38,7 @@ EQUIVALENT: dict[str, str] = {
     "imaging.frames._parts: 4 -> 5 (2)": _DEVICE,
     "imaging.frames._parts: 4 -> 3 (2)": _DEVICE,
     "imaging.frames._parts: yield Part(Frames(opaque(image, value_range))) -> nothing": _DEVICE,
-    "imaging.frames._grouped: 0 -> 1 (2)": "what has no frames is the last part of its image: one pixel of sixteen million",
+    "imaging.frames._grouped: 0 -> 1 (2)": _LAST_PART,
     "imaging.frames.put_back: 'unit' -> ''": "what is not signed is unit",
     "imaging.frames._like: old.dtype.kind == 'u' and old.dtype.itemsize == 2 -> old.dtype.kind == 'u'": _LOW_BYTE,
     "imaging.frames.first_frame: 1 -> 2": "of the frames that are kept the first is taken",

@@ -67,10 +67,18 @@ TARGETS = {
     "scores": Target(("tests/test_scores.py",), ("tests/test_actions.py", "-k", "region", ATTACKS)),
     "policy.policy": Target(("tests/policy/test_policy.py",), ("tests/policy/test_toml.py", "tests/test_guard.py")),
     "guard": Target(
-        ("tests/test_guard.py", LISTENERS, "-k", "not full_disk and not hangs and not threads"),
-        ("tests/test_guard.py", ATTACKS, "-k", "not strip"),
+        (
+            "tests/test_guard.py",
+            "tests/test_guard_prompts.py",
+            LISTENERS,
+            "-k",
+            "not full_disk and not hangs and not threads",
+        ),
+        ("tests/test_guard.py", "tests/test_guard_folder.py", ATTACKS, "-k", "not strip"),
+    ),  # fmt: skip
+    "listeners.base": Target(
+        (LISTENERS, "-k", "not full_disk and not saved_guard"), ("tests/test_guard.py", "tests/test_guard_prompts.py")
     ),
-    "promptcheck": Target(("tests/test_promptcheck.py", LISTENERS, "-k", "not full_disk and not saved_guard")),
     "actions": Target(
         ("tests/test_actions.py", ATTACKS, "-k", "not attempt and not checkerboard and not strip"),
         ("tests/test_actions.py", "-k", "size4 or weak"),

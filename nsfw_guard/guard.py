@@ -8,23 +8,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nsfw_guard.actions import Action, Flag, covered
-from nsfw_guard.backends.base import Backend, ask
-from nsfw_guard.backends.wrappers.wrap import TimeLimited
-from nsfw_guard.errors import ImageError
-from nsfw_guard.guardfile import Pretrained
-from nsfw_guard.imaging.frames import Batch, count_of, first_frame, in_groups, put_back
+from nsfw_guard.backends.base import Backend, Label, Runtime, ask
+from nsfw_guard.backends.files.folder import relaxed_record
+from nsfw_guard.backends.files.inside import folder_of, is_path
+from nsfw_guard.backends.registry import load
+from nsfw_guard.backends.selftest import canaries
+from nsfw_guard.backends.wrappers.wrap import Calibrated, TimeLimited
+from nsfw_guard.calibration import Calibration
+from nsfw_guard.errors import ConfigError, ImageError
+from nsfw_guard.guard_folder import CALIBRATION, Asked, read_calibration, read_saved, relaxed_by, write_saved
+from nsfw_guard.imaging.frames import Batch, Frames, count_of, first_frame, in_groups, put_back
 from nsfw_guard.imaging.limits import Limits
+from nsfw_guard.imaging.preprocess import Resize
 from nsfw_guard.imaging.quantise import ValueRange
-from nsfw_guard.listeners.counter import Listener, Tally
+from nsfw_guard.listeners.base import Listener, notify, wanted_by
+from nsfw_guard.listeners.counter import Tally
 from nsfw_guard.policy.policy import Policy
-from nsfw_guard.promptcheck import PromptCheck
+from nsfw_guard.relaxed import refuse
 from nsfw_guard.verdict import Outcome, Verdict, released, worst
 
 log = logging.getLogger(__name__)
 
+PROMPT = "prompt"  # the category of what is said of a prompt
 
-class Guard(Pretrained, PromptCheck):
+
+class Guard:
     """Judges pictures and acts on them. `Guard.from_pretrained` builds one from a model's name.
 
     Args:
@@ -54,8 +65,8 @@ class Guard(Pretrained, PromptCheck):
         self.policy = Policy.load(policy).fit(spec.levels, spec.positives, spec.cuts, spec.band)
         self.action, self.on_review = Action.of(action), Action.of(on_review)
         self.tally, self.fail_open, self.limits = Tally(), fail_open, limits
-        self.listeners: tuple[Listener, ...] = (*listeners, self.tally)
-        self.wants = {w: any(getattr(x, f"wants_{w}", False) for x in listeners) for w in ("embeddings", "digests")}
+        self.listeners: tuple[Listener, ...] = tuple(listeners)
+        self.wants = wanted_by(listeners)
         acts = {"action": self.action.name, "on_review": self.on_review.name, "fail_open": str(fail_open).lower()}
         decoder = {"decoder": "a process of its own"} if limits and limits.process else {}
         held = ", ".join(self.policy.reviews_only)
@@ -66,9 +77,75 @@ class Guard(Pretrained, PromptCheck):
         self._signature |= {"policy": self.policy.name, "policy_hash": self.policy.hash}
         self._signature |= {"model": spec.name, "revision": spec.revision or spec.sha256}
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        ref: str | Path,
+        *,
+        policy: Policy | str | Path | Mapping[str, Any] | None = None,
+        action: Action | str | None = None,
+        on_review: Action | str | None = None,
+        calibration: Calibration | str | Path | None = None,
+        listeners: Sequence[Listener] = (),
+        fail_open: bool = False,
+        limits: Limits | None = None,
+        time_limit: float | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "float32",
+        views: str = "cover",
+        resize: Resize = "exact",
+        batch: int = 32,
+        labels: Mapping[str, str | Label | None] | None = None,
+        weights: str | Path | None = None,
+        runtime: Runtime | None = None,
+        download: bool = True,
+        trust_guard: bool = False,
+    ) -> Guard:
+        """Loads a model and builds a guard around it.
+
+        Args:
+            ref: a catalogue name, "hf:owner/name@commit", "timm:architecture", or a folder, written as a path.
+            policy, action, on_review: as in `Guard`; what a saved guard's folder says, else "default", "block", "flag".
+            calibration: a Calibration or its file; what a saved guard's folder holds, else none.
+            listeners, fail_open, limits, time_limit: as in `Guard`.
+            device, dtype, views, resize, batch, labels, weights, runtime, download: as in `load`.
+            trust_guard: what a folder relaxes of its own guard holds, and stands in `requested`; else it is an error.
+        """
+        backend = load(
+            ref, device=device, dtype=dtype, views=views, resize=resize, batch=batch, labels=labels, weights=weights,
+            runtime=runtime, download=download, trust_guard=trust_guard,
+        )  # fmt: skip
+        asked = Asked(policy=policy, action=action, on_review=on_review, calibration=calibration)
+        saved = read_saved(folder_of(ref)) if is_path(ref) else Asked()
+        relaxed = relaxed_record(backend.spec, labels) if is_path(ref) or str(ref).startswith("hf:") else []
+        wanted = asked.above(saved)
+        if wanted.calibration is not None:
+            backend = Calibrated(backend, read_calibration(wanted.calibration))
+        relaxed += relaxed_by(saved, asked, backend)
+        if not trust_guard:
+            refuse(relaxed, Path(ref).name)
+        how = {"views": views, "resize": resize, "runtime": runtime or "as the files say"}
+        how |= {"device": str(device or "follows the picture"), "dtype": str(dtype).removeprefix("torch.")}
+        how |= {"trusted": "; ".join(relaxed)} if relaxed else {}
+        return cls(
+            backend,
+            policy=wanted.policy or "default",
+            action=wanted.action or "block",
+            on_review=wanted.on_review or "flag",
+            listeners=listeners, fail_open=fail_open, limits=limits, time_limit=time_limit,
+            requested={"model": str(ref), **how, **asked.words(saved)},
+        )  # fmt: skip
+
+    @property
+    def requested(self) -> Mapping[str, str]:
+        """What was asked for, to hold against `state`."""
+        told: Mapping[str, str] = self._signature["requested"]
+        return told
+
     def check(self, images: Any, *, value_range: ValueRange = "unit") -> list[Verdict]:
         """One verdict a picture: tensor (B, 3, H, W) in [0, 1] or "signed" [-1, 1], PIL, NumPy, path, bytes, list."""
-        return self.tell(self._judge(in_groups(images, value_range=value_range, limits=self.limits), count_of(images)))
+        groups = in_groups(images, value_range=value_range, limits=self.limits)
+        return self.notify(self._judge(groups, count_of(images)))
 
     def apply(self, images: Any, verdicts: Sequence[Verdict], *, value_range: ValueRange = "unit") -> Any:
         """The same kind of thing back: allowed pictures bit for bit, the others acted on."""
@@ -86,6 +163,56 @@ class Guard(Pretrained, PromptCheck):
         """`check` and `apply` in one."""
         verdicts = self.check(images, value_range=value_range)
         return self.apply(images, verdicts, value_range=value_range), verdicts
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes weights, record, policy and action into a folder that `from_pretrained` reads.
+
+        What lets a score of 0.99 pass (the action "flag", a cut of 0.99 or more, a category that is never blocked) or
+        names a file elsewhere (`Replace(picture=...)`) is written too; it is read with `trust_guard=True` only.
+        """
+        backend: Any = self.backend
+        calibration = None
+        while hasattr(backend, "backend"):
+            calibration = getattr(backend, "calibration", calibration)
+            backend = backend.backend
+        if not hasattr(backend, "save_pretrained"):
+            raise ConfigError(f"{type(backend).__name__} has no weights to save: give it a save_pretrained(folder)")
+        backend.save_pretrained(Path(folder))
+        if calibration is not None:
+            calibration.save(Path(folder) / CALIBRATION)
+        write_saved(Path(folder), self.policy, self.action, self.on_review)
+
+    def warm_up(self, sizes: Sequence[tuple[int, int]] = ((1024, 1024),)) -> None:
+        """Runs the model once a size (height, width), so that the first real picture does not wait."""
+        for height, width in sizes:
+            tile = next(iter(canaries().values())).repeat(1, -(-height // 96), -(-width // 96))
+            self.backend.score([Frames(tile[None, :, :height, :width])])
+
+    def check_prompts(self, prompts: str | Sequence[str]) -> list[Verdict]:
+        """One verdict a prompt. Listeners hear of those that were refused, never the prompt itself."""
+        texts = list(prompts) if isinstance(prompts, (list, tuple)) else [prompts]
+        return notify(self.listeners, [self._of_prompt(text) for text in texts], only_flagged=True)
+
+    def notify(self, verdicts: list[Verdict]) -> list[Verdict]:
+        """Tell the listeners of verdicts on pictures, and return those that count; the counter counts these alone."""
+        counted = notify(self.listeners, verdicts)
+        self.tally(counted)
+        return counted
+
+    def _of_prompt(self, text: object) -> Verdict:
+        if not isinstance(text, str):
+            return self._error(f"a prompt is a text, not {type(text).__name__}")
+        try:
+            match = self.policy.prompts.find(text) if self.policy.prompts else ""
+        except Exception as error:  # noqa: BLE001 - any fault at all: nothing was searched, so nothing is let through
+            return self._error(f"a prompt could not be searched: {type(error).__name__}")  # its message may hold it
+        if match:
+            return Verdict(Outcome.BLOCK, f"prompt: {match}", category=PROMPT, flags=(PROMPT,), **self._signature)
+        return Verdict(Outcome.ALLOW, "prompt: no rule of the policy matches", category=PROMPT, **self._signature)
+
+    def _error(self, why: str | Exception) -> Verdict:
+        reason = why if isinstance(why, str) else f"{type(why).__name__}: {why}"
+        return Verdict(Outcome.ERROR, reason, **self._signature)
 
     def _judge(self, groups: Iterator[Batch], count: int) -> list[Verdict]:
         judged: list[list[Verdict]] = [[] for _ in range(count)]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from nsfw_guard.verdict import Outcome, Verdict
-
-# Called with the verdicts of a call; a second time for the same call, all of them ERROR, when a listener failed.
-Listener = Callable[[Sequence[Verdict]], None]
 
 
 class Tally:

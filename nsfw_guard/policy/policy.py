@@ -16,11 +16,10 @@ from typing import Any
 
 from nsfw_guard.errors import PolicyError, suggest
 from nsfw_guard.policy.prompts import PromptRules
-from nsfw_guard.policy.rules import Cut, Rule
+from nsfw_guard.policy.rules import EVERY, Cut, Rule
+from nsfw_guard.policy.toml import policy_table
 from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.verdict import Outcome, Verdict
-
-EVERY = "*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +38,12 @@ class Policy:
     @classmethod
     def load(cls, source: Policy | str | Path | Mapping[str, Any]) -> Policy:
         """A policy from a preset's name, a TOML file, or a mapping of the same shape."""
-        from nsfw_guard.policy.toml import read_policy
-
-        return source if isinstance(source, Policy) else read_policy(source)
+        if isinstance(source, Policy):
+            return source
+        table = policy_table(source)
+        rules = {category: Rule(**rule) for category, rule in table["rules"].items()}
+        prompts = PromptRules(**table["prompts"]) if table["prompts"] is not None else None
+        return cls(rules=rules, name=table["name"], description=table["description"], prompts=prompts)
 
     @cached_property
     def hash(self) -> str:

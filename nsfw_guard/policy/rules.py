@@ -10,6 +10,7 @@ from typing import Any
 from nsfw_guard.errors import PolicyError, suggest
 from nsfw_guard.scores import Severity
 
+EVERY = "*"  # in place of a category: every one that the model scores and no other rule names
 CUT_NAMES = ("default", "lenient", "strict")
 VIEW_KINDS = ("center", "full", "side", "squash", "tile")
 

@@ -1,4 +1,4 @@
-"""Policies as TOML: presets that come with the package, files of one's own, and one extending another."""
+"""Policies as TOML, read into plain tables: presets of the package, files of a user, and one extending another."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nsfw_guard.errors import PolicyError, UnknownNameError, suggest
-from nsfw_guard.policy.policy import EVERY, Policy
-from nsfw_guard.policy.prompts import PromptRules
-from nsfw_guard.policy.rules import Rule
+from nsfw_guard.policy.rules import EVERY
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -21,16 +19,20 @@ def presets() -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in PRESETS.glob("*.toml")))
 
 
-def read_policy(source: str | Path | Mapping[str, Any]) -> Policy:
-    """A policy from a preset's name, a TOML file, or a mapping of the same shape."""
-    told, name = _read(source, ())
-    _known_keys("policy", told, ("name", "description", "rules", "prompts"))
-    rules = {}
-    for category, rule in _rules_of(told).items():
+def policy_table(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """Read a policy from a preset's name, a TOML file, or a mapping of the same shape.
+
+    Returns:
+        "name", "description", "rules" (per category the settings of its rule) and "prompts" (or None): known keys only,
+        with what it extends folded in.
+    """
+    table, name = _read(source, ())
+    _known_keys("policy", table, ("name", "description", "rules", "prompts"))
+    rules = _rules_of(table)
+    for category, rule in rules.items():
         _known_keys(f"rule {category!r}", rule, ("block", "review", "severity", "views"))
-        rules[category] = Rule(**rule)
-    prompts = PromptRules(**_prompts_of(told)) if "prompts" in told else None
-    return Policy(rules=rules, name=name, description=str(told.get("description", "")), prompts=prompts)
+    prompts = _prompts_of(table) if "prompts" in table else None
+    return {"name": name, "description": str(table.get("description", "")), "rules": rules, "prompts": prompts}
 
 
 def _read(source: str | Path | Mapping[str, Any], seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:

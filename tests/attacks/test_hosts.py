@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.hosts.fake_comfy import RED, plain
-from tests.hosts.fake_webui import FakeHost, Job, Params, Script
 from tests.hosts.comfyui.test_session import ASYNC, FLAVOURS, host
 from tests.hosts.comfyui.test_session import ROWS as GRAPHS
+from tests.hosts.fake_comfy import RED, plain
+from tests.hosts.fake_webui import FakeHost, Job, Params, Script
 from tests.hosts.webui_worlds import World, leaks, red, safe
 from tests.matrix import every, latin
 

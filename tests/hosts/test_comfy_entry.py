@@ -17,8 +17,8 @@ from nsfw_guard.errors import UncoveredError
 from nsfw_guard.hosts.comfyui import session as comfyui
 from nsfw_guard.hosts.comfyui.session import Comfy
 from nsfw_guard.testing import FakeBackend
-from tests.hosts.fake_comfy import GREEN, RED, FakeComfy, beside, eight, graph, plain
 from tests.hosts.comfyui.test_session import ASYNC, ROWS
+from tests.hosts.fake_comfy import GREEN, RED, FakeComfy, beside, eight, graph, plain
 
 FOLDER = Path(__file__).parents[2] / "integrations/comfyui/ComfyUI-NSFW-Guard"
 ENTRY = FOLDER / "__init__.py"

@@ -12,7 +12,7 @@ from nsfw_guard.errors import ConfigError, PolicyError, UnknownNameError
 from nsfw_guard.policy.policy import Policy
 from nsfw_guard.policy.prompts import PromptRules
 from nsfw_guard.policy.rules import Rule
-from nsfw_guard.policy.toml import PRESETS, presets, read_policy
+from nsfw_guard.policy.toml import PRESETS, presets
 from nsfw_guard.scores import Severity
 
 
@@ -30,14 +30,14 @@ def test_the_presets_are_the_files_of_the_package() -> None:
 
 @pytest.mark.parametrize("name", presets())
 def test_each_preset_cuts_every_category_by_its_own_name(name: str) -> None:
-    policy = read_policy(name)
+    policy = Policy.load(name)
     assert policy.rules == {"*": Rule(block=name, review=name)}
     assert policy.name == name
     assert policy.description.endswith(".")
 
 
 def test_the_presets_are_ordered_for_the_model_of_the_catalogue() -> None:
-    fitted = {n: read_policy(n).fit(MARQO.levels, MARQO.positives, MARQO.cuts).rules["sexual"] for n in presets()}
+    fitted = {n: Policy.load(n).fit(MARQO.levels, MARQO.positives, MARQO.cuts).rules["sexual"] for n in presets()}
     strict, default, lenient = (fitted[name] for name in ("strict", "default", "lenient"))
     assert (strict.block, default.block, lenient.block) == (0.15, 0.5, 0.8)
     assert (strict.review, default.review, lenient.review) == (0.1, 0.3, 0.5)
@@ -46,7 +46,7 @@ def test_the_presets_are_ordered_for_the_model_of_the_catalogue() -> None:
 
 
 def test_the_descriptions_of_the_presets_differ() -> None:
-    assert len({read_policy(name).description for name in presets()}) == 3
+    assert len({Policy.load(name).description for name in presets()}) == 3
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_the_descriptions_of_the_presets_differ() -> None:
 def test_a_file_with_a_mistake_is_refused_with_the_cure(text: str, said: str, tmp_path: Path) -> None:
     path = write(tmp_path, mine=text) / "mine.toml"
     with pytest.raises(ConfigError) as caught:
-        read_policy(path)
+        Policy.load(path)
     assert said in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
 
@@ -99,7 +99,7 @@ def test_a_file_with_a_mistake_is_refused_with_the_cure(text: str, said: str, tm
 def test_bytes_that_are_no_text_are_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_bytes(data)
     with pytest.raises(PolicyError, match="is not readable TOML"):
-        read_policy(tmp_path / "mine.toml")
+        Policy.load(tmp_path / "mine.toml")
 
 
 @pytest.mark.parametrize(
@@ -112,20 +112,20 @@ def test_bytes_that_are_no_text_are_refused(data: bytes, tmp_path: Path) -> None
 )
 def test_an_unknown_name_names_the_nearest(name: str, said: str) -> None:
     with pytest.raises(UnknownNameError) as caught:
-        read_policy(name)
+        Policy.load(name)
     assert str(caught.value) == said
 
 
 def test_a_missing_file_is_named_without_its_folder(tmp_path: Path) -> None:
     with pytest.raises(PolicyError) as caught:
-        read_policy(tmp_path / "mine.toml")
+        Policy.load(tmp_path / "mine.toml")
     assert "there is no policy file 'mine.toml': give a TOML file, or one of default" in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
 
 
 def test_a_folder_is_no_policy(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
-        read_policy(tmp_path)
+        Policy.load(tmp_path)
 
 
 @pytest.mark.parametrize("source", [None, 3, 0.5, ["default"], b"default"], ids=repr)
@@ -147,7 +147,7 @@ side = 1
 [rules."*"]
 review = 0.5
 """
-    policy = read_policy(write(tmp_path, mine=text) / "mine.toml")
+    policy = Policy.load(write(tmp_path, mine=text) / "mine.toml")
     assert (policy.name, policy.description) == ("ours", "what we said")
     assert policy.rules == {
         "sexual": Rule(block=0.75, review="default", severity=Severity.LOW, views={"side": 1.0}),
@@ -157,36 +157,36 @@ review = 0.5
 
 @pytest.mark.parametrize(("told", "name"), [({}, "policy"), ({"name": "mine"}, "mine"), ({"name": 3}, "3")])
 def test_a_mapping_is_read_like_a_file(told: dict[str, Any], name: str) -> None:
-    policy = read_policy({**told, "rules": {"a": {"block": 0.5}}})
+    policy = Policy.load({**told, "rules": {"a": {"block": 0.5}}})
     assert (policy.name, policy.rules) == (name, {"a": Rule(block=0.5)})
 
 
 def test_a_file_without_a_name_is_called_like_the_file(tmp_path: Path) -> None:
     write(tmp_path, mine="[rules.a]\nblock = 0.5", child="extends = 'mine.toml'")
-    assert read_policy(tmp_path / "mine.toml").name == "mine"
-    assert read_policy(tmp_path / "child.toml").name == "child"
+    assert Policy.load(tmp_path / "mine.toml").name == "mine"
+    assert Policy.load(tmp_path / "child.toml").name == "child"
 
 
 def test_a_rule_for_review_takes_no_block_away(tmp_path: Path) -> None:
     """Else 0.999 of a category that "strict" blocks would be released for naming it."""
-    policy = read_policy({"extends": "strict", "rules": {"gore": {"review": 0.01}}})
+    policy = Policy.load({"extends": "strict", "rules": {"gore": {"review": 0.01}}})
     assert policy.rules["gore"] == Rule(block="strict", review=0.01)
-    both = read_policy({"extends": "strict", "rules": {"*": {"block": 0.1}, "gore": {"review": 0.01}}})
+    both = Policy.load({"extends": "strict", "rules": {"*": {"block": 0.1}, "gore": {"review": 0.01}}})
     assert both.rules["gore"] == Rule(block=0.1, review=0.01)  # what stands above it in the same file, too
     base = {"*": {"block": 0.8, "views": {"side": 0.2}}}
     (tmp_path / "base.toml").write_text('[rules."*"]\nblock = 0.8\nviews = { side = 0.2 }')
-    viewed = read_policy({"extends": str(tmp_path / "base.toml"), "rules": {"gore": {"review": 0.1}}})
+    viewed = Policy.load({"extends": str(tmp_path / "base.toml"), "rules": {"gore": {"review": 0.1}}})
     assert viewed.rules["gore"] == Rule(review=0.1, **base["*"])
-    alone = read_policy({"rules": {"gore": {"review": 0.01}, "*": {"block": 0.5}}})  # says all that it means itself
+    alone = Policy.load({"rules": {"gore": {"review": 0.01}, "*": {"block": 0.5}}})  # says all that it means itself
     assert alone.rules["gore"] == Rule(review=0.01)
     assert alone.reviews_only == ("gore",)
     assert policy.reviews_only == ()
 
 
 def test_what_extends_a_preset_changes_only_what_it_says() -> None:
-    policy = read_policy({"extends": "strict", "rules": {"*": {"review": 0.125}, "gore": {"block": 0.5}}})
+    policy = Policy.load({"extends": "strict", "rules": {"*": {"review": 0.125}, "gore": {"block": 0.5}}})
     assert policy.rules == {"*": Rule(block="strict", review=0.125), "gore": Rule(block=0.5)}
-    assert policy.description == read_policy("strict").description
+    assert policy.description == Policy.load("strict").description
 
 
 def test_a_file_extends_a_file_beside_it_over_several_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,14 +196,14 @@ def test_a_file_extends_a_file_beside_it_over_several_folders(tmp_path: Path, mo
     write(tmp_path / "below" / "deep", mine="extends = '../middle.toml'\n[rules.b]\nreview = 0.25")
     every = {"*": Rule(block="default", review="default")}
     expected = {**every, "a": Rule(block=0.75, review=0.25), "b": Rule(block="default", review=0.25)}
-    assert read_policy(tmp_path / "below" / "deep" / "mine.toml").rules == expected
+    assert Policy.load(tmp_path / "below" / "deep" / "mine.toml").rules == expected
     monkeypatch.chdir(tmp_path / "below")
-    assert read_policy("deep/mine.toml").rules == expected
+    assert Policy.load("deep/mine.toml").rules == expected
 
 
 def test_a_file_may_extend_a_file_by_its_whole_path(tmp_path: Path) -> None:
     write(tmp_path, top="[rules.a]\nblock = 0.5")
-    assert read_policy({"extends": str(tmp_path / "top.toml")}).rules == {"a": Rule(block=0.5)}
+    assert Policy.load({"extends": str(tmp_path / "top.toml")}).rules == {"a": Rule(block=0.5)}
 
 
 @pytest.mark.parametrize(
@@ -222,22 +222,22 @@ def test_a_circle_is_refused(files: dict[str, str], inside: bool, tmp_path: Path
     if inside:
         monkeypatch.chdir(tmp_path)
     with pytest.raises(PolicyError, match=r"extend each other in a circle: a.toml -> "):
-        read_policy("a.toml" if inside else tmp_path / "a.toml")
+        Policy.load("a.toml" if inside else tmp_path / "a.toml")
 
 
 def test_a_file_that_is_named_like_the_preset_it_extends_is_no_circle(tmp_path: Path) -> None:
     write(tmp_path, strict="extends = 'strict'\n[rules.a]\nblock = 0.5")
-    assert set(read_policy(tmp_path / "strict.toml").rules) == {"*", "a"}
+    assert set(Policy.load(tmp_path / "strict.toml").rules) == {"*", "a"}
 
 
 def test_two_ways_to_one_parent_are_no_circle(tmp_path: Path) -> None:
     write(tmp_path, top="[rules.a]\nblock = 0.5", mine="extends = 'top.toml'")
-    assert read_policy(tmp_path / "mine.toml") == Policy(rules={"a": Rule(block=0.5)}, name="mine")
+    assert Policy.load(tmp_path / "mine.toml") == Policy(rules={"a": Rule(block=0.5)}, name="mine")
 
 
 def test_a_mapping_that_was_given_is_left_as_it_was() -> None:
     told = {"extends": "strict", "rules": {"*": {"review": 0.125}}}
-    read_policy(told)
+    Policy.load(told)
     assert told == {"extends": "strict", "rules": {"*": {"review": 0.125}}}
 
 
@@ -261,7 +261,7 @@ RED = "[rules.red]\nblock = 0.5\n"
 def test_prompt_rules_that_cannot_be_are_refused(text: str, said: str, tmp_path: Path) -> None:
     write(tmp_path, mine=text, parent=RED + "[prompts]\nwords = ['castle']")
     with pytest.raises(ConfigError) as caught:
-        read_policy(tmp_path / "mine.toml")
+        Policy.load(tmp_path / "mine.toml")
     assert said in str(caught.value)
 
 
@@ -273,8 +273,8 @@ def test_prompt_rules_are_read_and_those_of_a_parent_come_first(tmp_path: Path) 
         heir="extends = 'mine.toml'",
         bare=RED,
     )
-    assert read_policy(tmp_path / "parent.toml").prompts == PromptRules(words=("castle", "lake"))
+    assert Policy.load(tmp_path / "parent.toml").prompts == PromptRules(words=("castle", "lake"))
     both = PromptRules(words=("castle", "lake", "dragon"), patterns=("b+c",))
-    assert read_policy(tmp_path / "mine.toml").prompts == both
-    assert read_policy(tmp_path / "heir.toml").prompts == both
-    assert read_policy(tmp_path / "bare.toml").prompts is None
+    assert Policy.load(tmp_path / "mine.toml").prompts == both
+    assert Policy.load(tmp_path / "heir.toml").prompts == both
+    assert Policy.load(tmp_path / "bare.toml").prompts is None

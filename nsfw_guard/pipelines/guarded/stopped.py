@@ -28,7 +28,7 @@ def stand_in(
     Raises:
         BlockedError: the action is `raise`, or the output of this class cannot be made up.
     """
-    told = tuple(run.guard.tell(list(verdicts)))
+    told = tuple(run.guard.notify(list(verdicts)))
     cls = type(pipe)
     names = [name for fields in seams.outputs_of(cls) for name in fields if name in seams.PICTURES]
     if isinstance(run.guard.action, Raise) or len(names) != 1:

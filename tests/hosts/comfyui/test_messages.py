@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from nsfw_guard.hosts.comfyui.messages import Messages
-from tests.hosts.fake_comfy import GREEN, RED, FakeComfy, eight, graph, plain
 from tests.hosts.comfyui.test_session import ENFORCED, comfy_of
+from tests.hosts.fake_comfy import GREEN, RED, FakeComfy, eight, graph, plain
 
 
 def messages(previews: str = "check") -> Messages:
