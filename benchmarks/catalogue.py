@@ -29,7 +29,7 @@ from PIL import Image
 from nsfw_guard import load, names
 from nsfw_guard.backends import loaders, registry
 from nsfw_guard.backends.base import Backend, Options
-from nsfw_guard.backends.judges.judge import judge
+from nsfw_guard.backends.build import judge
 from nsfw_guard.backends.wrappers.opinions import Cascade, Ensemble
 from nsfw_guard.demo.training import policy as lessons
 from nsfw_guard.guard import Guard

@@ -19,9 +19,8 @@ from nsfw_guard.demo import pixels, shapes
 from nsfw_guard.demo.run import load_pipeline, picture
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import attach as attaching
-from nsfw_guard.pipelines.early.stop import EarlyStop
 from nsfw_guard.pipelines.checker import SafetyChecker
-from nsfw_guard.pipelines.early.fit import record, report_of, stop_at, upper_bound
+from nsfw_guard.pipelines.early.fit import fit_early_stop, record, report_of, stop_at, upper_bound
 from nsfw_guard.pipelines.regenerate import regenerate
 
 STEPS = 20
@@ -135,7 +134,7 @@ def main() -> None:
     )
     rows, results, fitted = [], {}, {}
     for decoder in ("vae", "linear"):
-        early = EarlyStop.fit(pipe, guard, fit_on, rate=0.01, decoder=decoder, batch=BATCH, call=CALL)
+        early = fit_early_stop(pipe, guard, fit_on, rate=0.01, decoder=decoder, batch=BATCH, call=CALL)
         found = measure(pipe, guard, early)
         steps, seconds, covered = live(pipe, guard, early)
         cuts = ", ".join(f"{a:g}: {cut:.3f}" for a, cut in zip(early.at, early.cuts, strict=True))

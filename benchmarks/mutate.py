@@ -75,7 +75,7 @@ TARGETS = {
             "not full_disk and not hangs and not threads",
         ),
         ("tests/test_guard.py", "tests/test_guard_folder.py", ATTACKS, "-k", "not strip"),
-    ),  # fmt: skip
+    ),
     "listeners.base": Target(
         (LISTENERS, "-k", "not full_disk and not saved_guard"), ("tests/test_guard.py", "tests/test_guard_prompts.py")
     ),

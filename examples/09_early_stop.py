@@ -2,7 +2,7 @@
 
 import torch
 
-from nsfw_guard import EarlyStop, Guard, attach, regenerate
+from nsfw_guard import Guard, attach, fit_early_stop, regenerate
 from nsfw_guard.demo.run import load_pipeline
 
 call = {"guidance_scale": 3.0, "num_inference_steps": 20}
@@ -10,7 +10,7 @@ guard, pipe = Guard.from_pretrained("demo-shapes"), load_pipeline()
 
 # A dozen prompts show how it goes; a few hundred prove a rate of false stops of 1%.
 colours = ("blue", "green", "yellow", "purple", "red", "red")
-early = EarlyStop.fit(pipe, guard, [f"a large {c} disc on white" for c in colours] * 2, decoder="vae", call=call)
+early = fit_early_stop(pipe, guard, [f"a large {c} disc on white" for c in colours] * 2, decoder="vae", call=call)
 print(f"saves {early.report.saved:.0%} of the steps of blocked pictures; rate proven: {early.report.proven}")
 
 with attach(pipe, guard, early_stop=early):

@@ -11,8 +11,7 @@ from nsfw_guard.version import __version__
 if TYPE_CHECKING:
     from nsfw_guard.actions import Action, Block, Blur, Flag, Pixelate, Raise, Replace
     from nsfw_guard.backends.base import Backend, Label, ModelSpec
-    from nsfw_guard.backends.judges.judge import judge
-    from nsfw_guard.backends.nets.zeroshot import zeroshot
+    from nsfw_guard.backends.build import judge, zeroshot
     from nsfw_guard.backends.registry import load, names, register, unregister
     from nsfw_guard.backends.wrappers.cached import Cached
     from nsfw_guard.backends.wrappers.opinions import Cascade, Ensemble
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from nsfw_guard.pipelines.checker import GuardConfig, NoFeatures, SafetyChecker
     from nsfw_guard.pipelines.doctor import doctor
     from nsfw_guard.pipelines.early.callback import EarlyStopCallback
+    from nsfw_guard.pipelines.early.fit import fit_early_stop
     from nsfw_guard.pipelines.early.stop import EarlyStop
     from nsfw_guard.pipelines.install import install, uninstall
     from nsfw_guard.pipelines.regenerate import regenerate
@@ -59,11 +59,10 @@ _HOMES = {
     "listeners.audit": ("Audit",),
     "backends.base": ("Backend", "Label", "ModelSpec"),
     "backends.wrappers.cached": ("Cached",),
-    "backends.judges.judge": ("judge",),
     "backends.wrappers.opinions": ("Cascade", "Ensemble"),
     "backends.registry": ("load", "names", "register", "unregister"),
     "backends.wrappers.wrap": ("Calibrated",),
-    "backends.nets.zeroshot": ("zeroshot",),
+    "backends.build": ("judge", "zeroshot"),
     "calibration": ("Calibration",),
     "imaging.limits": ("Limits",),
     "errors": (
@@ -90,6 +89,7 @@ _HOMES = {
     "pipelines.early.callback": ("EarlyStopCallback",),
     "pipelines.checker": ("GuardConfig", "NoFeatures", "SafetyChecker"),
     "pipelines.doctor": ("doctor",),
+    "pipelines.early.fit": ("fit_early_stop",),
     "pipelines.early.stop": ("EarlyStop",),
     "pipelines.install": ("install", "uninstall"),
     "pipelines.regenerate": ("regenerate",),
@@ -157,6 +157,7 @@ __all__ = [
     "attach",
     "detach",
     "doctor",
+    "fit_early_stop",
     "install",
     "judge",
     "load",

@@ -75,6 +75,21 @@ def test_optional_libraries_are_imported_inside_functions(path):
         assert not (at_top and (heavy or name in leaves)), f"{path.name}:{line} imports {name} at the top"
 
 
+def test_no_modules_import_each_other_in_a_circle():
+    """Also within a room, and also inside functions."""
+    known = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in MODULES}
+    graph = {name: set[str]() for name in known}
+    for name, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    graph[name] |= {f"{node.module}.{alias.name}", str(node.module)} & known.keys()
+    left = {name: needs - {name} for name, needs in graph.items()}
+    while free := {name for name, needs in left.items() if not needs}:
+        left = {name: needs - free for name, needs in left.items() if name not in free}
+    assert left == {}, "these, or what they need, stand in a circle"
+
+
 def is_light(path: Path) -> bool:
     return any(path.relative_to(ROOT).with_suffix("").match(room) for room in LIGHT)
 

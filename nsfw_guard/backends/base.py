@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -228,3 +228,7 @@ class Options:
 def is_commit(revision: str) -> bool:
     """Whether a revision is a full commit, which cannot move."""
     return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
+
+
+Build = Callable[[ModelSpec, Options], Backend]  # makes a backend from a record
+Register = Callable[[ModelSpec, Build], None]  # adds a record and its builder; what a plug-in is handed

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import torch
 
-from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options, Runtime
+from nsfw_guard.backends.base import Backend, Build, Label, ModelSpec, Options, Runtime
 from nsfw_guard.backends.files.inside import folder_of, hint, is_path
 from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.imaging.preprocess import Resize
@@ -18,8 +18,6 @@ from nsfw_guard.imaging.preprocess import Resize
 log = logging.getLogger(__name__)
 
 GROUP = "nsfw_guard.models"
-Build = Callable[[ModelSpec, Options], Backend]
-Register = Callable[[ModelSpec, Build], None]
 
 _models: dict[str, tuple[ModelSpec, Build]] = {}
 _lock = threading.RLock()

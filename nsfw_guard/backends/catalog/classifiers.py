@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from nsfw_guard.backends.base import Label, ModelSpec
+from nsfw_guard.backends.base import Label, ModelSpec, Register
 from nsfw_guard.backends.catalog.clip import CLIP_MODELS
 from nsfw_guard.backends.files.processor import OPENAI_MEAN, OPENAI_STD, VIT
-from nsfw_guard.backends.registry import Register
 from nsfw_guard.imaging.views import InputSpec
 from nsfw_guard.policy.rules import Cut
 from nsfw_guard.scores import Severity

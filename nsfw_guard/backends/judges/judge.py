@@ -14,13 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from nsfw_guard.backends import registry
-from nsfw_guard.backends.base import Label, ModelSpec, Options
+from nsfw_guard.backends.base import ModelSpec, Options
 from nsfw_guard.backends.batches import in_batches
 from nsfw_guard.backends.files import weights
-from nsfw_guard.backends.files.folder import read_spec
-from nsfw_guard.backends.files.inside import folder_of, is_path
-from nsfw_guard.backends.judges.prompts import TRANSFORMERS, Asker, Family, checked, family_of, hash_of
+from nsfw_guard.backends.judges.prompts import TRANSFORMERS, Asker, Family, family_of, hash_of
 from nsfw_guard.backends.nets.hf_model import from_folder, leads_nowhere
 from nsfw_guard.backends.selftest import TOLERANCE, canaries, compare
 from nsfw_guard.errors import (
@@ -36,37 +33,6 @@ from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Scores, Severity
 
 SHARE = 0.5  # of the whole softmax that the two answers must have; below it the model says something else
-
-
-def judge(
-    ref: str | Path,
-    *,
-    questions: Mapping[str, str] | None = None,
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype = "float32",
-    batch: int = 32,
-) -> Judge:
-    """A judge that goes by your own rules.
-
-    Args:
-        ref: the name of a judge in the catalogue, or a folder that holds one.
-        questions: per category what is not allowed, in a few words: {"violence": "blood or wounds are shown"}.
-        device, dtype, batch: see `Options`; a batch counts questions. "bfloat16" takes half of the memory.
-    """
-    options = Options(device=device, dtype=dtype, batch=batch)
-    named = not is_path(ref)
-    spec = registry.spec(str(ref)) if named else read_spec(folder_of(ref))
-    if spec.kind != "judge":
-        judges = ", ".join(name for name in registry.names() if registry.spec(name).kind == "judge")
-        raise ConfigError(f"{spec.name!r} takes no questions: choose one of {judges}, or a folder with such a model")
-    if questions is not None:
-        asked = checked(questions)
-        # Known answers were recorded for other questions.
-        spec = replace(spec, questions=asked, labels={c: Label(c) for c in asked}, answers={})
-    folder = weights.fetch(spec) if named else folder_of(ref)
-    if named and not spec.revision:
-        spec = replace(spec, revision=weights.commit_of(folder))
-    return load_files(spec, folder, options)
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> Judge:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options
+from nsfw_guard.backends.base import ModelSpec, Options
 from nsfw_guard.backends.files import weights
 from nsfw_guard.backends.files.folder import agree_on_input
-from nsfw_guard.backends.files.inside import folder_of, is_path
 from nsfw_guard.backends.nets.hf_model import from_folder
 from nsfw_guard.backends.nets.network import Net, NetBackend
 from nsfw_guard.errors import ConfigError, ModelError, WeightsUnfitError, first_line
@@ -59,48 +57,6 @@ class ZeroShotNet(Net):
         return numbers.float()
 
 
-def zeroshot(
-    *wanted: str,
-    model: str | Path = "clip-l14",
-    against: Sequence[str] = HARMLESS,
-    templates: Sequence[str] = TEMPLATES,
-    cache: str | Path | None = None,
-    weights: str | Path | None = None,
-    options: Options | None = None,
-) -> Backend:
-    """A backend for categories in your own words.
-
-    Args:
-        wanted: "category: words, more words", such as "weapons: a gun, a knife".
-        model: a zero-shot model of the catalogue, or a folder of CLIP or SigLIP in transformers' layout.
-        against: words for what is harmless.
-        templates: sentences that each of the words is put into; their embeddings are averaged.
-        cache: where embeddings of words are kept; `$XDG_CACHE_HOME/nsfw-guard` unless said.
-        weights: the folder of a model of the catalogue, where it is not in the hub's cache.
-        options: how the model is run.
-    """
-    from nsfw_guard.backends import loaders, registry
-
-    words = dict(_category(text) for text in wanted)
-    if not words or len(words) < len(wanted):
-        raise ConfigError(f"{list(wanted)}: give each category once, such as 'weapons: a gun, a knife'")
-    args = {"words": words, "against": tuple(against), "templates": tuple(templates), "cache": cache}
-    labels = {category: Label(category) for category in words}
-    if is_path(model):
-        from nsfw_guard.backends.files.folder import zeroshot_spec
-
-        base = zeroshot_spec(folder_of(model))
-        weights = weights or folder_of(model)
-    else:
-        base = registry.spec(str(model))
-        if base.kind != "zeroshot":
-            raise ConfigError(f"{base.name!r} has no text side: choose one of kind zeroshot in `nsfw-guard models`")
-    spec = replace(base, name=f"{base.name}: {', '.join(words)}", labels=labels, model_args=args)
-    if weights is not None:
-        return loaders.load_files(spec, Path(weights), options or Options())
-    return loaders.load_hub(spec, options or Options())
-
-
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
     """The model in a folder, with the words of its record."""
     agree_on_input(spec, folder)
@@ -121,14 +77,6 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
     said = {"words": told["words"], "against": told["against"], "templates": told["templates"]}
     notes = {"words": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()}
     return NetBackend(ZeroShotNet(model, text, float(scale.detach().exp()), tuple(told["words"]), notes), spec, options)
-
-
-def _category(text: str) -> tuple[str, tuple[str, ...]]:
-    name, _, words = text.partition(":")
-    found = tuple(word.strip() for word in words.split(",") if word.strip())
-    if not name.strip() or not found:
-        raise ConfigError(f"{text!r} is no category: say it as 'weapons: a gun, a knife'")
-    return name.strip(), found
 
 
 def _prompts(words: Sequence[str], templates: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.early.preview import LinearPreview, grid
+from nsfw_guard.pipelines.early.report import Report
 from nsfw_guard.pipelines.early.steps import clean_latents
 from nsfw_guard.pipelines.early.stop import EarlyStop, judge, surely
 from nsfw_guard.pipelines.guarded.processors import MARK, vars_of
@@ -31,38 +32,31 @@ class Trace:
     blocked: bool
 
 
-@dataclass(frozen=True)
-class Report:
-    """What was measured when it was fitted.
-
-    `bound` is the upper end of what the rate of false stops may really be, at 95% (one-sided, Clopper-Pearson, with
-    one more for each look but the first where the cuts were chosen on the same pictures); `proven` says whether that
-    is within the rate that was asked for.
-    """
-
-    allowed: int
-    blocked: int
-    false_stops: int
-    stopped: int
-    saved: float
-    rate: float
-    bound: float
-    proven: bool
-
-
-def fit(
+def fit_early_stop(
     pipe: Any,
     guard: Guard,
     prompts: Sequence[str],
     *,
-    at: tuple[float, ...],
-    rate: float,
-    decoder: Any,
-    seed: int,
-    batch: int,
-    call: Mapping[str, Any],
+    at: tuple[float, ...] = (0.3, 0.5),
+    rate: float = 0.01,
+    decoder: Any = "vae",
+    seed: int = 0,
+    batch: int = 4,
+    call: Mapping[str, Any] | None = None,
 ) -> EarlyStop:
-    """An EarlyStop whose cuts were measured."""
+    """Learn from a handful of generations how sure a look must be, and return an EarlyStop with measured cuts.
+
+    Args:
+        pipe, guard: what draws and what judges; the pipe carries no guard meanwhile.
+        prompts: what to draw: mostly such as are allowed, some that are blocked. About 3 / rate allowed ones prove
+            the rate with one look, 5 / rate with two.
+        at: where to look.
+        rate: the share of allowed pictures that may be stopped.
+        decoder: as in EarlyStop; "linear" learns a map from latents to colours first, which costs next to nothing
+            later and shows less.
+        seed, batch, call: of the first picture; pictures a call; further arguments of the pipeline.
+    """
+    call = call or {}
     if MARK in vars_of(pipe):
         raise ConfigError("this pipe has a guard: fit before you attach it, or what is blocked is never seen")
     if not 0 < rate < 1:

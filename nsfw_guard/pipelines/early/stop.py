@@ -18,8 +18,10 @@ from nsfw_guard.backends.base import ask
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
+from nsfw_guard.jsonfile import read_json
 from nsfw_guard.pipelines.early import steps
 from nsfw_guard.pipelines.early.preview import LinearPreview, preview_of
+from nsfw_guard.pipelines.early.report import Report
 from nsfw_guard.verdict import Outcome, Verdict
 
 log = logging.getLogger(__name__)
@@ -54,16 +56,16 @@ class EarlyStop:
     Args:
         at: fractions of the schedule at which to look.
         cuts: for each look, the score from which a picture is sure to be blocked; one number goes for all looks.
-            Without `fit` nobody has measured how often they stop a picture that would have been allowed.
-        decoder: "vae" looks with the pipe's own decoder; an AutoencoderTiny, a LinearPreview (which `fit` learns) or a
+            Without `fit_early_stop` nobody has measured how often they stop a picture that would have been allowed.
+        decoder: "vae" looks with the pipe's own decoder; an AutoencoderTiny, a LinearPreview (`fit_early_stop` learns one) or a
             callable (pipe, latents, arguments) -> pixels (N, 3, H, W) in [0, 1] costs less.
-        report: what was measured, where it comes from `fit`.
+        report: what was measured, where it comes from `fit_early_stop`.
     """
 
     at: tuple[float, ...] = (0.3, 0.5)
     cuts: tuple[float, ...] | float = 0.98
     decoder: Any = "vae"
-    report: Any = None
+    report: Report | None = None
 
     def __post_init__(self) -> None:
         if not self.at or list(self.at) != sorted(set(self.at)) or not all(0 < a < 1 for a in self.at):
@@ -108,42 +110,10 @@ class EarlyStop:
         Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def fit(
-        cls,
-        pipe: Any,
-        guard: Guard,
-        prompts: Sequence[str],
-        *,
-        at: tuple[float, ...] = (0.3, 0.5),
-        rate: float = 0.01,
-        decoder: Any = "vae",
-        seed: int = 0,
-        batch: int = 4,
-        call: Mapping[str, Any] | None = None,
-    ) -> EarlyStop:
-        """Learns, from a handful of generations, how sure is sure.
-
-        Args:
-            pipe, guard: what draws and what judges; the pipe carries no guard meanwhile.
-            prompts: what to draw: mostly such as are allowed, some that are blocked. About 3 / rate allowed ones prove
-                the rate with one look, 5 / rate with two.
-            at: where to look.
-            rate: the share of allowed pictures that may be stopped.
-            decoder: as in EarlyStop; "linear" learns a map from latents to colours first, which costs next to nothing
-                later and shows less.
-            seed, batch, call: of the first picture; pictures a call; further arguments of the pipeline.
-        """
-        from nsfw_guard.pipelines.early.fit import fit
-
-        return fit(pipe, guard, prompts, at=at, rate=rate, decoder=decoder, seed=seed, batch=batch, call=call or {})
-
-    @classmethod
     def load(cls, path: str | Path, *, decoder: Any = None) -> EarlyStop:
         """Reads what `save` wrote; `decoder` is needed where it was one of your own."""
-        from nsfw_guard.pipelines.early.fit import Report
-
         try:
-            told = json.loads(Path(path).read_text(encoding="utf-8"))
+            told = read_json(Path(path))
             report = Report(**told["report"]) if told["report"] else None
             made = cls(at=tuple(told["at"]), cuts=tuple(told["cuts"]), report=report)
             linear = LinearPreview.from_dict(told["linear"]) if told["linear"] else None

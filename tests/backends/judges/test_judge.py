@@ -18,8 +18,9 @@ from PIL import Image
 from nsfw_guard import Guard, Label, load
 from nsfw_guard.backends import registry
 from nsfw_guard.backends.base import Backend, Options
+from nsfw_guard.backends.build import judge
 from nsfw_guard.backends.files import weights
-from nsfw_guard.backends.judges.judge import Judge, judge, load_files
+from nsfw_guard.backends.judges.judge import Judge, load_files
 from nsfw_guard.backends.judges.prompts import FAMILIES, GENERAL, OWN, checked, hash_of
 from nsfw_guard.backends.selftest import canaries
 from nsfw_guard.errors import (

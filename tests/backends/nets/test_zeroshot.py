@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from nsfw_guard.backends import registry
 from nsfw_guard.backends.base import Options
+from nsfw_guard.backends.build import zeroshot as build
 from nsfw_guard.backends.nets import zeroshot
-from nsfw_guard.backends.nets.zeroshot import zeroshot as build
 from nsfw_guard.errors import ConfigError, WeightsMissingError, WeightsUnfitError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames

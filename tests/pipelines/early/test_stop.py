@@ -21,7 +21,7 @@ from nsfw_guard.errors import BlockedError, ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
 from nsfw_guard.pipelines.early.callback import EarlyStopCallback
-from nsfw_guard.pipelines.early.fit import Trace, cuts_of, most_stops, report_of, stop_at, upper_bound
+from nsfw_guard.pipelines.early.fit import Trace, cuts_of, fit_early_stop, most_stops, report_of, stop_at, upper_bound
 from nsfw_guard.pipelines.early.preview import LinearPreview, by_vae, grid, preview_of
 from nsfw_guard.pipelines.early.steps import around
 from nsfw_guard.pipelines.early.stop import EarlyStop, Stopped, surely
@@ -389,7 +389,7 @@ def test_every_look_whose_cut_was_chosen_counts_against_the_rate():
 @pytest.mark.parametrize("decoder", ["linear", "vae"])
 def test_it_is_fitted_saved_and_loaded(pipe, guard, tmp_path, decoder):
     prompts = [f"a large {colour} disc on white" for colour in ("blue", "green", "red", "yellow", "purple", "red")] * 2
-    early = EarlyStop.fit(pipe, guard, prompts, at=(0.5,), decoder=decoder, call=CALL)
+    early = fit_early_stop(pipe, guard, prompts, at=(0.5,), decoder=decoder, call=CALL)
     assert early.report.allowed == 8
     assert early.report.blocked == 4
     assert early.report.false_stops == 0
@@ -408,9 +408,9 @@ def test_fitting_a_guarded_pipe_or_a_file_of_another_kind_is_an_error(pipe, guar
     with pytest.raises(ConfigError, match="give it as decoder="):
         EarlyStop.load(tmp_path / "own.json")
     with attach(pipe, guard), pytest.raises(ConfigError, match="fit before you attach"):
-        EarlyStop.fit(pipe, guard, [BLUE])
+        fit_early_stop(pipe, guard, [BLUE])
     with pytest.raises(ConfigError, match="rate=0"):
-        EarlyStop.fit(pipe, guard, [BLUE], rate=0)
+        fit_early_stop(pipe, guard, [BLUE], rate=0)
 
 
 def test_how_sure_is_a_number_or_nothing():
