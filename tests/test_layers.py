@@ -78,13 +78,7 @@ def test_optional_libraries_are_imported_inside_functions(path):
 def test_no_modules_import_each_other_in_a_circle():
     """Also within a room, and also inside functions."""
     known = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in MODULES}
-    graph = {name: set[str]() for name in known}
-    for name, path in known.items():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    graph[name] |= {f"{node.module}.{alias.name}", str(node.module)} & known.keys()
-    left = {name: needs - {name} for name, needs in graph.items()}
+    left = {name: {needed for _, needed, _ in imports(path)} & known.keys() - {name} for name, path in known.items()}
     while free := {name for name, needs in left.items() if not needs}:
         left = {name: needs - free for name, needs in left.items() if name not in free}
     assert left == {}, "these, or what they need, stand in a circle"

@@ -57,8 +57,8 @@ class EarlyStop:
         at: fractions of the schedule at which to look.
         cuts: for each look, the score from which a picture is sure to be blocked; one number goes for all looks.
             Without `fit_early_stop` nobody has measured how often they stop a picture that would have been allowed.
-        decoder: "vae" looks with the pipe's own decoder; an AutoencoderTiny, a LinearPreview (`fit_early_stop` learns one) or a
-            callable (pipe, latents, arguments) -> pixels (N, 3, H, W) in [0, 1] costs less.
+        decoder: "vae" looks with the pipe's own decoder; an AutoencoderTiny, a LinearPreview (`fit_early_stop` learns
+            one) or a callable (pipe, latents, arguments) -> pixels (N, 3, H, W) in [0, 1] costs less.
         report: what was measured, where it comes from `fit_early_stop`.
     """
 
