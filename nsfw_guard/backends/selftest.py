@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nsfw_guard.backends.base import ModelSpec
 from nsfw_guard.errors import SelfTestError
-from nsfw_guard.imaging.frames import Frames
-from nsfw_guard.imaging.preprocess import Preprocess
-
-if TYPE_CHECKING:
-    from nsfw_guard.backends.base import ModelSpec
-    from nsfw_guard.backends.nets.network import NetBackend
 
 SIDE = 96
 # How far log-odds must lie apart for two answers to differ: one in a thousand at even odds.
@@ -41,52 +35,6 @@ def more_pictures() -> list[Tensor]:
     """The canaries as negatives and with their channels turned round: to see whether a model looks at all."""
     plain = list(canaries().values())
     return [255 - picture for picture in plain] + [picture.roll(1, 0).flip(2) for picture in plain]
-
-
-def answer(backend: NetBackend) -> dict[str, dict[str, float]]:
-    """What the model says of each canary, by label: what a record keeps."""
-    return _named(backend.spec, _answer(backend))
-
-
-def _answer(backend: NetBackend) -> dict[str, tuple[float, ...]]:
-    pictures = canaries()
-    return dict(zip(pictures, _rows(backend, list(pictures.values())), strict=True))
-
-
-def _rows(backend: NetBackend, pictures: list[Tensor]) -> list[tuple[float, ...]]:
-    """The probabilities of each label for some pictures."""
-    # Always the authors' own way in, so that answers compare whatever options a user chose.
-    preprocess = Preprocess(spec=backend.spec.input, views="center", resize="exact")
-    shown = torch.stack([preprocess.prepare(Frames(p[None].to(backend.home))).pixels[0, 0] for p in pictures])
-    return list(map(tuple, _probabilities(backend, shown).tolist()))
-
-
-@torch.inference_mode()
-def _probabilities(backend: NetBackend, shown: Tensor) -> Tensor:
-    """The answers by way of features and head, when they are those of the network's own forward."""
-    whole = backend.whole(shown)
-    try:
-        split, _ = backend.forward(shown)
-    except TypeError:  # more than one head: there is no single classifier to call
-        split = torch.full_like(whole, torch.inf) if isinstance(whole, Tensor) else torch.empty(0)
-    if not isinstance(whole, Tensor) or split.shape != whole.shape:
-        raise SelfTestError(f"{backend.spec.name!r} does not give one row of numbers a picture: choose another network")
-    made, expected = (backend.read(numbers) for numbers in (split, whole))
-    if not torch.allclose(made, expected, rtol=0, atol=TOLERANCE[backend.dtype], equal_nan=True):
-        raise SelfTestError(
-            f"{backend.spec.name!r} answers otherwise than its features and its head do: choose a network with one head"
-        )
-    return made
-
-
-def self_test(backend: NetBackend) -> str:
-    """Says "passed" or "answers unrecorded"; a model that fails raises."""
-    return compare(
-        backend.spec,
-        lambda: _answer(backend),
-        TOLERANCE[backend.dtype],
-        more=lambda: _rows(backend, more_pictures()),
-    )
 
 
 def compare(
@@ -120,7 +68,7 @@ def compare(
         if more is not None or tolerance <= TOLERANCE[torch.float32]:
             _looks(spec, [*first.values(), *(more() if more else ())])
         return "answers unrecorded"
-    apart = _apart_by_name(spec, _named(spec, first))
+    apart = _apart_by_name(spec, by_label(spec, first))
     if not apart <= tolerance:
         raise SelfTestError(
             f"{spec.name!r} does not answer as recorded (off by {apart:.3f}): the weights, the labels or the "
@@ -147,7 +95,7 @@ def _log_odds(p: float) -> float:
     return math.log(inside / (1 - inside))
 
 
-def _named(spec: ModelSpec, rows: Mapping[str, tuple[float, ...]]) -> dict[str, dict[str, float]]:
+def by_label(spec: ModelSpec, rows: Mapping[str, tuple[float, ...]]) -> dict[str, dict[str, float]]:
     return {picture: dict(zip(spec.labels, row, strict=True)) for picture, row in rows.items()}
 
 

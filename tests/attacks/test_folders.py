@@ -21,7 +21,6 @@ from nsfw_guard.actions import Replace
 from nsfw_guard.backends.files.arguments import ARGUMENTS, check_config, check_keys, timm_arguments
 from nsfw_guard.backends.files.inside import is_path, no_links_out
 from nsfw_guard.backends.registry import load
-from nsfw_guard.backends.selftest import answer
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import (
     ConfigError,
@@ -47,7 +46,7 @@ def saved(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved guard with everything in its folder: record, hash, known answers, policy, calibration."""
     folder = tmp_path_factory.mktemp("attacks") / "saved"
     backend: Any = load(tiny)
-    backend.spec = replace(backend.spec, answers=answer(backend))
+    backend.spec = replace(backend.spec, answers=backend.known_answers())
     Guard(backend).save_pretrained(folder)
     Calibration(model=backend.spec.name, maps={"sexual": (1.5, -0.5)}).save(folder / "calibration.json")
     return folder

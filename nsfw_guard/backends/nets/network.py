@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from nsfw_guard.backends.base import ModelSpec, Options
 from nsfw_guard.backends.batches import in_batches
 from nsfw_guard.backends.files.folder import write_record
-from nsfw_guard.backends.selftest import self_test
-from nsfw_guard.errors import ConfigError, ImageError
+from nsfw_guard.backends.selftest import TOLERANCE, by_label, canaries, compare, more_pictures
+from nsfw_guard.errors import ConfigError, ImageError, SelfTestError
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.imaging.preprocess import Prepared, Preprocess
 from nsfw_guard.imaging.views import plan
@@ -75,7 +75,9 @@ class NetBackend:
         except (AssertionError, NotImplementedError, RuntimeError) as error:
             raise ConfigError(f"the device '{self.home}' cannot be used here: say 'cpu', or leave it out") from error
         self._lock = threading.Lock()
-        self._self_test = self_test(self)
+        self._self_test = compare(
+            spec, self._canary_rows, TOLERANCE[self.dtype], more=lambda: self._rows(more_pictures())
+        )
 
     @property
     def width(self) -> int:
@@ -124,6 +126,41 @@ class NetBackend:
         parts = in_batches(lambda a, b: self._pass(shown[a:b]), len(shown), self.options.batch, self.spec.name)
         numbers, features = zip(*parts, strict=True)
         return torch.cat(numbers), torch.cat(features)
+
+    def known_answers(self) -> dict[str, dict[str, float]]:
+        """Ask the model about each canary and return its answers by label: what a record keeps."""
+        return by_label(self.spec, self._canary_rows())
+
+    def _canary_rows(self) -> dict[str, tuple[float, ...]]:
+        pictures = canaries()
+        return dict(zip(pictures, self._rows(list(pictures.values())), strict=True))
+
+    def _rows(self, pictures: list[Tensor]) -> list[tuple[float, ...]]:
+        """The probabilities of each label for some pictures."""
+        # Always the authors' own way in, so that answers compare whatever options a user chose.
+        preprocess = Preprocess(spec=self.spec.input, views="center", resize="exact")
+        shown = torch.stack([preprocess.prepare(Frames(p[None].to(self.home))).pixels[0, 0] for p in pictures])
+        return list(map(tuple, self._probabilities(shown).tolist()))
+
+    @torch.inference_mode()
+    def _probabilities(self, shown: Tensor) -> Tensor:
+        """The answers by way of features and head, when they are those of the network's own forward."""
+        whole = self.whole(shown)
+        try:
+            split, _ = self.forward(shown)
+        except TypeError:  # more than one head: there is no single classifier to call
+            split = torch.full_like(whole, torch.inf) if isinstance(whole, Tensor) else torch.empty(0)
+        if not isinstance(whole, Tensor) or split.shape != whole.shape:
+            raise SelfTestError(
+                f"{self.spec.name!r} does not give one row of numbers a picture: choose another network"
+            )
+        answers, expected = (self.read(numbers) for numbers in (split, whole))
+        if not torch.allclose(answers, expected, rtol=0, atol=TOLERANCE[self.dtype], equal_nan=True):
+            raise SelfTestError(
+                f"{self.spec.name!r} answers otherwise than its features and its head do: choose a network with one "
+                "head"
+            )
+        return answers
 
     def state(self) -> Mapping[str, str]:
         """What is really in effect."""

@@ -14,7 +14,6 @@ from nsfw_guard.backends.base import Label, Options
 from nsfw_guard.backends.files.folder import RECORD, read_spec, write_record
 from nsfw_guard.backends.nets.network import NetBackend
 from nsfw_guard.backends.nets.timm_model import load_files
-from nsfw_guard.backends.selftest import answer
 from nsfw_guard.demo import shapes
 from nsfw_guard.demo.training import policy
 from nsfw_guard.imaging.frames import Frames
@@ -52,7 +51,7 @@ def record(folder: Path, task: policy.Task, *, seed: int, pictures: int) -> None
     unsafe = wide(seed + 1, pictures, safe=False)
     harmless, bad = kinds(backend, safe), kinds(backend, unsafe)
     cuts = {name: replace(cut, source=_measured(cut, harmless, bad, pictures)) for name, cut in spec.cuts.items()}
-    write_record(folder, replace(spec, cuts=cuts, answers=answer(backend)))
+    write_record(folder, replace(spec, cuts=cuts, answers=backend.known_answers()))
 
 
 def wide(seed: int, count: int, *, safe: bool) -> list[torch.Tensor]:

@@ -352,17 +352,16 @@ def test_recorded_answers_are_held_against_the_export(exports, tiny, tmp_path):
     from dataclasses import replace
 
     from nsfw_guard.backends.files.folder import read_spec, write_record
-    from nsfw_guard.backends.selftest import answer
     from nsfw_guard.errors import SelfTestError
     from nsfw_guard.testing import tiny_model
 
     folder = copy(tiny, tmp_path / "one")
-    write_record(folder, replace(read_spec(folder), answers=answer(load(folder))))
+    write_record(folder, replace(read_spec(folder), answers=load(folder).known_answers()))
     shutil.copy(exports["any"] / "model.onnx", folder)
     assert load(folder, runtime="onnx").state()["self_test"] == "passed"
 
     other = tiny_model(tmp_path / "other", seed=5)
-    write_record(folder, replace(read_spec(folder), answers=answer(load(other))))
+    write_record(folder, replace(read_spec(folder), answers=load(other).known_answers()))
     with pytest.raises(SelfTestError, match="does not answer as recorded"):
         load(folder, runtime="onnx")
 
