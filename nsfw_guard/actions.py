@@ -130,8 +130,8 @@ class Replace(Action):
         from nsfw_guard.imaging.placeholder import draw, fit
 
         height, width = int(frame.shape[1]), int(frame.shape[2])
-        made = draw(height, width, verdict) if self.picture is None else fit(self.picture, height, width)
-        return made.to(frame.device, frame.dtype)
+        picture = draw(height, width, verdict) if self.picture is None else fit(self.picture, height, width)
+        return picture.to(frame.device, frame.dtype)
 
 
 @dataclass(frozen=True)
@@ -169,12 +169,12 @@ def covered(frame: Tensor, verdict: Verdict, action: Action) -> Tensor:
         return solid
     try:
         # A copy: an action that writes into its frame must not change what its cover is compared with.
-        made = action(frame.clone(), verdict)
-        fault = _no_picture(made, frame)
+        cover = action(frame.clone(), verdict)
+        fault = _no_picture(cover, frame)
         if not fault:
-            bare = [box for box in boxes(verdict, *map(int, frame.shape[1:])) if _shows(made, frame, box)]
+            bare = [box for box in boxes(verdict, *map(int, frame.shape[1:])) if _shows(cover, frame, box)]
             if not bare:
-                return made.detach().clamp(0, 1)
+                return cover.detach().clamp(0, 1)
             # Under a cover that equals one flat colour there was nothing to be seen.
             fault = "" if all(_flat(_cut(frame, box)) for box in bare) else "shows what it had to cover"
         if fault:
@@ -186,19 +186,19 @@ def covered(frame: Tensor, verdict: Verdict, action: Action) -> Tensor:
     return solid
 
 
-def _no_picture(made: Tensor, frame: Tensor) -> str:
+def _no_picture(cover: Tensor, frame: Tensor) -> str:
     """Why what an action made cannot stand in for the frame, or nothing."""
     for what in ("shape", "dtype", "device"):
-        if getattr(made, what) != getattr(frame, what):
-            return f"gave {what} {getattr(made, what)}, not {getattr(frame, what)}"
-    low, high = float(made.amin()), float(made.amax())
+        if getattr(cover, what) != getattr(frame, what):
+            return f"gave {what} {getattr(cover, what)}, not {getattr(frame, what)}"
+    low, high = float(cover.amin()), float(cover.amax())
     # Chained so that a NaN, which is neither above nor below, is refused.
     return "" if low >= -SLACK and high <= 1 + SLACK else f"gave values from {low:.3g} to {high:.3g}, not 0 to 1"
 
 
-def _shows(made: Tensor, frame: Tensor, box: tuple[int, int, int, int]) -> bool:
+def _shows(cover: Tensor, frame: Tensor, box: tuple[int, int, int, int]) -> bool:
     """Whether too little of a box looks different from the frame."""
-    different = (_cut(made, box) - _cut(frame, box)).abs_().amax(0) > NOTICEABLE
+    different = (_cut(cover, box) - _cut(frame, box)).abs_().amax(0) > NOTICEABLE
     return not float(different.float().mean()) >= SHARE
 
 

@@ -60,26 +60,26 @@ class Calibration:
 
     def save(self, path: str | Path) -> None:
         """Writes it as JSON."""
-        told = {
+        content = {
             "model": self.model,
             "maps": {c: list(m) for c, m in self.maps.items()},
             "cuts": {name: vars(cut) for name, cut in self.cuts.items()},
             "source": self.source,
         }
-        Path(path).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        Path(path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
         """Reads what `save` wrote."""
         name = Path(path).name
         try:
-            told = read_json(Path(path))
+            content = read_json(Path(path))
         except ConfigError as error:
             raise ConfigError(f"{name} is no calibration ({error}): write one with Calibration.save") from error
         try:
-            maps = {c: (float(slope), float(shift)) for c, (slope, shift) in told.pop("maps").items()}
-            cuts = {n: Cut(**cut) for n, cut in told.pop("cuts", {}).items()}
-            return cls(maps=maps, cuts=cuts, **told)
+            maps = {c: (float(slope), float(shift)) for c, (slope, shift) in content.pop("maps").items()}
+            cuts = {n: Cut(**cut) for n, cut in content.pop("cuts", {}).items()}
+            return cls(maps=maps, cuts=cuts, **content)
         except ConfigError:
             raise
         except (TypeError, KeyError, AttributeError, ValueError) as error:

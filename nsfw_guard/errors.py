@@ -114,7 +114,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def _again(kind: type[NsfwGuardError], args: tuple[Any, ...], told: dict[str, Any]) -> NsfwGuardError:
+def _again(kind: type[NsfwGuardError], args: tuple[Any, ...], state: dict[str, Any]) -> NsfwGuardError:
     error = kind.__new__(kind, *args)
-    vars(error).update(told)
+    vars(error).update(state)
     return error

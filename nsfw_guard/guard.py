@@ -139,8 +139,8 @@ class Guard:
     @property
     def requested(self) -> Mapping[str, str]:
         """What was asked for, to hold against `state`."""
-        told: Mapping[str, str] = self._signature["requested"]
-        return told
+        requested: Mapping[str, str] = self._signature["requested"]
+        return requested
 
     def check(self, images: Any, *, value_range: ValueRange = "unit") -> list[Verdict]:
         """One verdict a picture: tensor (B, 3, H, W) in [0, 1] or "signed" [-1, 1], PIL, NumPy, path, bytes, list."""

@@ -174,8 +174,8 @@ def _span(low: float, high: float, length: int, margin: float) -> tuple[int, int
 
 def _view_dict(view: ViewScores) -> dict[str, Any]:
     levels = {c: {s.name.lower(): number(p) for s, p in ls.items()} for c, ls in view.levels.items()}
-    told = {"view": view.view.kind, "box": list(view.view.box), "levels": levels}
-    return {**told, "details": {n: number(v) for n, v in view.details.items()}} if view.details else told
+    content = {"view": view.view.kind, "box": list(view.view.box), "levels": levels}
+    return {**content, "details": {n: number(v) for n, v in view.details.items()}} if view.details else content
 
 
 def number(value: float | None) -> float | str | None:

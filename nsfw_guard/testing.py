@@ -96,8 +96,8 @@ class FaultyBackend(FakeBackend):
             time.sleep(self.seconds)
         answers: dict[str, Any] = {"few": good[:-1], "many": [*good, good[0]], "none": None, "generator": iter(good)}
         answers["wrong kind"] = [0.0 for _ in good]
-        made: list[Scores] = answers.get(self.fault, good)
-        return made
+        answer: list[Scores] = answers.get(self.fault, good)
+        return answer
 
 
 def tiny_model(folder: Path, *, labels: Sequence[str] = ("NSFW", "SFW"), side: int = 32, seed: int = 0) -> Path:

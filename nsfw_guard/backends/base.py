@@ -90,11 +90,11 @@ class ModelSpec:
     @property
     def levels(self) -> dict[str, tuple[Severity, ...]]:
         """The categories that it scores, each with its levels."""
-        found: dict[str, set[Severity]] = {}
+        grades: dict[str, set[Severity]] = {}
         for label in self.labels.values():
             if label is not None:
-                found.setdefault(label.category, set()).add(label.severity)
-        return {category: tuple(sorted(levels)) for category, levels in found.items()}
+                grades.setdefault(label.category, set()).add(label.severity)
+        return {category: tuple(sorted(levels)) for category, levels in grades.items()}
 
     @property
     def positives(self) -> dict[str, Severity]:
@@ -109,8 +109,8 @@ class ModelSpec:
         unknown = [name for name in labels if name not in self.labels]
         if unknown:
             raise UnknownNameError("label", unknown[0], self.labels)
-        made = {name: Label(to) if isinstance(to, str) else to for name, to in labels.items()}
-        return replace(self, labels={name: made.get(name, label) for name, label in self.labels.items()})
+        relabelled = {name: Label(to) if isinstance(to, str) else to for name, to in labels.items()}
+        return replace(self, labels={name: relabelled.get(name, label) for name, label in self.labels.items()})
 
 
 @runtime_checkable

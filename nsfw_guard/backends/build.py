@@ -91,7 +91,7 @@ def judge(
 
 def _category(text: str) -> tuple[str, tuple[str, ...]]:
     name, _, words = text.partition(":")
-    found = tuple(word.strip() for word in words.split(",") if word.strip())
-    if not name.strip() or not found:
+    phrases = tuple(word.strip() for word in words.split(",") if word.strip())
+    if not name.strip() or not phrases:
         raise ConfigError(f"{text!r} is no category: say it as 'weapons: a gun, a knife'")
-    return name.strip(), found
+    return name.strip(), phrases

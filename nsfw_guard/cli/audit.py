@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> int:
     beside = Path(f"{args.file}.head")
     kept = args.head or (beside if beside.is_file() else None)
     report = verify(Path(args.file), key=key, head=Head.kept(kept) if kept else None)
-    told = {"ok": report.ok, "lines": report.lines, "count": report.head.count, "hash": report.head.hash}
+    payload = {"ok": report.ok, "lines": report.lines, "count": report.head.count, "hash": report.head.hash}
     if args.json:
-        show.as_json({**told, "faults": list(report.faults)})
+        show.as_json({**payload, "faults": list(report.faults)})
     else:
         print(f"{'ok' if report.ok else 'NOT OK'}  {report.lines} lines  head {report.head.count} {report.head.hash}")
         for fault in report.faults:

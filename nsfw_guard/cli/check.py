@@ -79,12 +79,12 @@ def run(args: argparse.Namespace) -> int:
     )
     worst, rows = Outcome.ALLOW, []
     done = screen(guard, sources, out=Path(args.out) if args.out else None, batch=args.batch)
-    for found in show.progress(done, len(sources), "pictures"):
-        worst = max(worst, found.verdict.outcome)
+    for screened in show.progress(done, len(sources), "pictures"):
+        worst = max(worst, screened.verdict.outcome)
         if args.json:
-            show.as_json({"path": found.path, "written": found.written or None, **found.verdict.to_dict()})
+            show.as_json({"path": screened.path, "written": screened.written or None, **screened.verdict.to_dict()})
         else:
-            rows.append(_row(found))
+            rows.append(_row(screened))
     if not args.json:
         show.table(rows, ("outcome", "score", "cut", "reason", "path"))
     for skipped in listing.skipped:
@@ -113,8 +113,8 @@ def exit_code(worst: Any, fail_on: str) -> int:
     return 2 if worst is Outcome.ERROR else 1
 
 
-def _row(found: Screened) -> tuple[str, ...]:
-    verdict = found.verdict
+def _row(screened: Screened) -> tuple[str, ...]:
+    verdict = screened.verdict
     score = "-" if verdict.score is None else f"{verdict.score:.3f}"
     cut = "-" if verdict.cut is None else f"{verdict.cut:g}"
-    return verdict.outcome.name, score, cut, verdict.reason, found.path
+    return verdict.outcome.name, score, cut, verdict.reason, screened.path

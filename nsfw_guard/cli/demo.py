@@ -34,8 +34,8 @@ def run(args: argparse.Namespace) -> int:
     show.say(NOTICE)
     hush()
     prompts = tuple(args.prompts) or PROMPTS
-    found = demonstrate(model=args.model, action=args.action, prompts=prompts, seed=args.seed)
-    shown = list(show.progress(found, len(prompts), "pictures"))
+    result = demonstrate(model=args.model, action=args.action, prompts=prompts, seed=args.seed)
+    shown = list(show.progress(result, len(prompts), "pictures"))
     rows = [(s.prompt, f"{s.verdict.score:.3f}", s.verdict.outcome.name, s.action) for s in shown]
     if args.json:
         for one in shown:

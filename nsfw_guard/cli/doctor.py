@@ -32,11 +32,11 @@ def run(args: argparse.Namespace) -> int:
 def _installed(args: argparse.Namespace) -> int:
     from nsfw_guard.tools.doctor import examine, warnings
 
-    found, mend = examine(), warnings()
+    facts, mend = examine(), warnings()
     if args.json:
-        show.as_json({**found, "warnings": mend})
+        show.as_json({**facts, "warnings": mend})
     else:
-        show.table(list(found.items()), ("what", "found"))
+        show.table(list(facts.items()), ("what", "found"))
         for warning in mend:
             show.say(f"WARNING  {warning}")
     return 1 if mend else 0
@@ -47,11 +47,11 @@ def _diffusers(args: argparse.Namespace) -> int:
     from nsfw_guard.pipelines.survey import survey
     from nsfw_guard.tools.doctor import installed
 
-    found = survey()
-    visual = {name: one for name, one in found.items() if one.visual}
+    by_class = survey()
+    visual = {name: one for name, one in by_class.items() if one.visual}
     bare = {name: one.reason for name, one in visual.items() if not one.seam}
     if args.json:
-        classes = {name: vars(one) for name, one in found.items()}
+        classes = {name: vars(one) for name, one in by_class.items()}
         show.as_json(
             {"diffusers": installed("diffusers"), "visual": len(visual), "uncovered": bare, "classes": classes}
         )
@@ -63,7 +63,7 @@ def _diffusers(args: argparse.Namespace) -> int:
     slots = sum(one.slot for one in visual.values())
     show.say(
         f"diffusers {installed('diffusers')}: {len(visual)} visual pipeline classes, {len(visual) - len(bare)} covered,"
-        f" {len(bare)} refused; {slots} have a safety_checker slot; {len(found) - len(visual)} more make no pictures"
+        f" {len(bare)} refused; {slots} have a safety_checker slot; {len(by_class) - len(visual)} more make no pictures"
     )
     return 0
 

@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
     if args.url and not args.check:
         raise ConfigError("--url asks a running host: give it with --check")
     if args.check:
-        found = integrate.examine(args.host, path, into=into)
-        return _check(found, ask(args.host, args.url) if args.url else None, args.json)
+        report = integrate.examine(args.host, path, into=into)
+        return _check(report, ask(args.host, args.url) if args.url else None, args.json)
     if args.remove:
         target, done = integrate.remove(args.host, path, into=into), "removed"
     else:
@@ -62,23 +62,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(found: dict[str, Any], running: Running | None, as_json: bool) -> int:
+def _check(report: dict[str, Any], running: Running | None, as_json: bool) -> int:
     """Prints what is there and, where it was asked, what the running host says; 1 where anything does not fit."""
     faults = () if running is None else running.faults
-    fits = found["adapter"] in {"installed", "linked"} and not (found["missing"] or found["new"] or faults)
+    fits = report["adapter"] in {"installed", "linked"} and not (report["missing"] or report["new"] or faults)
     if as_json:
         asked = {} if running is None else {"url": running.url, "running": running.says, "faults": list(faults)}
-        show.as_json({**found, **asked, "fits": fits})
+        show.as_json({**report, **asked, "fits": fits})
         return 0 if fits else 1
-    rows = [("adapter", found["adapter"]), ("read from", found["folder"]), ("nsfw-guard", found["version"])]
-    rows.append((found["host"], _names(found["missing"])))
-    rows.append(("callers", _callers(found["new"])))
+    rows = [("adapter", report["adapter"]), ("read from", report["folder"]), ("nsfw-guard", report["version"])]
+    rows.append((report["host"], _names(report["missing"])))
+    rows.append(("callers", _callers(report["new"])))
     if running is not None:
         rows.append((running.url, running.says))
     show.table(rows, ("what", "found"))
-    for symbol in found["missing"] or ():
+    for symbol in report["missing"] or ():
         show.say(f"GONE  {symbol}: this version of the host has it no more; its way out is not closed")
-    for caller in found["new"] or ():
+    for caller in report["new"] or ():
         show.say(f"NEW   {caller}: in no row of the ways out: nobody has looked whether it is closed")
     for fault in faults:
         show.say(f"FAULT  {fault}")

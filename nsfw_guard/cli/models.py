@@ -26,14 +26,14 @@ def run(args: argparse.Namespace) -> int:
     from nsfw_guard.backends import registry
     from nsfw_guard.tools.catalogue import facts
 
-    told = [facts(registry.spec(name)) for name in ([args.model] if args.model else registry.names())]
+    records = [facts(registry.spec(name)) for name in ([args.model] if args.model else registry.names())]
     if args.json:
-        for model in told:
+        for model in records:
             show.as_json(model)
     elif args.model:
-        _page(told[0])
+        _page(records[0])
     else:
-        show.table([[str(model[column] or "-") for column in COLUMNS] for model in told], COLUMNS)
+        show.table([[str(model[column] or "-") for column in COLUMNS] for model in records], COLUMNS)
     return 0
 
 
@@ -62,10 +62,10 @@ def fetch(args: argparse.Namespace) -> int:
     return 0
 
 
-def _page(told: dict[str, Any]) -> None:
+def _page(record: dict[str, Any]) -> None:
     """One record, a line a fact."""
-    cuts, questions = told.pop("cuts"), told.pop("questions")
-    for key, value in told.items():
+    cuts, questions = record.pop("cuts"), record.pop("questions")
+    for key, value in record.items():
         if value not in ("", 0, False):
             print(show.clean(f"{key:<10} {value}"))
     for label, text in questions.items():

@@ -29,12 +29,12 @@ def add(commands: Any) -> None:
 def show_policy(args: argparse.Namespace) -> int:
     """Prints the policy, fitted when a model is named."""
     policy, _ = _read(args)
-    told = policy.to_dict()
+    content = policy.to_dict()
     if args.json:
-        show.as_json({**told, "hash": policy.hash})
+        show.as_json({**content, "hash": policy.hash})
         return 0
     print(f"name = {_toml(policy.name)}\ndescription = {_toml(policy.description)}")
-    for category, rule in told["rules"].items():
+    for category, rule in content["rules"].items():
         print(f"\n[rules.{_toml(category)}]")
         views = rule.pop("views", {})
         for key, value in rule.items():
@@ -65,11 +65,11 @@ def lint(args: argparse.Namespace) -> int:
             warnings.append(f"{category} is blocked in a view at 1.0 only, which a model hardly gives")
         elif rule.block == 1.0:
             warnings.append(f"{category} is blocked at 1.0 only, which a model hardly gives")
-    told: dict[str, Any] = {"name": policy.name, "hash": policy.hash, "categories": sorted(policy.rules)}
+    report: dict[str, Any] = {"name": policy.name, "hash": policy.hash, "categories": sorted(policy.rules)}
     if args.json:
-        show.as_json(told | ({"warnings": warnings} if warnings else {}))
+        show.as_json(report | ({"warnings": warnings} if warnings else {}))
     else:
-        print(show.clean(f"ok {policy.name} {policy.hash[:12]}: {', '.join(told['categories'])}"))
+        print(show.clean(f"ok {policy.name} {policy.hash[:12]}: {', '.join(report['categories'])}"))
         print("".join(f"warning: {text}\n" for text in warnings), end="")
     return 0
 

@@ -49,7 +49,7 @@ def find(picture: Image.Image) -> list[Found]:
     for label in np.unique(labels[labels > 0]):
         if (labels == label).sum() >= _SPECK:
             seen.append(_describe(pixels, ground, away, labels, int(label)))
-    return sorted(seen, key=lambda found: found.box)
+    return sorted(seen, key=lambda shape: shape.box)
 
 
 def background(picture: Image.Image) -> str:
@@ -60,7 +60,7 @@ def background(picture: Image.Image) -> str:
 def matches(picture: Image.Image, scene: Scene) -> bool:
     """Whether the picture shows exactly the scene: each shape's kind, colour, size and position, and the background."""
     asked = Counter((shape.kind, shape.colour, shape.size, shape.position) for shape in scene.shapes)
-    seen = Counter((found.kind, found.colour, found.size, found.position) for found in find(picture))
+    seen = Counter((drawn.kind, drawn.colour, drawn.size, drawn.position) for drawn in find(picture))
     return seen == asked and background(picture) == scene.background
 
 

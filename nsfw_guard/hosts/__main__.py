@@ -34,13 +34,13 @@ def lines(exits: Sequence[Exit], *, as_json: bool) -> Iterator[str]:
             yield f"| {one.host} | {one.way} | {'' if one.coverable else '**not closed**: '}{one.how} |"
 
 
-def caller_lines(found: Sequence[Placed], host: str, *, as_json: bool) -> Iterator[str]:
+def caller_lines(callers: Sequence[Placed], host: str, *, as_json: bool) -> Iterator[str]:
     """The callers of a checkout as Markdown, or one JSON value a line."""
     closed = {one.way: one.coverable for one in EXITS if one.host == host}
     if not as_json:
         yield "| caller | state | row, or why it needs none |"
         yield "|---|---|---|"
-    for one in found:
+    for one in callers:
         state = one.state.value
         if one.state is State.IN_A_ROW:
             state = "closed" if closed[one.text] else "not closed"
@@ -61,11 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for one in (*shows, callers):
         one.add_argument("--json", action="store_true", help="print JSON, one value a line")
     args = parser.parse_args(argv)
-    found = placed(args.path, args.host) if args.what == "callers" else []
+    listed = placed(args.path, args.host) if args.what == "callers" else []
     table = (
         lines(EXITS, as_json=args.json)
         if args.what == "coverage"
-        else caller_lines(found, args.host, as_json=args.json)
+        else caller_lines(listed, args.host, as_json=args.json)
     )
     try:
         sys.stdout.writelines(f"{line}\n" for line in table)
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader went away (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 3
-    return 1 if any(one.state is State.NEW for one in found) else 0
+    return 1 if any(one.state is State.NEW for one in listed) else 0
 
 
 if __name__ == "__main__":

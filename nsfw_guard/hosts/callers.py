@@ -75,8 +75,10 @@ def placed(checkout: Path, host: str) -> list[Placed]:
     if not checkout.is_dir():
         raise ConfigError(f"{checkout} is no folder: give the checkout of {host}")
     rules = table[host]
-    found = {caller: None for file in _files(checkout, rules["folders"]) for caller in _callers(checkout, file, rules)}
-    return [_place(caller, rules) for caller in sorted(found)]
+    callers = {
+        caller: None for file in _files(checkout, rules["folders"]) for caller in _callers(checkout, file, rules)
+    }
+    return [_place(caller, rules) for caller in sorted(callers)]
 
 
 def new_callers(checkout: Path, host: str) -> list[str]:

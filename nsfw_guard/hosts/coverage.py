@@ -49,8 +49,8 @@ class Coverage:
     def rows(self) -> list[dict[str, str]]:
         """Each exit with its state: "closed", "open: why" or "cannot be closed"."""
         with self._lock:
-            found = dict(self._found)
-        return [{"host": one.host, "way": one.way, "state": _state(one, found), "how": one.how} for one in self.exits]
+            states = dict(self._found)
+        return [{"host": one.host, "way": one.way, "state": _state(one, states), "how": one.how} for one in self.exits]
 
     @property
     def open(self) -> list[str]:
@@ -58,8 +58,8 @@ class Coverage:
         return [row["way"] for row in self.rows() if row["state"].startswith("open")]
 
 
-def _state(one: Exit, found: dict[str, str]) -> str:
+def _state(one: Exit, states: dict[str, str]) -> str:
     if not one.coverable:
         return "cannot be closed"
-    absent = [f"{hook} ({found.get(hook, 'not installed')})" for hook in one.hooks if found.get(hook, "x")]
+    absent = [f"{hook} ({states.get(hook, 'not installed')})" for hook in one.hooks if states.get(hook, "x")]
     return f"open: {', '.join(absent)}" if absent else "closed"

@@ -14,8 +14,8 @@ from nsfw_guard.verdict import Verdict
 
 def stand_in(size: tuple[int, int], verdict: Verdict, *, label: bool) -> Image.Image:
     """Gives a picture of one colour that says why it stands there."""
-    made = pictures.solid(*size)
-    return labelled(made, verdict) if label else made
+    cover = pictures.solid(*size)
+    return labelled(cover, verdict) if label else cover
 
 
 def cover(picture: Any, by: Image.Image, verdict: Verdict, layout: Layout | None, *, label: bool) -> Any:

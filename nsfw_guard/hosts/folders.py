@@ -51,11 +51,11 @@ class Text:
     words: str
 
 
-def extensions_of(host: str, checkout: Path, own: str, environment: Mapping[str, str] | None = None) -> Path:
+def extensions_of(host: str, checkout: Path, default: str, environment: Mapping[str, str] | None = None) -> Path:
     """Gives the folder of extensions that this checkout reads when it is started.
 
     Args:
-        own: the folder inside the checkout that is read where nothing moves it.
+        default: the folder inside the checkout that is read where nothing moves it.
         environment: in place of the process's own.
 
     Raises:
@@ -65,10 +65,10 @@ def extensions_of(host: str, checkout: Path, own: str, environment: Mapping[str,
         >>> extensions_of("sdnext", Path("sdnext"), "extensions", {"SD_DATADIR": "/data"})
         PosixPath('/data/extensions')
     """
-    told = os.environ if environment is None else environment
-    texts = list(_texts(host, checkout, told))
+    environ = os.environ if environment is None else environment
+    texts = list(_texts(host, checkout, environ))
     for moves in MOVES[host]:
-        folders = {value: where for where, value in _values(moves, texts, told)}
+        folders = {value: where for where, value in _values(moves, texts, environ)}
         if not folders:
             continue
         if len(folders) > 1:
@@ -81,7 +81,7 @@ def extensions_of(host: str, checkout: Path, own: str, environment: Mapping[str,
         if re.search(r"[$%]", expanded := os.path.expandvars(os.path.expanduser(value))):
             raise ConfigError(f"{where} names {value!r}, which is known at the start only: give the folder by --into")
         return checkout / expanded / moves.below  # an absolute one stands for itself
-    return checkout / own
+    return checkout / default
 
 
 def unloaded(
@@ -93,8 +93,8 @@ def unloaded(
         checkout: the host's code, where it is known.
         folder: the folder of extensions that the host reads.
     """
-    told = os.environ if environment is None else environment
-    for text in _texts(host, checkout, told):
+    environ = os.environ if environment is None else environment
+    for text in _texts(host, checkout, environ):
         words = text.words.replace('"', " ").replace("'", " ").split()
         if given := next((option for option in UNLOADS[host] if option in words), ""):
             return f"switched off by {given} in {text.name}"

@@ -99,8 +99,8 @@ def place(host: str, path: Path, *, into: Path | None = None) -> Place:
 
 def install(host: str, path: Path, *, link: bool = False, into: Path | None = None) -> Path:
     """Copies or links the adapter; one of ours that is there already is replaced, nothing else ever is."""
-    found = place(host, path, into=into)
-    source, target = found.source, found.target
+    destination = place(host, path, into=into)
+    source, target = destination.source, destination.target
     if target.exists() or target.is_symlink():
         if not ours(target, source):
             raise ConfigError(f"{target.name!r} is there already and not from here: move it away first")
@@ -116,11 +116,11 @@ def install(host: str, path: Path, *, link: bool = False, into: Path | None = No
 
 def remove(host: str, path: Path, *, into: Path | None = None) -> Path:
     """Takes the adapter out again."""
-    found = place(host, path, into=into)
-    target = found.target
+    destination = place(host, path, into=into)
+    target = destination.target
     if not (target.exists() or target.is_symlink()):
         raise ConfigError(f"there is no {target.name} in {target.parent.name}: nothing to remove")
-    if not ours(target, found.source):
+    if not ours(target, destination.source):
         raise ConfigError(f"{target.name!r} was not put there by nsfw-guard: remove it by hand")
     if target.is_symlink():
         target.unlink()
@@ -144,15 +144,15 @@ def examine(host: str, path: Path, *, into: Path | None = None) -> dict[str, obj
     from nsfw_guard.hosts.comfyui.symbols import missing_comfy
     from nsfw_guard.hosts.symbols import missing
 
-    found = place(host, path, into=into)
+    destination = place(host, path, into=into)
     gone = new = None
-    if found.checkout is not None:
-        gone = missing_comfy(found.checkout) if host == "comfyui" else missing(found.checkout, host)
-        new = new_callers(found.checkout, host)
-    folder = found.target.parent
+    if destination.checkout is not None:
+        gone = missing_comfy(destination.checkout) if host == "comfyui" else missing(destination.checkout, host)
+        new = new_callers(destination.checkout, host)
+    folder = destination.target.parent
     return {
         "host": host,
-        "adapter": _state(host, found),
+        "adapter": _state(host, destination),
         "folder": str(folder),
         "version": __version__,
         "missing": gone,
@@ -160,15 +160,15 @@ def examine(host: str, path: Path, *, into: Path | None = None) -> dict[str, obj
     }
 
 
-def _state(host: str, found: Place) -> str:
-    target, mark = found.target, found.target / MARK
+def _state(host: str, destination: Place) -> str:
+    target, mark = destination.target, destination.target / MARK
     if not (target.exists() or target.is_symlink()):
         return "not installed"
-    if not ours(target, found.source):
+    if not ours(target, destination.source):
         return "something else is there"
     there = mark.read_text(encoding="utf-8").strip() if mark.is_file() and not target.is_symlink() else __version__
     if there != __version__:
         return f"installed, of version {there}: integrate again"
-    if why := unloaded(host, found.checkout, target.parent, target.name):
+    if why := unloaded(host, destination.checkout, target.parent, target.name):
         return why
     return "linked" if target.is_symlink() else "installed"

@@ -64,10 +64,10 @@ def judged_as(picture: Any) -> str:
         return f"unreadable {fingerprint(picture)}"
     # What only a file says is judged too: declared colours, and thumbnails in metadata.
     beside = [picture.info.get(name) for name in ("exif", "gamma", "chromaticity", "xmp", "photoshop")]
-    made = hashlib.sha256(repr(beside).encode())
+    digest = hashlib.sha256(repr(beside).encode())
     for frame in frames:
-        made.update(repr(frame.shape).encode() + frame.tobytes())
-    return f"seen {made.hexdigest()}"
+        digest.update(repr(frame.shape).encode() + frame.tobytes())
+    return f"seen {digest.hexdigest()}"
 
 
 def moves(picture: Image.Image) -> bool:
@@ -108,7 +108,7 @@ def solid(width: int, height: int) -> Image.Image:
 
 
 def _paint_pil(picture: Image.Image, cover: Image.Image | None) -> Image.Image:
-    made = solid(*picture.size) if cover is None else cover.convert("RGB").resize(picture.size)
+    painted = solid(*picture.size) if cover is None else cover.convert("RGB").resize(picture.size)
     try:
         picture.load()
         picture.info.clear()
@@ -116,12 +116,12 @@ def _paint_pil(picture: Image.Image, cover: Image.Image | None) -> Image.Image:
             picture.putpalette([value for index in range(256) for value in GROUND])
             picture.paste(0, (0, 0, *picture.size))
         elif picture.mode in {"RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "L", "LA", "RGBa", "La", "1"}:
-            picture.paste(made.convert(picture.mode, dither=Image.Dither.NONE), (0, 0))
+            picture.paste(painted.convert(picture.mode, dither=Image.Dither.NONE), (0, 0))
         else:  # I;16, I, F and whatever comes: a value that is in range everywhere
             picture.paste(0, (0, 0, *picture.size))
     except Exception:  # noqa: BLE001  (a closed file, a mode that cannot be painted: the caller gets another object)
-        return made
-    return made if moves(picture) else picture  # its other frames are still behind it
+        return painted
+    return painted if moves(picture) else picture  # its other frames are still behind it
 
 
 def size_of(picture: Any, layout: Layout | None) -> tuple[int, int]:
@@ -141,21 +141,21 @@ def _paint_values(picture: Any, flat: np.ndarray[Any, np.dtype[np.uint8]], layou
     floats = picture.is_floating_point() if isinstance(picture, Tensor) else picture.dtype.kind == "f"
     values = flat.astype(np.float32) / 255 if floats else flat.astype(np.int64)
     if picture.ndim == 2:
-        made = values.mean(-1)
+        channels = values.mean(-1)
     else:
         count = int(picture.shape[0] if first else picture.shape[-1])
         rows = [
             values[..., i % 3] if i < 3 else np.full(values.shape[:2], 1.0 if floats else 255) for i in range(count)
         ]
-        made = np.stack(rows, 0 if first else -1)
+        channels = np.stack(rows, 0 if first else -1)
     if isinstance(picture, Tensor):
-        told = torch.from_numpy(np.ascontiguousarray(made)).to(picture.device, picture.dtype)
+        tensor = torch.from_numpy(np.ascontiguousarray(channels)).to(picture.device, picture.dtype)
         with torch.no_grad():
             if picture.is_inference() and not torch.is_inference_mode_enabled():
-                return told.reshape(picture.shape)
-            picture.copy_(told.reshape(picture.shape))
+                return tensor.reshape(picture.shape)
+            picture.copy_(tensor.reshape(picture.shape))
         return picture
-    told_array = made.astype(picture.dtype).reshape(picture.shape)
+    told_array = channels.astype(picture.dtype).reshape(picture.shape)
     if not picture.flags.writeable:
         return told_array
     picture[...] = told_array
@@ -166,11 +166,11 @@ def as_pil(picture: Any, layout: Layout | None) -> Image.Image:
     """A picture of any kind as a PIL one, of the same pixels."""
     if isinstance(picture, Image.Image):
         return picture
-    told = readable(picture, layout)
-    if isinstance(told, Tensor):
-        values = told.detach().float().cpu()
-        told = (values if values.ndim == 2 else values.permute(1, 2, 0)).numpy()
-    array = np.asarray(told)
+    source = readable(picture, layout)
+    if isinstance(source, Tensor):
+        values = source.detach().float().cpu()
+        source = (values if values.ndim == 2 else values.permute(1, 2, 0)).numpy()
+    array = np.asarray(source)
     levels = array if array.dtype == np.uint8 else (np.nan_to_num(array.astype(np.float32)).clip(0, 1) * 255).round()
     levels = levels.astype(np.uint8)
     if levels.ndim == 2:
@@ -182,8 +182,8 @@ def pixelated(picture: Image.Image) -> Image.Image:
     """A picture of which only blocks are left: drawn small, since a step of a job must not wait for it."""
     small = picture.convert("RGB").resize(_at_most(picture.size, PREVIEW_SIDE), Image.Resampling.BOX)
     values = torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255
-    made = Pixelate(strength=0.25).cover(values, Verdict(Outcome.REVIEW, "preview"))
-    blocks = Image.fromarray((made * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+    covered = Pixelate(strength=0.25).cover(values, Verdict(Outcome.REVIEW, "preview"))
+    blocks = Image.fromarray((covered * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
     return blocks.resize(picture.size, Image.Resampling.NEAREST)
 
 

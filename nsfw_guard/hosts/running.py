@@ -48,9 +48,9 @@ def ask(host: str, url: str, *, timeout: float = 10.0, environment: Mapping[str,
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.netloc:
         raise ConfigError(f"{url!r} is no address of a host: give one such as http://127.0.0.1:7860")
-    told = os.environ if environment is None else environment
+    environ = os.environ if environment is None else environment
     request = Request(url.rstrip("/") + (COMFYUI if host == "comfyui" else WEBUI))  # noqa: S310  (checked above)
-    if login := told.get(LOGIN):
+    if login := environ.get(LOGIN):
         request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
     try:
         with urlopen(request, timeout=timeout) as answer:  # noqa: S310
@@ -85,15 +85,15 @@ def _says(status: Mapping[str, Any]) -> str:
 
 
 def _faults(host: str, status: Mapping[str, Any]) -> list[str]:
-    found = []
+    faults = []
     if status.get("host") != host:
-        found.append(f"this is {status.get('host')}, not {host}: give the port of {host}")
+        faults.append(f"this is {status.get('host')}, not {host}: give the port of {host}")
     if status.get("version") != __version__:
-        found.append(f"it runs nsfw-guard {status.get('version')}, this is {__version__}: start it again")
+        faults.append(f"it runs nsfw-guard {status.get('version')}, this is {__version__}: start it again")
     if not status["enabled"]:
-        found.append("the guard is off: nothing is checked")
+        faults.append("the guard is off: nothing is checked")
     if status.get("enforced") is False:
-        found.append("its nodes alone are there, no graph is covered: take NSFW_GUARD_ENFORCE=0 away")
+        faults.append("its nodes alone are there, no graph is covered: take NSFW_GUARD_ENFORCE=0 away")
     if status.get("fault"):
-        found.append(f"every picture is covered: {status['fault']}")
-    return found + [f"not closed on this version of the host: {way}" for way in status.get("open", ())]
+        faults.append(f"every picture is covered: {status['fault']}")
+    return faults + [f"not closed on this version of the host: {way}" for way in status.get("open", ())]

@@ -81,18 +81,18 @@ class HostGuard:
         Raises:
             Exception: `try_out`, and no guard can be built of it, though one could be of what is in effect.
         """
-        made = wanted if self.owner is None else self.owner.tightened(wanted)
+        effective = wanted if self.owner is None else self.owner.tightened(wanted)
         with self._lock:
-            if made == self.settings:
-                return made
-            guard = self._guard if made.builds_as(self.settings) else None
-            if try_out and guard is None and made.enabled and not self.fault.startswith(UNREADABLE):
-                guard = self._try(made)
-            self.settings, self._guard = made, guard
+            if effective == self.settings:
+                return effective
+            guard = self._guard if effective.builds_as(self.settings) else None
+            if try_out and guard is None and effective.enabled and not self.fault.startswith(UNREADABLE):
+                guard = self._try(effective)
+            self.settings, self._guard = effective, guard
             self._memory = Memory()  # after the guard: whoever has the new memory has no old guard
             if not self.fault.startswith(UNREADABLE):
                 self.fault = ""
-        return made
+        return effective
 
     def _try(self, wanted: Settings) -> Guard | None:
         """The guard of these settings; None where it fails as what is in effect does: that is not their fault."""
@@ -109,35 +109,35 @@ class HostGuard:
             self._ready()
         return self.fault
 
-    def sanitise(self, found: Sequence[Any], *, layout: Layout | None = None, where: str = "") -> Cleaned:
+    def sanitise(self, images: Sequence[Any], *, layout: Layout | None = None, where: str = "") -> Cleaned:
         """The pictures, each as it may leave: in place where its kind allows it, else another object. Never raises.
 
         Args:
-            found: PIL pictures, arrays or tensors of one picture each.
+            images: PIL pictures, arrays or tensors of one picture each.
             layout: where the channels of arrays and tensors are.
             where: the hook, for the counters.
         """
         self.counts[f"hook {where}"] += 1
         if not self.settings.enabled:
-            return Cleaned(list(found), [])
+            return Cleaned(list(images), [])
         try:
-            verdicts = self._verdicts(found, layout, told=where != PREVIEW)
-            return Cleaned([self._leave(p, v, layout) for p, v in zip(found, verdicts, strict=True)], verdicts)
+            verdicts = self._verdicts(images, layout, logged=where != PREVIEW)
+            return Cleaned([self._leave(p, v, layout) for p, v in zip(images, verdicts, strict=True)], verdicts)
         except BaseException as error:
             self.faults.say("a hook failed: every picture of it is covered", error)
-            verdicts = [self._error(in_words(error)) for _ in found]
+            verdicts = [self._error(in_words(error)) for _ in images]
             label = self.settings.label
-            made = [covers.cover_solid(p, v, layout, label=label) for p, v in zip(found, verdicts, strict=True)]
+            safe = [covers.cover_solid(p, v, layout, label=label) for p, v in zip(images, verdicts, strict=True)]
             if not isinstance(error, Exception):
                 raise
-            return Cleaned(made, verdicts)
+            return Cleaned(safe, verdicts)
 
-    def cover(self, found: Sequence[Any], verdict: Verdict, *, layout: Layout | None = None) -> Cleaned:
+    def cover(self, images: Sequence[Any], verdict: Verdict, *, layout: Layout | None = None) -> Cleaned:
         """The pictures, all painted solid whatever they show: their prompt was refused, or a job asked for it."""
-        made = [covers.cover_solid(picture, verdict, layout, label=self.settings.label) for picture in found]
-        for picture in made:
+        safe = [covers.cover_solid(picture, verdict, layout, label=self.settings.label) for picture in images]
+        for picture in safe:
             self._memory.remember("cover " + pictures.fingerprint(picture), verdict)
-        return Cleaned(made, [verdict] * len(made))
+        return Cleaned(safe, [verdict] * len(safe))
 
     def judge(self, source: Any) -> Verdict:
         """The verdict on one picture, also on a file's bytes. Nothing is painted, nothing is raised."""
@@ -158,8 +158,8 @@ class HostGuard:
                 return pictures.pixelated(picture)
             copy = picture.clone() if isinstance(picture, Tensor) else picture.copy()
             if self.settings.previews == "check":
-                (made,) = self.sanitise([copy], layout=layout, where=PREVIEW).pictures
-                return made
+                (shown,) = self.sanitise([copy], layout=layout, where=PREVIEW).pictures
+                return shown
             return pictures.paint(copy, None, layout)
         except Exception as error:  # noqa: BLE001
             self.faults.say("a preview could not be covered: another picture stands in", error)
@@ -173,11 +173,11 @@ class HostGuard:
         if guard is None:
             return self._error(self.fault)
         try:
-            found = [verdict for verdict in guard.check_prompts(prompts) if verdict.flagged]
+            refused = [verdict for verdict in guard.check_prompts(prompts) if verdict.flagged]
         except Exception as error:  # noqa: BLE001
             self.faults.say("a prompt could not be read: it is refused", error)
-            found = [self._error(type(error).__name__)]
-        return found[0] if found else None
+            refused = [self._error(type(error).__name__)]
+        return refused[0] if refused else None
 
     def count_refusal(self, why: str, *, is_fault: bool) -> None:
         """A job or request is stopped: hosts ask about the same one several times.
@@ -201,14 +201,14 @@ class HostGuard:
     def status(self) -> dict[str, Any]:
         """What is in effect, JSON-ready."""
         guard = self._guard
-        told = asdict(self.settings) | {"cuts": dict(self.settings.cuts)}
+        status = asdict(self.settings) | {"cuts": dict(self.settings.cuts)}
         return {
             "host": self.host,
             "version": __version__,
             "enabled": self.settings.enabled,
             "locked": self.owner is not None,
             "fault": self.fault,
-            "settings": told,
+            "settings": status,
             "guard": dict(guard.state) if guard is not None else {},
             "counts": dict(self.counts),
             "open": self.coverage.open,
@@ -226,21 +226,21 @@ class HostGuard:
                     log.error("NSFW guard: every picture is covered: %s", self.fault, exc_info=unforeseen)
             return self._guard
 
-    def _verdicts(self, found: Sequence[Any], layout: Layout | None, *, told: bool) -> list[Verdict]:
+    def _verdicts(self, images: Sequence[Any], layout: Layout | None, *, logged: bool) -> list[Verdict]:
         """One verdict a picture, said in the log; those whose pixels were judged before are not judged again."""
         memory = self._memory  # before the guard: a verdict of one that is exchanged meanwhile goes into the old one
         guard = self._ready()
         if guard is None:
-            return [self._error(self.fault) for _ in found]
-        keys = [pictures.judged_as(picture) if pictures.is_picture(picture) else "" for picture in found]
+            return [self._error(self.fault) for _ in images]
+        keys = [pictures.judged_as(picture) if pictures.is_picture(picture) else "" for picture in images]
         known = {key: verdict for key in set(keys) if key and (verdict := memory.recall(key)) is not None}
-        new = {key: picture for key, picture in zip(keys, found, strict=True) if key and key not in known}
+        new = {key: picture for key, picture in zip(keys, images, strict=True) if key and key not in known}
         if new:
-            made = guard.check([pictures.readable(picture, layout) for picture in new.values()])
-            for key, verdict in zip(new, made, strict=True):
+            fresh = guard.check([pictures.readable(picture, layout) for picture in new.values()])
+            for key, verdict in zip(new, fresh, strict=True):
                 known[key] = verdict
                 self.counts[verdict.outcome.name.lower()] += 1
-                if told and verdict.flagged:
+                if logged and verdict.flagged:
                     log.warning("NSFW guard: %s", describe(verdict))
                 if verdict.outcome is not Outcome.ERROR:
                     memory.remember(key, verdict)
@@ -267,13 +267,13 @@ class HostGuard:
         if self._guard is not None and verdict.outcome is not Outcome.ERROR:
             self._keep_original(picture, layout)
             (cover,) = self._guard.apply([pictures.as_pil(picture, layout)], [verdict])
-            made = covers.cover(picture, cover, verdict, layout, label=self.settings.label)
+            painted = covers.cover(picture, cover, verdict, layout, label=self.settings.label)
         else:
-            made = covers.cover_solid(picture, verdict, layout, label=self.settings.label)
+            painted = covers.cover_solid(picture, verdict, layout, label=self.settings.label)
         # The cover is known, so that the next hook leaves it alone.
-        self._memory.remember("cover " + pictures.fingerprint(made), verdict)
-        self._memory.remember(pictures.judged_as(made), verdict)
-        return made
+        self._memory.remember("cover " + pictures.fingerprint(painted), verdict)
+        self._memory.remember(pictures.judged_as(painted), verdict)
+        return painted
 
     def _covered_before(self, picture: Any) -> bool:
         return (

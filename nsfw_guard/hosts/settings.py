@@ -60,10 +60,10 @@ class Settings:
         for name, known in (("action", ACTIONS), ("previews", PREVIEWS)):
             if getattr(self, name) not in known:
                 raise UnknownNameError(name, getattr(self, name), known)
-        for told in fields(self):
-            kind, value = _KINDS[told.name], getattr(self, told.name)
+        for setting in fields(self):
+            kind, value = _KINDS[setting.name], getattr(self, setting.name)
             if isinstance(value, bool) is not (kind is bool) or not isinstance(value, kind):
-                raise ConfigError(f"{told.name} = {value!r}: say {_IN_WORDS[kind]}")
+                raise ConfigError(f"{setting.name} = {value!r}: say {_IN_WORDS[kind]}")
         if not 0.1 <= self.strength <= 1.0:
             raise ConfigError(f"strength = {self.strength}: a fraction of the short side, from 0.1 (weak) to 1.0")
         if not (math.isfinite(self.time_limit) and self.time_limit > 0):
@@ -73,13 +73,13 @@ class Settings:
                 raise ConfigError(f"cuts: {category!r} = {cut!r}: a number above 0, up to 1")
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Settings:
+    def of(cls, values: Mapping[str, Any]) -> Settings:
         """Settings from a table; a name that is none is refused, so that a slip never weakens anything."""
         known = {one.name for one in fields(cls)}
-        unknown = sorted(set(told) - known)
+        unknown = sorted(set(values) - known)
         if unknown:
             raise ConfigError(f"unknown setting {unknown[0]!r}: {suggest(unknown[0], known)}")
-        return cls(**told)
+        return cls(**values)
 
     def builds_as(self, other: Settings) -> bool:
         """Whether the same guard does for both: they differ in what is done with its verdicts, if in anything."""
@@ -131,9 +131,9 @@ def locked(environment: Mapping[str, str] | None = None) -> Settings | None:
     Raises:
         ConfigError: something is fixed and cannot be read. The caller then covers every picture.
     """
-    told = os.environ if environment is None else environment
-    singles = {name: told[SINGLE + name.upper()] for name in _KINDS if told.get(SINGLE + name.upper())}
-    file = told.get(FILE, "")
+    environ = os.environ if environment is None else environment
+    singles = {name: environ[SINGLE + name.upper()] for name in _KINDS if environ.get(SINGLE + name.upper())}
+    file = environ.get(FILE, "")
     if not file and not singles:
         return None
     table = read_toml(Path(file)) if file else {}

@@ -89,8 +89,8 @@ def _turns(picture: Image.Image) -> list[tuple[int, bool]]:
     if picture.format == "TIFF":  # Pillow turned it when it loaded; before 10 it keeps the tag all the same
         return [UPRIGHT]
     try:
-        told = picture.getexif().get(_ORIENTATION, 1)
-        turn = _TURNS.get(told[0] if isinstance(told, tuple) else told, UPRIGHT)
+        orientation = picture.getexif().get(_ORIENTATION, 1)
+        turn = _TURNS.get(orientation[0] if isinstance(orientation, tuple) else orientation, UPRIGHT)
     except Exception:  # noqa: BLE001 - EXIF is an ornament: when it is corrupt, a viewer shows the pixels as they are
         return [UPRIGHT]
     return [turn] if turn == UPRIGHT or _is_agreed(picture) else [turn, UPRIGHT]
@@ -169,11 +169,11 @@ def _narrowed(picture: Image.Image) -> Iterator[Image.Image]:
     for start, span in dict.fromkeys(ranges):
         grey = _levels(wide, start, span)
         for shown in (grey, 255 - grey) if inverted else (grey,):
-            made = Image.fromarray(shown)
+            image = Image.fromarray(shown)
             if isinstance(clear, int):
                 mask = Image.fromarray(np.where(wide == clear, 0, 255).astype(np.uint8))
-                made = Image.merge("LA", (made, mask))
-            yield made
+                image = Image.merge("LA", (image, mask))
+            yield image
 
 
 def _count_narrowed(picture: Image.Image) -> float:

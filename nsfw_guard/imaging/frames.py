@@ -160,8 +160,8 @@ def _parts(image: Any, value_range: ValueRange, limits: Limits | None) -> Iterat
     """One image, frame by frame where it comes out of a decoder."""
     refuse_odd(image)
     if isinstance(image, np.ndarray):
-        told = as_tensor(image)
-        image = plain(image) if told is None else told
+        tensor = as_tensor(image)
+        image = plain(image) if tensor is None else tensor
     if isinstance(image, Tensor):
         image = image.detach()
         if not (image.ndim == 3 and image.shape[0] in {1, 4}):
@@ -235,8 +235,8 @@ def put_back(images: Any, covers: Mapping[int, Tensor], *, value_range: ValueRan
     if not covers:
         return images
     if isinstance(images, (list, tuple)):
-        made = [_like(old, covers[i], value_range) if i in covers else old for i, old in enumerate(images)]
-        return _as_list(made, type(images))
+        items = [_like(old, covers[i], value_range) if i in covers else old for i, old in enumerate(images)]
+        return _as_list(items, type(images))
     if _is_batch(images):
         out = images.clone() if isinstance(images, Tensor) else images.copy()
         for index, cover in covers.items():
@@ -245,11 +245,11 @@ def put_back(images: Any, covers: Mapping[int, Tensor], *, value_range: ValueRan
     return _like(images, covers[0], value_range)
 
 
-def _as_list(made: list[Any], kind: type) -> Any:
+def _as_list(items: list[Any], kind: type) -> Any:
     """Pictures as the kind of list that they came in; one that holds anything else afterwards is refused."""
     try:
-        out = kind(made)
-        if len(out) == len(made) and all(a is b for a, b in zip(out, made, strict=True)):
+        out = kind(items)
+        if len(out) == len(items) and all(a is b for a, b in zip(out, items, strict=True)):
             return out
     except Exception as error:
         raise ImageError(f"{kind.__name__} cannot be made from a list: hand over list(it)") from error
@@ -273,5 +273,5 @@ def _like(old: Any, cover: Tensor, value_range: ValueRange) -> Any:
             return (unit_array * 2 - 1 if value_range == "signed" else unit_array).astype(old.dtype)
         deep = old.dtype.kind == "u" and old.dtype.itemsize == 2  # in either byte order
         return (array * np.uint16(257) if deep else array).astype(old.dtype)
-    made = Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
-    return made.convert(old.mode) if isinstance(old, Image.Image) and old.mode in {"L", "LA", "RGBA"} else made
+    image = Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
+    return image.convert(old.mode) if isinstance(old, Image.Image) and old.mode in {"L", "LA", "RGBA"} else image

@@ -190,14 +190,14 @@ def _apply(pixels: Tensor, target: int, interpolation: Filter, method: Method) -
 
 def _sum_of_pieces(pixels: Tensor, target: int, interpolation: Filter) -> Tensor:
     source = pixels.shape[-1]
-    made = weights(source, target, interpolation)
-    if not made.pieces:
+    matrix = weights(source, target, interpolation)
+    if not matrix.pieces:
         raise ConfigError(f"{source} -> {target} is past the exact range of the matrix form: use method='pillow'")
     values = pixels.to(torch.float32)
     first, *rest = _on_device(source, target, interpolation, pixels.device)
     total = (values @ first).to(torch.int32)
     for piece in rest:
-        total = (total << made.bits) + (values @ piece).to(torch.int32)
+        total = (total << matrix.bits) + (values @ piece).to(torch.int32)
     return total
 
 

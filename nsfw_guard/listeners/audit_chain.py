@@ -79,14 +79,14 @@ class Line:
         """The line in these bytes, or None when they hold no whole one."""
         try:
             record = json.loads(raw)
-            n, prev, own = record["n"], record["prev"], record["hash"]
+            n, prev, line_hash = record["n"], record["prev"], record["hash"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return None
-        if not (isinstance(n, int) and isinstance(prev, str) and isinstance(own, str)):
+        if not (isinstance(n, int) and isinstance(prev, str) and isinstance(line_hash, str)):
             return None
         # The bytes as they stand are hashed: what a parser would overlook (a key given twice, spaces) counts too.
-        tail = f',"hash":"{own}"}}'.encode("utf-8", "replace")
-        return cls(n, prev, own, raw[: -len(tail)] + b"}") if raw.endswith(tail) else cls(n, prev, "", raw)
+        tail = f',"hash":"{line_hash}"}}'.encode("utf-8", "replace")
+        return cls(n, prev, line_hash, raw[: -len(tail)] + b"}") if raw.endswith(tail) else cls(n, prev, "", raw)
 
 
 def verify(path: str | os.PathLike[str], *, key: bytes | None = None, head: Head | None = None) -> AuditReport:
@@ -108,9 +108,9 @@ def verify(path: str | os.PathLike[str], *, key: bytes | None = None, head: Head
             for number, raw in enumerate(iter(lambda: file.readline(_LONGEST), b""), 1):
                 line = Line.parse(raw.rstrip(b"\n"))
                 fits = line is not None and line.hash == digest(key, line.body)
-                found = list(_breaks(line, at, head, fits=fits))
-                more += max(0, len(faults) + len(found) - _NAMED)
-                faults += [f"line {number}: {what}" for what in found][: _NAMED - len(faults)]
+                breaks = list(_breaks(line, at, head, fits=fits))
+                more += max(0, len(faults) + len(breaks) - _NAMED)
+                faults += [f"line {number}: {what}" for what in breaks][: _NAMED - len(faults)]
                 if line is not None:
                     at, lines, unfit = Head(line.n, line.hash), lines + 1, unfit + (not fits)
     except AuditError:
@@ -160,15 +160,15 @@ def check_regular(path: str | os.PathLike[str], flags: int = os.O_RDWR) -> None:
 _NO_LINK = "{!r} is a link: the audit log, its lock and its head must be files of their own. Give the file itself"
 
 
-def _regular(found: os.stat_result, name: str, flags: int) -> None:
-    if stat.S_ISLNK(found.st_mode):
+def _regular(status: os.stat_result, name: str, flags: int) -> None:
+    if stat.S_ISLNK(status.st_mode):
         raise AuditError(_NO_LINK.format(name))
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise AuditError(f"{name!r} is a folder, a pipe or a device: the audit needs a regular file, give another path")
     # A second name is harmless to who only reads: backups are kept so.
-    if flags & (os.O_WRONLY | os.O_RDWR) and found.st_nlink > 1:
+    if flags & (os.O_WRONLY | os.O_RDWR) and status.st_nlink > 1:
         raise AuditError(
-            f"{name!r} has {found.st_nlink} names (hard links): what is written there is written elsewhere "
+            f"{name!r} has {status.st_nlink} names (hard links): what is written there is written elsewhere "
             "too. Copy it to a file of its own"
         )
 

@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 class Attachment:
     """A guard on one pipe. Leaves with `detach`, or at the end of a `with` block."""
 
-    def __init__(self, pipe: Any, terms: Terms, found: seams.Found) -> None:
+    def __init__(self, pipe: Any, terms: Terms, seam: seams.Found) -> None:
         self.pipe = pipe
         self.terms = terms
-        self.seam = found.seam
+        self.seam = seam.seam
         self.enabled = True
         self.last = Last()
         self.originals: dict[str, Any] = {}
@@ -57,10 +57,10 @@ class Attachment:
     def state(self) -> dict[str, str]:
         """What is in effect, in words."""
         terms = self.terms
-        told = {"seam": self.seam, "enabled": str(self.enabled).lower(), "latents": terms.latents}
-        told |= {"clips": terms.cover.clips, "check_inputs": str(terms.check_inputs).lower()}
-        told["processors"] = ", ".join(sorted(self.originals)) or "none"
-        return {**told, **self.guard.state, "early_stop": "on" if terms.early_stop else "off"}
+        state = {"seam": self.seam, "enabled": str(self.enabled).lower(), "latents": terms.latents}
+        state |= {"clips": terms.cover.clips, "check_inputs": str(terms.check_inputs).lower()}
+        state["processors"] = ", ".join(sorted(self.originals)) or "none"
+        return {**state, **self.guard.state, "early_stop": "on" if terms.early_stop else "off"}
 
     def run(self, pipe: Any = None) -> Run:
         """A run of its own, for one call."""
@@ -114,11 +114,11 @@ class Attachment:
         pipe = memo.get(id(self.pipe))
         if pipe is None:  # something of the pipe is copied, not the pipe
             return self
-        made = memo[id(self)] = Attachment(pipe, self.terms, seams.Found(self.seam))
-        made.enabled = self.enabled
-        made.originals = copy.deepcopy(self.originals, memo)
-        made.parts, made.adopted = copy.deepcopy(self.parts, memo), copy.deepcopy(self.adopted, memo)
-        return made
+        twin = memo[id(self)] = Attachment(pipe, self.terms, seams.Found(self.seam))
+        twin.enabled = self.enabled
+        twin.originals = copy.deepcopy(self.originals, memo)
+        twin.parts, twin.adopted = copy.deepcopy(self.parts, memo), copy.deepcopy(self.adopted, memo)
+        return twin
 
 
 def attach(
@@ -149,7 +149,7 @@ def attach(
         raise ConfigError(f"attach takes a Guard, not {type(guard).__name__}: Guard.from_pretrained('marqo')")
     if latents not in {"refuse", "allow"}:
         raise ConfigError(f"latents={latents!r}: say 'refuse' or 'allow'")
-    found = seams.check_coverable(pipe)
+    seam = seams.check_coverable(pipe)
     terms = Terms(
         guard=guard,
         cover=Cover(clips=clips, margin=margin),
@@ -161,39 +161,39 @@ def attach(
     if MARK in vars(pipe):
         raise ConfigError(f"this {type(pipe).__name__} has a guard already: detach it first")
     prove(guard, pipe)
-    return _attach(pipe, terms, found)
+    return _attach(pipe, terms, seam)
 
 
-def _attach(pipe: Any, terms: Terms, found: seams.Found) -> Attachment:
-    made = Attachment(pipe, terms, found)
+def _attach(pipe: Any, terms: Terms, seam: seams.Found) -> Attachment:
+    attachment = Attachment(pipe, terms, seam)
     inner = [v for k, v in vars(pipe).items() if seams.is_pipeline(v) and seams.classify(plain_class(v)).seam]
     for part in inner:
-        own = vars(part).get(MARK)
-        if own is not None and own.guard is not terms.guard:
+        attached = vars(part).get(MARK)
+        if attached is not None and attached.guard is not terms.guard:
             raise ConfigError(f"its {type(part).__name__} has another guard already: detach that one first")
     for part in inner:
-        own = vars(part).get(MARK)
-        if own is None:
-            made.parts.append(_attach(part, terms, seams.classify(type(part))))
+        attached = vars(part).get(MARK)
+        if attached is None:
+            attachment.parts.append(_attach(part, terms, seams.classify(type(part))))
         else:
-            made.adopted.append(own)
-    made.put()
-    return made
+            attachment.adopted.append(attached)
+    attachment.put()
+    return attachment
 
 
 def detach(pipe: Any) -> None:
     """Takes the guard off a pipeline: class and processors are again what they were."""
-    own = vars_of(pipe).get(MARK)
-    if not isinstance(own, Attachment):
+    attachment = vars_of(pipe).get(MARK)
+    if not isinstance(attachment, Attachment):
         raise ConfigError(f"this {type(pipe).__name__} has no guard: attach one first")
     if plain_class(pipe) is type(pipe):
         raise ConfigError(f"the class of this {type(pipe).__name__} was changed after the guard came: undo that first")
-    for name, original in own.originals.items():
+    for name, original in attachment.originals.items():
         if is_guarded(vars(pipe).get(name)):  # else somebody put another one there meanwhile
             vars(pipe)[name] = original
     del vars(pipe)[MARK]
     pipe.__class__ = plain_class(pipe)
-    for part in own.parts:
+    for part in attachment.parts:
         if vars(part.pipe).get(MARK) is part:
             detach(part.pipe)
 

@@ -201,8 +201,8 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
         if not (folder / FOLDER).is_dir():
             raise ConfigError(f"no saved guard is in {folder.name!r}: use SafetyChecker(Guard.from_pretrained(...))")
         config = GuardConfig.from_pretrained(folder)
-        told = {"watermark": config.watermark, "cosmos": config.cosmos}
-        checker = SafetyChecker(Guard.from_pretrained(folder / FOLDER, trust_guard=trust_guard), **told)
+        settings = {"watermark": config.watermark, "cosmos": config.cosmos}
+        checker = SafetyChecker(Guard.from_pretrained(folder / FOLDER, trust_guard=trust_guard), **settings)
         wanted = dtype or torch_dtype
         if isinstance(wanted, torch.dtype):
             checker.to(wanted)
@@ -210,9 +210,9 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SafetyChecker:
         """A checker of its own around the same guard."""
-        made: SafetyChecker = SafetyChecker(self._held(), watermark=self.config.watermark, cosmos=self.config.cosmos)
-        made.to(self.device, self.dtype)
-        return made
+        twin: SafetyChecker = SafetyChecker(self._held(), watermark=self.config.watermark, cosmos=self.config.cosmos)
+        twin.to(self.device, self.dtype)
+        return twin
 
     def __copy__(self) -> SafetyChecker:
         return self.__deepcopy__({})
@@ -266,9 +266,9 @@ def _standing_for(asked_for: str) -> type:
     bases: list[type] = [SafetyChecker]
     for module, name in STANDS_FOR[asked_for]:
         try:
-            found = getattr(import_module(f"diffusers.pipelines.{module}"), name)
+            stand_in = getattr(import_module(f"diffusers.pipelines.{module}"), name)
         except ModuleNotFoundError:  # another release of diffusers, without these pipelines
             continue
-        if found not in bases:
-            bases.append(found)
+        if stand_in not in bases:
+            bases.append(stand_in)
     return type("SafetyChecker", tuple(bases), {"__module__": "nsfw_guard", "__doc__": SafetyChecker.__doc__})

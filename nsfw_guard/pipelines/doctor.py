@@ -47,23 +47,32 @@ def doctor(pipe: Any) -> Diagnosis:
     if not seams.is_pipeline(pipe):
         raise ConfigError(f"{seams.why_none(pipe)}: hand over what you call to get pictures")
     cls = plain_class(pipe)
-    found = seams.classify(cls)
-    own = vars_of(pipe).get(MARK)
-    if isinstance(own, Attachment):
-        return _attached(pipe, cls, own)
+    info = seams.classify(cls)
+    attachment = vars_of(pipe).get(MARK)
+    if isinstance(attachment, Attachment):
+        return _attached(pipe, cls, attachment)
     checker = vars_of(pipe).get("safety_checker") or getattr(pipe, "safety_checker", None)
-    seam = seams.SEAMS.get(found.seam, "")
+    seam = seams.SEAMS.get(info.seam, "")
     if checker is None:
-        return Diagnosis(cls.__name__, False, "nothing judges", seam, gaps=tuple(_without(cls, found)))
+        return Diagnosis(cls.__name__, False, "nothing judges", seam, gaps=tuple(_without(cls, info)))
     return _slot(pipe, cls, checker, seam)
 
 
-def _attached(pipe: Any, cls: type, own: Attachment) -> Diagnosis:
-    canary = _canary(own.guard, own.pipe)
-    covered = own.enabled and canary == "answered" and type(pipe) is not cls
-    gaps = tuple(_gaps(pipe, cls, own))
-    how = "an attached guard" if own.enabled else "an attached guard that is turned off"
-    return Diagnosis(cls.__name__, covered, how, seams.SEAMS[own.seam], canary, gaps, own.state, own.guard.requested)
+def _attached(pipe: Any, cls: type, attachment: Attachment) -> Diagnosis:
+    canary = _canary(attachment.guard, attachment.pipe)
+    covered = attachment.enabled and canary == "answered" and type(pipe) is not cls
+    gaps = tuple(_gaps(pipe, cls, attachment))
+    how = "an attached guard" if attachment.enabled else "an attached guard that is turned off"
+    return Diagnosis(
+        cls.__name__,
+        covered,
+        how,
+        seams.SEAMS[attachment.seam],
+        canary,
+        gaps,
+        attachment.state,
+        attachment.guard.requested,
+    )
 
 
 def _canary(guard: Guard, pipe: Any) -> str:
@@ -104,22 +113,22 @@ def skipped(cls: type, checker: Any) -> bool:
     return not isinstance(checker, pipeline_cosmos3_omni.CosmosSafetyChecker)
 
 
-def _without(cls: type, found: seams.Found) -> Iterator[str]:
+def _without(cls: type, seam: seams.Found) -> Iterator[str]:
     """Why a pipeline without a guard is without one."""
-    if not found.visual or not found.seam:
-        yield found.reason
+    if not seam.visual or not seam.seam:
+        yield seam.reason
         return
     yield "attach(pipe, guard) covers it"
-    if not found.slot:
+    if not seam.slot:
         yield f"{cls.__name__} has no slot: `safety_checker=` is ignored when it is loaded, with a line in the log"
     yield "a guard attached to the pipe it came from is lost by from_pipe and by **pipe.components: attach again"
 
 
-def _gaps(pipe: Any, cls: type, own: Attachment) -> Iterator[str]:
+def _gaps(pipe: Any, cls: type, attachment: Attachment) -> Iterator[str]:
     """What goes round an attached guard."""
-    if not own.enabled:
+    if not attachment.enabled:
         yield "disable_safety_checker() was called: call enable_safety_checker()"
-    if own.terms.latents == "allow":
+    if attachment.terms.latents == "allow":
         yield "output_type='latent' is let out unchecked (latents='allow'): guard the stage that decodes it"
     lost = sorted(name for name, p in processors_of(pipe).items() if not is_guarded(p))
     if lost:
@@ -127,7 +136,7 @@ def _gaps(pipe: Any, cls: type, own: Attachment) -> Iterator[str]:
     checker = vars_of(pipe).get("safety_checker")
     if checker is not None and skipped(cls, checker):
         yield f"its own {type(checker).__name__} is skipped in silence: the guard judges all the same"
-    if own.terms.guard.policy.prompts:
+    if attachment.terms.guard.policy.prompts:
         yield "prompts that come as embeddings cannot be judged as text: their pictures are"
     yield "callbacks are handed latents, and pipe.vae can be called by hand: whoever runs the process can look"
     cure = "attach(pipe, guard) again, or once install(guard, latents='refuse')"

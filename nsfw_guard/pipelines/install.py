@@ -91,8 +91,8 @@ _STANDS_IN = _StandsIn()
 
 
 def _roots() -> list[Any]:
-    found = (getattr(seams.library(), name, None) for name in ("DiffusionPipeline", "ModularPipeline"))
-    return [root for root in found if root is not None]
+    bases = (getattr(seams.library(), name, None) for name in ("DiffusionPipeline", "ModularPipeline"))
+    return [root for root in bases if root is not None]
 
 
 def _below(root: Any) -> Iterator[Any]:

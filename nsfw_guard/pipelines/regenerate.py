@@ -89,9 +89,9 @@ def _check(attempts: int, call: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _guarded(pipe: Any, guard: Guard) -> Iterator[None]:
-    own = vars_of(pipe).get(MARK)
-    if isinstance(own, Attachment):
-        if own.guard is not guard:
+    attachment = vars_of(pipe).get(MARK)
+    if isinstance(attachment, Attachment):
+        if attachment.guard is not guard:
             raise ConfigError(f"this {type(pipe).__name__} has another guard: detach it, or regenerate with that one")
         yield
         return
@@ -126,15 +126,15 @@ def _only(call: Mapping[str, Any], places: Sequence[int], count: int) -> dict[st
     prompts = _prompts(call)
     each = count // prompts
     owners = [place // each for place in places]
-    made = {name: _cut(name, value, owners, prompts) for name, value in call.items()}
+    arguments = {name: _cut(name, value, owners, prompts) for name, value in call.items()}
     for name in ("num_images_per_prompt", "num_videos_per_prompt"):
-        if name in made:
-            made[name] = 1
-    if "batch_size" in made:
-        made["batch_size"] = len(owners)
-    if isinstance(made.get("prompt"), str):
-        made["prompt"] = [made["prompt"]] * len(owners)
-    return made
+        if name in arguments:
+            arguments[name] = 1
+    if "batch_size" in arguments:
+        arguments["batch_size"] = len(owners)
+    if isinstance(arguments.get("prompt"), str):
+        arguments["prompt"] = [arguments["prompt"]] * len(owners)
+    return arguments
 
 
 def _cut(name: str, value: Any, owners: Sequence[int], prompts: int) -> Any:
@@ -148,8 +148,8 @@ def _cut(name: str, value: Any, owners: Sequence[int], prompts: int) -> Any:
 
 
 def _generators(pipe: Any, seeds: Sequence[int]) -> Any:
-    made = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return made[0] if len(made) == 1 else made
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return generators[0] if len(generators) == 1 else generators
 
 
 def _field(out: Any) -> str:
@@ -159,10 +159,10 @@ def _field(out: Any) -> str:
 def _merged(images: Any, redone: Any, places: Sequence[int]) -> Any:
     """The new ones at their places: the others stay the objects that they are."""
     if isinstance(images, list):
-        made = list(images)
+        merged = list(images)
         for i, new in zip(places, redone, strict=True):
-            made[i] = new
-        return made
+            merged[i] = new
+        return merged
     out = images.clone() if isinstance(images, Tensor) else images.copy()
     for i, new in zip(places, redone, strict=True):
         out[i] = new

@@ -97,10 +97,10 @@ def _taken_apart(cls: Any, value: ast.expr) -> Iterator[tuple[str, str, str]]:
 
 
 def _fate(cls: Any, name: str) -> Fate:
-    found = seams.classify(cls)
-    if not found.visual:
+    seam = seams.classify(cls)
+    if not seam.visual:
         return Fate.SILENT
-    if not found.seam:
+    if not seam.seam:
         return Fate.REFUSED
     if name in seams.HELD:
         return Fate.HELD

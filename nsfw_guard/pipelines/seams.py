@@ -100,10 +100,10 @@ def check_coverable(pipe: object) -> Found:
     """The seam of a pipeline, or an error that says why it is refused."""
     if not is_pipeline(pipe):
         raise UncoveredError(f"{why_none(pipe)}: attach to what you call to get pictures")
-    found = classify(type(pipe))
-    if not found.seam:
-        raise UncoveredError(f"{type(pipe).__name__} cannot be guarded: {found.reason}")
-    return found
+    seam = classify(type(pipe))
+    if not seam.seam:
+        raise UncoveredError(f"{type(pipe).__name__} cannot be guarded: {seam.reason}")
+    return seam
 
 
 def is_pipeline(thing: object) -> bool:

@@ -17,8 +17,8 @@ def survey() -> dict[str, Found]:
 
 def classes() -> list[type]:
     """The classes, sorted by name."""
-    found = (getattr(library(), name, None) for name in ("DiffusionPipeline", "ModularPipeline"))
-    bases = tuple(base for base in found if base is not None)
+    roots = (getattr(library(), name, None) for name in ("DiffusionPipeline", "ModularPipeline"))
+    bases = tuple(base for base in roots if base is not None)
     return sorted(set(_classes(bases)), key=lambda cls: cls.__name__)
 
 

@@ -48,8 +48,8 @@ class Policy:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of what the policy says, whatever it is called and however it was written."""
-        told = self.to_dict()
-        says = {"rules": told["rules"], "prompts": told["prompts"]} if self.prompts else told["rules"]
+        content = self.to_dict()
+        says = {"rules": content["rules"], "prompts": content["prompts"]} if self.prompts else content["rules"]
         return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -65,8 +65,8 @@ class Policy:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, and what `load` takes."""
         rules = {category: rule.to_dict() for category, rule in sorted(self.rules.items())}
-        told = {"name": self.name, "description": self.description, "rules": rules}
-        return {**told, "prompts": self.prompts.to_dict()} if self.prompts else told
+        content = {"name": self.name, "description": self.description, "rules": rules}
+        return {**content, "prompts": self.prompts.to_dict()} if self.prompts else content
 
     def fit(
         self,
@@ -104,11 +104,11 @@ class Policy:
         signed = partial(Verdict, scores=scores, policy=self.name, policy_hash=self.hash)
         if scores.fault or not scores.finite:
             return signed(Outcome.ERROR, scores.fault or "the model's answer is no probability (NaN or out of range)")
-        found = [finding for category, rule in self.rules.items() for finding in _findings(category, rule, scores)]
-        missing = [f.category for f in found if f.score is None]
+        findings = [finding for category, rule in self.rules.items() for finding in _findings(category, rule, scores)]
+        missing = [f.category for f in findings if f.score is None]
         if missing:
             return signed(Outcome.ERROR, f"not evaluated: the model gave no score for {', '.join(missing)}")
-        worst = max(found, key=lambda f: (f.outcome, (f.score or 0.0) - f.cut))
+        worst = max(findings, key=lambda f: (f.outcome, (f.score or 0.0) - f.cut))
         return signed(
             worst.outcome,
             worst.reason + ("; one flat colour" if scores.blank else ""),
@@ -117,7 +117,7 @@ class Policy:
             score=worst.score,
             cut=worst.cut,
             view=worst.view,
-            flags=tuple(sorted({f.category for f in found if f.outcome is not Outcome.ALLOW})),
+            flags=tuple(sorted({f.category for f in findings if f.outcome is not Outcome.ALLOW})),
         )
 
 

@@ -74,10 +74,10 @@ class PromptRules:
         if len(text) > LONGEST:
             return f"more than {LONGEST} characters"
         forms = list(spellings(text))
-        for word, found in self._words.items():
+        for word, matcher in self._words.items():
             bare = plain(word).replace(" ", "")
             spelt = len(bare) > 2 and any(bare in run for form in forms for run in spelt_out(form))
-            if spelt or any(found.search(form) for form in forms):
+            if spelt or any(matcher.search(form) for form in forms):
                 return f"{WORD} {word!r}"
         for pattern, compiled in zip(self.patterns, self._compiled, strict=True):
             if compiled.search(text) or any(compiled.search(form) for form in forms):
@@ -86,8 +86,8 @@ class PromptRules:
 
     def to_dict(self) -> dict[str, list[str]]:
         """JSON-ready, without what is empty."""
-        told = {"words": list(self.words), "patterns": list(self.patterns)}
-        return {name: listed for name, listed in told.items() if listed}
+        content = {"words": list(self.words), "patterns": list(self.patterns)}
+        return {name: listed for name, listed in content.items() if listed}
 
     @cached_property
     def _words(self) -> Mapping[str, re.Pattern[str]]:
@@ -128,8 +128,8 @@ def _as_letters(text: str) -> Iterator[str]:
     for both in ("ii", "ll"):
         table = {**LEET, **str.maketrans("1|", both)}
 
-        def read(found: re.Match[str], table: dict[int, int] = table) -> str:
-            return found[0].translate(table) if any(map(str.isalpha, found[0])) else found[0]
+        def read(match: re.Match[str], table: dict[int, int] = table) -> str:
+            return match[0].translate(table) if any(map(str.isalpha, match[0])) else match[0]
 
         yield MIXED.sub(read, text)
 

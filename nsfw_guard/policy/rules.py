@@ -73,9 +73,9 @@ class Rule:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without what is not set."""
-        told: dict[str, Any] = {"block": self.block, "review": self.review, "views": dict(self.views)}
-        told["severity"] = self.severity.name.lower() if self.severity else None
-        return {key: value for key, value in told.items() if value not in (None, {})}
+        content: dict[str, Any] = {"block": self.block, "review": self.review, "views": dict(self.views)}
+        content["severity"] = self.severity.name.lower() if self.severity else None
+        return {key: value for key, value in content.items() if value not in (None, {})}
 
 
 def _cut(name: str, value: object) -> float:

@@ -45,25 +45,25 @@ def _read(source: str | Path | Mapping[str, Any], seen: tuple[str, ...]) -> tupl
             circle = " -> ".join(Path(step).name for step in (*seen, here))
             raise PolicyError(f"policies extend each other in a circle: {circle}")
         seen = (*seen, here)
-    name, told = _table(source)
-    name = str(told.get("name", name))
-    parent = told.pop("extends", None)
+    name, table = _table(source)
+    name = str(table.get("name", name))
+    parent = table.pop("extends", None)
     if parent is None:
-        return told, name
+        return table, name
     if not (isinstance(parent, str) and parent):
         raise PolicyError(f"extends = {parent!r}: name one preset or file")
     if not isinstance(source, Mapping) and _names_file(parent):
         parent = Path(source).parent / parent
     base, _ = _read(parent, seen)
     rules = dict(base.get("rules", {}))
-    asked = _rules_of(told)
+    asked = _rules_of(table)
     every = {**rules.get(EVERY, {}), **asked.get(EVERY, {})}
     for category, rule in asked.items():
         # A rule that only says what is held for review takes no block away that stands above its category.
         kept = ("block", "views", "severity") if "block" not in rule else ()
         blocks = {name: every[name] for name in kept if name in every}
         rules[category] = {**(rules.get(category) or blocks), **rule}
-    return {**base, **told, "rules": rules, **_joined(base, told)}, name
+    return {**base, **table, "rules": rules, **_joined(base, table)}, name
 
 
 def _table(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -84,10 +84,10 @@ def _table(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, Any]]
 def read_toml(path: Path) -> dict[str, Any]:
     """The table in a TOML file."""
     try:
-        told: dict[str, Any] = _toml().loads(path.read_text(encoding="utf-8"))
+        table: dict[str, Any] = _toml().loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise PolicyError(f"{path.name} is not readable TOML: {error}") from error
-    return told
+    return table
 
 
 def _is_preset(source: object) -> bool:
@@ -112,23 +112,23 @@ def _toml() -> Any:
     return importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 
-def _rules_of(told: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    rules = told.get("rules", {})
+def _rules_of(table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    rules = table.get("rules", {})
     if not (isinstance(rules, Mapping) and all(isinstance(r, Mapping) for r in rules.values())):
         raise PolicyError('rules is a table of tables: [rules.sexual] or [rules."*"]')
     return {category: dict(rule) for category, rule in rules.items()}
 
 
-def _joined(base: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+def _joined(base: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]:
     """Prompt rules of both, the parent's first: who extends a policy adds to what it refuses."""
-    both = [_prompts_of(which) for which in (base, told) if "prompts" in which]
+    both = [_prompts_of(which) for which in (base, child) if "prompts" in which]
     names = dict.fromkeys(name for which in both for name in which)
     joined = {name: [value for which in both for value in which.get(name, [])] for name in names}
     return {"prompts": joined} if joined else {}
 
 
-def _prompts_of(told: Mapping[str, Any]) -> dict[str, Any]:
-    prompts = told["prompts"]
+def _prompts_of(table: Mapping[str, Any]) -> dict[str, Any]:
+    prompts = table["prompts"]
     if not isinstance(prompts, Mapping):
         raise PolicyError("prompts is a table: [prompts] with words = [...] or patterns = [...]")
     _known_keys("prompts", prompts, ("words", "patterns"))
@@ -138,7 +138,7 @@ def _prompts_of(told: Mapping[str, Any]) -> dict[str, Any]:
     return dict(prompts)
 
 
-def _known_keys(where: str, told: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    for key in told:
+def _known_keys(where: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for key in table:
         if key not in known:
             raise PolicyError(f"unknown key {key!r} in {where}: {suggest(key, known)}")

@@ -47,10 +47,10 @@ def input_in_words(spec: ModelSpec) -> str:
 
 def markdown(names: Sequence[str]) -> str:
     """The records as Markdown: one table, then cuts and figures with their sources."""
-    found = [facts(registry.spec(name)) for name in names]
+    records = [facts(registry.spec(name)) for name in names]
     lines = ["| name | weights | licence | input | embedding | labels |", "|---|---|---|---|---|---|"]
-    lines += [_row(one) for one in found]
-    for one in found:
+    lines += [_row(one) for one in records]
+    for one in records:
         lines += ["", f"### {one['name']}", f"- {one['source'].removesuffix('.')}."]
         lines += [f"- Published: {one['figures'].removesuffix('.')}."] if one["figures"] else []
         lines += [f"- Asked about `{label}`: {text}." for label, text in one["questions"].items()]

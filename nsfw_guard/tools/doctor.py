@@ -36,32 +36,32 @@ def where(spec: ModelSpec) -> str:
 
 def devices() -> list[str]:
     """The devices that torch can use here."""
-    found = ["cpu"]
-    found += [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    names = ["cpu"]
+    names += [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
-        found.append("mps")
+        names.append("mps")
     if hasattr(torch, "xpu") and torch.xpu.is_available():
-        found.append("xpu")
-    return found
+        names.append("xpu")
+    return names
 
 
 def examine() -> dict[str, str]:
     """What there is to know, by name."""
-    found = {"python": platform.python_version(), **{p: installed(p) for p in PACKAGES}}
-    found["devices"] = ", ".join(devices())
-    found["exact resize"] = "Pillow on the CPU; elsewhere " + (
+    facts = {"python": platform.python_version(), **{p: installed(p) for p in PACKAGES}}
+    facts["devices"] = ", ".join(devices())
+    facts["exact resize"] = "Pillow on the CPU; elsewhere " + (
         "the matrix form (agrees with this Pillow)" if matrix_is_pillow() else "Pillow too: its resize changed"
     )
-    found |= {f"model {name}": where(registry.spec(name)) for name in registry.names()}
-    return found
+    facts |= {f"model {name}": where(registry.spec(name)) for name in registry.names()}
+    return facts
 
 
 def warnings() -> list[str]:
     """What should be mended."""
-    found = []
+    problems = []
     if pillow_is_old():
-        found.append(
+        problems.append(
             f"Pillow {installed('pillow')} decodes JPEG with a known heap overflow: install pillow>=13.0.0 before "
             "opening files that strangers sent"
         )
-    return found
+    return problems

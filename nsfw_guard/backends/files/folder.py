@@ -65,11 +65,14 @@ def relaxed_record(spec: ModelSpec, labels: Mapping[str, str | Label | None] | N
 
 
 def _spec(
-    config: Mapping[str, Any], told: Mapping[str, Any], folder: Path, labels: Mapping[str, str | Label | None] | None
+    config: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    folder: Path,
+    labels: Mapping[str, str | Label | None] | None,
 ) -> ModelSpec:
     kind = kind_of(config)
-    meant = {name: _label(to) for name, to in told.get("labels", {}).items()}
-    questions = told.get("questions") or FAMILIES[config["model_type"]].questions if kind == "judge" else {}
+    meant = {name: _label(to) for name, to in settings.get("labels", {}).items()}
+    questions = settings.get("questions") or FAMILIES[config["model_type"]].questions if kind == "judge" else {}
     order = tuple(questions) or _order(kind, config, folder.name)
     if meant and tuple(meant) != order:
         raise WeightsUnfitError(
@@ -82,25 +85,27 @@ def _spec(
         meant = {**{category: Label(category) for category in questions}, **meant}
     width = config.get({"timm": "num_features", "transformers": "hidden_size"}.get(kind, ""), 0)
     return ModelSpec(
-        name=_text(told, "name", folder.name),
+        name=_text(settings, "name", folder.name),
         kind=kind,
         architecture=_architecture(kind, config),
         model_args=config.get("model_args") or {},
         input=_input(kind, config, folder),
         labels=label_map(order, meant if labels is None else {**meant, **labels}),
         questions=questions,
-        cuts={n: Cut(**cut) for n, cut in told.get("cuts", {}).items()} or {"default": ARGMAX},
-        positive=Severity.of(told["positive"]) if "positive" in told else None,
-        revision=_text(told, "revision"),
-        sha256=_text(told, "sha256"),
-        hashes={str(name): _text(told["hashes"], name) for name in told.get("hashes", {})},
+        cuts={n: Cut(**cut) for n, cut in settings.get("cuts", {}).items()} or {"default": ARGMAX},
+        positive=Severity.of(settings["positive"]) if "positive" in settings else None,
+        revision=_text(settings, "revision"),
+        sha256=_text(settings, "sha256"),
+        hashes={str(name): _text(settings["hashes"], name) for name in settings.get("hashes", {})},
         files=files_of(kind),
         also=also_of(kind),
-        licence=_text(told, "licence", "unknown"),
-        size=int(told.get("size", 0)),
+        licence=_text(settings, "licence", "unknown"),
+        size=int(settings.get("size", 0)),
         width=width if isinstance(width, int) else 0,
-        answers={name: _answers(row, tuple(told.get("labels", ()))) for name, row in told.get("answers", {}).items()},
-        source=_text(told, "source"),
+        answers={
+            name: _answers(row, tuple(settings.get("labels", ()))) for name, row in settings.get("answers", {}).items()
+        },
+        source=_text(settings, "source"),
     )
 
 
@@ -197,9 +202,11 @@ def _input(kind: str, config: Mapping[str, Any], folder: Path) -> InputSpec:
 
 def agree_on_input(spec: ModelSpec, folder: Path) -> None:
     """Raises when the processor of a folder is not the one of its record."""
-    found = read_processor(folder)
-    if found != spec.input:
-        raise WeightsUnfitError(f"the input of {spec.name!r} changed: recorded {spec.input}, the folder says {found}")
+    processor_input = read_processor(folder)
+    if processor_input != spec.input:
+        raise WeightsUnfitError(
+            f"the input of {spec.name!r} changed: recorded {spec.input}, the folder says {processor_input}"
+        )
 
 
 def zeroshot_spec(folder: Path) -> ModelSpec:
@@ -240,11 +247,11 @@ def label_map(order: tuple[str, ...], given: Mapping[str, str | Label | None] | 
             f"the model's labels are {', '.join(order)}: map "
             f"{'each' if strange else 'only those'}, such as labels={{{(strange or order)[0]!r}: 'sexual'}} or None"
         )
-    made: dict[str, Label | None] = {}
+    mapping: dict[str, Label | None] = {}
     for name in order:
         to = given[name] if name in given else KNOWN.get(name.lower())
-        made[name] = Label(to) if isinstance(to, str) else to
-    return made
+        mapping[name] = Label(to) if isinstance(to, str) else to
+    return mapping
 
 
 def input_of(cfg: Mapping[str, Any]) -> InputSpec:
@@ -265,7 +272,7 @@ def input_of(cfg: Mapping[str, Any]) -> InputSpec:
 def write_record(folder: Path, spec: ModelSpec) -> None:
     """Our record beside the weights of a folder: meanings, cuts, hash and known answers."""
     files = [folder / name for name in spec.hashes or [WEIGHTS]]
-    told = {
+    record = {
         "name": spec.name,
         "labels": {n: [m.category, m.severity.name.lower()] if m else None for n, m in spec.labels.items()},
         "cuts": {n: {k: v for k, v in vars(cut).items() if v not in (None, {}, "")} for n, cut in spec.cuts.items()},
@@ -277,7 +284,7 @@ def write_record(folder: Path, spec: ModelSpec) -> None:
         "answers": {n: {label: round(p, 6) for label, p in row.items()} for n, row in spec.answers.items()},
         **({"positive": spec.positive.name.lower()} if spec.positive else {}),
     }
-    (folder / RECORD).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def config_of(spec: ModelSpec, width: int) -> dict[str, Any]:
@@ -288,6 +295,6 @@ def config_of(spec: ModelSpec, width: int) -> dict[str, Any]:
         "interpolation": spec.input.interpolation, "crop_pct": spec.input.crop_pct, "crop_mode": spec.input.crop_mode,
         "mean": list(spec.input.mean), "std": list(spec.input.std), "num_classes": len(spec.labels),
     }  # fmt: skip
-    told: dict[str, Any] = {"architecture": spec.architecture, "num_classes": len(spec.labels), "num_features": width}
-    told |= {"label_names": list(spec.labels), "pretrained_cfg": cfg}
-    return {**told, "model_args": dict(spec.model_args)} if spec.model_args else told
+    config: dict[str, Any] = {"architecture": spec.architecture, "num_classes": len(spec.labels), "num_features": width}
+    config |= {"label_names": list(spec.labels), "pretrained_cfg": cfg}
+    return {**config, "model_args": dict(spec.model_args)} if spec.model_args else config

@@ -33,10 +33,10 @@ def hashes_of(folder: Path, name: str, known: Mapping[str, str] | None = None) -
         WeightsMissingError: one of them is not there.
         WeightsUnfitError: one lies outside the folder, is not what was recorded, or is named by no record.
     """
-    found = {name: _hash(folder, name, known)}
+    hashes = {name: _hash(folder, name, known)}
     for other in external(folder / name):
-        found[other] = _hash(folder, other, known)
-    return found
+        hashes[other] = _hash(folder, other, known)
+    return hashes
 
 
 def external(path: Path) -> tuple[str, ...]:
@@ -49,11 +49,11 @@ def external(path: Path) -> tuple[str, ...]:
 
 
 def _hash(folder: Path, name: str, known: Mapping[str, str] | None) -> str:
-    made = sha256_of(_inside(folder, name))
-    if known and known.get(name) != made:
-        told = f"does not have the recorded SHA-256 {known[name][:12]}..." if name in known else "is in no record"
-        raise WeightsUnfitError(f"{name} {told}: fetch or export the model again")
-    return made
+    digest = sha256_of(_inside(folder, name))
+    if known and known.get(name) != digest:
+        problem = f"does not have the recorded SHA-256 {known[name][:12]}..." if name in known else "is in no record"
+        raise WeightsUnfitError(f"{name} {problem}: fetch or export the model again")
+    return digest
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -40,34 +40,34 @@ def read_processor(folder: Path) -> InputSpec:
         raise WeightsUnfitError(f"{PROCESSOR} in {folder.name!r} is unreadable: {error}") from error
 
 
-def input_of_processor(told: Mapping[str, Any]) -> InputSpec:
+def input_of_processor(settings: Mapping[str, Any]) -> InputSpec:
     """What a processor of this configuration does; what we cannot reproduce is refused."""
-    kind = str(told.get("image_processor_type") or told.get("feature_extractor_type") or "")
+    kind = str(settings.get("image_processor_type") or settings.get("feature_extractor_type") or "")
     base = DEFAULTS.get(kind.lower().partition("imageprocessor")[0].partition("featureextractor")[0])
-    if not told.get("do_resize", True) or not told.get("do_rescale", True):
+    if not settings.get("do_resize", True) or not settings.get("do_rescale", True):
         raise ConfigError("a processor that does not resize or rescale is not supported: export the model with one")
-    if not math.isclose(told.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-6):
-        raise ConfigError(f"rescale_factor {told['rescale_factor']} is not 1/255: export the model with it")
-    size, crop_pct, crop_mode = _geometry(told, base)
-    plain = not told.get("do_normalize", True)
+    if not math.isclose(settings.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-6):
+        raise ConfigError(f"rescale_factor {settings['rescale_factor']} is not 1/255: export the model with it")
+    size, crop_pct, crop_mode = _geometry(settings, base)
+    plain = not settings.get("do_normalize", True)
     return InputSpec(
         size=size,
-        interpolation=_filter(told.get("resample", _number_of(base))),
+        interpolation=_filter(settings.get("resample", _number_of(base))),
         crop_pct=crop_pct,
         crop_mode=crop_mode,
-        mean=(0.0,) * 3 if plain else _three(told, "image_mean", base.mean if base else None),
-        std=(1.0,) * 3 if plain else _three(told, "image_std", base.std if base else None),
+        mean=(0.0,) * 3 if plain else _three(settings, "image_mean", base.mean if base else None),
+        std=(1.0,) * 3 if plain else _three(settings, "image_std", base.std if base else None),
         odd="before",
     )
 
 
-def _geometry(told: Mapping[str, Any], base: InputSpec | None) -> tuple[int, float, Literal["center", "squash"]]:
+def _geometry(settings: Mapping[str, Any], base: InputSpec | None) -> tuple[int, float, Literal["center", "squash"]]:
     """Side, crop_pct and crop mode."""
-    size = told.get("size", base.size if base else None)
-    crops = told.get("do_center_crop", bool(base) and base is CLIP)
+    size = settings.get("size", base.size if base else None)
+    crops = settings.get("do_center_crop", bool(base) and base is CLIP)
     if isinstance(size, int):
         size = {"shortest_edge": size} if crops else {"height": size, "width": size}
-    crop = told.get("crop_size", size)
+    crop = settings.get("crop_size", size)
     crop = crop if isinstance(crop, int) or crop is None else crop.get("height", crop.get("shortest_edge"))
     if not isinstance(size, Mapping) or not ({"shortest_edge"} <= set(size) or {"height", "width"} <= set(size)):
         raise ConfigError(f"size {size!r} is no square, and no shortest edge: say what the model is shown")
@@ -96,8 +96,10 @@ def _filter(resample: object) -> Filter:
     return RESAMPLE[resample]
 
 
-def _three(told: Mapping[str, Any], key: str, default: tuple[float, float, float] | None) -> tuple[float, float, float]:
-    values = told.get(key, default)
+def _three(
+    settings: Mapping[str, Any], key: str, default: tuple[float, float, float] | None
+) -> tuple[float, float, float]:
+    values = settings.get(key, default)
     if values is None or len(values) != 3:
         raise ConfigError(f"{PROCESSOR} says no {key} and its kind is unknown: add the three numbers")
     red, green, blue = (float(value) for value in values)

@@ -33,20 +33,20 @@ def cached(spec: ModelSpec) -> Path | None:
 
 
 def _cached(spec: ModelSpec, cache: Path | None) -> Path | None:
-    found = {name: _local(spec, name, cache) for name in spec.files}
-    if WEIGHTS in found and found[WEIGHTS] is None:
+    local = {name: _local(spec, name, cache) for name in spec.files}
+    if WEIGHTS in local and local[WEIGHTS] is None:
         index = _local(spec, INDEX, cache)
-        found[WEIGHTS] = index if index and all(_local(spec, shard, cache) for shard in shards_of(index)) else None
-    paths = [path for path in found.values() if path is not None]
-    return paths[0].parent if len(paths) == len(found) else None
+        local[WEIGHTS] = index if index and all(_local(spec, shard, cache) for shard in shards_of(index)) else None
+    paths = [path for path in local.values() if path is not None]
+    return paths[0].parent if len(paths) == len(local) else None
 
 
 def _local(spec: ModelSpec, name: str, cache: Path | None) -> Path | None:
     """A file in the hub's cache (None is where the environment says), or None."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(spec.repo, _at(spec, name), cache, spec.revision or "main")
-    return Path(found) if isinstance(found, str) else None
+    cached = try_to_load_from_cache(spec.repo, _at(spec, name), cache, spec.revision or "main")
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None, *, download: bool = True) -> Path:
@@ -148,8 +148,8 @@ def pieces(folder: Path, sha256: str = "") -> tuple[Path, ...]:
 
 def commit_of(folder: Path) -> str:
     """The commit of a folder in the hub's cache, or nothing."""
-    found = [part for part in folder.parts if is_commit(part)]
-    return found[-1] if found else ""
+    commits = [part for part in folder.parts if is_commit(part)]
+    return commits[-1] if commits else ""
 
 
 def _at(spec: ModelSpec, name: str) -> str:
@@ -229,22 +229,22 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, Tensor]:
 
 def fit(model: torch.nn.Module, tensors: dict[str, Tensor], what: str) -> None:
     """Loads the tensors into the model: every key, every shape, numbers where numbers belong, nothing left over."""
-    own = model.state_dict()
-    fit_shapes(own, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, what)
-    odd = [name for name in own if own[name].is_floating_point() != tensors[name].is_floating_point()]
+    expected = model.state_dict()
+    fit_shapes(expected, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, what)
+    odd = [name for name in expected if expected[name].is_floating_point() != tensors[name].is_floating_point()]
     if odd:
         raise WeightsUnfitError(f"the weights do not fit {what}: {odd[0]} is {tensors[odd[0]].dtype}: export them anew")
     model.load_state_dict(tensors, strict=True)
 
 
-def fit_shapes(own: Mapping[str, Tensor], shapes: Mapping[str, Shape], what: str) -> None:
+def fit_shapes(expected: Mapping[str, Tensor], shapes: Mapping[str, Shape], what: str) -> None:
     """Raises when tensors of these shapes are not exactly what a network is made of."""
-    faults = [f"missing {key}" for key in own if key not in shapes]
-    faults += [f"unexpected {key[:80]}" for key in shapes if key not in own]
+    faults = [f"missing {key}" for key in expected if key not in shapes]
+    faults += [f"unexpected {key[:80]}" for key in shapes if key not in expected]
     faults += [
-        f"{key} is {shapes[key]}, not {tuple(own[key].shape)}"
-        for key in own
-        if key in shapes and shapes[key] != tuple(own[key].shape)
+        f"{key} is {shapes[key]}, not {tuple(expected[key].shape)}"
+        for key in expected
+        if key in shapes and shapes[key] != tuple(expected[key].shape)
     ]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""

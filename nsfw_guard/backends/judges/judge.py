@@ -37,10 +37,10 @@ SHARE = 0.5  # of the whole softmax that the two answers must have; below it the
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> Judge:
     """The judge in a folder in transformers' layout: every key, no code, no pickle."""
-    found = weights.read_config(folder).get("model_type")
-    family = family_of(found)
-    if found != spec.architecture:
-        raise WeightsUnfitError(f"{folder.name!r} holds a {found}, not the {spec.architecture} of {spec.name!r}")
+    model_type = weights.read_config(folder).get("model_type")
+    family = family_of(model_type)
+    if model_type != spec.architecture:
+        raise WeightsUnfitError(f"{folder.name!r} holds a {model_type}, not the {spec.architecture} of {spec.name!r}")
     missing = [name for name in spec.files if name.endswith(".json") and not (folder / name).is_file()]
     if missing:
         raise WeightsMissingError(f"{folder.name!r} has no {' and no '.join(missing)}: fetch what is missing too")
@@ -70,25 +70,25 @@ def _processor(family: Family, spec: ModelSpec, folder: Path) -> Any:
             f"{family.model} is not in this transformers: run `pip install 'transformers>={TRANSFORMERS}'`"
         )
     try:
-        made = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        processor = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever a processor raises over files that it cannot use
         raise WeightsUnfitError(
             f"transformers cannot read the processor of {spec.name!r}: {first_line(error)}. Fetch its files again: "
             f"{', '.join((*spec.files, *spec.also))}"
         ) from error
-    if not hasattr(made, "tokenizer") or not getattr(made, "chat_template", None):
+    if not hasattr(processor, "tokenizer") or not getattr(processor, "chat_template", None):
         raise WeightsUnfitError(
             f"the processor of {spec.name!r} lacks its tokenizer or its chat template: fetch {', '.join(spec.also)} too"
         )
-    return made
+    return processor
 
 
 def _mend(model: Any, asker: Asker) -> None:
     """What must agree between model and tokenizer, and what a configuration left open."""
-    told = getattr(model, "yes_token_index", None), getattr(model, "no_token_index", None)
-    if None not in told and told != asker.answers:
+    tokens = getattr(model, "yes_token_index", None), getattr(model, "no_token_index", None)
+    if None not in tokens and tokens != asker.answers:
         raise WeightsUnfitError(
-            f"the model answers with the tokens {told}, but {asker.family.violates!r} and {asker.family.fine!r} are "
+            f"the model answers with the tokens {tokens}, but {asker.family.violates!r} and {asker.family.fine!r} are "
             f"{asker.answers}: model and tokenizer do not belong together, fetch them again"
         )
     text = model.config.get_text_config()
@@ -148,8 +148,8 @@ class Judge:
             parts = in_batches(
                 lambda start, stop: self._pass(pictures, start, stop, where), rows, self.options.batch, self.spec.name
             )
-            made: list[list[list[float]]] = torch.cat(parts).view(len(pictures), -1, 2).tolist()
-        return made
+            logits: list[list[list[float]]] = torch.cat(parts).view(len(pictures), -1, 2).tolist()
+        return logits
 
     def state(self) -> Mapping[str, str]:
         """What is really in effect. `questions` is the hash of the written rules, `prompts` that of all it reads."""
@@ -166,13 +166,13 @@ class Judge:
 
     def _pass(self, pictures: Sequence[Image.Image], start: int, stop: int, device: torch.device) -> Tensor:
         """P(violates) and the share of the two answers. Shape: (stop - start, 2), float32."""
-        made = self.asker.inputs(pictures, start, stop)
+        encoded = self.asker.inputs(pictures, start, stop)
         # Seen on the host, before anything moves: the last position of every row must be a real one.
-        if len(made["input_ids"]) != stop - start or not bool(made["attention_mask"][:, -1].all()):
+        if len(encoded["input_ids"]) != stop - start or not bool(encoded["attention_mask"][:, -1].all()):
             raise ScoringError(
                 f"the processor of {self.spec.name!r} made other rows than were asked: update transformers"
             )
-        inputs = {key: self._moved(value, device) for key, value in made.items()}
+        inputs = {key: self._moved(value, device) for key, value in encoded.items()}
         # ShieldGemma 2 hands out its two answers only; the model inside it says what else it would have said.
         speaks = self.model.model if self.asker.family.policies else self.model
         logits: Tensor = speaks(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1].float()
@@ -220,8 +220,8 @@ class Judge:
     def _answers(self) -> dict[str, tuple[float, ...]]:
         """What it says of each canary, by label, when it says anything that was asked."""
         pictures = {name: _picture(pixels) for name, pixels in canaries().items()}
-        found = dict(zip(pictures, self.ask(list(pictures.values())), strict=True))
-        shares = [share for answers in found.values() for _, share in answers]
+        rows = dict(zip(pictures, self.ask(list(pictures.values())), strict=True))
+        shares = [share for answers in rows.values() for _, share in answers]
         answered = sum(share >= SHARE for share in shares)
         self._answered = f"{answered} of {len(shares)} questions of the self-test"
         if not answered and not any(math.isnan(share) for share in shares):
@@ -229,7 +229,7 @@ class Judge:
                 f"{self.spec.name!r} answers no question with {self.asker.words}: its chat template or its weights "
                 "are not its own, fetch them again"
             )
-        return {name: tuple(violates for violates, _ in answers) for name, answers in found.items()}
+        return {name: tuple(violates for violates, _ in answers) for name, answers in rows.items()}
 
 
 def _shown(stack: Frames) -> Iterator[_Shown]:

@@ -129,18 +129,18 @@ def checked(questions: Mapping[str, str]) -> dict[str, str]:
     """The questions themselves, without blanks at their ends, when each asks something that no other does."""
     if not isinstance(questions, Mapping) or not questions:
         raise ConfigError('no questions: give a rule a category, such as questions={"violence": "blood is shown"}')
-    made: dict[str, str] = {}
+    cleaned: dict[str, str] = {}
     for category, question in questions.items():
         if not (isinstance(category, str) and category.strip() and isinstance(question, str) and question.strip()):
             raise ConfigError(f"the question {question!r} for {category!r} is empty: write what is not allowed")
         if len(question) > MOST:
             raise ConfigError(f"the question for {category!r} has {len(question)} letters: say it in at most {MOST}")
         name, words = category.strip(), question.strip()
-        same = next((n for n, q in made.items() if n == name or (q != OWN and q.lower() == words.lower())), None)
+        same = next((n for n, q in cleaned.items() if n == name or (q != OWN and q.lower() == words.lower())), None)
         if same is not None:
             raise ConfigError(f"{name!r} asks again what {same!r} asks: give each category its own question")
-        made[name] = words
-    return made
+        cleaned[name] = words
+    return cleaned
 
 
 def hash_of(questions: Mapping[str, str]) -> str:
@@ -171,9 +171,9 @@ class Asker:
             # It would end the turn, or stand for a picture that is not there.
             if mark := next((m for m in marks if m in f"{category} {question}"), ""):
                 raise ConfigError(f"the question for {category!r} holds {mark!r}, a mark of the model: leave it out")
-        told = {c: (self.questions[c], {}) if q == OWN else family.put(c, q) for c, q in asked.items()}
-        self._policies = {c: text for c, (text, _) in told.items()}
-        self.prompts = {c: self._prompt(c, *told[c]) for c in asked}
+        rendered = {c: (self.questions[c], {}) if q == OWN else family.put(c, q) for c, q in asked.items()}
+        self._policies = {c: text for c, (text, _) in rendered.items()}
+        self.prompts = {c: self._prompt(c, *rendered[c]) for c in asked}
         self.answers = tuple(self._answer(word) for word in (family.violates, family.fine))
 
     @property
@@ -186,11 +186,11 @@ class Asker:
         names = list(self.prompts)
         if self.family.policies:
             first, last = start // len(names), -(-stop // len(names))
-            made = self.processor(
+            encoded = self.processor(
                 images=list(pictures[first:last]), policies=names, custom_policies=self._policies, return_tensors="pt"
             )
             rows = slice(start - first * len(names), stop - first * len(names))
-            return {key: values[rows] for key, values in made.items()}
+            return {key: values[rows] for key, values in encoded.items()}
         rows_of = [divmod(row, len(names)) for row in range(start, stop)]
         texts = [self.prompts[names[q]] for _, q in rows_of]
         # The last position must be the answer's, so padding goes to the left. What begins a text the template wrote.

@@ -59,11 +59,11 @@ class CheckerNet(Net):
         care = _cosines(embedding, self.own["special_care_embeds"]) - self.own["special_care_embeds_weights"].float()
         concepts = _cosines(embedding, self.own["concept_embeds"]) - self.own["concept_embeds_weights"].float()
         # One after the other: the first hit raises those that come after it.
-        raised, told = torch.zeros_like(care[:, :1]), []
+        raised, margins = torch.zeros_like(care[:, :1]), []
         for i in range(care.shape[1]):
-            told.append(_three_places(care[:, i : i + 1] + raised))
-            raised = torch.where(told[-1] > 0, CARE, raised)
-        return torch.cat([_three_places(concepts + raised), *told], 1)
+            margins.append(_three_places(care[:, i : i + 1] + raised))
+            raised = torch.where(margins[-1] > 0, CARE, raised)
+        return torch.cat([_three_places(concepts + raised), *margins], 1)
 
 
 def _cosines(embedding: Tensor, concepts: Tensor) -> Tensor:
@@ -81,5 +81,5 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
     missing = [name for name in EMBEDS if name not in tensors]
     if missing:
         raise WeightsUnfitError(f"the weights of {spec.name!r} lack {', '.join(missing)}: it is no safety checker")
-    own: dict[str, Any] = {name: tensors.pop(name) for name in EMBEDS}
-    return NetBackend(CheckerNet(fit_vision(config, tensors, spec.name), own), spec, options)
+    concepts: dict[str, Any] = {name: tensors.pop(name) for name in EMBEDS}
+    return NetBackend(CheckerNet(fit_vision(config, tensors, spec.name), concepts), spec, options)

@@ -25,8 +25,8 @@ class ClipVision(nn.Module):
             raise MissingExtraError("transformers", "diffusers") from None
         check_config(config, weights.CONFIG)
         try:
-            told = {**config.get("vision_config", {}), "projection_dim": config["projection_dim"]}
-            self.model: Any = CLIPVisionModelWithProjection(CLIPVisionConfig(**told))
+            settings = {**config.get("vision_config", {}), "projection_dim": config["projection_dim"]}
+            self.model: Any = CLIPVisionModelWithProjection(CLIPVisionConfig(**settings))
             self.width = int(config["projection_dim"])
             self.side = int(self.model.config.image_size)
         except WeightsUnfitError:
@@ -55,12 +55,12 @@ def fit_vision(config: Mapping[str, Any], tensors: Mapping[str, Tensor], what: s
     with at_most(sum(tensor.numel() for tensor in tensors.values()), repr(what)):
         vision = ClipVision(config)
     by_end = {_bare(name): name for name in vision.model.state_dict()}
-    told = {
+    renamed = {
         by_end.get(_bare(name), name): tensor.float()
         for name, tensor in tensors.items()
         if not name.startswith(("text_model.", "text_projection.", "logit_scale")) and not name.endswith("position_ids")
     }
-    weights.fit(vision.model, told, what)
+    weights.fit(vision.model, renamed, what)
     return vision
 
 

@@ -64,11 +64,11 @@ class ExportedNet(Net):
         self._check_ports()
         self.width = 0
         try:
-            found = self._run(torch.zeros(1, 3, self.side, self.side))
+            outputs = self._run(torch.zeros(1, 3, self.side, self.side))
         except (ScoringError, MemoryError) as error:
             raise WeightsUnfitError(f"{ONNX} of {spec.name!r} does not run: {first_line(error)}") from error
-        if len(found) > 1:
-            self.width = int(found[1].shape[1])
+        if len(outputs) > 1:
+            self.width = int(outputs[1].shape[1])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ExportedNet:
         """The net itself: it holds a session a device, and a session serves every thread."""
@@ -76,8 +76,8 @@ class ExportedNet(Net):
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and embedding, of width 0 where the export gives none."""
-        found = self._run(values)
-        return found[0], found[1] if len(found) > 1 else found[0].new_empty(len(values), 0)
+        outputs = self._run(values)
+        return outputs[0], outputs[1] if len(outputs) > 1 else outputs[0].new_empty(len(values), 0)
 
     def whole(self, values: Tensor) -> Tensor:
         """The logits: an export has one forward only."""
@@ -126,19 +126,19 @@ class ExportedNet(Net):
             raise ConfigError(f"an exported network takes float32, not {values.dtype}: leave dtype out")
         step = self.batch or len(values)
         parts = [self._rows(values[i : i + step], step) for i in range(0, len(values), step)]
-        return [torch.cat(found) for found in zip(*parts, strict=True)]
+        return [torch.cat(column) for column in zip(*parts, strict=True)]
 
     def _rows(self, values: Tensor, step: int) -> list[Tensor]:
         """A piece of at most `step` rows; an export for a fixed number of them is fed copies of the last one."""
         count = len(values)
         fed = values if count == step else torch.cat([values, values[-1:].expand(step - count, -1, -1, -1)])
-        found = self.runner.run(fed.contiguous())[: 1 + self.embeds]
-        shapes = [tuple(out.shape) for out in found]
+        outputs = self.runner.run(fed.contiguous())[: 1 + self.embeds]
+        shapes = [tuple(out.shape) for out in outputs]
         width = shapes[1][1] if len(shapes) > 1 and len(shapes[1]) == 2 else 0
         wanted = [(step, self.labels), (step, self.width or width)][: 1 + self.embeds]
         if shapes != wanted or (self.embeds and not width):
             raise ScoringError(f"{ONNX} gave {shapes} for {step} pictures, not {wanted}: export it again")
-        return [out[:count] for out in found]
+        return [out[:count] for out in outputs]
 
 
 def load_exported(open_file: Callable[[Path], Runner], spec: ModelSpec, folder: Path, options: Options) -> NetBackend:

@@ -58,7 +58,7 @@ class HFNet(Net):
     def save(self, folder: Path, spec: ModelSpec) -> None:
         """config.json, preprocessor_config.json and model.safetensors, as transformers lays them out."""
         self.model.save_pretrained(folder)
-        told = {
+        config = {
             "image_processor_type": "ViTImageProcessor",
             "do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255,
             "do_center_crop": spec.input.crop_mode == "center",
@@ -68,7 +68,7 @@ class HFNet(Net):
             "resample": 3 if spec.input.interpolation == "bicubic" else 2,
             "image_mean": list(spec.input.mean), "image_std": list(spec.input.std),
         }  # fmt: skip
-        (folder / PROCESSOR).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        (folder / PROCESSOR).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
@@ -120,7 +120,7 @@ def from_folder(
         raise MissingExtraError("transformers", "diffusers") from None
     try:
         with at_most(numbers, repr(spec.name)):
-            model, told = getattr(transformers, name).from_pretrained(
+            model, report = getattr(transformers, name).from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True,
                 **({} if dtype is None else {"dtype": dtype}), **settings,
             )  # fmt: skip
@@ -130,11 +130,11 @@ def from_folder(
         raise WeightsUnfitError(
             f"transformers cannot read {spec.name!r}: {first_line(error)}. Fetch it again"
         ) from error
-    faults = [f"{what.partition('_')[0]} {key}" for what in ("missing_keys", "unexpected_keys") for key in told[what]]
-    faults += [str(found) for found in (*told.get("mismatched_keys", ()), *told.get("error_msgs", ()))]
+    faults = [f"{what.partition('_')[0]} {key}" for what in ("missing_keys", "unexpected_keys") for key in report[what]]
+    faults += [str(problem) for problem in (*report.get("mismatched_keys", ()), *report.get("error_msgs", ()))]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise WeightsUnfitError(f"the weights do not fit {spec.architecture}: {'; '.join(sorted(faults)[:3])}{more}")
     # Not model.to(dtype): it would round what the network keeps in float32 on purpose, such as rotary frequencies.
-    made: nn.Module = model.float() if dtype is None else model
-    return made
+    network: nn.Module = model.float() if dtype is None else model
+    return network

@@ -47,16 +47,18 @@ class LaionNet(Net):
 
 
 def _layers(head: dict[str, Tensor]) -> list[nn.Linear]:
-    made: list[nn.Linear] = []
-    while (weight := head.get(f"layers.{len(made)}.weight")) is not None:
-        wanted = made[-1].out_features if made else len(head["mean"])
+    layers: list[nn.Linear] = []
+    while (weight := head.get(f"layers.{len(layers)}.weight")) is not None:
+        wanted = layers[-1].out_features if layers else len(head["mean"])
         layer = nn.Linear(wanted, weight.shape[0])
-        own = {name: head[key].float() for name in ("weight", "bias") if (key := f"layers.{len(made)}.{name}") in head}
-        weights.fit(layer, own, f"layer {len(made)} of {HEAD}")
-        made.append(layer)
-    if not made or made[-1].out_features != 1:
+        tensors = {
+            name: head[key].float() for name in ("weight", "bias") if (key := f"layers.{len(layers)}.{name}") in head
+        }
+        weights.fit(layer, tensors, f"layer {len(layers)} of {HEAD}")
+        layers.append(layer)
+    if not layers or layers[-1].out_features != 1:
         raise WeightsUnfitError(f"the last layer of {HEAD} does not give one number: convert all of its layers")
-    return made
+    return layers
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:

@@ -112,11 +112,11 @@ class NetBackend:
         shown = torch.cat([p.pixels.flatten(0, 1).to(device) for p in prepared])
         with torch.inference_mode():
             raw, features = self.forward(shown)
-            told = torch.cat([self.read(raw), self._nets[self.home].besides(raw)], 1)
+            outputs = torch.cat([self.read(raw), self._nets[self.home].besides(raw)], 1)
             flat = shown.flatten(1)
             blank = (flat.amin(1) == flat.amax(1)).float()
             extremes = [p.extremes.to(device).flatten() for p in prepared if p.extremes is not None]
-            numbers = torch.cat([told.flatten(), blank, *extremes]).tolist()
+            numbers = torch.cat([outputs.flatten(), blank, *extremes]).tolist()
         seen = shown.cpu() if digests else None
         kept = features.clone() if embeddings and features.shape[1] else None
         return list(self._scores(stacks, prepared, numbers, seen, kept))
@@ -221,15 +221,15 @@ class NetBackend:
         flags = iter(numbers[rows * columns :])
         blank = [next(flags) == 1.0 for _ in range(rows)]
         row = 0
-        for stack, made in zip(stacks, prepared, strict=True):
+        for stack, inputs in zip(stacks, prepared, strict=True):
             for _ in range(len(stack)):
-                end = row + len(made.views)
-                fault = "" if made.extremes is None else stack.fault(next(flags), next(flags))
+                end = row + len(inputs.views)
+                fault = "" if inputs.extremes is None else stack.fault(next(flags), next(flags))
                 chunks = [numbers[r * columns : (r + 1) * columns] for r in range(row, end)]
                 yield Scores(
                     tuple(
                         ViewScores(view, self._levels(chunk[:classes]), dict(zip(names, chunk[classes:], strict=True)))
-                        for view, chunk in zip(made.views, chunks, strict=True)
+                        for view, chunk in zip(inputs.views, chunks, strict=True)
                     ),
                     embedding=None if features is None else features[row],
                     digest="" if seen is None else hashlib.sha256(seen[row:end].numpy().tobytes()).hexdigest(),

@@ -45,12 +45,12 @@ class OnnxRunner:
         """Every output, on the device where the input is; the numbers go by way of the host."""
         session = self._on(values.device)
         try:
-            found = session.run(None, {self.inputs[0].name: values.cpu().numpy()})
+            outputs = session.run(None, {self.inputs[0].name: values.cpu().numpy()})
         except Exception as error:  # its classes derive from Exception alone, and moved between releases
             if "alloc" in str(error).lower():
                 raise MemoryError(first_line(error)) from error
             raise ScoringError(f"onnxruntime failed: {first_line(error)}") from error
-        return [torch.from_numpy(out).to(values.device) for out in found]
+        return [torch.from_numpy(out).to(values.device) for out in outputs]
 
     def _on(self, device: torch.device) -> Any:
         """The session for a device."""

@@ -71,12 +71,12 @@ class OpenvinoRunner:
             request = self._compiled.create_infer_request()
             request.infer([values.cpu().numpy()])
             # Copies: the request's own memory goes with it.
-            found = [np.array(request.get_output_tensor(i).data) for i in range(len(self.outputs))]
+            outputs = [np.array(request.get_output_tensor(i).data) for i in range(len(self.outputs))]
         except RuntimeError as error:
             if "alloc" in str(error).lower():
                 raise MemoryError(first_line(error)) from error
             raise ScoringError(f"openvino failed: {first_line(error)}") from error
-        return [torch.from_numpy(out).to(values.device) for out in found]
+        return [torch.from_numpy(out).to(values.device) for out in outputs]
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:

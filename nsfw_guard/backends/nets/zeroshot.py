@@ -61,22 +61,24 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
     """The model in a folder, with the words of its record."""
     agree_on_input(spec, folder)
     file = weights.verify(folder / weights.WEIGHTS, spec.sha256)
-    found = weights.read_config(folder).get("model_type")
-    if found not in TWO_SIDED:  # others may fetch a network of their own while they are built
+    model_type = weights.read_config(folder).get("model_type")
+    if model_type not in TWO_SIDED:  # others may fetch a network of their own while they are built
         raise WeightsUnfitError(
-            f"{folder.name!r} holds a {found}, which is no {' or '.join(TWO_SIDED)}: choose one that is"
+            f"{folder.name!r} holds a {model_type}, which is no {' or '.join(TWO_SIDED)}: choose one that is"
         )
     model: Any = from_folder("AutoModel", spec, folder)
     scale = getattr(model, "logit_scale", None)
     if scale is None or not hasattr(model, "get_text_features"):
         raise WeightsUnfitError(f"{type(model).__name__} has no text side: choose a CLIP or SigLIP with both sides")
-    told = dict(spec.model_args)
-    prompts = [_prompts(words, told["templates"]) for words in (*told["words"].values(), told["against"])]
-    text = _cached(model, folder, prompts, spec.sha256 or weights.sha256_of(file), told.get("cache"))
+    settings = dict(spec.model_args)
+    prompts = [_prompts(words, settings["templates"]) for words in (*settings["words"].values(), settings["against"])]
+    text = _cached(model, folder, prompts, spec.sha256 or weights.sha256_of(file), settings.get("cache"))
     model.text_model = None  # its work is done
-    said = {"words": told["words"], "against": told["against"], "templates": told["templates"]}
+    said = {"words": settings["words"], "against": settings["against"], "templates": settings["templates"]}
     notes = {"words": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()}
-    return NetBackend(ZeroShotNet(model, text, float(scale.detach().exp()), tuple(told["words"]), notes), spec, options)
+    return NetBackend(
+        ZeroShotNet(model, text, float(scale.detach().exp()), tuple(settings["words"]), notes), spec, options
+    )
 
 
 def _prompts(words: Sequence[str], templates: Sequence[str]) -> list[str]:
@@ -136,7 +138,7 @@ def _embedded(model: Any, folder: Path, prompts: Sequence[str]) -> Tensor:
     return functional.normalize(each.mean(0), dim=0)
 
 
-def _features(found: Any) -> Tensor:
+def _features(output: Any) -> Tensor:
     """The pooled embedding: since transformers 5 it stands in an output, before it was a tensor."""
-    made: Tensor = found if isinstance(found, Tensor) else found.pooler_output
-    return made
+    features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+    return features

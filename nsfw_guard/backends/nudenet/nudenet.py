@@ -85,14 +85,14 @@ class NudeNet:
         numbers = self.numbers(pixels)
         digest = _digest if digests else lambda frame: ""
         rows = zip(numbers, sizes, faults, blank, map(digest, pixels), strict=True)
-        return [self._read(found, *size, fault, flat, told) for found, size, fault, flat, told in rows]
+        return [self._read(row, *size, fault, flat, of_pixels) for row, size, fault, flat, of_pixels in rows]
 
     def numbers(self, shown: Tensor) -> yolo.Floats:
         """The network's own numbers of 8-bit squares: four of place, one a label. Shape: (R, 4 + labels, places)."""
         batch = 1 if self._one_by_one else self.options.batch
         parts = in_batches(lambda a, b: self._pass(shown[a:b]), len(shown), batch, self.spec.name)
-        made: yolo.Floats = torch.cat(parts).cpu().numpy()
-        return made
+        array: yolo.Floats = torch.cat(parts).cpu().numpy()
+        return array
 
     def state(self) -> Mapping[str, str]:
         """What is really in effect."""
@@ -119,12 +119,12 @@ class NudeNet:
     def _pass(self, shown: Tensor) -> Tensor:
         # NudeNet 3.4.2 swaps red and blue twice, so that its network is shown files as blue, green, red.
         values = shown.flip(1).float().mul_(1 / 255)
-        found = self.runner.run(values)
+        outputs = self.runner.run(values)
         wanted = (len(shown), 4 + len(self.labels), self.places)
-        if not found or tuple(found[0].shape) != wanted or found[0].dtype != torch.float32:
-            told = [tuple(out.shape) for out in found]
-            raise ScoringError(f"{self.spec.name!r} gave {told}, not {wanted} in float32: fetch its weights again")
-        return found[0]
+        if not outputs or tuple(outputs[0].shape) != wanted or outputs[0].dtype != torch.float32:
+            shapes = [tuple(out.shape) for out in outputs]
+            raise ScoringError(f"{self.spec.name!r} gave {shapes}, not {wanted} in float32: fetch its weights again")
+        return outputs[0]
 
     def _read(self, numbers: yolo.Floats, height: int, width: int, fault: str, blank: bool, digest: str) -> Scores:
         """One picture's numbers as scores and regions."""
@@ -134,29 +134,29 @@ class NudeNet:
             nothing = {c: dict.fromkeys(levels, float("nan")) for c, levels in self.spec.levels.items()}
             why = fault or "the model's answer is no probability (NaN or out of range)"
             return Scores.single(nothing, digest=digest, blank=blank, fault=why)
-        found = yolo.boxes(numbers, height, width, self.side)
+        boxes = yolo.boxes(numbers, height, width, self.side)
         levels = {c: dict.fromkeys(ls, 0.0) for c, ls in self.spec.levels.items()}
         details = {name: 0.0 for name, _ in self.labels}
-        for box in found:
+        for box in boxes:
             name, label = self.labels[box.label]
             details[name] = max(details[name], box.score)
             for level in levels[label.category] if label else ():
                 if label and level <= label.severity:
                     levels[label.category][level] = max(levels[label.category][level], box.score)
         view = ViewScores(View("full"), levels, details)
-        return Scores((view,), regions=self._regions(found, height, width), digest=digest, blank=blank, fault=fault)
+        return Scores((view,), regions=self._regions(boxes, height, width), digest=digest, blank=blank, fault=fault)
 
-    def _regions(self, found: list[yolo.Box], height: int, width: int) -> tuple[Region, ...]:
+    def _regions(self, boxes: list[yolo.Box], height: int, width: int) -> tuple[Region, ...]:
         """The boxes that mean something, in fractions. One without any area in the picture counts, but covers nothing:
         where it is the only one of its category, the whole picture is covered."""
-        made = []
-        for box in found:
+        regions = []
+        for box in boxes:
             label = self.labels[box.label][1]
             left, right = (min(x / width, 1.0) for x in (box.left, box.left + box.width))
             top, bottom = (min(y / height, 1.0) for y in (box.top, box.top + box.height))
             if label is not None and left < right and top < bottom:
-                made.append(Region(left, top, right, bottom, category=label.category, score=box.score))
-        return tuple(made)
+                regions.append(Region(left, top, right, bottom, category=label.category, score=box.score))
+        return tuple(regions)
 
     def _answer(self) -> dict[str, tuple[float, ...]]:
         """The surest score of each label on each canary, before any box is left out."""
@@ -172,10 +172,10 @@ def _digest(frame: Tensor) -> str:
 
 def load_installed(spec: ModelSpec, options: Options) -> NudeNet:
     """NudeNet with the weights of its installed wheel, which is looked up and not imported."""
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or not found.submodule_search_locations:
+    package = importlib.util.find_spec(PACKAGE)
+    if package is None or not package.submodule_search_locations:
         raise MissingExtraError(PACKAGE, spec.extra)
-    return load_files(spec, Path(next(iter(found.submodule_search_locations))), options)
+    return load_files(spec, Path(next(iter(package.submodule_search_locations))), options)
 
 
 def load_files(spec: ModelSpec, path: Path, options: Options) -> NudeNet:
@@ -240,8 +240,8 @@ def _check_labels(runner: OnnxRunner, spec: ModelSpec) -> None:
     if (takes[0].shape or (None,))[0] not in {None, 1}:
         raise WeightsUnfitError(f"{path.name} takes {takes[0]}: export it for any number of pictures")
     try:
-        told = ast.literal_eval(runner.metadata.get("names", "None"))
+        names = ast.literal_eval(runner.metadata.get("names", "None"))
     except (ValueError, SyntaxError) as error:
         raise WeightsUnfitError(f"the names in {path.name} are unreadable: export it again") from error
-    if told is not None and list(dict(told).values()) != list(spec.labels):
-        raise WeightsUnfitError(f"{path.name} has the classes {list(dict(told).values())}: not those of the record")
+    if names is not None and list(dict(names).values()) != list(spec.labels):
+        raise WeightsUnfitError(f"{path.name} has the classes {list(dict(names).values())}: not those of the record")

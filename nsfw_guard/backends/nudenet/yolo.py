@@ -80,17 +80,17 @@ def boxes(numbers: Floats, height: int, width: int, side: int) -> list[Box]:
     left, top = left.clip(0, width), top.clip(0, height)
     across = np.minimum(w * longest / square, width - left)
     down = np.minimum(h * longest / square, height - top)
-    found = np.stack([left, top, across, down], 1).astype(np.float64)
-    return [Box(int(label[i]), float(score[i]), *map(float, found[i])) for i in _apart(found, score)]
+    rectangles = np.stack([left, top, across, down], 1).astype(np.float64)
+    return [Box(int(label[i]), float(score[i]), *map(float, rectangles[i])) for i in _apart(rectangles, score)]
 
 
-def _apart(found: NDArray[np.float64], score: Floats) -> Iterator[int]:
+def _apart(rectangles: NDArray[np.float64], score: Floats) -> Iterator[int]:
     """The indices of boxes, the surest first, that no surer one covers too much of, whatever their classes."""
     order = [int(i) for i in np.argsort(-score, kind="stable") if score[i] > KEPT]
     while order:
         best = order.pop(0)
         yield best
-        order = [i for i in order if _overlap(found[best], found[i]) <= np.float32(OVERLAP)]
+        order = [i for i in order if _overlap(rectangles[best], rectangles[i]) <= np.float32(OVERLAP)]
 
 
 def _overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> Any:

@@ -40,15 +40,15 @@ class Cached:
         """The scores of each frame, asked for once for each picture that is new."""
         frames = [Frames(stack.pixels[i : i + 1], stack.value_range) for stack in stacks for i in range(len(stack))]
         keys = [_key(frame) for frame in frames]
-        found = {key: kept for key in set(keys) if (kept := self._recall(key, embeddings, digests)) is not None}
-        new = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in found}
-        told = ask(self.backend, list(new.values()), len(new), embeddings=embeddings, digests=digests)
-        for key, scores in zip(new, told, strict=True):
-            found[key] = scores
+        known = {key: kept for key in set(keys) if (kept := self._recall(key, embeddings, digests)) is not None}
+        new = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in known}
+        fresh = ask(self.backend, list(new.values()), len(new), embeddings=embeddings, digests=digests)
+        for key, scores in zip(new, fresh, strict=True):
+            known[key] = scores
             self._keep(key, scores)
         with self._lock:
             self.misses, self.hits = self.misses + len(new), self.hits + len(keys) - len(new)
-        return [found[key] for key in keys]
+        return [known[key] for key in keys]
 
     def state(self) -> Mapping[str, str]:
         """The model's state, and how much is remembered."""
@@ -75,7 +75,7 @@ class Cached:
 def _key(frame: Frames) -> str:
     """What is in a frame: its 8-bit levels and shape. One that is no picture has a key of its own kind."""
     levels, extremes = frame.quantise()
-    told = "" if extremes is None else frame.fault(*extremes[0].tolist())
+    fault = "" if extremes is None else frame.fault(*extremes[0].tolist())
     shape = "x".join(map(str, levels.shape))
     pixels = levels.contiguous().cpu().numpy().tobytes()
-    return hashlib.sha256(f"{shape} {told} ".encode() + pixels).hexdigest()
+    return hashlib.sha256(f"{shape} {fault} ".encode() + pixels).hexdigest()

@@ -50,14 +50,14 @@ class Member:
 
     def say(self, scores: Scores) -> dict[str, float]:
         """Per category the worst aligned score over the views, at the level that the model itself calls positive."""
-        found: dict[str, float] = {}
+        scored: dict[str, float] = {}
         spec = self.backend.spec
         for category, levels in spec.levels.items():
             level = spec.positives.get(category, levels[0])
-            told = [self._of(view, category, level) for view in scores.views]
+            per_view = [self._of(view, category, level) for view in scores.views]
             # max would lose a NaN that does not come first.
-            found[category] = max(told) if told and all(0.0 <= p <= 1.0 for p in told) else NAN
-        return found
+            scored[category] = max(per_view) if per_view and all(0.0 <= p <= 1.0 for p in per_view) else NAN
+        return scored
 
     def _of(self, view: ViewScores, category: str, level: Severity) -> float:
         p = view.levels.get(category, {}).get(level)
@@ -112,11 +112,11 @@ class Ensemble:
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
         """One Scores a frame; the embedding is the first model's."""
         count = sum(len(stack) for stack in stacks)
-        told = [
+        answers = [
             ask(member.backend, stacks, count, embeddings=embeddings and not i, digests=digests and not i)
             for i, member in enumerate(self.members)
         ]
-        return [self._join(found) for found in zip(*told, strict=True)]
+        return [self._join(opinions) for opinions in zip(*answers, strict=True)]
 
     def state(self) -> Mapping[str, str]:
         """The first model's state, and every model with its self-test."""
@@ -126,13 +126,13 @@ class Ensemble:
         levels = [member.backend.spec.levels for member in self.members]
         return {category: sum(category in one for one in levels) for one in levels for category in one}
 
-    def _join(self, found: Sequence[Scores]) -> Scores:
-        said = [member.say(scores) for member, scores in zip(self.members, found, strict=True)]
+    def _join(self, opinions: Sequence[Scores]) -> Scores:
+        said = [member.say(scores) for member, scores in zip(self.members, opinions, strict=True)]
         joint = {}
         for category in self._scored():
             pairs = [(one[category], w) for one, w in zip(said, self.weights, strict=True) if category in one]
             joint[category] = self._combined(pairs)
-        return joined(found, joint, dict(zip((m.backend.spec.name for m in self.members), said, strict=True)))
+        return joined(opinions, joint, dict(zip((m.backend.spec.name for m in self.members), said, strict=True)))
 
     def _combined(self, pairs: Sequence[tuple[float, float]]) -> float:
         values = [p for p, _ in pairs]
@@ -177,9 +177,9 @@ class Cascade:
     def spec(self) -> ModelSpec:
         """A record of its own: the first model's categories, each with one level and the cut 0.5."""
         pair = [self.first.backend, self.second.backend]
-        made = joint_spec("cascade", pair)
-        kept = {n: label for n, label in made.labels.items() if label and label.category in pair[0].spec.levels}
-        return replace(made, labels=kept, band=self.band)
+        joint = joint_spec("cascade", pair)
+        kept = {n: label for n, label in joint.labels.items() if label and label.category in pair[0].spec.levels}
+        return replace(joint, labels=kept, band=self.band)
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
         """One Scores a frame; the embedding is the first model's."""
@@ -196,8 +196,8 @@ class Cascade:
     def state(self) -> Mapping[str, str]:
         """Both models' states, and when the second is asked."""
         low, high = self.band
-        told = {"second_opinion": f"{self.second.backend.spec.name} from {low:.3g} to {high:.3g}"}
-        return joint_state([self.first.backend, self.second.backend], told)
+        details = {"second_opinion": f"{self.second.backend.spec.name} from {low:.3g} to {high:.3g}"}
+        return joint_state([self.first.backend, self.second.backend], details)
 
     def _doubtful(self, said: Mapping[str, float]) -> bool:
         low, high = self.band
@@ -214,17 +214,17 @@ class Cascade:
         return joined([first, second], joint, {names[0]: said, names[1]: {c: other[c] for c in said}})
 
 
-def joined(found: Sequence[Scores], joint: Mapping[str, float], said: Mapping[str, Mapping[str, float]]) -> Scores:
+def joined(opinions: Sequence[Scores], joint: Mapping[str, float], said: Mapping[str, Mapping[str, float]]) -> Scores:
     """Several models' scores as one view of the whole picture, with what each said among the details."""
     details = {f"{name}: {category}": p for name, one in said.items() for category, p in one.items()}
     levels = {category: {Severity.HIGH: p} for category, p in joint.items()}
     return Scores(
         (ViewScores(View("full"), levels, details),),
-        regions=tuple(region for scores in found for region in scores.regions),
-        embedding=found[0].embedding,
-        digest=found[0].digest,
-        blank=all(scores.blank for scores in found),
-        fault=next((scores.fault for scores in found if scores.fault), ""),
+        regions=tuple(region for scores in opinions for region in scores.regions),
+        embedding=opinions[0].embedding,
+        digest=opinions[0].digest,
+        blank=all(scores.blank for scores in opinions),
+        fault=next((scores.fault for scores in opinions if scores.fault), ""),
     )
 
 
@@ -232,7 +232,7 @@ def joint_spec(name: str, backends: Sequence[Backend]) -> ModelSpec:
     """The record of several models as one. Its revision names each with its own."""
     specs = [backend.spec for backend in backends]
     categories = {category: None for spec in specs for category in spec.levels}
-    told = "the cuts of its models, each bent to 0.5"
+    source = "the cuts of its models, each bent to 0.5"
     return ModelSpec(
         name=f"{name}: {' + '.join(spec.name for spec in specs)}",
         kind="opinions",
@@ -241,9 +241,9 @@ def joint_spec(name: str, backends: Sequence[Backend]) -> ModelSpec:
         labels={category: Label(category) for category in categories},
         neutral=tuple(dict.fromkeys(category for spec in specs for category in spec.neutral)),
         cuts={
-            "default": Cut(block=HALF, review=HALF / 2, source=told),
-            "strict": Cut(block=0.3, review=HALF / 4, source=f"{told}; then chosen, not measured"),
-            "lenient": Cut(block=0.7, review=HALF, source=f"{told}; then chosen, not measured"),
+            "default": Cut(block=HALF, review=HALF / 2, source=source),
+            "strict": Cut(block=0.3, review=HALF / 4, source=f"{source}; then chosen, not measured"),
+            "lenient": Cut(block=0.7, review=HALF, source=f"{source}; then chosen, not measured"),
         },
         revision=" + ".join(f"{spec.name}@{spec.revision or spec.sha256 or 'unrecorded'}" for spec in specs),
         licence=" and ".join(dict.fromkeys(spec.licence for spec in specs)),
@@ -252,7 +252,7 @@ def joint_spec(name: str, backends: Sequence[Backend]) -> ModelSpec:
     )
 
 
-def joint_state(backends: Sequence[Backend], told: Mapping[str, str]) -> dict[str, str]:
+def joint_state(backends: Sequence[Backend], details: Mapping[str, str]) -> dict[str, str]:
     """The first one's state, each one's self-test, and what is told besides."""
     tests = {f"self_test {b.spec.name}": dict(b.state()).get("self_test", "none") for b in backends}
-    return {**backends[0].state(), **tests, **told}
+    return {**backends[0].state(), **tests, **details}

@@ -157,19 +157,19 @@ def finished(vae: Any, learner: Any, tokenizer: Any) -> Any:
 def generate(pipe: Any, captions: list[str], *, seed: int, batch: int = 32, steps: int = STEPS) -> list[Any]:
     """One picture a caption."""
     generator = torch.Generator().manual_seed(seed)
-    made: list[Any] = []
+    images: list[Any] = []
     for start in range(0, len(captions), batch):
         part = captions[start : start + batch]
-        made += pipe(part, num_inference_steps=steps, guidance_scale=GUIDANCE, generator=generator).images
-    return made
+        images += pipe(part, num_inference_steps=steps, guidance_scale=GUIDANCE, generator=generator).images
+    return images
 
 
 def agreement(pipe: Any, *, count: int, seed: int, number: int = 1) -> float:
     """The share of pictures that the pixel check finds to be what their caption asked."""
     rng = np.random.default_rng(seed)
     scenes = [shapes.random_scene(rng, shapes=number) for _ in range(count)]
-    made = generate(pipe, [scene.caption for scene in scenes], seed=seed)
-    return float(np.mean([pixels.matches(picture, scene) for picture, scene in zip(made, scenes, strict=True)]))
+    images = generate(pipe, [scene.caption for scene in scenes], seed=seed)
+    return float(np.mean([pixels.matches(picture, scene) for picture, scene in zip(images, scenes, strict=True)]))
 
 
 def save(pipe: Any, folder: Path) -> None:

@@ -57,8 +57,8 @@ def record(folder: Path, task: policy.Task, *, seed: int, pictures: int) -> None
 def wide(seed: int, count: int, *, safe: bool) -> list[torch.Tensor]:
     """Scenes at one end of a canvas twice as wide, so that the centre view sees half of them. (3, 128, 256), uint8."""
     random = np.random.default_rng(seed)
-    made: list[torch.Tensor] = []
-    while len(made) < count:
+    pictures: list[torch.Tensor] = []
+    while len(pictures) < count:
         scene = shapes.random_scene(random)
         if not safe:
             (shape,) = scene.shapes
@@ -68,19 +68,19 @@ def wide(seed: int, count: int, *, safe: bool) -> list[torch.Tensor]:
         picture = Image.new("RGB", (256, 128), shapes.BACKGROUNDS[scene.background])
         drawn = shapes.draw(scene, side=128)
         picture.paste(drawn, (int(random.choice([0, 128])), 0))
-        made.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
-    return made
+        pictures.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
+    return pictures
 
 
 def kinds(backend: NetBackend, pictures: list[torch.Tensor]) -> dict[str, list[float]]:
     """The highest score of each picture, by kind of view."""
-    found: dict[str, list[float]] = {"center": [], "side": []}
+    per_view: dict[str, list[float]] = {"center": [], "side": []}
     level = backend.spec.positives[CATEGORY]
     for start in range(0, len(pictures), 64):
         for scores in backend.score([Frames(torch.stack(pictures[start : start + 64]))]):
-            for kind, into in found.items():
+            for kind, into in per_view.items():
                 into.append(max(v.levels[CATEGORY][level] for v in scores.views if v.view.kind == kind))
-    return found
+    return per_view
 
 
 def _measured(cut: Cut, safe: Mapping[str, list[float]], unsafe: Mapping[str, list[float]], count: int) -> str:

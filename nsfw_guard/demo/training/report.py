@@ -25,9 +25,9 @@ def report(folder: Path, *, seed: int, held_out: int, generated: int) -> Figures
         figures[task.name] = {"held_out": judged(models[name], task, book)}
     pipe = pipeline.load(folder / "pipeline")
     figures["pipeline"] = asked(pipe, count=generated, seed=seed)
-    made = _suspects(pipe, count=generated, seed=seed + 1)
+    images = _suspects(pipe, count=generated, seed=seed + 1)
     for name, task in policy.TASKS.items():
-        figures[task.name]["generated"] = against_pixels(models[name], task, made)
+        figures[task.name]["generated"] = against_pixels(models[name], task, images)
     return figures
 
 
@@ -53,8 +53,8 @@ def asked(pipe: Any, *, count: int, seed: int) -> Figures:
     rng = np.random.default_rng(seed)
     for number, name in ((1, "single"), (2, "pair")):
         scenes = [shapes.random_scene(rng, shapes=number) for _ in range(count)]
-        made = pipeline.generate(pipe, [scene.caption for scene in scenes], seed=seed + number)
-        figures[name] = {"pictures": count, **_words(scenes, made)}
+        images = pipeline.generate(pipe, [scene.caption for scene in scenes], seed=seed + number)
+        figures[name] = {"pictures": count, **_words(scenes, images)}
     begun = time.perf_counter()
     for caption in ("a red disc on white", "a large blue star on black", "a green ring on sky, left"):
         pipeline.generate(pipe, [caption], seed=seed)
@@ -62,13 +62,13 @@ def asked(pipe: Any, *, count: int, seed: int) -> Figures:
     return figures
 
 
-def against_pixels(model: Any, task: policy.Task, made: list[Image.Image]) -> Figures:
+def against_pixels(model: Any, task: policy.Task, images: list[Image.Image]) -> Figures:
     """How often the model and the pixel check agree that a generated picture holds a red disc."""
-    book = policy.bind(made, [seen_severity(picture) for picture in made])
+    book = policy.bind(images, [seen_severity(picture) for picture in images])
     logits = policy.logits(model, book.levels)
     unsafe, truth = task.unsafe(logits) >= policy.CUT, book.severities > 0
     return {
-        "pictures": len(made),
+        "pictures": len(images),
         "with_red_disc": int(truth.sum()),
         "agreement": _share(unsafe == truth),
         "same_label": _share(logits.argmax(dim=1) == task.targets(book.severities)),
@@ -80,8 +80,8 @@ def against_pixels(model: Any, task: policy.Task, made: list[Image.Image]) -> Fi
 def seen_severity(picture: Image.Image) -> int:
     """The severity of a picture by its pixels."""
     grades = list(shapes.SIZES)
-    seen = [found for found in pixels.find(picture) if (found.kind, found.colour) == ("disc", "red")]
-    return max((grades.index(found.size) + 1 if found.size in grades else 1 for found in seen), default=0)
+    seen = [shape for shape in pixels.find(picture) if (shape.kind, shape.colour) == ("disc", "red")]
+    return max((grades.index(shape.size) + 1 if shape.size in grades else 1 for shape in seen), default=0)
 
 
 def sizes(folder: Path) -> dict[str, int]:
@@ -97,21 +97,21 @@ def _suspects(pipe: Any, *, count: int, seed: int) -> list[Image.Image]:
     return pipeline.generate(pipe, captions, seed=seed)
 
 
-def _words(scenes: list[shapes.Scene], made: list[Image.Image]) -> Figures:
+def _words(scenes: list[shapes.Scene], images: list[Image.Image]) -> Figures:
     """The share right as a whole, and word by word among pictures with as many shapes as asked."""
     figures: Figures = {
-        "as_asked": round(float(np.mean([pixels.matches(p, s) for p, s in zip(made, scenes, strict=True)])), 4),
+        "as_asked": round(float(np.mean([pixels.matches(p, s) for p, s in zip(images, scenes, strict=True)])), 4),
         "background": round(
-            float(np.mean([pixels.background(p) == s.background for p, s in zip(made, scenes, strict=True)])), 4
+            float(np.mean([pixels.background(p) == s.background for p, s in zip(images, scenes, strict=True)])), 4
         ),
     }
-    pairs = [(scene, pixels.find(picture)) for scene, picture in zip(scenes, made, strict=True)]
-    counted = [(scene, found) for scene, found in pairs if len(found) == len(scene.shapes)]
+    pairs = [(scene, pixels.find(picture)) for scene, picture in zip(scenes, images, strict=True)]
+    counted = [(scene, drawn) for scene, drawn in pairs if len(drawn) == len(scene.shapes)]
     figures["count"] = round(len(counted) / len(pairs), 4)
     for word in ("kind", "colour", "size", "position"):
         right = [
-            sorted(getattr(shape, word) for shape in scene.shapes) == sorted(getattr(each, word) for each in found)
-            for scene, found in counted
+            sorted(getattr(shape, word) for shape in scene.shapes) == sorted(getattr(each, word) for each in drawn)
+            for scene, drawn in counted
         ]
         figures[word] = round(float(np.mean(right)), 4) if right else 0.0
     return figures

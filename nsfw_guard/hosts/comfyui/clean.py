@@ -94,17 +94,17 @@ class Cleaner:
     def images(self, images: Tensor) -> Guarded:
         """A batch of pictures. Shape: (..., H, W, C) in [0, 1]; the result is the same tensor where all may leave."""
         frames = images.detach().reshape(-1, *images.shape[-3:])
-        done, made = Guarded(images), None
+        done, safe = Guarded(images), None
         for start in range(0, len(frames), AT_ONCE):
             verdicts, news = self._batch(frames[start : start + AT_ONCE])
             done.verdicts += verdicts
             done.covered += [new is not None for new in news]
             for index, new in enumerate(news, start):
                 if new is not None:
-                    made = frames.clone() if made is None else made
-                    made[index] = new
-        if made is not None:
-            done.images = made.reshape(images.shape)
+                    safe = frames.clone() if safe is None else safe
+                    safe[index] = new
+        if safe is not None:
+            done.images = safe.reshape(images.shape)
         return done
 
     def _batch(self, frames: Tensor) -> tuple[list[Verdict], list[Tensor | None]]:
@@ -116,8 +116,8 @@ class Cleaner:
             cleaned = self.guard.sanitise([frame.clone() for frame in shown], layout="hwc", where=self.where)
             held = [new is None and not _same(a, b) for new, a, b in zip(news, shown, cleaned.pictures, strict=True)]
             news = [
-                _fitted(made, old) if bad else new
-                for new, bad, made, old in zip(news, held, cleaned.pictures, frames, strict=True)
+                _fitted(safe, old) if bad else new
+                for new, bad, safe, old in zip(news, held, cleaned.pictures, frames, strict=True)
             ]
             if len(verdicts) == len(cleaned.verdicts):  # a second look decides where it is the one that holds
                 verdicts = [b if bad else a for a, b, bad in zip(verdicts, cleaned.verdicts, held, strict=False)]
@@ -144,17 +144,17 @@ class Cleaner:
         frames = done.images.clone()
         for index in _beside(done.covered, whole=whole or not clear, margin=margin):
             frames[index] = _fitted(pictures.paint(frames[index].clone(), None, "hwc"), frames[index])
-        told = {"images": frames, **({} if alpha is None else {"alpha": None})}
-        return _video_of(video, parts, told), done.verdicts
+        replaced = {"images": frames, **({} if alpha is None else {"alpha": None})}
+        return _video_of(video, parts, replaced), done.verdicts
 
     def _picture(self, value: Any) -> Any:
         if isinstance(value, Image.Image):
-            (made,) = self.guard.sanitise([value.copy()], where=self.where).pictures
-            return value if _same(value, made) else made
+            (safe,) = self.guard.sanitise([value.copy()], where=self.where).pictures
+            return value if _same(value, safe) else safe
         if isinstance(value, np.ndarray):
-            told = torch.from_numpy(np.ascontiguousarray(value))
-            made = self._tensor(told)
-            return value if made is told else made.numpy()
+            tensor = torch.from_numpy(np.ascontiguousarray(value))
+            safe = self._tensor(tensor)
+            return value if safe is tensor else safe.numpy()
         return self._tensor(value)
 
     def _tensor(self, value: Tensor) -> Tensor:
@@ -165,9 +165,9 @@ class Cleaner:
         current = value
         for channels in _readings(value):
             frames = current[..., None] if channels is None else current.movedim(channels, -1)
-            made = self.images(frames)
-            if any(made.covered):
-                current = made.images[..., 0] if channels is None else made.images.movedim(-1, channels)
+            safe = self.images(frames)
+            if any(safe.covered):
+                current = safe.images[..., 0] if channels is None else safe.images.movedim(-1, channels)
         return current
 
     def _mapping(self, value: Mapping[Any, Any], below: tuple[int, ...]) -> Any:
@@ -181,19 +181,19 @@ class Cleaner:
             return value
         is_sound = "sample_rate" in value and getattr(value.get("waveform"), "ndim", 9) <= 3
         sound = {"waveform"} if is_sound else set()
-        made = {key: one if key in sound else self.value(one, below) for key, one in value.items()}
-        if all(made[key] is value[key] for key in made):
+        cleaned = {key: one if key in sound else self.value(one, below) for key, one in value.items()}
+        if all(cleaned[key] is value[key] for key in cleaned):
             return value
         out: Any = copy.copy(value)
-        for key, one in made.items():
+        for key, one in cleaned.items():
             out[key] = one
         return out
 
     def _items(self, value: Any, below: tuple[int, ...]) -> Any:
-        made = [self.value(one, below) for one in value]
-        if all(new is old for new, old in zip(made, value, strict=True)):
+        cleaned = [self.value(one, below) for one in value]
+        if all(new is old for new, old in zip(cleaned, value, strict=True)):
             return value
-        return value._make(made) if hasattr(value, "_make") else type(value)(made)
+        return value._make(cleaned) if hasattr(value, "_make") else type(value)(cleaned)
 
 
 def _appearances(frames: Tensor) -> list[Tensor]:
@@ -218,12 +218,12 @@ def _readings(value: Tensor) -> list[int | None]:
 
     Where a shape can be read in two ways it is judged in both: a picture must not pass as something else.
     """
-    found: list[int | None] = [at for at in (-1, -3) if value.ndim >= 3 and value.shape[at] in CHANNELS]
-    if value.ndim in {2, 3} and -1 not in found:
-        found.append(None)
-    if not found:
+    axes: list[int | None] = [at for at in (-1, -3) if value.ndim >= 3 and value.shape[at] in CHANNELS]
+    if value.ndim in {2, 3} and -1 not in axes:
+        axes.append(None)
+    if not axes:
         raise ImageError(f"a tensor of shape {tuple(value.shape)} is no picture: hand the node an IMAGE (B, H, W, C)")
-    return found
+    return axes
 
 
 def _same(old: Any, new: Any) -> bool:
@@ -246,20 +246,20 @@ def _beside(covered: list[bool], *, whole: bool, margin: int) -> list[int]:
     return sorted(index for index in near if 0 <= index < len(covered) and not covered[index])
 
 
-def _video_of(video: Any, parts: Any, told: dict[str, Any]) -> Any:
+def _video_of(video: Any, parts: Any, changes: dict[str, Any]) -> Any:
     """A VIDEO of these parts with other frames, by the host's own class."""
     if dataclasses.is_dataclass(parts) and not isinstance(parts, type):
-        parts = dataclasses.replace(parts, **told)
+        parts = dataclasses.replace(parts, **changes)
     else:
         parts = copy.copy(parts)
-        for name, value in told.items():
+        for name, value in changes.items():
             setattr(parts, name, value)
     for name in (type(video).__module__, *VIDEOS):
         try:
             module = sys.modules.get(name) or importlib.import_module(name)
         except ImportError:
             continue
-        made = getattr(module, "VideoFromComponents", None)
-        if made is not None:
-            return made(parts)
+        kind = getattr(module, "VideoFromComponents", None)
+        if kind is not None:
+            return kind(parts)
     raise UncoveredError("this host has no VideoFromComponents: a VIDEO that must be covered is stopped; update it")

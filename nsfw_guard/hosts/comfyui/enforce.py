@@ -178,8 +178,8 @@ class Enforcement:
         """The request as it came, or with an empty graph, which the host answers with 400. Never raises."""
         self.guard.faults.begin_job()
         try:
-            found = texts(request["prompt"])
-            refused = self.guard.refuse(found) if found else None
+            prompts = texts(request["prompt"])
+            refused = self.guard.refuse(prompts) if prompts else None
             if not self.fault and refused is None:
                 return request
             is_fault = refused is None or refused.outcome is Outcome.ERROR

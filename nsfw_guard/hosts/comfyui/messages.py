@@ -71,8 +71,8 @@ class Messages:
             return None
         picture = preview[1]
         if isinstance(picture, Tensor) and picture.dtype == torch.uint8 and picture.ndim == 3:  # as SwarmUI has it
-            made = self.guard.preview(Image.fromarray(picture.cpu().numpy()))
-            seen: Any = torch.from_numpy(np.array(made.convert("RGB")))
+            covered = self.guard.preview(Image.fromarray(picture.cpu().numpy()))
+            seen: Any = torch.from_numpy(np.array(covered.convert("RGB")))
         elif isinstance(picture, Image.Image):
             seen = self._seen(picture)
         else:
@@ -82,11 +82,11 @@ class Messages:
     def _seen(self, picture: Image.Image) -> Image.Image | None:
         if hasattr(picture, MARK) or self._was_judged(picture):
             return picture
-        made = self.guard.preview(picture)
-        if not isinstance(made, Image.Image):
+        preview = self.guard.preview(picture)
+        if not isinstance(preview, Image.Image):
             return None
-        setattr(made, MARK, True)
-        return made
+        setattr(preview, MARK, True)
+        return preview
 
     def _file(self, data: bytes) -> bytes | None:
         """A finished file behind its header, shown as a preview is."""

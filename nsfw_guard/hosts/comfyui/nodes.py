@@ -64,19 +64,19 @@ class NSFWGuardVideo:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Widgets]:  # noqa: N802  (the host's name)
         """What the node takes."""
-        own: Widgets = {
+        widgets: Widgets = {
             "cover": (list(cls.WHOLE), {"default": cls.WHOLE[0]}),
             "margin": ("INT", {"default": MARGIN, "min": 0, "max": 1000}),
         }
-        return {"required": {"video": ("VIDEO",)}, "optional": {**own, **_widgets()}}
+        return {"required": {"video": ("VIDEO",)}, "optional": {**widgets, **_widgets()}}
 
     def check(
         self, video: Any, cover: str = "whole clip", margin: int = MARGIN, **widgets: Any
     ) -> tuple[Any, str, bool]:
         """Judges every frame. Anything but "frames" covers the whole clip for one that is unsafe."""
         cleaner = Cleaner(session().guard_for(**widgets), where="node")
-        made, verdicts = cleaner.video(video, whole=cover != self.WHOLE[1], margin=max(0, int(margin)))
-        return made, _told(verdicts, len(verdicts)), _flagged(verdicts)
+        safe, verdicts = cleaner.video(video, whole=cover != self.WHOLE[1], margin=max(0, int(margin)))
+        return safe, _told(verdicts, len(verdicts)), _flagged(verdicts)
 
 
 NODES: dict[str, type] = {"NSFWGuard": NSFWGuard, "NSFWGuardVideo": NSFWGuardVideo}

@@ -40,8 +40,8 @@ def _only_negative(key: str, wires: Mapping[str, list[tuple[str, str]]], above: 
 
 
 def _inputs(node: Any) -> Mapping[str, Any]:
-    told: Mapping[str, Any] = node.get("inputs") or {}
-    return told
+    inputs: Mapping[str, Any] = node.get("inputs") or {}
+    return inputs
 
 
 def _makes_pictures(node: Any, name: str) -> bool:

@@ -61,13 +61,13 @@ class Comfy:
         Raises:
             UncoveredError: this host cannot be covered: all its nodes are stopped.
         """
-        told = os.environ if environment is None else environment
+        environ = os.environ if environment is None else environment
         load = find or importlib.import_module
         self._tell(load)
-        if self.guard.owner is None and told.get(ENFORCE, "").strip().lower() in OFF:
+        if self.guard.owner is None and environ.get(ENFORCE, "").strip().lower() in OFF:
             return False
         modules = [_module(name, load) for name in ("execution", "latent_preview", "server", HELPER)]
-        Enforcement(self.guard, latents=_on(told, LATENTS)).install(*modules)
+        Enforcement(self.guard, latents=_on(environ, LATENTS)).install(*modules)
         self.enforced = True
         self.guard.warm_up()
         if self.guard.coverage.open:
@@ -112,9 +112,9 @@ class Comfy:
         key = f"{wanted!r} {cut!r}"
         with self._lock:
             if key not in self._others:
-                made = HostGuard("comfyui", build=partial(self._build, cut=cut))
-                made.configure(wanted)
-                self._others[key] = made
+                host_guard = HostGuard("comfyui", build=partial(self._build, cut=cut))
+                host_guard.configure(wanted)
+                self._others[key] = host_guard
             self._others.move_to_end(key)
             while len(self._others) > KEPT:
                 self._others.popitem(last=False)
@@ -130,13 +130,13 @@ class Comfy:
         if cut:
             spec = backend.spec
             rules = Policy.load(settings.policy).fit(spec.levels, spec.positives, spec.cuts, spec.band).rules
-            own = settings.cuts if only_tighter else {}
-            settings = replace(settings, cuts={c: min(cut, own.get(c, cut)) for c in {**own, **dict(rules)}})
+            cuts = settings.cuts if only_tighter else {}
+            settings = replace(settings, cuts={c: min(cut, cuts.get(c, cut)) for c in {**cuts, **dict(rules)}})
         return build_guard(settings, only_tighter, backend=backend)
 
 
-def _on(told: Mapping[str, str], name: str) -> bool:
-    return told.get(name, "").strip().lower() not in {"", *OFF}
+def _on(environ: Mapping[str, str], name: str) -> bool:
+    return environ.get(name, "").strip().lower() not in {"", *OFF}
 
 
 def _module(name: str, find: Callable[[str], Any]) -> Any:

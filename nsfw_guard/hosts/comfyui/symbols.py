@@ -26,8 +26,8 @@ def missing_comfy(checkout: Path) -> list[str]:
     if runs is None:
         gone.append("execution.py: get_output_data")
     else:
-        told = {one.arg for one in (*runs.args.posonlyargs, *runs.args.args, *runs.args.kwonlyargs)}
-        gone += [f"execution.py: get_output_data({name})" for name in sorted(NEEDED - told)]
+        parameters = {one.arg for one in (*runs.args.posonlyargs, *runs.args.args, *runs.args.kwonlyargs)}
+        gone += [f"execution.py: get_output_data({name})" for name in sorted(NEEDED - parameters)]
     for file, owner, method in METHODS:
         if _function(_class(_tree(checkout, [file]), owner), method) is None:
             gone.append(f"{file}: {owner}.{method}")
@@ -40,8 +40,8 @@ def missing_comfy(checkout: Path) -> list[str]:
 
 def _missing_video(checkout: Path) -> list[str]:
     gone = []
-    made = _class(_tree(checkout, VIDEO_FILES), "VideoFromComponents")
-    if _function(made, "get_components") is None:
+    video_class = _class(_tree(checkout, VIDEO_FILES), "VideoFromComponents")
+    if _function(video_class, "get_components") is None:
         gone.append(f"{VIDEO_FILES[0]}: VideoFromComponents.get_components")
     if not _assigns(_class(_tree(checkout, PART_FILES), "VideoComponents"), "images"):
         gone.append(f"{PART_FILES[0]}: VideoComponents.images")

@@ -29,12 +29,14 @@ class Holds(enum.Enum):
 def declared(node: Any) -> Mapping[str, Holds]:
     """By the name of each input of a node: what it is declared to hold. One that is not declared is not among them."""
     try:
-        told = node.INPUT_TYPES()
+        inputs = node.INPUT_TYPES()
     except Exception:  # noqa: BLE001  (other people's code: what it does not declare may be anything)
         return {}
-    if not isinstance(told, Mapping):
+    if not isinstance(inputs, Mapping):
         return {}
-    groups = [group for name, group in told.items() if name in {"required", "optional"} and isinstance(group, Mapping)]
+    groups = [
+        group for name, group in inputs.items() if name in {"required", "optional"} and isinstance(group, Mapping)
+    ]
     return {name: _holds(kind) for group in groups for name, kind in group.items()}
 
 

@@ -140,9 +140,9 @@ class Adapter:
         """A batch as arrays or tensors, painted where they stand."""
         if not isinstance(images, (list, np.ndarray, Tensor)):
             return  # nothing that could be painted; the sweep of the result is still to come
-        found = apart(images)
-        made = self._sweep(found, p, "postprocess_batch").pictures
-        for i, (old, new) in enumerate(zip(found, made, strict=True)):
+        listed = apart(images)
+        safe = self._sweep(listed, p, "postprocess_batch").pictures
+        for i, (old, new) in enumerate(zip(listed, safe, strict=True)):
             if new is not old:
                 images[i] = new
 
@@ -248,19 +248,19 @@ class Adapter:
 
     # --- inside
 
-    def _sweep(self, found: Sequence[Any], p: Any, where: str) -> Swept:
-        return sweep(self.guard, found, self.jobs.of(p), where)
+    def _sweep(self, images: Sequence[Any], p: Any, where: str) -> Swept:
+        return sweep(self.guard, images, self.jobs.of(p), where)
 
     def _result(self, processed: Any, p: Any, where: str) -> None:
         for name in ("images", "extra_images"):
             held = getattr(processed, name, None)
             if held is None:
                 continue
-            made = self._sweep(list(held), p, where).pictures
+            safe = self._sweep(list(held), p, where).pictures
             if isinstance(held, list):
-                held[:] = made
+                held[:] = safe
             else:
-                setattr(processed, name, made)
+                setattr(processed, name, safe)
         if getattr(processed, "bytes", None) is not None and self.guard.settings.enabled:
             processed.bytes = None
             self.guard.counts["videos dropped"] += 1
@@ -268,19 +268,19 @@ class Adapter:
 
     def _mark(self, p: Any, verdict: Verdict | None) -> None:
         """The verdict into the infotext that the host makes next."""
-        told = getattr(p, "extra_generation_params", None)
-        if verdict is not None and self.guard.settings.metadata and isinstance(told, dict):
-            told[TITLE] = describe(verdict)
+        infotext = getattr(p, "extra_generation_params", None)
+        if verdict is not None and self.guard.settings.metadata and isinstance(infotext, dict):
+            infotext[TITLE] = describe(verdict)
 
     def _note(self, params: Any, verdict: Verdict | None) -> None:
         """The verdict into the metadata of the file."""
-        told = getattr(params, "pnginfo", None)
-        if verdict is None or not self.guard.settings.metadata or not isinstance(told, dict):
+        infotext = getattr(params, "pnginfo", None)
+        if verdict is None or not self.guard.settings.metadata or not isinstance(infotext, dict):
             return
-        told["nsfw_guard"] = text = describe(verdict)
-        known = told.get("parameters")
+        infotext["nsfw_guard"] = text = describe(verdict)
+        known = infotext.get("parameters")
         if isinstance(known, str) and known and f"{TITLE}:" not in known:
-            told["parameters"] = f"{known}, {TITLE}: {json.dumps(text)}"
+            infotext["parameters"] = f"{known}, {TITLE}: {json.dumps(text)}"
 
 
 _ONE: dict[str, Adapter] = {}

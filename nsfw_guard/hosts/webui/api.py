@@ -53,11 +53,11 @@ def add_routes(host: Host, app: Any, guard: HostGuard, coverage: Callable[[], An
 
     taken = {getattr(route, "path", "") for route in getattr(app, "routes", ())}
     add = _adder(host, app)
-    for path, told, method in ((CHECK, check, "POST"), (STATUS, status, "GET")):
+    for path, handler, method in ((CHECK, check, "POST"), (STATUS, status, "GET")):
         if path not in taken:
             # The annotations above are texts here; web frameworks look at what they mean.
-            told.__annotations__ = {"payload": dict, "return": dict} if told is check else {"return": dict}
-            add(path, told, methods=[method])
+            handler.__annotations__ = {"payload": dict, "return": dict} if handler is check else {"return": dict}
+            add(path, handler, methods=[method])
 
 
 def _adder(host: Host, app: Any) -> Callable[..., Any]:
@@ -65,8 +65,8 @@ def _adder(host: Host, app: Any) -> Callable[..., Any]:
     api = host.get("modules.shared", "api")
     if hasattr(api, "add_api_route"):
         return api.add_api_route  # type: ignore[no-any-return]
-    told = host.get("modules.shared", "cmd_opts")
-    secret = getattr(told, "api_auth", None) or getattr(told, "auth", None)
+    options = host.get("modules.shared", "cmd_opts")
+    secret = getattr(options, "api_auth", None) or getattr(options, "auth", None)
     if not secret:
         return app.add_api_route  # type: ignore[no-any-return]
     return _behind(app, _pairs(str(secret)))
@@ -99,7 +99,7 @@ def _behind(app: Any, pairs: dict[str, str]) -> Callable[..., Any]:
     asked.__annotations__ = {"credentials": security.HTTPBasicCredentials, "return": bool}
     asked.__defaults__ = (fastapi.Depends(security.HTTPBasic()),)
 
-    def add(path: str, told: Any, methods: list[str]) -> None:
-        app.add_api_route(path, told, methods=methods, dependencies=[fastapi.Depends(asked)])
+    def add(path: str, handler: Any, methods: list[str]) -> None:
+        app.add_api_route(path, handler, methods=methods, dependencies=[fastapi.Depends(asked)])
 
     return add

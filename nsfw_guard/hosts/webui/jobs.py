@@ -32,8 +32,8 @@ class Jobs:
 
     def of(self, p: Any) -> Job:
         """The job of the host's own object, else the one that runs."""
-        found = getattr(p, JOB, None)
-        return found if isinstance(found, Job) else self.current
+        job = getattr(p, JOB, None)
+        return job if isinstance(job, Job) else self.current
 
     def start(self, p: Any, *args: Any, running: bool = False) -> None:
         """A job begins, or its prompts are known better now. Its arguments can only tighten.
@@ -63,11 +63,11 @@ class Jobs:
         """This job is over."""
         self._running = [(held, job) for held, job in self._running if held is not p]
 
-    def refusal(self, told: Sequence[Any]) -> Verdict | None:
+    def refusal(self, prompts: Sequence[Any]) -> Verdict | None:
         """Why these prompts are refused, or None. What cannot be read is refused."""
         try:
             texts: list[Any] = []
-            for one in told:
+            for one in prompts:
                 parts = list(one) if isinstance(one, (list, tuple)) else [one]
                 texts += [text for text in parts if text is not None and text != "" and text not in texts]
             return self.guard.refuse(texts) if texts else None
@@ -83,10 +83,10 @@ class Jobs:
         try:
             label = self.guard.settings.label
             count = max(1, int(getattr(p, "batch_size", 1)) * int(getattr(p, "n_iter", 1)))
-            made = [stand_in((int(p.width), int(p.height)), refused, label=label) for _ in range(count)]
+            stand_ins = [stand_in((int(p.width), int(p.height)), refused, label=label) for _ in range(count)]
             text = f"{TITLE}: {describe(refused)}"
             kind = self.host.get("modules.processing", "Processed")
-            return kind(p, made, seed=getattr(p, "seed", -1), info=text, infotexts=[text] * count)
+            return kind(p, stand_ins, seed=getattr(p, "seed", -1), info=text, infotexts=[text] * count)
         except Exception as error:  # noqa: BLE001
             self.guard.faults.say("no result could be made for a refused prompt: every picture of it is covered", error)
             return None

@@ -117,25 +117,25 @@ def settings_of(chosen: Mapping[str, Any]) -> Settings:
     Raises:
         ConfigError: something on it cannot be used.
     """
-    told = dict(chosen)
-    if isinstance(told.get("cuts"), str):
-        told["cuts"] = _cuts(told["cuts"])
+    values = dict(chosen)
+    if isinstance(values.get("cuts"), str):
+        values["cuts"] = _cuts(values["cuts"])
     for name in ("strength", "time_limit"):
-        if isinstance(told.get(name), int) and not isinstance(told[name], bool):
-            told[name] = float(told[name])
-    return Settings.of(told)
+        if isinstance(values.get(name), int) and not isinstance(values[name], bool):
+            values[name] = float(values[name])
+    return Settings.of(values)
 
 
 def _cuts(text: str) -> dict[str, float | str]:
     """ "sexual=0.5, gore=0.3" as a table; what is no number stays a text, which Settings refuses with its cure."""
-    made: dict[str, float | str] = {}
+    cuts: dict[str, float | str] = {}
     for part in (piece for piece in text.split(",") if piece.strip()):
         category, _, cut = part.partition("=")
         try:
-            made[category.strip()] = float(cut)
+            cuts[category.strip()] = float(cut)
         except ValueError:
-            made[category.strip()] = cut.strip()
-    return made
+            cuts[category.strip()] = cut.strip()
+    return cuts
 
 
 def _text(cuts: Mapping[str, float]) -> str:
@@ -191,8 +191,8 @@ def counted(guard: HostGuard) -> str:
         return f"**every picture is covered until this is mended: {guard.fault}**"
     if not guard.settings.enabled:
         return "**off**: nothing is checked"
-    told = guard.counts
-    seen = sum(told[name] for name in ("allow", "review", "block", "error"))
-    held = f"{seen} checked, {told['block'] + told['error']} covered, {told['prompts refused']} prompts refused"
+    counts = guard.counts
+    seen = sum(counts[name] for name in ("allow", "review", "block", "error"))
+    held = f"{seen} checked, {counts['block'] + counts['error']} covered, {counts['prompts refused']} prompts refused"
     locked = ", locked by the owner" if guard.owner is not None else ""
     return f"on, {guard.settings.model}, {guard.settings.action}{locked}: {held}"

@@ -42,20 +42,20 @@ class Swept:
     verdicts: list[Verdict | None]
 
 
-def sweep(guard: HostGuard, found: Sequence[Any], job: Job, where: str) -> Swept:
+def sweep(guard: HostGuard, images: Sequence[Any], job: Job, where: str) -> Swept:
     """The pictures as they may leave, in place where that can be. None stays None. Never raises an Exception."""
-    made: list[Any] = list(found)
-    told: list[Verdict | None] = [None] * len(made)
+    safe: list[Any] = list(images)
+    judged: list[Verdict | None] = [None] * len(safe)
     groups: dict[Layout | None, list[int]] = {}
-    for index, picture in enumerate(made):
+    for index, picture in enumerate(safe):
         if picture is not None:
             groups.setdefault(layout_of(picture), []).append(index)
     for layout, places in groups.items():
-        cleaned, verdicts = _clean(guard, [made[i] for i in places], layout, job, where)
+        cleaned, verdicts = _clean(guard, [safe[i] for i in places], layout, job, where)
         for n, i in enumerate(places):
-            made[i] = cleaned[n]
-            told[i] = verdicts[n] if verdicts else None
-    return Swept(made, told)
+            safe[i] = cleaned[n]
+            judged[i] = verdicts[n] if verdicts else None
+    return Swept(safe, judged)
 
 
 def layout_of(picture: Any) -> Layout | None:
@@ -95,17 +95,17 @@ def levels(picture: Any, layout: Layout | None) -> Image.Image | None:
 
 
 def _clean(
-    guard: HostGuard, found: list[Any], layout: Layout | None, job: Job, where: str
+    guard: HostGuard, images: list[Any], layout: Layout | None, job: Job, where: str
 ) -> tuple[list[Any], list[Verdict]]:
     if job.refused is not None:
-        covered = guard.cover(found, job.refused, layout=layout)
+        covered = guard.cover(images, job.refused, layout=layout)
         return covered.pictures, covered.verdicts
-    shown = [_levels(guard, picture, layout) for picture in found]
+    shown = [_levels(guard, picture, layout) for picture in images]
     before = [None if one is None else one.tobytes() for one in shown]
-    told = [picture if one is None else one for picture, one in zip(found, shown, strict=True)]
-    cleaned = guard.sanitise(told, layout=layout, where=where)
+    kept = [picture if one is None else one for picture, one in zip(images, shown, strict=True)]
+    cleaned = guard.sanitise(kept, layout=layout, where=where)
     out = []
-    for picture, seen, old, new in zip(found, shown, before, cleaned.pictures, strict=True):
+    for picture, seen, old, new in zip(images, shown, before, cleaned.pictures, strict=True):
         if seen is None:
             out.append(new)
         else:
@@ -133,16 +133,16 @@ def _paint(guard: HostGuard, picture: Any, cover: Image.Image, layout: Layout | 
         return pictures.solid(64, 64)
 
 
-def paint_all(*found: Any) -> None:
+def paint_all(*values: Any) -> None:
     """The last resort of a hook that failed: everything that holds pixels in these objects is painted solid."""
-    for one in found:
+    for one in values:
         for name in ("image", "images", "imgs", "extra_images"):
             held = getattr(one, name, None)
             if held is not None and not pictures.is_picture(one):
-                made = [_solid(picture) for picture in apart(held)]
-                value = made if isinstance(held, (list, tuple)) else (held if len(made) != 1 else made[0])
+                solids = [_solid(picture) for picture in apart(held)]
+                value = solids if isinstance(held, (list, tuple)) else (held if len(solids) != 1 else solids[0])
                 if isinstance(held, list):
-                    held[:] = made
+                    held[:] = solids
                 else:
                     setattr(one, name, value)
         if getattr(one, "bytes", None) is not None and not callable(one.bytes):

@@ -41,10 +41,10 @@ def clean_frames(adapter: Adapter, frames: Any, *, signed: bool, where: str) -> 
 
 
 def _of_list(adapter: Adapter, frames: list[Any], where: str) -> list[Any]:
-    made: list[Any] = []
+    safe: list[Any] = []
     for start in range(0, len(frames), AT_ONCE):
-        made += sweep(adapter.guard, frames[start : start + AT_ONCE], adapter.jobs.current, where).pictures
-    return made
+        safe += sweep(adapter.guard, frames[start : start + AT_ONCE], adapter.jobs.current, where).pictures
+    return safe
 
 
 def _of_array(adapter: Adapter, frames: Any, where: str) -> Any:
@@ -52,8 +52,8 @@ def _of_array(adapter: Adapter, frames: Any, where: str) -> Any:
     out = frames
     for start in range(0, len(frames), AT_ONCE):
         part = [_copy(frames[i]) for i in range(start, min(start + AT_ONCE, len(frames)))]
-        told = sweep(adapter.guard, [_picture(one) for one in part], adapter.jobs.current, where)
-        for i, one in enumerate(told.pictures):
+        swept = sweep(adapter.guard, [_picture(one) for one in part], adapter.jobs.current, where)
+        for i, one in enumerate(swept.pictures):
             if _differs(one, frames[start + i]):
                 out = _copy(frames) if out is frames else out
                 out[start + i] = _like(one, frames[start + i])
@@ -67,8 +67,8 @@ def _of_floats(adapter: Adapter, frames: Tensor, signed: bool, where: str) -> Te
     for start in range(0, len(places), AT_ONCE):
         part = places[start : start + AT_ONCE]
         seen = [_bytes(five[n, :, t], signed) for n, t in part]
-        told = sweep(adapter.guard, seen, adapter.jobs.current, where)
-        for (n, t), old, new in zip(part, seen, told.pictures, strict=True):
+        swept = sweep(adapter.guard, seen, adapter.jobs.current, where)
+        for (n, t), old, new in zip(part, seen, swept.pictures, strict=True):
             if isinstance(old, Image.Image) and not _differs(new, np.asarray(_bytes(five[n, :, t], signed))):
                 continue
             if out is frames:
@@ -91,8 +91,8 @@ def _bytes(frame: Tensor, signed: bool) -> Any:
     values = frame.detach().float().cpu()
     if not torch.isfinite(values).all() or values.shape[0] != 3:
         return values.clone()
-    told = values.clamp(-1, 1) * 127.5 + 127.5 if signed else values.clamp(0, 1) * 255.0
-    return Image.fromarray(np.ascontiguousarray(told.to(torch.uint8).permute(1, 2, 0).numpy()))
+    levels = values.clamp(-1, 1) * 127.5 + 127.5 if signed else values.clamp(0, 1) * 255.0
+    return Image.fromarray(np.ascontiguousarray(levels.to(torch.uint8).permute(1, 2, 0).numpy()))
 
 
 def _picture(frame: Any) -> Any:
@@ -105,25 +105,25 @@ def _copy(one: Any) -> Any:
     return one.clone() if isinstance(one, Tensor) else one.copy()
 
 
-def _differs(made: Any, frame: Any) -> bool:
+def _differs(safe: Any, frame: Any) -> bool:
     old = frame.cpu().numpy() if isinstance(frame, Tensor) else np.asarray(frame)
-    new = made.cpu().numpy() if isinstance(made, Tensor) else np.asarray(made)
+    new = safe.cpu().numpy() if isinstance(safe, Tensor) else np.asarray(safe)
     return new.shape != old.shape or not np.array_equal(new, old)
 
 
-def _rgb(made: Any, size: Any) -> Image.Image:
+def _rgb(safe: Any, size: Any) -> Image.Image:
     """What stands in for a frame, as RGB of its size."""
     height, width = int(size[0]), int(size[1])
-    if isinstance(made, Image.Image):
-        return made.convert("RGB").resize((width, height))
+    if isinstance(safe, Image.Image):
+        return safe.convert("RGB").resize((width, height))
     from nsfw_guard.hosts.pictures import solid
 
     return solid(width, height)
 
 
-def _like(made: Any, frame: Any) -> Any:
+def _like(safe: Any, frame: Any) -> Any:
     """What stands in for a frame (H, W, C), in its own kind."""
-    new = np.asarray(made)
+    new = np.asarray(safe)
     if new.shape != tuple(frame.shape):
-        new = np.asarray(_rgb(made, frame.shape[:2]))[..., : frame.shape[-1]]
+        new = np.asarray(_rgb(safe, frame.shape[:2]))[..., : frame.shape[-1]]
     return torch.from_numpy(np.array(new)).to(frame.device, frame.dtype) if isinstance(frame, Tensor) else new

@@ -38,7 +38,7 @@ def install(adapter: Adapter, *, load: bool) -> None:
 
     `load`: modules that the host has not imported yet are imported now. Not while it still starts.
     """
-    told = adapter.guard.coverage
+    coverage = adapter.guard.coverage
     for name, add in _table(adapter, load):
         try:
             why = add()
@@ -46,9 +46,9 @@ def install(adapter: Adapter, *, load: bool) -> None:
             log.exception("%s could not be put in place", name)
             why = f"{type(error).__name__}: {error}"
         if why:
-            told.missing(name, why)
+            coverage.missing(name, why)
         else:
-            told.installed(name)
+            coverage.installed(name)
 
 
 def _table(adapter: Adapter, load: bool) -> list[tuple[str, Callable[[], str]]]:
@@ -56,8 +56,12 @@ def _table(adapter: Adapter, load: bool) -> list[tuple[str, Callable[[], str]]]:
 
     def on(module: str, name: str, make: Callable[..., Any]) -> Callable[[], str]:
         def add() -> str:
-            found = host.module(module, load=load)
-            return wrap(found, name, functools.partial(make, adapter)) if found is not None else f"no {module}"
+            module_found = host.module(module, load=load)
+            return (
+                wrap(module_found, name, functools.partial(make, adapter))
+                if module_found is not None
+                else f"no {module}"
+            )
 
         return add
 
@@ -86,11 +90,11 @@ def _table(adapter: Adapter, load: bool) -> list[tuple[str, Callable[[], str]]]:
 
 
 def _of_sdnext(on: Callable[..., Callable[[], str]]) -> list[tuple[str, Callable[[], str]]]:
-    found = [
+    hooks = [
         (f"wrap {module.rpartition('.')[2]}.{name}", on(module, name, functools.partial(_writer, names=(frames,))))
         for module, name, frames in WRITERS
     ]
-    return [*found, ("wrap framepack_vae.vae_decode", on("modules.framepack.framepack_vae", "vae_decode", _decoder))]
+    return [*hooks, ("wrap framepack_vae.vae_decode", on("modules.framepack.framepack_vae", "vae_decode", _decoder))]
 
 
 def _of_a1111(on: Callable[..., Callable[[], str]], host: Host) -> list[tuple[str, Callable[[], str]]]:
@@ -169,15 +173,15 @@ def _writer(adapter: Adapter, old: Callable[..., Any], *, names: tuple[str, ...]
                 f"{old.__name__} of this host has no {unknown[0]!r}: no video is written; update nsfw-guard"
             )
         bound = signature.bind(*args, **kwargs)
-        told = bound.arguments
-        if told.get("binary") is not None:
-            told["binary"] = None
+        arguments = bound.arguments
+        if arguments.get("binary") is not None:
+            arguments["binary"] = None
             adapter.guard.counts["videos dropped"] += 1
             log.warning("a video came as bytes, which cannot be checked: it is not written")
-        signed = "pixels" in names and told.get("reclamp", True)
+        signed = "pixels" in names and arguments.get("reclamp", True)
         for name in names:
-            if told.get(name) is not None:
-                told[name] = clean_frames(adapter, told[name], signed=bool(signed), where=old.__name__)
+            if arguments.get(name) is not None:
+                arguments[name] = clean_frames(adapter, arguments[name], signed=bool(signed), where=old.__name__)
         return old(*bound.args, **bound.kwargs)
 
     return write
@@ -187,9 +191,9 @@ def _decoder(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
     """FramePack hands its previews to the page itself."""
 
     def vae_decode(*args: Any, **kwargs: Any) -> Any:
-        made = old(*args, **kwargs)
+        decoded = old(*args, **kwargs)
         kind = kwargs.get("vae_type", args[1] if len(args) > 1 else None)
-        return made if kind in FINAL else adapter.preview(made)
+        return decoded if kind in FINAL else adapter.preview(decoded)
 
     return vae_decode
 
@@ -238,10 +242,10 @@ def _extras(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
     """What the Extras or Process tab returns, also where the guard's own step was taken out of it."""
 
     def run_postprocessing(*args: Any, **kwargs: Any) -> Any:
-        made = old(*args, **kwargs)
-        if isinstance(made, tuple) and made and isinstance(made[0], list):
-            adapter.extras(made[0])
-        return made
+        result = old(*args, **kwargs)
+        if isinstance(result, tuple) and result and isinstance(result[0], list):
+            adapter.extras(result[0])
+        return result
 
     return run_postprocessing
 

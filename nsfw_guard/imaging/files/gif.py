@@ -70,7 +70,7 @@ def pieces(data: bytes, gif: Gif) -> list[Piece]:
     Raises:
         DecodeError: a frame says in a reserved way what becomes of it.
     """
-    found = []
+    frames = []
     for begin, end, control in gif.images:
         disposal = DISPOSALS.get((control[0] >> 2) & 7 if control else 0)
         if disposal is None and len(gif.images) > 1:
@@ -78,7 +78,7 @@ def pieces(data: bytes, gif: Gif) -> list[Piece]:
         left, top, width, height = (
             int.from_bytes(data[at : at + 2], "little") for at in range(begin + 1, begin + 9, 2)
         )
-        found.append(
+        frames.append(
             Piece(
                 file=lambda begin=begin, end=end, control=control: _alone(data, begin, end, control),  # type: ignore[misc]
                 left=left,
@@ -89,7 +89,7 @@ def pieces(data: bytes, gif: Gif) -> list[Piece]:
                 over=True,
             )
         )
-    return found
+    return frames
 
 
 def _alone(data: bytes, begin: int, end: int, control: bytes) -> bytes:

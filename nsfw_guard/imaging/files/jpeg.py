@@ -90,14 +90,14 @@ def read(data: bytes, *, most_scans: int) -> Jpeg:
 
 def _check_profile(data: bytes, jpeg: Jpeg) -> None:
     """Raises where the pieces of a colour profile are not the whole of one: some viewers follow it, others do not."""
-    found, late = [], False
+    numbers, late = [], False
     for segment in jpeg.segments:
         head = data[segment.start : segment.start + 14]
         if segment.marker in HUFFMAN:
             late = True
         elif segment.marker == 0xE2 and head[:12] == ICC:
-            found.append((late, *head[12:]))
-    if found != [(False, number + 1, len(found)) for number in range(len(found))]:
+            numbers.append((late, *head[12:]))
+    if numbers != [(False, number + 1, len(numbers)) for number in range(len(numbers))]:
         raise DecodeError("a colour profile in pieces that do not belong together: save the picture without it")
 
 

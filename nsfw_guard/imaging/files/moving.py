@@ -83,8 +83,8 @@ def compose(
 
 
 def _shown(canvas: Canvas) -> Image.Image:
-    made = Image.fromarray(canvas.copy())
-    return made.convert("RGB") if canvas[..., 3].min() == 255 else made
+    image = Image.fromarray(canvas.copy())
+    return image.convert("RGB") if canvas[..., 3].min() == 255 else image
 
 
 def _over(drawn: Canvas, below: Canvas) -> Canvas:
@@ -96,5 +96,5 @@ def _over(drawn: Canvas, below: Canvas) -> Canvas:
     whole = a[..., 3:] + b[..., 3:] * (1 - a[..., 3:])
     colour = a[..., :3] * a[..., 3:] + b[..., :3] * b[..., 3:] * (1 - a[..., 3:])
     out = np.concatenate([np.divide(colour, whole, out=np.zeros_like(colour), where=whole > 0), whole], -1)
-    made: Canvas = (out * 255).round().astype(np.uint8)
-    return made
+    blended: Canvas = (out * 255).round().astype(np.uint8)
+    return blended

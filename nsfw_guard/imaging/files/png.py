@@ -110,7 +110,7 @@ def pieces(data: bytes, png: Png) -> list[Piece]:
     Raises:
         DecodeError: a frame lies beyond the canvas, or says in an unknown way how it is drawn.
     """
-    found = []
+    placed = []
     frames = png.pixels[len(png.pixels) - len(png.controls) :]  # not a default picture that is none of them
     for control, ((width, height), places) in zip(png.controls, frames, strict=True):
         if len(control) < 26 or control[24] not in DISPOSALS or control[25] > 1:
@@ -118,7 +118,7 @@ def pieces(data: bytes, png: Png) -> list[Piece]:
         left, top = struct.unpack(">LL", control[12:20])
         if not (width and height and left + width <= png.header[0] and top + height <= png.header[1]):
             raise DecodeError("a frame that is not inside of its picture: save it anew")
-        found.append(
+        placed.append(
             Piece(
                 file=lambda size=(width, height), places=places: _alone(data, png, size, places),  # type: ignore[misc]
                 left=left,
@@ -129,7 +129,7 @@ def pieces(data: bytes, png: Png) -> list[Piece]:
                 over=control[25] == 1,
             )
         )
-    return found
+    return placed
 
 
 def _alone(data: bytes, png: Png, size: tuple[int, int], places: Sequence[tuple[int, int]]) -> bytes:

@@ -74,8 +74,8 @@ class EarlyStopCallback(PipelineCallback):  # type: ignore[misc]  # diffusers ha
             return
         self._hook.enter_context(around(pipeline.scheduler, self._keep))
 
-    def _keep(self, told: Step) -> None:
-        self._steps[:] = [told]
+    def _keep(self, step: Step) -> None:
+        self._steps[:] = [step]
 
     def _stop(self, pipeline: Any, stopped: Stopped) -> None:
         self._hook.close()

@@ -65,8 +65,8 @@ def fit_early_stop(
         decoder = learn_map(pipe, prompts[:MAP_PROMPTS], seed=seed, batch=batch, call=call)
     traces = record(pipe, guard, prompts, at=at, decoder=decoder, seed=seed, batch=batch, call=call)
     cuts = cuts_of(traces, len(at), rate)
-    made = EarlyStop(at=at, cuts=cuts, decoder=decoder)
-    return EarlyStop(at=at, cuts=cuts, decoder=decoder, report=report_of(traces, made, rate, chosen=len(at)))
+    early = EarlyStop(at=at, cuts=cuts, decoder=decoder)
+    return EarlyStop(at=at, cuts=cuts, decoder=decoder, report=report_of(traces, early, rate, chosen=len(at)))
 
 
 def record(
@@ -145,14 +145,14 @@ def stop_at(trace: Trace, early: EarlyStop) -> float | None:
     return next((a for a, sure, cut in zip(early.at, trace.looks, cuts, strict=True) if sure >= cut), None)
 
 
-def upper_bound(found: int, of: int, confidence: float = 0.95) -> float:
+def upper_bound(stops: int, of: int, confidence: float = 0.95) -> float:
     """The largest rate that would still give so few, with this confidence (one-sided Clopper-Pearson)."""
-    if found >= of:
+    if stops >= of:
         return 1.0
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        if _at_most(found, of, middle) > 1 - confidence:
+        if _at_most(stops, of, middle) > 1 - confidence:
             low = middle
         else:
             high = middle
@@ -161,23 +161,23 @@ def upper_bound(found: int, of: int, confidence: float = 0.95) -> float:
 
 def most_stops(of: int, rate: float) -> int:
     """How many of so many may be stopped so that the rate is proven; 0 also where nothing proves it."""
-    found = 0
-    while upper_bound(found + 1, of) <= rate:
-        found += 1
-    return found
+    stops = 0
+    while upper_bound(stops + 1, of) <= rate:
+        stops += 1
+    return stops
 
 
-def _at_most(found: int, of: int, rate: float) -> float:
+def _at_most(stops: int, of: int, rate: float) -> float:
     """The chance of so few or fewer at this rate."""
     if rate in {0.0, 1.0}:
-        return 1.0 if rate == 0.0 else float(found >= of)
+        return 1.0 if rate == 0.0 else float(stops >= of)
     terms = (
         math.lgamma(of + 1)
         - math.lgamma(i + 1)
         - math.lgamma(of - i + 1)
         + i * math.log(rate)
         + (of - i) * math.log1p(-rate)
-        for i in range(found + 1)
+        for i in range(stops + 1)
     )
     return sum(math.exp(term) for term in terms)
 
@@ -186,7 +186,7 @@ def _draw(pipe: Any, prompts: Sequence[str], seed: int, call: Mapping[str, Any])
     """Pictures for prompts, each from a seed of its own. Shape: (N, 3, H, W) in [0, 1]."""
     seeds = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
     out = pipe(list(prompts), generator=seeds, **{**call, "output_type": "pt", "return_dict": True})
-    made: Tensor = next(out[name] for name in PICTURES if name in out)
-    if made.ndim == 5:
-        made = made[:, 0]
-    return made * 0.5 + 0.5 if tensor_range(type(pipe)) == "signed" else made
+    images: Tensor = next(out[name] for name in PICTURES if name in out)
+    if images.ndim == 5:
+        images = images[:, 0]
+    return images * 0.5 + 0.5 if tensor_range(type(pipe)) == "signed" else images

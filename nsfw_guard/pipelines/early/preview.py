@@ -61,18 +61,18 @@ class LinearPreview:
         rows = _bent(around, planes)
         # A little ridge: inputs that hardly differ must not weigh against each other.
         square = rows.t() @ rows + 0.1 * torch.eye(rows.shape[1])
-        found = torch.linalg.solve(square, rows.t() @ colours).t()
-        return cls(_rows(found), _rows(planes), grow)
+        solution = torch.linalg.solve(square, rows.t() @ colours).t()
+        return cls(_rows(solution), _rows(planes), grow)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {name: [list(r) for r in getattr(self, name)] for name in ("weights", "bends")} | {"grow": self.grow}
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> LinearPreview:
+    def from_dict(cls, content: Mapping[str, Any]) -> LinearPreview:
         """The map that `to_dict` told of."""
-        weights, bends = (tuple(tuple(row) for row in told[name]) for name in ("weights", "bends"))
-        return cls(weights, bends, int(told["grow"]))
+        weights, bends = (tuple(tuple(row) for row in content[name]) for name in ("weights", "bends"))
+        return cls(weights, bends, int(content["grow"]))
 
 
 def _bent(around: Tensor, bends: Tensor) -> Tensor:
@@ -83,9 +83,13 @@ def _bent(around: Tensor, bends: Tensor) -> Tensor:
 
 def _half_planes(around: Tensor, count: int) -> Tensor:
     """Fixed random half-planes through where the inputs lie. Shape: (count, inputs + 1)."""
-    made = torch.Generator().manual_seed(0)
-    tilt = torch.randn(count, around.shape[1], generator=made) / around.shape[1] ** 0.5 / around.std(0).clamp(min=1e-6)
-    shift = torch.randn(count, 1, generator=made) - (tilt @ around.mean(0))[:, None]
+    generator = torch.Generator().manual_seed(0)
+    tilt = (
+        torch.randn(count, around.shape[1], generator=generator)
+        / around.shape[1] ** 0.5
+        / around.std(0).clamp(min=1e-6)
+    )
+    shift = torch.randn(count, 1, generator=generator) - (tilt @ around.mean(0))[:, None]
     return torch.cat([tilt, shift], 1)
 
 
@@ -107,8 +111,8 @@ def preview_of(decoder: Literal["vae"] | Any) -> Preview:
     if hasattr(decoder, "decode") and hasattr(decoder, "config"):
         return lambda pipe, x0, arguments: _unit(_decoded(decoder, grid(pipe, x0, arguments)))
     if callable(decoder):
-        made: Preview = decoder
-        return made
+        preview: Preview = decoder
+        return preview
     raise ConfigError(f"decoder={decoder!r}: say 'vae', or give an AutoencoderTiny, a LinearPreview or a callable")
 
 
@@ -153,12 +157,12 @@ def _unpacked(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
         height, width = _asked(pipe, arguments, factor)
         if hasattr(pipe, "_unpack_latents_with_ids"):  # FLUX.2: rows of the picture, each token a patch of two by two
             return x0.reshape(len(x0), height // factor // 2, width // factor // 2, -1).permute(0, 3, 1, 2)
-        made: Tensor = pipe._unpack_latents(x0, height, width, factor)
+        unpacked: Tensor = pipe._unpack_latents(x0, height, width, factor)
     except (AttributeError, TypeError, RuntimeError) as error:
         raise UncoveredError(
             f"{type(pipe).__name__} packs its latents in a way of its own ({error}): give EarlyStop a decoder"
         ) from error
-    return made[:, :, 0] if made.ndim == 5 else made
+    return unpacked[:, :, 0] if unpacked.ndim == 5 else unpacked
 
 
 def _unpacked_clip(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
@@ -166,8 +170,8 @@ def _unpacked_clip(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tenso
     height, width = (side // int(pipe.vae_spatial_compression_ratio) for side in _asked(pipe, arguments, 1))
     frames = (int(arguments.get("num_frames") or 1) - 1) // int(pipe.vae_temporal_compression_ratio) + 1
     patches = pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size
-    made: Tensor = pipe._unpack_latents(x0, frames, height, width, *patches)
-    return made[:, :, 0]
+    unpacked: Tensor = pipe._unpack_latents(x0, frames, height, width, *patches)
+    return unpacked[:, :, 0]
 
 
 def _asked(pipe: Any, arguments: Mapping[str, Any], factor: int) -> tuple[int, int]:
@@ -187,8 +191,8 @@ def _denormalised(pipe: Any, vae: Any, latents: Tensor) -> Tensor:
     if "bn.running_mean" in kept:  # FLUX.2
         mean, spread = kept["bn.running_mean"], (kept["bn.running_var"] + config["batch_norm_eps"]).sqrt()
         scaled = latents * spread.to(latents).view(1, -1, 1, 1) + mean.to(latents).view(1, -1, 1, 1)
-        made: Tensor = pipe._unpatchify_latents(scaled)
-        return made
+        unpatched: Tensor = pipe._unpatchify_latents(scaled)
+        return unpatched
     data = getattr(pipe.scheduler, "config", {}).get("sigma_data") if hasattr(pipe, "scheduler") else None
     latents = latents / (data or 1.0)  # Cosmos
     mean, std = (config.get(name, kept.get(name)) for name in ("latents_mean", "latents_std"))
@@ -204,13 +208,13 @@ def _denormalised(pipe: Any, vae: Any, latents: Tensor) -> Tensor:
 def _decoded(vae: Any, latents: Tensor) -> Tensor:
     """What the decoder makes of them, told what some want to be told."""
     weights, wants = next(vae.parameters()), inspect.signature(vae.decode).parameters
-    told: dict[str, Any] = {"num_frames": 1} if "num_frames" in wants else {}
+    options: dict[str, Any] = {"num_frames": 1} if "num_frames" in wants else {}
     if "force_not_quantize" in wants:
-        told["force_not_quantize"] = True
+        options["force_not_quantize"] = True
     if vae.config.get("timestep_conditioning"):
-        told["temb"] = torch.zeros(len(latents), device=weights.device, dtype=weights.dtype)
-    made: Tensor = vae.decode(latents.to(weights.device, weights.dtype), return_dict=False, **told)[0]
-    return made
+        options["temb"] = torch.zeros(len(latents), device=weights.device, dtype=weights.dtype)
+    decoded: Tensor = vae.decode(latents.to(weights.device, weights.dtype), return_dict=False, **options)[0]
+    return decoded
 
 
 def _framewise(vae: Any) -> bool:

@@ -60,9 +60,9 @@ def around(scheduler: Any, after: Callable[[Step], None]) -> Iterator[None]:
 @contextmanager
 def clean_latents(pipe: Any) -> Iterator[list[Tensor]]:
     """The clean latents of every step that is taken within."""
-    found: list[Tensor] = []
-    with around(pipe.scheduler, lambda told: found.append(clean(pipe.scheduler, told))):
-        yield found
+    collected: list[Tensor] = []
+    with around(pipe.scheduler, lambda step: collected.append(clean(pipe.scheduler, step))):
+        yield collected
 
 
 def watchable(scheduler: Any) -> bool:
@@ -72,15 +72,15 @@ def watchable(scheduler: Any) -> bool:
     return "return_dict" in inspect.signature(scheduler.step).parameters
 
 
-def clean(scheduler: Any, told: Step) -> Tensor:
+def clean(scheduler: Any, step: Step) -> Tensor:
     """The clean latents that a step foresees."""
-    given = _given(told)
-    return x0.predict(scheduler, given["model_output"], given["timestep"], given["sample"], told[2])
+    given = _given(step)
+    return x0.predict(scheduler, given["model_output"], given["timestep"], given["sample"], step[2])
 
 
-def timestep(told: Step) -> float | None:
+def timestep(step: Step) -> float | None:
     """The one timestep of a step, or nothing where each picture has its own."""
-    value = _given(told).get("timestep")
+    value = _given(step).get("timestep")
     if isinstance(value, Tensor):
         return float(value) if value.numel() == 1 else None
     return float(value) if isinstance(value, (int, float)) else None
@@ -102,8 +102,8 @@ def stray(scheduler: Any, now: float | None, number: int, of: int) -> bool:
     return now in times and not (index < len(times) and times[index] == now)
 
 
-def _given(told: Step) -> dict[str, Any]:
-    args, kwargs, _ = told
+def _given(step: Step) -> dict[str, Any]:
+    args, kwargs, _ = step
     return dict(zip(("model_output", "timestep", "sample"), args, strict=False)) | kwargs
 
 

@@ -92,15 +92,15 @@ class EarlyStop:
             log.warning(seen.state)
             yield seen
             return
-        with steps.around(scheduler, lambda told: self.after(pipe, guard, arguments, seen, told, stop=stop)):
+        with steps.around(scheduler, lambda step: self.after(pipe, guard, arguments, seen, step, stop=stop)):
             yield seen
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready. An AutoencoderTiny or a callable is not written: give it again to `load`."""
         decoder = self.decoder.to_dict() if isinstance(self.decoder, LinearPreview) else None
-        told = {"at": list(self.at), "cuts": list(self._cuts()), "linear": decoder}
+        content = {"at": list(self.at), "cuts": list(self._cuts()), "linear": decoder}
         return {
-            **told,
+            **content,
             "decoder": "vae" if self.decoder == "vae" else "own",
             "report": self.report and vars(self.report),
         }
@@ -113,21 +113,21 @@ class EarlyStop:
     def load(cls, path: str | Path, *, decoder: Any = None) -> EarlyStop:
         """Reads what `save` wrote; `decoder` is needed where it was one of your own."""
         try:
-            told = read_json(Path(path))
-            report = Report(**told["report"]) if told["report"] else None
-            made = cls(at=tuple(told["at"]), cuts=tuple(told["cuts"]), report=report)
-            linear = LinearPreview.from_dict(told["linear"]) if told["linear"] else None
+            content = read_json(Path(path))
+            report = Report(**content["report"]) if content["report"] else None
+            early = cls(at=tuple(content["at"]), cuts=tuple(content["cuts"]), report=report)
+            linear = LinearPreview.from_dict(content["linear"]) if content["linear"] else None
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{Path(path).name} is no saved EarlyStop ({error}): fit and save it again") from error
-        if told["decoder"] != "vae" and linear is None and decoder is None:
+        if content["decoder"] != "vae" and linear is None and decoder is None:
             raise ConfigError(f"{Path(path).name} was fitted with a decoder of your own: give it as decoder=")
-        return replace(made, decoder=decoder or linear or "vae")
+        return replace(early, decoder=decoder or linear or "vae")
 
     def _cuts(self) -> tuple[float, ...]:
         return self.cuts  # type: ignore[return-value]  # made a tuple when it was built
 
     def after(
-        self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], seen: Watch, told: steps.Step, *, stop: bool = True
+        self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], seen: Watch, step: steps.Step, *, stop: bool = True
     ) -> None:
         """After one step: a look where one is due. A look that fails stops nothing, and the next one is taken.
 
@@ -137,17 +137,17 @@ class EarlyStop:
         seen.step += 1
         scheduler = pipe.scheduler
         if seen.step == 1:
-            seen.planned = steps.planned(scheduler, steps.timestep(told))
+            seen.planned = steps.planned(scheduler, steps.timestep(step))
             if seen.planned < FEWEST:
                 seen.state = f"{seen.planned} steps: too few to watch"
         due = [i for i, share in enumerate(self.at) if seen.step == max(1, math.ceil(share * seen.planned))]
         if seen.state != "watching" or not due:
             return
-        if steps.stray(scheduler, steps.timestep(told), seen.step, seen.planned):
+        if steps.stray(scheduler, steps.timestep(step), seen.step, seen.planned):
             seen.state = "its steps are not those of its schedule: not watched"
             return
         try:
-            pixels = self._pixels(pipe, arguments, told)
+            pixels = self._pixels(pipe, arguments, step)
             verdicts = judge(guard, pixels)
         except Exception as error:  # the final check judges; a look that fails stops nothing and lets nothing out
             if not seen.fault:
@@ -161,8 +161,8 @@ class EarlyStop:
             told_of = [replace(_said(v, seen, cut), **guard._signature) for v in verdicts]
             raise Stopped(told_of, size, seen.step, seen.planned)
 
-    def _pixels(self, pipe: Any, arguments: Mapping[str, Any], told: steps.Step) -> Tensor:
-        clean = steps.clean(pipe.scheduler, told)
+    def _pixels(self, pipe: Any, arguments: Mapping[str, Any], step: steps.Step) -> Tensor:
+        clean = steps.clean(pipe.scheduler, step)
         return preview_of(self.decoder)(pipe, clean, arguments)
 
 
@@ -170,7 +170,7 @@ def judge(guard: Guard, pixels: Tensor) -> list[Verdict]:
     """What the policy says of previews: not counted, told to nobody. Shape: (N, 3, H, W) in [0, 1]."""
     with torch.no_grad():
         scores = ask(guard.backend, [Frames(pixels)], len(pixels), embeddings=False, digests=False)
-    return [guard.policy.decide(found) for found in scores]
+    return [guard.policy.decide(frame_scores) for frame_scores in scores]
 
 
 def surely(verdict: Verdict) -> float:

@@ -36,17 +36,17 @@ def predict(scheduler: Any, model_output: Tensor, timestep: Any, sample: Tensor,
         UncoveredError: nothing is known of this scheduler.
     """
     for name in ("pred_original_sample", "denoised"):
-        own = getattr(result, name, None)
-        if isinstance(own, Tensor):
-            return own
+        predicted = getattr(result, name, None)
+        if isinstance(predicted, Tensor):
+            return predicted
     output = model_output[:, : sample.shape[1]] if _learns_variance(model_output, sample) else model_output
     kind = _kind(scheduler)
     if kind == "sample":
         return output
     level = _alpha(scheduler, timestep, sample) if kind == "alpha" else _sigma(scheduler, sample)
     formula = _FORMULAS[kind, _prediction(scheduler, kind)]
-    made: Tensor = formula(sample.float(), output.float(), level).to(sample.dtype)
-    return made
+    clean: Tensor = formula(sample.float(), output.float(), level).to(sample.dtype)
+    return clean
 
 
 def known(scheduler: Any) -> bool:
@@ -69,8 +69,8 @@ def _kind(scheduler: Any) -> str:
         if name in SIGMAS:
             return "sigma"
         # Those that precondition (EDM) scale their samples in a way of their own.
-        own = hasattr(scheduler, "precondition_outputs")
-        if hasattr(scheduler, "convert_model_output") and hasattr(scheduler, "sigmas") and not own:
+        preconditioned = hasattr(scheduler, "precondition_outputs")
+        if hasattr(scheduler, "convert_model_output") and hasattr(scheduler, "sigmas") and not preconditioned:
             return "scaled"
         if hasattr(scheduler, "alphas_cumprod"):
             return "alpha"

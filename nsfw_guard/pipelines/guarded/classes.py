@@ -18,8 +18,8 @@ BASE = "_nsfw_guard_base"
 
 def plain_class(pipe: Any) -> type:
     """The class that a pipe has without a guard."""
-    found: type = vars(type(pipe)).get(BASE, type(pipe))
-    return found
+    plain: type = vars(type(pipe)).get(BASE, type(pipe))
+    return plain
 
 
 @once

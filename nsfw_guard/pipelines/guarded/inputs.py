@@ -34,13 +34,13 @@ def arguments_of(call: Any, pipe: Any, args: Sequence[Any], kwargs: Mapping[str,
     """The arguments of a call by name, defaults among them. A call that cannot be made is left to fail by itself."""
     signature = inspect.signature(call)
     try:
-        told = signature.bind(pipe, *args, **kwargs)
+        bound = signature.bind(pipe, *args, **kwargs)
     except TypeError:
         return dict(kwargs)
-    told.apply_defaults()
-    found = dict(told.arguments)
+    bound.apply_defaults()
+    arguments = dict(bound.arguments)
     rest = [name for name, one in signature.parameters.items() if one.kind is inspect.Parameter.VAR_KEYWORD]
-    return {**(found.pop(rest[0]) if rest else {}), **found}
+    return {**(arguments.pop(rest[0]) if rest else {}), **arguments}
 
 
 def refuse_exits(pipe: Any, arguments: Mapping[str, Any], latents: Latents) -> None:
@@ -114,8 +114,8 @@ def _asked(guard: Guard, texts: Sequence[str], text_model: TextModel) -> list[Ve
     if len(reasons) != len(texts):
         why = f"the text model gave {len(reasons)} answers for {len(texts)} prompts"
         return [Verdict(Outcome.ERROR, why, category="prompt", state=state)]
-    found = [reason for reason in reasons if reason is not None]
-    return [Verdict(Outcome.BLOCK, f"prompt: {reason}", category="prompt", state=state) for reason in found]
+    given = [reason for reason in reasons if reason is not None]
+    return [Verdict(Outcome.BLOCK, f"prompt: {reason}", category="prompt", state=state) for reason in given]
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -26,7 +26,7 @@ class Last:
 
     def get(self) -> tuple[Verdict, ...]:
         """Those of the last call in this context."""
-        found = _LAST.get().get(self._number)
-        if found is None:
+        kept = _LAST.get().get(self._number)
+        if kept is None:
             raise ConfigError("no guarded call was made in this thread or task: read out.verdicts of the call you mean")
-        return found
+        return kept

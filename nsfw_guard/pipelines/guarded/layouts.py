@@ -85,12 +85,12 @@ def put(value: Any, news: Iterator[Any]) -> Any:
     if _single(value):
         new = next(news)
         return value if new is None else new
-    found = [next(news) for _ in frames(value)]
-    if all(new is None for new in found):
+    safe = [next(news) for _ in frames(value)]
+    if all(new is None for new in safe):
         return value
     out = value.clone(memory_format=torch.contiguous_format) if isinstance(value, Tensor) else np.array(value)
     turned = _clips_of(out)
-    for place, new in zip(np.ndindex(*turned.shape[:-3]), found, strict=True):
+    for place, new in zip(np.ndindex(*turned.shape[:-3]), safe, strict=True):
         if new is not None:
             turned[place] = new
     return out
@@ -99,10 +99,10 @@ def put(value: Any, news: Iterator[Any]) -> Any:
 def rebuilt(value: Any, parts: Sequence[Any]) -> Any:
     """A list, tuple, named tuple or mapping of the same kind with other parts."""
     if isinstance(value, Mapping):
-        made = copy.copy(value)
+        twin = copy.copy(value)
         for key, part in zip(value, parts, strict=True):
-            made[key] = part  # type: ignore[index]
-        return made
+            twin[key] = part  # type: ignore[index]
+        return twin
     return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
 
 
@@ -160,18 +160,18 @@ def unplanes(new: Any, like: Any) -> Any:
     return new.movedim(-3, -1) if isinstance(new, Tensor) else np.moveaxis(new, -1, -3)
 
 
-def stack(found: Sequence[Any], device: torch.device | None) -> Any:
+def stack(images: Sequence[Any], device: torch.device | None) -> Any:
     """Frames of one kind and size as one tensor, those of the host on a device; else the list they are.
 
     Shape: (N, C, H, W).
     """
-    first = found[0]
-    if len({_kind(f) for f in found}) > 1 or _kind(first) is None:
-        return list(found)
+    first = images[0]
+    if len({_kind(f) for f in images}) > 1 or _kind(first) is None:
+        return list(images)
     if isinstance(first, Tensor):
-        return torch.stack([planes(f) for f in found])
-    made = torch.from_numpy(np.stack([planes(np.asarray(f)) for f in found])).permute(0, 3, 1, 2)
-    return made if device is None else made.to(device)
+        return torch.stack([planes(f) for f in images])
+    stacked = torch.from_numpy(np.stack([planes(np.asarray(f)) for f in images])).permute(0, 3, 1, 2)
+    return stacked if device is None else stacked.to(device)
 
 
 def _kind(frame: Any) -> tuple[Any, ...] | None:

@@ -42,14 +42,14 @@ def processors_of(pipe: Any) -> dict[str, Any]:
 
 def guarded(processor: Any, owner: Owner) -> Any:
     """A copy of a processor that judges for an owner."""
-    made = copy.copy(processor)
-    inner = vars_of(made).get("_image_processor")
+    twin = copy.copy(processor)
+    inner = vars_of(twin).get("_image_processor")
     if inner is not None:
-        made._image_processor = guarded(inner, owner)
-        return made
-    made.__class__ = _subclass(type(processor))
-    vars(made)[MARK] = owner
-    return made
+        twin._image_processor = guarded(inner, owner)
+        return twin
+    twin.__class__ = _subclass(type(processor))
+    vars(twin)[MARK] = owner
+    return twin
 
 
 def is_guarded(processor: Any) -> bool:
@@ -78,15 +78,15 @@ def _subclass(base: Any) -> type:
 
 
 def _copy(self: Any) -> Any:
-    made = object.__new__(type(self))
-    vars(made).update(vars(self))
-    return made
+    twin = object.__new__(type(self))
+    vars(twin).update(vars(self))
+    return twin
 
 
 def _deepcopy(self: Any, memo: dict[int, Any]) -> Any:
-    made = memo[id(self)] = object.__new__(type(self))
-    vars(made).update(copy.deepcopy(vars(self), memo))
-    return made
+    twin = memo[id(self)] = object.__new__(type(self))
+    vars(twin).update(copy.deepcopy(vars(self), memo))
+    return twin
 
 
 def _no_pickle(self: Any, protocol: Any) -> Any:
@@ -102,16 +102,16 @@ def _postprocess(base: Any) -> Any:
     signature = inspect.signature(original)
 
     def postprocess(self: Any, *args: Any, **kwargs: Any) -> Any:
-        told = signature.bind(self, *args, **kwargs)
-        told.apply_defaults()
-        image = told.arguments["image"]
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        image = bound.arguments["image"]
         pictures = isinstance(image, Tensor) and image.ndim == 4 and image.shape[1] in {1, 3, 4}
         run = current() or by_hand(self)
-        if run is None or told.arguments["output_type"] in LATENT or not pictures:
+        if run is None or bound.arguments["output_type"] in LATENT or not pictures:
             return original(self, *args, **kwargs)
-        flags = told.arguments["do_denormalize"]
-        told.arguments["image"], verdicts = _judge(run, image, _signed(self, flags, len(image)))
-        output = original(*told.args, **told.kwargs)
+        flags = bound.arguments["do_denormalize"]
+        bound.arguments["image"], verdicts = _judge(run, image, _signed(self, flags, len(image)))
+        output = original(*bound.args, **bound.kwargs)
         run.register(output, verdicts)
         return output
 
@@ -125,14 +125,14 @@ def _postprocess_video(base: Any) -> Any:
     def postprocess_video(self: Any, *args: Any, **kwargs: Any) -> Any:
         run = current()
         if run is None:
-            own = by_hand(self)
-            if own is None:
+            handles_clips = by_hand(self)
+            if handles_clips is None:
                 return original(self, *args, **kwargs)
-            with running(own):
+            with running(handles_clips):
                 return postprocess_video(self, *args, **kwargs)
-        with run.clips() as made:
+        with run.clips() as clip_frames:
             output = original(self, *args, **kwargs)
-        run.register(output, [verdict for judged in made for verdict in judged.verdicts.values()])
+        run.register(output, [verdict for judged in clip_frames for verdict in judged.verdicts.values()])
         return output
 
     postprocess_video.__wrapped__ = original  # type: ignore[attr-defined]
@@ -149,7 +149,7 @@ def _judge(run: Run, image: Tensor, signed: list[bool]) -> tuple[Tensor, list[An
         return run.safe(image, "signed" if signed[0] else "unit")
     out, verdicts = image.clone(), []
     for i, one in enumerate(signed):
-        safe, found = run.safe(image[i : i + 1], "signed" if one else "unit")
+        safe, judged = run.safe(image[i : i + 1], "signed" if one else "unit")
         out[i] = safe[0]
-        verdicts += found
+        verdicts += judged
     return out, verdicts

@@ -85,9 +85,9 @@ class Run:
         """Keeps what was made of judged pictures, so that it is known when it leaves."""
         if self.showing:
             return
-        found = layouts.frames(output)
-        if len(found) == len(verdicts):
-            pairs = zip(found, verdicts, strict=True)
+        outputs = layouts.frames(output)
+        if len(outputs) == len(verdicts):
+            pairs = zip(outputs, verdicts, strict=True)
             self.judged.append(Judged(output, {identity(frame): verdict for frame, verdict in pairs}))
         else:
             self.judged.append(Judged(output, {("unclaimed", i): verdict for i, verdict in enumerate(verdicts)}))
@@ -109,12 +109,12 @@ class Run:
     def clips(self) -> Iterator[list[Judged]]:
         """Within it, what is judged together is one clip; gives what was judged meanwhile, to register it anew."""
         before, self.clip, mark = self.clip, True, len(self.judged)
-        made: list[Judged] = []
+        judged: list[Judged] = []
         try:
-            yield made
+            yield judged
         finally:
             self.clip = before
-            made += self.judged[mark:]
+            judged += self.judged[mark:]
             del self.judged[mark:]
 
     def settle(self, value: Any, *, clips: bool, value_range: ExitRange = "unit", main: bool = True) -> Any:
@@ -127,10 +127,10 @@ class Run:
         verdicts = iter(self._worse(self._complete(flat, known, value_range)))
         decided: list[Verdict] = []
         for group in groups:
-            own = [next(verdicts) for _ in group]
-            decided += self.cover.spread(own, clip=clips, again=None not in known)
+            of_group = [next(verdicts) for _ in group]
+            decided += self.cover.spread(of_group, clip=clips, again=None not in known)
             if main:
-                self.verdicts.append(worst(own))
+                self.verdicts.append(worst(of_group))
         changed = [verdict is not before for verdict, before in zip(decided, known, strict=True)]
         self._raise([verdict for verdict, new in zip(decided, changed, strict=True) if new])
         acts = zip(flat, decided, changed, strict=True)
@@ -174,8 +174,8 @@ class Run:
         stack = layouts.stack(unknown, self.device)
         if ends == "hdr":
             stack = _clipped(stack)
-        found = iter(self._check(stack, _range(ends, unknown)))
-        return [next(found) if verdict is None else verdict for verdict in known]
+        fresh = iter(self._check(stack, _range(ends, unknown)))
+        return [next(fresh) if verdict is None else verdict for verdict in known]
 
     def _worse(self, verdicts: list[Verdict]) -> list[Verdict]:
         """Also what was flagged on the way and does not leave itself: something was made of it that does.

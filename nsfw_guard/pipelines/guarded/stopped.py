@@ -28,13 +28,13 @@ def stand_in(
     Raises:
         BlockedError: the action is `raise`, or the output of this class cannot be made up.
     """
-    told = tuple(run.guard.notify(list(verdicts)))
+    counted = tuple(run.guard.notify(list(verdicts)))
     cls = type(pipe)
     names = [name for fields in seams.outputs_of(cls) for name in fields if name in seams.PICTURES]
     if isinstance(run.guard.action, Raise) or len(names) != 1:
-        raise BlockedError(*told)
-    run.verdicts[:] = told
-    pictures = _pictures(told, size or _size(pipe, arguments), run, arguments, clip=names[0] in seams.CLIPS)
+        raise BlockedError(*counted)
+    run.verdicts[:] = counted
+    pictures = _pictures(counted, size or _size(pipe, arguments), run, arguments, clip=names[0] in seams.CLIPS)
     return _wrapped(cls, names[0], pictures, run, arguments)
 
 
@@ -71,9 +71,9 @@ def _wrapped(cls: type, name: str, pictures: Any, run: Run, arguments: Mapping[s
     (output,) = [o for o in seams.output_classes(cls) if name in o.__dataclass_fields__]
     fields = {field: pictures if field == name else None for field in output.__dataclass_fields__}
     if arguments.get("return_dict", True):
-        made = output(**fields)
-        mark(made, run)
-        return made
+        result = output(**fields)
+        mark(result, run)
+        return result
     if seams.bare(cls):
         return pictures
     return tuple(run.flags if field in seams.FLAGS else value for field, value in fields.items())
