@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nsfw_guard.actions import Action, Flag, covered
 from nsfw_guard.backends.base import Backend, Label, Runtime, ask
@@ -20,7 +21,7 @@ from nsfw_guard.backends.wrappers.wrap import Calibrated, TimeLimited
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError, ImageError
 from nsfw_guard.guard_folder import CALIBRATION, Asked, read_calibration, read_saved, relaxed_by, write_saved
-from nsfw_guard.imaging.frames import Batch, Frames, count_of, first_frame, in_groups, put_back
+from nsfw_guard.imaging.frames import Batch, Frames, count_of, first_frame, first_frames, in_groups, put_back
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.preprocess import Resize
 from nsfw_guard.imaging.quantise import ValueRange
@@ -144,25 +145,17 @@ class Guard:
 
     def check(self, images: Any, *, value_range: ValueRange = "unit") -> list[Verdict]:
         """One verdict a picture: tensor (B, 3, H, W) in [0, 1] or "signed" [-1, 1], PIL, NumPy, path, bytes, list."""
-        groups = in_groups(images, value_range=value_range, limits=self.limits)
-        return self.notify(self._judge(groups, count_of(images)))
+        return self._check(images, value_range, {})
 
     def apply(self, images: Any, verdicts: Sequence[Verdict], *, value_range: ValueRange = "unit") -> Any:
         """The same kind of thing back: allowed pictures bit for bit, the others acted on."""
-        if len(verdicts) != count_of(images):
-            raise ImageError(f"{len(verdicts)} verdicts for {count_of(images)} pictures: hand over those that match")
-        covers = {}
-        for i, verdict in enumerate(verdicts):
-            if not self._released(verdict):
-                action = self.on_review if verdict.outcome is Outcome.REVIEW else self.action
-                frame = first_frame(images, i, value_range=value_range, limits=self.limits)
-                covers[i] = covered(frame, verdict, action)
-        return put_back(images, covers, value_range=value_range)
+        return self._apply(images, verdicts, value_range, {})
 
     def __call__(self, images: Any, *, value_range: ValueRange = "unit") -> tuple[Any, list[Verdict]]:
-        """`check` and `apply` in one."""
-        verdicts = self.check(images, value_range=value_range)
-        return self.apply(images, verdicts, value_range=value_range), verdicts
+        """`check` and `apply` in one, which decodes a file once."""
+        firsts: dict[int, Tensor] = {}
+        verdicts = self._check(images, value_range, firsts)
+        return self._apply(images, verdicts, value_range, firsts), verdicts
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes weights, record, policy and action into a folder that `from_pretrained` reads.
@@ -214,15 +207,38 @@ class Guard:
         reason = why if isinstance(why, str) else f"{type(why).__name__}: {why}"
         return Verdict(Outcome.ERROR, reason, **self._signature)
 
-    def _judge(self, groups: Iterator[Batch], count: int) -> list[Verdict]:
+    def _check(self, images: Any, value_range: ValueRange, firsts: dict[int, Tensor]) -> list[Verdict]:
+        groups = in_groups(images, value_range=value_range, limits=self.limits)
+        return self.notify(self._judge(groups, count_of(images), firsts))
+
+    def _apply(
+        self, images: Any, verdicts: Sequence[Verdict], value_range: ValueRange, firsts: Mapping[int, Tensor]
+    ) -> Any:
+        """`firsts` holds the first frames that are known; the others are looked for in `images`."""
+        if len(verdicts) != count_of(images):
+            raise ImageError(f"{len(verdicts)} verdicts for {count_of(images)} pictures: hand over those that match")
+        covers = {}
+        for i, verdict in enumerate(verdicts):
+            if not self._released(verdict):
+                action = self.on_review if verdict.outcome is Outcome.REVIEW else self.action
+                frame = firsts.get(i)
+                if frame is None:
+                    frame = first_frame(images, i, value_range=value_range, limits=self.limits)
+                covers[i] = covered(frame.float() / 255, verdict, action)
+        return put_back(images, covers, value_range=value_range)
+
+    def _judge(self, groups: Iterator[Batch], count: int, firsts: dict[int, Tensor]) -> list[Verdict]:
+        """The verdicts; into `firsts` go the first frames of what is flagged, where they stand in the same group."""
         judged: list[list[Verdict]] = [[] for _ in range(count)]
         faults: dict[int, str] = {}
         partial: dict[int, str] = {}
         try:
             for group in groups:
+                begun = {owner for owner in group.owners if not judged[owner]}
                 scores = ask(self.backend, group.stacks, len(group.owners), **self.wants)
                 for owner, of_frame in zip(group.owners, scores, strict=True):
                     judged[owner].append(self.policy.decide(of_frame))
+                firsts |= first_frames(group, {i for i in begun if worst(judged[i]).outcome is not Outcome.ALLOW})
                 faults |= group.faults
                 partial |= group.partial
         except Exception as error:  # any fault at all: nothing was judged, so nothing is released

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import threading
@@ -17,7 +18,9 @@ from nsfw_guard.actions import Action, Block
 from nsfw_guard.backends.base import Label
 from nsfw_guard.errors import BlockedError, ImageError, PolicyError
 from nsfw_guard.guard import Guard
-from nsfw_guard.imaging.frames import Batch
+from nsfw_guard.imaging import frames
+from nsfw_guard.imaging.decode import Stream
+from nsfw_guard.imaging.frames import Batch, Frames
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.listeners.audit import Audit, verify
 from nsfw_guard.scores import Scores, Severity
@@ -47,6 +50,36 @@ def test_a_backend_that_fails_releases_nothing(fault, action):
     assert out.unique().tolist() == [0.0]
     assert all(v.flagged and v.reason for v in verdicts)
     assert guard.tally.counts == {"allow": 0, "review": 0, "block": 0, "error": 3}
+
+
+def animated(*colours: tuple[int, int, int]) -> bytes:
+    buffer = io.BytesIO()
+    frames = [Image.new("RGB", (16, 12), colour) for colour in colours]
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("group", [16_000_000, 1])
+def test_a_file_is_decoded_once_and_covered_by_its_first_frame(group, monkeypatch):
+    files = [animated((90, 90, 90), (255, 0, 0)), animated((9, 9, 200), (9, 9, 90)), animated((255, 0, 0), (9, 9, 9))]
+    opened = []
+    monkeypatch.setattr(frames, "Stream", lambda *args, **kwargs: opened.append(args[0]) or Stream(*args, **kwargs))
+    monkeypatch.setattr(frames.in_groups, "__kwdefaults__", {**frames.in_groups.__kwdefaults__, "pixels": group})
+    guard = Guard(FakeBackend(), action="blur")
+    out, verdicts = guard(files)
+    assert [v.outcome for v in verdicts] == [Outcome.BLOCK, Outcome.ALLOW, Outcome.BLOCK]
+    assert out[1] is files[1]
+    # In groups of one frame the flagged frame of the first file comes when its first one is gone.
+    assert [files.index(one) for one in opened] == ([0, 1, 2] if group > 1 else [0, 1, 2, 0])
+    for index in (0, 2):
+        assert np.array_equal(np.asarray(out[index]), np.asarray(guard.apply(files[index], [verdicts[index]])))
+
+
+def test_frames_are_judged_and_covered_as_the_tensor_they_hold():
+    guard = Guard(FakeBackend())
+    out, verdicts = guard(Frames(BATCH))
+    assert verdicts == guard.check(BATCH)
+    assert torch.equal(out.pixels, guard(BATCH)[0])
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 7.0])
@@ -321,7 +354,7 @@ def test_a_category_that_the_backend_forgot_is_an_error():
 
 
 def test_a_picture_of_which_no_frame_was_judged_is_an_error():
-    (verdict,) = Guard(FakeBackend())._judge(iter([Batch(1)]), 1)
+    (verdict,) = Guard(FakeBackend())._judge(iter([Batch(1)]), 1, {})
     assert (verdict.outcome, verdict.reason) == (Outcome.ERROR, "no frame of it was judged")
 
 

@@ -1,10 +1,9 @@
-"""Which module loads which kind of model, and where its files are."""
+"""Which function loads which kind of model, and where its files are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options, is_commit
@@ -12,29 +11,39 @@ from nsfw_guard.backends.files import weights
 from nsfw_guard.backends.files.folder import also_of, files_of, kind_of, read_spec
 from nsfw_guard.backends.files.inside import repo_of, short
 from nsfw_guard.backends.files.processor import VIT
+from nsfw_guard.backends.judges import judge
+from nsfw_guard.backends.nets import (
+    checker_model,
+    hf_model,
+    laion_model,
+    onnx_model,
+    openvino_model,
+    timm_model,
+    zeroshot,
+)
 from nsfw_guard.backends.nets.exported import ONNX
+from nsfw_guard.backends.nudenet import nudenet
 from nsfw_guard.errors import ConfigError
 
-KINDS: Mapping[str, str] = {
-    "timm": "nets.timm_model",
-    "transformers": "nets.hf_model",
-    "checker": "nets.checker_model",
-    "laion": "nets.laion_model",
-    "zeroshot": "nets.zeroshot",
-    "judge": "judges.judge",
-    "nudenet": "nudenet.nudenet",
+Load = Callable[[ModelSpec, Path, Options], Backend]
+KINDS: Mapping[str, Load] = {
+    "timm": timm_model.load_files,
+    "transformers": hf_model.load_files,
+    "checker": checker_model.load_files,
+    "laion": laion_model.load_files,
+    "zeroshot": zeroshot.load_files,
+    "judge": judge.load_files,
+    "nudenet": nudenet.load_files,
 }
 # An exported network takes the place of torch's in these layouts.
-RUNTIMES: Mapping[str, str] = {"onnx": "nets.onnx_model", "openvino": "nets.openvino_model"}
+RUNTIMES: Mapping[str, Load] = {"onnx": onnx_model.load_files, "openvino": openvino_model.load_files}
 EXPORTED = ("timm", "transformers")
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> Backend:
     """The model whose files are in a folder, tested. What the record says must be what the folder says."""
     runtime = _runtime(spec, folder, options)
-    module = import_module(f"nsfw_guard.backends.{RUNTIMES.get(runtime, KINDS[spec.kind])}")
-    backend: Backend = module.load_files(spec, folder, options)
-    return backend
+    return RUNTIMES.get(runtime, KINDS[spec.kind])(spec, folder, options)
 
 
 def _runtime(spec: ModelSpec, folder: Path, options: Options) -> str:

@@ -5,7 +5,7 @@ The range of a tensor is told, never guessed from its numbers: bytes by their ty
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -112,7 +112,7 @@ class Part:
 def in_groups(
     images: Any, *, value_range: ValueRange = "unit", limits: Limits | None = None, pixels: int = GROUP
 ) -> Iterator[Batch]:
-    """Whatever was handed over, as frames: a tensor, PIL, NumPy, a path, bytes, or a list of them.
+    """Whatever was handed over, as frames: a tensor, PIL, NumPy, a path, bytes, Frames, or a list of them.
 
     Files are decoded as the groups are asked for, and no group begins a frame beyond `pixels`: a folder of large files
     never stands in memory whole. Each group counts and numbers all images.
@@ -123,6 +123,8 @@ def in_groups(
     refuse_odd(images)
     if value_range not in get_args(ValueRange):
         raise UnknownNameError("value_range", value_range, get_args(ValueRange))
+    if isinstance(images, Frames):
+        images, value_range = images.pixels, images.value_range
     if isinstance(images, (list, tuple)):
         if not images:
             raise ImageError("an empty list holds no picture: hand over at least one")
@@ -158,6 +160,9 @@ def _grouped(images: Sequence[Any], value_range: ValueRange, limits: Limits | No
 
 def _parts(image: Any, value_range: ValueRange, limits: Limits | None) -> Iterator[Part]:
     """One image, frame by frame where it comes out of a decoder."""
+    if isinstance(image, Frames):
+        yield Part(image)
+        return
     refuse_odd(image)
     if isinstance(image, np.ndarray):
         tensor = as_tensor(image)
@@ -197,17 +202,30 @@ def count_of(images: Any) -> int:
     return len(images) if _is_batch(images) else 1
 
 
+def first_frames(batch: Batch, wanted: Container[int]) -> dict[int, Tensor]:
+    """The first frame in this group of each wanted image, by the image's number. Shape: uint8 (3, H, W)."""
+    firsts: dict[int, Tensor] = {}
+    owners = iter(batch.owners)
+    for frames in batch.stacks:
+        for frame, owner in zip(frames.pixels, owners, strict=False):
+            if owner in wanted and owner not in firsts:
+                firsts[owner] = Frames(frame[None], frames.value_range).quantise()[0][0]
+    return firsts
+
+
 def first_frame(images: Any, index: int, *, value_range: ValueRange, limits: Limits | None) -> Tensor:
     """The first frame of one picture of what was handed over, or a black one where there is none to be had.
 
-    Shape: (3, H, W) in [0, 1].
+    Shape: uint8 (3, H, W).
     """
+    if isinstance(images, Frames):
+        return Frames(images.pixels[index : index + 1], images.value_range).quantise()[0][0]
     image = images[index] if _is_batch(images) else images
     try:
         frames = next(part.frames for part in _parts(image, value_range, limits) if part.frames)
     except (ImageError, StopIteration):
-        return torch.zeros(3, *_sides(image))
-    return Frames(frames.pixels[:1], frames.value_range).quantise()[0][0].float() / 255
+        return torch.zeros(3, *_sides(image), dtype=torch.uint8)
+    return Frames(frames.pixels[:1], frames.value_range).quantise()[0][0]
 
 
 def _sides(picture: Any) -> tuple[int, int]:
@@ -220,7 +238,7 @@ def _sides(picture: Any) -> tuple[int, int]:
 
 
 def _is_batch(images: Any) -> bool:
-    return isinstance(images, (list, tuple)) or (isinstance(images, (Tensor, np.ndarray)) and images.ndim == 4)
+    return isinstance(images, (list, tuple, Frames)) or (isinstance(images, (Tensor, np.ndarray)) and images.ndim == 4)
 
 
 def put_back(images: Any, covers: Mapping[int, Tensor], *, value_range: ValueRange = "unit") -> Any:
@@ -234,6 +252,8 @@ def put_back(images: Any, covers: Mapping[int, Tensor], *, value_range: ValueRan
     refuse_odd(images)
     if not covers:
         return images
+    if isinstance(images, Frames):
+        return Frames(put_back(images.pixels, covers, value_range=images.value_range), images.value_range)
     if isinstance(images, (list, tuple)):
         items = [_like(old, covers[i], value_range) if i in covers else old for i, old in enumerate(images)]
         return _as_list(items, type(images))

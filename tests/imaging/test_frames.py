@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from nsfw_guard.errors import ConfigError, ImageError
-from nsfw_guard.imaging.frames import Batch, Frames, count_of, first_frame, in_groups, put_back
+from nsfw_guard.imaging.frames import Batch, Frames, count_of, first_frame, first_frames, in_groups, put_back
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.quantise import BOUNDS
 from nsfw_guard.testing import redness
@@ -222,7 +222,7 @@ def test_what_is_no_picture_in_a_list_is_replaced_by_one(odd):
 
 def test_counting_and_picking():
     assert [count_of(x) for x in (GREY, GREY[None], [GREY] * 3, "path", np.zeros((2, 6, 8, 3)))] == [1, 1, 3, 1, 2]
-    assert torch.equal(first_frame([b"", GREY], 1, value_range="unit", limits=None), (GREY * 255).round() / 255)
+    assert torch.equal(first_frame([b"", GREY], 1, value_range="unit", limits=None), (GREY * 255).round().byte())
     assert first_frame([b"", GREY], 0, value_range="unit", limits=None).shape == (3, 512, 512)
 
 
@@ -331,7 +331,7 @@ def test_the_frames_of_one_file_come_in_groups_too():
 )
 def test_what_cannot_be_read_gives_a_black_frame_of_its_size(odd, sides):
     frame = first_frame([odd], 0, value_range="unit", limits=None)
-    assert torch.equal(frame, torch.zeros(3, *sides))
+    assert torch.equal(frame, torch.zeros(3, *sides, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 3), (4, 5)])
@@ -367,7 +367,31 @@ def test_a_cover_of_a_grey_array_is_the_mean_of_its_colours_and_never_over_white
 def test_the_first_frame_of_one_picture_is_that_picture():
     picture = Image.new("RGB", (5, 4), (51, 102, 204))
     frame = first_frame(picture, 0, value_range="unit", limits=None)
-    assert frame[:, 0, 0].tolist() == pytest.approx([0.2, 0.4, 0.8])
+    assert frame[:, 0, 0].tolist() == [51, 102, 204]
+
+
+def test_frames_are_taken_as_they_are_and_given_back():
+    frames = Frames(torch.stack([GREY, GREY / 2]), "signed")
+    (batch,) = in_groups(frames)
+    assert (count_of(frames), batch.owners) == (2, (0, 1))
+    assert batch.stacks[0].value_range == "signed"
+    assert put_back(frames, {}) is frames
+    back = put_back(frames, {1: torch.ones(3, 6, 8)})
+    assert torch.equal(back.pixels[0], GREY)
+    assert back.pixels[1].unique().tolist() == [1.0]
+    assert (back.value_range, frames.pixels[1, 0, 0, 0]) == ("signed", GREY[0, 0, 0] / 2)
+    assert count_of([frames, GREY]) == 2
+    (batch,) = in_groups([frames, GREY])
+    assert batch.owners == (0, 0, 1)
+
+
+def test_the_first_frames_of_some_images():
+    animation = Frames(torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 2, 2))
+    (batch,) = in_groups([GREY, animation, GREY])
+    firsts = first_frames(batch, {1, 2})
+    assert set(firsts) == {1, 2}
+    assert firsts[1].unique().tolist() == [0]
+    assert torch.equal(firsts[2], (GREY * 255).round().byte())
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
