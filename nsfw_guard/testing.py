@@ -16,6 +16,7 @@ from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.imaging.views import InputSpec
 from nsfw_guard.policy.rules import Cut
 from nsfw_guard.scores import Scores, Severity
+from nsfw_guard.verdict import SelfTest
 
 Fault = Literal["raises", "nan", "infinite", "above one", "few", "many", "none", "generator", "hangs", "wrong kind"]
 FAULTS: tuple[Fault, ...] = (
@@ -73,7 +74,7 @@ class FakeBackend:
 
     def state(self) -> Mapping[str, str]:
         """Its state."""
-        return {"self_test": "passed"}
+        return {"self_test": SelfTest.PASSED.value}
 
 
 class FaultyBackend(FakeBackend):

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any
 
 from nsfw_guard.scores import Fixed, Scores, Severity, number
 
 SCHEMA = 1
-SELF_TESTED = frozenset({"passed", "answers unrecorded"})
 
 
-class Outcome(IntEnum):
+class SelfTest(enum.Enum):
+    """What became of a model's self-test. Only the first two let a picture go."""
+
+    PASSED = "passed"
+    UNRECORDED = "answers unrecorded"
+    NONE = "none"
+
+
+_TESTED = frozenset({SelfTest.PASSED.value, SelfTest.UNRECORDED.value})
+
+
+class Outcome(enum.IntEnum):
     """What becomes of a picture, ordered: the worst of several is `max`."""
 
     ALLOW = 0
@@ -48,6 +58,11 @@ class Verdict:
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", Fixed(self.state))
         object.__setattr__(self, "requested", Fixed(self.requested))
+
+    @classmethod
+    def error(cls, reason: str) -> Verdict:
+        """Make the ERROR verdict of a picture that no model was asked about."""
+        return cls(Outcome.ERROR, reason, state={"self_test": SelfTest.NONE.value})
 
     def __bool__(self) -> bool:
         raise TypeError("a verdict is neither true nor false: compare verdict.outcome with Outcome.ALLOW")
@@ -100,7 +115,7 @@ def released(verdict: Verdict, *, cover_review: bool, observe: bool, fail_open: 
         observe: blocked pictures are only marked (the action is `flag`).
         fail_open: pictures that could not be judged, and of which nothing was flagged, are let go.
     """
-    judged = verdict.scores is not None and verdict.scores.finite and verdict.state.get("self_test") in SELF_TESTED
+    judged = verdict.scores is not None and verdict.scores.finite and verdict.state.get("self_test") in _TESTED
     if verdict.outcome is Outcome.ERROR or not judged:
         # What was flagged, and then could not be told to a listener, was judged: it is not let go.
         return fail_open and not verdict.flags

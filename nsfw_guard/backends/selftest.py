@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nsfw_guard.backends.base import ModelSpec
 from nsfw_guard.errors import SelfTestError
+from nsfw_guard.verdict import SelfTest
 
 SIDE = 96
 # How far log-odds must lie apart for two answers to differ: one in a thousand at even odds.
@@ -42,7 +43,7 @@ def compare(
     ask: Callable[[], Mapping[str, tuple[float, ...]]],
     tolerance: float,
     more: Callable[[], list[tuple[float, ...]]] | None = None,
-) -> str:
+) -> SelfTest:
     """What a self-test says of the answers to the canaries, asked for twice and held against the record.
 
     Args:
@@ -67,14 +68,14 @@ def compare(
     if not spec.answers:
         if more is not None or tolerance <= TOLERANCE[torch.float32]:
             _looks(spec, [*first.values(), *(more() if more else ())])
-        return "answers unrecorded"
+        return SelfTest.UNRECORDED
     apart = _apart_by_name(spec, by_label(spec, first))
     if not apart <= tolerance:
         raise SelfTestError(
             f"{spec.name!r} does not answer as recorded (off by {apart:.3f}): the weights, the labels or the "
             "preprocessing are not those of the record"
         )
-    return "passed"
+    return SelfTest.PASSED
 
 
 def _looks(spec: ModelSpec, rows: list[tuple[float, ...]]) -> None:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import enum
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+
+class ExitState(enum.Enum):
+    """Whether pictures that leave by an exit are judged."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    UNCOVERABLE = "cannot be closed"
 
 
 @dataclass(frozen=True)
@@ -47,19 +56,30 @@ class Coverage:
             self._found.setdefault(hook, why or "not there")
 
     def rows(self) -> list[dict[str, str]]:
-        """Each exit with its state: "closed", "open: why" or "cannot be closed"."""
-        with self._lock:
-            states = dict(self._found)
-        return [{"host": one.host, "way": one.way, "state": _state(one, states), "how": one.how} for one in self.exits]
+        """Each exit in words: "closed", "open: why" or "cannot be closed"."""
+        return [
+            {"host": one.host, "way": one.way, "state": f"{state.value}{': ' * bool(why)}{why}", "how": one.how}
+            for one, state, why in self._states()
+        ]
 
     @property
     def open(self) -> list[str]:
         """The ways that should be closed and are not."""
-        return [row["way"] for row in self.rows() if row["state"].startswith("open")]
+        return [one.way for one, state, _ in self._states() if state is ExitState.OPEN]
+
+    def _states(self) -> list[tuple[Exit, ExitState, str]]:
+        with self._lock:
+            hooks = dict(self._found)
+        return [(one, *_state(one, hooks)) for one in self.exits]
 
 
-def _state(one: Exit, states: dict[str, str]) -> str:
+def _state(one: Exit, hooks: Mapping[str, str]) -> tuple[ExitState, str]:
+    """The state of an exit, and what is missing where it is open.
+
+    Args:
+        hooks: why each hook could not be put in place; empty for one that is.
+    """
     if not one.coverable:
-        return "cannot be closed"
-    absent = [f"{hook} ({states.get(hook, 'not installed')})" for hook in one.hooks if states.get(hook, "x")]
-    return f"open: {', '.join(absent)}" if absent else "closed"
+        return ExitState.UNCOVERABLE, ""
+    absent = [f"{hook} ({hooks.get(hook, 'not installed')})" for hook in one.hooks if hooks.get(hook, "x")]
+    return (ExitState.OPEN, ", ".join(absent)) if absent else (ExitState.CLOSED, "")

@@ -290,4 +290,4 @@ class HostGuard:
 
     def _error(self, why: str) -> Verdict:
         self.counts["error"] += 1
-        return Verdict(Outcome.ERROR, why or "could not be checked", state={"self_test": "none"})
+        return Verdict.error(why or "could not be checked")

@@ -154,7 +154,7 @@ class Judge:
     def state(self) -> Mapping[str, str]:
         """What is really in effect. `questions` is the hash of the written rules, `prompts` that of all it reads."""
         return {
-            "self_test": self._self_test,
+            "self_test": self._self_test.value,
             "device": str(self.home) if self.options.device else "follows the picture",
             "dtype": str(self.options.dtype).removeprefix("torch."),
             "resize": "the model's own processor",

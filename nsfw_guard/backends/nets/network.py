@@ -165,7 +165,7 @@ class NetBackend:
     def state(self) -> Mapping[str, str]:
         """What is really in effect."""
         return {
-            "self_test": self._self_test,
+            "self_test": self._self_test.value,
             "runtime": self._nets[self.home].runtime,
             "device": str(self.home) if self.options.device else "follows the picture",
             "dtype": str(self.dtype).removeprefix("torch."),

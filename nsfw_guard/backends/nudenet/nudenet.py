@@ -97,7 +97,7 @@ class NudeNet:
     def state(self) -> Mapping[str, str]:
         """What is really in effect."""
         return {
-            "self_test": self._self_test,
+            "self_test": self._self_test.value,
             "runtime": f"{self.runner.name}, {self.runner.path.name} {self.spec.sha256[:12]}",
             "device": str(self.home) if self.options.device else "follows the picture",
             "dtype": "float32",

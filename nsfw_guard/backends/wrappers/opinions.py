@@ -15,6 +15,7 @@ from nsfw_guard.errors import ConfigError, ScoringError, UnknownNameError, sugge
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.policy.rules import Cut
 from nsfw_guard.scores import Scores, Severity, View, ViewScores
+from nsfw_guard.verdict import SelfTest
 
 Combine = Literal["max", "mean", "vote"]
 NAN = float("nan")
@@ -254,5 +255,5 @@ def joint_spec(name: str, backends: Sequence[Backend]) -> ModelSpec:
 
 def joint_state(backends: Sequence[Backend], details: Mapping[str, str]) -> dict[str, str]:
     """The first one's state, each one's self-test, and what is told besides."""
-    tests = {f"self_test {b.spec.name}": dict(b.state()).get("self_test", "none") for b in backends}
+    tests = {f"self_test {b.spec.name}": dict(b.state()).get("self_test", SelfTest.NONE.value) for b in backends}
     return {**backends[0].state(), **tests, **details}

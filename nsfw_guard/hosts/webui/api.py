@@ -11,7 +11,7 @@ from typing import Any
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.hosts.webui.host import Host
-from nsfw_guard.verdict import Outcome, Verdict
+from nsfw_guard.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def check_one(guard: HostGuard, payload: Any) -> dict[str, Any]:
 
 
 def _refused(why: str) -> dict[str, Any]:
-    return Verdict(Outcome.ERROR, why, state={"self_test": "none"}).to_dict()
+    return Verdict.error(why).to_dict()
 
 
 def add_routes(host: Host, app: Any, guard: HostGuard, coverage: Callable[[], Any]) -> None:

@@ -73,7 +73,7 @@ class Jobs:
             return self.guard.refuse(texts) if texts else None
         except Exception as error:  # noqa: BLE001
             self.guard.faults.say("the prompts of a job could not be read: it is refused", error)
-            return Verdict(Outcome.ERROR, f"{type(error).__name__} in its prompts", state={"self_test": "none"})
+            return Verdict.error(f"{type(error).__name__} in its prompts")
 
     def instead(self, p: Any) -> Any:
         """A result of solid pictures where the prompt was refused, so that nothing is drawn; else None."""

@@ -70,7 +70,7 @@ class EarlyStopCallback(PipelineCallback):  # type: ignore[misc]  # diffusers ha
         self.verdicts, self._steps = (), []
         self._seen = Watch(step=1, planned=planned(pipeline.scheduler, timestep))
         if self._seen.planned < FEWEST or not watchable(pipeline.scheduler):
-            self._seen.state = "not watched: too few steps, or a scheduler that cannot be foreseen"
+            self._seen.unwatched = "not watched: too few steps, or a scheduler that cannot be foreseen"
             return
         self._hook.enter_context(around(pipeline.scheduler, self._keep))
 

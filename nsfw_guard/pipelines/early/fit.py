@@ -87,8 +87,8 @@ def record(
         part = list(prompts[start : start + batch])
         with watcher.watch(pipe, guard, call, stop=False) as seen:
             pictures = _draw(pipe, part, seed + start, call)
-        if seen.state != "watching" or len(seen.looks) != len(at):
-            raise ConfigError(f"nothing was seen of this pipe ({seen.state}): it cannot be stopped early")
+        if seen.unwatched is not None or len(seen.looks) != len(at):
+            raise ConfigError(f"nothing was seen of this pipe ({seen.unwatched}): it cannot be stopped early")
         final = judge(guard, pictures)
         for i, verdict in enumerate(final):
             traces.append(Trace(tuple(surely(seen.looks[a][i]) for a in at), verdict.flagged))

@@ -40,12 +40,19 @@ class Stopped(Exception):  # noqa: N818 - no error: it carries what was decided 
 
 @dataclass
 class Watch:
-    """What was seen of one call."""
+    """What was seen of one call.
+
+    Args:
+        step, planned: how far it is, and how many steps its scheduler will take.
+        looks: the verdicts of each look, by the fraction of the schedule at which it was taken.
+        unwatched: why it is not watched; None while it is.
+        fault: what the last failed look raised.
+    """
 
     step: int = 0
     planned: int = 0
     looks: dict[float, list[Verdict]] = field(default_factory=dict)
-    state: str = "watching"
+    unwatched: str | None = None
     fault: str = ""
 
 
@@ -88,8 +95,8 @@ class EarlyStop:
         seen = Watch()
         scheduler = getattr(pipe, "scheduler", None)
         if not steps.watchable(scheduler):
-            seen.state = f"{type(scheduler).__name__} cannot be foreseen: not watched"
-            log.warning(seen.state)
+            seen.unwatched = f"{type(scheduler).__name__} cannot be foreseen: not watched"
+            log.warning(seen.unwatched)
             yield seen
             return
         with steps.around(scheduler, lambda step: self.after(pipe, guard, arguments, seen, step, stop=stop)):
@@ -139,12 +146,12 @@ class EarlyStop:
         if seen.step == 1:
             seen.planned = steps.planned(scheduler, steps.timestep(step))
             if seen.planned < FEWEST:
-                seen.state = f"{seen.planned} steps: too few to watch"
+                seen.unwatched = f"{seen.planned} steps: too few to watch"
         due = [i for i, share in enumerate(self.at) if seen.step == max(1, math.ceil(share * seen.planned))]
-        if seen.state != "watching" or not due:
+        if seen.unwatched is not None or not due:
             return
         if steps.stray(scheduler, steps.timestep(step), seen.step, seen.planned):
-            seen.state = "its steps are not those of its schedule: not watched"
+            seen.unwatched = "its steps are not those of its schedule: not watched"
             return
         try:
             pixels = self._pixels(pipe, arguments, step)

@@ -138,7 +138,7 @@ def test_a_pipeline_that_steps_several_times_a_step_is_not_watched(times):
     pipe = Stepped()
     with EarlyStop(cuts=0.1).watch(pipe, Guard(FakeBackend(lambda frame: 1.0)), {}) as seen:
         pipe(10, times=times)
-    assert seen.state == "its steps are not those of its schedule: not watched"
+    assert seen.unwatched == "its steps are not those of its schedule: not watched"
     assert seen.looks == {}
 
 
@@ -177,13 +177,13 @@ def test_a_scheduler_that_cannot_be_foreseen_is_not_watched(pipe, guard, caplog)
     other = copy.copy(pipe)
     vars(other)["scheduler"] = Own.from_config(pipe.scheduler.config, prediction_type="riddle")
     with EarlyStop().watch(other, guard, {}) as seen:
-        assert "cannot be foreseen" in seen.state
+        assert "cannot be foreseen" in seen.unwatched
 
 
 def test_few_steps_are_not_watched(pipe, guard):
     with EarlyStop().watch(pipe, guard, {}) as seen:
         draw(pipe, RED, num_inference_steps=4)
-    assert seen.state == "4 steps: too few to watch"
+    assert seen.unwatched == "4 steps: too few to watch"
     assert seen.looks == {}
 
 
