@@ -38,8 +38,10 @@ class Action:
 
     def __call__(self, frame: Tensor, verdict: Verdict) -> Tensor:
         """The covered frame."""
-        out = frame.clone()
-        for top, left, bottom, right in boxes(verdict, int(frame.shape[1]), int(frame.shape[2])):
+        height, width = int(frame.shape[1]), int(frame.shape[2])
+        places = boxes(verdict, height, width)
+        out = torch.empty_like(frame) if places == [(0, 0, height, width)] else frame.clone()
+        for top, left, bottom, right in places:
             out[:, top:bottom, left:right] = self.cover(frame[:, top:bottom, left:right], verdict)
         return out
 
@@ -84,9 +86,9 @@ class _Averaging(Action):
         height, width = patch.shape[1:]
         tile = self.strength * min(height, width)
         rows, columns = (max(1, round(side / tile)) for side in (height, width))
-        values = torch.nan_to_num(patch.float()).clamp_(0, 1)
+        values = patch.float().clamp(0, 1)
         mean = _shares(rows, height, patch.device) @ values @ _shares(columns, width, patch.device).t()
-        return (mean * COLOURS).round_().div_(COLOURS)[None]
+        return (torch.nan_to_num(mean) * COLOURS).round_().div_(COLOURS)[None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -224,7 +224,7 @@ class Guard:
                 frame = firsts.get(i)
                 if frame is None:
                     frame = first_frame(images, i, value_range=value_range, limits=self.limits)
-                covers[i] = covered(frame.float() / 255, verdict, action)
+                covers[i] = covered(frame.float().div_(255), verdict, action)
         return put_back(images, covers, value_range=value_range)
 
     def _judge(self, groups: Iterator[Batch], count: int, firsts: dict[int, Tensor]) -> list[Verdict]:

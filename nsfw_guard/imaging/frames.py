@@ -278,7 +278,7 @@ def _as_list(items: list[Any], kind: type) -> Any:
 
 def _like(old: Any, cover: Tensor, value_range: ValueRange) -> Any:
     """`cover` as the kind of thing that `old` is."""
-    levels = cover.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    levels = cover.detach().float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
     if isinstance(old, Tensor) and not is_odd(old) and old.ndim == 3:
         channels = with_channels(levels, old.shape[0]).to(old.device)
         if old.dtype == torch.uint8:
