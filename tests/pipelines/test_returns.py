@@ -18,8 +18,8 @@ from nsfw_guard.pipelines.survey import survey
 
 # What passes unjudged, as it is written in the classes of diffusers: sound, words, cameras and numbers.
 NO_PICTURES = {
-    "None", "action", "action_output", "audio", "c2w", "carry_positions", "out_positions", "revised_prompts", "sound", "text",
-    "self._safety_text_concept if enable_safety_guidance else None", "video_c2w",
+    "None", "action", "action_output", "audio", "c2w", "carry_positions", "out_positions", "revised_prompts", "sound",
+    "text", "self._safety_text_concept if enable_safety_guidance else None", "video_c2w",
 }  # fmt: skip
 
 
