@@ -16,7 +16,7 @@ from PIL import Image
 
 from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.files.colour import appearances, count_readings, differs
-from nsfw_guard.imaging.files.tiffs import directories
+from nsfw_guard.imaging.files.tiffs import Directory, directories
 
 Frame = NDArray[np.uint8]
 
@@ -88,20 +88,31 @@ def _turns(picture: Image.Image) -> list[tuple[int, bool]]:
     """
     if picture.format == "TIFF":  # Pillow turned it when it loaded; before 10 it keeps the tag all the same
         return [UPRIGHT]
+    first = _first_directory(picture)  # refuses what would take Pillow minutes to read
     try:
         orientation = picture.getexif().get(_ORIENTATION, 1)
         turn = _TURNS.get(orientation[0] if isinstance(orientation, tuple) else orientation, UPRIGHT)
     except Exception:  # noqa: BLE001 - EXIF is an ornament: when it is corrupt, a viewer shows the pixels as they are
         return [UPRIGHT]
-    return [turn] if turn == UPRIGHT or _is_agreed(picture) else [turn, UPRIGHT]
+    return [turn] if turn == UPRIGHT or _is_agreed(picture, first) else [turn, UPRIGHT]
 
 
-def _is_agreed(picture: Image.Image) -> bool:
-    """Whether the orientation stands where every viewer reads it: one short number in the first EXIF directory."""
+def _first_directory(picture: Image.Image) -> Directory | None:
+    """The first directory of a picture's EXIF block.
+
+    Raises:
+        DecodeError: it is longer than any in use, or its entries lie over each other.
+    """
     block = picture.info.get("exif")
-    if picture.format == "AVIF" or not isinstance(block, bytes):
+    if not isinstance(block, bytes):
+        return None
+    return next(directories(block[6:] if block.startswith(b"Exif\0\0") else block, most=1), None)
+
+
+def _is_agreed(picture: Image.Image, first: Directory | None) -> bool:
+    """Whether the orientation stands where every viewer reads it: one short number in the first EXIF directory."""
+    if picture.format == "AVIF" or not isinstance(picture.info.get("exif"), bytes):
         return picture.format is None  # set by its user, on a picture that is no file
-    first = next(directories(block[6:] if block.startswith(b"Exif\0\0") else block, most=1), None)
     value = first.entries.get(_ORIENTATION) if first else None
     return value is not None and value.kind == 3 and len(value.data) == 2
 
