@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from nsfw_guard import load, names
+from nsfw_guard import load_model, list_models
 from nsfw_guard.backends import loaders, registry
 from nsfw_guard.backends.base import Backend, Options
 from nsfw_guard.backends.build import judge
@@ -40,7 +40,7 @@ from tests.conftest import smooth
 
 SIZES = ((512, 512), (768, 1344), (501, 333), (224, 224))
 ROUNDS = 2
-SMALL = {"siglip2-so400m"} | {name for name in names() if registry.spec(name).kind == "judge"}  # else many GB
+SMALL = {"siglip2-so400m"} | {name for name in list_models() if registry.spec(name).kind == "judge"}  # else many GB
 DRAWN = 2000
 
 
@@ -92,7 +92,7 @@ def of_judge(name: str, folder: Path) -> Way:
     """A tiny judge of the record's own class, asked three questions; its model is read again for each picture."""
     family = registry.spec(name).architecture
     tiny_judges.write(folder, family)
-    made = judge(folder, questions=tiny_judges.QUESTIONS, batch=3 if family == "shieldgemma2" else 1)
+    made = judge(folder, questions=tiny_judges.QUESTIONS, batch_size=3 if family == "shieldgemma2" else 1)
 
     def mine(pixels: torch.Tensor) -> torch.Tensor:
         return torch.tensor(list(made.score([Frames(pixels[None])])[0].numbers()))
@@ -107,7 +107,7 @@ def of_boxes(name: str, folder: Path) -> Way:
     """NudeNet's own package on a file, with its real small model: the surest score of each label."""
     from nudenet import NudeDetector
 
-    made, own, file = load(name), NudeDetector(), folder.with_suffix(".png")
+    made, own, file = load_model(name), NudeDetector(), folder.with_suffix(".png")
     labels = list(made.spec.labels)
 
     def mine(pixels: torch.Tensor) -> torch.Tensor:
@@ -136,12 +136,16 @@ def opinions() -> dict[str, dict[str, float]]:
     book = lessons.pages(np.random.default_rng(20261121), DRAWN)
     pixels, unsafe = book.levels.permute(0, 3, 1, 2).contiguous(), (book.severities > 0).tolist()
     ways: dict[str, Callable[[], Backend]] = {
-        "demo-shapes": lambda: load("demo-shapes"),
-        "demo-shapes-graded": lambda: load("demo-shapes-graded"),
-        "Ensemble, max": lambda: Ensemble([load("demo-shapes"), load("demo-shapes-graded")]),
-        "Ensemble, mean": lambda: Ensemble([load("demo-shapes"), load("demo-shapes-graded")], combine="mean"),
-        "Ensemble, vote": lambda: Ensemble([load("demo-shapes"), load("demo-shapes-graded")], combine="vote"),
-        "Cascade": lambda: Cascade(load("demo-shapes"), load("demo-shapes-graded"), band=(0.02, 0.98)),
+        "demo-shapes": lambda: load_model("demo-shapes"),
+        "demo-shapes-graded": lambda: load_model("demo-shapes-graded"),
+        "Ensemble, max": lambda: Ensemble([load_model("demo-shapes"), load_model("demo-shapes-graded")]),
+        "Ensemble, mean": lambda: Ensemble(
+            [load_model("demo-shapes"), load_model("demo-shapes-graded")], combine="mean"
+        ),
+        "Ensemble, vote": lambda: Ensemble(
+            [load_model("demo-shapes"), load_model("demo-shapes-graded")], combine="vote"
+        ),
+        "Cascade": lambda: Cascade(load_model("demo-shapes"), load_model("demo-shapes-graded"), band=(0.02, 0.98)),
     }
     found = {}
     for name, build in ways.items():
@@ -165,7 +169,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     print(machine() + "\n")
-    wanted = [name for name in names() if registry.spec(name).repo or registry.spec(name).extra]
+    wanted = [name for name in list_models() if registry.spec(name).repo or registry.spec(name).extra]
     told = {}
     for name in wanted:
         with tempfile.TemporaryDirectory() as folder:

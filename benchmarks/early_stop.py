@@ -134,7 +134,7 @@ def main() -> None:
     )
     rows, results, fitted = [], {}, {}
     for decoder in ("vae", "linear"):
-        early = fit_early_stop(pipe, guard, fit_on, rate=0.01, decoder=decoder, batch=BATCH, call=CALL)
+        early = fit_early_stop(pipe, guard, fit_on, rate=0.01, decoder=decoder, batch_size=BATCH, call=CALL)
         found = measure(pipe, guard, early)
         steps, seconds, covered = live(pipe, guard, early)
         cuts = ", ".join(f"{a:g}: {cut:.3f}" for a, cut in zip(early.at, early.cuts, strict=True))

@@ -181,9 +181,9 @@ def forget_peak() -> None:
 def judge_one(path: str) -> None:
     """In a process of its own: one verdict, with what it cost."""
     from nsfw_guard import Guard
-    from nsfw_guard.backends.registry import load
+    from nsfw_guard.backends.registry import load_model
 
-    guard = Guard(load("demo-shapes"))
+    guard = Guard(load_model("demo-shapes"))
     guard.warm_up()
     guard.check([saved(Image.new("RGB", (64, 64)), "PNG", icc_profile=ImageCms.ImageCmsProfile(
         ImageCms.createProfile("sRGB")).tobytes())])  # fmt: skip

@@ -16,7 +16,7 @@ from timm.data import create_transform
 from torch.nn import functional
 from torchvision.transforms import v2
 
-from nsfw_guard import load
+from nsfw_guard import load_model
 from nsfw_guard.demo.shapes import draw, random_scene
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.imaging.preprocess import Preprocess
@@ -112,7 +112,7 @@ def fast_error(kind: str) -> tuple[float, int]:
 def fast_effect(count: int = 200) -> tuple[float, float]:
     """How far "fast" moves a score of the demonstration model at most, and its log-odds: noisy scenes of 512 x 512."""
     random, worst, odds = np.random.default_rng(5), 0.0, 0.0
-    exact, fast = (load("demo-shapes", resize=r) for r in ("exact", "fast"))
+    exact, fast = (load_model("demo-shapes", resize=r) for r in ("exact", "fast"))
     for _ in range(count):
         scene = np.array(draw(random_scene(random), side=512, rng=random)).astype(np.float32)
         noisy = (scene + random.normal(0, 40, scene.shape)).clip(0, 255).round().astype(np.uint8)

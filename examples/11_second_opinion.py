@@ -2,10 +2,10 @@
 
 from PIL import Image
 
-from nsfw_guard import Cascade, Guard, load
+from nsfw_guard import Cascade, Guard, load_model
 from nsfw_guard.demo.shapes import draw, parse
 
-cascade = Cascade(load("demo-shapes"), load("demo-shapes-graded"), band=(0.05, 0.95))
+cascade = Cascade(load_model("demo-shapes"), load_model("demo-shapes-graded"), band=(0.05, 0.95))
 guard = Guard(cascade)  # in earnest: Cascade(load("marqo"), load("freepik"), band=(0.1, 0.9))
 
 disc, ring = (draw(parse(f"a large red {shape} on white"), side=128) for shape in ("disc", "ring"))

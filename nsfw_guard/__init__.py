@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nsfw_guard.actions import Action, Block, Blur, Flag, Pixelate, Raise, Replace
     from nsfw_guard.backends.base import Backend, Label, ModelSpec
     from nsfw_guard.backends.build import judge, zeroshot
-    from nsfw_guard.backends.registry import load, names, register, unregister
+    from nsfw_guard.backends.registry import list_models, load_model, register_model, unregister_model
     from nsfw_guard.backends.wrappers.cached import Cached
     from nsfw_guard.backends.wrappers.opinions import Cascade, Ensemble
     from nsfw_guard.backends.wrappers.wrap import Calibrated
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     from nsfw_guard.imaging.views import InputSpec
     from nsfw_guard.listeners.audit import Audit
     from nsfw_guard.pipelines.attach import attach, detach
+    from nsfw_guard.pipelines.attach_all import attach_all, detach_all
     from nsfw_guard.pipelines.blocks import GuardStep
     from nsfw_guard.pipelines.checker import GuardConfig, NoFeatures, SafetyChecker
     from nsfw_guard.pipelines.doctor import doctor
     from nsfw_guard.pipelines.early.callback import EarlyStopCallback
     from nsfw_guard.pipelines.early.fit import fit_early_stop
     from nsfw_guard.pipelines.early.stop import EarlyStop
-    from nsfw_guard.pipelines.install import install, uninstall
     from nsfw_guard.pipelines.regenerate import regenerate
     from nsfw_guard.policy.policy import Policy
     from nsfw_guard.policy.prompts import PromptRules
@@ -60,7 +60,7 @@ _HOMES = {
     "backends.base": ("Backend", "Label", "ModelSpec"),
     "backends.wrappers.cached": ("Cached",),
     "backends.wrappers.opinions": ("Cascade", "Ensemble"),
-    "backends.registry": ("load", "names", "register", "unregister"),
+    "backends.registry": ("load_model", "list_models", "register_model", "unregister_model"),
     "backends.wrappers.wrap": ("Calibrated",),
     "backends.build": ("judge", "zeroshot"),
     "calibration": ("Calibration",),
@@ -91,7 +91,7 @@ _HOMES = {
     "pipelines.doctor": ("doctor",),
     "pipelines.early.fit": ("fit_early_stop",),
     "pipelines.early.stop": ("EarlyStop",),
-    "pipelines.install": ("install", "uninstall"),
+    "pipelines.attach_all": ("attach_all", "detach_all"),
     "pipelines.regenerate": ("regenerate",),
     "policy.policy": ("Policy",),
     "policy.prompts": ("PromptRules",),
@@ -155,17 +155,17 @@ __all__ = [
     "WeightsUnfitError",
     "__version__",
     "attach",
+    "attach_all",
     "detach",
+    "detach_all",
     "doctor",
     "fit_early_stop",
-    "install",
     "judge",
-    "load",
-    "names",
+    "list_models",
+    "load_model",
     "regenerate",
-    "register",
-    "uninstall",
-    "unregister",
+    "register_model",
+    "unregister_model",
     "zeroshot",
 ]
 

@@ -15,7 +15,7 @@ from nsfw_guard.actions import Action, Flag, covered
 from nsfw_guard.backends.base import Backend, Label, Runtime, ask
 from nsfw_guard.backends.files.folder import relaxed_record
 from nsfw_guard.backends.files.inside import folder_of, is_path
-from nsfw_guard.backends.registry import load
+from nsfw_guard.backends.registry import load_model
 from nsfw_guard.backends.selftest import canaries
 from nsfw_guard.backends.wrappers.wrap import Calibrated, TimeLimited
 from nsfw_guard.calibration import Calibration
@@ -45,7 +45,7 @@ class Guard:
             "raise", or "flag", which only marks them.
         listeners: told of every verdict (an `Audit`, an index ...); one that fails makes its pictures ERROR.
         fail_open: let pictures go that could not be judged. Logged on every use.
-        limits, time_limit, requested: how large a file may be; seconds the model may take; what was asked for.
+        limits, timeout, requested: how large a file may be; seconds the model may take; what was asked for.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Guard:
         listeners: Sequence[Listener] = (),
         fail_open: bool = False,
         limits: Limits | None = None,
-        time_limit: float | None = None,
+        timeout: float | None = None,
         requested: Mapping[str, str] | None = None,
     ) -> None:
         self.spec = spec = backend.spec
-        self.backend = backend if time_limit is None else TimeLimited(backend, time_limit)
+        self.backend = backend if timeout is None else TimeLimited(backend, timeout)
         self.policy = Policy.load(policy).fit(spec.levels, spec.positives, spec.cuts, spec.band)
         self.action, self.on_review = Action.of(action), Action.of(on_review)
         self.tally, self.fail_open, self.limits = Tally(), fail_open, limits
@@ -90,16 +90,16 @@ class Guard:
         listeners: Sequence[Listener] = (),
         fail_open: bool = False,
         limits: Limits | None = None,
-        time_limit: float | None = None,
+        timeout: float | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "float32",
         views: str = "cover",
         resize: Resize = "exact",
-        batch: int = 32,
+        batch_size: int = 32,
         labels: Mapping[str, str | Label | None] | None = None,
         weights: str | Path | None = None,
         runtime: Runtime | None = None,
-        download: bool = True,
+        local_files_only: bool = False,
         trust_guard: bool = False,
     ) -> Guard:
         """Loads a model and builds a guard around it.
@@ -108,13 +108,13 @@ class Guard:
             ref: a catalogue name, "hf:owner/name@commit", "timm:architecture", or a folder, written as a path.
             policy, action, on_review: as in `Guard`; what a saved guard's folder says, else "default", "block", "flag".
             calibration: a Calibration or its file; what a saved guard's folder holds, else none.
-            listeners, fail_open, limits, time_limit: as in `Guard`.
-            device, dtype, views, resize, batch, labels, weights, runtime, download: as in `load`.
+            listeners, fail_open, limits, timeout: as in `Guard`.
+            device, dtype, views, resize, batch_size, labels, weights, runtime, local_files_only: as in `load_model`.
             trust_guard: what a folder relaxes of its own guard holds, and stands in `requested`; else it is an error.
         """
-        backend = load(
-            ref, device=device, dtype=dtype, views=views, resize=resize, batch=batch, labels=labels, weights=weights,
-            runtime=runtime, download=download, trust_guard=trust_guard,
+        backend = load_model(
+            ref, device=device, dtype=dtype, views=views, resize=resize, batch_size=batch_size, labels=labels,
+            weights=weights, runtime=runtime, local_files_only=local_files_only, trust_guard=trust_guard,
         )  # fmt: skip
         asked = Asked(policy=policy, action=action, on_review=on_review, calibration=calibration)
         saved = read_saved(folder_of(ref)) if is_path(ref) else Asked()
@@ -133,7 +133,7 @@ class Guard:
             policy=wanted.policy or "default",
             action=wanted.action or "block",
             on_review=wanted.on_review or "flag",
-            listeners=listeners, fail_open=fail_open, limits=limits, time_limit=time_limit,
+            listeners=listeners, fail_open=fail_open, limits=limits, timeout=timeout,
             requested={"model": str(ref), **how, **asked.words(saved)},
         )  # fmt: skip
 
@@ -157,7 +157,7 @@ class Guard:
         verdicts = self._check(images, value_range, firsts)
         return self._apply(images, verdicts, value_range, firsts), verdicts
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, save_directory: str | Path) -> None:
         """Writes weights, record, policy and action into a folder that `from_pretrained` reads.
 
         What lets a score of 0.99 pass (the action "flag", a cut of 0.99 or more, a category that is never blocked) or
@@ -170,10 +170,10 @@ class Guard:
             backend = backend.backend
         if not hasattr(backend, "save_pretrained"):
             raise ConfigError(f"{type(backend).__name__} has no weights to save: give it a save_pretrained(folder)")
-        backend.save_pretrained(Path(folder))
+        backend.save_pretrained(Path(save_directory))
         if calibration is not None:
-            calibration.save(Path(folder) / CALIBRATION)
-        write_saved(Path(folder), self.policy, self.action, self.on_review)
+            calibration.save(Path(save_directory) / CALIBRATION)
+        write_saved(Path(save_directory), self.policy, self.action, self.on_review)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]] = ((1024, 1024),)) -> None:
         """Runs the model once a size (height, width), so that the first real picture does not wait."""

@@ -42,7 +42,7 @@ def digest(tensor: torch.Tensor) -> str:
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("action", ["block", "blur", "pixelate", "replace", "flag"])
 def test_a_backend_that_fails_releases_nothing(fault, action):
-    guard = Guard(FaultyBackend(fault, seconds=3), action=action, time_limit=0.2 if fault == "hangs" else None)
+    guard = Guard(FaultyBackend(fault, seconds=3), action=action, timeout=0.2 if fault == "hangs" else None)
 
     out, verdicts = guard(BATCH)
 
@@ -508,8 +508,8 @@ def test_what_cannot_be_judged_is_logged_with_its_cause(caplog):
 
 
 def test_a_limit_of_time_is_in_the_state_and_none_is_not():
-    assert Guard(FakeBackend(), time_limit=9).state["time_limit"] == "9 s"
-    assert "time_limit" not in Guard(FakeBackend()).state
+    assert Guard(FakeBackend(), timeout=9).state["timeout"] == "9 s"
+    assert "timeout" not in Guard(FakeBackend()).state
 
 
 @pytest.mark.parametrize(("limits", "said"), [

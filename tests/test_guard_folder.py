@@ -90,11 +90,11 @@ def test_a_guard_file_that_cannot_be_read_is_refused(tiny, tmp_path, content):
 
 
 def test_requested_and_effective_are_both_told(tiny):
-    verdict = Guard.from_pretrained(tiny, dtype=torch.float32, resize="fast", time_limit=60).check(smooth(1, 9, 9))[0]
+    verdict = Guard.from_pretrained(tiny, dtype=torch.float32, resize="fast", timeout=60).check(smooth(1, 9, 9))[0]
     assert verdict.requested["model"] == str(tiny)
     assert (verdict.requested["dtype"], verdict.state["dtype"]) == ("float32", "float32")
     assert (verdict.requested["resize"], verdict.state["resize"]) == ("fast", "fast")
-    assert verdict.state["time_limit"] == "60 s"
+    assert verdict.state["timeout"] == "60 s"
 
 
 def test_warm_up_runs_the_model_at_the_sizes_named(tiny):

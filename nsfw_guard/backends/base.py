@@ -194,9 +194,9 @@ class Options:
         dtype: of the network; scores are computed in float32 whatever it is.
         views: which parts of a picture are looked at: "cover", "center", "squash", "tiles(n)".
         resize: "exact" or "fast".
-        batch: views a forward pass.
+        batch_size: views a forward pass.
         runtime: what runs the network: "torch", "onnx" or "openvino"; None for what the folder's files say.
-        download: weights that are not in the cache are fetched from the hub; else they are an error.
+        local_files_only: weights that are not in the cache are an error; else they are fetched from the hub.
         trust_guard: what a folder relaxes of its own guard holds; else it is an error.
     """
 
@@ -204,9 +204,9 @@ class Options:
     dtype: str | torch.dtype = "float32"
     views: str = "cover"
     resize: Resize = "exact"
-    batch: int = 32
+    batch_size: int = 32
     runtime: Runtime | None = None
-    download: bool = True
+    local_files_only: bool = False
     trust_guard: bool = False
 
     def __post_init__(self) -> None:
@@ -221,8 +221,8 @@ class Options:
                 raise ConfigError(f"unknown device {self.device!r}: say 'cpu', 'cuda', 'cuda:1', 'mps'") from error
         if self.runtime is not None and self.runtime not in get_args(Runtime):
             raise UnknownNameError("runtime", self.runtime, get_args(Runtime))
-        if self.batch < 1:
-            raise ConfigError(f"batch {self.batch} is less than one picture")
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be 1 or more, got {self.batch_size}")
 
 
 def is_commit(revision: str) -> bool:

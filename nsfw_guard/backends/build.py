@@ -1,4 +1,4 @@
-"""Builders of models in a user's own words, beside `load`: zero-shot categories, and judges with questions."""
+"""Builders of models in a user's own words, beside `load_model`: zero-shot categories, and judges with questions."""
 
 from __future__ import annotations
 
@@ -64,20 +64,20 @@ def judge(
     questions: Mapping[str, str] | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "float32",
-    batch: int = 32,
+    batch_size: int = 32,
 ) -> Judge:
     """A judge that goes by your own rules.
 
     Args:
         ref: the name of a judge in the catalogue, or a folder that holds one.
         questions: per category what is not allowed, in a few words: {"violence": "blood or wounds are shown"}.
-        device, dtype, batch: see `Options`; a batch counts questions. "bfloat16" takes half of the memory.
+        device, dtype, batch_size: see `Options`; a batch counts questions. "bfloat16" takes half of the memory.
     """
-    options = Options(device=device, dtype=dtype, batch=batch)
+    options = Options(device=device, dtype=dtype, batch_size=batch_size)
     named = not is_path(ref)
     spec = registry.spec(str(ref)) if named else read_spec(folder_of(ref))
     if spec.kind != "judge":
-        judges = ", ".join(name for name in registry.names() if registry.spec(name).kind == "judge")
+        judges = ", ".join(name for name in registry.list_models() if registry.spec(name).kind == "judge")
         raise ConfigError(f"{spec.name!r} takes no questions: choose one of {judges}, or a folder with such a model")
     if questions is not None:
         asked = checked(questions)

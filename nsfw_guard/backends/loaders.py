@@ -66,13 +66,13 @@ def load_folder(folder: Path, options: Options, labels: Mapping[str, str | Label
 
 def load_hub(spec: ModelSpec, options: Options) -> Backend:
     """A recorded model, from the cache or the hub."""
-    folder = weights.fetch(spec, download=options.download)
+    folder = weights.fetch(spec, local_files_only=options.local_files_only)
     return load_files(spec if spec.revision else replace(spec, revision=weights.commit_of(folder)), folder, options)
 
 
 def load_repo(rest: str, labels: Mapping[str, str | Label | None] | None, options: Options) -> Backend:
     """Any repository in timm's or transformers' layout: "owner/name@commit"."""
-    folder = fetch_repo(rest, runtime=options.runtime, download=options.download)
+    folder = fetch_repo(rest, runtime=options.runtime, local_files_only=options.local_files_only)
     repo, _, revision = rest.partition("@")
     spec = replace(
         read_spec(folder, labels, trust_guard=options.trust_guard), name=f"hf:{repo}", repo=repo, revision=revision
@@ -81,7 +81,11 @@ def load_repo(rest: str, labels: Mapping[str, str | Label | None] | None, option
 
 
 def fetch_repo(
-    rest: str, progress: Callable[[str], None] | None = None, *, runtime: str | None = None, download: bool = True
+    rest: str,
+    progress: Callable[[str], None] | None = None,
+    *,
+    runtime: str | None = None,
+    local_files_only: bool = False,
 ) -> Path:
     """The folder of a repository, from the cache or the hub. Its config comes first: it says which files there are."""
     repo, _, revision = rest.partition("@")
@@ -94,7 +98,7 @@ def fetch_repo(
         name=f"hf:{rest}", architecture="", input=VIT, labels={"?": Label("?")}, repo=repo, revision=revision,
         files=(weights.CONFIG,),
     )  # fmt: skip
-    kind = kind_of(weights.read_config(weights.fetch(named, progress, download=download)))
+    kind = kind_of(weights.read_config(weights.fetch(named, progress, local_files_only=local_files_only)))
     network = ONNX if runtime in RUNTIMES else weights.WEIGHTS
     whole = replace(named, files=files_of(kind, network), also=also_of(kind))
-    return weights.fetch(whole, progress, download=download)
+    return weights.fetch(whole, progress, local_files_only=local_files_only)

@@ -24,21 +24,21 @@ _lock = threading.RLock()
 _filled = False
 
 
-def register(spec: ModelSpec, build: Build) -> None:
+def register_model(spec: ModelSpec, build: Build) -> None:
     """Adds a model under `spec.name`. A name that is taken is refused: a safety model is never replaced in silence."""
     _fill()
     _add(spec, build)
 
 
-def unregister(name: str) -> None:
+def unregister_model(name: str) -> None:
     """Takes a model out again."""
     _fill()
     if _models.pop(name, None) is None:
         raise UnknownNameError("model", name, _models)
 
 
-def names() -> tuple[str, ...]:
-    """The names that `load` knows, sorted."""
+def list_models() -> tuple[str, ...]:
+    """The names that `load_model` knows, sorted."""
     _fill()
     return tuple(sorted(_models))
 
@@ -48,26 +48,26 @@ def spec(name: str) -> ModelSpec:
     return _entry(name)[0]
 
 
-def load(
+def load_model(
     ref: str | Path,
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "float32",
     views: str = "cover",
     resize: Resize = "exact",
-    batch: int = 32,
+    batch_size: int = 32,
     labels: Mapping[str, str | Label | None] | None = None,
     weights: str | Path | None = None,
     runtime: Runtime | None = None,
-    download: bool = True,
+    local_files_only: bool = False,
     trust_guard: bool = False,
 ) -> Backend:
     """Loads a model and lets it pass its self-test.
 
     Args:
-        ref: a name of `names()`; a folder with config.json and model.safetensors (or model.onnx), written as a path
-            ("./mine"); "hf:owner/name@commit"; "timm:architecture" together with `weights`.
-        device, dtype, views, resize, batch, runtime, download, trust_guard: see `Options`.
+        ref: a name of `list_models()`; a folder with config.json and model.safetensors (or model.onnx), written as a
+            path ("./mine"); "hf:owner/name@commit"; "timm:architecture" together with `weights`.
+        device, dtype, views, resize, batch_size, runtime, local_files_only, trust_guard: see `Options`.
         labels: what the model's classes mean, where nobody recorded it: {"NSFW": "sexual", "SFW": None}.
         weights: for "timm:" a .safetensors file; for "nudenet" an .onnx file; for a name the folder of its files.
     """
@@ -75,7 +75,8 @@ def load(
     from nsfw_guard.backends.nets import timm_model
 
     options = Options(
-        device=device, dtype=dtype, views=views, resize=resize, batch=batch, runtime=runtime, download=download,
+        device=device, dtype=dtype, views=views, resize=resize, batch_size=batch_size, runtime=runtime,
+        local_files_only=local_files_only,
         trust_guard=trust_guard,
     )  # fmt: skip
     scheme, _, rest = ("", "", "") if isinstance(ref, Path) else ref.partition(":")

@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
     command.add_argument("--resize", choices=("exact", "fast"), default="exact", help="exact as Pillow, or fast")
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: cpu for files)")
     command.add_argument("--batch", type=int, default=16, metavar="N", help="pictures at a time (default: 16)")
-    command.add_argument("--time-limit", type=float, metavar="SECONDS", help="for each batch; late pictures are ERROR")
+    command.add_argument("--timeout", type=float, metavar="SECONDS", help="for each batch; late pictures are ERROR")
     command.add_argument("--audit", metavar="FILE", help="append every verdict to this log")
     command.add_argument("--audit-key", metavar="FILE", help="the key of that log: its hashes become HMACs")
     command.add_argument(
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         views=args.views,
         resize=args.resize,
         device=args.device,
-        time_limit=args.time_limit,
+        timeout=args.timeout,
         limits=Limits(process=args.process),
         trust_guard=args.trust_guard,
         listeners=[Audit(args.audit, key=show.read_key(args.audit_key))] if args.audit else [],

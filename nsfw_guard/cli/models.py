@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from nsfw_guard.backends import registry
     from nsfw_guard.tools.catalogue import facts
 
-    records = [facts(registry.spec(name)) for name in ([args.model] if args.model else registry.names())]
+    records = [facts(registry.spec(name)) for name in ([args.model] if args.model else registry.list_models())]
     if args.json:
         for model in records:
             show.as_json(model)

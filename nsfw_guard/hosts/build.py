@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from nsfw_guard.actions import ACTIONS, Action, Blur, Pixelate
 from nsfw_guard.backends.base import Backend
-from nsfw_guard.backends.registry import load
+from nsfw_guard.backends.registry import load_model
 from nsfw_guard.errors import ConfigError, suggest
 from nsfw_guard.guard import Guard
 from nsfw_guard.hosts.settings import Settings
@@ -17,9 +17,10 @@ from nsfw_guard.policy.rules import Rule
 Build = Callable[[Settings, bool], Guard]
 
 
-def load_model(settings: Settings) -> Backend:
-    """The model that settings name. Nothing is downloaded: it may be a stranger's job that asks for it."""
-    return load(settings.model, device=settings.device or None, weights=settings.weights or None, download=False)
+def load_from(settings: Settings) -> Backend:
+    """Load the model that settings name. Nothing is downloaded: it may be a stranger's job that asks for it."""
+    device, weights = settings.device or None, settings.weights or None
+    return load_model(settings.model, device=device, weights=weights, local_files_only=True)
 
 
 def build_guard(settings: Settings, only_tighter: bool = False, *, backend: Backend | None = None) -> Guard:
@@ -31,7 +32,7 @@ def build_guard(settings: Settings, only_tighter: bool = False, *, backend: Back
         backend: the model of these settings, where it is loaded already: several guards can share one.
     """
     if backend is None:
-        backend = load_model(settings)
+        backend = load_from(settings)
     spec = backend.spec
     policy = Policy.load(settings.policy)
     if settings.cuts:
@@ -41,7 +42,7 @@ def build_guard(settings: Settings, only_tighter: bool = False, *, backend: Back
         backend,
         policy=policy,
         action=_action(settings),
-        time_limit=settings.time_limit,
+        timeout=settings.timeout,
         requested={"model": settings.model, "policy": settings.policy},
     )
 

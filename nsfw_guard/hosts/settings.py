@@ -38,7 +38,7 @@ class Settings:
         previews: what becomes of pictures while they are drawn: "pixelate" all, "check" each, "hide" all.
         metadata: write the verdict into the picture's metadata.
         originals: a folder where what was covered is kept as it was; nowhere unless named.
-        time_limit: seconds that the model may take for a picture.
+        timeout: seconds that the model may take for a picture.
     """
 
     enabled: bool = True
@@ -54,7 +54,7 @@ class Settings:
     previews: Previews = "pixelate"
     metadata: bool = True
     originals: str = ""
-    time_limit: float = 60.0
+    timeout: float = 60.0
 
     def __post_init__(self) -> None:
         for name, known in (("action", ACTIONS), ("previews", PREVIEWS)):
@@ -66,8 +66,8 @@ class Settings:
                 raise ConfigError(f"{setting.name} = {value!r}: say {_IN_WORDS[kind]}")
         if not 0.1 <= self.strength <= 1.0:
             raise ConfigError(f"strength = {self.strength}: a fraction of the short side, from 0.1 (weak) to 1.0")
-        if not (math.isfinite(self.time_limit) and self.time_limit > 0):
-            raise ConfigError(f"time_limit = {self.time_limit}: seconds above 0")
+        if not (math.isfinite(self.timeout) and self.timeout > 0):
+            raise ConfigError(f"timeout = {self.timeout}: seconds above 0")
         for category, cut in self.cuts.items():
             if isinstance(cut, bool) or not isinstance(cut, (int, float)) or not 0.0 < cut <= 1.0:
                 raise ConfigError(f"cuts: {category!r} = {cut!r}: a number above 0, up to 1")
@@ -109,17 +109,17 @@ class Settings:
             if PREVIEWS.index(wanted.previews) > PREVIEWS.index(self.previews)
             else self.previews,
             metadata=self.metadata or wanted.metadata,
-            time_limit=min(self.time_limit, wanted.time_limit),
+            timeout=min(self.timeout, wanted.timeout),
         )
 
 
 _KINDS: Mapping[str, Any] = {
     **dict.fromkeys(("enabled", "label", "prompts", "metadata"), bool),
     **dict.fromkeys(("model", "weights", "device", "policy", "action", "previews", "originals"), str),
-    **dict.fromkeys(("strength", "time_limit"), (int, float)),
+    **dict.fromkeys(("strength", "timeout"), (int, float)),
     "cuts": Mapping,
 }
-_BUILT = ("model", "weights", "device", "policy", "action", "strength", "cuts", "time_limit")
+_BUILT = ("model", "weights", "device", "policy", "action", "strength", "cuts", "timeout")
 _IN_WORDS = {bool: "true or false", str: "a text", (int, float): "a number", Mapping: "a table of categories"}
 
 

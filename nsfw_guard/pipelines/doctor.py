@@ -139,5 +139,5 @@ def _gaps(pipe: Any, cls: type, attachment: Attachment) -> Iterator[str]:
     if attachment.terms.guard.policy.prompts:
         yield "prompts that come as embeddings cannot be judged as text: their pictures are"
     yield "callbacks are handed latents, and pipe.vae can be called by hand: whoever runs the process can look"
-    cure = "attach(pipe, guard) again, or once install(guard, latents='refuse')"
+    cure = "attach(pipe, guard) again, or once attach_all(guard, latents='refuse')"
     yield f"from_pipe and **pipe.components make a pipe without the guard: {cure}"

@@ -63,7 +63,7 @@ class Policy:
         return tuple(sorted(c for c, rule in self.rules.items() if rule.block is None))
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, and what `load` takes."""
+        """JSON-ready, and what `Policy.load` takes."""
         rules = {category: rule.to_dict() for category, rule in sorted(self.rules.items())}
         content = {"name": self.name, "description": self.description, "rules": rules}
         return {**content, "prompts": self.prompts.to_dict()} if self.prompts else content

@@ -52,7 +52,7 @@ def examine() -> dict[str, str]:
     facts["exact resize"] = "Pillow on the CPU; elsewhere " + (
         "the matrix form (agrees with this Pillow)" if matrix_is_pillow() else "Pillow too: its resize changed"
     )
-    facts |= {f"model {name}": where(registry.spec(name)) for name in registry.names()}
+    facts |= {f"model {name}": where(registry.spec(name)) for name in registry.list_models()}
     return facts
 
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from nsfw_guard.actions import Replace
 from nsfw_guard.backends.files.arguments import ARGUMENTS, check_config, check_keys, timm_arguments
 from nsfw_guard.backends.files.inside import is_path, no_links_out
-from nsfw_guard.backends.registry import load
+from nsfw_guard.backends.registry import load_model
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import (
     ConfigError,
@@ -45,7 +45,7 @@ MARK = "code ran"
 def saved(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved guard with everything in its folder: record, hash, known answers, policy, calibration."""
     folder = tmp_path_factory.mktemp("attacks") / "saved"
-    backend: Any = load(tiny)
+    backend: Any = load_model(tiny)
     backend.spec = replace(backend.spec, answers=backend.known_answers())
     Guard(backend).save_pretrained(folder)
     Calibration(model=backend.spec.name, maps={"sexual": (1.5, -0.5)}).save(folder / "calibration.json")
@@ -344,10 +344,10 @@ def test_a_network_that_reads_its_own_numbers_is_built_within_the_same_bound(tin
     timm.models.register_model(vit_reading)
     folder = Path(shutil.copytree(tiny, tmp_path / "folder"))
     config(architecture="vit_reading")(folder)
-    assert load(folder).width == 24
+    assert load_model(folder).width == 24
     args(embed_dim=4096, depth=100)(folder)
     with pytest.raises(WeightsUnfitError, match="larger than its weights"):
-        load(folder)
+        load_model(folder)
 
 
 class Marks:
@@ -377,9 +377,9 @@ def test_a_pickle_that_a_folder_names_is_not_opened(tiny: Path, tmp_path: Path, 
     changes[where](folder)
     if where in {"model_args", "overlay"}:
         with pytest.raises(ConfigError, match="take it out"):
-            load(folder)
+            load_model(folder)
     else:  # what stands elsewhere is handed to nobody
-        assert load(folder).state()["self_test"] == "answers unrecorded"
+        assert load_model(folder).state()["self_test"] == "answers unrecorded"
     assert not mark.exists()
 
 
@@ -393,7 +393,7 @@ def test_the_hash_is_looked_at_before_anything_is_built(saved: Path, tmp_path: P
     built: list[str] = []
     monkeypatch.setattr(timm, "create_model", lambda name, **_: built.append(name))
     with pytest.raises(WeightsUnfitError, match="recorded SHA-256"):
-        load(folder)
+        load_model(folder)
     assert built == []
 
 
@@ -427,7 +427,7 @@ def test_whatever_a_folder_asks_of_timm_ends_in_a_model_or_one_error(
     shutil.copytree(tiny, folder)
     args(**{name: value})(folder)
     try:
-        backend: Any = load(folder)
+        backend: Any = load_model(folder)
     except (ConfigError, WeightsUnfitError, SelfTestError):
         return
     assert sum(p.numel() for p in backend._nets[backend.home].parameters()) < 20_000
@@ -456,16 +456,16 @@ def test_a_folder_of_a_models_name_is_not_looked_at(here: Path) -> None:
     assert made.policy.rules["red-disc"].block == 0.5
     (here / "marqo").symlink_to(here / "mine")
     with pytest.raises(WeightsMissingError, match="nsfw-guard fetch marqo"):
-        load("marqo")
+        load_model("marqo")
 
 
 def test_a_bare_word_is_no_folder_and_the_cure_is_said(here: Path) -> None:
     with pytest.raises(ConfigError, match=r"write './mine' for the folder here"):
         Guard.from_pretrained("mine")
     for ref in ("./mine", here / "mine", str(here / "mine"), Path("mine"), Path("demo-shapes")):
-        assert load(ref).spec.name == "tiny"
+        assert load_model(ref).spec.name == "tiny"
     with pytest.raises(UnknownNameError, match="did you mean 'marqo'"):
-        load("marqoo")
+        load_model("marqoo")
 
 
 def test_a_file_of_a_policys_name_is_not_looked_at(here: Path) -> None:
@@ -553,7 +553,7 @@ def test_with_trust_cuts_and_names_are_taken_too(saved: Path, tmp_path: Path) ->
         with pytest.raises(ConfigError, match="the cut 'default' is 1"):
             Guard.from_pretrained(folder, policy=policy, action="block")
     with pytest.raises(ConfigError, match="the cut 'default' is 1"):
-        Guard(load(folder))
+        Guard(load_model(folder))
 
 
 def plain_guard(folder: Path) -> None:
@@ -624,7 +624,7 @@ def test_links_of_the_hubs_cache_are_followed_and_no_others(tiny: Path, tmp_path
         folder.mkdir(parents=True)
         for name in ("config.json", "model.safetensors"):
             (folder / name).symlink_to(os.path.relpath(repo / "blobs" / name, folder))
-        assert load(folder).state()["self_test"] == "answers unrecorded"
+        assert load_model(folder).state()["self_test"] == "answers unrecorded"
     other = tmp_path / "models--some--other" / "blobs"
     shutil.copytree(tiny, other)
     (snapshot / "README.md").symlink_to(other / "config.json")
@@ -634,7 +634,7 @@ def test_links_of_the_hubs_cache_are_followed_and_no_others(tiny: Path, tmp_path
 
 def test_a_link_to_the_folder_itself_is_the_users_own(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tiny)
-    assert load(tmp_path / "link").width == 24
+    assert load_model(tmp_path / "link").width == 24
 
 
 @pytest.mark.parametrize(
@@ -713,4 +713,4 @@ def test_a_folder_of_transformers_is_refused_before_it_is_opened(tmp_path: Path,
     if name != "huge":
         monkeypatch.setattr(transformers.AutoModelForImageClassification, "from_pretrained", None)
     with pytest.raises(WeightsUnfitError, match=changes[name][1]):
-        load(tmp_path)
+        load_model(tmp_path)

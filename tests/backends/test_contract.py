@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nsfw_guard import load, names
+from nsfw_guard import list_models, load_model
 from nsfw_guard.backends import loaders, registry
 from nsfw_guard.backends.base import Backend, ModelSpec, Options
 from nsfw_guard.backends.catalog.classifiers import DEMO
@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-ALL = names()
+ALL = list_models()
 ELSEWHERE = [name for name in ALL if registry.spec(name).repo]
 INSTALLED = [name for name in ALL if registry.spec(name).kind == "nudenet"]  # its weights come with its own package
 BUILT_IN = [name for name in ALL if name not in {*ELSEWHERE, *INSTALLED}]
@@ -64,7 +64,7 @@ def model(folder) -> Make:
     def of(name: str, **options) -> Backend:
         if name in INSTALLED:
             pytest.importorskip("nudenet")
-            return load(name, **options)
+            return load_model(name, **options)
         spec, where = folder(name)
         return loaders.load_files(spec, where, Options(**options))
 
@@ -74,14 +74,14 @@ def model(folder) -> Make:
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_without_weights_and_network_the_cure_is_named(name):
     with pytest.raises(WeightsMissingError, match=f"nsfw-guard fetch {name}") as raised:
-        load(name)
+        load_model(name)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_it_answers_as_recorded(name):
-    assert load(name).state()["self_test"] == "passed"
-    assert load(name, dtype="bfloat16").state()["self_test"] == "passed"
+    assert load_model(name).state()["self_test"] == "passed"
+    assert load_model(name, dtype="bfloat16").state()["self_test"] == "passed"
 
 
 @pytest.mark.parametrize(("name", "count"), latin(ALL, [1, 3, 17]))
@@ -198,7 +198,7 @@ def test_weights_that_were_touched_are_refused(folder, name, tmp_path):
 @pytest.mark.parametrize("name", [name for name in ELSEWHERE if registry.spec(name).sha256])
 def test_a_record_with_a_hash_takes_no_other_weights(folder, name):
     with pytest.raises(WeightsUnfitError, match=f"recorded SHA-256 {registry.spec(name).sha256[:12]}"):
-        load(name, weights=folder(name)[1])
+        load_model(name, weights=folder(name)[1])
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)

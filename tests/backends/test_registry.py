@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from nsfw_guard import load, names, register, unregister
+from nsfw_guard import list_models, load_model, register_model, unregister_model
 from nsfw_guard.backends import registry
 from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options, ask
 from nsfw_guard.errors import ConfigError, ScoringError, UnknownNameError
@@ -26,25 +26,25 @@ def fresh(monkeypatch):
 
 
 def test_the_built_in_models_are_there():
-    assert "marqo" in names()
-    assert list(names()) == sorted(names())
+    assert "marqo" in list_models()
+    assert list(list_models()) == sorted(list_models())
 
 
 def test_a_model_of_ones_own_is_registered_loaded_and_taken_out(fresh):
-    register(RED, lambda spec, options: FakeBackend())
+    register_model(RED, lambda spec, options: FakeBackend())
 
-    assert "red" in names()
-    assert isinstance(load("red"), FakeBackend)
+    assert "red" in list_models()
+    assert isinstance(load_model("red"), FakeBackend)
     assert Guard.from_pretrained("red").check(smooth(1, 8, 8))[0].outcome is Outcome.ALLOW
-    unregister("red")
-    assert "red" not in names()
+    unregister_model("red")
+    assert "red" not in list_models()
     with pytest.raises(UnknownNameError):
-        unregister("red")
+        unregister_model("red")
 
 
 def test_a_name_that_is_taken_is_refused(fresh):
     with pytest.raises(ConfigError, match="'marqo' is registered already"):
-        register(replace(RED, name="marqo"), lambda spec, options: FakeBackend())
+        register_model(replace(RED, name="marqo"), lambda spec, options: FakeBackend())
 
 
 def red_plugin(add) -> None:
@@ -62,13 +62,13 @@ def plug_in(monkeypatch, *hooks: str) -> None:
 
 def test_plug_ins_come_in_by_the_same_door(fresh, monkeypatch):
     plug_in(monkeypatch, "red_plugin")
-    assert {"marqo", "red"} <= set(names())
+    assert {"marqo", "red"} <= set(list_models())
 
 
 @pytest.mark.parametrize("hook", ["thief", "no_such_function"])
 def test_a_plug_in_that_breaks_or_steals_a_name_changes_nothing(fresh, monkeypatch, caplog, hook):
     plug_in(monkeypatch, hook, "red_plugin")
-    assert {"marqo", "red"} <= set(names())
+    assert {"marqo", "red"} <= set(list_models())
     assert registry.spec("marqo").repo == "Marqo/nsfw-image-detection-384"
     assert f"the plug-in {hook}" in caplog.text
 
@@ -82,7 +82,7 @@ def test_the_installed_entry_point_is_the_catalogue():
 
 
 def test_every_record_says_what_a_user_must_know():
-    for name in names():
+    for name in list_models():
         spec = registry.spec(name)
         assert spec.name == name
         assert spec.licence != "unknown"

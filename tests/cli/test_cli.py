@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from nsfw_guard.backends.registry import register, unregister
+from nsfw_guard.backends.registry import register_model, unregister_model
 from nsfw_guard.cli import show
 from nsfw_guard.cli.main import main, parser
 from nsfw_guard.hosts import running
@@ -74,7 +74,7 @@ def models() -> Iterator[None]:
     """Plug-ins with exact outcomes."""
 
     def adding(name: str) -> None:
-        register(replace(RED, name=name), lambda spec, options: build(BACKENDS[name](), spec))
+        register_model(replace(RED, name=name), lambda spec, options: build(BACKENDS[name](), spec))
 
     def build(backend: FakeBackend, spec: Any) -> FakeBackend:
         backend.spec = spec
@@ -84,7 +84,7 @@ def models() -> Iterator[None]:
         adding(name)
     yield
     for name in BACKENDS:
-        unregister(name)
+        unregister_model(name)
 
 
 @pytest.fixture(autouse=True)
@@ -195,8 +195,8 @@ CANNOT = [
     (["check", "{in}", "--model", "red", "--policy", "{in}/none.toml"], "no policy file 'none.toml'"),
     (["check", "{in}", "--model", "red", "--policy", "{unfit}"], "the model does not score"),
     (["check", "{in}", "--model", "red", "--batch", "0"], "--batch 0"),
-    (["check", "{in}", "--model", "red", "--time-limit", "0"], "time limit of 0"),
-    (["check", "{in}", "--model", "red", "--time-limit", "nan"], "time limit of nan"),
+    (["check", "{in}", "--model", "red", "--timeout", "0"], "time limit of 0"),
+    (["check", "{in}", "--model", "red", "--timeout", "nan"], "time limit of nan"),
     (["check", "{in}", "--model", "red", "--audit", "{in}/none/log"], "the audit log cannot be there"),
     (["check", "{in}", "--model", "red", "--out", "{in}/allow.png"], "nsfw-guard: "),
     (["check", "{in}", "--model", "{loose}"], "the cut 'default' is 1"),
@@ -216,7 +216,7 @@ CANNOT = [
 MISUSED = [
     [], ["judge"], ["check"], ["check", "{in}", "--speed", "9"], ["check", "{in}", "--action", "raise"],
     ["check", "{in}", "--fail-on", "allow"], ["check", "{in}", "--resize", "exactly"],
-    ["check", "{in}", "--batch", "many"], ["check", "{in}", "--time-limit", "soon"], ["check", "{in}", "--model"],
+    ["check", "{in}", "--batch", "many"], ["check", "{in}", "--timeout", "soon"], ["check", "{in}", "--model"],
     ["policy"], ["policy", "show"], ["audit"], ["audit", "verify"], ["fetch"], ["models", "red", "dull"],
     ["doctor", "--fix"],
 ]  # fmt: skip
@@ -446,7 +446,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             ("--resize", "{tiny}", ["--json"], ["--json", "--resize", "fast"]),
             ("--device", "{tiny}", ["--json"], ["--json", "--device", "cpu"]),
             ("--batch", "single", [], ["--batch", "1"]),
-            ("--time-limit", "slow", ["--fail-on", "error"], ["--fail-on", "error", "--time-limit", "0.05"]),
+            ("--timeout", "slow", ["--fail-on", "error"], ["--fail-on", "error", "--timeout", "0.05"]),
             ("--audit", "red", [], ["--audit", "{out}.log"]),
             ("--process", "red", ["--json"], ["--json", "--process"]),
             ("--json", "red", [], ["--json"]),
@@ -808,12 +808,12 @@ def test_a_model_in_an_extra_says_which_and_its_licence(run: Run) -> None:
     from nsfw_guard.backends import registry
     from nsfw_guard.backends.catalog.classifiers import NUDENET
 
-    registry.register(replace(NUDENET, name="parts", extra="no-such-extra"), lambda spec, options: FakeBackend())
+    registry.register_model(replace(NUDENET, name="parts", extra="no-such-extra"), lambda spec, options: FakeBackend())
     try:
         ran = run("fetch", "parts")
         (listed,) = [line for line in run("models", "--json").lines if line["name"] == "parts"]
     finally:
-        registry.unregister("parts")
+        registry.unregister_model("parts")
     assert (ran.code, ran.out) == (0, "")
     assert ran.err.startswith("parts comes with `pip install 'nsfw-guard[no-such-extra]'`, licence disputed: AGPL-3.0")
     assert listed["weights"] == "pip install 'nsfw-guard[no-such-extra]'"
@@ -830,8 +830,8 @@ def test_any_repository_is_fetched_by_its_commit(run: Run, monkeypatch: pytest.M
     (tmp_path / "config.json").write_text('{"architecture": "vit_tiny_patch16_384"}')
     asked: list[tuple[str, ...]] = []
 
-    def fetch(spec: Any, progress: object, *, download: bool) -> Path:
-        assert (spec.repo, spec.revision, download) == ("some/one", "ab" * 20, True)
+    def fetch(spec: Any, progress: object, *, local_files_only: bool) -> Path:
+        assert (spec.repo, spec.revision, local_files_only) == ("some/one", "ab" * 20, False)
         asked.append(spec.files)
         return tmp_path
 

@@ -30,7 +30,7 @@ def make() -> Callable[..., tuple[HostGuard, FakeBackend]]:
         asked = backend or FakeBackend()
 
         def build(told: Settings, only_tighter: bool) -> Guard:
-            return Guard(asked, policy=told.policy, action=_action(told), time_limit=told.time_limit)
+            return Guard(asked, policy=told.policy, action=_action(told), timeout=told.timeout)
 
         host = HostGuard("test", build=build)
         host.configure(Settings(**{"action": "block", **settings}))

@@ -220,7 +220,7 @@ def test_a_model_that_fails_covers_everything_and_raises_nothing(make, fault):
 
 
 def test_a_model_that_hangs_is_an_error_in_time(make):
-    host, _ = make(FaultyBackend("hangs", seconds=3), time_limit=0.1)
+    host, _ = make(FaultyBackend("hangs", seconds=3), timeout=0.1)
     picture = red()
     assert host.sanitise([picture]).verdicts[0].outcome is Outcome.ERROR
     assert not shows(picture)
@@ -382,7 +382,7 @@ def test_an_interrupt_leaves_nothing_uncovered(make):
         def score(self, stacks, *, embeddings=False, digests=False):
             raise KeyboardInterrupt
 
-    host, _ = make(Interrupted(), time_limit=5.0)
+    host, _ = make(Interrupted(), timeout=5.0)
     picture = red()
     with pytest.raises(KeyboardInterrupt):
         host.sanitise([picture])

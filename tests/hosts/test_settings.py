@@ -24,8 +24,8 @@ from nsfw_guard.hosts.settings import ACTIONS, FILE, PRESETS, PREVIEWS, Settings
         ({"strength": 0.01}, "from 0.1"),
         ({"strength": float("nan")}, "from 0.1"),
         ({"model": 3}, "say a text"),
-        ({"time_limit": 0}, "seconds above 0"),
-        ({"time_limit": float("inf")}, "seconds above 0"),
+        ({"timeout": 0}, "seconds above 0"),
+        ({"timeout": float("inf")}, "seconds above 0"),
         ({"cuts": {"sexual": 0.0}}, "a number above 0"),
         ({"cuts": {"sexual": float("nan")}}, "a number above 0"),
         ({"cuts": {"sexual": True}}, "a number above 0"),
@@ -78,7 +78,7 @@ ANY = st.builds(
     metadata=st.booleans(),
     model=st.sampled_from(["marqo", "freepik"]),
     originals=st.sampled_from(["", "there"]),
-    time_limit=st.floats(1, 90),
+    timeout=st.floats(1, 90),
 )
 
 

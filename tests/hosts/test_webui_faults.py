@@ -55,7 +55,7 @@ def test_a_model_that_fails_covers_safe_pictures_too(family, fault, monkeypatch)
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_that_hangs_is_not_waited_for(family, monkeypatch):
-    world = World(family, monkeypatch, FaultyBackend("hangs", seconds=5.0), nsfw_guard_time_limit=0.2)
+    world = World(family, monkeypatch, FaultyBackend("hangs", seconds=5.0), nsfw_guard_timeout=0.2)
     world.host.process_images(Job(safe(1)))
     assert reached(world.host, safe(1)) == []
 

@@ -156,7 +156,7 @@ def test_the_page_changes_what_is_in_effect_and_refuses_what_cannot_be(family, m
     assert not world.host.opts.set("nsfw_guard_cuts", "red=often")
     assert world.host.opts.nsfw_guard_strength == 0.5
     assert world.host.opts.set("nsfw_guard_cuts", "red=0.3")
-    assert world.host.opts.set("nsfw_guard_time_limit", 5)
+    assert world.host.opts.set("nsfw_guard_timeout", 5)
     assert world.adapter.guard.settings.cuts == {"red": 0.3}
     assert world.host.opts.set("nsfw_guard_enabled", False)
     world.host.process_images(Job(red()))

@@ -44,7 +44,7 @@ class World:
         if isinstance(self.backend, Exception):
             raise self.backend
         policy = Policy.load(RULES)
-        return Guard(self.backend, policy=policy, action=settings.action, time_limit=settings.time_limit)
+        return Guard(self.backend, policy=policy, action=settings.action, timeout=settings.timeout)
 
 
 def share(picture: Any) -> float:

@@ -15,7 +15,7 @@ WRITE = "python -m tests.tools.test_catalogue"
 
 def written(text: str) -> str:
     """The document with the part between its marks written anew, from the built-in records."""
-    names = [name for name in registry.names() if registry.spec(name).source != "a test"]
+    names = [name for name in registry.list_models() if registry.spec(name).source != "a test"]
     part = f"<!-- records -->\n{markdown(names)}<!-- end of records -->"
     return re.sub(r"<!-- records -->.*<!-- end of records -->", lambda _: part, text, flags=re.DOTALL)
 
@@ -27,7 +27,7 @@ def test_the_document_says_what_the_records_say():
 
 def test_every_record_has_a_page_and_every_cut_a_source():
     text = DOC.read_text()
-    for name in registry.names():
+    for name in registry.list_models():
         assert f"\n### {name}\n" in text
         spec = registry.spec(name)
         for cut, told in spec.cuts.items():

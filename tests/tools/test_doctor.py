@@ -50,7 +50,7 @@ def test_everything_is_examined() -> None:
         package: doctor.installed(package) for package in doctor.PACKAGES
     }
     assert found["devices"].startswith("cpu")
-    assert {key for key in found if key.startswith("model ")} == {f"model {name}" for name in registry.names()}
+    assert {key for key in found if key.startswith("model ")} == {f"model {name}" for name in registry.list_models()}
     assert all(isinstance(value, str) and value for value in found.values())
 
 

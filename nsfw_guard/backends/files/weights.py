@@ -49,7 +49,7 @@ def _local(spec: ModelSpec, name: str, cache: Path | None) -> Path | None:
     return Path(cached) if isinstance(cached, str) else None
 
 
-def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None, *, download: bool = True) -> Path:
+def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None, *, local_files_only: bool = False) -> Path:
     """The folder of a model, downloaded when it is not in the cache.
 
     A model whose commit nobody recorded is only downloaded when somebody looks on (`progress`): what was fetched then
@@ -63,7 +63,7 @@ def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None, *, dow
     here = cached(spec) if is_commit(spec.revision) or progress is None else None
     if here is not None:
         return here
-    if not download:
+    if local_files_only:
         raise WeightsMissingError(_no_weights(spec, "nothing is downloaded from here"))
     if not spec.revision and progress is None:
         raise WeightsMissingError(_no_weights(spec, "no commit of it is recorded, so it is not fetched unasked"))

@@ -146,7 +146,10 @@ class Judge:
             # To where the pictures are, and no copy left behind: two of these would rarely fit.
             self.model.to(where)
             parts = in_batches(
-                lambda start, stop: self._pass(pictures, start, stop, where), rows, self.options.batch, self.spec.name
+                lambda start, stop: self._pass(pictures, start, stop, where),
+                rows,
+                self.options.batch_size,
+                self.spec.name,
             )
             logits: list[list[list[float]]] = torch.cat(parts).view(len(pictures), -1, 2).tolist()
         return logits

@@ -123,7 +123,7 @@ class NetBackend:
 
     def forward(self, shown: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers and embeddings of 8-bit pictures, in batches that the device can hold. Shape: (R, 3, S, S)."""
-        parts = in_batches(lambda a, b: self._pass(shown[a:b]), len(shown), self.options.batch, self.spec.name)
+        parts = in_batches(lambda a, b: self._pass(shown[a:b]), len(shown), self.options.batch_size, self.spec.name)
         numbers, features = zip(*parts, strict=True)
         return torch.cat(numbers), torch.cat(features)
 
@@ -175,7 +175,7 @@ class NetBackend:
         }
 
     def save_pretrained(self, folder: Path) -> None:
-        """Writes configuration, weights and our record into a folder that `load` reads."""
+        """Writes configuration, weights and our record into a folder that `load_model` reads."""
         folder.mkdir(parents=True, exist_ok=True)
         net = self._nets[self.home]
         net.save(folder, self.spec)

@@ -89,7 +89,7 @@ class NudeNet:
 
     def numbers(self, shown: Tensor) -> yolo.Floats:
         """The network's own numbers of 8-bit squares: four of place, one a label. Shape: (R, 4 + labels, places)."""
-        batch = 1 if self._one_by_one else self.options.batch
+        batch = 1 if self._one_by_one else self.options.batch_size
         parts = in_batches(lambda a, b: self._pass(shown[a:b]), len(shown), batch, self.spec.name)
         array: yolo.Floats = torch.cat(parts).cpu().numpy()
         return array

@@ -91,7 +91,7 @@ class TimeLimited:
 
     def state(self) -> Mapping[str, str]:
         """The model's state, and its limit."""
-        return {**self.backend.state(), "time_limit": f"{self.seconds:g} s"}
+        return {**self.backend.state(), "timeout": f"{self.seconds:g} s"}
 
 
 def _stream_of(stacks: Sequence[Frames]) -> AbstractContextManager[object]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from nsfw_guard.backends.base import Backend
 from nsfw_guard.guard import Guard
-from nsfw_guard.hosts.build import build_guard, load_model
+from nsfw_guard.hosts.build import build_guard, load_from
 from nsfw_guard.hosts.comfyui.enforce import HELPER, Enforcement
 from nsfw_guard.hosts.comfyui.exits import COMFYUI
 from nsfw_guard.hosts.comfyui.routes import add_status
@@ -42,7 +42,7 @@ class Comfy:
         load: makes the model; called when the first picture comes.
     """
 
-    def __init__(self, *, load: Load = load_model) -> None:
+    def __init__(self, *, load: Load = load_from) -> None:
         self._load, self._lock = load, threading.RLock()
         self._models: dict[tuple[str, str, str], Backend] = {}
         self._others: OrderedDict[str, HostGuard] = OrderedDict()

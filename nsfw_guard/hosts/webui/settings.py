@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nsfw_guard.backends.registry import names
+from nsfw_guard.backends.registry import list_models
 from nsfw_guard.errors import NsfwGuardError
 from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.hosts.settings import ACTIONS, PRESETS, PREVIEWS, Settings
@@ -21,7 +21,7 @@ from nsfw_guard.hosts.webui.host import Host
 log = logging.getLogger(__name__)
 
 PREFIX = "nsfw_guard_"
-SLIDERS = {"strength": (0.1, 1.0, 0.05), "time_limit": (1.0, 300.0, 1.0)}
+SLIDERS = {"strength": (0.1, 1.0, 0.05), "timeout": (1.0, 300.0, 1.0)}
 FREE = "allow_custom_value"  # gradio's name for a list whose field takes any text
 SECTION = ("nsfw_guard", "NSFW guard")
 LABELS: Mapping[str, str] = {
@@ -38,7 +38,7 @@ LABELS: Mapping[str, str] = {
     "previews": "Live previews",
     "metadata": "Write the verdict into the metadata",
     "originals": "Folder where covered pictures are kept as they were (empty: nowhere)",
-    "time_limit": "Seconds that the model may take",
+    "timeout": "Seconds that the model may take",
 }
 
 
@@ -120,7 +120,7 @@ def settings_of(chosen: Mapping[str, Any]) -> Settings:
     values = dict(chosen)
     if isinstance(values.get("cuts"), str):
         values["cuts"] = _cuts(values["cuts"])
-    for name in ("strength", "time_limit"):
+    for name in ("strength", "timeout"):
         if isinstance(values.get(name), int) and not isinstance(values[name], bool):
             values[name] = float(values[name])
     return Settings.of(values)
@@ -167,7 +167,7 @@ def _component(name: str) -> tuple[Any, dict[str, Any]]:
 def _models() -> tuple[str, ...]:
     """The models that there are names for; none where a plug-in cannot even be listed."""
     try:
-        return names()
+        return list_models()
     except Exception:
         log.exception("the models could not be listed: any name can be written")
         return ()

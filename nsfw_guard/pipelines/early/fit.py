@@ -41,7 +41,7 @@ def fit_early_stop(
     rate: float = 0.01,
     decoder: Any = "vae",
     seed: int = 0,
-    batch: int = 4,
+    batch_size: int = 4,
     call: Mapping[str, Any] | None = None,
 ) -> EarlyStop:
     """Learn from a handful of generations how sure a look must be, and return an EarlyStop with measured cuts.
@@ -54,7 +54,7 @@ def fit_early_stop(
         rate: the share of allowed pictures that may be stopped.
         decoder: as in EarlyStop; "linear" learns a map from latents to colours first, which costs next to nothing
             later and shows less.
-        seed, batch, call: of the first picture; pictures a call; further arguments of the pipeline.
+        seed, batch_size, call: of the first picture; pictures a call; further arguments of the pipeline.
     """
     call = call or {}
     if MARK in vars_of(pipe):
@@ -62,8 +62,8 @@ def fit_early_stop(
     if not 0 < rate < 1:
         raise ConfigError(f"rate={rate}: a share of allowed pictures between 0 and 1, such as 0.01")
     if decoder == "linear":
-        decoder = learn_map(pipe, prompts[:MAP_PROMPTS], seed=seed, batch=batch, call=call)
-    traces = record(pipe, guard, prompts, at=at, decoder=decoder, seed=seed, batch=batch, call=call)
+        decoder = learn_map(pipe, prompts[:MAP_PROMPTS], seed=seed, batch_size=batch_size, call=call)
+    traces = record(pipe, guard, prompts, at=at, decoder=decoder, seed=seed, batch_size=batch_size, call=call)
     cuts = cuts_of(traces, len(at), rate)
     early = EarlyStop(at=at, cuts=cuts, decoder=decoder)
     return EarlyStop(at=at, cuts=cuts, decoder=decoder, report=report_of(traces, early, rate, chosen=len(at)))
@@ -77,14 +77,14 @@ def record(
     at: tuple[float, ...],
     decoder: Any,
     seed: int,
-    batch: int,
+    batch_size: int,
     call: Mapping[str, Any],
 ) -> list[Trace]:
     """What each look saw of each prompt's picture, and what became of it."""
     watcher = EarlyStop(at=at, decoder=decoder)
     traces: list[Trace] = []
-    for start in range(0, len(prompts), batch):
-        part = list(prompts[start : start + batch])
+    for start in range(0, len(prompts), batch_size):
+        part = list(prompts[start : start + batch_size])
         with watcher.watch(pipe, guard, call, stop=False) as seen:
             pictures = _draw(pipe, part, seed + start, call)
         if seen.unwatched is not None or len(seen.looks) != len(at):
@@ -95,12 +95,14 @@ def record(
     return traces
 
 
-def learn_map(pipe: Any, prompts: Sequence[str], *, seed: int, batch: int, call: Mapping[str, Any]) -> LinearPreview:
+def learn_map(
+    pipe: Any, prompts: Sequence[str], *, seed: int, batch_size: int, call: Mapping[str, Any]
+) -> LinearPreview:
     """The linear map from the last clean latents to the pictures that came of them."""
     kept: list[Tensor] = []
     pictures: list[Tensor] = []
-    for start in range(0, len(prompts), batch):
-        part = list(prompts[start : start + batch])
+    for start in range(0, len(prompts), batch_size):
+        part = list(prompts[start : start + batch_size])
         with clean_latents(pipe) as latents:
             pictures.append(_draw(pipe, part, seed + start, call).cpu())
         kept.append(grid(pipe, latents[-1], call).cpu())

@@ -103,7 +103,7 @@ class EarlyStop:
             yield seen
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready. An AutoencoderTiny or a callable is not written: give it again to `load`."""
+        """JSON-ready. An AutoencoderTiny or a callable is not written: give it again to `EarlyStop.load`."""
         decoder = self.decoder.to_dict() if isinstance(self.decoder, LinearPreview) else None
         content = {"at": list(self.at), "cuts": list(self._cuts()), "linear": decoder}
         return {

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nsfw_guard import Guard, Label, load
+from nsfw_guard import Guard, Label, load_model
 from nsfw_guard.backends import registry
 from nsfw_guard.backends.base import Backend, Options
 from nsfw_guard.backends.build import judge
@@ -82,7 +82,7 @@ def picture_of(pixels: torch.Tensor) -> Image.Image:
 def test_it_answers_as_transformers_does_bit_for_bit(name, size, folders):
     pixels = smooth(1, *size)
     # ShieldGemma 2's own call asks everything at once; the others are asked one question at a time.
-    alone = judge(folders[name], questions=QUESTIONS, batch=3 if name == "shieldgemma2" else 1)
+    alone = judge(folders[name], questions=QUESTIONS, batch_size=3 if name == "shieldgemma2" else 1)
     assert isinstance(alone, Backend)
     found, picture = numbers(alone, pixels)[0], picture_of(pixels[0])
     assert torch.equal(found, reference(name, folders[name], picture))
@@ -102,7 +102,7 @@ def test_the_answers_differ_by_picture_and_by_question(name, judges):
 def test_a_batch_is_its_pictures_one_by_one(name, batch, folders, judges):
     # Sizes and questions of several lengths, so that rows must be padded.
     stacks = smooth(2, 40, 56), smooth(1, 64, 20, seed=1), smooth(2, 30, 30, seed=2)
-    many = judge(folders[name], questions=QUESTIONS, batch=batch)
+    many = judge(folders[name], questions=QUESTIONS, batch_size=batch)
     together = numbers(many, *stacks)
     alone = torch.cat([numbers(judges[name], frame[None]) for pixels in stacks for frame in pixels])
     assert together.shape == (5, len(QUESTIONS))
@@ -119,7 +119,7 @@ def test_twice_the_same(name, judges):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_in_bfloat16_no_copy_in_float32_is_made(name, folders):
-    half = judge(folders[name], questions=QUESTIONS, dtype="bfloat16", batch=3 if name == "shieldgemma2" else 1)
+    half = judge(folders[name], questions=QUESTIONS, dtype="bfloat16", batch_size=3 if name == "shieldgemma2" else 1)
     assert {p.dtype for p in half.model.parameters()} == {torch.bfloat16}
     # What turns positions into angles stays in float32, as transformers has it.
     kept = transformers.AutoModelForImageTextToText if name != "shieldgemma2" else None
@@ -247,7 +247,7 @@ def test_a_bad_pixel_is_an_error_of_that_frame(bad, judges):
 
 
 def test_memory_that_runs_out_halves_the_batch(folders, monkeypatch, caplog):
-    made = judge(folders["qwen3_vl"], questions=QUESTIONS, batch=8)
+    made = judge(folders["qwen3_vl"], questions=QUESTIONS, batch_size=8)
     expected, whole, sizes = numbers(made, smooth(3, 40, 56)), made._pass, []
 
     def small_only(pictures, start, stop, device):
@@ -291,7 +291,7 @@ def test_the_hash_is_of_the_words_whatever_their_order():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_folder_has_the_questions_of_its_family(name, folders):
-    made = load(folders[name])
+    made = load_model(folders[name])
     told = registry.spec(RECORDS[name])
     assert made.state()["self_test"] == "answers unrecorded"
     assert tuple(made.spec.levels) == tuple(told.levels)
@@ -349,7 +349,7 @@ def test_blanks_around_a_question_are_no_part_of_it():
 
 def test_labels_can_be_mapped_left_out_and_joined(folders):
     names = {"gore": "violence", "hate": None, "self-harm": Label("violence", Severity.LOW)}
-    made, plain = load(folders["qwen3_vl"], labels=names), load(folders["qwen3_vl"])
+    made, plain = load_model(folders["qwen3_vl"], labels=names), load_model(folders["qwen3_vl"])
     assert made.spec.levels == {"sexual": (Severity.HIGH,), "violence": (Severity.LOW, Severity.HIGH)}
     assert "hate" not in made.asker.prompts
     (scores,), (each,) = (m.score([Frames(smooth(1, 40, 56))]) for m in (made, plain))
@@ -372,7 +372,7 @@ def test_a_template_that_leaves_the_question_out_is_refused(own):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_record_takes_the_folder_where_its_files_are(name, folders):
-    made = load(RECORDS[name], weights=folders[name], dtype="float32")
+    made = load_model(RECORDS[name], weights=folders[name], dtype="float32")
     told = made.state()
     assert told["self_test"] == "answers unrecorded"
     assert told["views"] == "full"
@@ -383,7 +383,7 @@ def test_a_record_takes_the_folder_where_its_files_are(name, folders):
 
 
 def test_known_answers_are_held_against_the_model(folders):
-    plain = load("qwen3-vl-2b", weights=folders["qwen3_vl"])
+    plain = load_model("qwen3-vl-2b", weights=folders["qwen3_vl"])
     answers = plain._answers()
     assert list(answers) == list(canaries())
     spec = registry.spec("qwen3-vl-2b")
@@ -396,7 +396,7 @@ def test_known_answers_are_held_against_the_model(folders):
     assert load_files(left_out, folders["qwen3_vl"], Options()).state()["self_test"] == "passed"
 
 
-@pytest.mark.parametrize("name", [spec for spec in registry.names() if registry.spec(spec).kind == "judge"])
+@pytest.mark.parametrize("name", [spec for spec in registry.list_models() if registry.spec(spec).kind == "judge"])
 def test_without_weights_and_network_one_line_names_the_cure(name):
     spec = registry.spec(name)
     with pytest.raises(WeightsMissingError, match=f"nsfw-guard fetch {name}") as raised:
@@ -513,15 +513,15 @@ def test_what_is_no_judge_takes_no_questions(tiny, folders, own):
     folder = own("qwen3_vl")
     (folder / "config.json").write_text('{"model_type": "mllama"}')
     with pytest.raises(UnknownNameError, match="unknown family of judges 'mllama'"):
-        load("qwen3-vl-2b", weights=folder)
+        load_model("qwen3-vl-2b", weights=folder)
     with pytest.raises(WeightsUnfitError, match="holds a llava_onevision, not the qwen3_vl"):
-        load("qwen3-vl-2b", weights=folders["llava_onevision"])
+        load_model("qwen3-vl-2b", weights=folders["llava_onevision"])
 
 
 @pytest.mark.parametrize("settings", [{"views": "tiles(2)"}, {"resize": "fast"}])
 def test_it_sees_the_whole_picture_its_own_way(settings, folders):
     with pytest.raises(ConfigError, match="leave views and resize out"):
-        load(folders["qwen3_vl"], **settings)
+        load_model(folders["qwen3_vl"], **settings)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -589,10 +589,10 @@ def test_what_a_user_fetched_is_found_where_a_host_moved_the_cache(hub, tmp_path
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "of the host"))
     monkeypatch.setattr("huggingface_hub.constants.default_home", str(home))
     with pytest.raises(WeightsMissingError, match="nothing is downloaded from here"):
-        weights.fetch(spec, download=False)
+        weights.fetch(spec, local_files_only=True)
     shutil.copytree(tmp_path / "cache", home / "huggingface" / "hub")
     found = home / "huggingface" / "hub" / at.relative_to(tmp_path / "cache")
-    assert weights.fetch(spec, download=False) == weights.cached(spec) == found
+    assert weights.fetch(spec, local_files_only=True) == weights.cached(spec) == found
 
 
 def test_a_model_without_a_pinned_commit_says_which_one_it_is(folders, tmp_path, monkeypatch):
@@ -603,12 +603,12 @@ def test_a_model_without_a_pinned_commit_says_which_one_it_is(folders, tmp_path,
     (home / "refs" / "main").write_text(commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert judge("llavaguard-0.5b", questions=QUESTIONS).spec.revision == commit
-    assert load("llavaguard-0.5b").spec.revision == commit
+    assert load_model("llavaguard-0.5b").spec.revision == commit
 
 
 def test_any_repository_with_a_judge_is_loaded_by_its_commit(hub):
     spec, _, asked, _ = hub
-    made = load(f"hf:{spec.repo}@{spec.revision}")
+    made = load_model(f"hf:{spec.repo}@{spec.revision}")
     assert isinstance(made, Judge)
     assert (made.spec.repo, made.spec.revision) == (spec.repo, spec.revision)
     assert "chat_template.jinja" in asked

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nsfw_guard import load
+from nsfw_guard import load_model
 from nsfw_guard.backends import loaders, registry
 from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.nets.checker_model import CheckerNet
@@ -35,7 +35,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def net(folder) -> CheckerNet:
-    return load(folder, views="center")._nets[torch.device("cpu")]
+    return load_model(folder, views="center")._nets[torch.device("cpu")]
 
 
 def told_by_stock(model, embeddings: torch.Tensor) -> tuple[list[bool], torch.Tensor]:
@@ -78,7 +78,7 @@ def test_flags_are_equal_where_a_picture_sits_at_a_threshold(folder, offset):
     tensors = {name: getattr(model, name).clone() for name in ("concept_embeds", "special_care_embeds",
                "concept_embeds_weights", "special_care_embeds_weights")}  # fmt: skip
     cosines = torch.nn.functional.normalize(embeddings) @ torch.nn.functional.normalize(tensors["concept_embeds"]).t()
-    vision = load(folder, views="center")._nets[torch.device("cpu")].vision
+    vision = load_model(folder, views="center")._nets[torch.device("cpu")].vision
     found = []
     for i, embedding in enumerate(embeddings):
         tensors["concept_embeds_weights"] = torch.full((17,), 2.0)
@@ -99,7 +99,7 @@ def test_pictures_get_the_stock_flags_and_stay_as_they_were(folder):
     pixels = (smooth(24, 100, 140) * 255).round().to(torch.uint8)
     pixels[12:] = (torch.rand(12, 3, 100, 140) * 255).to(torch.uint8)
     before = pixels.clone()
-    verdicts = Guard(load(folder, views="center"), policy={"rules": {"sexual": {"block": 0.5}}}).check(pixels)
+    verdicts = Guard(load_model(folder, views="center"), policy={"rules": {"sexual": {"block": 0.5}}}).check(pixels)
     arrays = [p.permute(1, 2, 0).numpy() for p in pixels]
     values = processor(arrays, return_tensors="pt", input_data_format="channels_last").pixel_values
     flags = model(values, [np.ones((1, 1, 3)) for _ in arrays])[1]
@@ -108,7 +108,7 @@ def test_pictures_get_the_stock_flags_and_stay_as_they_were(folder):
 
 
 def test_every_concept_score_stands_in_the_verdict(folder):
-    (verdict,) = Guard(load(folder)).check(smooth(1, 64, 64))
+    (verdict,) = Guard(load_model(folder)).check(smooth(1, 64, 64))
     details = verdict.to_dict()["scores"][0]["details"]
     assert sorted(details) == sorted([f"concept {i}" for i in range(17)] + [f"special care {i}" for i in range(3)])
     assert verdict.score == pytest.approx(
@@ -136,7 +136,7 @@ def test_weights_without_concepts_are_no_checker(folder, tmp_path):
     del tensors["concept_embeds"]
     save_file(tensors, copy / "model.safetensors")
     with pytest.raises(WeightsUnfitError, match="lack concept_embeds"):
-        load(copy)
+        load_model(copy)
 
 
 def test_files_of_newer_releases_load_too(folder, tmp_path):
@@ -146,7 +146,7 @@ def test_files_of_newer_releases_load_too(folder, tmp_path):
     new.pop("vision_model.embeddings.position_ids")
     save_file(new, copy / "model.safetensors", metadata={"format": "pt"})
     picture = [Frames(smooth(1, 64, 64))]
-    assert list(load(copy).score(picture)[0].numbers()) == list(load(folder).score(picture)[0].numbers())
+    assert list(load_model(copy).score(picture)[0].numbers()) == list(load_model(folder).score(picture)[0].numbers())
 
 
 def test_a_saved_guard_of_it_is_refused_in_plain_words(folder, tmp_path):

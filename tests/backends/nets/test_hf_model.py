@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nsfw_guard import load
+from nsfw_guard import load_model
 from nsfw_guard.backends import registry
 from nsfw_guard.backends.base import Label
 from nsfw_guard.errors import ConfigError, MissingExtraError, SelfTestError, WeightsMissingError, WeightsUnfitError
@@ -50,7 +50,7 @@ def tensors(folder: Path, change) -> None:
 
 
 def test_a_folder_loads_by_itself_with_its_labels_by_name(falconsai):
-    backend = load(falconsai)
+    backend = load_model(falconsai)
     assert backend.spec.labels == {"normal": None, "nsfw": Label("sexual")}
     assert backend.spec.input == FALCONSAI.input
     assert backend.width == 32
@@ -60,15 +60,15 @@ def test_a_folder_loads_by_itself_with_its_labels_by_name(falconsai):
 def test_the_label_decides_not_its_place(falconsai, copy):
     edit(copy, id2label={"0": "nsfw", "1": "normal"})
     picture = [Frames(smooth(1, 64, 64))]
-    one, other = (next(load(folder).score(picture)[0].numbers()) for folder in (falconsai, copy))
+    one, other = (next(load_model(folder).score(picture)[0].numbers()) for folder in (falconsai, copy))
     assert one == pytest.approx(1 - other, abs=1e-6)
 
 
 def test_labels_nobody_knows_are_listed_and_can_be_mapped(copy):
     edit(copy, id2label={"0": "rorshark", "1": "ink"})
     with pytest.raises(ConfigError, match=r"the model's labels are rorshark, ink: map each, such as labels="):
-        load(copy)
-    backend = load(copy, labels={"rorshark": None, "ink": Label("ink", Severity.LOW)})
+        load_model(copy)
+    backend = load_model(copy, labels={"rorshark": None, "ink": Label("ink", Severity.LOW)})
     assert backend.spec.levels == {"ink": (Severity.LOW,)}
 
 
@@ -103,19 +103,19 @@ def test_a_damaged_folder_is_refused_with_the_cure(copy, damage):
     harm(copy)
     (copy / "own.py").write_text("raise SystemExit('foreign code was run')")
     with pytest.raises(error, match=message) as raised:
-        load(copy)
+        load_model(copy)
     assert "\n" not in str(raised.value)
 
 
 def test_what_the_record_says_must_be_what_the_folder_says(copy):
     edit(copy, id2label={"0": "safe", "1": "nsfw"})
     registry_spec = replace(FALCONSAI, sha256="", name="falconsai-here")
-    registry.register(registry_spec, lambda spec, options: None)  # type: ignore[arg-type, return-value]
+    registry.register_model(registry_spec, lambda spec, options: None)  # type: ignore[arg-type, return-value]
     try:
         with pytest.raises(WeightsUnfitError, match="the labels of 'falconsai-here' changed"):
-            load("falconsai-here", weights=copy)
+            load_model("falconsai-here", weights=copy)
     finally:
-        registry.unregister("falconsai-here")
+        registry.unregister_model("falconsai-here")
 
 
 def test_a_saved_guard_comes_back_with_the_same_numbers(falconsai, tmp_path):
@@ -130,7 +130,7 @@ def test_a_saved_guard_comes_back_with_the_same_numbers(falconsai, tmp_path):
 def test_threads_do_not_see_each_others_embeddings(falconsai):
     from concurrent.futures import ThreadPoolExecutor
 
-    backend = load(falconsai)
+    backend = load_model(falconsai)
     stacks = [[Frames(smooth(1, 48, 48, seed=seed))] for seed in range(6)]
     alone = [backend.score(one, embeddings=True)[0].embedding for one in stacks]
     with ThreadPoolExecutor(4) as pool:
@@ -144,7 +144,7 @@ def test_without_transformers_the_extra_is_named(falconsai, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'nsfw-guard\[diffusers\]'"):
-        load(falconsai)
+        load_model(falconsai)
 
 
 def test_bfl_blocks_from_its_repositories_cut():

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nsfw_guard.backends.files.onnx_file import external
-from nsfw_guard.backends.registry import load
+from nsfw_guard.backends.registry import load_model
 from nsfw_guard.errors import (
     ConfigError,
     MissingExtraError,
@@ -57,12 +57,12 @@ def shown(backend, pixels: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_logits_are_the_sessions_own_bits_and_the_torch_models_numbers(exports, tiny, layout):
-    backend, pixels = load(exports[layout]), (smooth(5, 40, 40) * 255).to(torch.uint8)
+    backend, pixels = load_model(exports[layout]), (smooth(5, 40, 40) * 255).to(torch.uint8)
     views = shown(backend, pixels)
     logits, features = backend.forward(views)
     expected = raw(exports[layout], backend.preprocess.normalise(views))
     assert torch.equal(logits, expected[0])
-    by_torch = load(tiny).forward(views)
+    by_torch = load_model(tiny).forward(views)
     assert torch.allclose(logits, by_torch[0], rtol=0, atol=1e-5)
     if layout == "one":
         assert (backend.width, features.shape) == (0, (5, 0))
@@ -75,7 +75,7 @@ def test_logits_are_the_sessions_own_bits_and_the_torch_models_numbers(exports, 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("count", [1, 3, 17])
 def test_a_batch_is_its_pictures_one_by_one(exports, layout, count):
-    backend, pixels = load(exports[layout], batch=8), smooth(count, 40, 100)
+    backend, pixels = load_model(exports[layout], batch_size=8), smooth(count, 40, 100)
     together = backend.score([Frames(pixels)], embeddings=True, digests=True)
     assert len(together) == count
     for frame, scores in zip(pixels, together, strict=True):
@@ -91,7 +91,7 @@ def test_a_batch_is_its_pictures_one_by_one(exports, layout, count):
 @pytest.mark.parametrize("size", [(1, 1), (9, 200), (64, 31), (300, 40)])
 def test_pictures_of_any_shape_get_the_torch_models_scores(exports, tiny, size):
     pixels = smooth(2, *size)
-    found, expected = (load(folder).score([Frames(pixels)]) for folder in (exports["any"], tiny))
+    found, expected = (load_model(folder).score([Frames(pixels)]) for folder in (exports["any"], tiny))
     for mine, torchs in zip(found, expected, strict=True):
         assert [v.view for v in mine.views] == [v.view for v in torchs.views]
         assert list(mine.numbers()) == pytest.approx(list(torchs.numbers()), abs=1e-5)
@@ -108,14 +108,14 @@ def test_a_bad_pixel_is_an_error_and_the_others_are_judged(exports):
 def test_the_files_say_what_runs_them_and_a_user_may_say_otherwise(exports, tiny, tmp_path):
     both = copy(tiny, tmp_path / "both")
     shutil.copy(exports["any"] / "model.onnx", both)
-    ran = {asked: load(both, runtime=asked).state()["runtime"] for asked in (None, "torch", "onnx")}
+    ran = {asked: load_model(both, runtime=asked).state()["runtime"] for asked in (None, "torch", "onnx")}
     assert ran[None] == ran["torch"] == "torch"
     assert ran["onnx"].startswith(f"onnxruntime {onnxruntime.__version__} on the cpu")
-    assert load(exports["any"]).state()["runtime"] == ran["onnx"]
+    assert load_model(exports["any"]).state()["runtime"] == ran["onnx"]
     (verdict,) = Guard.from_pretrained(both, runtime="onnx").check(smooth(1, 9, 9))
     assert (verdict.requested["runtime"], verdict.state["runtime"]) == ("onnx", ran["onnx"])
     with pytest.raises(UnknownNameError, match="did you mean 'onnx'"):
-        load(both, runtime="onx")
+        load_model(both, runtime="onx")
 
 
 @pytest.mark.parametrize(("settings", "error", "cure"), [
@@ -124,7 +124,7 @@ def test_the_files_say_what_runs_them_and_a_user_may_say_otherwise(exports, tiny
 ])  # fmt: skip
 def test_a_runtime_without_its_file_names_the_cure(tiny, settings, error, cure):
     with pytest.raises(error, match=cure):
-        load(tiny, **settings)
+        load_model(tiny, **settings)
 
 
 def test_transformers_layout_needs_no_transformers(exports, tmp_path):
@@ -136,13 +136,13 @@ def test_transformers_layout_needs_no_transformers(exports, tmp_path):
             "image_std": [0.5] * 3, "rescale_factor": 1 / 255}  # fmt: skip
     (folder / "preprocessor_config.json").write_text(json.dumps(told))
     pixels = smooth(3, 50, 90)
-    backend = load(folder)
+    backend = load_model(folder)
     values = backend.preprocess.normalise(shown(backend, pixels))
     expected = raw(folder, values)[0].softmax(-1)[:, 0].tolist()
     assert [next(s.numbers()) for s in backend.score([Frames(pixels)])] == expected
     backend.save_pretrained(tmp_path / "saved")
     assert (tmp_path / "saved" / "preprocessor_config.json").is_file()
-    again = load(tmp_path / "saved").score([Frames(pixels)])
+    again = load_model(tmp_path / "saved").score([Frames(pixels)])
     assert [next(s.numbers()) for s in again] == expected
 
 
@@ -150,12 +150,12 @@ def test_the_stock_checker_runs_in_torch_only(tmp_path):
     told = {"architectures": ["StableDiffusionSafetyChecker"], "model_type": "clip"}
     (tmp_path / "config.json").write_text(json.dumps(told))
     with pytest.raises(ConfigError, match="runs in torch only: runtime='onnx'"):
-        load(tmp_path, runtime="onnx")
+        load_model(tmp_path, runtime="onnx")
 
 
 def test_sessions_use_as_many_threads_as_torch(exports, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    backend = load(exports["any"])
+    backend = load_model(exports["any"])
     runner = backend._nets[backend.home].runner
     (session,) = runner._sessions.values()
     assert session.get_session_options().intra_op_num_threads == 3
@@ -164,15 +164,17 @@ def test_sessions_use_as_many_threads_as_torch(exports, monkeypatch):
 
 def test_other_layouts_and_dtypes_are_refused(exports, tiny):
     with pytest.raises(ConfigError, match="leave dtype out"):
-        load(exports["any"], dtype="bfloat16")
+        load_model(exports["any"], dtype="bfloat16")
     with pytest.raises(ConfigError, match="give that folder instead"):
-        load("timm:vit_tiny_patch16_224", weights=tiny / "model.safetensors", labels={"a": "sexual"}, runtime="onnx")
+        load_model(
+            "timm:vit_tiny_patch16_224", weights=tiny / "model.safetensors", labels={"a": "sexual"}, runtime="onnx"
+        )
 
 
 def test_without_the_library_the_extra_is_named(exports, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError, match=r"nsfw-guard\[onnx\]"):
-        load(exports["any"])
+        load_model(exports["any"])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -192,26 +194,26 @@ def test_a_saved_guard_comes_back_with_its_hashes(exports, layout, tmp_path):
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data"])
 def test_files_that_were_touched_are_refused(exports, tmp_path, name):
-    load(exports["beside"]).save_pretrained(tmp_path / "one")
+    load_model(exports["beside"]).save_pretrained(tmp_path / "one")
     data = bytearray((tmp_path / "one" / name).read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "one" / name).write_bytes(data)
     with pytest.raises(WeightsUnfitError, match=f"{name} does not have the recorded SHA-256"):
-        load(tmp_path / "one")
+        load_model(tmp_path / "one")
 
 
 def test_weights_beside_that_no_record_names_are_refused(exports, tmp_path):
     folder = tmp_path / "one"
-    load(exports["beside"]).save_pretrained(folder)
+    load_model(exports["beside"]).save_pretrained(folder)
     told = json.loads((folder / "nsfw_guard.json").read_text())
     del told["hashes"]["model.onnx.data"]
     (folder / "nsfw_guard.json").write_text(json.dumps(told))
     with pytest.raises(WeightsUnfitError, match="is in no record"):
-        load(folder)
+        load_model(folder)
 
 
 def test_it_is_not_saved_over_another_model_or_after_its_files_changed(exports, tiny, tmp_path):
-    backend = load(copy(exports["any"], tmp_path / "one"))
+    backend = load_model(copy(exports["any"], tmp_path / "one"))
     with pytest.raises(ConfigError, match="save into an empty folder"):
         backend.save_pretrained(copy(tiny, tmp_path / "tiny"))
     with (tmp_path / "one" / "model.onnx").open("ab") as file:
@@ -239,7 +241,7 @@ def test_weights_outside_the_folder_are_refused(exports, tmp_path, place):
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     assert external(folder / "model.onnx") == (place,)
     with pytest.raises(WeightsUnfitError, match="outside its folder"):
-        load(folder)
+        load_model(folder)
 
 
 def test_a_link_out_of_the_folder_is_refused_but_not_the_hubs_own(exports, tmp_path):
@@ -247,16 +249,16 @@ def test_a_link_out_of_the_folder_is_refused_but_not_the_hubs_own(exports, tmp_p
     elsewhere = tmp_path / "elsewhere.bin"
     (folder / "model.onnx.data").rename(elsewhere)
     with pytest.raises(WeightsMissingError, match=r"no model\.onnx\.data"):
-        load(folder)
+        load_model(folder)
     (folder / "model.onnx.data").symlink_to(elsewhere)
     with pytest.raises(WeightsUnfitError, match="a link to a file outside of the folder"):
-        load(folder)
+        load_model(folder)
     snapshot = tmp_path / "models--some--one" / "snapshots" / ("a" * 40)
     shutil.copytree(exports["any"], snapshot)
     (tmp_path / "models--some--one" / "blobs").mkdir()
     (snapshot / "model.onnx").rename(tmp_path / "models--some--one" / "blobs" / "1234")
     (snapshot / "model.onnx").symlink_to(Path("../../blobs/1234"))
-    assert load(snapshot).width == 24
+    assert load_model(snapshot).width == 24
 
 
 def test_weights_are_found_wherever_a_file_keeps_them(tmp_path):
@@ -285,7 +287,7 @@ def test_a_file_that_is_no_model_is_refused(exports, tmp_path, content):
     folder = copy(exports["any"], tmp_path / "one")
     (folder / "model.onnx").write_bytes(content)
     with pytest.raises(WeightsUnfitError, match="xport it again"):
-        load(folder)
+        load_model(folder)
 
 
 def _three_labels(folder: Path) -> None:
@@ -332,7 +334,7 @@ def test_a_file_that_does_not_fit_its_configuration_is_refused(exports, tmp_path
     folder = copy(exports["any"], tmp_path / "one")
     spoil(folder)
     with pytest.raises(WeightsUnfitError, match=cure):
-        load(folder, labels={"other": None} if spoil is _three_labels else None)
+        load_model(folder, labels={"other": None} if spoil is _three_labels else None)
 
 
 def test_a_second_output_of_another_name_is_no_embedding(exports, tmp_path):
@@ -343,7 +345,7 @@ def test_a_second_output_of_another_name_is_no_embedding(exports, tmp_path):
             node.output[:] = ["features" if o == old else o for o in node.output]
             node.input[:] = ["features" if i == old else i for i in node.input]
 
-    backend = load(change(copy(exports["any"], tmp_path / "one"), rename))
+    backend = load_model(change(copy(exports["any"], tmp_path / "one"), rename))
     (scores,) = backend.score([Frames(smooth(1, 40, 40))], embeddings=True)
     assert (backend.width, scores.embedding) == (0, None)
 
@@ -356,24 +358,24 @@ def test_recorded_answers_are_held_against_the_export(exports, tiny, tmp_path):
     from nsfw_guard.testing import tiny_model
 
     folder = copy(tiny, tmp_path / "one")
-    write_record(folder, replace(read_spec(folder), answers=load(folder).known_answers()))
+    write_record(folder, replace(read_spec(folder), answers=load_model(folder).known_answers()))
     shutil.copy(exports["any"] / "model.onnx", folder)
-    assert load(folder, runtime="onnx").state()["self_test"] == "passed"
+    assert load_model(folder, runtime="onnx").state()["self_test"] == "passed"
 
     other = tiny_model(tmp_path / "other", seed=5)
-    write_record(folder, replace(read_spec(folder), answers=load(other).known_answers()))
+    write_record(folder, replace(read_spec(folder), answers=load_model(other).known_answers()))
     with pytest.raises(SelfTestError, match="does not answer as recorded"):
-        load(folder, runtime="onnx")
+        load_model(folder, runtime="onnx")
 
 
 def test_one_session_serves_every_device_and_copy(exports):
     import copy as copies
 
-    backend = load(exports["any"])
+    backend = load_model(exports["any"])
     net = backend._nets[backend.home]
     assert copies.deepcopy(net) is net
     with pytest.raises(ConfigError, match="cannot be used here"):
-        load(exports["any"], device="cuda:99")
+        load_model(exports["any"], device="cuda:99")
 
 
 class Broken:
@@ -406,7 +408,7 @@ def test_an_odd_answer_is_an_error_for_every_picture(exports, answer):
 
 
 def test_out_of_memory_goes_on_with_fewer(exports):
-    backend = load(exports["any"])
+    backend = load_model(exports["any"])
     before = backend.score([Frames(smooth(5, 40, 40))])
     net = backend._nets[backend.home]
     net.runner = Broken(net.runner, _too_many)
@@ -417,7 +419,7 @@ def test_out_of_memory_goes_on_with_fewer(exports):
 
 
 def test_a_session_that_fails_is_a_scoring_error(exports):
-    backend = load(exports["any"])
+    backend = load_model(exports["any"])
     runner = backend._nets[backend.home].runner
     with pytest.raises(ScoringError, match="onnxruntime failed"):
         runner.run(torch.zeros(1, 3, 31, 31))

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from nsfw_guard.backends.nets.openvino_model import quiet_openvino
-from nsfw_guard.backends.registry import load
+from nsfw_guard.backends.registry import load_model
 from nsfw_guard.errors import MissingExtraError, ScoringError, WeightsUnfitError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
@@ -28,10 +28,10 @@ LAYOUTS = ("any", "one", "beside")
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_logits_are_the_models_own_and_the_torch_models_numbers(exports, tiny, layout):
-    backend, pixels = load(exports[layout], runtime="openvino"), (smooth(5, 40, 40) * 255).to(torch.uint8)
+    backend, pixels = load_model(exports[layout], runtime="openvino"), (smooth(5, 40, 40) * 255).to(torch.uint8)
     views = backend.preprocess.prepare(Frames(pixels)).pixels.flatten(0, 1)
     logits, features = backend.forward(views)
-    by_torch = load(tiny).forward(views)
+    by_torch = load_model(tiny).forward(views)
     assert torch.allclose(logits, by_torch[0], rtol=0, atol=1e-5)
     assert backend.width == (0 if layout == "one" else 24)
     assert layout == "one" or torch.allclose(features, by_torch[1], rtol=0, atol=1e-5)
@@ -49,7 +49,7 @@ def test_logits_are_the_models_own_and_the_torch_models_numbers(exports, tiny, l
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("count", [1, 3, 17])
 def test_a_batch_is_its_pictures_one_by_one(exports, layout, count):
-    backend, pixels = load(exports[layout], runtime="openvino", batch=8), smooth(count, 40, 100)
+    backend, pixels = load_model(exports[layout], runtime="openvino", batch_size=8), smooth(count, 40, 100)
     together = backend.score([Frames(pixels)], embeddings=True)
     for frame, scores in zip(pixels, together, strict=True):
         (alone,) = backend.score([Frames(frame[None])], embeddings=True)
@@ -61,15 +61,15 @@ def test_a_batch_is_its_pictures_one_by_one(exports, layout, count):
 def test_pictures_of_any_shape_get_the_torch_models_scores(exports, tiny, size):
     pixels = smooth(2, *size)
     found, expected = (
-        load(exports["any"], runtime="openvino").score([Frames(pixels)]),
-        load(tiny).score([Frames(pixels)]),
+        load_model(exports["any"], runtime="openvino").score([Frames(pixels)]),
+        load_model(tiny).score([Frames(pixels)]),
     )
     for mine, torchs in zip(found, expected, strict=True):
         assert list(mine.numbers()) == pytest.approx(list(torchs.numbers()), abs=1e-5)
 
 
 def test_threads_ask_one_model_at_once(exports):
-    backend, pixels = load(exports["any"], runtime="openvino"), smooth(8, 40, 40)
+    backend, pixels = load_model(exports["any"], runtime="openvino"), smooth(8, 40, 40)
     expected = [list(backend.score([Frames(p[None])])[0].numbers()) for p in pixels]
     found: dict[int, list[float]] = {}
 
@@ -101,20 +101,20 @@ def test_through_a_guard_a_bad_pixel_is_an_error_and_the_state_says_what_ran(exp
 
 
 def test_files_that_were_touched_or_are_none_are_refused(exports, tmp_path):
-    load(exports["beside"]).save_pretrained(tmp_path / "one")
+    load_model(exports["beside"]).save_pretrained(tmp_path / "one")
     with (tmp_path / "one" / "model.onnx.data").open("r+b") as file:
         file.write(b"other")
     with pytest.raises(WeightsUnfitError, match="recorded SHA-256"):
-        load(tmp_path / "one", runtime="openvino")
+        load_model(tmp_path / "one", runtime="openvino")
     shutil.copytree(exports["any"], tmp_path / "two")
     (tmp_path / "two" / "model.onnx").write_bytes(b"\x08\x01")
     with pytest.raises(WeightsUnfitError, match="Export it again"):
-        load(tmp_path / "two", runtime="openvino")
+        load_model(tmp_path / "two", runtime="openvino")
 
 
 def test_an_input_that_does_not_fit_is_a_scoring_error(exports):
     """OpenVINO answers it with no rows and without a word."""
-    backend = load(exports["any"], runtime="openvino")
+    backend = load_model(exports["any"], runtime="openvino")
     with pytest.raises(ScoringError, match=r"gave \[\(0, 2\), \(0, 24\)\] for 1 pictures|openvino failed"):
         backend._nets[backend.home].split(torch.zeros(1, 3, 31, 31))
 
@@ -122,7 +122,7 @@ def test_an_input_that_does_not_fit_is_a_scoring_error(exports):
 def test_without_the_library_the_extra_is_named(exports, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtraError, match=r"nsfw-guard\[openvino\]"):
-        load(exports["any"], runtime="openvino")
+        load_model(exports["any"], runtime="openvino")
     assert "openvino_telemetry" not in sys.modules or sys.modules["openvino_telemetry"] is not None
 
 

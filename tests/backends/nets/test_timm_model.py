@@ -22,7 +22,7 @@ from timm.data import create_transform
 
 from nsfw_guard.backends.base import Label, Options
 from nsfw_guard.backends.nets import timm_model
-from nsfw_guard.backends.registry import load
+from nsfw_guard.backends.registry import load_model
 from nsfw_guard.errors import (
     ConfigError,
     SelfTestError,
@@ -61,7 +61,7 @@ def test_scores_and_embedding_are_the_models_own_bits(tiny):
         logits = model(values)
         embedding = model.forward_head(model.forward_features(values), pre_logits=True)
 
-    backend = load(tiny)
+    backend = load_model(tiny)
     found = backend.score([Frames(pixels)], embeddings=True)
 
     assert torch.equal(
@@ -149,7 +149,7 @@ def test_a_pinned_repository_loads_from_the_cache(tiny, tmp_path):
 
 @pytest.mark.parametrize("count", [1, 3, 17])
 def test_a_batch_is_its_pictures_one_by_one(tiny, count):
-    backend = load(tiny, batch=5)
+    backend = load_model(tiny, batch_size=5)
     pixels = smooth(count, 40, 70)
 
     together = backend.score([Frames(pixels)])
@@ -162,7 +162,7 @@ def test_a_batch_is_its_pictures_one_by_one(tiny, count):
 
 
 def test_stacks_of_different_sizes_keep_their_order(tiny):
-    backend = load(tiny)
+    backend = load_model(tiny)
     stacks = [Frames(smooth(2, 40, 40)), Frames(smooth(1, 30, 90, seed=1)), Frames(smooth(1, 40, 40, seed=2))]
 
     found = backend.score(stacks)
@@ -173,7 +173,7 @@ def test_stacks_of_different_sizes_keep_their_order(tiny):
 
 
 def test_the_digest_is_that_of_the_pixels_shown(tiny):
-    backend = load(tiny, views="center")
+    backend = load_model(tiny, views="center")
     pixels = (smooth(1, 50, 40) * 255).to(torch.uint8)
     shown = backend.preprocess.prepare(Frames(pixels)).pixels
 
@@ -188,14 +188,14 @@ def test_the_digest_is_that_of_the_pixels_shown(tiny):
 
 
 def test_one_flat_colour_is_said(tiny):
-    verdicts = Guard(load(tiny)).check([torch.full((3, 40, 40), 0.5), smooth(1, 40, 40)[0]])
+    verdicts = Guard(load_model(tiny)).check([torch.full((3, 40, 40), 0.5), smooth(1, 40, 40)[0]])
     assert [v.reason.endswith("one flat colour") for v in verdicts] == [True, False]
 
 
 def test_a_nan_picture_is_an_error_and_its_neighbour_is_judged(tiny):
     pixels = smooth(2, 40, 70)
     pixels[0, 1, 7, 7] = float("nan")
-    verdicts = Guard(load(tiny)).check(pixels)
+    verdicts = Guard(load_model(tiny)).check(pixels)
     assert (verdicts[0].outcome, verdicts[0].reason) == (
         Outcome.ERROR,
         "not a picture: it holds NaN or infinite values",
@@ -206,7 +206,7 @@ def test_a_nan_picture_is_an_error_and_its_neighbour_is_judged(tiny):
 def test_severities_add_up_and_only_rise(tmp_path):
     folder = tiny_model(tmp_path / "graded", labels=("neutral", "low", "high", "medium"))
     grades = {"low": Label("x", Severity.LOW), "medium": Label("x", Severity.MEDIUM), "high": Label("x", Severity.HIGH)}
-    backend = load(folder, labels=grades)
+    backend = load_model(folder, labels=grades)
     pixels = (smooth(4, 32, 32) * 255).to(torch.uint8)
 
     probabilities = backend.forward(pixels)[0].softmax(-1).tolist()
@@ -222,26 +222,26 @@ def test_severities_add_up_and_only_rise(tmp_path):
 @pytest.mark.parametrize(("dtype", "apart"), [("bfloat16", 0.05), (torch.bfloat16, 0.05)])
 def test_another_dtype_gives_nearly_the_same_scores(tiny, dtype, apart):
     pixels = smooth(3, 40, 40)
-    one, other = center(load(tiny), pixels), center(load(tiny, dtype=dtype), pixels)
+    one, other = center(load_model(tiny), pixels), center(load_model(tiny, dtype=dtype), pixels)
     assert 0 < float((one - other).abs().max()) < apart
 
 
 def test_autocast_around_it_changes_nothing(tiny):
-    backend, pixels = load(tiny), smooth(3, 40, 40)
+    backend, pixels = load_model(tiny), smooth(3, 40, 40)
     expected = center(backend, pixels)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(center(backend, pixels), expected)
 
 
 def test_embeddings_can_be_used_with_gradients_around(tiny):
-    (found,) = load(tiny).score([Frames(smooth(1, 32, 32))], embeddings=True)
+    (found,) = load_model(tiny).score([Frames(smooth(1, 32, 32))], embeddings=True)
     weight = torch.ones(24, requires_grad=True)
     (found.embedding * weight).sum().backward()
     assert torch.equal(weight.grad, found.embedding)
 
 
 def test_eight_threads_get_the_same_numbers(tiny):
-    backend, pixels = load(tiny), smooth(2, 40, 70)
+    backend, pixels = load_model(tiny), smooth(2, 40, 70)
     expected, wrong = center(backend, pixels), []
 
     def work():
@@ -258,7 +258,7 @@ def test_eight_threads_get_the_same_numbers(tiny):
 
 
 def test_out_of_memory_goes_on_with_smaller_batches(tiny, monkeypatch, caplog):
-    backend, pixels = load(tiny, batch=8), smooth(8, 32, 32)
+    backend, pixels = load_model(tiny, batch_size=8), smooth(8, 32, 32)
     expected, whole, sizes = center(backend, pixels), backend._pass, []
 
     def small_only(shown):
@@ -274,7 +274,7 @@ def test_out_of_memory_goes_on_with_smaller_batches(tiny, monkeypatch, caplog):
 
 
 def test_out_of_memory_for_one_picture_is_an_error(tiny, monkeypatch):
-    backend = load(tiny)
+    backend = load_model(tiny)
 
     def never(shown):
         raise MemoryError("out of memory")
@@ -284,7 +284,7 @@ def test_out_of_memory_for_one_picture_is_an_error(tiny, monkeypatch):
 
 
 def test_another_error_is_not_taken_for_memory(tiny, monkeypatch):
-    backend, calls = load(tiny), []
+    backend, calls = load_model(tiny), []
 
     def broken(shown):
         calls.append(len(shown))
@@ -296,16 +296,16 @@ def test_another_error_is_not_taken_for_memory(tiny, monkeypatch):
 
 
 def test_state_says_what_is_in_effect(tiny):
-    assert load(tiny).state() == {
+    assert load_model(tiny).state() == {
         "self_test": "answers unrecorded", "device": "follows the picture", "dtype": "float32",
         "resize": "exact (pillow on the cpu, matrix elsewhere)", "views": "cover", "runtime": "torch",
     }  # fmt: skip
-    state = load(tiny, device="cpu", dtype="bfloat16", resize="fast", views="tiles(2)").state()
+    state = load_model(tiny, device="cpu", dtype="bfloat16", resize="fast", views="tiles(2)").state()
     assert (state["device"], state["dtype"], state["resize"], state["views"]) == ("cpu", "bfloat16", "fast", "tiles(2)")
 
 
 def test_the_network_follows_the_picture_to_its_device(tiny):
-    backend = load(tiny)
+    backend = load_model(tiny)
     frames = Frames(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     object.__setattr__(frames, "pixels", frames.pixels.to("meta"))  # the one other device there is everywhere
     with pytest.raises((RuntimeError, NotImplementedError)):
@@ -382,29 +382,29 @@ def test_a_damaged_folder_is_refused_with_the_cure(copy, damage):
     harm, error, message = DAMAGE[damage]
     harm(copy)
     with pytest.raises(error, match=message):
-        load(copy)
+        load_model(copy)
 
 
 def test_weights_with_timms_prefix_are_taken(copy):
     pixels = smooth(1, 32, 32)
-    expected = center(load(copy), pixels)
+    expected = center(load_model(copy), pixels)
     found = load_file(copy / "model.safetensors")
     save_file({f"timm_model.{k}": v for k, v in found.items()}, copy / "model.safetensors")
-    assert torch.equal(center(load(copy), pixels), expected)
+    assert torch.equal(center(load_model(copy), pixels), expected)
 
 
 def test_labels_are_told_by_name(copy):
     pixels = smooth(2, 32, 32)
-    straight = center(load(copy), pixels)
+    straight = center(load_model(copy), pixels)
     edit(copy, label_names=["SFW", "NSFW"])
-    swapped = center(load(copy), pixels)
+    swapped = center(load_model(copy), pixels)
     assert torch.allclose(straight, 1 - swapped)
     edit(copy, label_names=["bad", "good"])
-    assert torch.equal(straight, center(load(copy, labels={"bad": "sexual", "good": None}), pixels))
+    assert torch.equal(straight, center(load_model(copy, labels={"bad": "sexual", "good": None}), pixels))
     with pytest.raises(ConfigError, match=r"such as labels=\{'good'"):
-        load(copy, labels={"bad": "sexual"})
+        load_model(copy, labels={"bad": "sexual"})
     with pytest.raises(ConfigError, match="map"):
-        load(copy, labels={"bad": "sexual", "good": None, "ugly": None})
+        load_model(copy, labels={"bad": "sexual", "good": None, "ugly": None})
 
 
 # Saving, records, answers -------------------------------------------------------------------------------------------
@@ -413,12 +413,12 @@ def test_labels_are_told_by_name(copy):
 def test_a_saved_model_answers_as_recorded_or_not_at_all(tiny, tmp_path):
     from dataclasses import replace
 
-    backend = load(tiny)
+    backend = load_model(tiny)
     backend.spec = replace(backend.spec, answers=backend.known_answers())
     backend.save_pretrained(tmp_path / "saved")
     pixels = smooth(2, 40, 60)
 
-    again = load(tmp_path / "saved")
+    again = load_model(tmp_path / "saved")
     assert again.state()["self_test"] == "passed"
     assert torch.equal(center(again, pixels), center(backend, pixels))
 
@@ -427,19 +427,19 @@ def test_a_saved_model_answers_as_recorded_or_not_at_all(tiny, tmp_path):
     told["answers"]["disc"] = {label: 1 - p for label, p in told["answers"]["disc"].items()}
     record.write_text(json.dumps(told))
     with pytest.raises(SelfTestError, match="does not answer as recorded"):
-        load(tmp_path / "saved")
+        load_model(tmp_path / "saved")
 
 
 @pytest.mark.parametrize("at", [-1, -200, 5000])
 def test_one_flipped_bit_is_found_by_the_hash(tiny, tmp_path, at):
-    backend = load(tiny)
+    backend = load_model(tiny)
     backend.save_pretrained(tmp_path / "saved")
     path = tmp_path / "saved" / "model.safetensors"
     data = bytearray(path.read_bytes())
     data[at] ^= 1
     path.write_bytes(data)
     with pytest.raises(WeightsUnfitError, match="does not have the recorded SHA-256"):
-        load(tmp_path / "saved")
+        load_model(tmp_path / "saved")
 
 
 @pytest.mark.parametrize(
@@ -448,7 +448,7 @@ def test_one_flipped_bit_is_found_by_the_hash(tiny, tmp_path, at):
 def test_a_record_that_cannot_be_read_is_refused(copy, content):
     (copy / "nsfw_guard.json").write_text(content)
     with pytest.raises((WeightsUnfitError, ConfigError)):
-        load(copy)
+        load_model(copy)
 
 
 def test_a_preprocessing_that_changed_is_refused(copy):
@@ -470,7 +470,7 @@ def test_a_network_whose_head_is_more_than_its_classifier_is_refused(tmp_path):
     name = "deit_tiny_distilled_patch16_224"
     save_file(timm.create_model(name, num_classes=2).state_dict(), tmp_path / "own.safetensors")
     with pytest.raises(SelfTestError, match="one head"):
-        load(f"timm:{name}", weights=tmp_path / "own.safetensors", labels={"bad": "gore", "good": None})
+        load_model(f"timm:{name}", weights=tmp_path / "own.safetensors", labels={"bad": "gore", "good": None})
 
 
 # "timm:" and "hf:" --------------------------------------------------------------------------------------------------
@@ -483,7 +483,7 @@ def test_a_timm_architecture_takes_ones_own_weights(tmp_path):
     model = timm.create_model("vit_tiny_patch16_224", num_classes=2)
     save_file(model.state_dict(), tmp_path / "own.safetensors")
 
-    backend = load(NET, weights=tmp_path / "own.safetensors", labels={"bad": "gore", "good": None})
+    backend = load_model(NET, weights=tmp_path / "own.safetensors", labels={"bad": "gore", "good": None})
 
     assert backend.spec.levels == {"gore": (Severity.HIGH,)}
     assert backend.spec.input.size == model.pretrained_cfg["input_size"][1]
@@ -524,14 +524,14 @@ OWN = {"weights": "w.safetensors", "labels": {"a": "x"}}
 def test_what_cannot_be_loaded_names_its_cure(ref, settings, error, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
-        load(ref, **settings)
+        load_model(ref, **settings)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_gpu_gives_the_same_scores(tiny, dtype):
-    backend, pixels = load(tiny, dtype=dtype), smooth(3, 200, 300)
+    backend, pixels = load_model(tiny, dtype=dtype), smooth(3, 200, 300)
     on_gpu = torch.tensor([list(s.numbers()) for s in backend.score([Frames(pixels.cuda())])])
-    on_cpu = torch.tensor([list(s.numbers()) for s in load(tiny).score([Frames(pixels)])])
+    on_cpu = torch.tensor([list(s.numbers()) for s in load_model(tiny).score([Frames(pixels)])])
     assert float((on_gpu - on_cpu).abs().max()) < (1e-4 if dtype == "float32" else 0.05)
     assert np.isfinite(on_gpu.numpy()).all()

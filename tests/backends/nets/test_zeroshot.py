@@ -114,18 +114,18 @@ def test_the_state_and_the_verdict_say_which_words(clip):
 def test_a_model_of_the_catalogue_takes_words_of_ones_own(clip):
     from dataclasses import replace
 
-    from nsfw_guard import register, unregister
+    from nsfw_guard import register_model, unregister_model
     from nsfw_guard.backends import loaders
 
     spec = replace(registry.spec("clip-l14"), name="clip-here", sha256="")
-    register(spec, loaders.load_hub)
+    register_model(spec, loaders.load_hub)
     try:
         backend = build("weapons: a gun", model="clip-here", weights=clip, options=Options(views="center"))
         assert backend.spec.name == "clip-here: weapons"
         assert backend.spec.revision == spec.revision
         assert Guard(backend, policy="strict").policy.rules["weapons"].block == spec.cuts["strict"].block
     finally:
-        unregister("clip-here")
+        unregister_model("clip-here")
     with pytest.raises(WeightsMissingError, match="nsfw-guard fetch"):
         build("weapons: a gun")
 

@@ -17,7 +17,7 @@ from nsfw_guard.backends import registry
 from nsfw_guard.backends.base import Backend, Label
 from nsfw_guard.backends.nudenet import nudenet as own
 from nsfw_guard.backends.nudenet import yolo
-from nsfw_guard.backends.registry import load
+from nsfw_guard.backends.registry import load_model
 from nsfw_guard.errors import (
     ConfigError,
     MissingExtraError,
@@ -44,7 +44,7 @@ FACES = {"rules": {"face": {"block": 0.2}}}
 
 @pytest.fixture(scope="module")
 def backend():
-    return load("nudenet")
+    return load_model("nudenet")
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +254,7 @@ def test_a_bad_pixel_is_an_error_and_the_others_are_judged(backend, bad):
 
 @pytest.mark.parametrize("count", [1, 3, 17])
 def test_a_batch_is_its_pictures_one_by_one(count):
-    backend = load("nudenet", batch=8)
+    backend = load_model("nudenet", batch_size=8)
     face = tensor(picture("astronaut")).float() / 255
     pixels = torch.cat([(face * (1 - i / 40)).clamp(0, 1) for i in range(count)])
     together = backend.score([Frames(pixels)], embeddings=True, digests=True)
@@ -301,7 +301,7 @@ def test_a_face_is_judged_only_where_a_policy_names_it(backend):
 
 
 def test_labels_are_mapped_by_the_user():
-    backend = load("nudenet", labels={"FEET_EXPOSED": "feet", "FACE_MALE": None, "FACE_FEMALE": Label("face")})
+    backend = load_model("nudenet", labels={"FEET_EXPOSED": "feet", "FACE_MALE": None, "FACE_FEMALE": Label("face")})
     assert set(backend.spec.levels) == {"sexual", "face", "feet"}
     (scores,) = backend.score([Frames(tensor(picture("camera")))])
     assert (scores.worst["face"][Severity.HIGH], scores.regions) == (0.0, ())
@@ -332,20 +332,20 @@ def test_neither_opencv_nor_nudenets_code_is_loaded():
 def test_without_the_library_the_extra_is_named(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(MissingExtraError, match=rf"{missing} is not installed.*nsfw-guard\[nudenet\]"):
-        load("nudenet")
+        load_model("nudenet")
 
 
 @pytest.mark.parametrize("settings", [{"views": "tiles(2)"}, {"resize": "fast"}, {"dtype": "bfloat16"},
                                       {"runtime": "openvino"}, {"runtime": "torch"}, {"views": "center"}])  # fmt: skip
 def test_what_it_cannot_do_is_refused(settings):
     with pytest.raises(ConfigError, match=f"leave {next(iter(settings))} out"):
-        load("nudenet", **settings)
-    assert load("nudenet", runtime="onnx", device="cpu").state()["device"] == "cpu"
+        load_model("nudenet", **settings)
+    assert load_model("nudenet", runtime="onnx", device="cpu").state()["device"] == "cpu"
 
 
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(ConfigError, match="cannot be used here"):
-        load("nudenet", device="cuda:99")
+        load_model("nudenet", device="cuda:99")
 
 
 # Weights from a file
@@ -354,9 +354,9 @@ def test_a_device_that_is_not_there_is_refused():
 def test_weights_from_a_file_or_its_folder(tmp_path):
     shutil.copy(WHEEL, tmp_path)
     for place in (tmp_path, tmp_path / "320n.onnx"):
-        assert load("nudenet", weights=place).state()["self_test"] == "passed"
+        assert load_model("nudenet", weights=place).state()["self_test"] == "passed"
     (tmp_path / "320n.onnx").rename(tmp_path / "renamed.onnx")
-    assert load("nudenet", weights=tmp_path / "renamed.onnx").state()["self_test"] == "passed"
+    assert load_model("nudenet", weights=tmp_path / "renamed.onnx").state()["self_test"] == "passed"
 
 
 @pytest.mark.parametrize("name", ["320n.onnx", "640m.onnx"])
@@ -365,14 +365,14 @@ def test_a_published_file_must_be_the_published_one(tmp_path, name):
     content[len(content) // 2] ^= 1
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsUnfitError, match=r"does not have the recorded SHA-256"):
-        load("nudenet", weights=tmp_path / name)
+        load_model("nudenet", weights=tmp_path / name)
 
 
 def test_files_that_are_not_there_or_no_onnx_are_refused(tmp_path):
     with pytest.raises(WeightsMissingError, match=r"no 320n\.onnx"):
-        load("nudenet", weights=tmp_path)
+        load_model("nudenet", weights=tmp_path)
     with pytest.raises(WeightsUnfitError, match=r"is not an \.onnx file"):
-        load("nudenet", weights=tmp_path / "weights.pt")
+        load_model("nudenet", weights=tmp_path / "weights.pt")
 
 
 def edited(to: Path, **metadata: str | None) -> Path:
@@ -386,7 +386,7 @@ def edited(to: Path, **metadata: str | None) -> Path:
 
 
 def test_a_file_of_ones_own_is_used_with_the_side_that_it_says(tmp_path, caplog):
-    backend = load("nudenet", weights=edited(tmp_path / "mine.onnx", imgsz="[640, 640]"))
+    backend = load_model("nudenet", weights=edited(tmp_path / "mine.onnx", imgsz="[640, 640]"))
     assert "none of NudeNet's published files" in caplog.text
     assert (backend.side, backend.places, backend.spec.input.size) == (640, 8400, 640)
     assert backend.state()["self_test"] == "answers unrecorded"
@@ -407,13 +407,13 @@ def test_a_file_of_ones_own_is_used_with_the_side_that_it_says(tmp_path, caplog)
 ])  # fmt: skip
 def test_a_file_of_ones_own_that_does_not_fit_is_refused(tmp_path, metadata, cure):
     with pytest.raises(WeightsUnfitError, match=cure):
-        load("nudenet", weights=edited(tmp_path / "mine.onnx", **metadata))
+        load_model("nudenet", weights=edited(tmp_path / "mine.onnx", **metadata))
 
 
 def test_another_network_is_refused(exports, tmp_path):
     shutil.copy(exports["any"] / "model.onnx", tmp_path / "mine.onnx")
     with pytest.raises(WeightsUnfitError, match="does not say its side"):
-        load("nudenet", weights=tmp_path / "mine.onnx")
+        load_model("nudenet", weights=tmp_path / "mine.onnx")
 
 
 def test_answers_that_are_not_the_recorded_ones_are_refused(backend):

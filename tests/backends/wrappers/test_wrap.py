@@ -158,12 +158,12 @@ def test_what_the_model_raises_comes_through(error: BaseException) -> None:
 def test_the_state_says_the_limit_and_wrappers_stack() -> None:
     backend = TimeLimited(Calibrated(FakeBackend(), TRIPLED), 2.5)
     assert isinstance(backend, Backend)
-    assert backend.state() == {"self_test": "passed", "calibration": "a test", "time_limit": "2.5 s"}
+    assert backend.state() == {"self_test": "passed", "calibration": "a test", "timeout": "2.5 s"}
 
 
 @pytest.mark.parametrize("fault", ["few", "many", "none", "wrong kind", "generator", "hangs", "raises"])
 def test_a_guard_with_a_limit_still_fails_closed(fault: str) -> None:
-    guard = Guard(FaultyBackend(fault, seconds=20), time_limit=0.2)  # type: ignore[arg-type]
+    guard = Guard(FaultyBackend(fault, seconds=20), timeout=0.2)  # type: ignore[arg-type]
     safe, verdicts = guard(torch.ones(2, 3, 8, 8))
     assert [v.outcome for v in verdicts] == [Outcome.ERROR] * 2
     assert safe.sum() == 0

@@ -138,7 +138,7 @@ def test_odd_pictures(shape):
 
 @pytest.mark.parametrize("fault", ["raises", "nan", "few", "none", "hangs"])
 def test_a_model_that_fails_covers(fault, monkeypatch):
-    monkeypatch.setenv("NSFW_GUARD_TIME_LIMIT", "0.05")
+    monkeypatch.setenv("NSFW_GUARD_TIMEOUT", "0.05")
     made = Comfy(load=lambda settings: FaultyBackend(fault, seconds=0.3))
     monkeypatch.setattr(session, "_comfy", made)
     images = plain(GREEN, count=2)

@@ -369,7 +369,7 @@ def test_latents_pass_where_the_owner_says_so():
 @pytest.mark.parametrize("fault", ["raises", "nan", "infinite", "few", "none", "wrong kind", "hangs"])
 @pytest.mark.parametrize("name", [n for n in ROWS if n not in ASYNC | {"SaveLatent"}])
 def test_a_model_that_fails_lets_nothing_out(name, fault, monkeypatch):
-    monkeypatch.setenv("NSFW_GUARD_TIME_LIMIT", "0.05")
+    monkeypatch.setenv("NSFW_GUARD_TIMEOUT", "0.05")
     monkeypatch.setenv("NSFW_GUARD_PREVIEWS", "check")
     picture = plain(GREEN)
     made, _ = host(picture, backend=FaultyBackend(fault, seconds=0.3))

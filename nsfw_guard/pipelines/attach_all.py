@@ -35,7 +35,7 @@ _installed: _Installed | None = None
 _lock = threading.RLock()
 
 
-def install(
+def attach_all(
     guard: Guard, *, latents: Latents, clips: Clips = "whole", margin: int = 8, check_inputs: bool = False
 ) -> None:
     """Guards every diffusers pipeline of this process from its next call on, those to come among them.
@@ -48,9 +48,9 @@ def install(
     """
     global _installed  # noqa: PLW0603 - one a process is what it is for
     if _installed is not None:
-        raise ConfigError("a guard is installed already: uninstall it first")
+        raise ConfigError("every pipeline has a guard already: detach_all() first")
     if not isinstance(guard, Guard):
-        raise ConfigError(f"install takes a Guard, not {type(guard).__name__}: Guard.from_pretrained('marqo')")
+        raise ConfigError(f"attach_all takes a Guard, not {type(guard).__name__}: Guard.from_pretrained('marqo')")
     if latents not in {"refuse", "allow"}:
         raise ConfigError(f"latents={latents!r}: say 'refuse' or 'allow'")
     settings = {"guard": guard, "latents": latents, "clips": clips, "margin": margin, "check_inputs": check_inputs}
@@ -63,11 +63,11 @@ def install(
             _wrap(cls, _installed)
 
 
-def uninstall() -> None:
+def detach_all() -> None:
     """Takes the installed guard off everything again."""
     global _installed
     if _installed is None:
-        raise ConfigError("no guard is installed: install one first")
+        raise ConfigError("there is nothing to detach: attach_all(guard, latents=...) first")
     gone, _installed = _installed, None
     for handler in logging.getLogger("diffusers").handlers:
         handler.removeFilter(_STANDS_IN)

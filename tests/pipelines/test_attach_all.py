@@ -18,9 +18,9 @@ from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import ConfigError, UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
+from nsfw_guard.pipelines.attach_all import attach_all, detach_all
 from nsfw_guard.pipelines.doctor import doctor
 from nsfw_guard.pipelines.guarded.processors import MARK
-from nsfw_guard.pipelines.install import install, uninstall
 from nsfw_guard.testing import FakeBackend
 
 
@@ -32,9 +32,9 @@ def whole():
 @pytest.fixture
 def everything():
     guard = Guard(FakeBackend(lambda frame: 1.0))
-    install(guard, latents="refuse")
+    attach_all(guard, latents="refuse")
     yield guard
-    uninstall()
+    detach_all()
 
 
 def draw(pipe, **rest):
@@ -50,13 +50,13 @@ def test_what_is_wrong_is_said_and_nothing_is_changed(whole):
     guard = Guard(FakeBackend())
     call = diffusers.StableDiffusionPipeline.__call__
     with pytest.raises(TypeError, match="latents"):
-        install(guard)
+        attach_all(guard)
     with pytest.raises(ConfigError, match="latents='sometimes'"):
-        install(guard, latents="sometimes")
+        attach_all(guard, latents="sometimes")
     with pytest.raises(ConfigError, match="takes a Guard"):
-        install(FakeBackend(), latents="refuse")
+        attach_all(FakeBackend(), latents="refuse")
     with pytest.raises(ConfigError, match="no guard is installed"):
-        uninstall()
+        detach_all()
     assert diffusers.StableDiffusionPipeline.__call__ is call
 
 
@@ -87,24 +87,24 @@ def test_diffusers_raises_no_alarm_about_a_checker_that_ours_stands_in_for(whole
     )
     assert not handler.filter(alarm)
     assert handler.filter(other)
-    uninstall()
+    detach_all()
     assert handler.filter(alarm)
-    install(Guard(FakeBackend(lambda _: 1.0)), latents="refuse")  # the fixture takes it off
+    attach_all(Guard(FakeBackend(lambda _: 1.0)), latents="refuse")  # the fixture takes it off
 
 
 def test_the_cure_that_doctor_names_runs(whole, everything):
-    uninstall()
+    detach_all()
     with attach(whole, everything):
         (gap,) = [gap for gap in doctor(whole).gaps if "from_pipe" in gap]
     line = re.search(r"install\(.*?\)", gap)
     assert line
-    exec(line[0], {"install": install, "guard": everything})  # noqa: S102 - our own words
+    exec(line[0], {"install": attach_all, "guard": everything})  # noqa: S102 - our own words
     assert brightest(draw(diffusers.StableDiffusionPipeline.from_pipe(whole))) == 0
 
 
 def test_installing_twice_is_an_error(everything):
     with pytest.raises(ConfigError, match="uninstall it first"):
-        install(everything, latents="refuse")
+        attach_all(everything, latents="refuse")
 
 
 def test_a_class_that_comes_later_is_guarded_too(whole, everything):
@@ -126,10 +126,10 @@ def test_a_guard_of_its_own_stays(whole, everything):
 def test_uninstalling_restores_everything(whole):
     call = diffusers.StableDiffusionPipeline.__call__
     plain = draw(whole, output_type="pt").images
-    install(Guard(FakeBackend(lambda frame: 1.0)), latents="allow")
+    attach_all(Guard(FakeBackend(lambda frame: 1.0)), latents="allow")
     assert float(draw(whole, output_type="pt").images.max()) == 0
     assert draw(whole, output_type="latent").images.shape[1] == 4
-    uninstall()
+    detach_all()
     assert diffusers.StableDiffusionPipeline.__call__ is call
     assert MARK not in vars(whole)
     assert "__init_subclass__" not in vars(diffusers.DiffusionPipeline)
