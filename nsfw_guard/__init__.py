@@ -10,7 +10,7 @@ from nsfw_guard.version import __version__
 
 if TYPE_CHECKING:
     from nsfw_guard.actions import Action, Block, Blur, Flag, Pixelate, Raise, Replace
-    from nsfw_guard.backends.base import Backend, Label, ModelSpec
+    from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options
     from nsfw_guard.backends.build import judge, zeroshot
     from nsfw_guard.backends.registry import list_models, load_model, register_model, unregister_model
     from nsfw_guard.backends.wrappers.cached import Cached
@@ -39,15 +39,17 @@ if TYPE_CHECKING:
     from nsfw_guard.imaging.limits import Limits
     from nsfw_guard.imaging.views import InputSpec
     from nsfw_guard.listeners.audit import Audit
-    from nsfw_guard.pipelines.attach import attach, detach
+    from nsfw_guard.listeners.audit_chain import AuditReport
+    from nsfw_guard.listeners.base import Listener
+    from nsfw_guard.pipelines.attach import Attachment, attach, detach
     from nsfw_guard.pipelines.attach_all import attach_all, detach_all
     from nsfw_guard.pipelines.blocks import GuardStep
     from nsfw_guard.pipelines.checker import GuardConfig, NoFeatures, SafetyChecker
-    from nsfw_guard.pipelines.doctor import doctor
+    from nsfw_guard.pipelines.doctor import Diagnosis, doctor
     from nsfw_guard.pipelines.early.callback import EarlyStopCallback
     from nsfw_guard.pipelines.early.fit import fit_early_stop
     from nsfw_guard.pipelines.early.stop import EarlyStop
-    from nsfw_guard.pipelines.regenerate import regenerate
+    from nsfw_guard.pipelines.regenerate import Regenerated, regenerate
     from nsfw_guard.policy.policy import Policy
     from nsfw_guard.policy.prompts import PromptRules
     from nsfw_guard.policy.rules import Cut, Rule
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "actions": ("Action", "Block", "Blur", "Flag", "Pixelate", "Raise", "Replace"),
     "listeners.audit": ("Audit",),
-    "backends.base": ("Backend", "Label", "ModelSpec"),
+    "backends.base": ("Backend", "Label", "ModelSpec", "Options"),
     "backends.wrappers.cached": ("Cached",),
     "backends.wrappers.opinions": ("Cascade", "Ensemble"),
     "backends.registry": ("load_model", "list_models", "register_model", "unregister_model"),
@@ -84,28 +86,32 @@ _HOMES = {
     ),
     "guard": ("Guard",),
     "imaging.frames": ("Frames",),
-    "pipelines.attach": ("attach", "detach"),
+    "pipelines.attach": ("Attachment", "attach", "detach"),
     "pipelines.blocks": ("GuardStep",),
     "pipelines.early.callback": ("EarlyStopCallback",),
     "pipelines.checker": ("GuardConfig", "NoFeatures", "SafetyChecker"),
-    "pipelines.doctor": ("doctor",),
+    "pipelines.doctor": ("Diagnosis", "doctor"),
     "pipelines.early.fit": ("fit_early_stop",),
     "pipelines.early.stop": ("EarlyStop",),
     "pipelines.attach_all": ("attach_all", "detach_all"),
-    "pipelines.regenerate": ("regenerate",),
+    "pipelines.regenerate": ("Regenerated", "regenerate"),
     "policy.policy": ("Policy",),
     "policy.prompts": ("PromptRules",),
     "policy.rules": ("Cut", "Rule"),
     "scores": ("Region", "Scores", "Severity"),
     "verdict": ("Outcome", "Verdict"),
     "imaging.views": ("InputSpec",),
+    "listeners.base": ("Listener",),
+    "listeners.audit_chain": ("AuditReport",),
 }
 _HOME_OF = {name: home for home, found in _HOMES.items() for name in found}
 
 __all__ = [
     "Action",
+    "Attachment",
     "Audit",
     "AuditError",
+    "AuditReport",
     "Backend",
     "Block",
     "BlockedError",
@@ -117,6 +123,7 @@ __all__ = [
     "ConfigError",
     "Cut",
     "DecodeError",
+    "Diagnosis",
     "EarlyStop",
     "EarlyStopCallback",
     "Ensemble",
@@ -129,17 +136,20 @@ __all__ = [
     "InputSpec",
     "Label",
     "Limits",
+    "Listener",
     "MissingExtraError",
     "ModelError",
     "ModelSpec",
     "NoFeatures",
     "NsfwGuardError",
+    "Options",
     "Outcome",
     "Pixelate",
     "Policy",
     "PolicyError",
     "PromptRules",
     "Raise",
+    "Regenerated",
     "Region",
     "Replace",
     "Rule",

@@ -33,7 +33,7 @@ RED = ModelSpec(
         "strict": Cut(block=0.25, review=0.1, source="chosen"),
         "lenient": Cut(block=0.9, review=0.5, source="chosen"),
     },
-    licence="Apache-2.0",
+    license="Apache-2.0",
 )
 
 

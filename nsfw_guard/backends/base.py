@@ -47,7 +47,7 @@ class ModelSpec:
         hashes: the hashes of an exported network's files, by name, where they are known.
         subfolder, files: what of the repository is needed. model.safetensors stands for its shards too.
         also: files that are fetched where the repository has them.
-        licence, gated: of the weights, and whether their authors hand them out on request only.
+        license, gated: of the weights, and whether their authors hand them out on request only.
         extra: the optional extra of this package that it needs.
         width: numbers in an embedding, as published; 0 where there is none, or nobody said.
         answers: per synthetic picture the probability it gave to each label, by name, when it was recorded.
@@ -73,7 +73,7 @@ class ModelSpec:
     subfolder: str = ""
     files: tuple[str, ...] = ("config.json", "model.safetensors")
     also: tuple[str, ...] = ()
-    licence: str = "unknown"
+    license: str = "unknown"
     gated: bool = False
     extra: str = ""
     size: int = 0

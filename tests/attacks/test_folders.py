@@ -485,6 +485,7 @@ def test_a_file_of_a_policys_name_is_not_looked_at(here: Path) -> None:
         ("./" + "x" * 5000, "there is no folder"),
         ("./a\0b", "there is no folder"),
         ("~nobody-of-this-name/x", "there is no folder"),
+        ("Marqo/nsfw-image-detection-384", "or write 'hf:Marqo/nsfw-image-detection-384@<commit>'"),
         (f"hf:../../etc@{'a' * 40}", "is no repository"),
         (f"hf:a/../b@{'a' * 40}", "is no repository"),
         (f"hf:{'x' * 5000}/y@{'a' * 40}", "is no repository"),

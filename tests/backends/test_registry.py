@@ -85,7 +85,7 @@ def test_every_record_says_what_a_user_must_know():
     for name in list_models():
         spec = registry.spec(name)
         assert spec.name == name
-        assert spec.licence != "unknown"
+        assert spec.license != "unknown"
         assert spec.source
         assert {"default", "strict", "lenient"} <= set(spec.cuts)
         assert all(cut.source for cut in spec.cuts.values())

@@ -99,7 +99,7 @@ def _spec(
         hashes={str(name): _text(settings["hashes"], name) for name in settings.get("hashes", {})},
         files=files_of(kind),
         also=also_of(kind),
-        licence=_text(settings, "licence", "unknown"),
+        license=_text(settings, "license", _text(settings, "licence", "unknown")),
         size=int(settings.get("size", 0)),
         width=width if isinstance(width, int) else 0,
         answers={
@@ -279,7 +279,7 @@ def write_record(folder: Path, spec: ModelSpec) -> None:
         "revision": spec.revision,
         "size": sum(file.stat().st_size for file in files),
         **({"hashes": dict(spec.hashes)} if spec.hashes else {"sha256": sha256_of(folder / WEIGHTS)}),
-        "licence": spec.licence,
+        "license": spec.license,
         "source": spec.source,
         "answers": {n: {label: round(p, 6) for label, p in row.items()} for n, row in spec.answers.items()},
         **({"positive": spec.positive.name.lower()} if spec.positive else {}),

@@ -29,7 +29,15 @@ def folder_of(ref: str | Path) -> Path:
             return folder
     except (OSError, ValueError, RuntimeError):  # too long, a NUL, a home that nobody has
         pass
-    raise WeightsMissingError(f"there is no folder {short(ref)}: give a folder that holds config.json and weights")
+    cure = f", or write 'hf:{ref}@<commit>' for the repository of that name" if _is_repo(str(ref)) else ""
+    raise WeightsMissingError(f"there is no folder {short(ref)}: give a folder with config.json and weights{cure}")
+
+
+def _is_repo(ref: str) -> bool:
+    """Whether this could be a repository of the hub, owner/name."""
+    owner, slash, name = ref.partition("/")
+    letters = all(c.isascii() and (c.isalnum() or c in "-_.") for c in owner + name)
+    return bool(slash and letters and owner and name) and not ref.startswith((".", "-"))
 
 
 def hint(name: str) -> str:

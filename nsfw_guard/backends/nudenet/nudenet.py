@@ -1,6 +1,6 @@
 """NudeNet v3: body parts and faces as regions, by ONNX Runtime, without NudeNet's code and without OpenCV.
 
-Its licence is disputed: AGPL-3.0 in its repository and in the weights' own metadata, MIT on PyPI. Nothing of it is part
+Its license is disputed: AGPL-3.0 in its repository and in the weights' own metadata, MIT on PyPI. Nothing of it is part
 of this package: its wheel is the optional extra `nudenet`, and choosing it is the user's decision.
 """
 
@@ -106,9 +106,9 @@ class NudeNet:
         }
 
     def save_pretrained(self, folder: Path) -> None:
-        """Refused: the weights are NudeNet's, under a disputed licence."""
+        """Refused: the weights are NudeNet's, under a disputed license."""
         raise ConfigError(
-            f"the weights of {self.spec.name!r} are not copied, their licence is disputed: keep the policy in a file, "
+            f"the weights of {self.spec.name!r} are not copied, their license is disputed: keep the policy in a file, "
             "and load them by name"
         )
 

@@ -247,7 +247,7 @@ def joint_spec(name: str, backends: Sequence[Backend]) -> ModelSpec:
             "lenient": Cut(block=0.7, review=HALF, source=f"{source}; then chosen, not measured"),
         },
         revision=" + ".join(f"{spec.name}@{spec.revision or spec.sha256 or 'unrecorded'}" for spec in specs),
-        licence=" and ".join(dict.fromkeys(spec.licence for spec in specs)),
+        license=" and ".join(dict.fromkeys(spec.license for spec in specs)),
         size=sum(spec.size for spec in specs),
         source="its models' own records",
     )

@@ -41,7 +41,7 @@ def record(folder: Path, task: policy.Task, *, seed: int, pictures: int) -> None
     spec = replace(
         spec,
         name=task.name,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         positive=Severity.LOW if task is policy.GRADED else None,
         source="trained on drawn shapes by nsfw_guard.demo.training; a demonstration, no NSFW model",
         cuts={name: Cut(block=b, review=r, views={"side": s, "tile": t}) for name, (b, r, s, t) in CUTS.items()},

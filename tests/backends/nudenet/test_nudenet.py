@@ -313,12 +313,12 @@ def test_the_record_and_the_state_say_what_a_user_must_know(backend):
     assert (backend.state()["self_test"], backend.state()["resize"]) == ("passed", "as OpenCV, on a black square")
     assert "320n.onnx c15d8273adad" in backend.state()["runtime"]
     spec = registry.spec("nudenet")
-    assert all(word in spec.licence for word in ("disputed", "AGPL-3.0", "MIT"))
+    assert all(word in spec.license for word in ("disputed", "AGPL-3.0", "MIT"))
     assert spec.sha256 == own.FILES["320n.onnx"].sha256 == backend.spec.sha256
     assert spec.size == WHEEL.stat().st_size
     assert len(spec.labels) == 18
     assert Guard(backend).check(smooth(1, 9, 9))[0].revision == spec.sha256
-    with pytest.raises(ConfigError, match="licence is disputed"):
+    with pytest.raises(ConfigError, match="license is disputed"):
         Guard(backend).save_pretrained("nowhere")
 
 
