@@ -18,31 +18,46 @@ from nsfw_guard.backends.judges.judge import load_files as load_judge
 from nsfw_guard.backends.judges.prompts import checked
 from nsfw_guard.backends.nets.zeroshot import HARMLESS, TEMPLATES
 from nsfw_guard.errors import ConfigError
+from nsfw_guard.imaging.preprocess import Resize
 
 
 def zeroshot(
-    *wanted: str,
+    categories: Mapping[str, str | Sequence[str]],
+    *,
     model: str | Path = "clip-l14",
     against: Sequence[str] = HARMLESS,
     templates: Sequence[str] = TEMPLATES,
     cache: str | Path | None = None,
     weights: str | Path | None = None,
-    options: Options | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype = "float32",
+    views: str = "cover",
+    resize: Resize = "exact",
+    batch_size: int = 32,
+    local_files_only: bool = False,
 ) -> Backend:
-    """A backend for categories in your own words.
+    """Build a backend for categories in your own words.
 
     Args:
-        wanted: "category: words, more words", such as "weapons: a gun, a knife".
+        categories: per category a phrase or several of them.
         model: a zero-shot model of the catalogue, or a folder of CLIP or SigLIP in transformers' layout.
-        against: words for what is harmless.
-        templates: sentences that each of the words is put into; their embeddings are averaged.
-        cache: where embeddings of words are kept; `$XDG_CACHE_HOME/nsfw-guard` unless said.
+        against: phrases for what is harmless.
+        templates: sentences that each of the phrases is put into; their embeddings are averaged.
+        cache: where embeddings of phrases are kept; `$XDG_CACHE_HOME/nsfw-guard` unless said.
         weights: the folder of a model of the catalogue, where it is not in the hub's cache.
-        options: how the model is run.
+        device, dtype, views, resize, batch_size, local_files_only: see `Options`.
+
+    Example:
+        ```python
+        backend = zeroshot({"weapons": ["a gun", "a knife"], "fire": "a burning house"}, model="clip-l14")
+        guard = Guard(backend, policy={"rules": {"weapons": {"block": 0.8}, "fire": {"review": 0.5}}})
+        ```
     """
-    words = dict(_category(text) for text in wanted)
-    if not words or len(words) < len(wanted):
-        raise ConfigError(f"{list(wanted)}: give each category once, such as 'weapons: a gun, a knife'")
+    options = Options(
+        device=device, dtype=dtype, views=views, resize=resize, batch_size=batch_size,
+        local_files_only=local_files_only,
+    )  # fmt: skip
+    words = _phrases_of(categories)
     args = {"words": words, "against": tuple(against), "templates": tuple(templates), "cache": cache}
     labels = {category: Label(category) for category in words}
     if is_path(model):
@@ -54,8 +69,8 @@ def zeroshot(
             raise ConfigError(f"{base.name!r} has no text side: choose one of kind zeroshot in `nsfw-guard models`")
     spec = replace(base, name=f"{base.name}: {', '.join(words)}", labels=labels, model_args=args)
     if weights is not None:
-        return loaders.load_files(spec, Path(weights), options or Options())
-    return loaders.load_hub(spec, options or Options())
+        return loaders.load_files(spec, Path(weights), options)
+    return loaders.load_hub(spec, options)
 
 
 def judge(
@@ -65,15 +80,22 @@ def judge(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "float32",
     batch_size: int = 32,
+    local_files_only: bool = False,
 ) -> Judge:
-    """A judge that goes by your own rules.
+    """Build a judge that goes by your own rules.
 
     Args:
         ref: the name of a judge in the catalogue, or a folder that holds one.
         questions: per category what is not allowed, in a few words: {"violence": "blood or wounds are shown"}.
-        device, dtype, batch_size: see `Options`; a batch counts questions. "bfloat16" takes half of the memory.
+        device, dtype, batch_size, local_files_only: see `Options`; a batch counts questions. "bfloat16" takes half of
+            the memory.
+
+    Example:
+        ```python
+        backend = judge("qwen3-vl-2b", questions={"violence": "blood or wounds are shown"}, dtype="bfloat16")
+        ```
     """
-    options = Options(device=device, dtype=dtype, batch_size=batch_size)
+    options = Options(device=device, dtype=dtype, batch_size=batch_size, local_files_only=local_files_only)
     named = not is_path(ref)
     spec = registry.spec(str(ref)) if named else read_spec(folder_of(ref))
     if spec.kind != "judge":
@@ -83,15 +105,20 @@ def judge(
         asked = checked(questions)
         # Known answers were recorded for other questions.
         spec = replace(spec, questions=asked, labels={c: Label(c) for c in asked}, answers={})
-    folder = files.fetch(spec) if named else folder_of(ref)
+    folder = files.fetch(spec, local_files_only=local_files_only) if named else folder_of(ref)
     if named and not spec.revision:
         spec = replace(spec, revision=files.commit_of(folder))
     return load_judge(spec, folder, options)
 
 
-def _category(text: str) -> tuple[str, tuple[str, ...]]:
-    name, _, words = text.partition(":")
-    phrases = tuple(word.strip() for word in words.split(",") if word.strip())
-    if not name.strip() or not phrases:
-        raise ConfigError(f"{text!r} is no category: say it as 'weapons: a gun, a knife'")
-    return name.strip(), phrases
+def _phrases_of(categories: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Each category with its phrases."""
+    if not isinstance(categories, Mapping) or not categories:
+        raise ConfigError(f"categories must be a mapping such as {{'weapons': ['a gun']}}, got {categories!r}")
+    phrases = {name: (said,) if isinstance(said, str) else tuple(said) for name, said in categories.items()}
+    for name, said in phrases.items():
+        if not (
+            isinstance(name, str) and name.strip() and said and all(isinstance(p, str) and p.strip() for p in said)
+        ):
+            raise ConfigError(f"category {name!r} must have a name and at least one phrase, got {said!r}")
+    return phrases
