@@ -117,8 +117,7 @@ def _phrases_of(categories: Mapping[str, str | Sequence[str]]) -> dict[str, tupl
         raise ConfigError(f"categories must be a mapping such as {{'weapons': ['a gun']}}, got {categories!r}")
     phrases = {name: (said,) if isinstance(said, str) else tuple(said) for name, said in categories.items()}
     for name, said in phrases.items():
-        if not (
-            isinstance(name, str) and name.strip() and said and all(isinstance(p, str) and p.strip() for p in said)
-        ):
+        texts = all(isinstance(text, str) and text.strip() for text in (name, *said))
+        if not (texts and said):
             raise ConfigError(f"category {name!r} must have a name and at least one phrase, got {said!r}")
     return phrases
