@@ -24,7 +24,7 @@ EQUIVALENT: dict[str, str] = {
     "scores.Scores.worst: p <= into[level] -> p < into[level]": "of two equal numbers either may stay",
     "scores.plain: type(value) is float -> False": "a short cut: the way below gives the same float",
     "actions._Averaging.colours: 1 -> 0 (2)": _NOT_LESS,
-    "actions.Blur.cover: 0 -> -1": _ONE,
+    "actions._between: 0 -> -1": _ONE,
     "actions.Pixelate.cover: 0 -> -1": _ONE,
     "actions.Pixelate.cover: 1 -> 2 (2)": _TWELVE,
     "actions.Pixelate.cover: 1 -> 0 (2)": _TWELVE,

@@ -8,7 +8,7 @@ import sys
 CALLS = [
     "nsfw_guard.attach(object(), nsfw_guard.Guard(FakeBackend()))",
     "nsfw_guard.doctor(object())",
-    "nsfw_guard.install(nsfw_guard.Guard(FakeBackend()), latents='refuse')",
+    "nsfw_guard.attach_all(nsfw_guard.Guard(FakeBackend()), latents='refuse')",
     "nsfw_guard.SafetyChecker",
     "nsfw_guard.GuardStep",
     "nsfw_guard.EarlyStopCallback",

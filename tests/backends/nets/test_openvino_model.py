@@ -133,9 +133,9 @@ import socket, sys
 def refuse(*args, **kwargs): raise SystemExit(f"somebody was called: {{args}}")
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 import torch
-from nsfw_guard import load
+from nsfw_guard import load_model
 from nsfw_guard.imaging.frames import Frames
-load({str(exports["any"])!r}, runtime="openvino").score([Frames(torch.rand(1, 3, 40, 40))])
+load_model({str(exports["any"])!r}, runtime="openvino").score([Frames(torch.rand(1, 3, 40, 40))])
 import openvino
 print(sorted(m for m in sys.modules if m.split(".")[0] == "openvino_telemetry"), callable(openvino.convert_model))
 """

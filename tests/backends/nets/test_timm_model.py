@@ -129,11 +129,11 @@ def test_the_marqo_record_loads_from_the_hubs_cache_offline(tmp_path):
     code = """
 import torch
 from dataclasses import replace
-from nsfw_guard import Guard, register, unregister
+from nsfw_guard import Guard, register_model, unregister_model
 from nsfw_guard.backends import loaders, registry
 random = replace(registry.spec("marqo"), sha256="")  # the layout is the real one, the weights are not
-unregister("marqo")
-register(random, loaders.load_hub)
+unregister_model("marqo")
+register_model(random, loaders.load_hub)
 guard = Guard.from_pretrained("marqo", policy="strict")
 print(guard.policy.rules["sexual"].block, guard.check(torch.rand(1, 3, 64, 64))[0].revision)
 """
@@ -143,7 +143,7 @@ print(guard.policy.rules["sexual"].block, guard.check(torch.rand(1, 3, 64, 64))[
 def test_a_pinned_repository_loads_from_the_cache(tiny, tmp_path):
     shutil.copytree(tiny, tmp_path / "files")
     commit = "ab" * 20
-    code = f"from nsfw_guard import load; spec = load('hf:some/one@{commit}').spec; print(spec.name, spec.revision)"
+    code = f"from nsfw_guard import load_model; spec = load_model('hf:some/one@{commit}').spec; print(spec.name, spec.revision)"
     assert in_a_hub_cache(tmp_path, "some/one", commit, code) == f"hf:some/one {commit}"
 
 
@@ -518,7 +518,7 @@ OWN = {"weights": "w.safetensors", "labels": {"a": "x"}}
         ("marqo", {"labels": {"nsfw": "x"}}, UnknownNameError, "did you mean|there are"),
         ("marqo", {"device": "gpu"}, ConfigError, "say 'cpu', 'cuda'"),
         ("marqo", {"dtype": "float15"}, UnknownNameError, "did you mean 'float16'"),
-        ("marqo", {"batch": 0}, ConfigError, "less than one"),
+        ("marqo", {"batch_size": 0}, ConfigError, "batch_size must be 1 or more, got 0"),
     ],
 )
 def test_what_cannot_be_loaded_names_its_cure(ref, settings, error, message, tmp_path, monkeypatch):

@@ -104,7 +104,7 @@ class CoverAll:
 
 
 try:
-    from nsfw_guard.hosts.webui import adapter
+    from nsfw_guard.hosts.webui.adapter import adapter
 
     GUARD = adapter()
     GUARD.register(__file__)
