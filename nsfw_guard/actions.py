@@ -20,11 +20,11 @@ from nsfw_guard.verdict import Outcome, Verdict
 
 log = logging.getLogger(__name__)
 
-MARGIN = 0.05  # of a region's side, added all around
+REGION_MARGIN = 0.05  # of a region's side, added all around
 BLOCKS = 12  # drawn along the short side of what Pixelate covers
 NOTICEABLE = 1 / 32  # of a channel, 8 levels: a pixel of a cover that is nearer to the frame shows the frame
-SHARE = 1 / 8  # of the pixels of what is to be covered must look different, or it is not covered
-SLACK = 1 / 256  # outside of [0, 1]: rounding
+COVERED_SHARE = 1 / 8  # of the pixels of what is to be covered must look different, or it is not covered
+RANGE_SLACK = 1 / 256  # outside of [0, 1]: rounding
 COLOURS = 16  # steps of a channel that are kept: what shimmers through an average is rounded away
 
 
@@ -195,13 +195,17 @@ def _no_picture(cover: Tensor, frame: Tensor) -> str:
             return f"gave {what} {getattr(cover, what)}, not {getattr(frame, what)}"
     low, high = float(cover.amin()), float(cover.amax())
     # Chained so that a NaN, which is neither above nor below, is refused.
-    return "" if low >= -SLACK and high <= 1 + SLACK else f"gave values from {low:.3g} to {high:.3g}, not 0 to 1"
+    return (
+        ""
+        if low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK
+        else f"gave values from {low:.3g} to {high:.3g}, not 0 to 1"
+    )
 
 
 def _shows(cover: Tensor, frame: Tensor, box: tuple[int, int, int, int]) -> bool:
     """Whether too little of a box looks different from the frame."""
     different = (_cut(cover, box) - _cut(frame, box)).abs_().amax(0) > NOTICEABLE
-    return not float(different.float().mean()) >= SHARE
+    return not float(different.float().mean()) >= COVERED_SHARE
 
 
 def _cut(picture: Tensor, box: tuple[int, int, int, int]) -> Tensor:
@@ -222,7 +226,7 @@ def boxes(verdict: Verdict, height: int, width: int) -> list[tuple[int, int, int
     placed = {r.category for r in wanted}
     if not wanted or any(r.tiny for r in wanted) or not set(verdict.flags) <= placed:
         return [(0, 0, height, width)]
-    return [region.pixels(height, width, margin=MARGIN) for region in wanted]
+    return [region.pixels(height, width, margin=REGION_MARGIN) for region in wanted]
 
 
 def _between(parts: int, length: int, device: torch.device) -> Tensor:

@@ -10,11 +10,11 @@ from typing import Any, NoReturn
 
 from nsfw_guard.errors import ConfigError, NsfwGuardError
 
-MOST = 4 << 20  # bytes; the largest configuration of a published model that we read has 1.2 MB
-DEEPEST = 32  # levels; published ones have six
+MAX_JSON_BYTES = 4 << 20  # bytes; the largest configuration of a published model that we read has 1.2 MB
+MAX_JSON_DEPTH = 32  # levels; published ones have six
 
 
-def read_json(path: Path, *, error: type[NsfwGuardError] = ConfigError, most: int = MOST) -> dict[str, Any]:
+def read_json(path: Path, *, error: type[NsfwGuardError] = ConfigError, most: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """The object in a JSON file, when it is one within the limits.
 
     Raises:
@@ -42,7 +42,7 @@ def parse_json(data: bytes, where: str, *, error: type[NsfwGuardError] = ConfigE
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
         if isinstance(value, dict) and _deep(value):
-            raise ValueError(f"more than {DEEPEST} levels")
+            raise ValueError(f"more than {MAX_JSON_DEPTH} levels")
     except (ValueError, RecursionError) as cause:
         why = str(cause)[:160] or type(cause).__name__
         raise error(f"{where} is not JSON that can be used ({why}): fetch or write it again") from cause
@@ -65,7 +65,7 @@ def _finite(text: str) -> float:
 def _deep(value: object) -> bool:
     """Whether it has too many levels, without a call a level."""
     level: list[object] = [value]
-    for _ in range(DEEPEST):
+    for _ in range(MAX_JSON_DEPTH):
         level = [x for each in level if isinstance(each, (dict, list)) for x in _below(each)]
     return bool(level)
 

@@ -13,7 +13,7 @@ from nsfw_guard.backends.base import ModelSpec
 from nsfw_guard.errors import SelfTestError
 from nsfw_guard.verdict import SelfTest
 
-SIDE = 96
+CANARY_SIDE = 96
 # How far log-odds must lie apart for two answers to differ: one in a thousand at even odds.
 ALIKE, EDGE = 4e-3, 1e-12
 # Between machines float32 moves a probability by about 1e-6, bfloat16 by up to 0.02 (measured on the demo models).
@@ -22,10 +22,12 @@ TOLERANCE = {torch.float32: 2e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
 
 def canaries() -> dict[str, Tensor]:
     """Synthetic pictures, the same bits everywhere. Shape: (3, SIDE, SIDE), uint8."""
-    y, x = np.mgrid[0:SIDE, 0:SIDE]
+    y, x = np.mgrid[0:CANARY_SIDE, 0:CANARY_SIDE]
     disc = ((x - 44) ** 2 + (y - 52) ** 2 < 30**2)[..., None]
     pictures = {
-        "ramp": np.stack([x * 255 // (SIDE - 1), y * 255 // (SIDE - 1), (x + y) * 255 // (2 * SIDE - 2)], -1),
+        "ramp": np.stack(
+            [x * 255 // (CANARY_SIDE - 1), y * 255 // (CANARY_SIDE - 1), (x + y) * 255 // (2 * CANARY_SIDE - 2)], -1
+        ),
         "stripes": np.stack([(x // 8 % 2) * 255, (y // 12 % 2) * 200, ((x + y) // 16 % 2) * 255], -1),
         "disc": np.where(disc, (220, 40, 30), (255, 255, 255)),
     }

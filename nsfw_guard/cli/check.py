@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from nsfw_guard.tools.screen import Screened, Skipped
 
-NAMED = 5  # skipped files that are named in the last lines
+MAX_NAMED_SKIPS = 5  # skipped files that are named in the last lines
 ACTIONS = ("block", "blur", "pixelate", "replace", "flag")
 
 
@@ -99,8 +99,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _skipped(skipped: Sequence[Skipped]) -> str:
     """How many files were not looked at, the first of them by name."""
-    names = ", ".join(f"{s.path} ({s.why})" for s in skipped[:NAMED])
-    more = f" and {len(skipped) - NAMED} more (--json lists all)" if len(skipped) > NAMED else ""
+    names = ", ".join(f"{s.path} ({s.why})" for s in skipped[:MAX_NAMED_SKIPS])
+    more = f" and {len(skipped) - MAX_NAMED_SKIPS} more (--json lists all)" if len(skipped) > MAX_NAMED_SKIPS else ""
     return f"{len(skipped)} not looked at: {names}{more}"
 
 

@@ -12,7 +12,7 @@ from nsfw_guard.errors import ConfigError, NsfwGuardError
 from nsfw_guard.jsonfile import read_json
 
 STARTS = ("*.sh", "*.bat", "*.cmd", "*.ps1")
-LARGEST = 1 << 20  # bytes of a start file
+MAX_START_FILE_BYTES = 1 << 20  # bytes of a start file
 COMMENTS = ("#", "::", "rem ", "@rem ")
 VALUE = r"""(?:"([^"]+)"|'([^']+)'|([^\s"']+))"""
 DISABLED, ALL_DISABLED = "disabled_extensions", "disable_all_extensions"
@@ -127,7 +127,7 @@ def _read(file: Path) -> str:
     """A start file without its comments."""
     try:
         with file.open("rb") as stream:
-            lines = stream.read(LARGEST).decode("utf-8", "replace").replace('\\"', '"').splitlines()
+            lines = stream.read(MAX_START_FILE_BYTES).decode("utf-8", "replace").replace('\\"', '"').splitlines()
     except OSError:
         return ""
     return "\n".join(line for line in lines if not line.strip().lower().startswith(COMMENTS))

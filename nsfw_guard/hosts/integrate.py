@@ -11,7 +11,7 @@ from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.hosts.folders import extensions_of, unloaded
 from nsfw_guard.version import __version__
 
-MARK = ".nsfw_guard"  # in a folder that was put there by us; holds the version
+INSTALL_MARKER = ".nsfw_guard"  # in a folder that was put there by us; holds the version
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def install(host: str, path: Path, *, link: bool = False, into: Path | None = No
         target.symlink_to(source.resolve(), target_is_directory=True)
         return target
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-    (target / MARK).write_text(__version__ + "\n", encoding="utf-8")
+    (target / INSTALL_MARKER).write_text(__version__ + "\n", encoding="utf-8")
     return target
 
 
@@ -131,7 +131,7 @@ def remove(host: str, path: Path, *, into: Path | None = None) -> Path:
 
 def ours(target: Path, source: Path) -> bool:
     """Whether what is there came from here."""
-    return target.resolve() == source.resolve() or (not target.is_symlink() and (target / MARK).is_file())
+    return target.resolve() == source.resolve() or (not target.is_symlink() and (target / INSTALL_MARKER).is_file())
 
 
 def examine(host: str, path: Path, *, into: Path | None = None) -> dict[str, object]:
@@ -161,7 +161,7 @@ def examine(host: str, path: Path, *, into: Path | None = None) -> dict[str, obj
 
 
 def _state(host: str, destination: Place) -> str:
-    target, mark = destination.target, destination.target / MARK
+    target, mark = destination.target, destination.target / INSTALL_MARKER
     if not (target.exists() or target.is_symlink()):
         return "not installed"
     if not ours(target, destination.source):

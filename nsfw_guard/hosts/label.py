@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 from nsfw_guard.verdict import Outcome, Verdict
 
 INK, GROUND = 235, 0
-SHARE = 0.1  # of the picture, that a label may take at the most
+MAX_LABEL_SHARE = 0.1  # of the picture, that a label may take at the most
 SMALLEST, LARGEST = 14, 40  # pixels of its height
 DRAWN_AT = 32  # the size of a font that scales
 
@@ -43,7 +43,7 @@ def _drawn(text: str, size: tuple[int, int]) -> Image.Image | None:
     wide = round(words.width * tall / words.height)
     if wide > width:
         wide, tall = width, round(tall * width / wide)
-    if tall < SMALLEST or wide * tall > SHARE * width * height:
+    if tall < SMALLEST or wide * tall > MAX_LABEL_SHARE * width * height:
         return None
     return words.resize((wide, tall), Image.Resampling.LANCZOS)
 

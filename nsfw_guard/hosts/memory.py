@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from nsfw_guard.verdict import Verdict
 
-REMEMBERED = 2048
+MAX_REMEMBERED = 2048
 
 
 class Memory:
@@ -27,5 +27,5 @@ class Memory:
         with self._lock:
             self._verdicts[key] = verdict
             self._verdicts.move_to_end(key)
-            while len(self._verdicts) > REMEMBERED:
+            while len(self._verdicts) > MAX_REMEMBERED:
                 self._verdicts.popitem(last=False)

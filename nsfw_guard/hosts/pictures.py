@@ -22,7 +22,7 @@ from nsfw_guard.verdict import Outcome, Verdict
 
 Layout = Literal["chw", "hwc"]
 GROUND = (32, 35, 42)  # of a solid cover
-OPAQUE = 254  # an alpha from here on
+OPAQUE_ALPHA = 254  # an alpha from here on
 PREVIEW_SIDE = 96  # pixels from which a preview's blocks are made
 
 
@@ -56,7 +56,7 @@ def judged_as(picture: Any) -> str:
         return fingerprint(picture)
     if moves(picture):
         return f"moves {uuid.uuid4().hex}"
-    if picture.mode == "RGBA" and not any(picture.getchannel("A").histogram()[:OPAQUE]):
+    if picture.mode == "RGBA" and not any(picture.getchannel("A").histogram()[:OPAQUE_ALPHA]):
         picture = picture.convert("RGB")
     try:
         frames = list(flatten(picture))

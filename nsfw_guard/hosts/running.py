@@ -17,7 +17,7 @@ from nsfw_guard.version import __version__
 
 WEBUI, COMFYUI = "/sdapi/v1/nsfw-guard/status", "/nsfw-guard/status"
 LOGIN = "NSFW_GUARD_LOGIN"  # "user:password"; not on the command line, which other users of a machine can read
-LARGEST = 1 << 20
+MAX_ANSWER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def ask(host: str, url: str, *, timeout: float = 10.0, environment: Mapping[str,
         request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
     try:
         with urlopen(request, timeout=timeout) as answer:  # noqa: S310
-            data = answer.read(LARGEST + 1)
+            data = answer.read(MAX_ANSWER_BYTES + 1)
     except HTTPError as error:
         if error.code in {401, 403}:
             raise ConfigError(f"the host asks for a password: set {LOGIN}=user:password") from error

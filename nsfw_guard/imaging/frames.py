@@ -22,7 +22,7 @@ from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.quantise import BOUNDS, ValueRange, extremes, quantise
 from nsfw_guard.imaging.views import MAX_ASPECT
 
-GROUP = 16_000_000  # pixels that are judged at a time
+GROUP_PIXELS = 16_000_000  # pixels that are judged at a time
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Part:
 
 
 def in_groups(
-    images: Any, *, value_range: ValueRange = "unit", limits: Limits | None = None, pixels: int = GROUP
+    images: Any, *, value_range: ValueRange = "unit", limits: Limits | None = None, pixels: int = GROUP_PIXELS
 ) -> Iterator[Batch]:
     """Whatever was handed over, as frames: a tensor, PIL, NumPy, a path, bytes, Frames, or a list of them.
 

@@ -15,7 +15,7 @@ from nsfw_guard.imaging.decode import decode
 from nsfw_guard.verdict import Outcome, Verdict
 
 GROUND, INK, MUTED, SIGN = (32, 35, 42), (236, 238, 242), (150, 156, 168), (214, 84, 72)
-SMALLEST = 5  # pixels; below that letters cannot be read
+MIN_FONT_SIZE = 5  # pixels; below that letters cannot be read
 TITLES = {Outcome.BLOCK: "blocked", Outcome.REVIEW: "held for review", Outcome.ERROR: "could not be checked"}
 
 
@@ -47,13 +47,13 @@ def _line(pen: ImageDraw.ImageDraw, text: str, top: float, space: tuple[int, int
     """Writes one centred line that fits; gives its height, or 0 where letters would be too small to read."""
     width, side = space
     size = side * 0.062
-    if size < SMALLEST:
+    if size < MIN_FONT_SIZE:
         return 0.0
     if isinstance(font_of(size), ImageFont.ImageFont):  # the old font knows Latin letters only
         text = text.encode("latin-1", "replace").decode("latin-1")
-    while size >= SMALLEST and pen.textlength(text, font=font_of(size)) > width * 0.94:
+    while size >= MIN_FONT_SIZE and pen.textlength(text, font=font_of(size)) > width * 0.94:
         size *= 0.88
-    if size < SMALLEST or pen.textlength(text, font=font_of(size)) > width:
+    if size < MIN_FONT_SIZE or pen.textlength(text, font=font_of(size)) > width:
         return 0.0
     font = font_of(size)
     pen.text(((width - pen.textlength(text, font=font)) / 2, top), text, fill=colour, font=font)

@@ -25,8 +25,8 @@ from nsfw_guard.imaging.appearances import Frame
 from nsfw_guard.imaging.limits import Limits
 
 READY, FRAME, PARTIAL, FAULT, END = b"R", b"F", b"P", b"E", b"."
-LONGEST_TEXT = 10_000
-STARTING = 60.0  # seconds for a new process to be ready: it has yet to import what it needs
+MAX_TEXT_CHARS = 10_000
+START_SECONDS = 60.0  # seconds for a new process to be ready: it has yet to import what it needs
 _idle: dict[int, list[_Decoder]] = {}
 _lock = threading.Lock()
 
@@ -102,7 +102,7 @@ class _Decoder:
     def ask(self, data: bytes, limits: Limits) -> Iterator[Frame | str]:
         """The answers to one file, each in time."""
         if self.fresh:  # only the file counts from here on
-            self._wait(STARTING, limits)
+            self._wait(START_SECONDS, limits)
             self.fresh = False
         self._send(data, limits)
         left, pixels = limits.seconds, limits.total_pixels
@@ -198,6 +198,6 @@ def _read_answer(pipe: IO[bytes], kind: bytes, largest: int) -> Any:
             raise ValueError("half a frame")
         return frame
     (length,) = struct.unpack(">L", pipe.read(4))
-    if length > LONGEST_TEXT:
+    if length > MAX_TEXT_CHARS:
         raise ValueError("a text beyond the limits")
     return pipe.read(length).decode()

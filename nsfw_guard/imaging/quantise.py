@@ -11,7 +11,7 @@ ValueRange = Literal["unit", "signed"]
 # How far a float may leave its range before it is no picture: rounding in "unit"; a decoder's overshoot, which
 # every pipeline clips, in "signed".
 BOUNDS = {"unit": (-1 / 256, 1 + 1 / 256), "signed": (-8.0, 8.0)}
-ROWS = 128  # rows at a time on the CPU: few enough to stay in the cache
+STRIP_ROWS = 128  # rows at a time on the CPU: few enough to stay in the cache
 
 
 def quantise(pixels: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
@@ -49,16 +49,16 @@ def _in_cache(pixels: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
     """The same a few rows at a time, packed as RGBX, which Pillow and torch's resize both read in place."""
     count, _, height, width = pixels.shape
     packed = torch.empty((count, height, width), dtype=torch.int32)
-    strip = torch.empty((3, min(ROWS, height), width))
+    strip = torch.empty((3, min(STRIP_ROWS, height), width))
     lows, highs = [], []
     for source, target in zip(pixels, packed, strict=True):
-        for row in range(0, height, ROWS):
-            part = source[:, row : row + ROWS]
+        for row in range(0, height, STRIP_ROWS):
+            part = source[:, row : row + STRIP_ROWS]
             lows.append(part.amin())
             highs.append(part.amax())
             red, green, blue = _levels(part, value_range, strip[:, : part.shape[1]])
             # Whole numbers below 2**24: exact in float32.
-            target[row : row + ROWS] = red.add_(green, alpha=1 << 8).add_(blue, alpha=1 << 16)
+            target[row : row + STRIP_ROWS] = red.add_(green, alpha=1 << 8).add_(blue, alpha=1 << 16)
     low, high = (torch.stack(parts).view(count, -1).float() for parts in (lows, highs))
     bounds = torch.stack([low.amin(1), high.amax(1)], 1)
     return packed.view(torch.uint8).view(count, height, width, 4).permute(0, 3, 1, 2)[:, :3], bounds

@@ -23,7 +23,7 @@ from nsfw_guard.pipelines.guarded.call import Terms, device_of, guarded_call, pa
 from nsfw_guard.pipelines.guarded.classes import guarded_class, plain_class
 from nsfw_guard.pipelines.guarded.inputs import Latents, TextModel
 from nsfw_guard.pipelines.guarded.last_verdicts import Last
-from nsfw_guard.pipelines.guarded.processors import MARK, guarded, is_guarded, processors_of, vars_of
+from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR, guarded, is_guarded, processors_of, vars_of
 from nsfw_guard.pipelines.guarded.run import Clips, Cover, Run, current
 from nsfw_guard.verdict import Verdict
 
@@ -96,7 +96,7 @@ class Attachment:
         self.originals = processors_of(pipe)
         for name, original in self.originals.items():
             vars(pipe)[name] = guarded(original, self)
-        vars(pipe)[MARK] = self
+        vars(pipe)[GUARD_ATTR] = self
         pipe.__class__ = guarded_class(type(pipe))
 
     def detach(self) -> None:
@@ -107,7 +107,7 @@ class Attachment:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if vars(self.pipe).get(MARK) is self:
+        if vars(self.pipe).get(GUARD_ATTR) is self:
             self.detach()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Attachment:
@@ -158,7 +158,7 @@ def attach(
         text_model=text_model,
         early_stop=early_stop,
     )
-    if MARK in vars(pipe):
+    if GUARD_ATTR in vars(pipe):
         raise ConfigError(f"this {type(pipe).__name__} has a guard already: detach it first")
     prove(guard, pipe)
     return _attach(pipe, terms, seam)
@@ -168,11 +168,11 @@ def _attach(pipe: Any, terms: Terms, seam: seams.Found) -> Attachment:
     attachment = Attachment(pipe, terms, seam)
     inner = [v for k, v in vars(pipe).items() if seams.is_pipeline(v) and seams.classify(plain_class(v)).seam]
     for part in inner:
-        attached = vars(part).get(MARK)
+        attached = vars(part).get(GUARD_ATTR)
         if attached is not None and attached.guard is not terms.guard:
             raise ConfigError(f"its {type(part).__name__} has another guard already: detach that one first")
     for part in inner:
-        attached = vars(part).get(MARK)
+        attached = vars(part).get(GUARD_ATTR)
         if attached is None:
             attachment.parts.append(_attach(part, terms, seams.classify(type(part))))
         else:
@@ -183,7 +183,7 @@ def _attach(pipe: Any, terms: Terms, seam: seams.Found) -> Attachment:
 
 def detach(pipe: Any) -> None:
     """Takes the guard off a pipeline: class and processors are again what they were."""
-    attachment = vars_of(pipe).get(MARK)
+    attachment = vars_of(pipe).get(GUARD_ATTR)
     if not isinstance(attachment, Attachment):
         raise ConfigError(f"this {type(pipe).__name__} has no guard: attach one first")
     if plain_class(pipe) is type(pipe):
@@ -191,10 +191,10 @@ def detach(pipe: Any) -> None:
     for name, original in attachment.originals.items():
         if is_guarded(vars(pipe).get(name)):  # else somebody put another one there meanwhile
             vars(pipe)[name] = original
-    del vars(pipe)[MARK]
+    del vars(pipe)[GUARD_ATTR]
     pipe.__class__ = plain_class(pipe)
     for part in attachment.parts:
-        if vars(part.pipe).get(MARK) is part:
+        if vars(part.pipe).get(GUARD_ATTR) is part:
             detach(part.pipe)
 
 

@@ -16,7 +16,7 @@ from nsfw_guard.pipelines import seams
 from nsfw_guard.pipelines.attach import attach, detach
 from nsfw_guard.pipelines.guarded.classes import BASE
 from nsfw_guard.pipelines.guarded.inputs import Latents
-from nsfw_guard.pipelines.guarded.processors import MARK, vars_of
+from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR, vars_of
 from nsfw_guard.pipelines.guarded.run import Clips
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def detach_all() -> None:
     for cls, original in gone.calls.items():
         setattr(cls, "__call__", original)  # noqa: B010 - mypy knows no class whose call may change
     for pipe in list(gone.pipes):
-        if MARK in vars_of(pipe):
+        if GUARD_ATTR in vars_of(pipe):
             detach(pipe)
 
 
@@ -120,10 +120,10 @@ def _wrap(cls: Any, installed: _Installed) -> None:
 
     @functools.wraps(original)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-        if _installed is not installed or MARK in vars(self) or not seams.classify(type(self)).visual:
+        if _installed is not installed or GUARD_ATTR in vars(self) or not seams.classify(type(self)).visual:
             return original(self, *args, **kwargs)
         with _lock:
-            if MARK not in vars(self):
+            if GUARD_ATTR not in vars(self):
                 attach(self, **installed.settings)
                 installed.pipes.add(self)
                 log.info("the installed guard took on this %s", type(self).__name__)

@@ -11,7 +11,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import seams
 from nsfw_guard.pipelines.attach import Attachment, prove
 from nsfw_guard.pipelines.guarded.classes import plain_class
-from nsfw_guard.pipelines.guarded.processors import MARK, is_guarded, processors_of, vars_of
+from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR, is_guarded, processors_of, vars_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def doctor(pipe: Any) -> Diagnosis:
         raise ConfigError(f"{seams.why_none(pipe)}: hand over what you call to get pictures")
     cls = plain_class(pipe)
     info = seams.classify(cls)
-    attachment = vars_of(pipe).get(MARK)
+    attachment = vars_of(pipe).get(GUARD_ATTR)
     if isinstance(attachment, Attachment):
         return _attached(pipe, cls, attachment)
     checker = vars_of(pipe).get("safety_checker") or getattr(pipe, "safety_checker", None)

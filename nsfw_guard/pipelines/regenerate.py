@@ -15,7 +15,7 @@ from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import seams
 from nsfw_guard.pipelines.attach import Attachment, attach
-from nsfw_guard.pipelines.guarded.processors import MARK, vars_of
+from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR, vars_of
 from nsfw_guard.verdict import Verdict
 
 
@@ -89,7 +89,7 @@ def _check(attempts: int, call: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _guarded(pipe: Any, guard: Guard) -> Iterator[None]:
-    attachment = vars_of(pipe).get(MARK)
+    attachment = vars_of(pipe).get(GUARD_ATTR)
     if isinstance(attachment, Attachment):
         if attachment.guard is not guard:
             raise ConfigError(f"this {type(pipe).__name__} has another guard: detach it, or regenerate with that one")

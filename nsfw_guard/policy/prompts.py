@@ -14,7 +14,7 @@ from functools import cached_property
 
 from nsfw_guard.errors import PolicyError
 
-LONGEST = 20_000  # characters; a longer prompt is refused unread
+MAX_PROMPT_CHARS = 20_000  # characters; a longer prompt is refused unread
 WORD, PATTERN = "word", "pattern"
 # Letters of other scripts that are drawn like these.
 LOOKALIKES = str.maketrans(
@@ -71,8 +71,8 @@ class PromptRules:
 
     def find(self, text: str) -> str:
         """The rule that a prompt breaks, such as "word 'dragon'", or nothing."""
-        if len(text) > LONGEST:
-            return f"more than {LONGEST} characters"
+        if len(text) > MAX_PROMPT_CHARS:
+            return f"more than {MAX_PROMPT_CHARS} characters"
         forms = list(spellings(text))
         for word, matcher in self._words.items():
             bare = plain(word).replace(" ", "")

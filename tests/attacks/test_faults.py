@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from nsfw_guard.actions import SHARE, Action, Blur, boxes, covered
+from nsfw_guard.actions import COVERED_SHARE, Action, Blur, boxes, covered
 from nsfw_guard.backends.wrappers.opinions import Cascade, Ensemble
 from nsfw_guard.backends.wrappers.wrap import TimeLimited
 from nsfw_guard.errors import PolicyError
@@ -42,7 +42,7 @@ def leaks(out: Any, unsafe: Tensor = UNSAFE) -> bool:
     array = np.asarray(out, dtype=np.float32) if not isinstance(out, Tensor) else out.float()
     pixels = torch.as_tensor(array / 255 if float(array.max()) > 1 else array)
     pixels = pixels if pixels.shape[0] == 3 else pixels.permute(2, 0, 1)
-    return float(((pixels - unsafe).abs().amax(0) < 0.02).float().mean()) > SHARE
+    return float(((pixels - unsafe).abs().amax(0) < 0.02).float().mean()) > COVERED_SHARE
 
 
 # ---- actions: what is handed back for a flagged picture
@@ -188,7 +188,7 @@ def test_whatever_an_action_returns_the_picture_is_not_shown(scale, shift, dtype
     assert made.shape == UNSAFE.shape
     assert made.dtype == UNSAFE.dtype
     assert 0.0 <= float(made.min()) <= float(made.max()) <= 1.0
-    assert float(((made - UNSAFE).abs().amax(0) > 8 / 255).float().mean()) >= SHARE
+    assert float(((made - UNSAFE).abs().amax(0) > 8 / 255).float().mean()) >= COVERED_SHARE
 
 
 # ---- backends: what is done to the pixels

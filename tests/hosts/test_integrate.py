@@ -14,7 +14,7 @@ import pytest
 from nsfw_guard.cli.main import main
 from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.hosts import integrate
-from nsfw_guard.hosts.integrate import HOSTS, MARK, adapters
+from nsfw_guard.hosts.integrate import HOSTS, INSTALL_MARKER, adapters
 
 ROOT = Path(__file__).parent.parent.parent
 DOC = ROOT / "docs" / "hosts.md"
@@ -38,10 +38,10 @@ def test_it_is_copied_found_replaced_and_removed(host, checkout):
     target = integrate.install(host, checkout)
     assert target == checkout / HOSTS[host].into / HOSTS[host].name
     source = adapters() / HOSTS[host].adapter
-    there = {p.relative_to(target) for p in target.rglob("*") if p.is_file()} - {Path(MARK)}
+    there = {p.relative_to(target) for p in target.rglob("*") if p.is_file()} - {Path(INSTALL_MARKER)}
     assert there == {p.relative_to(source) for p in source.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
     assert integrate.examine(host, checkout)["adapter"] == "installed"
-    (target / MARK).write_text("0.0.1\n")
+    (target / INSTALL_MARKER).write_text("0.0.1\n")
     assert integrate.examine(host, checkout)["adapter"] == "installed, of version 0.0.1: integrate again"
     integrate.install(host, checkout)
     assert integrate.examine(host, checkout)["adapter"] == "installed"

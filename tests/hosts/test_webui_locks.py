@@ -244,7 +244,7 @@ def test_the_routes_answer(family, monkeypatch):
     assert ask(world, {"image": "data:image/png;base64," + encoded(safe())})["outcome"] == "allow"
     for wrong in ({}, [], {"image": 3}, {"image": ""}, {"image": "%%%"}, {"image": base64.b64encode(b"no").decode()}):
         assert ask(world, wrong)["outcome"] == "error"
-    monkeypatch.setattr(api, "LARGEST", 10)
+    monkeypatch.setattr(api, "MAX_BASE64_CHARS", 10)
     assert "smaller" in ask(world, {"image": encoded(safe())})["reason"]
     told = world.host.app.call(api.STATUS)
     assert told["enabled"]

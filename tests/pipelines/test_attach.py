@@ -24,7 +24,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
 from nsfw_guard.pipelines.checker import SafetyChecker
 from nsfw_guard.pipelines.doctor import doctor
-from nsfw_guard.pipelines.guarded.processors import MARK
+from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR
 from nsfw_guard.testing import FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
 from tests.matrix import latin
@@ -41,7 +41,7 @@ def whole():
 def pipe(whole):
     """The shapes pipeline, without a guard before and after."""
     yield whole
-    if MARK in vars(whole):
+    if GUARD_ATTR in vars(whole):
         detach(whole)
 
 
@@ -118,7 +118,7 @@ def test_a_model_that_does_not_answer_is_not_attached(pipe, how):
     with pytest.raises(SelfTestError, match="nothing was attached"):
         attach(pipe, Guard(FaultyBackend(how)))
     assert type(pipe) is diffusers.StableDiffusionPipeline
-    assert MARK not in vars(pipe)
+    assert GUARD_ATTR not in vars(pipe)
 
 
 def test_nan_latents_are_no_picture_and_not_nsfw(pipe):
@@ -202,7 +202,7 @@ def test_attaching_twice_and_detaching_out_of_order_are_errors(pipe):
 def test_settings_are_checked(pipe, settings):
     with pytest.raises(ConfigError):
         attach(pipe, guard_of(nothing), **settings)
-    assert MARK not in vars(pipe)
+    assert GUARD_ATTR not in vars(pipe)
 
 
 def test_a_guarded_pipe_is_not_pickled(pipe):
@@ -320,9 +320,9 @@ def test_a_deep_copy_is_guarded_by_the_same_guard_and_lives_on_its_own(pipe):
     guard = guard_of(everything)
     attach(pipe, guard)
     twin = copy.deepcopy(pipe)
-    assert vars(twin)[MARK] is not vars(pipe)[MARK]
-    assert vars(twin)[MARK].guard is guard
-    assert vars(twin)[MARK].pipe is twin
+    assert vars(twin)[GUARD_ATTR] is not vars(pipe)[GUARD_ATTR]
+    assert vars(twin)[GUARD_ATTR].guard is guard
+    assert vars(twin)[GUARD_ATTR].pipe is twin
     detach(pipe)
     assert draw(twin).nsfw_content_detected == [True, True]
     assert array(draw(pipe).images).max() > 0
@@ -522,7 +522,7 @@ def test_the_class_of_a_guarded_pipe_makes_plain_ones(pipe):
         sibling = diffusers.StableDiffusionImg2ImgPipeline.from_pipe(pipe, requires_safety_checker=False)
         for made in (again, other, sibling):
             made.set_progress_bar_config(disable=True)
-            assert MARK not in vars(made)
+            assert GUARD_ATTR not in vars(made)
             assert type(made).__call__ in (diffusers.StableDiffusionPipeline.__call__, type(sibling).__call__)
         assert np.asarray(draw(again).images[0]).max() > 0
         with attach(again, guard_of(everything)):

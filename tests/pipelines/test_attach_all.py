@@ -20,7 +20,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
 from nsfw_guard.pipelines.attach_all import attach_all, detach_all
 from nsfw_guard.pipelines.doctor import doctor
-from nsfw_guard.pipelines.guarded.processors import MARK
+from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR
 from nsfw_guard.testing import FakeBackend
 
 
@@ -75,7 +75,7 @@ def test_every_pipe_is_guarded_and_from_pipe_loses_nothing(whole, everything):
 def test_what_the_class_of_a_guarded_pipe_makes_is_guarded_from_its_next_call(whole, everything):
     draw(whole)
     again = type(whole)(**whole.components, requires_safety_checker=False)
-    assert MARK not in vars(again)
+    assert GUARD_ATTR not in vars(again)
     assert brightest(draw(again)) == 0
     assert brightest(draw(type(whole).from_pipe(whole))) == 0
 
@@ -131,7 +131,7 @@ def test_uninstalling_restores_everything(whole):
     assert draw(whole, output_type="latent").images.shape[1] == 4
     detach_all()
     assert diffusers.StableDiffusionPipeline.__call__ is call
-    assert MARK not in vars(whole)
+    assert GUARD_ATTR not in vars(whole)
     assert "__init_subclass__" not in vars(diffusers.DiffusionPipeline)
     assert torch.equal(draw(whole, output_type="pt").images, plain)
 
@@ -143,4 +143,4 @@ def test_what_makes_no_pictures_is_left_alone(everything):
 
     pipe = Text()
     assert pipe().audios.shape == (1, 1, 8)
-    assert MARK not in vars(pipe)
+    assert GUARD_ATTR not in vars(pipe)

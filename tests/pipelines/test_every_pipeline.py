@@ -13,7 +13,7 @@ pytest.importorskip("diffusers")
 from nsfw_guard.errors import BlockedError, ConfigError, UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
-from nsfw_guard.pipelines.guarded.processors import MARK
+from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR
 from nsfw_guard.testing import FakeBackend
 from tests.matrix import every, one_each
 from tests.pipelines.zoo import CASES
@@ -44,7 +44,7 @@ def case(request):
     found = CASES[request.param] if isinstance(request.param, str) else CASES[request.param[0]]
     yield found
     pipe = built(found.name)
-    if MARK in vars(pipe):
+    if GUARD_ATTR in vars(pipe):
         detach(pipe)
 
 
@@ -178,10 +178,10 @@ def test_a_part_is_guarded_alone_and_goes_with_the_whole(case):
     with attach(part, guard_of(0.0)):
         with pytest.raises(ConfigError, match="another guard already"):
             attach(whole, guard_of(0.0))
-        with attach(whole, vars(part)[MARK].guard) as attachment:
+        with attach(whole, vars(part)[GUARD_ATTR].guard) as attachment:
             assert attachment.parts == []
-            assert attachment.adopted == [vars(part)[MARK]]
-        assert MARK in vars(part)
+            assert attachment.adopted == [vars(part)[GUARD_ATTR]]
+        assert GUARD_ATTR in vars(part)
     assert type(part) is kept
 
 

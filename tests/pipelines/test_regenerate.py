@@ -12,7 +12,7 @@ from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
-from nsfw_guard.pipelines.guarded.processors import MARK
+from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR
 from nsfw_guard.pipelines.regenerate import regenerate
 from nsfw_guard.testing import FakeBackend
 
@@ -60,7 +60,7 @@ def test_nothing_blocked_is_drawn_once(pipe):
     plain = pipe(PROMPTS, generator=seeds, **CALL).images
     assert all(np.array_equal(a, b) for a, b in zip(found.images, plain, strict=True))
     assert (found.tries, found.seeds, found.calls, found.drawn) == ((1, 1), (7, 8), 1, 2)
-    assert MARK not in vars(pipe)
+    assert GUARD_ATTR not in vars(pipe)
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])

@@ -11,7 +11,7 @@ from nsfw_guard.errors import PolicyError
 from nsfw_guard.guard import Guard
 from nsfw_guard.listeners.audit import Audit, verify
 from nsfw_guard.policy.policy import Policy
-from nsfw_guard.policy.prompts import LONGEST, PromptRules, plain
+from nsfw_guard.policy.prompts import MAX_PROMPT_CHARS, PromptRules, plain
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome
 
@@ -167,7 +167,7 @@ def test_patterns_are_searched_as_it_is_and_in_plain_letters(text, found):
 
 
 def test_a_prompt_too_long_to_read_is_refused():
-    assert RULES.find("x " * LONGEST) == f"more than {LONGEST} characters"
+    assert RULES.find("x " * MAX_PROMPT_CHARS) == f"more than {MAX_PROMPT_CHARS} characters"
 
 
 def test_plain_text_is_the_same_when_made_plain_again():

@@ -159,8 +159,8 @@ BOUNDS: Mapping[str, float] = {
     "mlp_ratio": 64, "window_size": 2048, "type_vocab_size": 1024,
     "model_max_length": math.inf,  # tokenizers write 1e30 where they know no limit
 }  # fmt: skip
-LARGEST = 1e10  # any number at all: masks are filled with -1e9, positions go to ten million
-LONGEST = 10_000  # entries of a list or an object
+MAX_NUMBER = 1e10  # any number at all: masks are filled with -1e9, positions go to ten million
+MAX_ITEMS = 10_000  # entries of a list or an object
 
 
 def check_config(config: Mapping[str, Any], where: str) -> None:
@@ -182,9 +182,9 @@ def check_keys(config: Mapping[str, Any], where: str) -> None:
                 f"{where} says {key[:60]!r}, which leads to code or files beside the weights and is not followed: "
                 "take it out of the file, if the model works without it"
             )
-        if isinstance(value, (dict, list)) and len(value) > LONGEST and key != "added_tokens_decoder":
-            raise WeightsUnfitError(f"{where} holds {len(value)} entries in {key[:60]!r}: {LONGEST} are allowed")
-        most = BOUNDS.get(key, LARGEST)
+        if isinstance(value, (dict, list)) and len(value) > MAX_ITEMS and key != "added_tokens_decoder":
+            raise WeightsUnfitError(f"{where} holds {len(value)} entries in {key[:60]!r}: {MAX_ITEMS} are allowed")
+        most = BOUNDS.get(key, MAX_NUMBER)
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, (int, float)) and not abs(number) <= most:
                 raise WeightsUnfitError(f"{where} says {key[:60]} = {short(number)}: at most {most:g} is allowed")

@@ -15,7 +15,7 @@ from nsfw_guard.errors import WeightsUnfitError
 MAKERS: frozenset[Callable[..., Any]] = frozenset(
     {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.empty_strided}
 )
-SLACK = 1 << 26  # numbers besides the weights: masks, tables of positions, what is thrown away again
+SLACK_NUMBERS = 1 << 26  # numbers besides the weights: masks, tables of positions, what is thrown away again
 
 
 @contextlib.contextmanager
@@ -25,14 +25,14 @@ def at_most(numbers: int, what: str) -> Iterator[None]:
     Raises:
         WeightsUnfitError: it would make more.
     """
-    with _Counted(2 * numbers + SLACK, what):
+    with _Counted(2 * numbers + SLACK_NUMBERS, what):
         yield
 
 
 @contextlib.contextmanager
 def on_paper(numbers: int, what: str) -> Iterator[None]:
     """The same, and what layers are made of takes no memory. Only shapes can be read from what was built."""
-    with _Counted(2 * numbers + SLACK, what, torch.device("meta")):
+    with _Counted(2 * numbers + SLACK_NUMBERS, what, torch.device("meta")):
         yield
 
 

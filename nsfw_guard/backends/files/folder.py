@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nsfw_guard.backends.base import Label, ModelSpec
-from nsfw_guard.backends.files.inside import LONGEST, short
+from nsfw_guard.backends.files.inside import MAX_NAME_CHARS, short
 from nsfw_guard.backends.files.processor import CLIP, PROCESSOR, read_processor
 from nsfw_guard.backends.files.weights import CONFIG, WEIGHTS, read_config, sha256_of
 from nsfw_guard.backends.judges.prompts import FAMILIES, is_judge
@@ -186,7 +186,7 @@ def _order(kind: str, config: Mapping[str, Any], name: str) -> tuple[str, ...]:
         raise WeightsUnfitError(
             f"{CONFIG} of {name!r} names no classes (label_names, id2label): add their names, in order"
         )
-    texts = all(isinstance(label, str) and 0 < len(label) <= LONGEST for label in order)
+    texts = all(isinstance(label, str) and 0 < len(label) <= MAX_NAME_CHARS for label in order)
     if not texts or len(set(order)) < len(order):
         raise WeightsUnfitError(f"{CONFIG} of {name!r} names a class twice, or by no text: give each its own name")
     return order

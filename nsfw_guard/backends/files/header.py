@@ -10,8 +10,8 @@ from typing import Any
 from nsfw_guard.errors import WeightsUnfitError
 from nsfw_guard.jsonfile import parse_json
 
-LONGEST = 16 << 20  # bytes of a header: one of ten thousand tensors has 1 MB
-LARGEST = 1 << 40  # numbers in a tensor
+MAX_HEADER_BYTES = 16 << 20  # bytes of a header: one of ten thousand tensors has 1 MB
+MAX_TENSOR_NUMBERS = 1 << 40  # numbers in a tensor
 PREFIX = "timm_model."  # how transformers wraps timm's networks
 
 Shape = tuple[int, ...]
@@ -30,9 +30,10 @@ def shapes_of(path: Path) -> Mapping[str, Shape]:
                 raise WeightsUnfitError(
                     f"{path.name} is not a whole safetensors file: a header of {length} bytes cannot be. Fetch it again"
                 )
-            if length > LONGEST:
+            if length > MAX_HEADER_BYTES:
                 raise WeightsUnfitError(
-                    f"the header of {path.name} has {length >> 20} MB, and {LONGEST >> 20} are allowed: save it again"
+                    f"the header of {path.name} has {length >> 20} MB, and {MAX_HEADER_BYTES >> 20} are allowed: save "
+                    "it again"
                 )
             data = file.read(length)
     except OSError as error:
@@ -57,8 +58,8 @@ def bare(tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shape(name: str, entry: object, path: Path) -> Shape:
     shape = entry.get("shape") if isinstance(entry, dict) else None
-    sides = isinstance(shape, list) and all(type(side) is int and 0 <= side <= LARGEST for side in shape)
-    if not isinstance(shape, list) or not sides or math.prod(shape) > LARGEST:
+    sides = isinstance(shape, list) and all(type(side) is int and 0 <= side <= MAX_TENSOR_NUMBERS for side in shape)
+    if not isinstance(shape, list) or not sides or math.prod(shape) > MAX_TENSOR_NUMBERS:
         raise WeightsUnfitError(
             f"{path.name} is not a whole safetensors file: {name[:80]!r} has no shape. Fetch it again"
         )

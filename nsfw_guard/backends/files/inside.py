@@ -7,7 +7,7 @@ from pathlib import Path
 from nsfw_guard.errors import ConfigError, WeightsMissingError, WeightsUnfitError
 
 SCHEMES = ("hf:", "timm:")
-LONGEST = 255  # letters of a name, or of one part of a path
+MAX_NAME_CHARS = 255  # letters of a name, or of one part of a path
 
 
 def is_path(ref: str | Path) -> bool:
@@ -51,7 +51,7 @@ def hint(name: str) -> str:
 def short(ref: object) -> str:
     """A reference in a message: a name of thousands of letters is not repeated."""
     text = str(ref)
-    return repr(text if len(text) <= LONGEST else f"{text[:60]}...")
+    return repr(text if len(text) <= MAX_NAME_CHARS else f"{text[:60]}...")
 
 
 def no_links_out(folder: Path) -> None:

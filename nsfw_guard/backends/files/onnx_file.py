@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from nsfw_guard.backends.files.inside import LONGEST, border_of, short
+from nsfw_guard.backends.files.inside import MAX_NAME_CHARS, border_of, short
 from nsfw_guard.backends.files.weights import sha256_of
 from nsfw_guard.errors import WeightsMissingError, WeightsUnfitError
 
@@ -61,7 +61,7 @@ def _inside(folder: Path, name: str) -> Path:
     ways = PurePosixPath(name), PureWindowsPath(name)
     path = folder / name
     strange = not name or not name.isprintable() or any(way.anchor or ".." in way.parts for way in ways)
-    strange = strange or any(len(part.encode()) > LONGEST for part in ways[0].parts)
+    strange = strange or any(len(part.encode()) > MAX_NAME_CHARS for part in ways[0].parts)
     if strange or not path.resolve().is_relative_to(border_of(folder)):
         raise WeightsUnfitError(
             f"the model in {folder.name!r} keeps weights outside its folder ({short(name)}): export it into one folder"

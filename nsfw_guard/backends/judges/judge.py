@@ -32,7 +32,7 @@ from nsfw_guard.errors import (
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Scores, Severity
 
-SHARE = 0.5  # of the whole softmax that the two answers must have; below it the model says something else
+MIN_ANSWER_SHARE = 0.5  # of the whole softmax that the two answers must have; below it the model says something else
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> Judge:
@@ -195,7 +195,7 @@ class Judge:
         fault = frame.fault
         if answers is not None:
             fault = "; ".join(self._unanswered(answers))
-            levels = self._levels([violates if share >= SHARE else math.nan for violates, share in answers])
+            levels = self._levels([violates if share >= MIN_ANSWER_SHARE else math.nan for violates, share in answers])
         return Scores.single(
             levels,
             digest=hashlib.sha256(frame.picture.tobytes()).hexdigest() if digests else "",
@@ -206,7 +206,7 @@ class Judge:
     def _unanswered(self, answers: list[list[float]]) -> Iterator[str]:
         words = self.asker.words
         for category, (_, share) in zip(self.spec.labels, answers, strict=True):
-            if not share >= SHARE:
+            if not share >= MIN_ANSWER_SHARE:
                 yield f"not evaluated: the model did not answer {category!r} with {words} (share {share:.2f})"
 
     def _levels(self, answers: list[float]) -> dict[str, dict[Severity, float]]:
@@ -225,7 +225,7 @@ class Judge:
         pictures = {name: _picture(pixels) for name, pixels in canaries().items()}
         rows = dict(zip(pictures, self.ask(list(pictures.values())), strict=True))
         shares = [share for answers in rows.values() for _, share in answers]
-        answered = sum(share >= SHARE for share in shares)
+        answered = sum(share >= MIN_ANSWER_SHARE for share in shares)
         self._answered = f"{answered} of {len(shares)} questions of the self-test"
         if not answered and not any(math.isnan(share) for share in shares):
             raise SelfTestError(

@@ -16,7 +16,7 @@ from nsfw_guard.errors import ConfigError, UnknownNameError, WeightsUnfitError
 
 OWN = "as its authors wrote it"  # stands in a record for the text that came with the model
 TRANSFORMERS = "4.57"  # has all of the families, and reads weights in the dtype that is asked for
-MOST = 2000  # letters a question: more would cost a policy its place in the model's memory
+MAX_QUESTION_CHARS = 2000  # letters a question: more would cost a policy its place in the model's memory
 
 GENERAL: Mapping[str, str] = {
     "sexual": "sexually explicit content or nudity",
@@ -133,8 +133,10 @@ def checked(questions: Mapping[str, str]) -> dict[str, str]:
     for category, question in questions.items():
         if not (isinstance(category, str) and category.strip() and isinstance(question, str) and question.strip()):
             raise ConfigError(f"the question {question!r} for {category!r} is empty: write what is not allowed")
-        if len(question) > MOST:
-            raise ConfigError(f"the question for {category!r} has {len(question)} letters: say it in at most {MOST}")
+        if len(question) > MAX_QUESTION_CHARS:
+            raise ConfigError(
+                f"the question for {category!r} has {len(question)} letters: say it in at most {MAX_QUESTION_CHARS}"
+            )
         name, words = category.strip(), question.strip()
         same = next((n for n, q in cleaned.items() if n == name or (q != OWN and q.lower() == words.lower())), None)
         if same is not None:

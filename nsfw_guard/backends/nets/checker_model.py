@@ -16,7 +16,7 @@ from nsfw_guard.backends.nets.network import Net, NetBackend
 from nsfw_guard.errors import WeightsUnfitError
 
 EMBEDS = ("concept_embeds", "special_care_embeds", "concept_embeds_weights", "special_care_embeds_weights")
-CARE = 0.01  # what a hit among the special-care concepts adds to every score after it
+SPECIAL_CARE_MARGIN = 0.01  # what a hit among the special-care concepts adds to every score after it
 # A margin is a difference of cosines rounded to three places; the stock checker flags what is above 0. As a
 # probability, half a step below the first flagged margin is 0.5, and margins keep their order.
 STEP, SPAN = 0.0005, 4.0
@@ -62,7 +62,7 @@ class CheckerNet(Net):
         raised, margins = torch.zeros_like(care[:, :1]), []
         for i in range(care.shape[1]):
             margins.append(_three_places(care[:, i : i + 1] + raised))
-            raised = torch.where(margins[-1] > 0, CARE, raised)
+            raised = torch.where(margins[-1] > 0, SPECIAL_CARE_MARGIN, raised)
         return torch.cat([_three_places(concepts + raised), *margins], 1)
 
 

@@ -25,7 +25,7 @@ ADAPTER = "adapter_config.json"
 # What transformers reads of a folder besides config.json and vocabularies.
 READ = {PROCESSOR, "processor_config.json", "video_preprocessor_config.json", "generation_config.json",
         "tokenizer_config.json", "special_tokens_map.json", "chat_template.json"}  # fmt: skip
-LARGE = 64 << 20  # bytes of a vocabulary or a template; the largest that is published has 33 MB
+MAX_VOCABULARY_BYTES = 64 << 20  # bytes of a vocabulary or a template; the largest that is published has 33 MB
 
 
 class HFNet(Net):
@@ -92,8 +92,10 @@ def leads_nowhere(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.name in READ:
             check_keys(read_json(path, error=WeightsUnfitError), f"{path.name} in {folder.name!r}")
-        elif path.suffix in {".json", ".jinja", ".txt"} and path.stat().st_size > LARGE:
-            raise WeightsUnfitError(f"{path.name} in {folder.name!r} is larger than {LARGE >> 20} MB: fetch it again")
+        elif path.suffix in {".json", ".jinja", ".txt"} and path.stat().st_size > MAX_VOCABULARY_BYTES:
+            raise WeightsUnfitError(
+                f"{path.name} in {folder.name!r} is larger than {MAX_VOCABULARY_BYTES >> 20} MB: fetch it again"
+            )
 
 
 def _read(spec: ModelSpec, folder: Path) -> nn.Module:

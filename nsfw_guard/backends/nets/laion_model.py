@@ -15,7 +15,7 @@ from nsfw_guard.backends.nets.network import Net, NetBackend
 from nsfw_guard.errors import WeightsMissingError, WeightsUnfitError
 
 HEAD = "head.safetensors"
-SMALLEST = 1e-7  # the least standard deviation that Keras divides by
+MIN_STD = 1e-7  # the least standard deviation that Keras divides by
 
 
 class LaionNet(Net):
@@ -26,7 +26,7 @@ class LaionNet(Net):
         self.vision = vision
         self.width = vision.width
         self.mean = nn.Parameter(head["mean"].float(), requires_grad=False)
-        self.deviation = nn.Parameter(head["variance"].float().sqrt().clamp(min=SMALLEST), requires_grad=False)
+        self.deviation = nn.Parameter(head["variance"].float().sqrt().clamp(min=MIN_STD), requires_grad=False)
         self.layers = nn.ModuleList(_layers(head))
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from nsfw_guard.errors import ConfigError, ModelError, WeightsUnfitError, first_
 HARMLESS = ("an ordinary picture", "a landscape", "people in everyday clothes", "an animal", "a drawing of an object")
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a drawing of {}")
 TWO_SIDED = ("clip", "siglip", "siglip2", "metaclip_2")
-MOST = 64  # tokens: what SigLIP was trained with, and more than a few words need
+MAX_TOKENS = 64  # tokens: what SigLIP was trained with, and more than a few words need
 
 
 class ZeroShotNet(Net):
@@ -127,7 +127,7 @@ def _embedded(model: Any, folder: Path, prompts: Sequence[str]) -> Tensor:
         raise WeightsUnfitError(
             f"transformers cannot read the tokenizer in {folder.name!r}: {first_line(error)}. Fetch its files again"
         ) from error
-    most = min(MOST, int(model.config.text_config.max_position_embeddings))
+    most = min(MAX_TOKENS, int(model.config.text_config.max_position_embeddings))
     # SigLIP reads a fixed length, CLIP whatever there is.
     fixed = "siglip" in model.config.model_type
     tokens = tokenizer(

@@ -22,8 +22,8 @@ from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.verdict import Verdict
 
 AT_ONCE = 8  # pictures in one call: a clip must not be copied as a whole, and the time limit is meant for a few
-DEEPEST = 64
-MARGIN = 4  # frames on both sides of one that was covered
+MAX_NESTING = 64
+FRAME_MARGIN = 4  # frames on both sides of one that was covered
 CHANNELS = {1, 3, 4}
 DARKEST, CLIPPED, BRIGHTEST = 0.5, 1.5, 100.0  # below black; highlights that files clip; light of HDR pictures
 VIDEOS = (
@@ -78,7 +78,7 @@ class Cleaner:
         """The value, the same object where nothing had to be covered."""
         if value is None or isinstance(value, (str, bytes, int, float)) or not self.guard.settings.enabled:
             return value
-        if id(value) in above or len(above) > DEEPEST:
+        if id(value) in above or len(above) > MAX_NESTING:
             raise ImageError("inputs that hold themselves, or lie too deep, cannot be judged: hand over a plain list")
         if isinstance(value, (Tensor, np.ndarray, Image.Image)):
             return self._picture(value)
@@ -125,7 +125,7 @@ class Cleaner:
                 verdicts = list(cleaned.verdicts)
         return verdicts, news
 
-    def video(self, video: Any, *, whole: bool = False, margin: int = MARGIN) -> tuple[Any, list[Verdict]]:
+    def video(self, video: Any, *, whole: bool = False, margin: int = FRAME_MARGIN) -> tuple[Any, list[Verdict]]:
         """A VIDEO, the same object where every frame may leave.
 
         Args:

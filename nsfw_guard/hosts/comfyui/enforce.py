@@ -29,7 +29,7 @@ from nsfw_guard.verdict import Outcome
 
 log = logging.getLogger(__name__)
 
-MARK = "_nsfw_guard"
+GUARDED_ATTR = "_nsfw_guard"
 NEEDED = {"obj", "input_data_all"}
 HELPER, SAVES = "comfy_api.latest._ui", ("save_images", "save_animated_png", "save_animated_webp")
 CURE = (
@@ -81,11 +81,11 @@ class Enforcement:
 
     def _outputs(self, execution: Any) -> None:
         original = getattr(execution, "get_output_data", None)
-        if getattr(execution, MARK, None) not in {None, original}:  # ours is in place, or inside another's
+        if getattr(execution, GUARDED_ATTR, None) not in {None, original}:  # ours is in place, or inside another's
             self.guard.coverage.installed(OUTPUTS)
             return
         wrapped = self._wrapped(original)
-        setattr(execution, MARK, original)
+        setattr(execution, GUARDED_ATTR, original)
         execution.get_output_data = wrapped
         self.guard.coverage.installed(OUTPUTS)
 
@@ -121,20 +121,20 @@ class Enforcement:
     def _previews(self, latent_preview: Any) -> None:
         owner = latent_preview.LatentPreviewer
         original = owner.decode_latent_to_preview_image
-        if getattr(original, MARK, False):
+        if getattr(original, GUARDED_ATTR, False):
             return
 
         @functools.wraps(original)
         def decode_latent_to_preview_image(*args: Any, **kwargs: Any) -> Any:
             return self.messages.shown(original(*args, **kwargs))
 
-        setattr(decode_latent_to_preview_image, MARK, True)
+        setattr(decode_latent_to_preview_image, GUARDED_ATTR, True)
         owner.decode_latent_to_preview_image = decode_latent_to_preview_image
 
     def _sent(self, server: Any) -> None:
         owner = server.PromptServer
         original = owner.send_sync
-        if getattr(original, MARK, False):
+        if getattr(original, GUARDED_ATTR, False):
             return
 
         @functools.wraps(original)
@@ -142,7 +142,7 @@ class Enforcement:
             data = self.messages.clean(event, data, is_judged=bool(_judged.get()))
             return None if data is None else original(this, event, data, *args, **kwargs)
 
-        setattr(send_sync, MARK, True)
+        setattr(send_sync, GUARDED_ATTR, True)
         owner.send_sync = send_sync
 
     def _helpers(self, helpers: Any) -> None:
@@ -150,7 +150,7 @@ class Enforcement:
         owner = getattr(helpers, "ImageSaveHelper", None)
         for name in SAVES if owner is not None else ():
             original = getattr(owner, name, None)
-            if original is not None and not getattr(original, MARK, False):
+            if original is not None and not getattr(original, GUARDED_ATTR, False):
                 setattr(owner, name, staticmethod(self._saver(original)))
 
     def _saver(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -164,15 +164,15 @@ class Enforcement:
             bound.arguments["images"] = self.cleaner.value(bound.arguments["images"])
             return original(*bound.args, **bound.kwargs)
 
-        setattr(save, MARK, True)
+        setattr(save, GUARDED_ATTR, True)
         return save
 
     def _prompts(self, server: Any) -> None:
         instance = server.PromptServer.instance
-        if getattr(instance, MARK, False):
+        if getattr(instance, GUARDED_ATTR, False):
             return
         instance.add_on_prompt_handler(self.on_prompt)
-        setattr(instance, MARK, True)
+        setattr(instance, GUARDED_ATTR, True)
 
     def on_prompt(self, request: Any) -> Any:
         """The request as it came, or with an empty graph, which the host answers with 400. Never raises."""
@@ -218,7 +218,7 @@ def _stop(execution: Any, why: str) -> None:
         return
     there = callable(getattr(execution, "get_output_data", None))
     execution.get_output_data = stopped
-    setattr(execution, MARK, stopped)
+    setattr(execution, GUARDED_ATTR, stopped)
     executor = getattr(execution, "PromptExecutor", SimpleNamespace())
     for name in () if there else ("execute", "execute_async"):
         if hasattr(executor, name):

@@ -17,11 +17,11 @@ from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.verdict import Outcome
 
 FILE, PICTURE, TEXT, WITH_METADATA = 1, 2, 3, 4  # the binary events of the host
-HEADER = 4  # bytes before a file: its kind
-MARK = "_nsfw_guard_shown"
+HEADER_BYTES = 4  # bytes before a file: its kind
+SHOWN_ATTR = "_nsfw_guard_shown"
 # How files of pictures and clips begin; an ISO one (AVIF, HEIC, MP4) has its mark behind a length.
 STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\x1aE\xdf\xa3")
-SHORTEST = 64  # characters: no picture is shorter in base64
+MIN_BASE64_CHARS = 64  # characters: no picture is shorter in base64
 
 
 class Messages:
@@ -80,17 +80,17 @@ class Messages:
         return None if seen is None else (preview[0], seen, *preview[2:])
 
     def _seen(self, picture: Image.Image) -> Image.Image | None:
-        if hasattr(picture, MARK) or self._was_judged(picture):
+        if hasattr(picture, SHOWN_ATTR) or self._was_judged(picture):
             return picture
         preview = self.guard.preview(picture)
         if not isinstance(preview, Image.Image):
             return None
-        setattr(preview, MARK, True)
+        setattr(preview, SHOWN_ATTR, True)
         return preview
 
     def _file(self, data: bytes) -> bytes | None:
         """A finished file behind its header, shown as a preview is."""
-        with Image.open(io.BytesIO(data[HEADER:])) as picture:
+        with Image.open(io.BytesIO(data[HEADER_BYTES:])) as picture:
             if getattr(picture, "n_frames", 1) > 1:
                 return None
             kind, seen = picture.format, self._seen(picture.convert("RGB"))
@@ -98,7 +98,7 @@ class Messages:
             return None
         file = io.BytesIO()
         seen.save(file, kind)
-        return data[:HEADER] + file.getvalue()
+        return data[:HEADER_BYTES] + file.getvalue()
 
     def _hides(self, data: Any) -> bool:
         """Whether words hold a picture that may not be seen."""
@@ -111,7 +111,7 @@ def _pictures(data: Any) -> Iterator[bytes]:
         yield from _pictures(bytes(data).decode("utf-8", "replace"))
     elif isinstance(data, str):
         text = data.partition(",")[2] if data.startswith("data:") else data
-        raw = _decoded(text) if len(text) >= SHORTEST else b""
+        raw = _decoded(text) if len(text) >= MIN_BASE64_CHARS else b""
         if _starts(raw):
             yield raw
     elif isinstance(data, Mapping):
@@ -124,7 +124,7 @@ def _pictures(data: Any) -> Iterator[bytes]:
 
 def _decoded(text: str) -> bytes:
     try:
-        if not _starts(base64.b64decode(text[:SHORTEST])):
+        if not _starts(base64.b64decode(text[:MIN_BASE64_CHARS])):
             return b""
         return base64.b64decode(text)
     except (binascii.Error, ValueError):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nsfw_guard.errors import ImageError
-from nsfw_guard.hosts.comfyui.clean import MARGIN, Cleaner
+from nsfw_guard.hosts.comfyui.clean import FRAME_MARGIN, Cleaner
 from nsfw_guard.hosts.comfyui.session import AS_SET, session
 from nsfw_guard.hosts.settings import ACTIONS, PRESETS
 from nsfw_guard.verdict import Outcome, Verdict
@@ -66,12 +66,12 @@ class NSFWGuardVideo:
         """What the node takes."""
         widgets: Widgets = {
             "cover": (list(cls.WHOLE), {"default": cls.WHOLE[0]}),
-            "margin": ("INT", {"default": MARGIN, "min": 0, "max": 1000}),
+            "margin": ("INT", {"default": FRAME_MARGIN, "min": 0, "max": 1000}),
         }
         return {"required": {"video": ("VIDEO",)}, "optional": {**widgets, **_widgets()}}
 
     def check(
-        self, video: Any, cover: str = "whole clip", margin: int = MARGIN, **widgets: Any
+        self, video: Any, cover: str = "whole clip", margin: int = FRAME_MARGIN, **widgets: Any
     ) -> tuple[Any, str, bool]:
         """Judges every frame. Anything but "frames" covers the whole clip for one that is unsafe."""
         cleaner = Cleaner(session().guard_for(**widgets), where="node")

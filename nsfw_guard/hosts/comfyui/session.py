@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 ENFORCE = "NSFW_GUARD_ENFORCE"
 LATENTS = "NSFW_GUARD_ALLOW_LATENTS"
 AS_SET = "as set"
-KEPT = 8
+MAX_GUARDS = 8
 OFF = {"0", "false", "no", "off"}
 Load = Callable[[Settings], Backend]
 
@@ -116,7 +116,7 @@ class Comfy:
                 host_guard.configure(wanted)
                 self._others[key] = host_guard
             self._others.move_to_end(key)
-            while len(self._others) > KEPT:
+            while len(self._others) > MAX_GUARDS:
                 self._others.popitem(last=False)
             return self._others[key]
 

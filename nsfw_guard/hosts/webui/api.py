@@ -16,7 +16,7 @@ from nsfw_guard.verdict import Verdict
 log = logging.getLogger(__name__)
 
 CHECK, STATUS = "/sdapi/v1/nsfw-guard/check", "/sdapi/v1/nsfw-guard/status"
-LARGEST = 32 * 1024 * 1024  # characters of base64
+MAX_BASE64_CHARS = 32 * 1024 * 1024  # characters of base64
 
 
 def check_one(guard: HostGuard, payload: Any) -> dict[str, Any]:
@@ -24,8 +24,8 @@ def check_one(guard: HostGuard, payload: Any) -> dict[str, Any]:
     text = payload.get("image") if isinstance(payload, dict) else None
     if not isinstance(text, str) or not text:
         return _refused('send {"image": "..."}: one picture, as base64 or as a data URL')
-    if len(text) > LARGEST:
-        return _refused(f"more than {LARGEST} characters: send a smaller picture")
+    if len(text) > MAX_BASE64_CHARS:
+        return _refused(f"more than {MAX_BASE64_CHARS} characters: send a smaller picture")
     data = text.partition(",")[2] if text.startswith("data:") else text
     try:
         raw = base64.b64decode(data, validate=True)

@@ -15,7 +15,7 @@ from nsfw_guard.errors import ConfigError
 log = logging.getLogger(__name__)
 
 Family = Literal["sdnext", "a1111"]
-MARK = "__nsfw_guard__"  # on everything that was wrapped
+WRAPPED_ATTR = "__nsfw_guard__"  # on everything that was wrapped
 
 
 class Host:
@@ -63,10 +63,10 @@ def wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..
     old = getattr(owner, name, None)
     if old is None:
         return f"this version has no {name}"
-    if getattr(old, MARK, False):
+    if getattr(old, WRAPPED_ATTR, False):
         return ""
     new = functools.wraps(old)(make(old))
-    setattr(new, MARK, True)
+    setattr(new, WRAPPED_ATTR, True)
     setattr(owner, name, new)
     if isinstance(owner, ModuleType):
         _rebind(old, new)

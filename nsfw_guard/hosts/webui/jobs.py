@@ -15,7 +15,7 @@ from nsfw_guard.verdict import Outcome, Verdict
 TITLE = "NSFW guard"
 JOB = "nsfw_guard_job"  # the attribute of a job's own object
 PROMPTS = ("prompt", "all_prompts", "hr_prompt", "all_hr_prompts", "refiner_prompt", "detailer_prompt")
-DEEPEST = 8  # jobs within jobs
+MAX_NESTED_JOBS = 8  # jobs within jobs
 
 
 class Jobs:
@@ -101,7 +101,7 @@ class Jobs:
             known = True
         if known:
             self.end(p)
-            self._running = [*self._running[1 - DEEPEST :], (p, job)]
+            self._running = [*self._running[1 - MAX_NESTED_JOBS :], (p, job)]
         if job.refused is not None and self.host.family == "sdnext":
             p.dummy = True  # sdnext then draws one black picture and runs no model
 

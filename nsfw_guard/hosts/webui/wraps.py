@@ -15,7 +15,7 @@ from PIL import Image
 
 from nsfw_guard.errors import ImageError
 from nsfw_guard.hosts import pictures
-from nsfw_guard.hosts.webui.host import MARK, Host, wrap
+from nsfw_guard.hosts.webui.host import WRAPPED_ATTR, Host, wrap
 from nsfw_guard.hosts.webui.sweep import apart, layout_of
 from nsfw_guard.hosts.webui.video import clean_frames
 
@@ -112,7 +112,7 @@ def _current_image(adapter: Adapter) -> str:
     if state is None:
         return "this version has no shared.state"
     kind = type(state)
-    if getattr(kind.__dict__.get("current_image"), MARK, False):
+    if getattr(kind.__dict__.get("current_image"), WRAPPED_ATTR, False):
         return ""
 
     def get(self: Any) -> Any:
@@ -137,7 +137,7 @@ class _Door(property):
     """A property that is known as ours."""
 
 
-setattr(_Door, MARK, True)
+setattr(_Door, WRAPPED_ATTR, True)
 
 
 def _assigned(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:

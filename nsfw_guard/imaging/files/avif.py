@@ -11,8 +11,8 @@ from nsfw_guard.imaging.files.metadata import Embedded, in_exif, sweep
 
 PICTURES = {b"av01", b"grid", b"iovl", b"iden", b"tmap", b"hvc1", b"jpeg"}
 WORDS = {b"Exif", b"mime", b"uri ", b"rgan"}  # items that hold words, or regions of a picture
-MOST_BOXES = 10_000
-MOST_EXTENTS = 10_000  # of all items: a usual file has one each
+MAX_BOXES = 10_000
+MAX_EXTENTS = 10_000  # of all items: a usual file has one each
 SEQUENCE, STILL = b"avis", b"avif"
 
 
@@ -41,8 +41,8 @@ def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]
     at, count = start, 0
     while at + 8 <= end:
         count += 1
-        if count > MOST_BOXES:
-            raise DecodeError(f"over {MOST_BOXES} boxes: save it anew")
+        if count > MAX_BOXES:
+            raise DecodeError(f"over {MAX_BOXES} boxes: save it anew")
         size, kind, head = _int(data, at, 4), data[at + 4 : at + 8], 8
         if size == 1:
             size, head = _int(data, at + 8, 8), 16
@@ -122,7 +122,7 @@ def _read_places(data: bytes, low: int, high: int, stored: int, avif: Avif) -> N
         at += width
         return _int(data, at - width, width)
 
-    for _ in range(min(take(wide), MOST_BOXES)):
+    for _ in range(min(take(wide), MAX_BOXES)):
         if at >= high:
             return
         item = take(wide)
@@ -135,7 +135,7 @@ def _read_places(data: bytes, low: int, high: int, stored: int, avif: Avif) -> N
             begin = base + offset + (stored if method == 1 else 0)
             extents.append((begin, min(begin + length, len(data))))
             total, count = total + max(0, extents[-1][1] - begin), count + 1
-            if total > 2 * len(data) or count > MOST_EXTENTS:
+            if total > 2 * len(data) or count > MAX_EXTENTS:
                 raise DecodeError("its items lie over each other: save it anew")
         avif.places[item] = extents
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from nsfw_guard.errors import DecodeError
 
-DIFFERS = 8  # levels of 255 from which on two appearances are two pictures
-USUAL = 4  # levels: a profile that moves no colour further is sRGB by another name
+MIN_DIFFERENCE = 8  # levels of 255 from which on two appearances are two pictures
+SRGB_TOLERANCE = 4  # levels: a profile that moves no colour further is sRGB by another name
 TABLES = (b"A2B0", b"A2B1", b"A2B2", b"A2B3", b"D2B0", b"D2B1", b"D2B2", b"D2B3")
 CLASSES = {b"scnr", b"mntr", b"prtr", b"spac"}  # of profiles for pictures: input, display, output, colour space
 LARGEST_PROFILE, MOST_TAGS = 4 << 20, 100  # LittleCMS reads no more tags, others might
@@ -63,7 +63,7 @@ def differs(one: Image.Image, other: Image.Image) -> bool:
     for top in range(0, height, rows):
         box = (0, top, width, min(top + rows, height))
         a, b = (np.asarray(picture.crop(box)).astype(np.int16) for picture in (one, other))
-        if int(np.abs(a - b).max()) > DIFFERS:
+        if int(np.abs(a - b).max()) > MIN_DIFFERENCE:
             return True
     return False
 
@@ -109,7 +109,7 @@ def _is_usual(profile: bytes) -> bool:
     for row in range(1, 8):  # each channel, each pair, and grey
         rows[row] = np.stack([ramp if row >> channel & 1 else 0 * ramp for channel in range(3)], -1)
     shown = _shown(Image.fromarray(rows), profile, 0)
-    return shown is not None and int(np.abs(np.asarray(shown).astype(int) - rows).max()) <= USUAL
+    return shown is not None and int(np.abs(np.asarray(shown).astype(int) - rows).max()) <= SRGB_TOLERANCE
 
 
 def _shown(picture: Image.Image, profile: bytes, intent: int) -> Image.Image | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.files.moving import Disposal, Piece
 
-MOST_PIECES = 1_000_000  # a file of 64 MB is written in 260,000
+MAX_PIECES = 1_000_000  # a file of 64 MB is written in 260,000
 IMAGE, EXTENSION, END = 0x2C, 0x21, 0x3B
 
 
@@ -36,7 +36,7 @@ def read(data: bytes, *, most: int) -> Gif:
     gif = Gif((int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")))
     pieces, control = 0, b""
     at = 13 + _table(data, 10)
-    while at < len(data) and pieces <= MOST_PIECES:
+    while at < len(data) and pieces <= MAX_PIECES:
         begin, is_image = at, data[at] == IMAGE
         if is_image:
             at += 11 + _table(data, at + 9)
@@ -50,14 +50,14 @@ def read(data: bytes, *, most: int) -> Gif:
             continue
         if len(gif.images) + is_image > most:
             raise DecodeError(f"over {most} frames: shorten it, or raise limits.frames")
-        while at < len(data) and data[at] and pieces <= MOST_PIECES:
+        while at < len(data) and data[at] and pieces <= MAX_PIECES:
             at += 1 + data[at]
             pieces += 1
         at, pieces = at + 1, pieces + 1
         if is_image:
             gif.images.append((begin, at, control))
             control = b""
-    if pieces > MOST_PIECES:
+    if pieces > MAX_PIECES:
         raise DecodeError("made of too many tiny pieces: save it anew with fewer frames")
     if at >= len(data):  # whatever else it held is gone
         raise DecodeError("cut off: its end mark is missing. Get the whole file, or save it anew")

@@ -9,8 +9,8 @@ from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.files import tiffs
 from nsfw_guard.imaging.files.metadata import Embedded, sweep
 
-MOST_TILES, LARGEST_TILE = 20_000, 1 << 24  # tiles of a page, and pixels of one
-MOST_ZEROS = 64  # behind the end mark of a strip or tile
+MAX_TILES, MAX_TILE_PIXELS = 20_000, 1 << 24  # tiles of a page, and pixels of one
+MAX_TRAILING_ZEROS = 64  # behind the end mark of a strip or tile
 PACKING = 0x0103
 EXTRA_SAMPLES = 0x0152
 SUB_DIRECTORIES = 0x014A
@@ -28,7 +28,7 @@ def read(data: bytes, *, most: int) -> list[tiffs.Directory]:
         raise DecodeError(f"over {most} pages: split it, or raise limits.frames")
     if not pages:
         raise DecodeError("a TIFF whose first directory cannot be read: save it anew")
-    if any(page.number(0x0142) * page.number(0x0143) > LARGEST_TILE for page in pages):
+    if any(page.number(0x0142) * page.number(0x0143) > MAX_TILE_PIXELS for page in pages):
         raise DecodeError("a TIFF of larger tiles than any in use: save it anew")
     return pages
 
@@ -40,8 +40,8 @@ def corners(page: tiffs.Directory) -> tuple[tuple[int, int], ...]:
     if not (across > 0 and down > 0 and width * height):
         return ()
     columns, rows = -(-width // across), -(-height // min(down, height))
-    if columns * rows > MOST_TILES:
-        raise DecodeError(f"over {MOST_TILES} tiles: save it anew")
+    if columns * rows > MAX_TILES:
+        raise DecodeError(f"over {MAX_TILES} tiles: save it anew")
     return tuple(
         (min((x + 1) * across, width), min((y + 1) * down, height)) for y in range(rows) for x in range(columns)
     )
@@ -71,7 +71,7 @@ def ends_whole(data: bytes, page: tiffs.Directory) -> bool:
     """Whether each JPEG that a page is made of ends with its end mark, and a few zeros after it at most."""
     tags = (0x0144, 0x0145) if 0x0144 in page.entries else (0x0111, 0x0117)
     offsets, sizes = (page.entries[tag].numbers() if tag in page.entries else [] for tag in tags)
-    ends = (data[max(a, a + n - MOST_ZEROS) : a + n] for a, n in zip(offsets, sizes, strict=False))
+    ends = (data[max(a, a + n - MAX_TRAILING_ZEROS) : a + n] for a, n in zip(offsets, sizes, strict=False))
     return all(end.rstrip(b"\0").endswith(b"\xff\xd9") for end in ends)
 
 

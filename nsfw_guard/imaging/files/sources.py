@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 
 from nsfw_guard.errors import DecodeError
 
-_READS = 2_000_000  # the most reads that a file may take: a 64 MB GIF takes 1,000,000 in two passes
+_MAX_READS = 2_000_000  # the most reads that a file may take: a 64 MB GIF takes 1,000,000 in two passes
 _lock = threading.Lock()
 _strict: list[bool] = []  # one entry a decoder at work; the first one remembers what the process had set
 
@@ -22,7 +22,7 @@ _strict: list[bool] = []  # one entry a decoder at work; the first one remembers
 class Reader(io.BytesIO):
     """Bytes that may be read so many times only: a file of millions of empty frames is built to waste time."""
 
-    left = _READS
+    left = _MAX_READS
 
     def read(self, size: int | None = -1, /) -> bytes:
         """The next bytes."""

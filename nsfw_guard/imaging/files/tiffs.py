@@ -10,8 +10,8 @@ from nsfw_guard.errors import DecodeError
 
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 POINTERS = {0x0111, 0x0117, 0x0144, 0x0145, 0x014A, 0x0201, 0x0202}  # tags that say where a picture is
-MOST_ENTRIES = 4096  # of a directory: usual ones have twenty
-MOST_NUMBERS = 1_000_000  # of one entry: a picture of 100:1 with a strip a row lists 200,000
+MAX_ENTRIES = 4096  # of a directory: usual ones have twenty
+MAX_NUMBERS = 1_000_000  # of one entry: a picture of 100:1 with a strip a row lists 200,000
 SHARED_BYTES = 1 << 20  # how far entries may lie over each other, beyond as much again as the file
 
 
@@ -44,7 +44,7 @@ class Value:
         Raises:
             DecodeError: there are more than any picture needs.
         """
-        if self.count > MOST_NUMBERS:
+        if self.count > MAX_NUMBERS:
             raise DecodeError(f"an entry of {self.count} numbers: save the picture anew")
         return self._numbers(self.count)
 
@@ -110,7 +110,7 @@ class Layout:
         start, link = at + width, at + width + count * step
         if link > len(data):
             return None
-        if count > MOST_ENTRIES:
+        if count > MAX_ENTRIES:
             raise DecodeError(f"a directory of {count} entries: save the picture anew")
         entries: dict[int, Value] = {}
         held = 0

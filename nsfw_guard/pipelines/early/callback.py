@@ -12,7 +12,7 @@ from diffusers.callbacks import PipelineCallback
 from nsfw_guard.errors import BlockedError, ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.early.steps import Step, around, planned, watchable
-from nsfw_guard.pipelines.early.stop import FEWEST, EarlyStop, Stopped, Watch
+from nsfw_guard.pipelines.early.stop import MIN_STEPS, EarlyStop, Stopped, Watch
 from nsfw_guard.verdict import Verdict
 
 
@@ -69,7 +69,7 @@ class EarlyStopCallback(PipelineCallback):  # type: ignore[misc]  # diffusers ha
         self._hook.close()
         self.verdicts, self._steps = (), []
         self._seen = Watch(step=1, planned=planned(pipeline.scheduler, timestep))
-        if self._seen.planned < FEWEST or not watchable(pipeline.scheduler):
+        if self._seen.planned < MIN_STEPS or not watchable(pipeline.scheduler):
             self._seen.unwatched = "not watched: too few steps, or a scheduler that cannot be foreseen"
             return
         self._hook.enter_context(around(pipeline.scheduler, self._keep))

@@ -16,12 +16,12 @@ from nsfw_guard.pipelines.early.preview import LinearPreview, grid
 from nsfw_guard.pipelines.early.report import Report
 from nsfw_guard.pipelines.early.steps import clean_latents
 from nsfw_guard.pipelines.early.stop import EarlyStop, judge, surely
-from nsfw_guard.pipelines.guarded.processors import MARK, vars_of
+from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR, vars_of
 from nsfw_guard.pipelines.guarded.ranges import tensor_range
 from nsfw_guard.pipelines.seams import PICTURES
 
 MAP_PROMPTS = 128  # generations that a linear map is learnt from: 32 saved half as many steps, 512 no more
-LOWEST = 0.5  # no cut below it: who is not sure of a preview is not sure of the picture
+MIN_CUT = 0.5  # no cut below it: who is not sure of a preview is not sure of the picture
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def fit_early_stop(
         seed, batch_size, call: of the first picture; pictures a call; further arguments of the pipeline.
     """
     call = call or {}
-    if MARK in vars_of(pipe):
+    if GUARD_ATTR in vars_of(pipe):
         raise ConfigError("this pipe has a guard: fit before you attach it, or what is blocked is never seen")
     if not 0 < rate < 1:
         raise ConfigError(f"rate={rate}: a share of allowed pictures between 0 and 1, such as 0.01")
@@ -125,7 +125,7 @@ def cuts_of(traces: Sequence[Trace], looks: int, rate: float) -> tuple[float, ..
         share = spare // looks + (1 if look >= looks - spare % looks else 0)
         seen = sorted((trace.looks[look] for trace in allowed), reverse=True)
         highest = seen[share] if share < len(seen) else 0.0
-        cuts.append(max(LOWEST, (1 + 2 * highest) / 3 if highest < 1 else math.nextafter(1.0, 2.0)))
+        cuts.append(max(MIN_CUT, (1 + 2 * highest) / 3 if highest < 1 else math.nextafter(1.0, 2.0)))
     return tuple(cuts)
 
 

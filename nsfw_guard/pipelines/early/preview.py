@@ -13,8 +13,8 @@ from torch.nn.functional import adaptive_avg_pool2d, pad, pixel_shuffle, pixel_u
 
 from nsfw_guard.errors import ConfigError, UncoveredError
 
-REACH = 3  # latent pixels along the side of what a patch of colour is made from
-LARGEST = 4  # pixels along the side of that patch: more shows nothing that a model would need
+PATCH_LATENTS = 3  # latent pixels along the side of what a patch of colour is made from
+MAX_PATCH_PIXELS = 4  # pixels along the side of that patch: more shows nothing that a model would need
 Preview = Callable[[Any, Tensor, Mapping[str, Any]], Tensor]
 
 
@@ -51,7 +51,7 @@ class LinearPreview:
 
         Shape: latents (N, C, h, w); pictures (N, 3, H, W) in [0, 1].
         """
-        grow = max(1, min(LARGEST, pictures.shape[-1] // latents.shape[-1]))
+        grow = max(1, min(MAX_PATCH_PIXELS, pictures.shape[-1] // latents.shape[-1]))
         small = adaptive_avg_pool2d(pictures.float().cpu(), (latents.shape[-2] * grow, latents.shape[-1] * grow))
         colours = pixel_unshuffle(small, grow).flatten(2).transpose(1, 2).flatten(0, 1)
         around = _neighbours(latents.float().cpu()).flatten(0, 1)
@@ -99,9 +99,9 @@ def _rows(values: Tensor) -> tuple[tuple[float, ...], ...]:
 
 def _neighbours(latents: Tensor) -> Tensor:
     """Each latent pixel with those around it, the border repeated. Shape: (N, C, h, w) to (N, h * w, C * REACH**2)."""
-    edge = REACH // 2
+    edge = PATCH_LATENTS // 2
     padded = pad(latents, (edge,) * 4, mode="replicate")
-    return unfold(padded, REACH).transpose(1, 2)
+    return unfold(padded, PATCH_LATENTS).transpose(1, 2)
 
 
 def preview_of(decoder: Literal["vae"] | Any) -> Preview:

@@ -26,7 +26,7 @@ from nsfw_guard.verdict import Outcome, Verdict
 
 log = logging.getLogger(__name__)
 
-FEWEST = 5  # planned steps; where there are fewer, there is nothing to look at in time and little to save
+MIN_STEPS = 5  # planned steps; where there are fewer, there is nothing to look at in time and little to save
 
 
 class Stopped(Exception):  # noqa: N818 - no error: it carries what was decided out of the middle of a pipeline
@@ -145,7 +145,7 @@ class EarlyStop:
         scheduler = pipe.scheduler
         if seen.step == 1:
             seen.planned = steps.planned(scheduler, steps.timestep(step))
-            if seen.planned < FEWEST:
+            if seen.planned < MIN_STEPS:
                 seen.unwatched = f"{seen.planned} steps: too few to watch"
         due = [i for i, share in enumerate(self.at) if seen.step == max(1, math.ceil(share * seen.planned))]
         if seen.unwatched is not None or not due:

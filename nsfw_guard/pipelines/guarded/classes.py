@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nsfw_guard.errors import ConfigError
-from nsfw_guard.pipelines.guarded.processors import MARK, WHOLE, by_hand
+from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR, WHOLE, by_hand
 from nsfw_guard.pipelines.guarded.run import current
 from nsfw_guard.pipelines.seams import once
 
@@ -56,7 +56,7 @@ def _call(base: Any) -> Any:
 
     @functools.wraps(original)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-        attachment = vars(self).get(MARK)
+        attachment = vars(self).get(GUARD_ATTR)
         # Without a guard, or called by a class that somebody made of this one and that has the guard.
         if attachment is None or _outermost(type(self)) is not base:
             return base.__call__(self, *args, **kwargs)
@@ -70,7 +70,7 @@ def _numpy_to_pil(base: Any) -> Any:
     original = base.numpy_to_pil
 
     def numpy_to_pil(self: Any, images: Any) -> Any:
-        run = current() or (by_hand(self) if MARK in vars(self) else None)
+        run = current() or (by_hand(self) if GUARD_ATTR in vars(self) else None)
         if run is None or not (isinstance(images, np.ndarray) and images.dtype.kind == "f" and images.ndim in {3, 4}):
             return original(images)
         batch = images[None] if images.ndim == 3 else images
@@ -121,10 +121,10 @@ def _disable(self: Any) -> None:
 
 def _requires(self: Any) -> bool:
     """Whether the attached guard judges."""
-    return MARK in vars(self) and bool(_attachment(self).enabled)
+    return GUARD_ATTR in vars(self) and bool(_attachment(self).enabled)
 
 
 def _attachment(self: Any) -> Any:
-    if MARK not in vars(self):
+    if GUARD_ATTR not in vars(self):
         raise ConfigError(f"this {type(self).__name__} has no guard: attach one first")
-    return vars(self)[MARK]
+    return vars(self)[GUARD_ATTR]

@@ -16,8 +16,8 @@ from nsfw_guard.errors import UncoveredError
 from nsfw_guard.verdict import Verdict
 
 CHANNELS = {1, 3, 4}
-SMALLEST_SIDE = 8  # of a picture that is called something else: poses are matrices of four by four
-MOST_NUMBERS = 256  # that pass as numbers: more could be the pixels of a picture
+MIN_PICTURE_SIDE = 8  # of a picture that is called something else: poses are matrices of four by four
+MAX_PLAIN_NUMBERS = 256  # that pass as numbers: more could be the pixels of a picture
 
 
 def entries(value: Any, *, clips: bool) -> list[list[Any]]:
@@ -59,7 +59,7 @@ def frames(value: Any) -> list[Any]:
 
 def _parts(value: Sequence[Any]) -> list[Any]:
     """What of a list may be pictures; an error where its numbers are so many that they could be pixels."""
-    if _numbers([part for part in value if is_data(part)]) > MOST_NUMBERS:
+    if _numbers([part for part in value if is_data(part)]) > MAX_PLAIN_NUMBERS:
         raise _no_picture(value)
     return [part for part in value if not is_data(part)]
 
@@ -113,8 +113,10 @@ def is_data(value: Any) -> bool:
     if isinstance(value, Mapping):
         return is_data(list(value.values()))
     if isinstance(value, (list, tuple, set, frozenset)):
-        return all(map(is_data, value)) and _numbers(value) <= MOST_NUMBERS
-    return _axes(value) < 2 and _numbers(value) <= MOST_NUMBERS if isinstance(value, (np.ndarray, Tensor)) else False
+        return all(map(is_data, value)) and _numbers(value) <= MAX_PLAIN_NUMBERS
+    return (
+        _axes(value) < 2 and _numbers(value) <= MAX_PLAIN_NUMBERS if isinstance(value, (np.ndarray, Tensor)) else False
+    )
 
 
 def _numbers(value: Any) -> int:
@@ -140,7 +142,7 @@ def looks_like_pictures(value: Any) -> bool:
         return False
     turned = planes(value)
     channels, *sides = turned.shape[-3:] if isinstance(value, Tensor) else np.moveaxis(turned, -1, -3).shape[-3:]
-    return channels in CHANNELS and min(sides) >= SMALLEST_SIDE
+    return channels in CHANNELS and min(sides) >= MIN_PICTURE_SIDE
 
 
 def planes(frame: Any) -> Any:

@@ -16,7 +16,7 @@ from nsfw_guard.errors import ConfigError
 from nsfw_guard.pipelines.guarded.run import Run, current, running
 from nsfw_guard.pipelines.seams import LATENT, once
 
-MARK = "_nsfw_guard"
+GUARD_ATTR = "_nsfw_guard"
 
 
 class Owner(Protocol):
@@ -48,18 +48,18 @@ def guarded(processor: Any, owner: Owner) -> Any:
         twin._image_processor = guarded(inner, owner)
         return twin
     twin.__class__ = _subclass(type(processor))
-    vars(twin)[MARK] = owner
+    vars(twin)[GUARD_ATTR] = owner
     return twin
 
 
 def is_guarded(processor: Any) -> bool:
     """Whether it, or the one inside it, is a guarded copy."""
-    return MARK in vars_of(processor) or MARK in vars_of(vars_of(processor).get("_image_processor"))
+    return GUARD_ATTR in vars_of(processor) or GUARD_ATTR in vars_of(vars_of(processor).get("_image_processor"))
 
 
 def by_hand(guarded: Any) -> Run | None:
     """A run for pictures that are made outside of any call, or None where the guard is turned off."""
-    owner: Owner = vars(guarded)[MARK]
+    owner: Owner = vars(guarded)[GUARD_ATTR]
     return owner.run() if owner.enabled else None
 
 

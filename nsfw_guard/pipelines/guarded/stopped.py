@@ -17,7 +17,7 @@ from nsfw_guard.pipelines.guarded.leaving import mark
 from nsfw_guard.pipelines.guarded.run import Run
 from nsfw_guard.verdict import Verdict
 
-SIDE = 512  # where nothing says how large the picture would have been
+DEFAULT_SIDE = 512  # where nothing says how large the picture would have been
 
 
 def stand_in(
@@ -42,7 +42,7 @@ def _size(pipe: Any, arguments: Mapping[str, Any]) -> tuple[int, int]:
     height, width = (arguments.get(name) for name in ("height", "width"))
     if isinstance(height, int) and isinstance(width, int):
         return height, width
-    return SIDE, SIDE
+    return DEFAULT_SIDE, DEFAULT_SIDE
 
 
 def _pictures(

@@ -143,7 +143,8 @@ print(guard.policy.rules["sexual"].block, guard.check(torch.rand(1, 3, 64, 64))[
 def test_a_pinned_repository_loads_from_the_cache(tiny, tmp_path):
     shutil.copytree(tiny, tmp_path / "files")
     commit = "ab" * 20
-    code = f"from nsfw_guard import load_model; spec = load_model('hf:some/one@{commit}').spec; print(spec.name, spec.revision)"
+    code = f"from nsfw_guard import load_model as load; spec = load('hf:some/one@{commit}').spec\n"
+    code += "print(spec.name, spec.revision)"
     assert in_a_hub_cache(tmp_path, "some/one", commit, code) == f"hf:some/one {commit}"
 
 

@@ -153,4 +153,4 @@ def test_a_model_with_one_side_is_refused(tmp_path):
     make(registry.spec("falconsai"), tmp_path / "vit")
     with pytest.raises(WeightsUnfitError, match="holds a vit, which is no clip or siglip"):
         build({"red": "red disc"}, model=tmp_path / "vit")
-    assert zeroshot.MOST == 64
+    assert zeroshot.MAX_TOKENS == 64

@@ -323,7 +323,8 @@ def test_the_record_and_the_state_say_what_a_user_must_know(backend):
 
 
 def test_neither_opencv_nor_nudenets_code_is_loaded():
-    code = "from nsfw_guard import load_model; import sys; load_model('nudenet'); print({'cv2', 'nudenet'} & set(sys.modules))"
+    code = "import sys; from nsfw_guard import load_model; load_model('nudenet')\n"
+    code += "print({'cv2', 'nudenet'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "set()"), done.stderr
 

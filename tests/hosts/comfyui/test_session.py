@@ -12,7 +12,7 @@ import torch
 
 from nsfw_guard.errors import UncoveredError, WeightsMissingError
 from nsfw_guard.hosts.comfyui.clean import _appearances
-from nsfw_guard.hosts.comfyui.enforce import MARK, Enforcement
+from nsfw_guard.hosts.comfyui.enforce import GUARDED_ATTR, Enforcement
 from nsfw_guard.hosts.comfyui.exits import COMFYUI, HELPERS, OUTPUTS, PREVIEWS, SENT
 from nsfw_guard.hosts.comfyui.session import Comfy
 from nsfw_guard.hosts.running import COMFYUI as STATUS
@@ -475,7 +475,7 @@ def test_hooks_do_not_nest(flavour):
     assert first == (made.execution.get_output_data, made.latent_preview.LatentPreviewer.decode_latent_to_preview_image,
                      made.server.PromptServer.send_sync)  # fmt: skip
     assert len(made.server.PromptServer.instance.handlers) == 1
-    assert getattr(made.execution, MARK).__name__ in {"oldest", "sync", "newest"}
+    assert getattr(made.execution, GUARDED_ATTR).__name__ in {"oldest", "sync", "newest"}
 
 
 def test_not_nested_where_another_wraps_ours():

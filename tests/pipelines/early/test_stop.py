@@ -25,7 +25,7 @@ from nsfw_guard.pipelines.early.fit import Trace, cuts_of, fit_early_stop, most_
 from nsfw_guard.pipelines.early.preview import LinearPreview, by_vae, grid, preview_of
 from nsfw_guard.pipelines.early.steps import around
 from nsfw_guard.pipelines.early.stop import EarlyStop, Stopped, surely
-from nsfw_guard.pipelines.guarded.processors import MARK
+from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome, Verdict
 from tests.pipelines.zoo import CASES
@@ -44,7 +44,7 @@ def whole():
 @pytest.fixture
 def pipe(whole):
     yield whole
-    if MARK in vars(whole):
+    if GUARD_ATTR in vars(whole):
         detach(whole)
     assert "step" not in vars(whole.scheduler)
 
