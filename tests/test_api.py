@@ -59,3 +59,18 @@ def test_no_address_of_an_index_is_written_down(file):
 
 def test_the_version_is_in_the_changelog():
     assert f"## {nsfw_guard.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_version_is_the_one_to_cite():
+    assert f"\nversion: {nsfw_guard.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_workflows_run_commands_that_exist():
+    """What the files for contributors call is there: targets of the Makefile, versions of Python that are declared."""
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"run: make ([\w-]+)", workflow)
+    assert targets
+    assert all(f"\n{target}:" in makefile for target in targets)
+    declared = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text())
+    assert re.findall(r'"(3\.\d+)"', re.search(r"python: \[(.*)\]", workflow)[1]) == declared

@@ -51,10 +51,16 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; gives its exit code."""
-    args = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    if not words:
+        parser().print_help(sys.stderr)
+        return 3
+    args = parser().parse_args(words)
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.CRITICAL, stream=sys.stderr, format="%(name)s: %(message)s"
     )
+    if not args.verbose:  # the hub's client has a handler of its own: what matters comes as an error
+        logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     try:
         code: int = args.run(args)
         sys.stdout.flush()

@@ -256,6 +256,12 @@ def test_wrong_usage_ends_with_3_and_the_usage(argv: list[str], run: Run, filled
     assert ran.err.startswith("usage: nsfw-guard")
 
 
+def test_the_bare_command_prints_its_help(run: Run) -> None:
+    ran = run()
+    assert (ran.code, ran.out) == (3, "")
+    assert "judge files, folders or standard input" in ran.err
+
+
 def test_an_interrupt_ends_with_130(run: Run, folder: Path) -> None:
     ran = run("check", folder, "--model", "interrupted")
     assert (ran.code, ran.out, ran.err) == (130, "", "nsfw-guard: interrupted\n")

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from nsfw_guard.backends.base import ModelSpec, is_commit
+from nsfw_guard.backends.files import hub
 from nsfw_guard.backends.files.arguments import check_config, timm_arguments, timm_name
 from nsfw_guard.backends.files.header import Shape, bare, shapes_of
 from nsfw_guard.backends.files.inside import no_links_out
-from nsfw_guard.errors import ModelError, WeightsMissingError, WeightsUnfitError, first_line
+from nsfw_guard.errors import ModelError, WeightsMissingError, WeightsUnfitError
 from nsfw_guard.jsonfile import read_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -95,15 +96,18 @@ def _bring_weights(spec: ModelSpec, progress: Callable[[str], None] | None) -> P
 
 def _bring(spec: ModelSpec, name: str, progress: Callable[[str], None] | None) -> Path:
     """A file of the repository, downloaded where it is not in the cache."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
 
+    offline = constants.HF_HUB_OFFLINE or _local(spec, name, None) is not None
+    if not offline and (away := hub.absence(constants.ENDPOINT)):
+        raise WeightsMissingError(_no_weights(spec, away))
     if progress is not None:
         progress(_at(spec, name))
     try:
         return Path(hf_hub_download(spec.repo, _at(spec, name), revision=spec.revision or None))
     except Exception as error:
         # The hub raises a dozen kinds (offline, not found, gated, connection ...), which differ by release.
-        why = f"{name} could not be fetched ({type(error).__name__}: {first_line(error)})"
+        why = f"{name} could not be fetched ({type(error).__name__}: {' '.join(str(error).split())})"
         raise WeightsMissingError(_no_weights(spec, why)) from error
 
 
