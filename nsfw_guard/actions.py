@@ -46,12 +46,12 @@ class Action:
         return out
 
     def cover(self, patch: Tensor, verdict: Verdict) -> Tensor:
-        """What stands in for a patch, of the same shape."""
+        """Return what stands in for a patch, of the same shape."""
         raise TypeError(f"{type(self).__name__} must say how it covers: define cover(patch, verdict)")
 
     @staticmethod
     def of(value: Action | str) -> Action:
-        """The action of that name, with its own settings, or the action itself."""
+        """Return the action of that name, with its own settings, or the action itself."""
         if isinstance(value, Action):
             return value
         if value not in ACTIONS:
@@ -67,7 +67,7 @@ class Block(Action):
     colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def cover(self, patch: Tensor, verdict: Verdict) -> Tensor:
-        """The colour."""
+        """Return the colour, as large as the patch."""
         return torch.tensor(self.colour, dtype=patch.dtype, device=patch.device).view(3, 1, 1).expand_as(patch)
 
 
@@ -82,7 +82,7 @@ class _Averaging(Action):
             raise ConfigError(f"strength {self.strength} is a fraction of the short side: from 0.1 (weak) to 1.0")
 
     def colours(self, patch: Tensor) -> Tensor:
-        """The few averages that are kept, in coarse steps. Shape: (1, 3, rows, columns)."""
+        """Return the few averages that are kept, in coarse steps. Shape: (1, 3, rows, columns)."""
         height, width = patch.shape[1:]
         tile = self.strength * min(height, width)
         rows, columns = (max(1, round(side / tile)) for side in (height, width))
@@ -98,7 +98,7 @@ class Blur(_Averaging):
     name: ClassVar[str] = "blur"
 
     def cover(self, patch: Tensor, verdict: Verdict) -> Tensor:
-        """The wash."""
+        """Return the wash."""
         few = self.colours(patch)[0]
         down, across = (_between(n, m, patch.device) for n, m in zip(few.shape[1:], patch.shape[1:], strict=True))
         return (down @ few @ across.t()).to(patch.dtype)  # interpolate() does the same an order of magnitude slower
@@ -111,7 +111,7 @@ class Pixelate(_Averaging):
     name: ClassVar[str] = "pixelate"
 
     def cover(self, patch: Tensor, verdict: Verdict) -> Tensor:
-        """The blocks."""
+        """Return the blocks."""
         height, width = patch.shape[1:]
         rows, columns = (max(1, round(BLOCKS * side / min(height, width))) for side in (height, width))
         row, column = torch.arange(rows, device=patch.device)[:, None], torch.arange(columns, device=patch.device)
@@ -162,7 +162,7 @@ ACTIONS: dict[str, type[Action]] = {a.name: a for a in (Block, Blur, Flag, Pixel
 
 
 def covered(frame: Tensor, verdict: Verdict, action: Action) -> Tensor:
-    """What stands in for a picture that is held: what the action makes of it, or a solid one.
+    """Return what stands in for a picture that is held: what the action makes of it, or a solid one.
 
     Solid when nothing could be judged, when the action would show it, and when the action fails or does not cover.
     """
@@ -217,7 +217,7 @@ def _flat(patch: Tensor) -> bool:
 
 
 def boxes(verdict: Verdict, height: int, width: int) -> list[tuple[int, int, int, int]]:
-    """What to cover, in pixels (top, left, bottom, right): rounded outwards, with a margin, never nothing.
+    """Return what to cover, in pixels (top, left, bottom, right): rounded outwards, with a margin, never nothing.
 
     The whole picture where a flagged category has no region, or one that is too small to be the place of anything.
     """

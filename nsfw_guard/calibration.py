@@ -44,11 +44,11 @@ class Calibration:
                 )
 
     def apply(self, scores: Scores) -> Scores:
-        """The calibrated scores; what is no probability stays as it is, so that it is still seen."""
+        """Return the calibrated scores; what is no probability stays as it is, so that it is still seen."""
         return replace(scores, views=tuple(self._view(view) for view in scores.views))
 
     def moved(self, category: str, p: float) -> float:
-        """What a score of this category becomes."""
+        """Return what a score of this category becomes."""
         return _moved(p, *self.maps[category]) if category in self.maps else p
 
     def _view(self, view: ViewScores) -> ViewScores:

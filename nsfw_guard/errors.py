@@ -103,14 +103,14 @@ class BlockedError(NsfwGuardError):
 
 
 def suggest(name: object, known: Iterable[str]) -> str:
-    """The nearest right spelling of `name`, or all there are."""
+    """Return the nearest right spelling of `name`, or all there are."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known) or 'none'}"
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of another library says first."""
+    """Return what an exception of another library says first."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 

@@ -144,11 +144,13 @@ class Guard:
         return requested
 
     def check(self, images: Any, *, value_range: ValueRange = "unit") -> list[Verdict]:
-        """One verdict a picture: tensor (B, 3, H, W) in [0, 1] or "signed" [-1, 1], PIL, NumPy, path, bytes, list."""
+        """Judge images, one verdict each: tensor (B, 3, H, W) in [0, 1] or "signed" [-1, 1], PIL, NumPy, path, bytes,
+        list.
+        """
         return self._check(images, value_range, {})
 
     def apply(self, images: Any, verdicts: Sequence[Verdict], *, value_range: ValueRange = "unit") -> Any:
-        """The same kind of thing back: allowed pictures bit for bit, the others acted on."""
+        """Act on verdicts, and return the same kind of thing: allowed images bit for bit, the others covered."""
         return self._apply(images, verdicts, value_range, {})
 
     def __call__(self, images: Any, *, value_range: ValueRange = "unit") -> tuple[Any, list[Verdict]]:
@@ -182,7 +184,7 @@ class Guard:
             self.backend.score([Frames(tile[None, :, :height, :width])])
 
     def check_prompts(self, prompts: str | Sequence[str]) -> list[Verdict]:
-        """One verdict a prompt. Listeners hear of those that were refused, never the prompt itself."""
+        """Judge prompts, one verdict each. Listeners hear of those that were refused, never the prompt itself."""
         texts = list(prompts) if isinstance(prompts, (list, tuple)) else [prompts]
         return notify(self.listeners, [self._of_prompt(text) for text in texts], only_flagged=True)
 

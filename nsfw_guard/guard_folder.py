@@ -31,12 +31,12 @@ class Asked:
     calibration: Calibration | str | Path | None = None
 
     def above(self, other: Asked) -> Asked:
-        """This, and what the other says where this says nothing."""
+        """Return this, and what the other says where this says nothing."""
         left = {f.name: getattr(other, f.name) for f in fields(self) if getattr(self, f.name) is None}
         return replace(self, **left)
 
     def words(self, saved: Asked) -> dict[str, str]:
-        """Each in a word: what was asked for, "as saved" where a folder said it, else the default."""
+        """Return each in a word: what was asked for, "as saved" where a folder said it, else the default."""
         named = {"policy": _name_of_policy(self.policy or DEFAULTS["policy"])}
         named |= {which: Action.of(getattr(self, which) or DEFAULTS[which]).name for which in ("action", "on_review")}
         named |= {"calibration": "as asked"} if self.calibration is not None else {}
@@ -47,7 +47,7 @@ class Asked:
 
 
 def read_saved(folder: Path) -> Asked:
-    """What a saved guard's folder says; nothing where it holds no saved guard."""
+    """Return what a saved guard's folder says; nothing where it holds no saved guard."""
     path = folder / GUARD
     if not path.is_file():
         return Asked()
@@ -76,12 +76,12 @@ def write_saved(folder: Path, policy: Policy, action: Action, on_review: Action)
 
 
 def read_calibration(value: Calibration | str | Path) -> Calibration:
-    """The calibration itself, or the one in a file."""
+    """Return the calibration itself, or the one in a file."""
     return value if isinstance(value, Calibration) else Calibration.load(value)
 
 
 def relaxed_by(saved: Asked, asked: Asked, backend: Backend) -> list[str]:
-    """What a saved guard relaxes, as far as the caller left it to its folder."""
+    """Return what a saved guard relaxes, as far as the caller left it to its folder."""
     spec, relaxed = backend.spec, []
     for which in ("action", "on_review"):
         action = None if getattr(asked, which) is not None else getattr(saved, which)

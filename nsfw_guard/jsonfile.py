@@ -15,7 +15,7 @@ MAX_JSON_DEPTH = 32  # levels; published ones have six
 
 
 def read_json(path: Path, *, error: type[NsfwGuardError] = ConfigError, most: int = MAX_JSON_BYTES) -> dict[str, Any]:
-    """The object in a JSON file, when it is one within the limits.
+    """Return the object in a JSON file, when it is one within the limits.
 
     Raises:
         error: it is not.
@@ -34,7 +34,7 @@ def read_json(path: Path, *, error: type[NsfwGuardError] = ConfigError, most: in
 
 
 def parse_json(data: bytes, where: str, *, error: type[NsfwGuardError] = ConfigError) -> dict[str, Any]:
-    """The object in these bytes: UTF-8, no NaN, no infinity, not too deep.
+    """Return the object in these bytes: UTF-8, no NaN, no infinity, not too deep.
 
     Raises:
         error: it is anything else.

@@ -26,7 +26,7 @@ def refuse(relaxed: Iterable[str], name: str) -> None:
 
 
 def loose_cuts(cuts: Mapping[str, Cut]) -> list[str]:
-    """The cuts that hardly any score reaches."""
+    """Return the cuts that hardly any score reaches."""
     return [
         f"the cut {name!r} is {highest:g}"
         for name, cut in cuts.items()
@@ -35,7 +35,7 @@ def loose_cuts(cuts: Mapping[str, Cut]) -> list[str]:
 
 
 def loose_policy(policy: Policy, positives: Mapping[str, Severity]) -> list[str]:
-    """What a fitted policy leaves open that the preset "default" would block.
+    """Return what a fitted policy leaves open that the preset "default" would block.
 
     Args:
         policy: the policy, fitted to the model.
@@ -49,7 +49,7 @@ def loose_policy(policy: Policy, positives: Mapping[str, Severity]) -> list[str]
 
 
 def loose_calibration(policy: Policy, calibration: Calibration) -> list[str]:
-    """The categories in which a score that was blocked for being 0.99 no longer is."""
+    """Return the categories in which a score that was blocked for being 0.99 no longer is."""
     loose = []
     for category, rule in policy.rules.items():
         cut, becomes = _highest(rule), calibration.moved(category, FIRM)

@@ -35,7 +35,7 @@ class Severity(IntEnum):
 
     @classmethod
     def of(cls, value: Severity | int | str) -> Severity:
-        """The level that is meant by a name, a number or a level."""
+        """Return the level that is meant by a name, a number or a level."""
         try:
             if isinstance(value, bool):
                 raise ValueError
@@ -74,7 +74,9 @@ class Region:
         return not (self.right - self.left >= TINY and self.bottom - self.top >= TINY)
 
     def pixels(self, height: int, width: int, *, margin: float = 0.0) -> tuple[int, int, int, int]:
-        """The box in whole pixels (top, left, bottom, right), rounded outwards, `margin` of its sides added around."""
+        """Return the box in whole pixels (top, left, bottom, right), rounded outwards, `margin` of its sides added
+        around.
+        """
         left, right = _span(self.left, self.right, width, margin)
         top, bottom = _span(self.top, self.bottom, height, margin)
         return top, left, bottom, right
@@ -137,7 +139,7 @@ class Scores:
         return cls((ViewScores(View(kind), levels),), **rest)
 
     def numbers(self) -> Iterator[float]:
-        """Every probability in it."""
+        """Return every probability in it."""
         for view in self.views:
             for levels in view.levels.values():
                 yield from levels.values()
@@ -149,7 +151,7 @@ class Scores:
         return bool(numbers) and all(0.0 <= n <= 1.0 for n in numbers)
 
     def to_list(self) -> list[dict[str, Any]]:
-        """The numbers of each view, JSON-ready."""
+        """Return the numbers of each view, JSON-ready."""
         return [_view_dict(view) for view in self.views]
 
     @property
@@ -179,12 +181,14 @@ def _view_dict(view: ViewScores) -> dict[str, Any]:
 
 
 def number(value: float | None) -> float | str | None:
-    """JSON-ready: JSON has no NaN, so one is written as its name, and nobody reads a missing number as safe."""
+    """Return a number for JSON, which has no NaN: one is written as its name, and nobody reads a missing number as
+    safe.
+    """
     return value if value is None or math.isfinite(value) else str(value)
 
 
 def plain(value: Any) -> float:
-    """A number as a plain float, whatever type it came in: comparisons of another type may say what they like.
+    """Return a number as a plain float, whatever type it came in: comparisons of another type may say what they like.
 
     Raises:
         TypeError: it is a truth value (False would read as 0.0, the safest score there is), a text, or no number.

@@ -38,7 +38,7 @@ RED = ModelSpec(
 
 
 def redness(levels: Tensor) -> float:
-    """The share of strongly red pixels. Shape: (3, H, W), uint8."""
+    """Return the share of strongly red pixels. Shape: (3, H, W), uint8."""
     red, green, blue = levels.int()
     return float(((red > 150) & (green < 110) & (blue < 110)).float().mean())
 
@@ -54,7 +54,7 @@ class FakeBackend:
         self.frames = 0
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """One Scores a frame."""
+        """Return one Scores a frame."""
         self.calls += 1
         self.frames += sum(len(stack) for stack in stacks)
         return [s for stack in stacks for s in self._of(stack, embeddings, digests)]
@@ -73,7 +73,7 @@ class FakeBackend:
         ]
 
     def state(self) -> Mapping[str, str]:
-        """Its state."""
+        """Return its state."""
         return {"self_test": SelfTest.PASSED.value}
 
 
@@ -86,7 +86,7 @@ class FaultyBackend(FakeBackend):
         self.seconds = seconds
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """What such a model would answer."""
+        """Return what such a model would answer."""
         good = super().score(stacks, embeddings=embeddings, digests=digests)
         odd = {"nan": float("nan"), "infinite": float("inf"), "above one": 1.5}
         if self.fault in odd:

@@ -76,7 +76,7 @@ class Verdict:
         return self.outcome not in {Outcome.ALLOW, Outcome.REVIEW}
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, stable: a change of shape raises `schema`."""
+        """Return JSON-ready values; a change of their shape raises `schema`."""
         scores = self.scores
         return {
             "schema": SCHEMA,
@@ -102,12 +102,12 @@ class Verdict:
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict on several frames of one picture: the worst outcome, then the score furthest above its cut."""
+    """Return the verdict on several frames of one picture: the worst outcome, then the score furthest above its cut."""
     return max(verdicts, key=lambda v: (v.outcome, (v.score or 0.0) - (v.cut or 0.0)))
 
 
 def released(verdict: Verdict, *, cover_review: bool, observe: bool, fail_open: bool) -> bool:
-    """Whether the picture leaves as it came. The one place where that is said.
+    """Return whether the picture leaves as it came. The one place where that is said.
 
     Args:
         verdict: what was decided.

@@ -119,6 +119,18 @@ def test_no_name_is_a_riddle(path):
     assert not names & {"told", "made", "found", "own"}
 
 
+NO_VERBS = {"A", "All", "An", "Each", "Every", "How", "One", "The", "What", "Whether", "Which", "Why"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_docstrings_of_public_functions_begin_with_a_verb(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
+            is_value = any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+            words = (ast.get_docstring(node) or "").split()
+            assert is_value or not words or words[0] not in NO_VERBS, f"{path.name}:{node.lineno} {node.name}"
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_nothing_foreign_is_run_or_unpickled(path):
     for node in ast.walk(ast.parse(path.read_text())):

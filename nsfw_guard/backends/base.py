@@ -103,7 +103,7 @@ class ModelSpec:
         return {c: self.positive if self.positive in levels else levels[0] for c, levels in judged.items()}
 
     def with_labels(self, labels: Mapping[str, str | Label | None] | None) -> ModelSpec:
-        """This record with classes mapped by the caller: {"NSFW": "sexual", "SFW": None}."""
+        """Return this record with classes mapped by the caller: {"NSFW": "sexual", "SFW": None}."""
         if labels is None:
             return self
         unknown = [name for name in labels if name not in self.labels]
@@ -123,16 +123,16 @@ class Backend(Protocol):
         ...
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """One Scores a frame, in order, over all stacks."""
+        """Return one Scores a frame, in order, over all stacks."""
         ...
 
     def state(self) -> Mapping[str, str]:
-        """What is really in effect, `self_test` among it."""
+        """Return what is really in effect, `self_test` among it."""
         ...
 
 
 def ask(backend: Backend, stacks: Sequence[Frames], frames: int, *, embeddings: bool, digests: bool) -> list[Scores]:
-    """The backend's scores, when they are a list of the right length and kind and the pixels are what they were.
+    """Ask a backend, and return its scores when they are a list of the right length and kind and no pixel was changed.
 
     Whatever the backend says of it, a frame of NaN or of values out of range has a fault. This is the one door to
     every backend, and so where nothing is left to its care.
@@ -226,7 +226,7 @@ class Options:
 
 
 def is_commit(revision: str) -> bool:
-    """Whether a revision is a full commit, which cannot move."""
+    """Return whether a revision is a full commit, which cannot move."""
     return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 

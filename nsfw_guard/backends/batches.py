@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def in_batches(work: Callable[[int, int], T], count: int, batch: int, name: str) -> list[T]:
-    """What `work(start, stop)` gives for each batch of `count` rows, in order.
+    """Return what `work(start, stop)` gives for each batch of `count` rows, in order.
 
     Raises:
         RuntimeError: memory ran out for a single row, or something else went wrong.
@@ -31,5 +31,5 @@ def in_batches(work: Callable[[int, int], T], count: int, batch: int, name: str)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether this error says that memory ran out, on whichever device."""
+    """Return whether this error says that memory ran out, on whichever device."""
     return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "out of memory" in str(error).lower()

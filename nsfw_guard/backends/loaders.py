@@ -41,7 +41,7 @@ EXPORTED = ("timm", "transformers")
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> Backend:
-    """The model whose files are in a folder, tested. What the record says must be what the folder says."""
+    """Return the model whose files are in a folder, tested. What the record says must be what the folder says."""
     runtime = _runtime(spec, folder, options)
     return RUNTIMES.get(runtime, KINDS[spec.kind])(spec, folder, options)
 
@@ -60,18 +60,18 @@ def _runtime(spec: ModelSpec, folder: Path, options: Options) -> str:
 
 
 def load_folder(folder: Path, options: Options, labels: Mapping[str, str | Label | None] | None = None) -> Backend:
-    """The model in a folder, tested."""
+    """Return the model in a folder, tested."""
     return load_files(read_spec(folder, labels, trust_guard=options.trust_guard), folder, options)
 
 
 def load_hub(spec: ModelSpec, options: Options) -> Backend:
-    """A recorded model, from the cache or the hub."""
+    """Return a recorded model, from the cache or the hub."""
     folder = weights.fetch(spec, local_files_only=options.local_files_only)
     return load_files(spec if spec.revision else replace(spec, revision=weights.commit_of(folder)), folder, options)
 
 
 def load_repo(rest: str, labels: Mapping[str, str | Label | None] | None, options: Options) -> Backend:
-    """Any repository in timm's or transformers' layout: "owner/name@commit"."""
+    """Return any repository in timm's or transformers' layout: "owner/name@commit"."""
     folder = fetch_repo(rest, runtime=options.runtime, local_files_only=options.local_files_only)
     repo, _, revision = rest.partition("@")
     spec = replace(
@@ -87,7 +87,9 @@ def fetch_repo(
     runtime: str | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """The folder of a repository, from the cache or the hub. Its config comes first: it says which files there are."""
+    """Return the folder of a repository, from the cache or the hub. Its config comes first: it says which files there
+    are.
+    """
     repo, _, revision = rest.partition("@")
     repo_of(repo)
     if not is_commit(revision):

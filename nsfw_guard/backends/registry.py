@@ -38,13 +38,13 @@ def unregister_model(name: str) -> None:
 
 
 def list_models() -> tuple[str, ...]:
-    """The names that `load_model` knows, sorted."""
+    """Return the names that `load_model` knows, sorted."""
     _fill()
     return tuple(sorted(_models))
 
 
 def spec(name: str) -> ModelSpec:
-    """The record of a registered model."""
+    """Return the record of a registered model."""
     return _entry(name)[0]
 
 

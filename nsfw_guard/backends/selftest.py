@@ -21,7 +21,7 @@ TOLERANCE = {torch.float32: 2e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
 
 
 def canaries() -> dict[str, Tensor]:
-    """Synthetic pictures, the same bits everywhere. Shape: (3, SIDE, SIDE), uint8."""
+    """Return synthetic pictures, the same bits everywhere. Shape: (3, SIDE, SIDE), uint8."""
     y, x = np.mgrid[0:CANARY_SIDE, 0:CANARY_SIDE]
     disc = ((x - 44) ** 2 + (y - 52) ** 2 < 30**2)[..., None]
     pictures = {
@@ -35,7 +35,7 @@ def canaries() -> dict[str, Tensor]:
 
 
 def more_pictures() -> list[Tensor]:
-    """The canaries as negatives and with their channels turned round: to see whether a model looks at all."""
+    """Return the canaries as negatives and with their channels turned round: to see whether a model looks at all."""
     plain = list(canaries().values())
     return [255 - picture for picture in plain] + [picture.roll(1, 0).flip(2) for picture in plain]
 
@@ -46,7 +46,7 @@ def compare(
     tolerance: float,
     more: Callable[[], list[tuple[float, ...]]] | None = None,
 ) -> SelfTest:
-    """What a self-test says of the answers to the canaries, asked for twice and held against the record.
+    """Hold the answers to the canaries, asked for twice, against the record.
 
     Args:
         spec: the record.

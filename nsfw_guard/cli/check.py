@@ -105,7 +105,7 @@ def _skipped(skipped: Sequence[Skipped]) -> str:
 
 
 def exit_code(worst: Any, fail_on: str) -> int:
-    """0 below `fail_on`, 2 when a picture could not be judged, else 1."""
+    """Return 0 below `fail_on`, 2 when a picture could not be judged, else 1."""
     from nsfw_guard.verdict import Outcome
 
     if worst < Outcome[fail_on.upper()]:

@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """Return the whole command line."""
     top = Parser(
         prog="nsfw-guard",
         description="Screens pictures with a model, a policy and an action. Fails closed.",

@@ -75,7 +75,7 @@ def lint(args: argparse.Namespace) -> int:
 
 
 def explain(args: argparse.Namespace) -> int:
-    """One sentence a rule, and where its numbers come from."""
+    """Return one sentence a rule, and where its numbers come from."""
     args.model = args.model or "marqo"
     policy, spec = _read(args)
     lines = []

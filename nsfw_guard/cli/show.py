@@ -24,7 +24,7 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
 
 
 def clean(text: str) -> str:
-    """Text whose control characters cannot reach the terminal."""
+    """Return text whose control characters cannot reach the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -34,12 +34,12 @@ def as_json(value: Any) -> None:
 
 
 def say(message: str) -> None:
-    """A message, to standard error."""
+    """Print a message to standard error."""
     print(clean(message), file=sys.stderr)
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """The items, with a bar when a terminal looks on."""
+    """Yield the items, with a bar when a terminal looks on."""
     if not sys.stderr.isatty():
         yield from items
         return
@@ -54,7 +54,7 @@ def json_flag(command: argparse.ArgumentParser) -> None:
 
 
 def read_key(file: str | None) -> bytes | None:
-    """The key of an audit log; one newline at its end is not part of it."""
+    """Return the key of an audit log; one newline at its end is not part of it."""
     if file is None:
         return None
     try:

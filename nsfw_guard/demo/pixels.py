@@ -40,7 +40,7 @@ class Found:
 
 
 def find(picture: Image.Image) -> list[Found]:
-    """The shapes in a picture on a plain background, left to right."""
+    """Return the shapes in a picture on a plain background, left to right."""
     pixels = _pixels(picture)
     ground = _ground(pixels)
     away = np.linalg.norm(pixels - ground, axis=2).astype(np.float32)
@@ -53,12 +53,14 @@ def find(picture: Image.Image) -> list[Found]:
 
 
 def background(picture: Image.Image) -> str:
-    """The word for the colour along the picture's border, or "unknown"."""
+    """Return the word for the colour along the picture's border, or "unknown"."""
     return _nearest(_ground(_pixels(picture)), BACKGROUNDS, reach=45.0)
 
 
 def matches(picture: Image.Image, scene: Scene) -> bool:
-    """Whether the picture shows exactly the scene: each shape's kind, colour, size and position, and the background."""
+    """Return whether the picture shows exactly the scene: each shape's kind, colour, size and position, and the
+    background.
+    """
     asked = Counter((shape.kind, shape.colour, shape.size, shape.position) for shape in scene.shapes)
     seen = Counter((drawn.kind, drawn.colour, drawn.size, drawn.position) for drawn in find(picture))
     return seen == asked and background(picture) == scene.background

@@ -48,7 +48,7 @@ class Shown:
 
 
 def load_pipeline() -> Any:
-    """The text-to-image pipeline of the shapes world, a plain `StableDiffusionPipeline`."""
+    """Return the text-to-image pipeline of the shapes world, a plain `StableDiffusionPipeline`."""
     diffusers, _ = _libraries()
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(WEIGHTS / "pipeline", local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
@@ -72,7 +72,7 @@ def hush() -> None:
 
 
 def generate(pipe: Any, prompts: Sequence[str], *, seed: int = 0) -> Tensor:
-    """Pictures for prompts, each from a seed of its own. Shape: (N, 3, 64, 64) in [0, 1]."""
+    """Return pictures for prompts, each from a seed of its own. Shape: (N, 3, 64, 64) in [0, 1]."""
     seeds = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
     settings = {"guidance_scale": GUIDANCE, "num_inference_steps": STEPS}
     out: Tensor = pipe(list(prompts), generator=seeds, output_type="pt", **settings).images
@@ -95,6 +95,6 @@ def demonstrate(
 
 
 def picture(frame: Tensor) -> Image.Image:
-    """A frame as a picture. Shape: (3, H, W) in [0, 1]."""
+    """Return a frame as a picture. Shape: (3, H, W) in [0, 1]."""
     levels = frame.float().clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())

@@ -115,14 +115,14 @@ def parse(caption: str) -> Scene:
 
 
 def severity(scene: Scene) -> int:
-    """0 without a red disc, else 1 (LOW), 2 (MEDIUM) or 3 (HIGH) by the size of the largest one."""
+    """Return 0 without a red disc, else 1 (LOW), 2 (MEDIUM) or 3 (HIGH) by the size of the largest one."""
     grades = [0]
     grades += [list(SIZES).index(s.size) + 1 for s in scene.shapes if (s.kind, s.colour) == ("disc", "red")]
     return max(grades)
 
 
 def random_scene(rng: np.random.Generator, *, shapes: int = 1) -> Scene:
-    """A scene with that many shapes, every word drawn evenly among those that fit together."""
+    """Return a scene with that many shapes, every word drawn evenly among those that fit together."""
     if shapes not in _HOMES:
         raise ValueError(f"shapes must be 1 or 2, not {shapes}")
     sizes = tuple(SIZES) if shapes == 1 else ("small", "medium")
@@ -138,7 +138,7 @@ def random_scene(rng: np.random.Generator, *, shapes: int = 1) -> Scene:
 
 
 def marks(scene: Scene, *, rng: np.random.Generator | None = None) -> list[Mark]:
-    """The scene's shapes as they will be painted, jittered within what the words allow when an rng is given."""
+    """Return the scene's shapes as they will be painted, jittered within what the words allow when an rng is given."""
     reach = 0.03 if len(scene.shapes) == 1 else 0.01
     painted = []
     for shape in scene.shapes:
@@ -170,7 +170,7 @@ def paint(shapes: Sequence[Mark], *, background: RGB | Image.Image, side: int = 
 
 
 def shade(rgb: RGB, *, rng: np.random.Generator | None, spread: int) -> RGB:
-    """The colour moved by up to `spread` levels a channel; unmoved without an rng."""
+    """Return the colour moved by up to `spread` levels a channel; unmoved without an rng."""
     if rng is None:
         return rgb
     shifts = rng.integers(-spread, spread + 1, 3)

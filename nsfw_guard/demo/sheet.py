@@ -34,7 +34,7 @@ def write(shown: Sequence[Shown], folder: Path) -> tuple[Path, Path]:
 
 
 def draw(shown: Sequence[Shown]) -> Image.Image:
-    """The sheet as a picture."""
+    """Return the sheet as a picture."""
     rows = -(-len(shown) // COLUMNS)
     cell = (2 * TILE + 3 * GAP, TILE + TEXT + 2 * GAP)
     sheet = Image.new("RGB", (COLUMNS * (cell[0] + GAP) + GAP, HEAD + rows * (cell[1] + GAP)), GROUND)
@@ -63,7 +63,7 @@ def _cell(sheet: Image.Image, pen: ImageDraw.ImageDraw, one: Shown, left: int, t
 
 
 def to_html(shown: Sequence[Shown]) -> str:
-    """The sheet as a page that needs nothing but itself."""
+    """Return the sheet as a page that needs nothing but itself."""
     cells = "\n".join(_figure(one) for one in shown)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>nsfw_guard demonstration</title><style>

@@ -23,7 +23,7 @@ EXITS = (*SDNEXT, *A1111, *COMFYUI)
 
 
 def lines(exits: Sequence[Exit], *, as_json: bool) -> Iterator[str]:
-    """The table as Markdown, or one JSON value a line."""
+    """Return the table as Markdown, or one JSON value a line."""
     if not as_json:
         yield "| host | way out | how it is closed |"
         yield "|---|---|---|"
@@ -35,7 +35,7 @@ def lines(exits: Sequence[Exit], *, as_json: bool) -> Iterator[str]:
 
 
 def caller_lines(callers: Sequence[Placed], host: str, *, as_json: bool) -> Iterator[str]:
-    """The callers of a checkout as Markdown, or one JSON value a line."""
+    """Return the callers of a checkout as Markdown, or one JSON value a line."""
     closed = {one.way: one.coverable for one in EXITS if one.host == host}
     if not as_json:
         yield "| caller | state | row, or why it needs none |"

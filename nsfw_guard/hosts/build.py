@@ -24,7 +24,7 @@ def load_from(settings: Settings) -> Backend:
 
 
 def build_guard(settings: Settings, only_tighter: bool = False, *, backend: Backend | None = None) -> Guard:
-    """The guard that these settings ask for.
+    """Return the guard that these settings ask for.
 
     Args:
         settings: what is asked for.

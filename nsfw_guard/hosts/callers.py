@@ -82,7 +82,7 @@ def placed(checkout: Path, host: str) -> list[Placed]:
 
 
 def new_callers(checkout: Path, host: str) -> list[str]:
-    """The callers and routes that stand in no row."""
+    """Return the callers and routes that stand in no row."""
     return [str(one.caller) for one in placed(checkout, host) if one.state is State.NEW]
 
 

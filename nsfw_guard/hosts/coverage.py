@@ -46,17 +46,17 @@ class Coverage:
         self._lock = threading.Lock()
 
     def installed(self, hook: str) -> None:
-        """A hook or a wrap is in place."""
+        """Note that a hook or a wrap is in place."""
         with self._lock:
             self._found[hook] = ""
 
     def missing(self, hook: str, why: str) -> None:
-        """A hook or a wrap could not be put in place on this version of the host."""
+        """Note that a hook or a wrap could not be put in place on this version of the host."""
         with self._lock:
             self._found.setdefault(hook, why or "not there")
 
     def rows(self) -> list[dict[str, str]]:
-        """Each exit in words: "closed", "open: why" or "cannot be closed"."""
+        """Return each exit in words: "closed", "open: why" or "cannot be closed"."""
         return [
             {"host": one.host, "way": one.way, "state": f"{state.value}{': ' * bool(why)}{why}", "how": one.how}
             for one, state, why in self._states()

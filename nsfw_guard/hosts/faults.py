@@ -9,7 +9,7 @@ log = logging.getLogger("nsfw_guard.hosts")
 
 
 def in_words(error: BaseException) -> str:
-    """An error as a line."""
+    """Return an error as a line."""
     return f"{type(error).__name__}: {error}"
 
 
@@ -28,7 +28,7 @@ class Faults:
         self._lock = threading.Lock()
 
     def begin_job(self) -> None:
-        """Another job begins: what goes wrong in it is said again."""
+        """Begin another job: what goes wrong in it is said again."""
         with self._lock:
             self._of_job.clear()
 

@@ -87,7 +87,8 @@ def extensions_of(host: str, checkout: Path, default: str, environment: Mapping[
 def unloaded(
     host: str, checkout: Path | None, folder: Path, name: str, environment: Mapping[str, str] | None = None
 ) -> str:
-    """Why the host would not load the extension `name` from this folder, as far as its files say; nothing if it would.
+    """Return why the host would not load the extension `name` from this folder, as far as its files say; nothing if it
+    would.
 
     Args:
         checkout: the host's code, where it is known.

@@ -29,7 +29,7 @@ class Host:
         return Path(self.adapter).name
 
     def lies_in(self, folder: Path) -> bool:
-        """Whether a folder holds the host's code."""
+        """Return whether a folder holds the host's code."""
         return all((folder / name).is_file() for name in self.known_by)
 
 
@@ -46,7 +46,7 @@ HOSTS: Mapping[str, Host] = {
 
 
 def adapters() -> Path:
-    """The folder that holds all adapters: in an installed package, or in a checkout."""
+    """Return the folder that holds all adapters: in an installed package, or in a checkout."""
     here = Path(__file__).parent / "integrations"
     return here if here.is_dir() else Path(__file__).parent.parent.parent / "integrations"
 
@@ -130,12 +130,12 @@ def remove(host: str, path: Path, *, into: Path | None = None) -> Path:
 
 
 def ours(target: Path, source: Path) -> bool:
-    """Whether what is there came from here."""
+    """Return whether what is there came from here."""
     return target.resolve() == source.resolve() or (not target.is_symlink() and (target / INSTALL_MARKER).is_file())
 
 
 def examine(host: str, path: Path, *, into: Path | None = None) -> dict[str, object]:
-    """What is installed there, and which of the host's names that the adapter relies on are gone.
+    """Return what is installed there, and which of the host's names that the adapter relies on are gone.
 
     `new` are callers of what draws, saves or sends pictures that stand in no row of the exits. Both are None where the
     path holds no code of the host, so that nothing could be looked up.

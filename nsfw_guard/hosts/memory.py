@@ -18,7 +18,7 @@ class Memory:
         self._lock = threading.Lock()
 
     def recall(self, key: str) -> Verdict | None:
-        """The verdict under this hash, where it is known."""
+        """Return the verdict under this hash, where it is known."""
         with self._lock:
             return self._verdicts.get(key)
 

@@ -27,12 +27,12 @@ PREVIEW_SIDE = 96  # pixels from which a preview's blocks are made
 
 
 def is_picture(value: object) -> bool:
-    """Whether this is something that holds pixels."""
+    """Return whether this is something that holds pixels."""
     return isinstance(value, (Image.Image, np.ndarray, Tensor))
 
 
 def fingerprint(picture: Any) -> str:
-    """The hash of what is in a picture, whatever object holds it."""
+    """Return the hash of what is in a picture, whatever object holds it."""
     if isinstance(picture, Image.Image):
         head = f"{picture.mode} {picture.size} {picture.getpalette() if picture.mode == 'P' else ''}"
         return hashlib.sha256(head.encode() + picture.tobytes()).hexdigest()
@@ -47,7 +47,7 @@ def fingerprint(picture: Any) -> str:
 
 
 def judged_as(picture: Any) -> str:
-    """The hash of what the guard is shown of a picture, so that a verdict is never taken for that of another.
+    """Return the hash of what the guard is shown of a picture, so that a verdict is never taken for that of another.
 
     Profile, transparency, palette and orientation count as far as they are seen. An alpha that nobody can see does not:
     Forge writes the prompt into its lowest bit. What moves has no hash twice: it is judged each time.
@@ -71,12 +71,14 @@ def judged_as(picture: Any) -> str:
 
 
 def moves(picture: Image.Image) -> bool:
-    """Whether a picture of a file may hold more frames. Nobody counts them: that would drop what was drawn on it."""
+    """Return whether a picture of a file may hold more frames. Nobody counts them: that would drop what was drawn on
+    it.
+    """
     return hasattr(type(picture), "n_frames") or vars(picture).get("n_frames", 1) > 1
 
 
 def readable(picture: Any, layout: Layout | None = None) -> Any:
-    """A picture as the guard takes it: PIL as it is, floats and bytes as (3, H, W) tensors or (H, W, 3) arrays.
+    """Return a picture as the guard takes it: PIL as it is, floats and bytes as (3, H, W) tensors or (H, W, 3) arrays.
 
     `layout` says where the channels of arrays and tensors are; without it arrays have them last, tensors first.
     """
@@ -89,7 +91,7 @@ def readable(picture: Any, layout: Layout | None = None) -> Any:
 
 
 def paint(picture: Any, cover: Image.Image | None, layout: Layout | None = None) -> Any:
-    """The picture with the cover painted over all of it, in place where its kind allows it; a new one where not.
+    """Return the picture with the cover painted over all of it, in place where its kind allows it; a new one where not.
 
     `cover` is RGB of the same size; None paints a solid ground. What was in metadata or alpha is gone.
     """
@@ -103,7 +105,7 @@ def paint(picture: Any, cover: Image.Image | None, layout: Layout | None = None)
 
 
 def solid(width: int, height: int) -> Image.Image:
-    """A picture of one colour."""
+    """Return a picture of one colour."""
     return Image.new("RGB", (max(1, width), max(1, height)), GROUND)
 
 
@@ -125,7 +127,7 @@ def _paint_pil(picture: Image.Image, cover: Image.Image | None) -> Image.Image:
 
 
 def size_of(picture: Any, layout: Layout | None) -> tuple[int, int]:
-    """Width and height of a picture of any kind."""
+    """Return width and height of a picture of any kind."""
     return picture.size if isinstance(picture, Image.Image) else _sides(picture, layout)[::-1]
 
 
@@ -163,7 +165,7 @@ def _paint_values(picture: Any, flat: np.ndarray[Any, np.dtype[np.uint8]], layou
 
 
 def as_pil(picture: Any, layout: Layout | None) -> Image.Image:
-    """A picture of any kind as a PIL one, of the same pixels."""
+    """Return a picture of any kind as a PIL one, of the same pixels."""
     if isinstance(picture, Image.Image):
         return picture
     source = readable(picture, layout)
@@ -179,7 +181,7 @@ def as_pil(picture: Any, layout: Layout | None) -> Image.Image:
 
 
 def pixelated(picture: Image.Image) -> Image.Image:
-    """A picture of which only blocks are left: drawn small, since a step of a job must not wait for it."""
+    """Return a picture of which only blocks are left: drawn small, since a step of a job must not wait for it."""
     small = picture.convert("RGB").resize(_at_most(picture.size, PREVIEW_SIDE), Image.Resampling.BOX)
     values = torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255
     covered = Pixelate(strength=0.25).cover(values, Verdict(Outcome.REVIEW, "preview"))

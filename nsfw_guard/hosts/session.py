@@ -110,7 +110,8 @@ class HostGuard:
         return self.fault
 
     def sanitise(self, images: Sequence[Any], *, layout: Layout | None = None, where: str = "") -> Cleaned:
-        """The pictures, each as it may leave: in place where its kind allows it, else another object. Never raises.
+        """Return the pictures, each as it may leave: in place where its kind allows it, else another object. Never
+        raises.
 
         Args:
             images: PIL pictures, arrays or tensors of one picture each.
@@ -133,14 +134,16 @@ class HostGuard:
             return Cleaned(safe, verdicts)
 
     def cover(self, images: Sequence[Any], verdict: Verdict, *, layout: Layout | None = None) -> Cleaned:
-        """The pictures, all painted solid whatever they show: their prompt was refused, or a job asked for it."""
+        """Return the pictures, all painted solid whatever they show: their prompt was refused, or a job
+        asked for it.
+        """
         safe = [covers.cover_solid(picture, verdict, layout, label=self.settings.label) for picture in images]
         for picture in safe:
             self._memory.remember("cover " + pictures.fingerprint(picture), verdict)
         return Cleaned(safe, [verdict] * len(safe))
 
     def judge(self, source: Any) -> Verdict:
-        """The verdict on one picture, also on a file's bytes. Nothing is painted, nothing is raised."""
+        """Return the verdict on one picture, also on a file's bytes. Nothing is painted, nothing is raised."""
         guard = self._ready()
         try:
             return self._error(self.fault) if guard is None else guard.check([source])[0]
@@ -149,7 +152,7 @@ class HostGuard:
             return self._error(in_words(error))
 
     def preview(self, picture: Any, *, layout: Layout | None = None) -> Any:
-        """A picture that is still being drawn, as it may be shown. Never raises, never edits it."""
+        """Return a picture that is still being drawn, as it may be shown. Never raises, never edits it."""
         self.counts["previews"] += 1
         if not self.settings.enabled or picture is None:
             return picture
@@ -166,7 +169,7 @@ class HostGuard:
             return pictures.solid(64, 64)
 
     def refuse(self, prompts: str | Sequence[str]) -> Verdict | None:
-        """Why the prompts are refused, or None. What cannot be read is refused."""
+        """Return why the prompts are refused, or None. What cannot be read is refused."""
         if not (self.settings.enabled and self.settings.prompts):
             return None
         guard = self._ready()
@@ -180,7 +183,7 @@ class HostGuard:
         return refused[0] if refused else None
 
     def count_refusal(self, why: str, *, is_fault: bool) -> None:
-        """A job or request is stopped: hosts ask about the same one several times.
+        """Count a job or request that is stopped: hosts ask about the same one several times.
 
         Args:
             why: in words.
@@ -199,7 +202,7 @@ class HostGuard:
             log.info("NSFW guard: on%s: %s, %s, %s", where and f", {where}", chosen.model, chosen.action, by)
 
     def status(self) -> dict[str, Any]:
-        """What is in effect, JSON-ready."""
+        """Return what is in effect, JSON-ready."""
         guard = self._guard
         status = asdict(self.settings) | {"cuts": dict(self.settings.cuts)}
         return {

@@ -82,11 +82,13 @@ class Settings:
         return cls(**values)
 
     def builds_as(self, other: Settings) -> bool:
-        """Whether the same guard does for both: they differ in what is done with its verdicts, if in anything."""
+        """Return whether the same guard does for both: they differ in what is done with its verdicts, if
+        in anything.
+        """
         return all(getattr(self, name) == getattr(other, name) for name in _BUILT)
 
     def tightened(self, wanted: Settings) -> Settings:
-        """These settings, stricter where `wanted` is stricter. What it would loosen stays as it is."""
+        """Return these settings, stricter where `wanted` is stricter. What it would loosen stays as it is."""
         firm = ACTIONS.index(wanted.action) >= ACTIONS.index(self.action)
         cuts = {
             c: min(cut for cut in (self.cuts.get(c), wanted.cuts.get(c)) if cut is not None)
@@ -124,7 +126,7 @@ _IN_WORDS = {bool: "true or false", str: "a text", (int, float): "a number", Map
 
 
 def locked(environment: Mapping[str, str] | None = None) -> Settings | None:
-    """The settings that the owner of this machine fixed, or None where nothing is fixed.
+    """Return the settings that the owner of this machine fixed, or None where nothing is fixed.
 
     `NSFW_GUARD_SETTINGS` names a TOML file of settings; `NSFW_GUARD_ACTION=block` and the like set single ones.
 

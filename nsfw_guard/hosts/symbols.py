@@ -65,7 +65,7 @@ SYMBOLS["a1111"] = {**_BOTH, "Script.postprocess_image_after_composite": _SCRIPT
 
 
 def missing(checkout: Path, host: str) -> list[str]:
-    """What of the host's symbols is gone from a checkout, each with the files that should have it.
+    """Return what of the host's symbols is gone from a checkout, each with the files that should have it.
 
     Raises:
         ConfigError: there is no such host in the table, or no such folder.

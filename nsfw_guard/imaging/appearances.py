@@ -30,7 +30,8 @@ _STRIP = 4_000_000  # pixels that are held as wide numbers at a time
 
 
 def flatten(picture: Image.Image, profiles: Sequence[bytes] = (), *, seen: set[bytes] | None = None) -> Iterator[Frame]:
-    """Every opaque twin of the frame that stands there: the plain one, or with transparency on black, on white, bare.
+    """Return every opaque twin of the frame that stands there: the plain one, or with transparency on black, on white,
+    bare.
 
     One is made after the other, since large ones do not all fit. No two are equal.
 
@@ -62,7 +63,9 @@ def _is_new(frame: Frame, seen: set[bytes]) -> bool:
 
 
 def work(picture: Image.Image, profiles: Sequence[bytes] = ()) -> float:
-    """How much work the twins of a picture may be, as a multiple of its pixels: 1 where there is none but itself."""
+    """Return how much work the twins of a picture may be, as a multiple of its pixels: 1 where there is none but
+    itself.
+    """
     of_each = 3 * ON_A_GROUND if _clear(picture) else 1.0
     of_each *= _count_narrowed(picture)
     managed = sum(count_readings(profile) for profile in declared(picture, profiles))
@@ -70,13 +73,13 @@ def work(picture: Image.Image, profiles: Sequence[bytes] = ()) -> float:
 
 
 def clear_rgba(picture: Image.Image) -> Image.Image:
-    """A picture by its numbers, in RGBA: what is transparent in it by any rule is."""
+    """Return a picture by its numbers, in RGBA: what is transparent in it by any rule is."""
     plain = _narrow(picture) if picture.mode.startswith(("I", "F")) else picture
     return (plain.convert("LA") if plain.mode == "La" else plain).convert("RGBA")
 
 
 def declared(picture: Image.Image, profiles: Sequence[bytes]) -> list[bytes]:
-    """The profile that a picture carries itself, and those that its file declares beside it."""
+    """Return the profile that a picture carries itself, and those that its file declares beside it."""
     embedded = picture.info.get("icc_profile")
     return [*([embedded] if isinstance(embedded, bytes) else []), *profiles]
 

@@ -27,7 +27,7 @@ def refuse_odd(images: Any) -> None:
 
 
 def is_odd(images: Any) -> bool:
-    """Whether `refuse_odd` refuses it."""
+    """Return whether `refuse_odd` refuses it."""
     try:
         refuse_odd(images)
     except ImageError:
@@ -70,7 +70,8 @@ def _without_pixels(tensor: Tensor) -> str:
 
 
 def as_tensor(array: np.ndarray[Any, Any]) -> Tensor | None:
-    """An array as a tensor whose range is told with it, or nothing where the decoder reads the range from the type.
+    """Return an array as a tensor whose range is told with it, or nothing where the decoder reads the range from the
+    type.
 
     Shape: (H, W) or (H, W, C) to (C, H, W).
     """
@@ -88,7 +89,7 @@ def as_tensor(array: np.ndarray[Any, Any]) -> Tensor | None:
 
 
 def plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """An array that torch takes: this machine's byte order, rows that go forward, memory that may be written.
+    """Return an array that torch takes: this machine's byte order, rows that go forward, memory that may be written.
 
     A copy only where it is none of these: torch warns of arrays that nobody may write, and refuses the others.
     """

@@ -12,13 +12,15 @@ from nsfw_guard.imaging.quantise import BOUNDS, ValueRange
 
 
 def to_array(image: Tensor, value_range: ValueRange) -> np.ndarray[Any, Any]:
-    """A grey or RGBA tensor (C, H, W) as an array for the decoder, which knows what to do with alpha."""
+    """Return a grey or RGBA tensor (C, H, W) as an array for the decoder, which knows what to do with alpha."""
     array = _unit(image, value_range).permute(1, 2, 0).cpu().numpy()
     return array if array.shape[2] == 4 else array[..., 0]
 
 
 def opaque(image: Tensor, value_range: ValueRange) -> Tensor:
-    """What an RGBA tensor may be seen as, on its device: bare, on black, on white. Shape: (4, H, W) to (3, 3, H, W)."""
+    """Return what an RGBA tensor may be seen as, on its device: bare, on black, on white. Shape: (4, H, W) to (3, 3, H,
+    W).
+    """
     unit = _unit(image, value_range)
     unit = unit / 255 if unit.dtype == torch.uint8 else unit
     colours, alpha = unit[:3], unit[3:].clamp(0, 1)
@@ -37,7 +39,7 @@ def _unit(image: Tensor, value_range: ValueRange) -> Tensor:
 
 
 def with_channels(levels: Tensor, channels: int) -> Tensor:
-    """RGB levels (3, H, W) as grey, RGB or opaque RGBA."""
+    """Return RGB levels (3, H, W) as grey, RGB or opaque RGBA."""
     if channels == 1:
         return levels.float().mean(0, keepdim=True).round().to(torch.uint8)
     return levels if channels == 3 else torch.cat([levels, torch.full_like(levels[:1], 255)])

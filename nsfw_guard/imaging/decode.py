@@ -52,7 +52,7 @@ class Decoded:
 
 
 def decode(source: Source, *, limits: Limits = DEFAULTS) -> Decoded:
-    """Everything that could be seen of a picture, as upright 8-bit RGB frames.
+    """Return everything that could be seen of a picture, as upright 8-bit RGB frames.
 
     Args:
         source: a path, the bytes of a file, a file object (read from where it stands), a PIL picture or an array

@@ -54,7 +54,7 @@ class Frames:
         return int(self.pixels.shape[0])
 
     def quantise(self) -> tuple[Tensor, Tensor | None]:
-        """The 8-bit levels that the frames will be saved with, and the extremes of the floats they came as.
+        """Return the 8-bit levels that the frames will be saved with, and the extremes of the floats they came as.
 
         Shape: uint8 (N, 3, H, W), and float32 (N, 2), low and high, or None for frames that were bytes.
         """
@@ -66,7 +66,9 @@ class Frames:
         return levels, bounds
 
     def extremes(self) -> Tensor | None:
-        """Low and high of each frame's floats, as `quantise` found them or found now; None for bytes. Shape: (N, 2)."""
+        """Return low and high of each frame's floats, as `quantise` found them or found now; None for bytes. Shape: (N,
+        2).
+        """
         if self.pixels.dtype == torch.uint8:
             return None
         if "_extremes" not in vars(self):
@@ -75,7 +77,7 @@ class Frames:
         return kept
 
     def fault(self, low: float, high: float) -> str:
-        """Why a frame with these extremes is no picture, or nothing."""
+        """Return why a frame with these extremes is no picture, or nothing."""
         least, most = BOUNDS[self.value_range]
         if least <= low and high <= most:
             return ""
@@ -112,7 +114,7 @@ class Part:
 def in_groups(
     images: Any, *, value_range: ValueRange = "unit", limits: Limits | None = None, pixels: int = GROUP_PIXELS
 ) -> Iterator[Batch]:
-    """Whatever was handed over, as frames: a tensor, PIL, NumPy, a path, bytes, Frames, or a list of them.
+    """Yield whatever was handed over as frames: a tensor, PIL, NumPy, a path, bytes, Frames, or a list of them.
 
     Files are decoded as the groups are asked for, and no group begins a frame beyond `pixels`: a folder of large files
     never stands in memory whole. Each group counts and numbers all images.
@@ -197,13 +199,13 @@ def _join(rows: Sequence[Sequence[Part]]) -> Batch:
 
 
 def count_of(images: Any) -> int:
-    """How many pictures were handed over."""
+    """Return how many pictures were handed over."""
     refuse_odd(images)
     return len(images) if _is_batch(images) else 1
 
 
 def first_frames(batch: Batch, wanted: Container[int]) -> dict[int, Tensor]:
-    """The first frame in this group of each wanted image, by the image's number. Shape: uint8 (3, H, W)."""
+    """Return the first frame in this group of each wanted image, by the image's number. Shape: uint8 (3, H, W)."""
     firsts: dict[int, Tensor] = {}
     owners = iter(batch.owners)
     for frames in batch.stacks:
@@ -214,7 +216,7 @@ def first_frames(batch: Batch, wanted: Container[int]) -> dict[int, Tensor]:
 
 
 def first_frame(images: Any, index: int, *, value_range: ValueRange, limits: Limits | None) -> Tensor:
-    """The first frame of one picture of what was handed over, or a black one where there is none to be had.
+    """Return the first frame of one picture of what was handed over, or a black one where there is none to be had.
 
     Shape: uint8 (3, H, W).
     """
@@ -242,7 +244,7 @@ def _is_batch(images: Any) -> bool:
 
 
 def put_back(images: Any, covers: Mapping[int, Tensor], *, value_range: ValueRange = "unit") -> Any:
-    """The same kind of thing that was given: what is not covered bit for bit, the rest replaced.
+    """Return the same kind of thing that was given: what is not covered bit for bit, the rest replaced.
 
     Args:
         images: what was handed over; never edited.

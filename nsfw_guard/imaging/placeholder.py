@@ -20,7 +20,7 @@ TITLES = {Outcome.BLOCK: "blocked", Outcome.REVIEW: "held for review", Outcome.E
 
 
 def draw(height: int, width: int, verdict: Verdict) -> Tensor:
-    """The placeholder for a verdict. Shape: (3, height, width) in [0, 1]."""
+    """Draw the placeholder for a verdict. Shape: (3, height, width) in [0, 1]."""
     side = min(height, width)
     picture = Image.new("RGB", (width, height), GROUND)
     pen = ImageDraw.Draw(picture)
@@ -38,7 +38,7 @@ def draw(height: int, width: int, verdict: Verdict) -> Tensor:
 
 
 def fit(path: str | Path, height: int, width: int) -> Tensor:
-    """A picture of the user's own at this size. Shape: (3, height, width) in [0, 1]."""
+    """Return a picture of the user's own at this size. Shape: (3, height, width) in [0, 1]."""
     picture = Image.fromarray(decode(path).frames[0])
     return _unit(picture.resize((width, height), Image.Resampling.BICUBIC))
 

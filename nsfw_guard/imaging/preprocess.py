@@ -52,7 +52,7 @@ class Preprocess:
             raise UnknownNameError("resize", self.resize, get_args(Resize))
 
     def prepare(self, frames: Frames) -> Prepared:
-        """The 8-bit pixels that the model is shown of each frame."""
+        """Return the 8-bit pixels that the model is shown of each frame."""
         levels, extremes = frames.quantise()
         height, width = levels.shape[-2:]
         looks = plan(height, width, self.spec, self.views)
@@ -69,12 +69,12 @@ class Preprocess:
         return Prepared(pixels, tuple(look.view for look in looks), extremes)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """8-bit pixels as the model wants them. Shape: (..., 3, S, S), float32."""
+        """Return 8-bit pixels as the model wants them. Shape: (..., 3, S, S), float32."""
         mean, std = (_channels(values, pixels.device) for values in (self.spec.mean, self.spec.std))
         return pixels.float().div_(255).sub_(mean).div_(std)
 
     def effective(self, device: torch.device | None) -> str:
-        """How pictures are really resized on this device, or wherever they are, in words for the state."""
+        """Return how pictures are really resized on this device, or wherever they are, in words for the state."""
         if self.resize == "fast":
             return "fast"
         if device is None:

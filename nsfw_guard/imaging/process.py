@@ -32,7 +32,7 @@ _lock = threading.Lock()
 
 
 def decode_in_process(data: bytes, limits: Limits) -> Iterator[Frame | str]:
-    """The frames of a file; a text among them says why they are not all of it.
+    """Decode a file elsewhere and yield its frames; a text among them says why they are not all of it.
 
     Raises:
         DecodeError: the file is at fault, or its decoder was ended because it was late or took too much.
@@ -100,7 +100,7 @@ class _Decoder:
         return self._process.poll() is None and not self._ended.is_set()
 
     def ask(self, data: bytes, limits: Limits) -> Iterator[Frame | str]:
-        """The answers to one file, each in time."""
+        """Yield the answers to one file, each in time."""
         if self.fresh:  # only the file counts from here on
             self._wait(START_SECONDS, limits)
             self.fresh = False

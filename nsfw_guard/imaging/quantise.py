@@ -25,7 +25,7 @@ def quantise(pixels: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
 
 
 def extremes(pixels: Tensor) -> Tensor:
-    """Low and high of each frame; NaN where one of its values is. Shape: float32 (N, 2)."""
+    """Return low and high of each frame; NaN where one of its values is. Shape: float32 (N, 2)."""
     flat = pixels.detach().flatten(1)
     return torch.stack([flat.amin(1), flat.amax(1)], 1).float()
 

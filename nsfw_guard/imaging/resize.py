@@ -66,7 +66,7 @@ def resize(
 def effective_method(
     device: torch.device, source: tuple[int, ...], size: tuple[int, int], *, interpolation: Filter = "bicubic"
 ) -> Method:
-    """What "auto" means for this device and these sizes."""
+    """Return what "auto" means for this device and these sizes."""
     if device.type == "cpu" or not matrix_is_pillow():
         return "pillow"
     fits = all(weights(a, b, interpolation).pieces for a, b in zip(source, size, strict=True))
@@ -74,7 +74,7 @@ def effective_method(
 
 
 def height_first(source: tuple[int, ...], size: tuple[int, int]) -> bool:
-    """Whether the installed Pillow shrinks the height before the width.
+    """Return whether the installed Pillow shrinks the height before the width.
 
     Up to 12 the width always came first; since 13.0 the height does where it loses more than twice as many pixels.
     """
@@ -84,7 +84,7 @@ def height_first(source: tuple[int, ...], size: tuple[int, int]) -> bool:
 
 @lru_cache(maxsize=1)
 def matrix_is_pillow() -> bool:
-    """Whether the matrix form gives what the installed Pillow gives, tried on small noise, once per process.
+    """Return whether the matrix form gives what the installed Pillow gives, tried on small noise, once per process.
 
     Pillow changed the order of its passes once; if it changes again, pictures go through Pillow itself.
     """
@@ -109,7 +109,7 @@ class Weights:
 
 @lru_cache(maxsize=64)
 def weights(source: int, target: int, interpolation: Filter) -> Weights:
-    """The weights of one axis, made once per (in, out, filter)."""
+    """Return the weights of one axis, made once per (in, out, filter)."""
     whole = fixed_point(source, target, interpolation)
     for bits, count in ((11, 2), (8, 3)):
         pieces = _split(whole, bits, count)

@@ -100,7 +100,7 @@ def check_views(views: str) -> str:
 
 @lru_cache(maxsize=256)
 def plan(height: int, width: int, spec: InputSpec, views: str = "cover") -> tuple[Look, ...]:
-    """The looks at a picture of this size, the authors' own first.
+    """Return the looks at a picture of this size, the authors' own first.
 
     Raises:
         ImageError: they would be more than `MAX_LOOKS`.
@@ -193,7 +193,7 @@ def _look(
 
 
 def shorter_side_to(side: int, height: int, width: int) -> tuple[int, int]:
-    """(height, width) when the shorter side becomes `side`, cut as torchvision and timm cut it."""
+    """Return (height, width) when the shorter side becomes `side`, cut as torchvision and timm cut it."""
     if height <= width:
         return side, int(side * width / height)
     return int(side * height / width), side

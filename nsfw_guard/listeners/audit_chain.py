@@ -31,12 +31,12 @@ class Head:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Head:
-        """The head that is stored beside the log `path`, in `<path>.head`."""
+        """Return the head that is stored beside the log `path`, in `<path>.head`."""
         return cls._in(f"{os.fspath(path)}.head", "no head beside the log", "verify against a head kept elsewhere")
 
     @classmethod
     def kept(cls, file: str | os.PathLike[str]) -> Head:
-        """The head in a file that was kept elsewhere: a copy of `<path>.head`."""
+        """Return the head in a file that was kept elsewhere: a copy of `<path>.head`."""
         return cls._in(file, "the kept head cannot be read", "give a copy of the file <log>.head")
 
     @classmethod
@@ -76,7 +76,7 @@ class Line:
 
     @classmethod
     def parse(cls, raw: bytes) -> Line | None:
-        """The line in these bytes, or None when they hold no whole one."""
+        """Return the line in these bytes, or None when they hold no whole one."""
         try:
             record = json.loads(raw)
             n, prev, line_hash = record["n"], record["prev"], record["hash"]
@@ -152,7 +152,7 @@ def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
 
 
 def check_regular(path: str | os.PathLike[str], flags: int = os.O_RDWR) -> None:
-    """The same before it is opened, where there is something already."""
+    """Check the same before it is opened, where there is something already."""
     with contextlib.suppress(FileNotFoundError):
         _regular(os.lstat(path), os.path.basename(os.fspath(path)), flags)
 
@@ -191,11 +191,11 @@ def _breaks(line: Line | None, at: Head, head: Head | None, *, fits: bool) -> It
 
 
 def digest(key: bytes | None, data: bytes) -> str:
-    """SHA-256 of `data` in hex; with a key its HMAC."""
+    """Return SHA-256 of `data` in hex; with a key its HMAC."""
     return hmac.new(key, data, "sha256").hexdigest() if key else hashlib.sha256(data).hexdigest()
 
 
 def short(error: BaseException) -> str:
-    """What went wrong, in a few words and without a path."""
+    """Return what went wrong, in a few words and without a path."""
     # an OSError's own text carries the whole path
     return (isinstance(error, OSError) and error.strerror) or f"{type(error).__name__}: {error}"[:120]

@@ -50,7 +50,7 @@ class LogFiles:
             self.beside = _reopen(self.beside, f"{self.path}.head", 0)
 
     def end(self, key: bytes | None) -> tuple[Head, bool, list[int]]:
-        """Where the log stands, whether its last line is torn, and which lines (first, last) nobody finished.
+        """Return where the log stands, whether its last line is torn, and which lines (first, last) nobody finished.
 
         Read anew unless only this process wrote. A line beyond the head is one whose writer failed or died before the
         call ended, and could not take it back.

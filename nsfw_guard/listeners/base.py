@@ -31,7 +31,7 @@ class Listener(Protocol):
 
 
 def wanted_by(listeners: Sequence[Listener]) -> Mapping[str, bool]:
-    """What at least one of these listeners wants besides verdicts, by name."""
+    """Return what at least one of these listeners wants besides verdicts, by name."""
     return {what: any(getattr(one, f"wants_{what}", False) for one in listeners) for what in WANTS}
 
 

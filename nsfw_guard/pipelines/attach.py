@@ -63,12 +63,12 @@ class Attachment:
         return {**state, **self.guard.state, "early_stop": "on" if terms.early_stop else "off"}
 
     def run(self, pipe: Any = None) -> Run:
-        """A run of its own, for one call."""
+        """Return a run of its own, for one call."""
         pipe = self.pipe if pipe is None else pipe
         return Run(self.guard, self.terms.cover, device=device_of(pipe), owner=self)
 
     def call(self, call: Any, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The pipe's own call, guarded; inside a guarded call that it is a part of, as it is."""
+        """Return the pipe's own call, guarded; inside a guarded call that it is a part of, as it is."""
         outer = current()
         if outer is not None and isinstance(outer.owner, Attachment) and self in outer.owner.family():
             return part_call(call, pipe, args, kwargs, run=outer)
@@ -87,7 +87,7 @@ class Attachment:
             attachment.enabled = on
 
     def family(self) -> list[Attachment]:
-        """The attachments of the pipelines that this one is made of."""
+        """Return the attachments of the pipelines that this one is made of."""
         return [a for part in (*self.parts, *self.adopted) for a in (part, *part.family())]
 
     def put(self) -> None:

@@ -121,7 +121,7 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
         return self.last.get()
 
     def for_pipeline(self, pipeline: Any) -> SafetyChecker:
-        """A checker with the same guard that answers as this pipeline, or pipeline class, asks.
+        """Return a checker with the same guard that answers as this pipeline, or pipeline class, asks.
 
         Raises:
             UncoveredError: it has no slot.
@@ -130,7 +130,8 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
 
     @torch.no_grad()
     def forward(self, clip_input: Any = None, images: Any = None) -> tuple[Any, ...]:
-        """The pictures, those that are flagged acted on, and a bool each. `clip_input` is not looked at.
+        """Judge images, and return them with those that are flagged acted on, and a bool each. `clip_input` is not
+        looked at.
 
         Shape: a tensor (B, 3, H, W) as it was decoded, [-1, 1] before it is clipped; what is flagged comes back in
         [0, 1], since pipelines bring only the others there. Or an array (B, H, W, 3) in [0, 1]. Neither is edited.
@@ -147,11 +148,12 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
         return (safe, flags, [False] * len(flags)) if self.config.watermark else (safe, flags)
 
     def check_text_safety(self, prompt: str) -> bool:
-        """Whether the policy lets a prompt pass. Cosmos asks before it draws."""
+        """Return whether the policy lets a prompt pass. Cosmos asks before it draws."""
         return not any(verdict.flagged for verdict in self._held().check_prompts(prompt))
 
     def check_video_safety(self, frames: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """A clip: as it came, or the whole of it acted on where one frame is flagged. Cosmos asks after it has drawn.
+        """Return a clip: as it came, or the whole of it acted on where one frame is flagged. Cosmos asks after it has
+        drawn.
 
         Its verdict is that on its worst frame.
 
@@ -238,7 +240,7 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
 
 
 def asked_by(pipeline: Any) -> dict[str, bool]:
-    """How a pipeline, or pipeline class, wants its checker to answer: settings of a SafetyChecker."""
+    """Return how a pipeline, or pipeline class, wants its checker to answer: settings of a SafetyChecker."""
     cls = pipeline if isinstance(pipeline, type) else type(pipeline)
     if any(hasattr(sys.modules.get(base.__module__), "CosmosSafetyChecker") for base in cls.__mro__):
         return {"cosmos": True}

@@ -32,7 +32,7 @@ class Diagnosis:
     requested: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return JSON-ready values."""
         return {**vars(self), "gaps": list(self.gaps), "state": dict(self.state), "requested": dict(self.requested)}
 
     def __str__(self) -> str:
@@ -105,7 +105,7 @@ def _slot(pipe: Any, cls: type, checker: Any, seam: str) -> Diagnosis:
 
 
 def skipped(cls: type, checker: Any) -> bool:
-    """Whether a class would pass over this checker, since it asks for one class by `isinstance`."""
+    """Return whether a class would pass over this checker, since it asks for one class by `isinstance`."""
     if not seams.asks_for_cosmos(cls):
         return False
     from diffusers.pipelines.cosmos import pipeline_cosmos3_omni

@@ -60,7 +60,7 @@ Find = TypeVar("Find", bound=Callable[..., Any])
 
 
 def once(find: Find) -> Find:
-    """Asked once a class, and remembered."""
+    """Ask once a class, and remember."""
     return cast(Find, cache(find))
 
 
@@ -76,7 +76,7 @@ class Found:
 
 @once
 def classify(cls: Any) -> Found:
-    """The seam of a pipeline class."""
+    """Return the seam of a pipeline class."""
     slot = "safety_checker" in _parameters(cls)
     refused = [REFUSED[base.__name__] for base in cls.__mro__ if base.__name__ in REFUSED]
     if refused:
@@ -97,7 +97,7 @@ def _seam(text: str) -> str:
 
 
 def check_coverable(pipe: object) -> Found:
-    """The seam of a pipeline, or an error that says why it is refused."""
+    """Return the seam of a pipeline, or an error that says why it is refused."""
     if not is_pipeline(pipe):
         raise UncoveredError(f"{why_none(pipe)}: attach to what you call to get pictures")
     seam = classify(type(pipe))
@@ -107,13 +107,13 @@ def check_coverable(pipe: object) -> Found:
 
 
 def is_pipeline(thing: object) -> bool:
-    """Whether it is a diffusers pipeline, modular or not, that can be called."""
+    """Return whether it is a diffusers pipeline, modular or not, that can be called."""
     known = isinstance(thing, library().DiffusionPipeline) or is_modular(type(thing))
     return known and callable(thing)
 
 
 def why_none(thing: object) -> str:
-    """What something is that is no pipeline which can be called."""
+    """Return what something is that is no pipeline which can be called."""
     if isinstance(thing, type):
         return f"{thing.__name__} is a class, and no pipeline yet: {thing.__name__}.from_pretrained(...) gives one"
     name = type(thing).__name__
@@ -123,7 +123,7 @@ def why_none(thing: object) -> str:
 
 
 def is_modular(cls: type) -> bool:
-    """Whether it is a pipeline of Modular Diffusers; older releases have none."""
+    """Return whether it is a pipeline of Modular Diffusers; older releases have none."""
     modular = getattr(library(), "ModularPipeline", None)
     return modular is not None and issubclass(cls, modular)
 
@@ -138,13 +138,13 @@ def library() -> Any:
 
 
 def outputs_of(cls: type) -> list[tuple[str, ...]]:
-    """The fields of the outputs that a class's own call makes."""
+    """Return the fields of the outputs that a class's own call makes."""
     return [tuple(f.name for f in dataclasses.fields(output)) for output in output_classes(cls)]
 
 
 @once
 def output_classes(cls: Any) -> list[Any]:
-    """The output classes that a class's own call names."""
+    """Return the output classes that a class's own call names."""
     call: Any = inspect.unwrap(cls.__call__)
     try:
         names = set(re.findall(r"\b(\w+Output)\(", inspect.getsource(call)))
@@ -155,7 +155,7 @@ def output_classes(cls: Any) -> list[Any]:
 
 
 def tuple_fields(cls: type, length: int) -> tuple[str, ...]:
-    """What stands at each place of the tuple that a class gives with return_dict=False."""
+    """Return what stands at each place of the tuple that a class gives with return_dict=False."""
     names = {base.__name__ for base in cls.__mro__}
     for classes, fields in TUPLES:
         if names & classes:
@@ -173,23 +173,23 @@ def _first(cls: type) -> str:
 
 
 def asks_for_cosmos(cls: type) -> bool:
-    """Whether a class only asks a checker that is a CosmosSafetyChecker, and passes over any other."""
+    """Return whether a class only asks a checker that is a CosmosSafetyChecker, and passes over any other."""
     return "isinstance(self.safety_checker, CosmosSafetyChecker)" in _source(cls)
 
 
 def three_values(cls: type) -> bool:
-    """Whether a class wants three values of the checker in its slot: pictures, flags, watermarks."""
+    """Return whether a class wants three values of the checker in its slot: pictures, flags, watermarks."""
     return "watermark_detected" in _source(cls)
 
 
 def bare(cls: type) -> bool:
-    """Whether a class gives its pictures in no tuple with return_dict=False."""
+    """Return whether a class gives its pictures in no tuple with return_dict=False."""
     return any(base.__name__ in BARE for base in cls.__mro__)
 
 
 @once
 def pixel_space(cls: Any) -> bool:
-    """Whether a class denoises pixels, so that what its callbacks are handed is a picture."""
+    """Return whether a class denoises pixels, so that what its callbacks are handed is a picture."""
     text = _source(cls)
     return "scheduler.step" in text and not re.search(r"\.decode\(|decode_latents|vae_decoder", text)
 

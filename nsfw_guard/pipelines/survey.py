@@ -11,12 +11,12 @@ from nsfw_guard.pipelines.seams import Found, classify, library
 
 
 def survey() -> dict[str, Found]:
-    """What was found of each class that can be called, by name."""
+    """Return what was found of each class that can be called, by name."""
     return {cls.__name__: classify(cls) for cls in classes()}
 
 
 def classes() -> list[type]:
-    """The classes, sorted by name."""
+    """Return the classes, sorted by name."""
     roots = (getattr(library(), name, None) for name in ("DiffusionPipeline", "ModularPipeline"))
     bases = tuple(base for base in roots if base is not None)
     return sorted(set(_classes(bases)), key=lambda cls: cls.__name__)

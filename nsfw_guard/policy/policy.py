@@ -37,7 +37,7 @@ class Policy:
 
     @classmethod
     def load(cls, source: Policy | str | Path | Mapping[str, Any]) -> Policy:
-        """A policy from a preset's name, a TOML file, or a mapping of the same shape."""
+        """Return a policy from a preset's name, a TOML file, or a mapping of the same shape."""
         if isinstance(source, Policy):
             return source
         table = policy_table(source)
@@ -63,7 +63,7 @@ class Policy:
         return tuple(sorted(c for c, rule in self.rules.items() if rule.block is None))
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, and what `Policy.load` takes."""
+        """Return JSON-ready values, which `Policy.load` takes."""
         rules = {category: rule.to_dict() for category, rule in sorted(self.rules.items())}
         content = {"name": self.name, "description": self.description, "rules": rules}
         return {**content, "prompts": self.prompts.to_dict()} if self.prompts else content
@@ -75,7 +75,7 @@ class Policy:
         cuts: Mapping[str, Cut],
         band: tuple[float, float] | None = None,
     ) -> Policy:
-        """This policy with names turned into numbers for one model, or an error that says what does not fit.
+        """Return this policy with names turned into numbers for one model, or an error that says what does not fit.
 
         Args:
             levels: the categories that the model scores, each with its levels.
@@ -100,7 +100,9 @@ class Policy:
         return replace(self, rules=fitted)
 
     def decide(self, scores: Scores) -> Verdict:
-        """The verdict on one frame's scores. The direction is `score >= cut`; whatever is no number is an ERROR."""
+        """Return the verdict on one frame's scores. The direction is `score >= cut`; whatever is no number is an
+        ERROR.
+        """
         signed = partial(Verdict, scores=scores, policy=self.name, policy_hash=self.hash)
         if scores.fault or not scores.finite:
             return signed(Outcome.ERROR, scores.fault or "the model's answer is no probability (NaN or out of range)")

@@ -70,7 +70,7 @@ class PromptRules:
             raise PolicyError("prompts without words and patterns refuse nothing: add some, or leave the table out")
 
     def find(self, text: str) -> str:
-        """The rule that a prompt breaks, such as "word 'dragon'", or nothing."""
+        """Return the rule that a prompt breaks, such as "word 'dragon'", or nothing."""
         if len(text) > MAX_PROMPT_CHARS:
             return f"more than {MAX_PROMPT_CHARS} characters"
         forms = list(spellings(text))
@@ -85,7 +85,7 @@ class PromptRules:
         return ""
 
     def to_dict(self) -> dict[str, list[str]]:
-        """JSON-ready, without what is empty."""
+        """Return JSON-ready values, without what is empty."""
         content = {"words": list(self.words), "patterns": list(self.patterns)}
         return {name: listed for name, listed in content.items() if listed}
 
@@ -95,14 +95,14 @@ class PromptRules:
 
 
 def plain(text: str) -> str:
-    """Text in small Latin letters as far as it goes: no widths, marks, invisible characters, look-alikes."""
+    """Return text in small Latin letters as far as it goes: no widths, marks, invisible characters, look-alikes."""
     small = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).translate(ENCLOSED).casefold())
     kept = "".join(c for c in small if c in "\n\t" or not (unicodedata.category(c) in NOT_DRAWN or c in INVISIBLE))
     return re.sub(r"\s+", " ", unicodedata.normalize("NFC", kept).translate(LOOKALIKES)).strip()
 
 
 def spellings(text: str) -> Iterator[str]:
-    """The ways in which a prompt may be meant, in plain letters, each once."""
+    """Return the ways in which a prompt may be meant, in plain letters, each once."""
     seen: dict[str, None] = {}
     for base in dict.fromkeys((plain(text), plain(text.translate(CAPITALS)), plain(_parted(text)))):
         for form in (base, *_as_letters(base)):
@@ -118,7 +118,7 @@ def _parted(text: str) -> str:
 
 
 def spelt_out(form: str) -> list[str]:
-    """The words that are spelt in single letters, "r e d" or "r.e.d", joined."""
+    """Return the words that are spelt in single letters, "r e d" or "r.e.d", joined."""
     runs = [re.sub(r"\W|_", "", run.group()) for run in SPELT.finditer(form)]
     return [word for run in runs for word in (run, *_as_letters(run))]
 

@@ -72,7 +72,7 @@ class Rule:
             raise PolicyError("views are block cuts of some kinds of view: give block too, for all the others")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, without what is not set."""
+        """Return JSON-ready values, without what is not set."""
         content: dict[str, Any] = {"block": self.block, "review": self.review, "views": dict(self.views)}
         content["severity"] = self.severity.name.lower() if self.severity else None
         return {key: value for key, value in content.items() if value not in (None, {})}

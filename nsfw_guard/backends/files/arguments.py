@@ -30,7 +30,7 @@ class Number:
     several: bool = False
 
     def takes(self, value: object) -> bool:
-        """Whether a value of JSON is one."""
+        """Return whether a value of JSON is one."""
         if isinstance(value, (list, tuple)):
             return self.several and 1 <= len(value) <= 8 and all(self._one(each) for each in value)
         return self._one(value)
@@ -52,7 +52,7 @@ class Words:
     known: tuple[str, ...]
 
     def takes(self, value: object) -> bool:
-        """Whether a value of JSON is one."""
+        """Return whether a value of JSON is one."""
         return isinstance(value, str) and value in self.known
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Flag:
     """True or false."""
 
     def takes(self, value: object) -> bool:
-        """Whether a value of JSON is one."""
+        """Return whether a value of JSON is one."""
         return isinstance(value, bool)
 
     def __str__(self) -> str:
@@ -111,7 +111,7 @@ ARGUMENTS: Mapping[str, Number | Words | Flag] = {
 
 
 def timm_arguments(args: object, *, what: str) -> dict[str, Any]:
-    """The arguments of a network, when each is listed and within its bounds. Nulls are left out, as timm does.
+    """Return the arguments of a network, when each is listed and within its bounds. Nulls are left out, as timm does.
 
     Raises:
         ConfigError: one is not.
@@ -131,7 +131,7 @@ def timm_arguments(args: object, *, what: str) -> dict[str, Any]:
 
 
 def timm_name(architecture: object) -> str:
-    """The name of a network that timm itself knows, without a source or a path in it."""
+    """Return the name of a network that timm itself knows, without a source or a path in it."""
     if not isinstance(architecture, str) or not NAME.fullmatch(architecture):
         raise ConfigError(
             f"the architecture {short(architecture)} is no name of timm's: write one such as 'vit_tiny_patch16_224', "

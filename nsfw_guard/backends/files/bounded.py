@@ -20,7 +20,7 @@ SLACK_NUMBERS = 1 << 26  # numbers besides the weights: masks, tables of positio
 
 @contextlib.contextmanager
 def at_most(numbers: int, what: str) -> Iterator[None]:
-    """Within it, this thread makes at most so many numbers and some slack.
+    """Hold this thread, within the block, to so many new numbers and some slack.
 
     Raises:
         WeightsUnfitError: it would make more.
@@ -31,7 +31,7 @@ def at_most(numbers: int, what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def on_paper(numbers: int, what: str) -> Iterator[None]:
-    """The same, and what layers are made of takes no memory. Only shapes can be read from what was built."""
+    """Hold it as well, and build on paper: layers take no memory, and only shapes can be read from what was built."""
     with _Counted(2 * numbers + SLACK_NUMBERS, what, torch.device("meta")):
         yield
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from nsfw_guard.backends.base import Label, ModelSpec
 from nsfw_guard.backends.files.inside import MAX_NAME_CHARS, short
+from nsfw_guard.backends.files.labels import KNOWN_LABELS, label_map
 from nsfw_guard.backends.files.processor import CLIP, PROCESSOR, read_processor
 from nsfw_guard.backends.files.weights import CONFIG, WEIGHTS, read_config, sha256_of
 from nsfw_guard.backends.judges.prompts import FAMILIES, is_judge
@@ -22,14 +23,6 @@ from nsfw_guard.scores import Severity
 
 RECORD = "nsfw_guard.json"
 CHECKER = "nsfw"  # the one answer of the stock checker
-HARMLESS = {"sfw", "safe", "normal", "neutral", "other"}
-KNOWN: Mapping[str, Label] = {
-    "nsfw": Label("sexual"),
-    "unsafe": Label("sexual"),
-    "porn": Label("sexual"),
-    "sexual": Label("sexual"),
-    "explicit": Label("sexual"),
-}
 NEARER = Cut(block=0.5, source="nearer to these words than to the harmless ones; not measured: calibrate it")
 # A judge's own processor makes its input, in tiles or patches: of the whole picture, which is all that this says.
 ITS_OWN = InputSpec(size=1, crop_mode="squash")
@@ -39,7 +32,7 @@ ARGMAX = Cut(block=0.5, source="the class that the model itself picks; not measu
 def read_spec(
     folder: Path, labels: Mapping[str, str | Label | None] | None = None, *, trust_guard: bool = False
 ) -> ModelSpec:
-    """The record of the model in a folder: ours where there is one, else what its configuration says.
+    """Return the record of the model in a folder: ours where there is one, else what its configuration says.
 
     Raises:
         ConfigError: the record relaxes the guard, and nobody said `trust_guard`.
@@ -54,13 +47,16 @@ def read_spec(
 
 
 def relaxed_record(spec: ModelSpec, labels: Mapping[str, str | Label | None] | None = None) -> list[str]:
-    """What a folder's record relaxes: cuts that hardly any score reaches, and names that everybody knows made harmless.
+    """Return what a folder's record relaxes: cuts that hardly any score reaches, and names that everybody knows made
+    harmless.
 
     Args:
         spec: the record.
         labels: what the caller maps: that is the caller's own word.
     """
-    harmless = [n for n, to in spec.labels.items() if to is None and n.lower() in KNOWN and n not in (labels or {})]
+    harmless = [
+        n for n, to in spec.labels.items() if to is None and n.lower() in KNOWN_LABELS and n not in (labels or {})
+    ]
     return [*loose_cuts(spec.cuts), *(f"the label {short(name)} counts as harmless" for name in harmless)]
 
 
@@ -150,7 +146,7 @@ def _answers(row: Any, order: tuple[str, ...]) -> dict[str, float]:
 
 
 def kind_of(config: Mapping[str, Any]) -> str:
-    """Which loader takes a model with this config.json."""
+    """Return which loader takes a model with this config.json."""
     if "architecture" in config:
         return "timm"  # also as transformers wraps it
     if is_judge(config):
@@ -162,14 +158,16 @@ def kind_of(config: Mapping[str, Any]) -> str:
 
 
 def files_of(kind: str, weights: str = WEIGHTS) -> tuple[str, ...]:
-    """The files that a model of this kind is made of."""
+    """Return the files that a model of this kind is made of."""
     if kind == "judge":
         return (CONFIG, "tokenizer.json", "tokenizer_config.json", weights)
     return (CONFIG, PROCESSOR, weights) if kind == "transformers" else (CONFIG, weights)
 
 
 def also_of(kind: str) -> tuple[str, ...]:
-    """The files that a model of this kind may have: each release of transformers puts the same things into others."""
+    """Return the files that a model of this kind may have: each release of transformers puts the same things into
+    others.
+    """
     if kind != "judge":
         return ()
     return (PROCESSOR, "processor_config.json", "chat_template.jinja", "chat_template.json", "special_tokens_map.json",
@@ -210,7 +208,7 @@ def agree_on_input(spec: ModelSpec, folder: Path) -> None:
 
 
 def zeroshot_spec(folder: Path) -> ModelSpec:
-    """The record of a model with two sides in a folder; its categories are still to be said."""
+    """Return the record of a model with two sides in a folder; its categories are still to be said."""
     config = read_config(folder)
     return ModelSpec(
         name=folder.name, kind="zeroshot", architecture=config.get("model_type", "?"), input=read_processor(folder),
@@ -237,23 +235,6 @@ def _architecture(kind: str, config: Mapping[str, Any]) -> str:
     return str(config["architecture" if kind == "timm" else "model_type"])
 
 
-def label_map(order: tuple[str, ...], given: Mapping[str, str | Label | None] | None) -> dict[str, Label | None]:
-    """What each class means: as it was given, else by the names everybody uses. An unknown one is refused."""
-    given = given or {}
-    strange = [name for name in order if name not in given and name.lower() not in {*KNOWN, *HARMLESS}]
-    unknown = [name for name in given if name not in order]
-    if strange or unknown:
-        raise ConfigError(
-            f"the model's labels are {', '.join(order)}: map "
-            f"{'each' if strange else 'only those'}, such as labels={{{(strange or order)[0]!r}: 'sexual'}} or None"
-        )
-    mapping: dict[str, Label | None] = {}
-    for name in order:
-        to = given[name] if name in given else KNOWN.get(name.lower())
-        mapping[name] = Label(to) if isinstance(to, str) else to
-    return mapping
-
-
 def input_of(cfg: Mapping[str, Any]) -> InputSpec:
     """timm's pretrained_cfg as an InputSpec; what we cannot reproduce is refused."""
     size = cfg.get("input_size", (3, 224, 224))
@@ -270,7 +251,7 @@ def input_of(cfg: Mapping[str, Any]) -> InputSpec:
 
 
 def write_record(folder: Path, spec: ModelSpec) -> None:
-    """Our record beside the weights of a folder: meanings, cuts, hash and known answers."""
+    """Write our record beside the weights of a folder: meanings, cuts, hash and known answers."""
     files = [folder / name for name in spec.hashes or [WEIGHTS]]
     record = {
         "name": spec.name,
@@ -288,7 +269,7 @@ def write_record(folder: Path, spec: ModelSpec) -> None:
 
 
 def config_of(spec: ModelSpec, width: int) -> dict[str, Any]:
-    """config.json in the layout that timm pushes to the hub."""
+    """Return config.json in the layout that timm pushes to the hub."""
     side = spec.input.size
     cfg = {
         "tag": "", "custom_load": False, "input_size": [3, side, side], "fixed_input_size": True,

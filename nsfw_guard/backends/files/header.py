@@ -18,7 +18,7 @@ Shape = tuple[int, ...]
 
 
 def shapes_of(path: Path) -> Mapping[str, Shape]:
-    """The shape of each tensor in a .safetensors file, by name, without the prefix of a wrapper.
+    """Return the shape of each tensor in a .safetensors file, by name, without the prefix of a wrapper.
 
     Raises:
         WeightsUnfitError: the header is too long, or says what cannot be.
@@ -45,12 +45,12 @@ def shapes_of(path: Path) -> Mapping[str, Shape]:
 
 
 def numbers_in(shapes: Mapping[str, Shape]) -> int:
-    """How many numbers these shapes hold together."""
+    """Return how many numbers these shapes hold together."""
     return sum(math.prod(shape) for shape in shapes.values())
 
 
 def bare(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors by the names that the network itself gives them."""
+    """Return the tensors by the names that the network itself gives them."""
     if tensors and all(name.startswith(PREFIX) for name in tensors):
         return {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     return dict(tensors)

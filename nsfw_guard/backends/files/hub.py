@@ -11,7 +11,7 @@ _answered: set[str] = set()
 
 
 def absence(endpoint: str, *, timeout: float = TIMEOUT) -> str:
-    """Why the hub at this address cannot be asked; empty where it answers, whatever it answers.
+    """Return why the hub at this address cannot be asked; empty where it answers, whatever it answers.
 
     Proxies are those of the environment, as for the hub's own client. What it may judge otherwise (a certificate) is
     left to it.

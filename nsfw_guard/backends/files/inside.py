@@ -11,14 +11,14 @@ MAX_NAME_CHARS = 255  # letters of a name, or of one part of a path
 
 
 def is_path(ref: str | Path) -> bool:
-    """Whether a reference is written as a path. A bare word never is, whatever lies in the working directory."""
+    """Return whether a reference is written as a path. A bare word never is, whatever lies in the working directory."""
     if isinstance(ref, Path):
         return True
     return not ref.startswith(SCHEMES) and (ref.startswith((".", "~")) or "/" in ref or "\\" in ref)
 
 
 def folder_of(ref: str | Path) -> Path:
-    """The folder that a path names.
+    """Return the folder that a path names.
 
     Raises:
         WeightsMissingError: there is none.
@@ -41,7 +41,9 @@ def _is_repo(ref: str) -> bool:
 
 
 def hint(name: str) -> str:
-    """What to write instead of a bare word that is no model, where a folder of that name lies here; else nothing."""
+    """Return what to write instead of a bare word that is no model, where a folder of that name lies here; else
+    nothing.
+    """
     try:
         return f"write './{name}' for the folder here" if name and Path(name).is_dir() else ""
     except (OSError, ValueError):
@@ -49,7 +51,7 @@ def hint(name: str) -> str:
 
 
 def short(ref: object) -> str:
-    """A reference in a message: a name of thousands of letters is not repeated."""
+    """Return a reference in a message: a name of thousands of letters is not repeated."""
     text = str(ref)
     return repr(text if len(text) <= MAX_NAME_CHARS else f"{text[:60]}...")
 
@@ -73,7 +75,7 @@ def no_links_out(folder: Path) -> None:
 
 
 def border_of(folder: Path) -> Path:
-    """What a file of this folder may resolve to: something in here."""
+    """Return what a file of this folder may resolve to: something in here."""
     home = folder.resolve()
     for parent in home.parents:
         if parent.name == "snapshots" and parent.parent.name.startswith("models--"):
@@ -82,7 +84,7 @@ def border_of(folder: Path) -> Path:
 
 
 def repo_of(name: str) -> str:
-    """The name of a repository of the hub itself, when it can be one: it becomes a part of paths."""
+    """Return the name of a repository of the hub itself, when it can be one: it becomes a part of paths."""
     parts = name.split("/")
     letters = all(c.isascii() and (c.isalnum() or c in "-_.") for part in parts for c in part)
     sane = all(0 < len(part) <= 96 and not part.startswith((".", "-")) and ".." not in part for part in parts)

@@ -27,7 +27,7 @@ VARINT, EIGHT, BYTES, FOUR = 0, 1, 2, 5
 
 
 def hashes_of(folder: Path, name: str, known: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The hashes of an .onnx file in a folder and of the files that it keeps weights in, by name.
+    """Return the hashes of an .onnx file in a folder and of the files that it keeps weights in, by name.
 
     Raises:
         WeightsMissingError: one of them is not there.
@@ -40,7 +40,7 @@ def hashes_of(folder: Path, name: str, known: Mapping[str, str] | None = None) -
 
 
 def external(path: Path) -> tuple[str, ...]:
-    """The names of the files in which an .onnx file keeps weights, sorted."""
+    """Return the names of the files in which an .onnx file keeps weights, sorted."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return tuple(sorted(set(_locations(data, 0, len(data), "model"))))

@@ -28,7 +28,7 @@ DEFAULTS: Mapping[str, InputSpec] = {
 
 
 def read_processor(folder: Path) -> InputSpec:
-    """The input of the model in a folder."""
+    """Return the input of the model in a folder."""
     path = folder / PROCESSOR
     if not path.is_file():
         raise WeightsMissingError(f"{folder.name!r} has no {PROCESSOR}: fetch it too, it says what the model is shown")
@@ -41,7 +41,7 @@ def read_processor(folder: Path) -> InputSpec:
 
 
 def input_of_processor(settings: Mapping[str, Any]) -> InputSpec:
-    """What a processor of this configuration does; what we cannot reproduce is refused."""
+    """Return what a processor of this configuration does; what we cannot reproduce is refused."""
     kind = str(settings.get("image_processor_type") or settings.get("feature_extractor_type") or "")
     base = DEFAULTS.get(kind.lower().partition("imageprocessor")[0].partition("featureextractor")[0])
     if not settings.get("do_resize", True) or not settings.get("do_rescale", True):

@@ -23,7 +23,7 @@ INDEX = "model.safetensors.index.json"  # which shard holds which weight, where 
 
 
 def cached(spec: ModelSpec) -> Path | None:
-    """The folder of a model in the hub's cache at its commit, or None. Never asks the network.
+    """Return the folder of a model in the hub's cache at its commit, or None. Never asks the network.
 
     Some hosts move the cache into a folder of theirs: what a user fetched from a shell lies in the user's own.
     """
@@ -51,7 +51,7 @@ def _local(spec: ModelSpec, name: str, cache: Path | None) -> Path | None:
 
 
 def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None, *, local_files_only: bool = False) -> Path:
-    """The folder of a model, downloaded when it is not in the cache.
+    """Return the folder of a model, downloaded when it is not in the cache.
 
     A model whose commit nobody recorded is only downloaded when somebody looks on (`progress`): what was fetched then
     stays the one that is loaded.
@@ -120,7 +120,7 @@ def _has_not(error: WeightsMissingError) -> bool:
 
 
 def shards_of(index: Path) -> tuple[str, ...]:
-    """The files that an index names: .safetensors beside it, and nothing else."""
+    """Return the files that an index names: .safetensors beside it, and nothing else."""
     try:
         names = sorted(set(read_json(index, error=WeightsUnfitError, most=64 << 20)["weight_map"].values()))
     except (KeyError, TypeError, AttributeError) as error:
@@ -135,7 +135,7 @@ def shards_of(index: Path) -> tuple[str, ...]:
 
 
 def pieces(folder: Path, sha256: str = "") -> tuple[Path, ...]:
-    """The .safetensors files that a folder's weights are made of: one, or shards."""
+    """Return the .safetensors files that a folder's weights are made of: one, or shards."""
     if (folder / WEIGHTS).is_file():
         return (verify(folder / WEIGHTS, sha256),)
     if (folder / INDEX).is_file():
@@ -151,7 +151,7 @@ def pieces(folder: Path, sha256: str = "") -> tuple[Path, ...]:
 
 
 def commit_of(folder: Path) -> str:
-    """The commit of a folder in the hub's cache, or nothing."""
+    """Return the commit of a folder in the hub's cache, or nothing."""
     commits = [part for part in folder.parts if is_commit(part)]
     return commits[-1] if commits else ""
 
@@ -171,7 +171,7 @@ def _no_weights(spec: ModelSpec, why: str) -> str:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a model folder."""
+    """Return config.json of a model folder."""
     path = folder / CONFIG
     if not path.is_file():
         raise WeightsMissingError(f"{folder.name!r} has no {CONFIG}: give a folder that holds {CONFIG} and {WEIGHTS}")
@@ -192,14 +192,14 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def arguments_of(config: Mapping[str, Any]) -> Any:
-    """What a configuration in timm's layout says of the network besides its name, unchecked."""
+    """Return what a configuration in timm's layout says of the network besides its name, unchecked."""
     args = config.get("model_args")
     pool = {"global_pool": config["global_pool"]} if "global_pool" in config else {}
     return {**args, **pool} if isinstance(args, Mapping) else args or pool
 
 
 def sha256_of(path: Path) -> str:
-    """The hash of a file, read in pieces."""
+    """Return the hash of a file, read in pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
@@ -208,7 +208,7 @@ def sha256_of(path: Path) -> str:
 
 
 def verify(path: Path, sha256: str = "") -> Path:
-    """The path itself, when it is a .safetensors file that is there and has the recorded hash."""
+    """Return the path itself, when it is a .safetensors file that is there and has the recorded hash."""
     if path.suffix != ".safetensors":
         raise WeightsUnfitError(f"{path.name!r} is not a .safetensors file: convert it, nothing else is opened here")
     if not path.is_file():
@@ -219,7 +219,7 @@ def verify(path: Path, sha256: str = "") -> Path:
 
 
 def read_weights(path: Path, sha256: str = "") -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, after its hash was checked where one is known."""
+    """Return the tensors of a .safetensors file, after its hash was checked where one is known."""
     shapes_of(verify(path, sha256))
     from safetensors.torch import load_file
 

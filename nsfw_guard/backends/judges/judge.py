@@ -36,7 +36,7 @@ MIN_ANSWER_SHARE = 0.5  # of the whole softmax that the two answers must have; b
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> Judge:
-    """The judge in a folder in transformers' layout: every key, no code, no pickle."""
+    """Return the judge in a folder in transformers' layout: every key, no code, no pickle."""
     model_type = weights.read_config(folder).get("model_type")
     family = family_of(model_type)
     if model_type != spec.architecture:
@@ -129,7 +129,7 @@ class Judge:
         self._self_test = compare(spec, self._answers, TOLERANCE.get(cast(torch.dtype, options.dtype), 0.0))
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """One Scores a frame, in order, over all stacks. A judge has no embeddings."""
+        """Return one Scores a frame, in order, over all stacks. A judge has no embeddings."""
         shown = [frame for stack in stacks for frame in _shown(stack)]
         sound = [frame.picture for frame in shown if not frame.fault]
         device = self.home if self.options.device or not stacks else stacks[0].pixels.device
@@ -137,7 +137,9 @@ class Judge:
         return [self._scores(frame, None if frame.fault else next(answers), digests) for frame in shown]
 
     def ask(self, pictures: Sequence[Image.Image], device: torch.device | None = None) -> list[list[list[float]]]:
-        """Per picture and question P(violates) and the share of the two answers. Shape: (pictures, questions, 2)."""
+        """Return per picture and question P(violates) and the share of the two answers. Shape: (pictures, questions,
+        2).
+        """
         rows = len(pictures) * len(self.asker.prompts)
         if not rows:
             return []
@@ -155,7 +157,9 @@ class Judge:
         return logits
 
     def state(self) -> Mapping[str, str]:
-        """What is really in effect. `questions` is the hash of the written rules, `prompts` that of all it reads."""
+        """Return what is really in effect. `questions` is the hash of the written rules, `prompts` that of all it
+        reads.
+        """
         return {
             "self_test": self._self_test.value,
             "device": str(self.home) if self.options.device else "follows the picture",

@@ -114,19 +114,19 @@ FAMILIES: Mapping[str, Family] = {
 
 
 def family_of(model_type: object) -> Family:
-    """The family of a model with this model_type in its config.json."""
+    """Return the family of a model with this model_type in its config.json."""
     if model_type not in FAMILIES:
         raise UnknownNameError("family of judges", model_type, FAMILIES)
     return FAMILIES[str(model_type)]
 
 
 def is_judge(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json is that of a judge."""
+    """Return whether a config.json is that of a judge."""
     return config.get("model_type") in FAMILIES
 
 
 def checked(questions: Mapping[str, str]) -> dict[str, str]:
-    """The questions themselves, without blanks at their ends, when each asks something that no other does."""
+    """Return the questions themselves, without blanks at their ends, when each asks something that no other does."""
     if not isinstance(questions, Mapping) or not questions:
         raise ConfigError('no questions: give a rule a category, such as questions={"violence": "blood is shown"}')
     cleaned: dict[str, str] = {}
@@ -146,7 +146,7 @@ def checked(questions: Mapping[str, str]) -> dict[str, str]:
 
 
 def hash_of(questions: Mapping[str, str]) -> str:
-    """The first letters of the SHA-256 of what is asked, whatever the order."""
+    """Return the first letters of the SHA-256 of what is asked, whatever the order."""
     return hashlib.sha256(json.dumps(dict(questions), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -184,7 +184,7 @@ class Asker:
         return f"{self.family.violates} or {self.family.fine}"
 
     def inputs(self, pictures: Sequence[Any], start: int, stop: int) -> dict[str, Any]:
-        """The model's inputs for some of the rows: every question of the first picture, then of the next."""
+        """Return the model's inputs for some of the rows: every question of the first picture, then of the next."""
         names = list(self.prompts)
         if self.family.policies:
             first, last = start // len(names), -(-stop // len(names))

@@ -37,21 +37,21 @@ class CheckerNet(Net):
         )
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The margins of concepts and special-care concepts, and the projected embedding."""
+        """Return the margins of concepts and special-care concepts, and the projected embedding."""
         embedding = self.vision(values)
         return self._margins(embedding), embedding
 
     def whole(self, values: Tensor) -> Tensor:
-        """The margins: there is no other forward to compare with here; the tests hold it to diffusers' own."""
+        """Return the margins: there is no other forward to compare with here; the tests hold it to diffusers' own."""
         return self._margins(self.vision(values))
 
     def read(self, numbers: Tensor) -> Tensor:
-        """The worst concept as a probability: 0.5 and more is what the stock checker flags."""
+        """Return the worst concept as a probability: 0.5 and more is what the stock checker flags."""
         worst = numbers[:, : self.concepts].amax(1, keepdim=True)
         return (0.5 + (worst - STEP) / SPAN).clamp(0, 1)
 
     def besides(self, numbers: Tensor) -> Tensor:
-        """Every margin."""
+        """Return every margin."""
         return numbers
 
     def _margins(self, embedding: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def _three_places(values: Tensor) -> Tensor:
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """The checkpoint in a folder as diffusers lays it out."""
+    """Return the checkpoint in a folder as diffusers lays it out."""
     config = config_from(folder)
     tensors = weights.read_weights(folder / weights.WEIGHTS, spec.sha256)
     missing = [name for name in EMBEDS if name not in tensors]

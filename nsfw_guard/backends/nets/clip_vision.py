@@ -37,18 +37,18 @@ class ClipVision(nn.Module):
             ) from error
 
     def forward(self, values: Tensor) -> Tensor:
-        """The embedding."""
+        """Return the embedding."""
         embedding: Tensor = self.model(pixel_values=values).image_embeds
         return embedding
 
 
 def config_from(folder: Path) -> dict[str, Any]:
-    """The configuration of a CLIP model in a folder."""
+    """Return the configuration of a CLIP model in a folder."""
     return weights.read_config(folder)
 
 
 def fit_vision(config: Mapping[str, Any], tensors: Mapping[str, Tensor], what: str) -> ClipVision:
-    """The picture side with these weights in it, whichever release of transformers they were saved with.
+    """Return the picture side with these weights in it, whichever release of transformers they were saved with.
 
     Releases differ in how often they say "vision_model." in front; the text side and old position buffers are left out.
     """

@@ -45,7 +45,7 @@ class Runner(Protocol):
     outputs: tuple[Port, ...]
 
     def run(self, values: Tensor) -> list[Tensor]:
-        """Every output for an input, on the device where the input is."""
+        """Return every output for an input, on the device where the input is."""
         ...
 
 
@@ -80,11 +80,11 @@ class ExportedNet(Net):
         return outputs[0], outputs[1] if len(outputs) > 1 else outputs[0].new_empty(len(values), 0)
 
     def whole(self, values: Tensor) -> Tensor:
-        """The logits: an export has one forward only."""
+        """Return the logits: an export has one forward only."""
         return self._run(values)[0]
 
     def save(self, folder: Path, spec: ModelSpec) -> None:
-        """The files that it was loaded from."""
+        """Copy the files that it was loaded from."""
         if folder.resolve() == self.folder.resolve():
             return
         if (folder / weights.WEIGHTS).exists():
@@ -142,7 +142,9 @@ class ExportedNet(Net):
 
 
 def load_exported(open_file: Callable[[Path], Runner], spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """The exported network in a folder, run by `open_file(path)`. What the record says must be what the folder says."""
+    """Return the exported network in a folder, run by `open_file(path)`. What the record says must be what the folder
+    says.
+    """
     agree(spec, folder)
     if not (folder / ONNX).is_file():
         raise WeightsMissingError(
@@ -164,7 +166,7 @@ def _recorded(spec: ModelSpec, folder: Path) -> Mapping[str, str]:
 
 
 def fits(port: Port, wanted: tuple[int | None, ...]) -> bool:
-    """Whether a port's shape can be the wanted one."""
+    """Return whether a port's shape can be the wanted one."""
     if port.shape is None:
         return True
     return len(port.shape) == len(wanted) and all(

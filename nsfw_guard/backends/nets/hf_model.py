@@ -46,17 +46,17 @@ class HFNet(Net):
             ) from error
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The body, then the last layer."""
+        """Return the body, then the last layer."""
         features: Tensor = self.body(pixel_values=values).logits
         return self.model.classifier(features), features
 
     def whole(self, values: Tensor) -> Tensor:
-        """The network's own forward."""
+        """Return the network's own forward."""
         logits: Tensor = self.model(pixel_values=values).logits
         return logits
 
     def save(self, folder: Path, spec: ModelSpec) -> None:
-        """config.json, preprocessor_config.json and model.safetensors, as transformers lays them out."""
+        """Write config.json, preprocessor_config.json and model.safetensors, as transformers lays them out."""
         self.model.save_pretrained(folder)
         config = {
             "image_processor_type": "ViTImageProcessor",
@@ -72,7 +72,7 @@ class HFNet(Net):
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """The classifier in a folder in transformers' layout: every key, no code, no pickle."""
+    """Return the classifier in a folder in transformers' layout: every key, no code, no pickle."""
     agree(spec, folder)
     weights.verify(folder / weights.WEIGHTS, spec.sha256)
     leads_nowhere(folder)
@@ -110,7 +110,7 @@ def _read(spec: ModelSpec, folder: Path) -> nn.Module:
 def from_folder(
     name: str, spec: ModelSpec, folder: Path, *, dtype: torch.dtype | None = None, **settings: Any
 ) -> nn.Module:
-    """A model of transformers from a local folder, by the name of its class, when every weight has its place.
+    """Return a model of transformers from a local folder, by the name of its class, when every weight has its place.
 
     It comes in float32. With `dtype` it is read in that one, and no copy in float32 is ever made.
     """

@@ -30,7 +30,7 @@ class LaionNet(Net):
         self.layers = nn.ModuleList(_layers(head))
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The head's one number before its sigmoid, and the embedding, normalised as the head takes it."""
+        """Return the head's one number before its sigmoid, and the embedding, normalised as the head takes it."""
         embedding = functional.normalize(self.vision(values))
         numbers = (embedding - self.mean) / self.deviation
         for i, layer in enumerate(self.layers):
@@ -38,11 +38,11 @@ class LaionNet(Net):
         return numbers, embedding
 
     def whole(self, values: Tensor) -> Tensor:
-        """The same: the head has no other forward."""
+        """Return the same: the head has no other forward."""
         return self.split(values)[0]
 
     def read(self, numbers: Tensor) -> Tensor:
-        """P(nsfw)."""
+        """Return P(nsfw)."""
         return numbers.float().sigmoid()
 
 

@@ -41,19 +41,19 @@ class Net(nn.Module):
     hashes: Mapping[str, str] = Fixed()
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The network's numbers, and the embedding that they were made of. Shape: (R, K), (R, width)."""
+        """Return the network's numbers, and the embedding that they were made of. Shape: (R, K), (R, width)."""
         raise NotImplementedError
 
     def whole(self, values: Tensor) -> Tensor:
-        """The network's numbers from its own forward. Shape: (R, K)."""
+        """Return the network's numbers from its own forward. Shape: (R, K)."""
         raise NotImplementedError
 
     def read(self, numbers: Tensor) -> Tensor:
-        """A probability for each label of the record, in float32. Shape: (R, labels)."""
+        """Return a probability for each label of the record, in float32. Shape: (R, labels)."""
         return numbers.float().softmax(-1)
 
     def besides(self, numbers: Tensor) -> Tensor:
-        """What is told besides, one number for each of `details`. Shape: (R, details)."""
+        """Return what is told besides, one number for each of `details`. Shape: (R, details)."""
         return numbers.new_empty(len(numbers), 0).float()
 
     def save(self, folder: Path, spec: ModelSpec) -> None:
@@ -85,7 +85,7 @@ class NetBackend:
         return self._nets[self.home].width
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """One Scores a frame, in order, over all stacks; the host waits for the device once.
+        """Return one Scores a frame, in order, over all stacks; the host waits for the device once.
 
         A picture that would be looked at too often is a fault of its own, and the others are judged.
         """
@@ -122,7 +122,7 @@ class NetBackend:
         return list(self._scores(stacks, prepared, numbers, seen, kept))
 
     def forward(self, shown: Tensor) -> tuple[Tensor, Tensor]:
-        """Numbers and embeddings of 8-bit pictures, in batches that the device can hold. Shape: (R, 3, S, S)."""
+        """Return numbers and embeddings of 8-bit pictures, in batches that the device can hold. Shape: (R, 3, S, S)."""
         parts = in_batches(lambda a, b: self._pass(shown[a:b]), len(shown), self.options.batch_size, self.spec.name)
         numbers, features = zip(*parts, strict=True)
         return torch.cat(numbers), torch.cat(features)
@@ -163,7 +163,7 @@ class NetBackend:
         return answers
 
     def state(self) -> Mapping[str, str]:
-        """What is really in effect."""
+        """Return what is really in effect."""
         return {
             "self_test": self._self_test.value,
             "runtime": self._nets[self.home].runtime,
@@ -192,12 +192,12 @@ class NetBackend:
             return self._nets[device]
 
     def whole(self, shown: Tensor) -> Tensor:
-        """The network's numbers, from its own forward: what `forward` must give too. Shape: (R, 3, S, S)."""
+        """Return the network's numbers, from its own forward: what `forward` must give too. Shape: (R, 3, S, S)."""
         with torch.autocast(shown.device.type, enabled=False):
             return self._on(shown.device).whole(self.preprocess.normalise(shown).to(self.dtype))
 
     def read(self, numbers: Tensor) -> Tensor:
-        """The probabilities that the network's numbers mean, one for each label. Shape: (R, labels)."""
+        """Return the probabilities that the network's numbers mean, one for each label. Shape: (R, labels)."""
         return self._nets[self.home].read(numbers)
 
     def _pass(self, shown: Tensor) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ class OnnxRunner:
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
 
     def run(self, values: Tensor) -> list[Tensor]:
-        """Every output, on the device where the input is; the numbers go by way of the host."""
+        """Return every output, on the device where the input is; the numbers go by way of the host."""
         session = self._on(values.device)
         try:
             outputs = session.run(None, {self.inputs[0].name: values.cpu().numpy()})
@@ -79,7 +79,7 @@ class OnnxRunner:
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """The exported network in a folder."""
+    """Return the exported network in a folder."""
     return load_exported(OnnxRunner, spec, folder, options)
 
 

@@ -21,7 +21,7 @@ _importing = threading.Lock()
 
 
 def quiet_openvino() -> Any:
-    """The module openvino, imported so that it reports nothing.
+    """Return the module openvino, imported so that it reports nothing.
 
     `import openvino` loads its converter, which sends an event "import" to an analytics service over the network and
     keeps a counter and an id in the home folder, unless the user opted out by a file there. It goes without where the
@@ -64,7 +64,7 @@ class OpenvinoRunner:
         self.outputs = tuple(_port(port) for port in self._compiled.outputs)
 
     def run(self, values: Tensor) -> list[Tensor]:
-        """Every output, on the device where the input is; the numbers go by way of the host."""
+        """Return every output, on the device where the input is; the numbers go by way of the host."""
         try:
             # A request of its own for each call: one is not safe to use from two threads, and a lock would be held
             # for ever by a call that hangs.
@@ -80,7 +80,7 @@ class OpenvinoRunner:
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """The exported network in a folder."""
+    """Return the exported network in a folder."""
     return load_exported(OpenvinoRunner, spec, folder, options)
 
 

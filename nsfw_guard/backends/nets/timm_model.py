@@ -15,8 +15,9 @@ from nsfw_guard.backends.base import Label, ModelSpec, Options
 from nsfw_guard.backends.files import weights
 from nsfw_guard.backends.files.arguments import timm_arguments, timm_name
 from nsfw_guard.backends.files.bounded import at_most, on_paper
-from nsfw_guard.backends.files.folder import ARGMAX, agree, config_of, input_of, label_map
+from nsfw_guard.backends.files.folder import ARGMAX, agree, config_of, input_of
 from nsfw_guard.backends.files.header import numbers_in, shapes_of
+from nsfw_guard.backends.files.labels import label_map
 from nsfw_guard.backends.nets.network import Net, NetBackend
 from nsfw_guard.errors import ConfigError, UnknownNameError, WeightsUnfitError, first_line
 from nsfw_guard.imaging.views import InputSpec
@@ -43,7 +44,7 @@ class TimmNet(Net):
         return logits
 
     def save(self, folder: Path, spec: ModelSpec) -> None:
-        """config.json and model.safetensors, as timm pushes them to the hub."""
+        """Write config.json and model.safetensors, as timm pushes them to the hub."""
         from safetensors.torch import save_file
 
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
@@ -52,7 +53,7 @@ class TimmNet(Net):
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """The model whose files are in a folder. What the record says must be what the folder says."""
+    """Return the model whose files are in a folder. What the record says must be what the folder says."""
     config = weights.read_config(folder)
     agree(spec, folder)
     _known(spec.architecture)
@@ -66,7 +67,7 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
 def load_architecture(
     architecture: str, file: str | Path | None, labels: Mapping[str, str | Label | None] | None, options: Options
 ) -> NetBackend:
-    """A network by its name in timm, with weights and labels of one's own."""
+    """Return a network by its name in timm, with weights and labels of one's own."""
     if file is None or not labels:
         raise ConfigError(
             f"'timm:{architecture}' alone is an untrained network: add weights='model.safetensors' and "

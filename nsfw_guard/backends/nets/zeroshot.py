@@ -44,21 +44,21 @@ class ZeroShotNet(Net):
         return functional.normalize(embedding) @ self.text.t(), embedding
 
     def whole(self, values: Tensor) -> Tensor:
-        """The same: the other side's embeddings were made when it was loaded."""
+        """Return the same: the other side's embeddings were made when it was loaded."""
         return self.split(values)[0]
 
     def read(self, numbers: Tensor) -> Tensor:
-        """For each category: the softmax of its words and the harmless ones, at the model's own temperature."""
+        """Return for each category the softmax of its words and the harmless ones, at the model's own temperature."""
         cosines = numbers.float()
         return ((cosines[:, :-1] - cosines[:, -1:]) * self.scale).sigmoid()
 
     def besides(self, numbers: Tensor) -> Tensor:
-        """Every cosine."""
+        """Return every cosine."""
         return numbers.float()
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """The model in a folder, with the words of its record."""
+    """Return the model in a folder, with the words of its record."""
     agree_on_input(spec, folder)
     file = weights.verify(folder / weights.WEIGHTS, spec.sha256)
     model_type = weights.read_config(folder).get("model_type")

@@ -69,7 +69,7 @@ class NudeNet:
         self._self_test = compare(spec, self._answer, TOLERANCE[torch.float32])
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """One Scores a frame, in order, over all stacks."""
+        """Return one Scores a frame, in order, over all stacks."""
         if not stacks:
             return []
         device = self.home if self.options.device else stacks[0].pixels.device
@@ -88,14 +88,16 @@ class NudeNet:
         return [self._read(row, *size, fault, flat, of_pixels) for row, size, fault, flat, of_pixels in rows]
 
     def numbers(self, shown: Tensor) -> yolo.Floats:
-        """The network's own numbers of 8-bit squares: four of place, one a label. Shape: (R, 4 + labels, places)."""
+        """Return the network's own numbers of 8-bit squares: four of place, one a label. Shape: (R, 4 + labels,
+        places).
+        """
         batch = 1 if self._one_by_one else self.options.batch_size
         parts = in_batches(lambda a, b: self._pass(shown[a:b]), len(shown), batch, self.spec.name)
         array: yolo.Floats = torch.cat(parts).cpu().numpy()
         return array
 
     def state(self) -> Mapping[str, str]:
-        """What is really in effect."""
+        """Return what is really in effect."""
         return {
             "self_test": self._self_test.value,
             "runtime": f"{self.runner.name}, {self.runner.path.name} {self.spec.sha256[:12]}",
@@ -106,7 +108,7 @@ class NudeNet:
         }
 
     def save_pretrained(self, folder: Path) -> None:
-        """Refused: the weights are NudeNet's, under a disputed license."""
+        """Refuse: the weights are NudeNet's, under a disputed license."""
         raise ConfigError(
             f"the weights of {self.spec.name!r} are not copied, their license is disputed: keep the policy in a file, "
             "and load them by name"
@@ -171,7 +173,7 @@ def _digest(frame: Tensor) -> str:
 
 
 def load_installed(spec: ModelSpec, options: Options) -> NudeNet:
-    """NudeNet with the weights of its installed wheel, which is looked up and not imported."""
+    """Return NudeNet with the weights of its installed wheel, which is looked up and not imported."""
     package = importlib.util.find_spec(PACKAGE)
     if package is None or not package.submodule_search_locations:
         raise MissingExtraError(PACKAGE, spec.extra)
@@ -179,7 +181,7 @@ def load_installed(spec: ModelSpec, options: Options) -> NudeNet:
 
 
 def load_files(spec: ModelSpec, path: Path, options: Options) -> NudeNet:
-    """NudeNet with the weights in a file, or in a folder where they have the recorded name."""
+    """Return NudeNet with the weights in a file, or in a folder where they have the recorded name."""
     _check_options(spec, options)
     path = path / spec.files[0] if path.is_dir() else path
     if path.suffix != ".onnx":

@@ -31,7 +31,7 @@ class Box:
 
 
 def letterbox(levels: Tensor, side: int) -> Tensor:
-    """Pictures at the upper left of a black square, resized as cv2.resize does. Shape: uint8 (N, 3, H, W).
+    """Return pictures at the upper left of a black square, resized as cv2.resize does. Shape: uint8 (N, 3, H, W).
 
     The square is never made: of a long strip it would be a hundred times the picture.
     """
@@ -67,7 +67,7 @@ def _taps(length: int, side: int, across: bool) -> tuple[Tensor, Tensor, Tensor,
 
 
 def boxes(numbers: Floats, height: int, width: int, side: int) -> list[Box]:
-    """The boxes that NudeNet reports of one picture, the surest first. Shape: (4 + classes, places).
+    """Return the boxes that NudeNet reports of one picture, the surest first. Shape: (4 + classes, places).
 
     A box keeps its width where its left edge was moved in, so that it reaches further to the right: that is NudeNet's.
     """

@@ -37,7 +37,7 @@ class Cached:
         return self.backend.spec
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """The scores of each frame, asked for once for each picture that is new."""
+        """Return the scores of each frame, asked for once for each picture that is new."""
         frames = [Frames(stack.pixels[i : i + 1], stack.value_range) for stack in stacks for i in range(len(stack))]
         keys = [_key(frame) for frame in frames]
         known = {key: kept for key in set(keys) if (kept := self._recall(key, embeddings, digests)) is not None}
@@ -51,7 +51,7 @@ class Cached:
         return [known[key] for key in keys]
 
     def state(self) -> Mapping[str, str]:
-        """The model's state, and how much is remembered."""
+        """Return the model's state, and how much is remembered."""
         return {**self.backend.state(), "cache": f"{self.size} pictures"}
 
     def _recall(self, key: str, embeddings: bool, digests: bool) -> Scores | None:

@@ -23,7 +23,7 @@ HALF = 0.5
 
 
 def aligned(p: float, cut: float) -> float:
-    """`p` bent so that `cut` becomes 0.5, and 0 and 1 stay. What is no probability stays what it is."""
+    """Return `p` bent so that `cut` becomes 0.5, and 0 and 1 stay. What is no probability stays what it is."""
     if not 0.0 <= p <= 1.0:
         return p
     if p < cut:
@@ -40,7 +40,7 @@ class Member:
 
     @classmethod
     def of(cls, backend: Backend, name: str) -> Member:
-        """A model with the cut of this name in its record."""
+        """Return a model with the cut of this name in its record."""
         cuts = backend.spec.cuts
         if name not in cuts:
             raise ConfigError(
@@ -50,7 +50,9 @@ class Member:
         return cls(backend, cuts[name])
 
     def say(self, scores: Scores) -> dict[str, float]:
-        """Per category the worst aligned score over the views, at the level that the model itself calls positive."""
+        """Return per category the worst aligned score over the views, at the level that the model itself calls
+        positive.
+        """
         scored: dict[str, float] = {}
         spec = self.backend.spec
         for category, levels in spec.levels.items():
@@ -111,7 +113,7 @@ class Ensemble:
         return joint_spec(f"ensemble({how})", [member.backend for member in self.members])
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """One Scores a frame; the embedding is the first model's."""
+        """Return one Scores a frame; the embedding is the first model's."""
         count = sum(len(stack) for stack in stacks)
         answers = [
             ask(member.backend, stacks, count, embeddings=embeddings and not i, digests=digests and not i)
@@ -120,7 +122,7 @@ class Ensemble:
         return [self._join(opinions) for opinions in zip(*answers, strict=True)]
 
     def state(self) -> Mapping[str, str]:
-        """The first model's state, and every model with its self-test."""
+        """Return the first model's state, and every model with its self-test."""
         return joint_state([member.backend for member in self.members], {"combine": self.spec.name})
 
     def _scored(self) -> dict[str, int]:
@@ -183,7 +185,7 @@ class Cascade:
         return replace(joint, labels=kept, band=self.band)
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """One Scores a frame; the embedding is the first model's."""
+        """Return one Scores a frame; the embedding is the first model's."""
         count = sum(len(stack) for stack in stacks)
         first = ask(self.first.backend, stacks, count, embeddings=embeddings, digests=digests)
         said = [self.first.say(scores) for scores in first]
@@ -195,7 +197,7 @@ class Cascade:
         return [self._join(first[i], said[i], opinions.get(i)) for i in range(count)]
 
     def state(self) -> Mapping[str, str]:
-        """Both models' states, and when the second is asked."""
+        """Return both models' states, and when the second is asked."""
         low, high = self.band
         details = {"second_opinion": f"{self.second.backend.spec.name} from {low:.3g} to {high:.3g}"}
         return joint_state([self.first.backend, self.second.backend], details)
@@ -216,7 +218,7 @@ class Cascade:
 
 
 def joined(opinions: Sequence[Scores], joint: Mapping[str, float], said: Mapping[str, Mapping[str, float]]) -> Scores:
-    """Several models' scores as one view of the whole picture, with what each said among the details."""
+    """Return several models' scores as one view of the whole picture, with what each said among the details."""
     details = {f"{name}: {category}": p for name, one in said.items() for category, p in one.items()}
     levels = {category: {Severity.HIGH: p} for category, p in joint.items()}
     return Scores(
@@ -230,7 +232,7 @@ def joined(opinions: Sequence[Scores], joint: Mapping[str, float], said: Mapping
 
 
 def joint_spec(name: str, backends: Sequence[Backend]) -> ModelSpec:
-    """The record of several models as one. Its revision names each with its own."""
+    """Return the record of several models as one. Its revision names each with its own."""
     specs = [backend.spec for backend in backends]
     categories = {category: None for spec in specs for category in spec.levels}
     source = "the cuts of its models, each bent to 0.5"
@@ -254,6 +256,6 @@ def joint_spec(name: str, backends: Sequence[Backend]) -> ModelSpec:
 
 
 def joint_state(backends: Sequence[Backend], details: Mapping[str, str]) -> dict[str, str]:
-    """The first one's state, each one's self-test, and what is told besides."""
+    """Return the first one's state, each one's self-test, and what is told besides."""
     tests = {f"self_test {b.spec.name}": dict(b.state()).get("self_test", SelfTest.NONE.value) for b in backends}
     return {**backends[0].state(), **tests, **details}

@@ -42,12 +42,12 @@ class Calibrated:
         return replace(self.backend.spec, cuts=dict(self.calibration.cuts) or self.backend.spec.cuts)
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """The calibrated scores of each frame."""
+        """Return the calibrated scores of each frame."""
         scores = self.backend.score(stacks, embeddings=embeddings, digests=digests)
         return [self.calibration.apply(s) for s in scores]
 
     def state(self) -> Mapping[str, str]:
-        """The model's state, and that it is calibrated."""
+        """Return the model's state, and that it is calibrated."""
         return {**self.backend.state(), "calibration": self.calibration.source or "applied"}
 
 
@@ -66,7 +66,7 @@ class TimeLimited:
         return self.backend.spec
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """The scores, or a ScoringError when they come too late."""
+        """Return the scores, or a ScoringError when they come too late."""
         answer: list[list[Scores]] = []
         raised: list[BaseException] = []
 
@@ -90,7 +90,7 @@ class TimeLimited:
         return answer[0]
 
     def state(self) -> Mapping[str, str]:
-        """The model's state, and its limit."""
+        """Return the model's state, and its limit."""
         return {**self.backend.state(), "timeout": f"{self.seconds:g} s"}
 
 

@@ -24,7 +24,9 @@ class Example:
 
 
 def example(rng: np.random.Generator) -> Example:
-    """One picture: usually shapes anywhere on any ground, sometimes a caption's scene, sometimes no shape at all."""
+    """Return one picture: usually shapes anywhere on any ground, sometimes a caption's scene, sometimes no shape at
+    all.
+    """
     draw = rng.random()
     if draw < 0.08:
         return Example(_finish(_bare(rng, int(rng.choice(_SIDES))), rng), 0)
@@ -36,7 +38,9 @@ def example(rng: np.random.Generator) -> Example:
 
 
 def scene_with_red(rng: np.random.Generator) -> shapes.Scene:
-    """A caption's scene in which red discs, and what is easily taken for them, come more often than by chance."""
+    """Return a caption's scene in which red discs, and what is easily taken for them, come more often than
+    by chance.
+    """
     scene = shapes.random_scene(rng, shapes=int(rng.choice([1, 1, 2])))
     first, *others = scene.shapes
     draw = rng.random()

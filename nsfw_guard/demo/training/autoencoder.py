@@ -15,7 +15,7 @@ from nsfw_guard.demo.training import tensors
 
 
 def build() -> Any:
-    """An untrained autoencoder of the demo's size."""
+    """Return an untrained autoencoder of the demo's size."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -91,7 +91,7 @@ def sharpen(vae: Any, *, steps: int, seed: int, batch: int = 16, peak: float = 1
 
 @torch.no_grad()
 def encode(vae: Any, pictures: list[Any], *, scaled: bool = True, batch: int = 128) -> Tensor:
-    """The latents of pictures, without sampling noise. Shape: [n, 4, 16, 16]."""
+    """Return the latents of pictures, without sampling noise. Shape: [n, 4, 16, 16]."""
     factor = vae.config.scaling_factor if scaled else 1.0
     parts = [pictures[start : start + batch] for start in range(0, len(pictures), batch)]
     return torch.cat([vae.encode(tensors.stack(part)).latent_dist.mode() for part in parts]) * factor
@@ -99,7 +99,7 @@ def encode(vae: Any, pictures: list[Any], *, scaled: bool = True, batch: int = 1
 
 @torch.no_grad()
 def roundtrip(vae: Any, pictures: list[Any], *, batch: int = 128) -> list[Any]:
-    """Pictures as they come back from the autoencoder."""
+    """Return pictures as they come back from the autoencoder."""
     parts = [pictures[start : start + batch] for start in range(0, len(pictures), batch)]
     return [back for part in parts for back in tensors.pictures(vae(tensors.stack(part)).sample)]
 

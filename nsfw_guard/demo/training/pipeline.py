@@ -38,7 +38,7 @@ class Lessons:
 
 
 def build_unet() -> Any:
-    """An untrained UNet: plain at 16x16, reading the caption at 8x8 and in the middle."""
+    """Return an untrained UNet: plain at 16x16, reading the caption at 8x8 and in the middle."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
@@ -56,7 +56,7 @@ def build_unet() -> Any:
 
 
 def build_scheduler() -> Any:
-    """DDIM that starts from pure noise, so that a plain background can come out plain."""
+    """Return DDIM that starts from pure noise, so that a plain background can come out plain."""
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
@@ -74,7 +74,7 @@ def build_scheduler() -> Any:
 
 
 def assemble(vae: Any, encoder: Any, tokenizer: Any, unet: Any) -> Any:
-    """The parts as a StableDiffusionPipeline, without a checker."""
+    """Return the parts as a StableDiffusionPipeline, without a checker."""
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline(
@@ -92,7 +92,7 @@ def assemble(vae: Any, encoder: Any, tokenizer: Any, unet: Any) -> Any:
 
 
 def load(folder: Path) -> Any:
-    """The pipeline saved in a folder, in single precision."""
+    """Return the pipeline saved in a folder, in single precision."""
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline.from_pretrained(folder)
@@ -101,7 +101,7 @@ def load(folder: Path) -> Any:
 
 
 def load_vae(folder: Path) -> Any:
-    """Only the autoencoder of a pipeline saved in a folder, in single precision."""
+    """Return only the autoencoder of a pipeline saved in a folder, in single precision."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL.from_pretrained(folder / "vae").eval()
@@ -149,13 +149,13 @@ def train(vae: Any, *, folder: Path, steps: int, scenes: int, seed: int) -> Any:
 
 
 def finished(vae: Any, learner: Any, tokenizer: Any) -> Any:
-    """The pipeline with the learner's weights as they are now."""
+    """Return the pipeline with the learner's weights as they are now."""
     words.silence_pieces(learner["text"])
     return assemble(vae, learner["text"], tokenizer, learner["unet"])
 
 
 def generate(pipe: Any, captions: list[str], *, seed: int, batch: int = 32, steps: int = STEPS) -> list[Any]:
-    """One picture a caption."""
+    """Return one picture a caption."""
     generator = torch.Generator().manual_seed(seed)
     images: list[Any] = []
     for start in range(0, len(captions), batch):
@@ -165,7 +165,7 @@ def generate(pipe: Any, captions: list[str], *, seed: int, batch: int = 32, step
 
 
 def agreement(pipe: Any, *, count: int, seed: int, number: int = 1) -> float:
-    """The share of pictures that the pixel check finds to be what their caption asked."""
+    """Return the share of pictures that the pixel check finds to be what their caption asked."""
     rng = np.random.default_rng(seed)
     scenes = [shapes.random_scene(rng, shapes=number) for _ in range(count)]
     images = generate(pipe, [scene.caption for scene in scenes], seed=seed)

@@ -36,7 +36,7 @@ class Task:
         return torch.tensor(self.classes)[severities]
 
     def unsafe(self, logits: Tensor) -> Tensor:
-        """How likely a red disc of any size is. Shape: [n, classes] to [n], in 0 to 1."""
+        """Return how likely a red disc of any size is. Shape: [n, classes] to [n], in 0 to 1."""
         safe = self.classes[0]
         return 1.0 - logits.float().softmax(dim=1)[:, safe]
 
@@ -55,14 +55,14 @@ class Pages:
 
 
 def build(task: Task) -> Any:
-    """An untrained model for the task."""
+    """Return an untrained model for the task."""
     import timm
 
     return timm.create_model(ARCHITECTURE, num_classes=len(task.labels), **MODEL_ARGS)
 
 
 def load(folder: Path, task: Task) -> Any:
-    """The model saved in a folder, in single precision."""
+    """Return the model saved in a folder, in single precision."""
     from safetensors.torch import load_file
 
     model = build(task)
@@ -82,7 +82,7 @@ def pages(rng: np.random.Generator, count: int, *, vae: Any = None, share: float
 
 
 def bind(pictures: list[Image.Image], severities: list[int]) -> Pages:
-    """Pictures of the input size and their severities as tensors."""
+    """Return pictures of the input size and their severities as tensors."""
     levels = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
     return Pages(torch.from_numpy(levels), torch.tensor(severities))
 
@@ -122,7 +122,7 @@ def train(task: Task, book: Pages, *, steps: int, seed: int, start: Any = None) 
 
 @torch.no_grad()
 def logits(model: Any, levels: Tensor, *, batch: int = 256) -> Tensor:
-    """The model's logits for bytes. Shape: [n, 64, 64, 3] to [n, classes]."""
+    """Return the model's logits for bytes. Shape: [n, 64, 64, 3] to [n, classes]."""
     return torch.cat([model(tensors.floats(part)) for part in torch.split(levels, batch)])
 
 

@@ -73,7 +73,7 @@ def wide(seed: int, count: int, *, safe: bool) -> list[torch.Tensor]:
 
 
 def kinds(backend: NetBackend, pictures: list[torch.Tensor]) -> dict[str, list[float]]:
-    """The highest score of each picture, by kind of view."""
+    """Return the highest score of each picture, by kind of view."""
     per_view: dict[str, list[float]] = {"center": [], "side": []}
     level = backend.spec.positives[CATEGORY]
     for start in range(0, len(pictures), 64):

@@ -17,7 +17,7 @@ Figures = dict[str, Any]
 
 
 def report(folder: Path, *, seed: int, held_out: int, generated: int) -> Figures:
-    """Every figure of the weights in a folder, as JSON-ready numbers."""
+    """Return every figure of the weights in a folder, as JSON-ready numbers."""
     models = {name: policy.load(folder / task.name, task) for name, task in policy.TASKS.items()}
     figures: Figures = {"weights_bytes": sizes(folder)}
     book = policy.pages(np.random.default_rng(seed), held_out)
@@ -32,7 +32,7 @@ def report(folder: Path, *, seed: int, held_out: int, generated: int) -> Figures
 
 
 def judged(model: Any, task: policy.Task, book: policy.Pages) -> Figures:
-    """Accuracy, false alarms and recall by severity at the cut."""
+    """Return accuracy, false alarms and recall by severity at the cut."""
     logits = policy.logits(model, book.levels)
     right = logits.argmax(dim=1) == task.targets(book.severities)
     unsafe = task.unsafe(logits) >= policy.CUT
@@ -48,7 +48,9 @@ def judged(model: Any, task: policy.Task, book: policy.Pages) -> Figures:
 
 
 def asked(pipe: Any, *, count: int, seed: int) -> Figures:
-    """How often the pixel check finds what a caption asked, by number of shapes, and how long a picture takes."""
+    """Return how often the pixel check finds what a caption asked, by number of shapes, and how long a
+    picture takes.
+    """
     figures: Figures = {"steps": pipeline.STEPS, "guidance": pipeline.GUIDANCE}
     rng = np.random.default_rng(seed)
     for number, name in ((1, "single"), (2, "pair")):
@@ -63,7 +65,7 @@ def asked(pipe: Any, *, count: int, seed: int) -> Figures:
 
 
 def against_pixels(model: Any, task: policy.Task, images: list[Image.Image]) -> Figures:
-    """How often the model and the pixel check agree that a generated picture holds a red disc."""
+    """Return how often the model and the pixel check agree that a generated picture holds a red disc."""
     book = policy.bind(images, [seen_severity(picture) for picture in images])
     logits = policy.logits(model, book.levels)
     unsafe, truth = task.unsafe(logits) >= policy.CUT, book.severities > 0
@@ -78,7 +80,7 @@ def against_pixels(model: Any, task: policy.Task, images: list[Image.Image]) -> 
 
 
 def seen_severity(picture: Image.Image) -> int:
-    """The severity of a picture by its pixels."""
+    """Return the severity of a picture by its pixels."""
     grades = list(shapes.SIZES)
     seen = [shape for shape in pixels.find(picture) if (shape.kind, shape.colour) == ("disc", "red")]
     return max((grades.index(shape.size) + 1 if shape.size in grades else 1 for shape in seen), default=0)

@@ -17,29 +17,29 @@ SIDE = 64
 
 
 def stack(pictures: Sequence[Image.Image]) -> Tensor:
-    """Pictures of one size as a float tensor. Shape: [n, 3, h, w], in -1 to 1."""
+    """Return pictures of one size as a float tensor. Shape: [n, 3, h, w], in -1 to 1."""
     return floats(torch.from_numpy(np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])))
 
 
 def floats(levels: Tensor) -> Tensor:
-    """Shape: [n, h, w, 3] bytes to [n, 3, h, w] floats in -1 to 1."""
+    """Turn [n, h, w, 3] bytes into [n, 3, h, w] floats in -1 to 1."""
     return levels.permute(0, 3, 1, 2).float().div(127.5).sub(1.0).contiguous()
 
 
 def pictures(batch: Tensor) -> list[Image.Image]:
-    """Shape: [n, 3, h, w] in -1 to 1, as RGB pictures."""
+    """Turn [n, 3, h, w] in -1 to 1 into RGB pictures."""
     levels = batch.detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
     return [Image.fromarray(np.ascontiguousarray(level.permute(1, 2, 0).numpy())) for level in levels]
 
 
 def scenes(rng: np.random.Generator, count: int) -> list[shapes.Scene]:
-    """Captioned scenes as the pipeline learns them: one shape, or two in three of ten."""
+    """Return captioned scenes as the pipeline learns them: one shape, or two in three of ten."""
     drawn = rng.choice([1, 2], size=count, p=[0.7, 0.3])
     return [shapes.random_scene(rng, shapes=int(number)) for number in drawn]
 
 
 def rate(step: int, steps: int, *, peak: float, warm: float = 0.03) -> float:
-    """A short linear warm-up, then half a cosine down to a hundredth of the peak."""
+    """Return a short linear warm-up, then half a cosine down to a hundredth of the peak."""
     done = step / max(steps, 1)
     if done < warm:
         return peak * (0.1 + 0.9 * done / warm)
@@ -53,7 +53,7 @@ def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 
 
 def size(modules: Iterable[nn.Module]) -> int:
-    """How many parameters the modules hold."""
+    """Return how many parameters the modules hold."""
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 

@@ -16,7 +16,7 @@ UNKNOWN, START, END = "<|unk|>", "<|startoftext|>", "<|endoftext|>"
 
 
 def vocabulary() -> tuple[dict[str, int], list[str]]:
-    """The tokens and the merges that spell every word of a caption as one token.
+    """Return the tokens and the merges that spell every word of a caption as one token.
 
     Merges grow each word from its end, so that no two words can compete for the same pair.
     """
@@ -60,7 +60,7 @@ def write_tokenizer(folder: Path) -> Any:
 
 
 def build_encoder() -> Any:
-    """An untrained two-layer CLIP text encoder, 64 wide."""
+    """Return an untrained two-layer CLIP text encoder, 64 wide."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     tokens, _ = vocabulary()
@@ -81,7 +81,7 @@ def build_encoder() -> Any:
 
 
 def spoken(scene: shapes.Scene, rng: np.random.Generator) -> str:
-    """The scene's caption as someone might say it: what usually goes unsaid is sometimes said."""
+    """Return the scene's caption as someone might say it: what usually goes unsaid is sometimes said."""
     caption = scene.caption
     if rng.random() < 0.3:
         for colour in shapes.COLOURS:
@@ -92,7 +92,7 @@ def spoken(scene: shapes.Scene, rng: np.random.Generator) -> str:
 
 
 def encode(tokenizer: Any, captions: list[str]) -> torch.Tensor:
-    """Token ids, padded. Shape: [n, LENGTH]."""
+    """Return token ids, padded. Shape: [n, LENGTH]."""
     batch = tokenizer(captions, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt")
     ids: torch.Tensor = batch.input_ids
     return ids

@@ -55,7 +55,7 @@ class Cleaner:
         self.guard, self.latents, self.where = guard, latents, where
 
     def inputs(self, node: Any, data: Mapping[str, Any]) -> dict[str, Any]:
-        """What a node is handed, by the name of each input: only what is declared as pictures is ever edited.
+        """Return what a node is handed, by the name of each input: only what is declared as pictures is ever edited.
 
         Raises:
             UncoveredError: an input of another kind holds something that must not leave.
@@ -75,7 +75,7 @@ class Cleaner:
         return cleaned
 
     def value(self, value: Any, above: tuple[int, ...] = ()) -> Any:
-        """The value, the same object where nothing had to be covered."""
+        """Return the value, the same object where nothing had to be covered."""
         if value is None or isinstance(value, (str, bytes, int, float)) or not self.guard.settings.enabled:
             return value
         if id(value) in above or len(above) > MAX_NESTING:
@@ -92,7 +92,9 @@ class Cleaner:
         return value
 
     def images(self, images: Tensor) -> Guarded:
-        """A batch of pictures. Shape: (..., H, W, C) in [0, 1]; the result is the same tensor where all may leave."""
+        """Return a batch of pictures. Shape: (..., H, W, C) in [0, 1]; the result is the same tensor where all may
+        leave.
+        """
         frames = images.detach().reshape(-1, *images.shape[-3:])
         done, safe = Guarded(images), None
         for start in range(0, len(frames), AT_ONCE):
@@ -126,7 +128,7 @@ class Cleaner:
         return verdicts, news
 
     def video(self, video: Any, *, whole: bool = False, margin: int = FRAME_MARGIN) -> tuple[Any, list[Verdict]]:
-        """A VIDEO, the same object where every frame may leave.
+        """Return a VIDEO, the same object where every frame may leave.
 
         Args:
             video: has `get_components()`.

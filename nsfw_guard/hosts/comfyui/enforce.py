@@ -175,7 +175,7 @@ class Enforcement:
         setattr(instance, GUARDED_ATTR, True)
 
     def on_prompt(self, request: Any) -> Any:
-        """The request as it came, or with an empty graph, which the host answers with 400. Never raises."""
+        """Return the request as it came, or with an empty graph, which the host answers with 400. Never raises."""
         self.guard.faults.begin_job()
         try:
             prompts = texts(request["prompt"])
@@ -190,7 +190,7 @@ class Enforcement:
 
 
 def is_output(node: Any) -> bool:
-    """Whether a node shows or saves what it is handed: said by its flags, or known by its heritage."""
+    """Return whether a node shows or saves what it is handed: said by its flags, or known by its heritage."""
     flags = ("OUTPUT_NODE", "HAS_INTERMEDIATE_OUTPUT")
     return any(bool(getattr(node, flag, False)) for flag in flags) or hasattr(node, "save_images")
 

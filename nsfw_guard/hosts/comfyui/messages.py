@@ -36,7 +36,7 @@ class Messages:
         self.guard, self._was_judged = guard, was_judged
 
     def clean(self, event: Any, data: Any, *, is_judged: bool) -> Any:
-        """What may be sent in place of a message, or None. Never raises.
+        """Return what may be sent in place of a message, or None. Never raises.
 
         Args:
             event: the host's number of a binary event, or the name of a JSON one.
@@ -66,7 +66,7 @@ class Messages:
         return None if self._hides(data) else data
 
     def shown(self, preview: Any) -> Any:
-        """(format, picture, largest side), with the picture as it may be shown; None for anything else."""
+        """Return (format, picture, largest side), with the picture as it may be shown; None for anything else."""
         if not isinstance(preview, tuple) or len(preview) < 2:
             return None
         picture = preview[1]

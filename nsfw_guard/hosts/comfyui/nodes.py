@@ -39,7 +39,7 @@ class NSFWGuard:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Widgets]:  # noqa: N802  (the host's name)
-        """What the node takes."""
+        """Return what the node takes."""
         return {"required": {"images": ("IMAGE",)}, "optional": _widgets()}
 
     def check(self, images: Any, **widgets: Any) -> tuple[Tensor, str, Tensor, bool]:
@@ -63,7 +63,7 @@ class NSFWGuardVideo:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Widgets]:  # noqa: N802  (the host's name)
-        """What the node takes."""
+        """Return what the node takes."""
         widgets: Widgets = {
             "cover": (list(cls.WHOLE), {"default": cls.WHOLE[0]}),
             "margin": ("INT", {"default": FRAME_MARGIN, "min": 0, "max": 1000}),

@@ -75,11 +75,11 @@ class Comfy:
         return True
 
     def coverage(self) -> list[dict[str, str]]:
-        """Each way out of this host with its state."""
+        """Return each way out of this host with its state."""
         return self.guard.coverage.rows()
 
     def status(self) -> dict[str, Any]:
-        """What is in effect, and whether it is on every graph."""
+        """Return what is in effect, and whether it is on every graph."""
         return {**self.guard.status(), "enforced": self.enforced, "coverage": self.coverage()}
 
     def _tell(self, find: Callable[[str], Any]) -> None:
@@ -92,7 +92,7 @@ class Comfy:
     def guard_for(
         self, *, action: str = AS_SET, strength: float = 0.0, cut: float = 0.0, policy: str = AS_SET
     ) -> HostGuard:
-        """A guard for one node. Where the owner locked the settings a node can only tighten them.
+        """Return a guard for one node. Where the owner locked the settings a node can only tighten them.
 
         Args:
             action, policy: as in Settings, or "as set".
@@ -151,7 +151,7 @@ _lock = threading.Lock()
 
 
 def session() -> Comfy:
-    """The one of this process, however often the host loads the custom node."""
+    """Return the one of this process, however often the host loads the custom node."""
     global _comfy  # noqa: PLW0603  (the host may load the entry file twice: the guard must outlive it)
     with _lock:
         if _comfy is None:
@@ -160,7 +160,7 @@ def session() -> Comfy:
 
 
 def start() -> bool:
-    """What the entry file of the custom node calls; says in one line of the log what is in effect."""
+    """Start the adapter for the custom node's entry file, and say in one line of the log what is in effect."""
     enforced = session().start()
     if enforced:
         session().guard.announce("on every graph")
@@ -170,5 +170,5 @@ def start() -> bool:
 
 
 def coverage() -> list[dict[str, str]]:
-    """Each way out of this host with its state."""
+    """Return each way out of this host with its state."""
     return session().coverage()

@@ -20,7 +20,7 @@ METHODS = (
 
 
 def missing_comfy(checkout: Path) -> list[str]:
-    """The names that are gone from a checkout, as "file: name"; none where the adapter fits it."""
+    """Return the names that are gone from a checkout, as "file: name"; none where the adapter fits it."""
     gone = []
     runs = _function(_tree(checkout, ["execution.py"]), "get_output_data")
     if runs is None:

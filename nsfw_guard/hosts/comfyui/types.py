@@ -27,7 +27,9 @@ class Holds(enum.Enum):
 
 
 def declared(node: Any) -> Mapping[str, Holds]:
-    """By the name of each input of a node: what it is declared to hold. One that is not declared is not among them."""
+    """Return what each input of a node is declared to hold, by its name. One that is not declared is not among
+    them.
+    """
     try:
         inputs = node.INPUT_TYPES()
     except Exception:  # noqa: BLE001  (other people's code: what it does not declare may be anything)

@@ -74,12 +74,12 @@ class Adapter:
         wraps.install(self, load=False)
 
     def scripts_found(self, *names: str) -> None:
-        """The extension's script defined these, such as "Script.postprocess"."""
+        """Note which hooks the extension's script defined, such as "Script.postprocess"."""
         for name in names:
             self.guard.coverage.installed(name)
 
     def coverage(self) -> list[dict[str, str]]:
-        """Each way out with its state."""
+        """Return each way out with its state."""
         return self.guard.coverage.rows()
 
     def _allow_in_control(self) -> None:
@@ -95,14 +95,14 @@ class Adapter:
     # --- callbacks of the host
 
     def ui_settings(self) -> None:
-        """The settings page. Without one the defaults hold, or what the owner locked."""
+        """Add the settings page. Without one the defaults hold, or what the owner locked."""
         try:
             self.page.add()
         except Exception as error:  # noqa: BLE001  (pictures are checked without a page as well)
             log.error("NSFW guard: no settings page: %s", error)
 
     def app_started(self, demo: Any, app: Any) -> None:
-        """The server is up: what was not importable before is wrapped now, the model is loaded, the routes added."""
+        """Wrap what was not importable before, load the model and add the routes, now that the server is up."""
         wraps.install(self, load=True)
         if not self.page.read:  # a host that serves its API only builds no page
             self.ui_settings()
@@ -117,12 +117,12 @@ class Adapter:
 
     @closed
     def begins(self, p: Any) -> None:
-        """A job of sdnext begins, also one without scripts."""
+        """Begin a job of sdnext, also one without scripts."""
         self.jobs.start(p, running=True)
 
     @closed
     def before_process(self, p: Any, *args: Any) -> None:
-        """Before any step: reads the prompt, and what the job asks for."""
+        """Read the prompt, and what the job asks for, before any step."""
         self.jobs.start(p, *args)
 
     @closed
@@ -132,12 +132,12 @@ class Adapter:
 
     @closed
     def before_process_batch(self, p: Any, *args: Any, prompts: Sequence[str] = (), **kwargs: Any) -> None:
-        """The last time that the prompts of a batch are seen."""
+        """See the prompts of a batch for the last time."""
         self.jobs.batch(p, prompts)
 
     @closed
     def postprocess_batch(self, p: Any, *args: Any, images: Any = None, **kwargs: Any) -> None:
-        """A batch as arrays or tensors, painted where they stand."""
+        """Guard a batch of arrays or tensors, painted where they stand."""
         if not isinstance(images, (list, np.ndarray, Tensor)):
             return  # nothing that could be painted; the sweep of the result is still to come
         listed = apart(images)
@@ -148,38 +148,38 @@ class Adapter:
 
     @closed
     def postprocess_batch_list(self, p: Any, pp: Any, *args: Any, **kwargs: Any) -> None:
-        """The same batch as a list, whose pictures may be exchanged."""
+        """Guard the same batch as a list, whose pictures may be exchanged."""
         pp.images[:] = self._sweep(list(pp.images), p, "postprocess_batch_list").pictures
 
     @closed
     def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
-        """One picture, before its infotext is made."""
+        """Guard one picture before its infotext is made."""
         swept = self._sweep([pp.image], p, "postprocess_image")
         pp.image = swept.pictures[0]
         self._mark(p, swept.verdicts[0])
 
     @closed
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
-        """One picture once the original was pasted back around the mask."""
+        """Guard one picture once the original was pasted back around the mask."""
         swept = self._sweep([pp.image], p, "postprocess_image_after_composite")
         pp.image = swept.pictures[0]
         self._mark(p, swept.verdicts[0])
 
     @closed
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
-        """Everything that the job returns."""
+        """Guard everything that the job returns."""
         self._result(processed, p, "postprocess")
 
     @closed
     def before_image_saved(self, params: Any) -> None:
-        """Whatever is written to disk: samples, grids, steps between, the Save button."""
+        """Guard whatever is written to disk: samples, grids, steps between, the Save button."""
         swept = self._sweep([params.image], getattr(params, "p", None), "before_image_saved")
         params.image = swept.pictures[0]
         self._note(params, swept.verdicts[0])
 
     @closed
     def image_grid(self, params: Any) -> None:
-        """The parts of a grid, and in sdnext of each preview."""
+        """Guard the parts of a grid, and in sdnext of each preview."""
         if self.drawing.get():
             params.imgs[:] = [self.preview(image) for image in params.imgs]
         else:
@@ -187,13 +187,13 @@ class Adapter:
 
     @closed
     def after_process(self, p: Any) -> None:
-        """The end of a job in sdnext, also of one that was interrupted."""
+        """End a job of sdnext, also one that was interrupted."""
         self._result(self.processed(), p, "after_process")
         self.jobs.end(p)
 
     @closed
     def postprocess_extras(self, pp: Any) -> None:
-        """One picture of the Extras or Process tab."""
+        """Guard one picture of the Extras or Process tab."""
         if getattr(pp, "image", None) is not None:
             swept = self._sweep([pp.image], None, "extras")
             pp.image = swept.pictures[0]
@@ -208,18 +208,18 @@ class Adapter:
     # --- what the wraps ask for
 
     def preview(self, image: Any) -> Any:
-        """A picture that is still being drawn, as it may be shown."""
+        """Return a picture that is still being drawn, as it may be shown."""
         if image is not None and self.jobs.current.refused is not None and self.guard.settings.enabled:
             return pictures.solid(64, 64)
         return wraps.shown(self, image)
 
     @closed
     def extras(self, images: list[Any]) -> None:
-        """The list that the Extras or Process tab returns."""
+        """Guard the list that the Extras or Process tab returns."""
         images[:] = self._sweep(list(images), None, "extras").pictures
 
     def returned(self, p: Any, processed: Any) -> Any:
-        """The result of a job or of a script of the menu, swept."""
+        """Guard the result of a job or of a script of the menu."""
         try:
             self._result(processed, p, "returned")
         except BaseException as error:
@@ -231,15 +231,15 @@ class Adapter:
 
     @closed
     def asked(self, p: Any) -> None:
-        """A script of the menu begins: what its own prompt asks for is known, whether or not it starts a job."""
+        """Begin a script of the menu: what its own prompt asks for is known, whether or not it starts a job."""
         self.jobs.start(p)
 
     def processed(self) -> Any:
-        """The last result of the host, where it keeps one."""
+        """Guard the last result of the host, where it keeps one."""
         return self.host.get("modules.processing", "processed") if self.host.family == "sdnext" else None
 
     def ui(self) -> list[Any]:
-        """The fields of the script; without any where they cannot be made."""
+        """Return the fields of the script; without any where they cannot be made."""
         try:
             return job_fields(lambda: counted(self.guard))
         except Exception:
@@ -288,7 +288,9 @@ _LOCK = threading.Lock()
 
 
 def adapter(*, build: Build = build_guard) -> Adapter:
-    """The one adapter of this process: a reload of the page, which runs the extension's script again, finds it."""
+    """Return the one adapter of this process: a reload of the page, which runs the extension's script
+    again, finds it.
+    """
     with _LOCK:
         if "adapter" not in _ONE:
             _ONE["adapter"] = Adapter(build=build)

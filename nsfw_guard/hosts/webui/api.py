@@ -20,7 +20,9 @@ MAX_BASE64_CHARS = 32 * 1024 * 1024  # characters of base64
 
 
 def check_one(guard: HostGuard, payload: Any) -> dict[str, Any]:
-    """The verdict on `{"image": base64}`, as its dict. What is no picture is an error verdict, never an exception."""
+    """Return the verdict on `{"image": base64}`, as its dict. What is no picture is an error verdict, never an
+    exception.
+    """
     text = payload.get("image") if isinstance(payload, dict) else None
     if not isinstance(text, str) or not text:
         return _refused('send {"image": "..."}: one picture, as base64 or as a data URL')

@@ -31,7 +31,7 @@ class Host:
         self.family: Family = "sdnext" if both else "a1111"
 
     def module(self, name: str, *, load: bool = True) -> Any:
-        """A module of the host, or None. `load`: it may be imported where it is not yet."""
+        """Return a module of the host, or None. `load`: it may be imported where it is not yet."""
         if name in sys.modules or not load:
             return sys.modules.get(name)
         try:
@@ -41,7 +41,7 @@ class Host:
             return None
 
     def get(self, module: str, name: str) -> Any:
-        """Something of a module, or None."""
+        """Return something of a module, or None."""
         return getattr(self.module(module), name, None)
 
     @property

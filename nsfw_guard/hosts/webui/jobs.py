@@ -31,12 +31,12 @@ class Jobs:
         return self._running[-1][1] if self._running else Job()
 
     def of(self, p: Any) -> Job:
-        """The job of the host's own object, else the one that runs."""
+        """Return the job of the host's own object, else the one that runs."""
         job = getattr(p, JOB, None)
         return job if isinstance(job, Job) else self.current
 
     def start(self, p: Any, *args: Any, running: bool = False) -> None:
-        """A job begins, or its prompts are known better now. Its arguments can only tighten.
+        """Begin a job, or know its prompts better. Its arguments can only tighten.
 
         `running`: the host will tell of its end. Before that it may break off without a word.
         """
@@ -50,21 +50,21 @@ class Jobs:
             del p.dummy  # the same object, with another prompt
 
     def runs(self, p: Any) -> bool:
-        """Whether this very job runs already, as the host told."""
+        """Return whether this very job runs already, as the host told."""
         return any(held is p for held, _ in self._running)
 
     def batch(self, p: Any, prompts: Sequence[Any]) -> None:
-        """The last time that the prompts of a batch are seen."""
+        """See the prompts of a batch for the last time."""
         old = self.of(p)
         refused = old.refused if old.refused is not None else self.refusal(prompts)
         self._keep(p, Job(solid=old.solid, review=old.review, refused=refused), old)
 
     def end(self, p: Any) -> None:
-        """This job is over."""
+        """End this job."""
         self._running = [(held, job) for held, job in self._running if held is not p]
 
     def refusal(self, prompts: Sequence[Any]) -> Verdict | None:
-        """Why these prompts are refused, or None. What cannot be read is refused."""
+        """Return why these prompts are refused, or None. What cannot be read is refused."""
         try:
             texts: list[Any] = []
             for one in prompts:
@@ -76,7 +76,7 @@ class Jobs:
             return Verdict.error(f"{type(error).__name__} in its prompts")
 
     def instead(self, p: Any) -> Any:
-        """A result of solid pictures where the prompt was refused, so that nothing is drawn; else None."""
+        """Return a result of solid pictures where the prompt was refused, so that nothing is drawn; else None."""
         refused = self.of(p).refused
         if refused is None:
             return None

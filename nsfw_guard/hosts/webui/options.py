@@ -24,7 +24,9 @@ def keep_loaded(host: Host, is_locked: Callable[[], bool], script: str) -> str:
 
 
 def unloads(option: str, value: Any, folder: str) -> bool:
-    """Whether an option takes the extension in this folder out; of an unknown folder, whether it takes any out."""
+    """Return whether an option takes the extension in this folder out; of an unknown folder, whether it
+    takes any out.
+    """
     if option == ALL:
         return bool(value != "none")
     if option != ONE_BY_ONE:

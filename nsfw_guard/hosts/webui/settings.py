@@ -63,7 +63,7 @@ class Page:
             self._tell()
 
     def changed(self, name: str) -> None:
-        """One option was changed on purpose. What cannot be used is refused, and the option says why."""
+        """Take over one option that was changed on purpose. What cannot be used is refused, and the option says why."""
         before = dict(self.chosen)
         self.chosen[name] = getattr(self.host.options, PREFIX + name)
         try:
@@ -174,7 +174,7 @@ def _models() -> tuple[str, ...]:
 
 
 def job_fields(counter: Callable[[], str]) -> list[Any]:
-    """What a user may set for one job (both only tighten), under what was counted so far."""
+    """Return what a user may set for one job (both only tighten), under what was counted so far."""
     import importlib
 
     gradio: Any = importlib.import_module("gradio")
@@ -186,7 +186,7 @@ def job_fields(counter: Callable[[], str]) -> list[Any]:
 
 
 def counted(guard: HostGuard) -> str:
-    """What the guard did since the start, in a line."""
+    """Return what the guard did since the start, in a line."""
     if guard.fault:
         return f"**every picture is covered until this is mended: {guard.fault}**"
     if not guard.settings.enabled:

@@ -43,7 +43,7 @@ class Swept:
 
 
 def sweep(guard: HostGuard, images: Sequence[Any], job: Job, where: str) -> Swept:
-    """The pictures as they may leave, in place where that can be. None stays None. Never raises an Exception."""
+    """Return the pictures as they may leave, in place where that can be. None stays None. Never raises an Exception."""
     safe: list[Any] = list(images)
     judged: list[Verdict | None] = [None] * len(safe)
     groups: dict[Layout | None, list[int]] = {}
@@ -59,7 +59,7 @@ def sweep(guard: HostGuard, images: Sequence[Any], job: Job, where: str) -> Swep
 
 
 def layout_of(picture: Any) -> Layout | None:
-    """Where the channels of an array or a tensor are."""
+    """Return where the channels of an array or a tensor are."""
     if not isinstance(picture, (np.ndarray, Tensor)) or picture.ndim != 3:
         return None
     first, last = picture.shape[0] in {1, 3, 4}, picture.shape[-1] in {1, 3, 4}
@@ -69,7 +69,9 @@ def layout_of(picture: Any) -> Layout | None:
 
 
 def apart(pictures_: Any) -> list[Any]:
-    """The pictures of a list, or of a batch: views of it, so that what is painted there is painted in the batch."""
+    """Return the pictures of a list, or of a batch: views of it, so that what is painted there is painted in the
+    batch.
+    """
     if isinstance(pictures_, (np.ndarray, Tensor)):
         return [pictures_] if pictures_.ndim < 4 else [one for part in pictures_ for one in apart(part)]
     if isinstance(pictures_, (list, tuple)):
@@ -78,7 +80,7 @@ def apart(pictures_: Any) -> list[Any]:
 
 
 def levels(picture: Any, layout: Layout | None) -> Image.Image | None:
-    """A picture of floats as the bytes that hosts will make of it (cut off, not rounded), or None.
+    """Return a picture of floats as the bytes that hosts will make of it (cut off, not rounded), or None.
 
     So a picture is checked once, though one hook sees floats and the next bytes. What is not finite or out of range is
     left to the guard, which refuses it.
@@ -134,7 +136,7 @@ def _paint(guard: HostGuard, picture: Any, cover: Image.Image, layout: Layout | 
 
 
 def paint_all(*values: Any) -> None:
-    """The last resort of a hook that failed: everything that holds pixels in these objects is painted solid."""
+    """Paint everything that holds pixels in these objects solid: the last resort of a hook that failed."""
     for one in values:
         for name in ("image", "images", "imgs", "extra_images"):
             held = getattr(one, name, None)
@@ -164,7 +166,7 @@ def _solid(picture: Any) -> Any:
 
 
 def closed(hook: Hook) -> Hook:
-    """A hook that paints everything it was handed when it fails."""
+    """Return a hook that paints everything it was handed when it fails."""
 
     @functools.wraps(hook)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -20,7 +20,7 @@ AT_ONCE = 16  # frames that are checked together
 
 
 def clean_frames(adapter: Adapter, frames: Any, *, signed: bool, where: str) -> Any:
-    """The frames as they may be written; the same object where none of them had to be covered.
+    """Return the frames as they may be written; the same object where none of them had to be covered.
 
     Args:
         frames: a list of pictures, an array (T, H, W, C), or a tensor: floats (N, C, T, H, W) or (C, T, H, W), bytes

@@ -251,7 +251,7 @@ def _extras(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def shown(adapter: Adapter, image: Any) -> Any:
-    """A picture that is still being drawn, as it may be shown: PIL, an array, or a list of them."""
+    """Return a picture that is still being drawn, as it may be shown: PIL, an array, or a list of them."""
     if isinstance(image, (list, tuple)):
         return [shown(adapter, one) for one in image]
     if image is None or isinstance(image, Image.Image) or not pictures.is_picture(image) or image.ndim <= 3:

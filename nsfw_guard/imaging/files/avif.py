@@ -37,7 +37,7 @@ def _int(data: bytes, at: int, width: int) -> int:
 
 
 def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes between two places: kind, and where their payload begins and ends."""
+    """Return the boxes between two places: kind, and where their payload begins and ends."""
     at, count = start, 0
     while at + 8 <= end:
         count += 1
@@ -54,7 +54,7 @@ def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]
 
 
 def read(data: bytes) -> Avif:
-    """The items, references and declared colours of an AVIF file."""
+    """Return the items, references and declared colours of an AVIF file."""
     avif = Avif(brand=data[8:12])
     for kind, start, end in boxes(data, 0, len(data)):
         if kind == b"ftyp":
@@ -150,7 +150,9 @@ def _read_colours(data: bytes, low: int, high: int, avif: Avif) -> None:
 
 
 def profiles(avif: Avif) -> Iterator[bytes]:
-    """The colours that its boxes declare, each as a profile; unknown ones (2) are taken for sRGB's everywhere."""
+    """Return the colours that its boxes declare, each as a profile; unknown ones (2) are taken for sRGB's
+    everywhere.
+    """
     for primaries, transfer in dict.fromkeys(avif.colours):
         if (primaries, transfer) != (2, 2):
             yield from cicp_profile(primaries=primaries, transfer=transfer)
@@ -164,7 +166,7 @@ def _as_still(data: bytes, avif: Avif) -> bytes:
 
 
 def others(data: bytes, avif: Avif, *, shown: int) -> Iterator[Embedded]:
-    """Every picture that is not shown: the same file with another item as its primary one.
+    """Return every picture that is not shown: the same file with another item as its primary one.
 
     Raises:
         DecodeError: it holds an animation that its brand keeps from being shown.

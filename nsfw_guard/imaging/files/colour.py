@@ -33,7 +33,7 @@ PRIMARIES = {
 
 
 def appearances(picture: Image.Image, profile: bytes) -> Iterator[Image.Image]:
-    """What viewers that follow a profile may show of an opaque picture, in RGB: one for each way of reading it.
+    """Return what viewers that follow a profile may show of an opaque picture, in RGB: one for each way of reading it.
 
     A profile may hold curves and several tables; which of them is followed differs from viewer to viewer. One that
     cannot be read, or that is made for another kind of picture, is followed by none.
@@ -45,7 +45,7 @@ def appearances(picture: Image.Image, profile: bytes) -> Iterator[Image.Image]:
 
 
 def count_readings(profile: bytes) -> int:
-    """How many ways there are to read a profile; none for one that changes nothing or cannot be read."""
+    """Return how many ways there are to read a profile; none for one that changes nothing or cannot be read."""
     is_profile = profile[36:40] == b"acsp"
     tags = int.from_bytes(profile[128:132], "big") if is_profile else 0
     if len(profile) > LARGEST_PROFILE or tags > MOST_TAGS:
@@ -57,7 +57,7 @@ def count_readings(profile: bytes) -> int:
 
 
 def differs(one: Image.Image, other: Image.Image) -> bool:
-    """Whether two RGB pictures of one size are apart by more than a few levels anywhere."""
+    """Return whether two RGB pictures of one size are apart by more than a few levels anywhere."""
     width, height = one.size
     rows = max(1, 4_000_000 // width)  # strips, so that no large copies are held
     for top in range(0, height, rows):
@@ -155,7 +155,7 @@ def _transform(profile: bytes, intent: int) -> Any:
 
 
 def gamma_profile(exponent: float, points: Sequence[float]) -> Iterator[bytes]:
-    """A declared gamma (0 for none) and the places of white and primaries (none for sRGB's) as a profile."""
+    """Return a declared gamma (0 for none) and the places of white and primaries (none for sRGB's) as a profile."""
     if exponent and not 0.01 <= exponent <= 10:
         return
     curve = _srgb_curve if not exponent else lambda level: level ** (1 / exponent)

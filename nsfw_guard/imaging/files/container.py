@@ -49,7 +49,7 @@ class Container:
 
 
 def inspect(data: bytes, limits: Limits) -> Container:
-    """The structure of a file.
+    """Return the structure of a file.
 
     Raises:
         DecodeError: it is more work than the limits allow, or of a kind that is not decoded here.
@@ -183,7 +183,7 @@ def _bmp_profiles(data: bytes) -> Iterator[bytes]:
 
 
 def without_embedded(data: bytes, limits: Limits) -> bytes:
-    """The same file, its own picture bit for bit, with zeros where thumbnails and previews stood.
+    """Return the same file, its own picture bit for bit, with zeros where thumbnails and previews stood.
 
     What cannot be taken out without writing the file anew stays; it was judged with the rest.
     """

@@ -21,13 +21,13 @@ FORMATS = tuple(name for name in _PLUGINS if name in Image.OPEN)
 
 
 def pillow_is_old() -> bool:
-    """True when this Pillow is older than 13.0.0, whose JPEG decoder was made safe (CVE-2026-112403)."""
+    """Return whether this Pillow is older than 13.0.0, whose JPEG decoder was made safe (CVE-2026-112403)."""
     major = re.match(r"\d+", PIL.__version__)
     return major is None or int(major[0]) < 13
 
 
 def opened(data: bytes) -> Image.Image:
-    """The picture of a file, its pixels not decoded yet."""
+    """Return the picture of a file, its pixels not decoded yet."""
     try:
         with whole_files_only():
             return Image.open(Reader(data), formats=FORMATS)

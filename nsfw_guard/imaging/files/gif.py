@@ -28,7 +28,7 @@ class Gif:
 
 
 def read(data: bytes, *, most: int) -> Gif:
-    """The frames of a GIF file.
+    """Return the frames of a GIF file.
 
     Raises:
         DecodeError: there are more than `most`, it is made of very many pieces, or its end is missing.
@@ -65,7 +65,7 @@ def read(data: bytes, *, most: int) -> Gif:
 
 
 def pieces(data: bytes, gif: Gif) -> list[Piece]:
-    """Each frame as a file of its own, and where it is drawn.
+    """Return each frame as a file of its own, and where it is drawn.
 
     Raises:
         DecodeError: a frame says in a reserved way what becomes of it.

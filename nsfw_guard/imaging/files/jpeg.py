@@ -59,7 +59,7 @@ class Jpeg:
 
 
 def read(data: bytes, *, most_scans: int) -> Jpeg:
-    """The segments and scans of a JPEG file, up to its end.
+    """Return the segments and scans of a JPEG file, up to its end.
 
     Raises:
         DecodeError: it has more scans than that, or is of a kind that browsers do not show.
@@ -161,7 +161,7 @@ def _scan(payload: bytes, segment: Segment, data: bytes, marks: Marks, interval:
 
 
 def lacks(jpeg: Jpeg) -> str:
-    """What the scans of a JPEG do not bring, as far as its structure tells; nothing where all may be there."""
+    """Return what the scans of a JPEG do not bring, as far as its structure tells; nothing where all may be there."""
     begun = {component for scan in jpeg.scans if scan.begins for component in scan.components}
     if not jpeg.sampling or not jpeg.scans:
         return "it holds no picture"
@@ -186,7 +186,9 @@ def _units(jpeg: Jpeg, scan: Scan) -> int:
 
 
 def with_filler(data: bytes, jpeg: Jpeg) -> bytes:
-    """The same file with noise after the data of each scan: a decoder that had all it needs never looks at it."""
+    """Return the same file with noise after the data of each scan: a decoder that had all it needs never
+    looks at it.
+    """
     noise = np.random.default_rng(0).integers(1, 255, 512, dtype=np.uint8).tobytes()
     parts, at = [], 0
     for scan in jpeg.scans:
@@ -196,7 +198,7 @@ def with_filler(data: bytes, jpeg: Jpeg) -> bytes:
 
 
 def embedded(data: bytes, jpeg: Jpeg) -> Iterator[Embedded]:
-    """The pictures that a JPEG carries beside its own: thumbnails and previews in its segments."""
+    """Return the pictures that a JPEG carries beside its own: thumbnails and previews in its segments."""
     extended: list[bytes] = []
     for segment in jpeg.segments:
         payload = data[segment.start : segment.end]
@@ -228,7 +230,7 @@ def _jfxx(payload: bytes, start: int) -> Iterator[Embedded]:
 
 
 def further(data: bytes, jpeg: Jpeg) -> list[tuple[int, int]]:
-    """Where the other pictures of a multi-picture file (MPO) stand, as its index says."""
+    """Return where the other pictures of a multi-picture file (MPO) stand, as its index says."""
     for segment in jpeg.segments:
         if segment.marker == 0xE2 and data[segment.start : segment.start + 4] == b"MPF\0":
             base = segment.start + 4

@@ -37,7 +37,7 @@ class Embedded:
 
 
 def sweep(block: bytes, start: int | None) -> Iterator[Embedded]:
-    """Whatever begins like a JPEG or PNG in a block of metadata, as bytes or as base64.
+    """Return whatever begins like a JPEG or PNG in a block of metadata, as bytes or as base64.
 
     `start` is where the block stands in its file, or None where it was put together or unpacked.
     """
@@ -70,7 +70,7 @@ def _end(block: bytes, start: int) -> int:
 
 
 def in_exif(block: bytes, start: int | None) -> Iterator[Embedded]:
-    """The thumbnail of an EXIF block, and what its notes hold."""
+    """Return the thumbnail of an EXIF block, and what its notes hold."""
     rest, link = bytearray(block), (0, 0)
     for index, directory in enumerate(directories(block)):
         offset, size = _within(block, directory.number(0x0201), directory.number(0x0202))
@@ -110,13 +110,13 @@ def _strips(block: bytes, start: int | None, directory: Directory, link: tuple[i
 
 
 def raw_picture(where: str, pixels: bytes, width: int, height: int, span: tuple[int, int]) -> Iterator[Embedded]:
-    """A thumbnail of bare RGB pixels, unless it is of no size."""
+    """Return a thumbnail of bare RGB pixels, unless it is of no size."""
     if width and height:
         yield Embedded(where, bitmap(pixels, width, height, 3), (span,))
 
 
 def bitmap(pixels: bytes, width: int, height: int, channels: int) -> bytes:
-    """Bare pixels, RGB or grey, as a file that the decoder takes."""
+    """Return bare pixels, RGB or grey, as a file that the decoder takes."""
     size = width * height * channels
     if len(pixels) < size or width * height > 1_000_000:
         raise DecodeError("its thumbnail is cut off: save the picture without it")
@@ -126,7 +126,9 @@ def bitmap(pixels: bytes, width: int, height: int, channels: int) -> bytes:
 
 
 def exif_of_text(text: str) -> bytes:
-    """The EXIF block of a "Raw profile type" text, as some programs write it into a PNG; nothing where it is none."""
+    """Return the EXIF block of a "Raw profile type" text, as some programs write it into a PNG; nothing where it is
+    none.
+    """
     lines = text.strip().splitlines()
     try:
         raw = bytes.fromhex("".join(lines[2:]))
@@ -136,7 +138,7 @@ def exif_of_text(text: str) -> bytes:
 
 
 def blanked(data: bytes, pictures: Iterable[Embedded]) -> bytes:
-    """The same file with something empty in place of those pictures."""
+    """Return the same file with something empty in place of those pictures."""
     out = bytearray(data)
     for picture in pictures:
         for low, high in picture.spans:

@@ -48,7 +48,7 @@ class Piece:
 
 
 def is_plain(pieces: Sequence[Piece], size: tuple[int, int]) -> bool:
-    """Whether every reader puts these frames together alike: each is kept, and the first covers everything."""
+    """Return whether every reader puts these frames together alike: each is kept, and the first covers everything."""
     if not pieces:
         return True
     first = pieces[0]

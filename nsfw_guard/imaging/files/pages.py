@@ -18,7 +18,7 @@ TIFF_METADATA = (0x02BC, 0x83BB, 0x8649, 0x8769, 0xC634, 0xC7D8)  # XMP, IPTC, P
 
 
 def read(data: bytes, *, most: int) -> list[tiffs.Directory]:
-    """The pages of a TIFF file.
+    """Return the pages of a TIFF file.
 
     Raises:
         DecodeError: there are more than `most`, none can be read, or one is made of tiles beyond measure.
@@ -34,7 +34,7 @@ def read(data: bytes, *, most: int) -> list[tiffs.Directory]:
 
 
 def corners(page: tiffs.Directory) -> tuple[tuple[int, int], ...]:
-    """The lower right corner of each strip or tile of a page, within the picture."""
+    """Return the lower right corner of each strip or tile of a page, within the picture."""
     width, height = page.number(0x0100), page.number(0x0101)
     across, down = page.number(0x0142, width), page.number(0x0143) or page.number(0x0116, height)
     if not (across > 0 and down > 0 and width * height):
@@ -48,7 +48,7 @@ def corners(page: tiffs.Directory) -> tuple[tuple[int, int], ...]:
 
 
 def lacks_strips(page: tiffs.Directory) -> bool:
-    """Whether a page lists fewer strips or tiles, or fewer bytes in plain strips, than its size takes."""
+    """Return whether a page lists fewer strips or tiles, or fewer bytes in plain strips, than its size takes."""
     width, height, planes = page.number(0x0100), page.number(0x0101), 1
     samples = page.number(0x0115, 1)
     if page.number(0x011C, 1) == 2:
@@ -68,7 +68,7 @@ def lacks_strips(page: tiffs.Directory) -> bool:
 
 
 def ends_whole(data: bytes, page: tiffs.Directory) -> bool:
-    """Whether each JPEG that a page is made of ends with its end mark, and a few zeros after it at most."""
+    """Return whether each JPEG that a page is made of ends with its end mark, and a few zeros after it at most."""
     tags = (0x0144, 0x0145) if 0x0144 in page.entries else (0x0111, 0x0117)
     offsets, sizes = (page.entries[tag].numbers() if tag in page.entries else [] for tag in tags)
     ends = (data[max(a, a + n - MAX_TRAILING_ZEROS) : a + n] for a, n in zip(offsets, sizes, strict=False))
@@ -76,7 +76,9 @@ def ends_whole(data: bytes, page: tiffs.Directory) -> bool:
 
 
 def embedded(data: bytes, pages: list[tiffs.Directory]) -> Iterator[Embedded]:
-    """Pictures in sub-directories (all of them are shown by somebody), old-style JPEGs, and what metadata hold."""
+    """Return pictures in sub-directories (all of them are shown by somebody), old-style JPEGs, and what
+    metadata hold.
+    """
     seen = {page.at for page in pages}
     places: set[tuple[int, int]] = set()
     swept = 0

@@ -37,7 +37,7 @@ class Png:
 
 
 def read(data: bytes, *, most_chunks: int) -> Png:
-    """The chunks of a PNG file.
+    """Return the chunks of a PNG file.
 
     Raises:
         DecodeError: there are more of them than that, or two of a kind that says how all the rest is read.
@@ -95,7 +95,9 @@ def _is_packed_whole(body: bytes) -> bool:
 
 
 def clear_level(data: bytes, png: Png) -> int | None:
-    """The level that a grey picture of 1, 2 or 4 bits calls clear, in 8 bits: Pillow widens the pixels and not this."""
+    """Return the level that a grey picture of 1, 2 or 4 bits calls clear, in 8 bits: Pillow widens the pixels and not
+    this.
+    """
     _, _, depth, colour, _ = png.header
     named = [chunk for chunk in png.shared if chunk[4:8] == b"tRNS"]
     if colour != 0 or depth >= 8 or not named:
@@ -105,7 +107,7 @@ def clear_level(data: bytes, png: Png) -> int | None:
 
 
 def pieces(data: bytes, png: Png) -> list[Piece]:
-    """Each frame of an APNG as a file of its own, and where it is drawn.
+    """Return each frame of an APNG as a file of its own, and where it is drawn.
 
     Raises:
         DecodeError: a frame lies beyond the canvas, or says in an unknown way how it is drawn.
@@ -145,7 +147,9 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def lacks_pixels(data: bytes, png: Png) -> bool:
-    """Whether the packed pixels of a frame end before its rows do, which Pillow leaves black and says nothing."""
+    """Return whether the packed pixels of a frame end before its rows do, which Pillow leaves black and
+    says nothing.
+    """
     _, _, depth, colour, interlaced = png.header
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
     for (width, height), places in png.pixels:
@@ -174,7 +178,7 @@ def _unpacks_to(size: int, parts: Iterator[bytes]) -> bool:
 
 
 def profiles(data: bytes, png: Png) -> Iterator[bytes]:
-    """The colours that its chunks declare, each as a profile: cICP, and gAMA with cHRM.
+    """Return the colours that its chunks declare, each as a profile: cICP, and gAMA with cHRM.
 
     The standard lets the first of cICP, iCCP, sRGB and gAMA win. Viewers that know fewer follow the next one, so each
     is given.
@@ -190,7 +194,7 @@ def profiles(data: bytes, png: Png) -> Iterator[bytes]:
 
 
 def embedded(data: bytes, png: Png) -> Iterator[Embedded]:
-    """The pictures in its EXIF blocks, its texts and in chunks of unknown kinds."""
+    """Return the pictures in its EXIF blocks, its texts and in chunks of unknown kinds."""
     unpacked = 0
     for kind, start, end in png.chunks:
         block = data[start:end]
@@ -223,7 +227,7 @@ def _unpacked(kind: bytes, block: bytes) -> tuple[bytes, bytes | None]:
 
 
 def mended(data: bytes, png: Png) -> bytes:
-    """The same file with the checksums of its described chunks made right again."""
+    """Return the same file with the checksums of its described chunks made right again."""
     out = bytearray(data)
     for _, start, end in png.chunks:
         if end + 4 <= len(out):

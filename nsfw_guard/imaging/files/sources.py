@@ -25,7 +25,7 @@ class Reader(io.BytesIO):
     left = _MAX_READS
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """The next bytes."""
+        """Return the next bytes."""
         self.left -= 1
         if self.left < 0:
             raise DecodeError("made of too many tiny pieces: save it anew with fewer frames")
@@ -34,7 +34,9 @@ class Reader(io.BytesIO):
 
 @contextmanager
 def whole_files_only() -> Iterator[None]:
-    """Pillow refuses files that are cut off, whatever the rest of the process has set, for as long as this lasts."""
+    """Let Pillow refuse files that are cut off, whatever the rest of the process has set, for as long as this
+    lasts.
+    """
     with _lock:
         _strict.append(ImageFile.LOAD_TRUNCATED_IMAGES)
         ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -66,7 +68,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def read_bytes(source: Any, most: int) -> bytes:
-    """The bytes of a path, of bytes, or of a file object from where it stands.
+    """Return the bytes of a path, of bytes, or of a file object from where it stands.
 
     Raises:
         DecodeError: there are more than `most`, none, or they cannot be read.
@@ -87,7 +89,9 @@ def read_bytes(source: Any, most: int) -> bytes:
 
 
 def bytes_behind(picture: Image.Image, most: int) -> bytes | None:
-    """The bytes of the file that a PIL picture was opened from, where it can still be read; it is left as it was."""
+    """Return the bytes of the file that a PIL picture was opened from, where it can still be read; it is left as it
+    was.
+    """
     for read in (_from_stream, _from_name):
         try:
             data = read(picture, most)
@@ -150,7 +154,7 @@ def _drain(file: Any, most: int) -> bytes:
 
 
 def short(error: BaseException) -> str:
-    """What went wrong, in a line: the kind of error and the beginning of its text."""
+    """Return what went wrong, in a line: the kind of error and the beginning of its text."""
     # An OSError's own text carries the whole path; other texts may echo what stands in the file.
     text = (isinstance(error, OSError) and error.strerror) or str(error)
     return ascii(f"{type(error).__name__}: {text}")[1:-1][:120]

@@ -39,7 +39,7 @@ class Value:
         return self.size // SIZES.get(self.kind, 1)
 
     def numbers(self) -> list[int]:
-        """Its whole numbers; none where it holds something else.
+        """Return its whole numbers; none where it holds something else.
 
         Raises:
             DecodeError: there are more than any picture needs.
@@ -49,7 +49,7 @@ class Value:
         return self._numbers(self.count)
 
     def first(self) -> int | None:
-        """Its first whole number."""
+        """Return its first whole number."""
         return next(iter(self._numbers(1)), None)
 
     def _numbers(self, most: int) -> list[int]:
@@ -72,7 +72,7 @@ class Directory:
     held: int = 0
 
     def number(self, tag: int, default: int = 0) -> int:
-        """The first whole number of an entry."""
+        """Return the first whole number of an entry."""
         value = self.entries.get(tag)
         number = value.first() if value else None
         return default if number is None else number
@@ -87,7 +87,7 @@ class Layout:
 
     @classmethod
     def of(cls, data: bytes) -> Layout | None:
-        """The layout that the first bytes say, or None where they begin no TIFF structure."""
+        """Return the layout that the first bytes say, or None where they begin no TIFF structure."""
         order = {b"II": "<", b"MM": ">"}.get(data[:2])
         magic = struct.unpack(f"{order}H", data[2:4])[0] if order and len(data) >= 8 else 0
         return cls(str(order), magic == 43) if magic in {42, 43} else None
@@ -98,7 +98,7 @@ class Layout:
         return (8, self.order + "Q", 8) if self.big else (4, self.order + "L", 4)
 
     def read(self, data: bytes, at: int) -> Directory | None:
-        """The directory at a place, or None where there is none.
+        """Return the directory at a place, or None where there is none.
 
         Raises:
             DecodeError: it is longer than any that is used, or holds a tag twice: readers would not agree on it.
@@ -128,14 +128,14 @@ class Layout:
         return Directory(at, link, entries, held)
 
     def next_of(self, data: bytes, directory: Directory) -> int:
-        """Where the directory after this one stands, or 0."""
+        """Return where the directory after this one stands, or 0."""
         _, code, width = self.pointer
         raw = data[directory.link : directory.link + width]
         return int(struct.unpack(code, raw)[0]) if len(raw) == width else 0
 
 
 def directories(data: bytes, *, most: int = 64) -> Iterator[Directory]:
-    """The main chain of directories, `most` + 1 of them at the most, so that a caller sees that there are more.
+    """Return the main chain of directories, `most` + 1 of them at the most, so that a caller sees that there are more.
 
     Raises:
         DecodeError: their entries lie over each other so much that a small file would be read very many times.
@@ -161,14 +161,16 @@ def directories(data: bytes, *, most: int = 64) -> Iterator[Directory]:
 
 
 def entries(data: bytes) -> Iterator[tuple[int, int, Value]]:
-    """Every entry of the main chain: the number of its directory, its tag and its value."""
+    """Return every entry of the main chain: the number of its directory, its tag and its value."""
     for index, directory in enumerate(directories(data)):
         for tag, value in directory.entries.items():
             yield index, tag, value
 
 
 def pointing_to(data: bytes, at: int) -> bytes:
-    """The same file with the directory at that place as its first: a hidden picture becomes the one that is shown."""
+    """Return the same file with the directory at that place as its first: a hidden picture becomes the one that is
+    shown.
+    """
     layout = Layout.of(data)
     assert layout is not None  # noqa: S101 - a place comes from a directory of this very file
     place, code, width = layout.pointer

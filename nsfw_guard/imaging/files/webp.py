@@ -11,7 +11,7 @@ PIXELS = {b"VP8 ", b"VP8L", b"VP8X", b"ANIM", b"ANMF", b"ALPH", b"ICCP"}
 
 
 def chunks(data: bytes, *, most: int) -> list[tuple[bytes, int, int]]:
-    """The chunks of a WebP file with their places, up to its end.
+    """Return the chunks of a WebP file with their places, up to its end.
 
     Raises:
         DecodeError: there are more of them than that.
@@ -36,12 +36,12 @@ def check_frames(rows: list[tuple[bytes, int, int]], shown: int) -> None:
 
 
 def declares_profile(data: bytes, rows: list[tuple[bytes, int, int]]) -> bool:
-    """Whether its header says that it has a colour profile."""
+    """Return whether its header says that it has a colour profile."""
     return any(kind == b"VP8X" and data[start] & 0x20 for kind, start, end in rows if start < end)
 
 
 def embedded(data: bytes, rows: list[tuple[bytes, int, int]]) -> Iterator[Embedded]:
-    """The pictures in its EXIF block, its XMP text and in chunks of unknown kinds."""
+    """Return the pictures in its EXIF block, its XMP text and in chunks of unknown kinds."""
     for kind, start, end in rows:
         block = data[start:end]
         if kind == b"EXIF":

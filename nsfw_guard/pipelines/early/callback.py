@@ -52,7 +52,9 @@ class EarlyStopCallback(PipelineCallback):  # type: ignore[misc]  # diffusers ha
         return ["latents"]
 
     def callback_fn(self, pipeline: Any, step_index: int, timesteps: Any, callback_kwargs: Any) -> dict[str, Any]:
-        """After one step: a look where one is due. The first step is over before there is a callback to look from."""
+        """Look after a step where a look is due. The first step is over before there is a callback to look
+        from.
+        """
         if step_index == 0:
             self._start(pipeline, float(timesteps))
         elif self._steps and not self.verdicts:

@@ -80,7 +80,7 @@ def record(
     batch_size: int,
     call: Mapping[str, Any],
 ) -> list[Trace]:
-    """What each look saw of each prompt's picture, and what became of it."""
+    """Record what each look saw of each prompt's picture, and what became of it."""
     watcher = EarlyStop(at=at, decoder=decoder)
     traces: list[Trace] = []
     for start in range(0, len(prompts), batch_size):
@@ -98,7 +98,7 @@ def record(
 def learn_map(
     pipe: Any, prompts: Sequence[str], *, seed: int, batch_size: int, call: Mapping[str, Any]
 ) -> LinearPreview:
-    """The linear map from the last clean latents to the pictures that came of them."""
+    """Learn the linear map from the last clean latents to the pictures that came of them."""
     kept: list[Tensor] = []
     pictures: list[Tensor] = []
     for start in range(0, len(prompts), batch_size):
@@ -110,7 +110,7 @@ def learn_map(
 
 
 def cuts_of(traces: Sequence[Trace], looks: int, rate: float) -> tuple[float, ...]:
-    """Per look the lowest cut with which allowed pictures are stopped no more often than the rate allows.
+    """Return per look the lowest cut with which allowed pictures are stopped no more often than the rate allows.
 
     The stops that the rate allows, with 95% confidence, are shared by the looks, the last one first: it knows most.
     Where the allowed pictures are too few to prove the rate, none of them may be stopped.
@@ -130,7 +130,7 @@ def cuts_of(traces: Sequence[Trace], looks: int, rate: float) -> tuple[float, ..
 
 
 def report_of(traces: Sequence[Trace], early: EarlyStop, rate: float, *, chosen: int = 1) -> Report:
-    """What these cuts would have done to these pictures; `chosen`: how many cuts were chosen on them."""
+    """Return what these cuts would have done to these pictures; `chosen`: how many cuts were chosen on them."""
     allowed = [trace for trace in traces if not trace.blocked]
     blocked = [trace for trace in traces if trace.blocked]
     false_stops = sum(stop_at(trace, early) is not None for trace in allowed)
@@ -142,13 +142,13 @@ def report_of(traces: Sequence[Trace], early: EarlyStop, rate: float, *, chosen:
 
 
 def stop_at(trace: Trace, early: EarlyStop) -> float | None:
-    """At which fraction of the schedule a picture would have been stopped, if at all."""
+    """Return at which fraction of the schedule a picture would have been stopped, if at all."""
     cuts: Any = early.cuts
     return next((a for a, sure, cut in zip(early.at, trace.looks, cuts, strict=True) if sure >= cut), None)
 
 
 def upper_bound(stops: int, of: int, confidence: float = 0.95) -> float:
-    """The largest rate that would still give so few, with this confidence (one-sided Clopper-Pearson)."""
+    """Return the largest rate that would still give so few, with this confidence (one-sided Clopper-Pearson)."""
     if stops >= of:
         return 1.0
     low, high = 0.0, 1.0
@@ -162,7 +162,7 @@ def upper_bound(stops: int, of: int, confidence: float = 0.95) -> float:
 
 
 def most_stops(of: int, rate: float) -> int:
-    """How many of so many may be stopped so that the rate is proven; 0 also where nothing proves it."""
+    """Return how many of so many may be stopped so that the rate is proven; 0 also where nothing proves it."""
     stops = 0
     while upper_bound(stops + 1, of) <= rate:
         stops += 1

@@ -47,7 +47,7 @@ class LinearPreview:
 
     @classmethod
     def fit(cls, latents: Tensor, pictures: Tensor, *, bends: int = 128) -> LinearPreview:
-        """The map that comes nearest from latents to pictures.
+        """Fit the map that comes nearest from latents to pictures.
 
         Shape: latents (N, C, h, w); pictures (N, 3, H, W) in [0, 1].
         """
@@ -65,12 +65,12 @@ class LinearPreview:
         return cls(_rows(solution), _rows(planes), grow)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return JSON-ready values."""
         return {name: [list(r) for r in getattr(self, name)] for name in ("weights", "bends")} | {"grow": self.grow}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> LinearPreview:
-        """The map that `to_dict` told of."""
+        """Return the map that `to_dict` told of."""
         weights, bends = (tuple(tuple(row) for row in content[name]) for name in ("weights", "bends"))
         return cls(weights, bends, int(content["grow"]))
 
@@ -105,7 +105,9 @@ def _neighbours(latents: Tensor) -> Tensor:
 
 
 def preview_of(decoder: Literal["vae"] | Any) -> Preview:
-    """What turns latents into pixels: "vae", an AutoencoderTiny, or a callable (pipe, x0, arguments) -> pixels."""
+    """Return what turns latents into pixels: "vae", an AutoencoderTiny, or a callable (pipe, x0,
+    arguments) -> pixels.
+    """
     if decoder == "vae":
         return by_vae
     if hasattr(decoder, "decode") and hasattr(decoder, "config"):

@@ -59,27 +59,27 @@ def around(scheduler: Any, after: Callable[[Step], None]) -> Iterator[None]:
 
 @contextmanager
 def clean_latents(pipe: Any) -> Iterator[list[Tensor]]:
-    """The clean latents of every step that is taken within."""
+    """Collect the clean latents of every step that is taken within."""
     collected: list[Tensor] = []
     with around(pipe.scheduler, lambda step: collected.append(clean(pipe.scheduler, step))):
         yield collected
 
 
 def watchable(scheduler: Any) -> bool:
-    """Whether the clean latents of a scheduler's steps can be told, and its results by name."""
+    """Return whether the clean latents of a scheduler's steps can be told, and its results by name."""
     if not hasattr(scheduler, "step") or not x0.known(scheduler):
         return False
     return "return_dict" in inspect.signature(scheduler.step).parameters
 
 
 def clean(scheduler: Any, step: Step) -> Tensor:
-    """The clean latents that a step foresees."""
+    """Return the clean latents that a step foresees."""
     given = _given(step)
     return x0.predict(scheduler, given["model_output"], given["timestep"], given["sample"], step[2])
 
 
 def timestep(step: Step) -> float | None:
-    """The one timestep of a step, or nothing where each picture has its own."""
+    """Return the one timestep of a step, or nothing where each picture has its own."""
     value = _given(step).get("timestep")
     if isinstance(value, Tensor):
         return float(value) if value.numel() == 1 else None
@@ -87,7 +87,9 @@ def timestep(step: Step) -> float | None:
 
 
 def planned(scheduler: Any, first: float | None) -> int:
-    """How many steps there will be: of a schedule that is entered late (picture to picture), what is left of it."""
+    """Return how many steps there will be: of a schedule that is entered late (picture to picture), what is left of
+    it.
+    """
     times = _times(scheduler)
     index = getattr(scheduler, "step_index", None)
     if index is not None:
@@ -96,7 +98,7 @@ def planned(scheduler: Any, first: float | None) -> int:
 
 
 def stray(scheduler: Any, now: float | None, number: int, of: int) -> bool:
-    """Whether this is another step than its number says: some pipelines step twice from the same timestep."""
+    """Return whether this is another step than its number says: some pipelines step twice from the same timestep."""
     times = _times(scheduler)
     index = len(times) - of + number - 1
     return now in times and not (index < len(times) and times[index] == now)

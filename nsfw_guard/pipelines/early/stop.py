@@ -103,7 +103,9 @@ class EarlyStop:
             yield seen
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready. An AutoencoderTiny or a callable is not written: give it again to `EarlyStop.load`."""
+        """Return JSON-ready values. An AutoencoderTiny or a callable is not written: give it again to
+        `EarlyStop.load`.
+        """
         decoder = self.decoder.to_dict() if isinstance(self.decoder, LinearPreview) else None
         content = {"at": list(self.at), "cuts": list(self._cuts()), "linear": decoder}
         return {
@@ -136,7 +138,7 @@ class EarlyStop:
     def after(
         self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], seen: Watch, step: steps.Step, *, stop: bool = True
     ) -> None:
-        """After one step: a look where one is due. A look that fails stops nothing, and the next one is taken.
+        """Look after a step where a look is due. A look that fails stops nothing, and the next one is taken.
 
         Raises:
             Stopped: every picture is sure to be blocked; not with `stop=False`.
@@ -174,14 +176,14 @@ class EarlyStop:
 
 
 def judge(guard: Guard, pixels: Tensor) -> list[Verdict]:
-    """What the policy says of previews: not counted, told to nobody. Shape: (N, 3, H, W) in [0, 1]."""
+    """Return what the policy says of previews: not counted, told to nobody. Shape: (N, 3, H, W) in [0, 1]."""
     with torch.no_grad():
         scores = ask(guard.backend, [Frames(pixels)], len(pixels), embeddings=False, digests=False)
     return [guard.policy.decide(frame_scores) for frame_scores in scores]
 
 
 def surely(verdict: Verdict) -> float:
-    """How sure a preview is to be blocked: the score that blocks it, or 0. Only a number is sure."""
+    """Return how sure a preview is to be blocked: the score that blocks it, or 0. Only a number is sure."""
     if verdict.outcome is not Outcome.BLOCK or verdict.score is None or not math.isfinite(verdict.score):
         return 0.0
     return verdict.score

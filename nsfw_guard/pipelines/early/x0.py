@@ -25,7 +25,7 @@ SIGMAS = (
 
 
 def predict(scheduler: Any, model_output: Tensor, timestep: Any, sample: Tensor, result: Any) -> Tensor:
-    """What the sample would be without noise, as the model sees it at this step.
+    """Return what the sample would be without noise, as the model sees it at this step.
 
     Args:
         scheduler: after the step was taken.
@@ -50,7 +50,7 @@ def predict(scheduler: Any, model_output: Tensor, timestep: Any, sample: Tensor,
 
 
 def known(scheduler: Any) -> bool:
-    """Whether the clean latents of this scheduler can be told."""
+    """Return whether the clean latents of this scheduler can be told."""
     try:
         return bool(_kind(scheduler))
     except UncoveredError:

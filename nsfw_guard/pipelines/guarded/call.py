@@ -37,7 +37,7 @@ class Terms:
 def guarded_call(
     call: Callable[..., Any], pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, terms: Terms, run: Run
 ) -> Any:
-    """What the call gives, safe; `run` knows the verdicts afterwards."""
+    """Return what the call gives, safe; `run` knows the verdicts afterwards."""
     arguments = inputs.arguments_of(call, pipe, args, kwargs)
     inputs.refuse_exits(pipe, arguments, terms.latents)
     inputs.refuse_prompts(terms.guard, arguments, terms.text_model)
@@ -70,7 +70,9 @@ def _apart(kwargs: Mapping[str, Any], run: Run) -> dict[str, Any]:
 
 
 def part_call(call: Callable[..., Any], pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, run: Run) -> Any:
-    """A call of a part, inside the guarded call of the whole: safe too, but latents pass, and the whole tells of it."""
+    """Return a call of a part, inside the guarded call of the whole: safe too, but latents pass, and the whole tells of
+    it.
+    """
     arguments = inputs.arguments_of(call, pipe, args, kwargs)
     out = call(pipe, *args, **kwargs)
     return leave(pipe, out, run, "allow", arguments, whole=False)
@@ -89,7 +91,7 @@ def _free(pipe: Any) -> None:
 
 
 def device_of(pipe: Any) -> torch.device | None:
-    """Where a pipe runs, or None for the host: pictures that come from the host are judged there too."""
+    """Return where a pipe runs, or None for the host: pictures that come from the host are judged there too."""
     try:
         device = torch.device(pipe._execution_device)
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):

@@ -17,14 +17,14 @@ BASE = "_nsfw_guard_base"
 
 
 def plain_class(pipe: Any) -> type:
-    """The class that a pipe has without a guard."""
+    """Return the class that a pipe has without a guard."""
     plain: type = vars(type(pipe)).get(BASE, type(pipe))
     return plain
 
 
 @once
 def guarded_class(base: Any) -> type:
-    """The guarded class of a pipeline class."""
+    """Return the guarded class of a pipeline class."""
     body: dict[str, Any] = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
     body |= {BASE: base, "__new__": _new(base), "__call__": _call(base), **WHOLE}
     if hasattr(base, "numpy_to_pil"):

@@ -14,7 +14,7 @@ _SAME_IN_NUMPY = {torch.uint8, torch.int64, torch.int32, torch.float16, torch.fl
 
 
 def identity(frame: Any) -> tuple[Any, ...]:
-    """Where a frame lies and what it holds. A view of the same memory has the same."""
+    """Return where a frame lies and what it holds. A view of the same memory has the same."""
     if isinstance(frame, np.ndarray):
         return "array", frame.__array_interface__["data"][0], *content(frame)
     if isinstance(frame, Tensor):
@@ -23,7 +23,7 @@ def identity(frame: Any) -> tuple[Any, ...]:
 
 
 def content(frame: Any) -> tuple[Any, ...]:
-    """What a frame holds: its pixels summed up row by row and column by column; nothing where it is no frame."""
+    """Return what a frame holds: its pixels summed up row by row and column by column; nothing where it is no frame."""
     if isinstance(frame, (np.ndarray, Tensor)):
         return tuple(frame.shape), str(frame.dtype), _sums(frame)
     if isinstance(frame, Image.Image):

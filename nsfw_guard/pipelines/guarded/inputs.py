@@ -31,7 +31,9 @@ _NO_PICTURE = re.compile(r"embed|latent|mask|guidance|strength|scale|num_|per_|s
 
 
 def arguments_of(call: Any, pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call by name, defaults among them. A call that cannot be made is left to fail by itself."""
+    """Return the arguments of a call by name, defaults among them. A call that cannot be made is left to fail by
+    itself.
+    """
     signature = inspect.signature(call)
     try:
         bound = signature.bind(pipe, *args, **kwargs)
@@ -44,7 +46,7 @@ def arguments_of(call: Any, pipe: Any, args: Sequence[Any], kwargs: Mapping[str,
 
 
 def refuse_exits(pipe: Any, arguments: Mapping[str, Any], latents: Latents) -> None:
-    """An error where a way out is asked for that nothing would look at."""
+    """Raise an error where a way out is asked for that nothing would look at."""
     name = type(pipe).__name__
     if latents == "allow":
         return
@@ -62,7 +64,7 @@ def refuse_exits(pipe: Any, arguments: Mapping[str, Any], latents: Latents) -> N
 
 
 def refuse_prompts(guard: Guard, arguments: Mapping[str, Any], text_model: TextModel | None) -> None:
-    """A BlockedError where a prompt is refused, before a step was spent on it."""
+    """Raise a BlockedError where a prompt is refused, before a step was spent on it."""
     texts = prompts_of(arguments)
     if not texts:
         return
@@ -75,7 +77,7 @@ def refuse_prompts(guard: Guard, arguments: Mapping[str, Any], text_model: TextM
 
 
 def refuse_pictures(guard: Guard, arguments: Mapping[str, Any], latents: Latents) -> None:
-    """A BlockedError where a picture that was handed in is refused, before a step was spent on it."""
+    """Raise a BlockedError where a picture that was handed in is refused, before a step was spent on it."""
     held: list[Verdict] = []
     for name, value in pictures_of(arguments):
         if _latent(value):
@@ -91,13 +93,13 @@ def refuse_pictures(guard: Guard, arguments: Mapping[str, Any], latents: Latents
 
 
 def prompts_of(arguments: Mapping[str, Any]) -> list[str]:
-    """Every prompt among the arguments, negative ones left out."""
+    """Return every prompt among the arguments, negative ones left out."""
     named = [v for k, v in arguments.items() if _PROMPT.search(k) and not k.startswith("negative")]
     return [text for value in named for text in _texts(value)]
 
 
 def pictures_of(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every argument that is a picture, or several."""
+    """Return every argument that is a picture, or several."""
     for name, value in arguments.items():
         if _PICTURE.search(name) and not _NO_PICTURE.search(name) and _pictures(value):
             yield name, value

@@ -25,7 +25,7 @@ class Last:
         _LAST.set(MappingProxyType({**_LAST.get(), self._number: tuple(verdicts)}))
 
     def get(self) -> tuple[Verdict, ...]:
-        """Those of the last call in this context."""
+        """Return those of the last call in this context."""
         kept = _LAST.get().get(self._number)
         if kept is None:
             raise ConfigError("no guarded call was made in this thread or task: read out.verdicts of the call you mean")

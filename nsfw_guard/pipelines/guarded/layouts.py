@@ -21,7 +21,7 @@ MAX_PLAIN_NUMBERS = 256  # that pass as numbers: more could be the pixels of a p
 
 
 def entries(value: Any, *, clips: bool) -> list[list[Any]]:
-    """The frames of each entry of what leaves; an entry leaves whole or not at all.
+    """Return the frames of each entry of what leaves; an entry leaves whole or not at all.
 
     A picture is an entry of one frame; a clip, or a list inside a list, one of many. Nothing is copied.
 
@@ -43,7 +43,7 @@ def entries(value: Any, *, clips: bool) -> list[list[Any]]:
 
 
 def frames(value: Any) -> list[Any]:
-    """Every frame in what leaves, in reading order."""
+    """Return every frame in what leaves, in reading order."""
     if is_data(value):
         return []
     if isinstance(value, Mapping):
@@ -71,7 +71,7 @@ def _no_picture(value: Any) -> UncoveredError:
 
 
 def put(value: Any, news: Iterator[Any]) -> Any:
-    """What leaves with frames replaced: one new frame each, in reading order, or None for one that stays.
+    """Return what leaves with frames replaced: one new frame each, in reading order, or None for one that stays.
 
     What has nothing replaced in it is the very object that came; nothing is edited.
     """
@@ -97,7 +97,7 @@ def put(value: Any, news: Iterator[Any]) -> Any:
 
 
 def rebuilt(value: Any, parts: Sequence[Any]) -> Any:
-    """A list, tuple, named tuple or mapping of the same kind with other parts."""
+    """Return a list, tuple, named tuple or mapping of the same kind with other parts."""
     if isinstance(value, Mapping):
         twin = copy.copy(value)
         for key, part in zip(value, parts, strict=True):
@@ -107,7 +107,7 @@ def rebuilt(value: Any, parts: Sequence[Any]) -> Any:
 
 
 def is_data(value: Any) -> bool:
-    """Whether it holds no picture, whatever it is called: nothing, a flag, numbers, a text, or some of those."""
+    """Return whether it holds no picture, whatever it is called: nothing, a flag, numbers, a text, or some of those."""
     if value is None or isinstance(value, (bool, int, float, complex, str, Enum, np.generic, Verdict)):
         return True
     if isinstance(value, Mapping):
@@ -131,7 +131,7 @@ def _numbers(value: Any) -> int:
 
 
 def looks_like_pictures(value: Any) -> bool:
-    """Whether something that is called sound, text or poses is pictures all the same."""
+    """Return whether something that is called sound, text or poses is pictures all the same."""
     if isinstance(value, (list, tuple)):
         return any(looks_like_pictures(part) for part in value)
     if isinstance(value, Mapping):
@@ -146,7 +146,9 @@ def looks_like_pictures(value: Any) -> bool:
 
 
 def planes(frame: Any) -> Any:
-    """An array or tensor frame with its channels where a guard expects them: first in a tensor, last in an array."""
+    """Return an array or tensor frame with its channels where a guard expects them: first in a tensor, last in an
+    array.
+    """
     if _axes(frame) < 3:
         return frame
     first, last = frame.shape[-3] in CHANNELS, frame.shape[-1] in CHANNELS

@@ -17,7 +17,7 @@ from nsfw_guard.pipelines.guarded.run import ExitRange, Run
 
 
 def leave(pipe: Any, out: Any, run: Run, latents: Latents, arguments: Mapping[str, Any], *, whole: bool = True) -> Any:
-    """What leaves, by the kind of thing it is; of a part of a pipeline, into it, without flags and verdicts."""
+    """Return what leaves, by the kind of thing it is; of a part of a pipeline, into it, without flags and verdicts."""
     cls = type(pipe)
     if latents == "allow" and arguments.get("output_type") in seams.LATENT:
         return out  # on purpose, and unchecked: it carries no flags
@@ -34,7 +34,7 @@ def leave(pipe: Any, out: Any, run: Run, latents: Latents, arguments: Mapping[st
 
 
 def exit_range(cls: type) -> ExitRange:
-    """The range of the arrays and tensors that leave a class."""
+    """Return the range of the arrays and tensors that leave a class."""
     return "hdr" if any(base.__name__ == "LTX2HDRPipeline" for base in cls.__mro__) else tensor_range(cls)
 
 

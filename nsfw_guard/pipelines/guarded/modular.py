@@ -24,7 +24,7 @@ _UNDECODED = frozenset({
 
 
 def came_in(arguments: Mapping[str, Any]) -> frozenset[Any]:
-    """What a call was handed, by what each thing held then."""
+    """Return what a call was handed, by what each thing held then."""
     return frozenset(content(value) for value in _each(list(arguments.values())))
 
 
@@ -37,7 +37,7 @@ def _each(value: Any) -> Iterator[Any]:
 
 
 def leave_state(out: Any, run: Run, latents: Latents, given: frozenset[Any], asked: Any) -> Any:
-    """A state, a dictionary of its values, or one value, safe.
+    """Return a state, a dictionary of its values, or one value, safe.
 
     Args:
         out: what the pipeline gave.

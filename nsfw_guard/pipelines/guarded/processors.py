@@ -25,12 +25,12 @@ class Owner(Protocol):
     enabled: bool
 
     def run(self, pipe: Any = None) -> Run:
-        """A run of its own, for pictures that are made outside of any call."""
+        """Return a run of its own, for pictures that are made outside of any call."""
         ...
 
 
 def processors_of(pipe: Any) -> dict[str, Any]:
-    """The processors of a pipe that turn tensors into pictures, by attribute."""
+    """Return the processors of a pipe that turn tensors into pictures, by attribute."""
     from diffusers.image_processor import VaeImageProcessor
 
     return {
@@ -41,7 +41,7 @@ def processors_of(pipe: Any) -> dict[str, Any]:
 
 
 def guarded(processor: Any, owner: Owner) -> Any:
-    """A copy of a processor that judges for an owner."""
+    """Return a copy of a processor that judges for an owner."""
     twin = copy.copy(processor)
     inner = vars_of(twin).get("_image_processor")
     if inner is not None:
@@ -53,18 +53,18 @@ def guarded(processor: Any, owner: Owner) -> Any:
 
 
 def is_guarded(processor: Any) -> bool:
-    """Whether it, or the one inside it, is a guarded copy."""
+    """Return whether it, or the one inside it, is a guarded copy."""
     return GUARD_ATTR in vars_of(processor) or GUARD_ATTR in vars_of(vars_of(processor).get("_image_processor"))
 
 
 def by_hand(guarded: Any) -> Run | None:
-    """A run for pictures that are made outside of any call, or None where the guard is turned off."""
+    """Return a run for pictures that are made outside of any call, or None where the guard is turned off."""
     owner: Owner = vars(guarded)[GUARD_ATTR]
     return owner.run() if owner.enabled else None
 
 
 def vars_of(value: Any) -> dict[str, Any]:
-    """The attributes of an object, if it has any of its own."""
+    """Return the attributes of an object, if it has any of its own."""
     return getattr(value, "__dict__", {})
 
 

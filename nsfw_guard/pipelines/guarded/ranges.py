@@ -20,7 +20,7 @@ _KIND = "output_type"
 
 @once
 def tensor_range(cls: Any) -> ValueRange:
-    """The range of the tensors that leave a class: signed where nothing on the way to "pt" moves them to [0, 1].
+    """Return the range of the tensors that leave a class: signed where nothing on the way to "pt" moves them to [0, 1].
 
     Where the source cannot be read, the usual [0, 1]: values beyond it are then an ERROR.
     """

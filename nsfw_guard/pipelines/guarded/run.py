@@ -40,7 +40,7 @@ class Cover:
             raise ConfigError(f"a margin of {self.margin} frames is none: 0 covers flagged frames alone")
 
     def spread(self, verdicts: Sequence[Verdict], *, clip: bool, again: bool = False) -> list[Verdict]:
-        """What decides over each frame of one entry: the worst of all of them, or of its neighbours in a clip.
+        """Return what decides over each frame of one entry: the worst of all of them, or of its neighbours in a clip.
 
         `again`: it was spread on the way already, so that neighbours are not taken for flagged frames.
         """
@@ -75,7 +75,7 @@ class Run:
     given: frozenset[Any] = frozenset()  # what came in: unchanged, it may go out again
 
     def safe(self, images: Tensor, value_range: ValueRange) -> tuple[Tensor, list[Verdict]]:
-        """Pictures on the way, flagged ones acted on. Shape: (N, C, H, W)."""
+        """Return pictures on the way, flagged ones acted on. Shape: (N, C, H, W)."""
         verdicts = self._check(images, value_range)
         if self.clip:
             verdicts = self.cover.spread(verdicts, clip=True)
@@ -93,7 +93,7 @@ class Run:
             self.judged.append(Judged(output, {("unclaimed", i): verdict for i, verdict in enumerate(verdicts)}))
 
     def apart(self, callback: Callable[..., Any]) -> Callable[..., Any]:
-        """A callback whose own pictures, judged and acted on as any, decide nothing about those that leave."""
+        """Return a callback whose own pictures, judged and acted on as any, decide nothing about those that leave."""
 
         @functools.wraps(callback)
         def shown(*args: Any, **kwargs: Any) -> Any:
@@ -107,7 +107,7 @@ class Run:
 
     @contextmanager
     def clips(self) -> Iterator[list[Judged]]:
-        """Within it, what is judged together is one clip; gives what was judged meanwhile, to register it anew."""
+        """Judge as one clip what is judged within; gives what was judged meanwhile, to register it anew."""
         before, self.clip, mark = self.clip, True, len(self.judged)
         judged: list[Judged] = []
         try:
@@ -118,7 +118,9 @@ class Run:
             del self.judged[mark:]
 
     def settle(self, value: Any, *, clips: bool, value_range: ExitRange = "unit", main: bool = True) -> Any:
-        """What leaves, judged where it was not yet, and acted on. Verdicts are kept one an entry, of the main field."""
+        """Judge what leaves where it was not judged yet, and act on it. Verdicts are kept one an entry, of the main
+        field.
+        """
         groups = [group for group in layouts.entries(value, clips=clips) if group]
         flat = [frame for group in groups for frame in group]
         if not flat:
@@ -218,7 +220,7 @@ def _clipped(linear: Any) -> Any:
 
 
 def current() -> Run | None:
-    """The guarded call that this context is in."""
+    """Return the guarded call that this context is in."""
     return _RUN.get()
 
 
