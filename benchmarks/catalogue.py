@@ -55,14 +55,14 @@ def against_reference(name: str, folder: Path) -> dict[str, Any]:
     """One record: how far its numbers are from the reference's, and how long both take."""
     kind = registry.spec(name).kind
     build = {"judge": of_judge, "nudenet": of_boxes}.get(kind, of_network)
-    what, mine, theirs, cut = build(name, folder)
+    what, mine, theirs, threshold = build(name, folder)
     furthest, equal, ratios = 0.0, 0, []
     for pixels in pictures():
         picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
         ours, first = timed(partial(mine, pixels))
         other, second = timed(partial(theirs, picture))
         ratios.append(first / second)
-        equal += cut(ours).tolist() == (other >= 0.5 if kind == "checker" else cut(other)).tolist()
+        equal += threshold(ours).tolist() == (other >= 0.5 if kind == "checker" else threshold(other)).tolist()
         furthest = max(furthest, 0.0 if kind == "checker" else float((ours - other).abs().max()))
     return {
         "reference": what, "pictures": len(pictures()), "furthest": furthest, "equal": equal, "kind": kind,

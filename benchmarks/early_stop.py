@@ -44,7 +44,7 @@ def prompts(seed: int, count: int, *, unsafe: bool) -> list[str]:
 
 @dataclass(frozen=True)
 class Measured:
-    """One decoder: what the cuts did to prompts that they were not fitted on."""
+    """One decoder: what the thresholds did to prompts that they were not fitted on."""
 
     allowed: int
     false_stops: int
@@ -137,14 +137,17 @@ def main() -> None:
         early = fit_early_stop(pipe, guard, fit_on, rate=0.01, decoder=decoder, batch_size=BATCH, call=CALL)
         found = measure(pipe, guard, early)
         steps, seconds, covered = live(pipe, guard, early)
-        cuts = ", ".join(f"{a:g}: {cut:.3f}" for a, cut in zip(early.at, early.cuts, strict=True))
+        thresholds = ", ".join(
+            f"{a:g}: {threshold:.3f}" for a, threshold in zip(early.at, early.thresholds, strict=True)
+        )
         fitted[decoder] = early
-        rows.append((decoder, cuts, f"{found.stopped}/{found.blocked}", f"{found.saved:.0%}",
+        rows.append((decoder, thresholds, f"{found.stopped}/{found.blocked}", f"{found.saved:.0%}",
                      f"{found.false_stops}/{found.allowed}", f"{found.bound:.2%}", f"{steps:.0%}", f"{seconds:.0%}",
                      f"{covered:.0%}"))  # fmt: skip
         results[decoder] = {"saved": found.saved, "false_stops": found.false_stops, "allowed": found.allowed,
                             "bound": found.bound, "live_steps": steps, "live_time": seconds}  # fmt: skip
-    table(("decoder", "cut at each look", "blocked that were stopped", "steps saved of all blocked", "false stops",
+    table(("decoder", "threshold at each look", "blocked that were stopped", "steps saved of all blocked",
+           "false stops",
            "upper 95% bound", "steps saved, live", "time saved, live", "covered, live"), rows)  # fmt: skip
     agreed = agreement(pipe, guard, fitted["vae"])
     table(("way", "agrees with the pixels, of 200 prompts"), [(way, f"{share:.1%}") for way, share in agreed.items()])

@@ -31,7 +31,7 @@ def hosts() -> tuple[Guard, HostGuard, HostGuard]:
     """The guard alone, one host where nothing is blocked, and one where everything is."""
     model = timm.create_model("vit_tiny_patch16_384", num_classes=2)
     backend = NetBackend(TimmNet(model), MARQO, Options())
-    allows, blocks = ({"rules": {"sexual": {"block": cut}}} for cut in (1.0, 1e-9))
+    allows, blocks = ({"rules": {"sexual": {"block": threshold}}} for threshold in (1.0, 1e-9))
 
     def host(policy: object) -> HostGuard:
         made = HostGuard("benchmark", build=lambda settings, tighter: Guard(backend, policy=policy, action="blur"))

@@ -43,7 +43,7 @@ ADDED = 1.10  # of the guard's own time
 
 
 def real_guard() -> Guard:
-    """A guard of the default model's architecture and size; nothing reaches its cut."""
+    """A guard of the default model's architecture and size; nothing reaches its threshold."""
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_384", num_classes=2).eval()
     return Guard(NetBackend(TimmNet(model), MARQO, Options()), policy={"rules": {"sexual": {"block": 1.0}}})

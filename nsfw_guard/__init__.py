@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from nsfw_guard.pipelines.regenerate import Regenerated, regenerate
     from nsfw_guard.policy.policy import Policy
     from nsfw_guard.policy.prompts import PromptRules
-    from nsfw_guard.policy.rules import Cut, Rule
+    from nsfw_guard.policy.rules import Rule, Threshold
     from nsfw_guard.scores import Region, Scores, Severity
     from nsfw_guard.verdict import Outcome, Verdict
 
@@ -97,7 +97,7 @@ _HOMES = {
     "pipelines.regenerate": ("Regenerated", "regenerate"),
     "policy.policy": ("Policy",),
     "policy.prompts": ("PromptRules",),
-    "policy.rules": ("Cut", "Rule"),
+    "policy.rules": ("Threshold", "Rule"),
     "scores": ("Region", "Scores", "Severity"),
     "verdict": ("Outcome", "Verdict"),
     "imaging.views": ("InputSpec",),
@@ -121,7 +121,6 @@ __all__ = [
     "Calibration",
     "Cascade",
     "ConfigError",
-    "Cut",
     "DecodeError",
     "Diagnosis",
     "EarlyStop",
@@ -158,6 +157,7 @@ __all__ = [
     "ScoringError",
     "SelfTestError",
     "Severity",
+    "Threshold",
     "UncoveredError",
     "UnknownNameError",
     "Verdict",

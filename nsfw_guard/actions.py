@@ -32,6 +32,17 @@ class Action:
     """A callable that covers a frame. Subclasses say how a patch is covered; never edits what it is given.
 
     Shape: frame (3, H, W) in [0, 1], and the same back.
+
+    Example:
+        ```python
+        class Striped(Action):
+            name = "striped"
+
+            def cover(self, patch, verdict):
+                return patch.mean() + torch.zeros_like(patch)
+
+        guard = Guard(load_model("demo-shapes"), action=Striped())
+        ```
     """
 
     name: ClassVar[str]
@@ -61,7 +72,13 @@ class Action:
 
 @dataclass(frozen=True, kw_only=True)
 class Block(Action):
-    """One flat colour."""
+    """One flat colour.
+
+    Example:
+        ```python
+        guard = Guard(load_model("demo-shapes"), action=Block(colour=(0.1, 0.1, 0.1)))
+        ```
+    """
 
     name: ClassVar[str] = "block"
     colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -93,7 +110,13 @@ class _Averaging(Action):
 
 @dataclass(frozen=True, kw_only=True)
 class Blur(_Averaging):
-    """A smooth wash of the averages."""
+    """A smooth wash of the averages.
+
+    Example:
+        ```python
+        guard = Guard(load_model("demo-shapes"), action=Blur(strength=0.8))
+        ```
+    """
 
     name: ClassVar[str] = "blur"
 
@@ -106,7 +129,13 @@ class Blur(_Averaging):
 
 @dataclass(frozen=True, kw_only=True)
 class Pixelate(_Averaging):
-    """Blocks. They are drawn: their colours come from the averages, their relief is always the same."""
+    """Blocks. They are drawn: their colours come from the averages, their relief is always the same.
+
+    Example:
+        ```python
+        guard = Guard(load_model("demo-shapes"), action=Pixelate(strength=0.25))
+        ```
+    """
 
     name: ClassVar[str] = "pixelate"
 
@@ -122,7 +151,14 @@ class Pixelate(_Averaging):
 
 @dataclass(frozen=True, kw_only=True)
 class Replace(Action):
-    """Another picture: one of yours, or a drawn placeholder that says why. Always the whole of it."""
+    """Another picture: one of yours, or a drawn placeholder that says why. Always the whole of it.
+
+    Example:
+        ```python
+        image.save("cover.png")
+        guard = Guard(load_model("demo-shapes"), action=Replace(picture="cover.png"))
+        ```
+    """
 
     name: ClassVar[str] = "replace"
     picture: str | Path | None = None
@@ -138,7 +174,13 @@ class Replace(Action):
 
 @dataclass(frozen=True)
 class Flag(Action):
-    """Nothing: the verdict says it all. As the action for blocked pictures this is the observe mode."""
+    """Nothing: the verdict says it all. As the action for blocked pictures this is the observe mode.
+
+    Example:
+        ```python
+        guard = Guard(load_model("demo-shapes"), action=Flag())  # everything leaves, marked
+        ```
+    """
 
     name: ClassVar[str] = "flag"
 
@@ -149,7 +191,16 @@ class Flag(Action):
 
 @dataclass(frozen=True)
 class Raise(Action):
-    """A BlockedError that carries the verdict."""
+    """A BlockedError that carries the verdict.
+
+    Example:
+        ```python
+        try:
+            Guard(load_model("demo-shapes"), action=Raise())([image])
+        except BlockedError as error:
+            print(error.verdicts[0].reason)
+        ```
+    """
 
     name: ClassVar[str] = "raise"
 
@@ -178,7 +229,7 @@ def covered(frame: Tensor, verdict: Verdict, action: Action) -> Tensor:
             if not bare:
                 return cover.detach().clamp(0, 1)
             # Under a cover that equals one flat colour there was nothing to be seen.
-            fault = "" if all(_flat(_cut(frame, box)) for box in bare) else "shows what it had to cover"
+            fault = "" if all(_flat(_crop(frame, box)) for box in bare) else "shows what it had to cover"
         if fault:
             log.error("the action %s %s: a solid picture stands in", action.name, fault)
     except BlockedError:
@@ -204,11 +255,11 @@ def _no_picture(cover: Tensor, frame: Tensor) -> str:
 
 def _shows(cover: Tensor, frame: Tensor, box: tuple[int, int, int, int]) -> bool:
     """Whether too little of a box looks different from the frame."""
-    different = (_cut(cover, box) - _cut(frame, box)).abs_().amax(0) > NOTICEABLE
+    different = (_crop(cover, box) - _crop(frame, box)).abs_().amax(0) > NOTICEABLE
     return not float(different.float().mean()) >= COVERED_SHARE
 
 
-def _cut(picture: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+def _crop(picture: Tensor, box: tuple[int, int, int, int]) -> Tensor:
     return picture[:, box[0] : box[2], box[1] : box[3]]
 
 

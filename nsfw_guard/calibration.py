@@ -1,4 +1,4 @@
-"""A model's scores made comparable with frequencies, and the cuts that belong to them. Fitting is done elsewhere."""
+"""A model's scores made comparable with frequencies, and their thresholds. Fitting is done elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.jsonfile import read_json
-from nsfw_guard.policy.rules import Cut
+from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Scores, ViewScores
 
 EDGE = 1e-9
@@ -24,13 +24,20 @@ class Calibration:
     Args:
         model: the model whose scores it was fitted on.
         maps: per category (slope, shift); the slope is above 0, so that order is kept.
-        cuts: cuts for the calibrated scores, by name, which stand in for the record's.
+        thresholds: thresholds for the calibrated scores, by name, which stand in for the record's.
         source: what it was fitted on, in words.
+
+    Example:
+        ```python
+        calibration = Calibration(model="demo-shapes", maps={"red-disc": (1.2, -0.3)})
+        calibration.save("calibration.json")
+        guard = Guard.from_pretrained("demo-shapes", calibration="calibration.json")
+        ```
     """
 
     model: str
     maps: Mapping[str, tuple[float, float]]
-    cuts: Mapping[str, Cut] = field(default_factory=dict)
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict)
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -63,7 +70,7 @@ class Calibration:
         content = {
             "model": self.model,
             "maps": {c: list(m) for c, m in self.maps.items()},
-            "cuts": {name: vars(cut) for name, cut in self.cuts.items()},
+            "thresholds": {name: vars(threshold) for name, threshold in self.thresholds.items()},
             "source": self.source,
         }
         Path(path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -78,8 +85,10 @@ class Calibration:
             raise ConfigError(f"{name} is no calibration ({error}): write one with Calibration.save") from error
         try:
             maps = {c: (float(slope), float(shift)) for c, (slope, shift) in content.pop("maps").items()}
-            cuts = {n: Cut(**cut) for n, cut in content.pop("cuts", {}).items()}
-            return cls(maps=maps, cuts=cuts, **content)
+            thresholds = {
+                n: Threshold(**threshold) for n, threshold in content.pop("thresholds", content.pop("cuts", {})).items()
+            }
+            return cls(maps=maps, thresholds=thresholds, **content)
         except ConfigError:
             raise
         except (TypeError, KeyError, AttributeError, ValueError) as error:

@@ -46,6 +46,13 @@ class Guard:
         listeners: told of every verdict (an `Audit`, an index ...); one that fails makes its pictures ERROR.
         fail_open: let pictures go that could not be judged. Logged on every use.
         limits, timeout, requested: how large a file may be; seconds the model may take; what was asked for.
+
+    Example:
+        ```python
+        guard = Guard.from_pretrained("demo-shapes", policy="strict", action="blur")
+        safe, verdicts = guard([image])
+        print(verdicts[0].outcome.name, verdicts[0].reason)
+        ```
     """
 
     def __init__(
@@ -63,7 +70,7 @@ class Guard:
     ) -> None:
         self.spec = spec = backend.spec
         self.backend = backend if timeout is None else TimeLimited(backend, timeout)
-        self.policy = Policy.load(policy).fit(spec.levels, spec.positives, spec.cuts, spec.band)
+        self.policy = Policy.load(policy).fit(spec.levels, spec.positives, spec.thresholds, spec.band)
         self.action, self.on_review = Action.of(action), Action.of(on_review)
         self.tally, self.fail_open, self.limits = Tally(), fail_open, limits
         self.listeners: tuple[Listener, ...] = tuple(listeners)
@@ -162,8 +169,9 @@ class Guard:
     def save_pretrained(self, save_directory: str | Path) -> None:
         """Writes weights, record, policy and action into a folder that `from_pretrained` reads.
 
-        What lets a score of 0.99 pass (the action "flag", a cut of 0.99 or more, a category that is never blocked) or
-        names a file elsewhere (`Replace(picture=...)`) is written too; it is read with `trust_guard=True` only.
+        What lets a score of 0.99 pass (the action "flag", a threshold of 0.99 or more, a category that is never
+        blocked) or names a file elsewhere (`Replace(picture=...)`) is written too; it is read with `trust_guard=True`
+        only.
         """
         backend: Any = self.backend
         calibration = None

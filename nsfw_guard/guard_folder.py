@@ -15,7 +15,7 @@ from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.jsonfile import read_json
 from nsfw_guard.policy.policy import Policy
-from nsfw_guard.relaxed import loose_calibration, loose_cuts, loose_policy
+from nsfw_guard.relaxed import loose_calibration, loose_policy, loose_thresholds
 
 GUARD, CALIBRATION = "guard.json", "calibration.json"
 DEFAULTS = {"policy": "default", "action": "block", "on_review": "flag"}
@@ -92,10 +92,10 @@ def relaxed_by(saved: Asked, asked: Asked, backend: Backend) -> list[str]:
     by_folder = asked.calibration is None and isinstance(backend, Calibrated)
     if (asked.policy is None and saved.policy is not None) or by_folder:
         wanted = Policy.load(asked.above(saved).policy or DEFAULTS["policy"])
-        fitted = wanted.fit(spec.levels, spec.positives, spec.cuts, spec.band)
+        fitted = wanted.fit(spec.levels, spec.positives, spec.thresholds, spec.band)
         relaxed += loose_policy(fitted, spec.positives) if asked.policy is None and saved.policy is not None else []
         if by_folder and isinstance(backend, Calibrated):
-            relaxed += loose_cuts(backend.calibration.cuts) + loose_calibration(fitted, backend.calibration)
+            relaxed += loose_thresholds(backend.calibration.thresholds) + loose_calibration(fitted, backend.calibration)
     return relaxed
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.policy.policy import Policy
-from nsfw_guard.policy.rules import Cut, Rule
+from nsfw_guard.policy.rules import Rule, Threshold
 from nsfw_guard.scores import Severity
 
 FIRM = 0.99  # a model that is this sure is believed, whatever its folder says
@@ -25,12 +25,12 @@ def refuse(relaxed: Iterable[str], name: str) -> None:
         )
 
 
-def loose_cuts(cuts: Mapping[str, Cut]) -> list[str]:
-    """Return the cuts that hardly any score reaches."""
+def loose_thresholds(thresholds: Mapping[str, Threshold]) -> list[str]:
+    """Return the thresholds that hardly any score reaches."""
     return [
-        f"the cut {name!r} is {highest:g}"
-        for name, cut in cuts.items()
-        if not (highest := max([cut.block, *cut.views.values()])) < FIRM
+        f"the threshold {name!r} is {highest:g}"
+        for name, threshold in thresholds.items()
+        if not (highest := max([threshold.block, *threshold.views.values()])) < FIRM
     ]
 
 
@@ -52,23 +52,25 @@ def loose_calibration(policy: Policy, calibration: Calibration) -> list[str]:
     """Return the categories in which a score that was blocked for being 0.99 no longer is."""
     loose = []
     for category, rule in policy.rules.items():
-        cut, becomes = _highest(rule), calibration.moved(category, FIRM)
-        if cut is not None and cut < FIRM and not becomes > cut:
-            loose.append(f"the calibration makes {becomes:.3g} of a {category!r} of {FIRM}, below the cut of {cut:g}")
+        threshold, becomes = _highest(rule), calibration.moved(category, FIRM)
+        if threshold is not None and threshold < FIRM and not becomes > threshold:
+            loose.append(
+                f"the calibration makes {becomes:.3g} of a {category!r} of {FIRM}, below the threshold of {threshold:g}"
+            )
     return loose
 
 
 def _loose_rule(rule: Rule | None, severity: Severity) -> str:
-    cut = _highest(rule)
-    if rule is None or cut is None:
+    threshold = _highest(rule)
+    if rule is None or threshold is None:
         return "never blocked"
     if rule.severity is not None and rule.severity > severity:
         return f"blocked from severity {rule.severity.name.lower()} on, not from {severity.name.lower()}"
-    return "" if cut < FIRM else f"blocked from {cut:g} on"
+    return "" if threshold < FIRM else f"blocked from {threshold:g} on"
 
 
 def _highest(rule: Rule | None) -> float | None:
-    """The highest block cut of a fitted rule, over all kinds of view."""
+    """The highest block threshold of a fitted rule, over all kinds of view."""
     if rule is None or rule.block is None:
         return None
     return max(float(rule.block), *rule.views.values(), 0.0)

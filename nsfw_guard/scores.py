@@ -27,7 +27,13 @@ class Fixed(dict[K, V]):
 
 
 class Severity(IntEnum):
-    """How bad: LOW < MEDIUM < HIGH. A model that grades nothing has one level."""
+    """How bad: LOW < MEDIUM < HIGH. A model that grades nothing has one level.
+
+    Example:
+        ```python
+        Severity.of("medium") is Severity.MEDIUM
+        ```
+    """
 
     LOW = 1
     MEDIUM = 2
@@ -49,7 +55,13 @@ Levels = Mapping[str, Mapping[Severity, float]]
 
 @dataclass(frozen=True)
 class Region:
-    """A box in fractions of the picture, clamped to it when built."""
+    """A box in fractions of the picture, clamped to it when built.
+
+    Example:
+        ```python
+        region = Region(0.1, 0.2, 0.5, 0.9, category="face", score=0.7)
+        ```
+    """
 
     left: float
     top: float

@@ -14,7 +14,7 @@ from torch import Tensor
 from nsfw_guard.backends.base import Label, ModelSpec
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.imaging.views import InputSpec
-from nsfw_guard.policy.rules import Cut
+from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.verdict import SelfTest
 
@@ -28,10 +28,10 @@ RED = ModelSpec(
     architecture="",
     input=InputSpec(size=8),
     labels={"red": Label("red", Severity.HIGH), "other": None},
-    cuts={
-        "default": Cut(block=0.5, review=0.25, source="chosen"),
-        "strict": Cut(block=0.25, review=0.1, source="chosen"),
-        "lenient": Cut(block=0.9, review=0.5, source="chosen"),
+    thresholds={
+        "default": Threshold(block=0.5, review=0.25, source="chosen"),
+        "strict": Threshold(block=0.25, review=0.1, source="chosen"),
+        "lenient": Threshold(block=0.9, review=0.5, source="chosen"),
     },
     license="Apache-2.0",
 )

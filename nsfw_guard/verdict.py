@@ -9,7 +9,7 @@ from typing import Any
 
 from nsfw_guard.scores import Fixed, Scores, Severity, number
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class SelfTest(enum.Enum):
@@ -24,7 +24,14 @@ _TESTED = frozenset({SelfTest.PASSED.value, SelfTest.UNRECORDED.value})
 
 
 class Outcome(enum.IntEnum):
-    """What becomes of a picture, ordered: the worst of several is `max`."""
+    """What becomes of a picture, ordered: the worst of several is `max`.
+
+    Example:
+        ```python
+        worst = max(verdict.outcome for verdict in guard.check([image, image]))
+        worst >= Outcome.REVIEW
+        ```
+    """
 
     ALLOW = 0
     REVIEW = 1
@@ -37,6 +44,13 @@ class Verdict:
     """What was decided of one picture, and why. Has no truth value: compare its outcome.
 
     `flags` are all categories that were marked for review or worse; `category` is the one that decided.
+
+    Example:
+        ```python
+        (verdict,) = guard.check([image])
+        if verdict.outcome is Outcome.BLOCK:
+            print(verdict.category, verdict.score, verdict.threshold, verdict.to_dict()["schema"])
+        ```
     """
 
     outcome: Outcome
@@ -44,7 +58,7 @@ class Verdict:
     category: str = ""
     severity: Severity | None = None
     score: float | None = None
-    cut: float | None = None
+    threshold: float | None = None
     view: str = ""
     flags: tuple[str, ...] = ()
     scores: Scores | None = None
@@ -85,7 +99,7 @@ class Verdict:
             "category": self.category or None,
             "severity": self.severity.name.lower() if self.severity else None,
             "score": number(self.score),
-            "cut": number(self.cut),
+            "threshold": number(self.threshold),
             "view": self.view or None,
             "flags": list(self.flags),
             "evaluated": scores is not None,
@@ -102,8 +116,8 @@ class Verdict:
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the verdict on several frames of one picture: the worst outcome, then the score furthest above its cut."""
-    return max(verdicts, key=lambda v: (v.outcome, (v.score or 0.0) - (v.cut or 0.0)))
+    """Return the verdict on several frames of one picture: the worst outcome, then the surest score."""
+    return max(verdicts, key=lambda v: (v.outcome, (v.score or 0.0) - (v.threshold or 0.0)))
 
 
 def released(verdict: Verdict, *, cover_review: bool, observe: bool, fail_open: bool) -> bool:

@@ -14,14 +14,17 @@ from hypothesis import strategies as st
 
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
-from nsfw_guard.policy.rules import Cut
+from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Region, Scores, Severity, View, ViewScores
 
 LOW, _, HIGH = Severity
 FULL = Calibration(
     model="red",
     maps={"red": (0.5, -1.25), "blue": (2.0, 0.0)},
-    cuts={"default": Cut(block=0.5, review=0.25, source="measured", views={"side": 0.75}), "strict": Cut(block=0.125)},
+    thresholds={
+        "default": Threshold(block=0.5, review=0.25, source="measured", views={"side": 0.75}),
+        "strict": Threshold(block=0.125),
+    },
     source="500 pictures",
 )
 
@@ -127,8 +130,15 @@ def test_what_was_saved_is_what_is_loaded(made: Calibration, tmp_path: Path) -> 
     assert Calibration.load(tmp_path / "calibration.json") == made
 
 
+def test_one_that_says_cuts_is_read_as_one_that_says_thresholds(tmp_path: Path) -> None:
+    FULL.save(tmp_path / "calibration.json")
+    text = (tmp_path / "calibration.json").read_text()
+    (tmp_path / "calibration.json").write_text(text.replace('"thresholds"', '"cuts"'))
+    assert Calibration.load(tmp_path / "calibration.json") == FULL
+
+
 def told(**changed: Any) -> dict[str, Any]:
-    return {"model": "red", "maps": {"red": [1.0, 0.0]}, "cuts": {}, "source": "", **changed}
+    return {"model": "red", "maps": {"red": [1.0, 0.0]}, "thresholds": {}, "source": "", **changed}
 
 
 @pytest.mark.parametrize(
@@ -139,9 +149,10 @@ def told(**changed: Any) -> dict[str, Any]:
             {"maps": None}, {"maps": []}, {"maps": {"red": 1.0}}, {"maps": {"red": [1.0]}},
             {"maps": {"red": [1.0, 0.0, 0.0]}}, {"maps": {"red": ["steep", 0.0]}}, {"maps": {"red": [None, 0.0]}},
             {"maps": {"red": [0.0, 0.0]}}, {"maps": {"red": [math.nan, 0.0]}}, {"maps": {"red": [1.0, math.inf]}},
-            {"cuts": []}, {"cuts": {"default": 0.5}}, {"cuts": {"default": {}}}, {"cuts": {"default": {"block": 0}}},
-            {"cuts": {"default": {"block": None}}}, {"cuts": {"default": {"block": 0.5, "revue": 0.1}}},
-            {"cuts": {"default": {"block": 0.5, "review": 0.75}}}, {"extra": 1},
+            {"thresholds": []}, {"thresholds": {"default": 0.5}}, {"thresholds": {"default": {}}},
+            {"thresholds": {"default": {"block": 0}}},
+            {"thresholds": {"default": {"block": None}}}, {"thresholds": {"default": {"block": 0.5, "revue": 0.1}}},
+            {"thresholds": {"default": {"block": 0.5, "review": 0.75}}}, {"extra": 1},
         )),
     ],
 )  # fmt: skip

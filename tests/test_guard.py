@@ -234,7 +234,7 @@ def test_a_verdict_says_who_decided_and_how():
     assert told["state"] == {"self_test": "passed", "action": "block", "on_review": "flag", "fail_open": "false"}
     assert told["requested"]["model"] == "red"
     assert told["reason"] == "red 1.000 >= 0.5 (full view)"
-    assert (told["score"], told["cut"], told["flags"]) == (1.0, 0.5, ["red"])
+    assert (told["score"], told["threshold"], told["flags"]) == (1.0, 0.5, ["red"])
 
 
 def test_a_policy_that_does_not_fit_fails_when_the_guard_is_built():

@@ -18,7 +18,7 @@ from nsfw_guard.verdict import SCHEMA, Outcome, Verdict, released, worst
 ALLOW, REVIEW, BLOCK, ERROR = Outcome
 HIGH = Severity.HIGH
 KEYS = [
-    "schema", "outcome", "reason", "category", "severity", "score", "cut", "view", "flags", "evaluated", "scores",
+    "schema", "outcome", "reason", "category", "severity", "score", "threshold", "view", "flags", "evaluated", "scores",
     "regions", "digest", "model", "revision", "policy", "policy_hash", "state", "requested",
 ]  # fmt: skip
 PASSED = {"self_test": "passed"}
@@ -112,15 +112,15 @@ def test_only_block_and_error_are_flagged(outcome: Outcome, flagged: bool) -> No
         ([(BLOCK, 0.9, 0.5), (ALLOW, 0.1, 0.5)], 0),
         ([(BLOCK, 0.9, 0.5), (ERROR, None, None), (REVIEW, 0.4, 0.3)], 1),
         ([(ERROR, None, None), (BLOCK, 1.0, 0.1)], 0),
-        ([(BLOCK, 0.9, 0.8), (BLOCK, 0.6, 0.3)], 1),  # the furthest above its own cut, not the highest
+        ([(BLOCK, 0.9, 0.8), (BLOCK, 0.6, 0.3)], 1),  # the furthest above its own threshold, not the highest
         ([(ALLOW, 0.1, 0.5), (ALLOW, 0.4, 0.5)], 1),
-        ([(ERROR, None, None), (ERROR, 0.9, 0.5)], 1),  # without numbers it counts as lying at its cut
+        ([(ERROR, None, None), (ERROR, 0.9, 0.5)], 1),  # without numbers it counts as lying at its threshold
         ([(ERROR, 0.1, 0.5), (ERROR, None, None)], 1),
         ([(BLOCK, 0.0, 0.0), (BLOCK, 0.0, 0.0)], 0),  # of equals the first
     ],
 )
 def test_the_worst_of_several_frames_decides(told: list[Any], expected: int) -> None:
-    verdicts = [Verdict(outcome, "", score=score, cut=cut) for outcome, score, cut in told]
+    verdicts = [Verdict(outcome, "", score=score, threshold=threshold) for outcome, score, threshold in told]
     assert worst(verdicts) is verdicts[expected]
 
 
@@ -130,7 +130,7 @@ FULL = Verdict(
     category="red",
     severity=Severity.LOW,
     score=0.75,
-    cut=0.5,
+    threshold=0.5,
     view="full",
     flags=("blue", "red"),
     scores=Scores.single({"red": {Severity.LOW: 0.75}}, regions=(Region(0, 0, 0.5, 1, "red", 0.75),), digest="ab"),
@@ -147,13 +147,13 @@ def test_the_dict_is_pinned() -> None:
     told = FULL.to_dict()
     assert list(told) == KEYS
     assert told == {
-        "schema": 1,
+        "schema": 2,
         "outcome": "block",
         "reason": "red 0.750 >= 0.5 (full view)",
         "category": "red",
         "severity": "low",
         "score": 0.75,
-        "cut": 0.5,
+        "threshold": 0.5,
         "view": "full",
         "flags": ["blue", "red"],
         "evaluated": True,
@@ -173,17 +173,17 @@ def test_the_dict_is_pinned() -> None:
 def test_what_was_not_evaluated_is_null_and_never_zero() -> None:
     told = Verdict(ERROR, "broken").to_dict()
     assert list(told) == KEYS
-    unset = {"category", "severity", "score", "cut", "view", "digest"}
+    unset = {"category", "severity", "score", "threshold", "view", "digest"}
     assert {key for key, value in told.items() if value is None} == unset
     assert (told["evaluated"], told["scores"], told["regions"], told["flags"]) == (False, [], [], [])
-    assert SCHEMA == told["schema"] == 1
+    assert SCHEMA == told["schema"] == 2
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
 def test_what_json_has_no_number_for_becomes_text(odd: float) -> None:
     scores = Scores.single({"red": {HIGH: odd}}, regions=(Region(0, 0, 1, 1, "red", odd),))
-    told = Verdict(ERROR, "", score=odd, cut=odd, scores=scores).to_dict()
-    assert told["score"] == told["cut"] == str(odd)
+    told = Verdict(ERROR, "", score=odd, threshold=odd, scores=scores).to_dict()
+    assert told["score"] == told["threshold"] == str(odd)
     assert told["scores"][0]["levels"]["red"]["high"] == str(odd)
     assert told["regions"][0]["score"] == str(odd)
     json.dumps(told, allow_nan=False)

@@ -14,7 +14,7 @@ from nsfw_guard.errors import ConfigError, ScoringError, UnknownNameError
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.imaging.preprocess import Resize
 from nsfw_guard.imaging.views import InputSpec
-from nsfw_guard.policy.rules import Cut
+from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Scores, Severity
 
 Runtime = Literal["torch", "onnx", "openvino"]
@@ -23,7 +23,13 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class Label:
-    """What a model's class means: a category at a severity."""
+    """What a model's class means: a category at a severity.
+
+    Example:
+        ```python
+        backend = load_model("demo-shapes", labels={"red-disc": Label("shapes"), "other": None})
+        ```
+    """
 
     category: str
     severity: Severity = Severity.HIGH
@@ -39,10 +45,10 @@ class ModelSpec:
         architecture: the library's name of the network, `model_args` its arguments.
         input: what its authors fed it.
         labels: what each of its classes means, by name; None for a harmless one.
-        cuts: where its scores are cut, by name ("default", "strict", "lenient"), with the source of each number.
+        thresholds: where its scores are cut, by name ("default", "strict", "lenient"), with the source of each number.
         positive: the level it calls positive itself; its lowest one unless said.
         neutral: categories that are no fault in themselves, such as a face: judged by a policy that names them only.
-        band: where a second opinion is asked for, which must hold every cut; None where nobody else is asked.
+        band: where a second opinion is asked for, which must hold every threshold; None where nobody else is asked.
         repo, revision, sha256: where the weights are, at which commit, and their hash where it is known.
         hashes: the hashes of an exported network's files, by name, where they are known.
         subfolder, files: what of the repository is needed. model.safetensors stands for its shards too.
@@ -60,7 +66,7 @@ class ModelSpec:
     architecture: str
     input: InputSpec
     labels: Mapping[str, Label | None]
-    cuts: Mapping[str, Cut] = field(default_factory=dict)
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict)
     model_args: Mapping[str, Any] = field(default_factory=dict)
     positive: Severity | None = None
     neutral: tuple[str, ...] = ()
@@ -198,6 +204,11 @@ class Options:
         runtime: what runs the network: "torch", "onnx" or "openvino"; None for what the folder's files say.
         local_files_only: weights that are not in the cache are an error; else they are fetched from the hub.
         trust_guard: what a folder relaxes of its own guard holds; else it is an error.
+
+    Example:
+        ```python
+        backend = loaders.load_folder(folder, Options(device="cpu", views="tiles(2)", batch_size=8))
+        ```
     """
 
     device: str | torch.device | None = None

@@ -25,20 +25,41 @@ _filled = False
 
 
 def register_model(spec: ModelSpec, build: Build) -> None:
-    """Adds a model under `spec.name`. A name that is taken is refused: a safety model is never replaced in silence."""
+    """Adds a model under `spec.name`. A name that is taken is refused: a safety model is never replaced in silence.
+
+    Example:
+        ```python
+        spec = replace(load_model("demo-shapes").spec, name="mine")
+        register_model(spec, lambda spec, options: load_model("demo-shapes"))
+        unregister_model("mine")
+        ```
+    """
     _fill()
     _add(spec, build)
 
 
 def unregister_model(name: str) -> None:
-    """Takes a model out again."""
+    """Takes a model out again.
+
+    Example:
+        ```python
+        register_model(replace(load_model("demo-shapes").spec, name="mine"), lambda *_: load_model("demo-shapes"))
+        unregister_model("mine")
+        ```
+    """
     _fill()
     if _models.pop(name, None) is None:
         raise UnknownNameError("model", name, _models)
 
 
 def list_models() -> tuple[str, ...]:
-    """Return the names that `load_model` knows, sorted."""
+    """Return the names that `load_model` knows, sorted.
+
+    Example:
+        ```python
+        "marqo" in list_models()
+        ```
+    """
     _fill()
     return tuple(sorted(_models))
 
@@ -70,6 +91,11 @@ def load_model(
         device, dtype, views, resize, batch_size, runtime, local_files_only, trust_guard: see `Options`.
         labels: what the model's classes mean, where nobody recorded it: {"NSFW": "sexual", "SFW": None}.
         weights: for "timm:" a .safetensors file; for "nudenet" an .onnx file; for a name the folder of its files.
+
+    Example:
+        ```python
+        backend = load_model("demo-shapes", views="tiles(2)")
+        ```
     """
     from nsfw_guard.backends import loaders
     from nsfw_guard.backends.nets import timm_model

@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             rows.append(_row(screened))
     if not args.json:
-        show.table(rows, ("outcome", "score", "cut", "reason", "path"))
+        show.table(rows, ("outcome", "score", "threshold", "reason", "path"))
     for skipped in listing.skipped:
         if args.json:
             show.as_json({"path": skipped.path, "skipped": skipped.why})
@@ -116,5 +116,5 @@ def exit_code(worst: Any, fail_on: str) -> int:
 def _row(screened: Screened) -> tuple[str, ...]:
     verdict = screened.verdict
     score = "-" if verdict.score is None else f"{verdict.score:.3f}"
-    cut = "-" if verdict.cut is None else f"{verdict.cut:g}"
-    return verdict.outcome.name, score, cut, verdict.reason, screened.path
+    threshold = "-" if verdict.threshold is None else f"{verdict.threshold:g}"
+    return verdict.outcome.name, score, threshold, verdict.reason, screened.path

@@ -13,7 +13,7 @@ COLUMNS = ("name", "weights", "size", "embedding", "input", "license")
 def add(commands: Any) -> None:
     """Adds the commands."""
     listing: argparse.ArgumentParser = commands.add_parser("models", help="list the models, or what is known of one")
-    listing.add_argument("model", nargs="?", help="one of them: its labels, cuts, figures and sources")
+    listing.add_argument("model", nargs="?", help="one of them: its labels, thresholds, figures and sources")
     show.json_flag(listing)
     listing.set_defaults(run=run)
     fetching: argparse.ArgumentParser = commands.add_parser("fetch", help="download a model's weights")
@@ -64,12 +64,12 @@ def fetch(args: argparse.Namespace) -> int:
 
 def _page(record: dict[str, Any]) -> None:
     """One record, a line a fact."""
-    cuts, questions = record.pop("cuts"), record.pop("questions")
+    thresholds, questions = record.pop("thresholds"), record.pop("questions")
     for key, value in record.items():
         if value not in ("", 0, False):
             print(show.clean(f"{key:<10} {value}"))
     for label, text in questions.items():
         print(show.clean(f"question   {label}: {text}"))
-    for name, cut in cuts.items():
-        review = f", review from {cut['review']:g}" if cut["review"] is not None else ""
-        print(show.clean(f"cut        {name}: block from {cut['block']:g}{review} ({cut['source']})"))
+    for name, threshold in thresholds.items():
+        review = f", review from {threshold['review']:g}" if threshold["review"] is not None else ""
+        print(show.clean(f"threshold        {name}: block from {threshold['block']:g}{review} ({threshold['source']})"))

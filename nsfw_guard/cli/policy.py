@@ -84,12 +84,16 @@ def explain(args: argparse.Namespace) -> int:
         other = " in any other view" if rule.views else ""
         parts = [f"blocked from {rule.block:g}{other}"] if rule.block is not None else []
         parts += [f"held for review from {rule.review:g}"] if rule.review is not None else []
-        parts += [f"blocked from {cut:g} in a {kind} view" for kind, cut in rule.views.items()]
+        parts += [f"blocked from {threshold:g} in a {kind} view" for kind, threshold in rule.views.items()]
         lines.append(f"{category} at severity {level} or worse is {', '.join(parts)}.")
     if policy.prompts:
         words = ", ".join(map(repr, (*policy.prompts.words, *policy.prompts.patterns)))
         lines.append(f"A prompt that holds one of these is refused, however it is spelt: {words}.")
-    sources = [f"Cut {name!r} of {spec.name}: {cut.source}." for name, cut in spec.cuts.items() if cut.source]
+    sources = [
+        f"Threshold {name!r} of {spec.name}: {threshold.source}."
+        for name, threshold in spec.thresholds.items()
+        if threshold.source
+    ]
     if args.json:
         show.as_json({"rules": lines, "sources": sources})
     else:
@@ -107,7 +111,7 @@ def _read(args: argparse.Namespace) -> tuple[Any, Any]:
     if args.model is None:
         return policy, None
     spec = folder.read_spec(folder_of(args.model)) if is_path(args.model) else registry.spec(args.model)
-    return policy.fit(spec.levels, spec.positives, spec.cuts, spec.band), spec
+    return policy.fit(spec.levels, spec.positives, spec.thresholds, spec.band), spec
 
 
 def _toml(value: object) -> str:

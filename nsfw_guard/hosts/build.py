@@ -28,16 +28,16 @@ def build_guard(settings: Settings, only_tighter: bool = False, *, backend: Back
 
     Args:
         settings: what is asked for.
-        only_tighter: cuts may only lie below those of the policy.
+        only_tighter: thresholds may only lie below those of the policy.
         backend: the model of these settings, where it is loaded already: several guards can share one.
     """
     if backend is None:
         backend = load_from(settings)
     spec = backend.spec
     policy = Policy.load(settings.policy)
-    if settings.cuts:
-        fitted = policy.fit(spec.levels, spec.positives, spec.cuts, spec.band)
-        policy = _with_cuts(fitted, settings, only_tighter)
+    if settings.thresholds:
+        fitted = policy.fit(spec.levels, spec.positives, spec.thresholds, spec.band)
+        policy = _with_thresholds(fitted, settings, only_tighter)
     return Guard(
         backend,
         policy=policy,
@@ -47,18 +47,18 @@ def build_guard(settings: Settings, only_tighter: bool = False, *, backend: Back
     )
 
 
-def _with_cuts(policy: Policy, settings: Settings, only_tighter: bool) -> Policy:
-    """The fitted policy with the cuts of the settings. A cut goes for every kind of view."""
+def _with_thresholds(policy: Policy, settings: Settings, only_tighter: bool) -> Policy:
+    """The fitted policy with the thresholds of the settings. A threshold goes for every kind of view."""
     rules = dict(policy.rules)
-    for category, cut in settings.cuts.items():
+    for category, threshold in settings.thresholds.items():
         if category not in rules:
-            raise ConfigError(f"cuts: the policy judges no {category!r}: {suggest(category, rules)}")
+            raise ConfigError(f"thresholds: the policy judges no {category!r}: {suggest(category, rules)}")
         old = rules[category]
-        if only_tighter and old.block is not None and cut >= float(old.block):
+        if only_tighter and old.block is not None and threshold >= float(old.block):
             continue
-        review = old.review if old.review is not None and float(old.review) <= cut else None
-        views = {kind: min(cut, value) for kind, value in old.views.items()} if only_tighter else {}
-        rules[category] = Rule(block=cut, review=review, severity=old.severity, views=views)
+        review = old.review if old.review is not None and float(old.review) <= threshold else None
+        views = {kind: min(threshold, value) for kind, value in old.views.items()} if only_tighter else {}
+        rules[category] = Rule(block=threshold, review=review, severity=old.severity, views=views)
     return replace(policy, rules=rules)
 
 

@@ -204,7 +204,7 @@ class HostGuard:
     def status(self) -> dict[str, Any]:
         """Return what is in effect, JSON-ready."""
         guard = self._guard
-        status = asdict(self.settings) | {"cuts": dict(self.settings.cuts)}
+        status = asdict(self.settings) | {"thresholds": dict(self.settings.thresholds)}
         return {
             "host": self.host,
             "version": __version__,

@@ -32,7 +32,7 @@ class Settings:
         policy: a preset or a TOML file.
         action: for what is blocked: "block", "blur", "pixelate", "replace", or "flag", which only marks it.
         strength: of blur and pixelate, a fraction of the short side.
-        cuts: per category a score from which it is blocked, in place of the policy's.
+        thresholds: per category a score from which it is blocked, in place of the policy's.
         label: write on a covered picture that it is covered, and the category.
         prompts: refuse prompts that the policy refuses, before any step.
         previews: what becomes of pictures while they are drawn: "pixelate" all, "check" each, "hide" all.
@@ -48,7 +48,7 @@ class Settings:
     policy: str = "default"
     action: str = "blur"
     strength: float = 0.5
-    cuts: Mapping[str, float] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     label: bool = True
     prompts: bool = True
     previews: Previews = "pixelate"
@@ -68,9 +68,9 @@ class Settings:
             raise ConfigError(f"strength = {self.strength}: a fraction of the short side, from 0.1 (weak) to 1.0")
         if not (math.isfinite(self.timeout) and self.timeout > 0):
             raise ConfigError(f"timeout = {self.timeout}: seconds above 0")
-        for category, cut in self.cuts.items():
-            if isinstance(cut, bool) or not isinstance(cut, (int, float)) or not 0.0 < cut <= 1.0:
-                raise ConfigError(f"cuts: {category!r} = {cut!r}: a number above 0, up to 1")
+        for category, threshold in self.thresholds.items():
+            if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0.0 < threshold <= 1.0:
+                raise ConfigError(f"thresholds: {category!r} = {threshold!r}: a number above 0, up to 1")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Settings:
@@ -90,9 +90,11 @@ class Settings:
     def tightened(self, wanted: Settings) -> Settings:
         """Return these settings, stricter where `wanted` is stricter. What it would loosen stays as it is."""
         firm = ACTIONS.index(wanted.action) >= ACTIONS.index(self.action)
-        cuts = {
-            c: min(cut for cut in (self.cuts.get(c), wanted.cuts.get(c)) if cut is not None)
-            for c in {**self.cuts, **wanted.cuts}
+        thresholds = {
+            c: min(
+                threshold for threshold in (self.thresholds.get(c), wanted.thresholds.get(c)) if threshold is not None
+            )
+            for c in {**self.thresholds, **wanted.thresholds}
         }
         stricter = (
             wanted.policy in PRESETS
@@ -105,7 +107,7 @@ class Settings:
             policy=wanted.policy if stricter else self.policy,
             action=wanted.action if firm else self.action,
             strength=max(self.strength, wanted.strength),
-            cuts=cuts,
+            thresholds=thresholds,
             prompts=self.prompts or wanted.prompts,
             previews=wanted.previews
             if PREVIEWS.index(wanted.previews) > PREVIEWS.index(self.previews)
@@ -119,9 +121,9 @@ _KINDS: Mapping[str, Any] = {
     **dict.fromkeys(("enabled", "label", "prompts", "metadata"), bool),
     **dict.fromkeys(("model", "weights", "device", "policy", "action", "previews", "originals"), str),
     **dict.fromkeys(("strength", "timeout"), (int, float)),
-    "cuts": Mapping,
+    "thresholds": Mapping,
 }
-_BUILT = ("model", "weights", "device", "policy", "action", "strength", "cuts", "timeout")
+_BUILT = ("model", "weights", "device", "policy", "action", "strength", "thresholds", "timeout")
 _IN_WORDS = {bool: "true or false", str: "a text", (int, float): "a number", Mapping: "a table of categories"}
 
 
@@ -149,7 +151,10 @@ def _read(name: str, value: str) -> Any:
         if kind is bool:
             return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[value.lower()]
         if kind is Mapping:
-            return {category.strip(): float(cut) for category, _, cut in (p.partition("=") for p in value.split(","))}
+            return {
+                category.strip(): float(threshold)
+                for category, _, threshold in (p.partition("=") for p in value.split(","))
+            }
         return value if kind is str else float(value)
     except (KeyError, ValueError):
         raise ConfigError(f"{SINGLE}{name.upper()}={value!r}: say {_IN_WORDS[kind]}") from None

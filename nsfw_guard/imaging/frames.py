@@ -32,6 +32,11 @@ class Frames:
     Args:
         pixels: uint8, or floats in `value_range`. Shape: (N, 3, H, W).
         value_range: "unit" for [0, 1]; "signed" for what a VAE decodes, [-1, 1] before it is clipped.
+
+    Example:
+        ```python
+        verdicts = guard.check(Frames(torch.rand(2, 3, 64, 64)))
+        ```
     """
 
     pixels: Tensor

@@ -35,6 +35,11 @@ class Limits:
         process: files are decoded in a process of their own, which is ended when it is late or takes too much memory.
             For files of strangers; it costs about 1 ms a file.
         memory: bytes that such a process may take (where the system can limit it).
+
+    Example:
+        ```python
+        guard = Guard(load_model("demo-shapes"), limits=Limits(process=True, frames=64))
+        ```
     """
 
     pixels: int = 40_000_000

@@ -35,6 +35,11 @@ class InputSpec:
     `crop_mode` is timm's: "center" cuts the middle of the picture resized by its shorter side, "squash" resizes it
     without keeping its shape, "border" fits it in and fills up with `mean`. `odd` says where a centre crop begins when
     one pixel more lies on one side: timm rounds to the even number, transformers cuts it off.
+
+    Example:
+        ```python
+        spec = InputSpec(size=384, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic")
+        ```
     """
 
     size: int

@@ -22,10 +22,10 @@ from nsfw_guard.verdict import Verdict
 
 __all__ = ["Audit", "AuditReport", "Head", "verify"]
 
-SCHEMA = 1
+SCHEMA = 2  # 1 called the threshold "cut"; such lines verify as they are
 LONGEST = 400  # characters of a text: what a model or a user named may be as long as they like
 
-_DECIDED = ("outcome", "reason", "category", "severity", "score", "cut", "view", "scores")
+_DECIDED = ("outcome", "reason", "category", "severity", "score", "threshold", "view", "scores")
 _BY = ("model", "revision", "policy", "policy_hash", "requested", "state")
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, default=str).encode
@@ -43,6 +43,12 @@ class Audit:
             Either way such a line is taken back, and the next one says how many are `unwritten`.
         fsync: waits for the disk after every call: nothing written is lost when the power goes.
         clock: seconds since 1970.
+
+    Example:
+        ```python
+        guard = Guard(load_model("demo-shapes"), listeners=[Audit("log.jsonl")])
+        guard.check([image])  # nsfw-guard audit verify log.jsonl
+        ```
     """
 
     wants_digests = True

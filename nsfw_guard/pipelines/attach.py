@@ -144,6 +144,13 @@ def attach(
         check_inputs: judge the pictures that are handed in, before any step runs.
         text_model: called with the prompts; says for each why it is refused, or None.
         early_stop: stops generations that are sure to be blocked.
+
+    Example:
+        ```python
+        with attach(pipe, guard):
+            out = pipe("a large red disc on white", num_inference_steps=10, guidance_scale=3.0)
+        print(out.nsfw_content_detected, out.verdicts[0].reason)
+        ```
     """
     if not isinstance(guard, Guard):
         raise ConfigError(f"attach takes a Guard, not {type(guard).__name__}: Guard.from_pretrained('marqo')")
@@ -182,7 +189,14 @@ def _attach(pipe: Any, terms: Terms, seam: seams.Found) -> Attachment:
 
 
 def detach(pipe: Any) -> None:
-    """Takes the guard off a pipeline: class and processors are again what they were."""
+    """Takes the guard off a pipeline: class and processors are again what they were.
+
+    Example:
+        ```python
+        attach(pipe, guard)
+        detach(pipe)  # pipe is what it was
+        ```
+    """
     attachment = vars_of(pipe).get(GUARD_ATTR)
     if not isinstance(attachment, Attachment):
         raise ConfigError(f"this {type(pipe).__name__} has no guard: attach one first")

@@ -45,6 +45,15 @@ def attach_all(
         latents: must be said, since it goes for all: "refuse" breaks a base that hands latents to a refiner; "allow"
             lets latents out of every pipeline.
         clips, margin, check_inputs: as in `attach`.
+
+    Example:
+        ```python
+        attach_all(guard, latents="refuse")
+        try:
+            out = pipe("a blue star on grey", num_inference_steps=10, guidance_scale=3.0)
+        finally:
+            detach_all()
+        ```
     """
     global _installed  # noqa: PLW0603 - one a process is what it is for
     if _installed is not None:
@@ -64,7 +73,14 @@ def attach_all(
 
 
 def detach_all() -> None:
-    """Takes the installed guard off everything again."""
+    """Takes the installed guard off everything again.
+
+    Example:
+        ```python
+        attach_all(guard, latents="refuse")
+        detach_all()
+        ```
+    """
     global _installed
     if _installed is None:
         raise ConfigError("there is nothing to detach: attach_all(guard, latents=...) first")

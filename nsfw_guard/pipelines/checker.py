@@ -86,6 +86,13 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
             the pictures is said to have a watermark.
         cosmos: be a CosmosSafetyChecker too: two Cosmos pipelines pass over any other in silence. `for_pipeline` knows
             which of the two it takes, and both are saved.
+
+    Example:
+        ```python
+        checked = StableDiffusionPipeline(
+            **{**pipe.components, "safety_checker": SafetyChecker(guard), "feature_extractor": NoFeatures()}
+        )
+        ```
     """
 
     __module__ = "nsfw_guard"

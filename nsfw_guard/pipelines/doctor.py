@@ -43,7 +43,13 @@ class Diagnosis:
 
 
 def doctor(pipe: Any) -> Diagnosis:
-    """Examines a pipeline, guarded or not."""
+    """Examines a pipeline, guarded or not.
+
+    Example:
+        ```python
+        print(doctor(pipe).covered)  # False: no guard is attached
+        ```
+    """
     if not seams.is_pipeline(pipe):
         raise ConfigError(f"{seams.why_none(pipe)}: hand over what you call to get pictures")
     cls = plain_class(pipe)

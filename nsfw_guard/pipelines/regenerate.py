@@ -54,6 +54,11 @@ def regenerate(pipe: Any, guard: Guard, *, attempts: int = 3, seed: int = 0, **c
         attempts: calls at most that any one picture may take.
         seed: of the first picture; picture i of try t has the seed `seed + i + 1000003 * t`.
         call: the pipeline's own arguments. It takes its seeds from here: leave `generator` and `latents` out.
+
+    Example:
+        ```python
+        result = regenerate(pipe, guard, attempts=2, prompt=["a blue star on grey"], num_inference_steps=10)
+        ```
     """
     _check(attempts, call)
     started = time.perf_counter()
@@ -126,7 +131,7 @@ def _only(call: Mapping[str, Any], places: Sequence[int], count: int) -> dict[st
     prompts = _prompts(call)
     each = count // prompts
     owners = [place // each for place in places]
-    arguments = {name: _cut(name, value, owners, prompts) for name, value in call.items()}
+    arguments = {name: _slice(name, value, owners, prompts) for name, value in call.items()}
     for name in ("num_images_per_prompt", "num_videos_per_prompt"):
         if name in arguments:
             arguments[name] = 1
@@ -137,7 +142,7 @@ def _only(call: Mapping[str, Any], places: Sequence[int], count: int) -> dict[st
     return arguments
 
 
-def _cut(name: str, value: Any, owners: Sequence[int], prompts: int) -> Any:
+def _slice(name: str, value: Any, owners: Sequence[int], prompts: int) -> Any:
     """An argument cut down to some prompts, where it has one part for each."""
     parted = any(word in name for word in ("prompt", "image", "label", "embed", "mask", "video"))
     if not parted or isinstance(value, str) or not isinstance(value, (list, tuple, Tensor)) or len(value) != prompts:

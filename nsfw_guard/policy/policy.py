@@ -1,7 +1,7 @@
 """What is decided of the scores: rules a category, read from TOML. Pure Python, no torch.
 
-A cut may be a number, or the name of one in the model's record ("default", "strict", "lenient"), since a cut belongs
-to a model: the same 0.5 is strict for one and lenient for the next. `fit` turns names into numbers.
+A threshold may be a number, or the name of one in the model's record ("default", "strict", "lenient"), since it
+belongs to a model: the same 0.5 is strict for one and lenient for the next. `fit` turns names into numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from nsfw_guard.errors import PolicyError, suggest
 from nsfw_guard.policy.prompts import PromptRules
-from nsfw_guard.policy.rules import EVERY, Cut, Rule
+from nsfw_guard.policy.rules import EVERY, Rule, Threshold
 from nsfw_guard.policy.toml import policy_table
 from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.verdict import Outcome, Verdict
@@ -24,7 +24,14 @@ from nsfw_guard.verdict import Outcome, Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Rules by category; "*" stands for every category that the model scores and no other rule names."""
+    """Rules by category; "*" stands for every category that the model scores and no other rule names.
+
+    Example:
+        ```python
+        policy = Policy.load("strict")
+        policy = Policy(rules={"*": Rule(block="default"), "red-disc": Rule(block=0.7, review=0.4)}, name="mine")
+        ```
+    """
 
     rules: Mapping[str, Rule]
     name: str = "policy"
@@ -72,7 +79,7 @@ class Policy:
         self,
         levels: Mapping[str, tuple[Severity, ...]],
         positive: Mapping[str, Severity],
-        cuts: Mapping[str, Cut],
+        thresholds: Mapping[str, Threshold],
         band: tuple[float, float] | None = None,
     ) -> Policy:
         """Return this policy with names turned into numbers for one model, or an error that says what does not fit.
@@ -80,8 +87,8 @@ class Policy:
         Args:
             levels: the categories that the model scores, each with its levels.
             positive: per category the level that the model itself calls positive. "*" means these categories.
-            cuts: the cuts of the model's record, by name.
-            band: where a second model is asked, if one is: it must hold the cuts, or the second could change nothing.
+            thresholds: the thresholds of the model's record, by name.
+            band: where a second model is asked, if one is: it must hold the thresholds, or the second changes nothing.
         """
         wanted = dict(self.rules)
         every = wanted.pop(EVERY, None)
@@ -93,14 +100,16 @@ class Policy:
                 )
         if every is not None:
             wanted = {**dict.fromkeys(positive, every), **wanted}
-        fitted = {c: _fit_rule(c, rule, levels[c], positive.get(c, levels[c][0]), cuts) for c, rule in wanted.items()}
+        fitted = {
+            c: _fit_rule(c, rule, levels[c], positive.get(c, levels[c][0]), thresholds) for c, rule in wanted.items()
+        }
         if band is not None:
             for category, rule in fitted.items():
                 _within(band, category, rule)
         return replace(self, rules=fitted)
 
     def decide(self, scores: Scores) -> Verdict:
-        """Return the verdict on one frame's scores. The direction is `score >= cut`; whatever is no number is an
+        """Return the verdict on one frame's scores. The direction is `score >= threshold`; whatever is no number is an
         ERROR.
         """
         signed = partial(Verdict, scores=scores, policy=self.name, policy_hash=self.hash)
@@ -110,14 +119,14 @@ class Policy:
         missing = [f.category for f in findings if f.score is None]
         if missing:
             return signed(Outcome.ERROR, f"not evaluated: the model gave no score for {', '.join(missing)}")
-        worst = max(findings, key=lambda f: (f.outcome, (f.score or 0.0) - f.cut))
+        worst = max(findings, key=lambda f: (f.outcome, (f.score or 0.0) - f.threshold))
         return signed(
             worst.outcome,
             worst.reason + ("; one flat colour" if scores.blank else ""),
             category=worst.category,
             severity=worst.severity,
             score=worst.score,
-            cut=worst.cut,
+            threshold=worst.threshold,
             view=worst.view,
             flags=tuple(sorted({f.category for f in findings if f.outcome is not Outcome.ALLOW})),
         )
@@ -130,14 +139,14 @@ class _Finding:
     category: str
     severity: Severity
     score: float | None
-    cut: float
+    threshold: float
     view: str
     outcome: Outcome
 
     @property
     def reason(self) -> str:
         sign = "<" if self.outcome is Outcome.ALLOW else ">="
-        return f"{self.category} {self.score:.3f} {sign} {self.cut:g} ({self.view} view)"
+        return f"{self.category} {self.score:.3f} {sign} {self.threshold:g} ({self.view} view)"
 
 
 def _findings(category: str, rule: Rule, scores: Scores) -> Iterator[_Finding]:
@@ -146,47 +155,49 @@ def _findings(category: str, rule: Rule, scores: Scores) -> Iterator[_Finding]:
     for view in scores.views:
         score = view.levels.get(category, {}).get(severity)
         block, review = rule.views.get(view.view.kind, rule.block), rule.review
-        outcome, cut = Outcome.ALLOW, _number(block if block is not None else review)
+        outcome, threshold = Outcome.ALLOW, _number(block if block is not None else review)
         if score is None:
             outcome = Outcome.ERROR
         # `not <` and never `>=`: a NaN that came this far is blocked.
         elif block is not None and not score < _number(block):
             outcome = Outcome.BLOCK
         elif review is not None and not score < _number(review):
-            outcome, cut = Outcome.REVIEW, _number(review)
-        yield _Finding(category, severity, score, cut, view.view.kind, outcome)
+            outcome, threshold = Outcome.REVIEW, _number(review)
+        yield _Finding(category, severity, score, threshold, view.view.kind, outcome)
 
 
-def _number(cut: float | str | None) -> float:
-    if cut is None or isinstance(cut, str):
+def _number(threshold: float | str | None) -> float:
+    if threshold is None or isinstance(threshold, str):
         raise PolicyError("this policy is not fitted to a model: call policy.fit first")
-    return cut
+    return threshold
 
 
 def _within(band: tuple[float, float], category: str, rule: Rule) -> None:
     """Refuses a rule that blocks where no second model is asked."""
     low, high = band
-    for cut in (rule.block, *rule.views.values()):
-        if cut is not None and not low <= _number(cut) <= high:
+    for threshold in (rule.block, *rule.views.values()):
+        if threshold is not None and not low <= _number(threshold) <= high:
             raise PolicyError(
-                f"{category!r} is blocked from {cut:g}, and a second model is asked from {low:.3g} to {high:.3g} only: "
-                "widen the band, or block within it"
+                f"{category!r} is blocked from {threshold:g}, and a second model is asked from {low:.3g} to {high:.3g} "
+                "only: widen the band, or block within it"
             )
 
 
 def _fit_rule(
-    category: str, rule: Rule, levels: tuple[Severity, ...], positive: Severity, cuts: Mapping[str, Cut]
+    category: str, rule: Rule, levels: tuple[Severity, ...], positive: Severity, thresholds: Mapping[str, Threshold]
 ) -> Rule:
     severity = rule.severity or positive
     if severity not in levels:
         has = ", ".join(level.name.lower() for level in levels)
         raise PolicyError(f"the model grades {category!r} as {has} only, not {severity.name.lower()}")
     for name in (rule.block, rule.review):
-        if isinstance(name, str) and name not in cuts:
-            raise PolicyError(f"the model's record has no cut {name!r} for {category!r}: give a number, or calibrate")
-    block = cuts[rule.block].block if isinstance(rule.block, str) else rule.block
-    review = cuts[rule.review].review if isinstance(rule.review, str) else rule.review
-    named = cuts[rule.block].views if isinstance(rule.block, str) else {}
+        if isinstance(name, str) and name not in thresholds:
+            raise PolicyError(
+                f"the model's record has no threshold {name!r} for {category!r}: give a number, or calibrate"
+            )
+    block = thresholds[rule.block].block if isinstance(rule.block, str) else rule.block
+    review = thresholds[rule.review].review if isinstance(rule.review, str) else rule.review
+    named = thresholds[rule.block].views if isinstance(rule.block, str) else {}
     if review is not None and block is not None and review > block:
         raise PolicyError(f"{category!r}: review {review} lies above block {block}: review from a lower score on")
     return Rule(block=block, review=review, severity=severity, views={**named, **rule.views})

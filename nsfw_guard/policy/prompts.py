@@ -53,6 +53,12 @@ class PromptRules:
     Args:
         words: words or phrases, found whole and however they are spelt.
         patterns: regular expressions, searched in the prompt as it is and in its plain form, whatever the case.
+
+    Example:
+        ```python
+        rules = PromptRules(words=["dragon"], patterns=[r"dr[a4]ke"])
+        rules.find("a d.r.4.g.o.n on white")  # "word 'dragon'"
+        ```
     """
 
     words: tuple[str, ...] = ()

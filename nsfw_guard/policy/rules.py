@@ -11,19 +11,24 @@ from nsfw_guard.errors import PolicyError, suggest
 from nsfw_guard.scores import Severity
 
 EVERY = "*"  # in place of a category: every one that the model scores and no other rule names
-CUT_NAMES = ("default", "lenient", "strict")
+THRESHOLD_NAMES = ("default", "lenient", "strict")
 VIEW_KINDS = ("center", "full", "side", "squash", "tile")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class Threshold:
     """Where a model's scores are cut, and where that number comes from.
 
     Args:
         block: a score at or above it is blocked.
         review: a score at or above it is marked for review.
         source: where the numbers come from, in words.
-        views: other block cuts for other kinds of view ("side", "tile", ...).
+        views: other block thresholds for other kinds of view ("side", "tile", ...).
+
+    Example:
+        ```python
+        threshold = Threshold(block=0.8, review=0.5, source="measured on our own images", views={"tile": 0.95})
+        ```
     """
 
     block: float
@@ -32,10 +37,10 @@ class Cut:
     views: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "block", _cut("block", self.block))
+        object.__setattr__(self, "block", _checked("block", self.block))
         object.__setattr__(self, "views", _views(self.views))
         if self.review is not None:
-            object.__setattr__(self, "review", _cut("review", self.review))
+            object.__setattr__(self, "review", _checked("review", self.review))
         if self.review is not None and self.review > self.block:
             raise PolicyError(f"review {self.review} lies above block {self.block}: review from a lower score on")
 
@@ -45,10 +50,15 @@ class Rule:
     """How one category is judged.
 
     Args:
-        block: a score at or above it is blocked: a number, or the name of a cut in the model's record.
+        block: a score at or above it is blocked: a number, or the name of a threshold in the model's record.
         review: a score at or above it is marked for review.
         severity: the level that is cut; without one, the model's own positive class.
-        views: other block cuts for other kinds of view.
+        views: other block thresholds for other kinds of view.
+
+    Example:
+        ```python
+        rule = Rule(block=0.8, review="default", views={"side": 0.9})
+        ```
     """
 
     block: float | str | None = None
@@ -59,17 +69,17 @@ class Rule:
     def __post_init__(self) -> None:
         for name in ("block", "review"):
             value = getattr(self, name)
-            if isinstance(value, str) and value not in CUT_NAMES:
-                raise PolicyError(f"{name} = {value!r}: a number from 0 to 1, or {suggest(value, CUT_NAMES)}")
+            if isinstance(value, str) and value not in THRESHOLD_NAMES:
+                raise PolicyError(f"{name} = {value!r}: a number from 0 to 1, or {suggest(value, THRESHOLD_NAMES)}")
             if not isinstance(value, str) and value is not None:
-                object.__setattr__(self, name, _cut(name, value))
+                object.__setattr__(self, name, _checked(name, value))
         object.__setattr__(self, "views", _views(self.views))
         if self.severity is not None:
             object.__setattr__(self, "severity", _severity(self.severity))
         if self.block is None and self.review is None:
             raise PolicyError("a rule without block and review judges nothing: give it one of them")
         if self.block is None and self.views:
-            raise PolicyError("views are block cuts of some kinds of view: give block too, for all the others")
+            raise PolicyError("views are block thresholds of some kinds of view: give block too, for all the others")
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values, without what is not set."""
@@ -78,21 +88,21 @@ class Rule:
         return {key: value for key, value in content.items() if value not in (None, {})}
 
 
-def _cut(name: str, value: object) -> float:
+def _checked(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise PolicyError(f"{name} = {value!r}: a cut is a number above 0, up to 1")
+        raise PolicyError(f"{name} = {value!r}: a threshold is a number above 0, up to 1")
     if not 0.0 < value <= 1.0:
-        raise PolicyError(f"{name} = {value}: a cut lies above 0 (or all is blocked) and is at most 1")
+        raise PolicyError(f"{name} = {value}: a threshold lies above 0 (or all is blocked) and is at most 1")
     return float(value)
 
 
 def _views(views: object) -> dict[str, float]:
     if not isinstance(views, Mapping):
-        raise PolicyError(f"views = {views!r}: a table of cuts by kind of view, such as {{'side': 0.6}}")
+        raise PolicyError(f"views = {views!r}: a table of thresholds by kind of view, such as {{'side': 0.6}}")
     for kind in views:
         if kind not in VIEW_KINDS:
             raise PolicyError(f"unknown kind of view {kind!r}: {suggest(kind, VIEW_KINDS)}")
-    return {kind: _cut(kind, value) for kind, value in views.items()}
+    return {kind: _checked(kind, value) for kind, value in views.items()}
 
 
 def _severity(value: Severity | int | str) -> Severity:

@@ -23,9 +23,9 @@ def facts(spec: ModelSpec) -> dict[str, Any]:
         "input": input_in_words(spec),
         "embedding": spec.width,
         "labels": ", ".join(f"{name} = {meaning or 'harmless'}" for name, meaning in labels.items()),
-        "cuts": {
+        "thresholds": {
             name: {"block": c.block, "review": c.review, "views": dict(c.views), "source": c.source}
-            for name, c in spec.cuts.items()
+            for name, c in spec.thresholds.items()
         },
         "questions": dict(spec.questions),
         "figures": spec.figures,
@@ -46,7 +46,7 @@ def input_in_words(spec: ModelSpec) -> str:
 
 
 def markdown(names: Sequence[str]) -> str:
-    """Return the records as Markdown: one table, then cuts and figures with their sources."""
+    """Return the records as Markdown: one table, then thresholds and figures with their sources."""
     records = [facts(registry.spec(name)) for name in names]
     lines = ["| name | weights | license | input | embedding | labels |", "|---|---|---|---|---|---|"]
     lines += [_row(one) for one in records]
@@ -54,7 +54,7 @@ def markdown(names: Sequence[str]) -> str:
         lines += ["", f"### {one['name']}", f"- {one['source'].removesuffix('.')}."]
         lines += [f"- Published: {one['figures'].removesuffix('.')}."] if one["figures"] else []
         lines += [f"- Asked about `{label}`: {text}." for label, text in one["questions"].items()]
-        lines += [_cut(name, cut) for name, cut in one["cuts"].items()]
+        lines += [_threshold_line(name, threshold) for name, threshold in one["thresholds"].items()]
     return "\n".join(lines) + "\n"
 
 
@@ -69,7 +69,7 @@ def _row(one: dict[str, Any]) -> str:
     return f"| `{one['name']}` | {weights} | {one['license']} | {one['input']} | {width} | {one['labels']} |"
 
 
-def _cut(name: str, cut: dict[str, Any]) -> str:
-    review = f", review {cut['review']:g}" if cut["review"] is not None else ""
-    views = "".join(f", {kind} {value:g}" for kind, value in cut["views"].items())
-    return f"- `{name}`: block {cut['block']:g}{review}{views} ({cut['source']})"
+def _threshold_line(name: str, threshold: dict[str, Any]) -> str:
+    review = f", review {threshold['review']:g}" if threshold["review"] is not None else ""
+    views = "".join(f", {kind} {value:g}" for kind, value in threshold["views"].items())
+    return f"- `{name}`: block {threshold['block']:g}{review}{views} ({threshold['source']})"

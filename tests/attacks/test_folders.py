@@ -33,7 +33,7 @@ from nsfw_guard.errors import (
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.views import InputSpec
 from nsfw_guard.policy.policy import Policy
-from nsfw_guard.policy.rules import Cut
+from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.testing import tiny_model
 from tests.conftest import smooth
 
@@ -79,8 +79,8 @@ def record(**changes: object) -> Mutate:
     return edited("nsfw_guard.json", lambda told: told.update(changes))
 
 
-def cut(**changes: object) -> Mutate:
-    return edited("nsfw_guard.json", lambda told: told["cuts"]["default"].update(changes))
+def threshold(**changes: object) -> Mutate:
+    return edited("nsfw_guard.json", lambda told: told["thresholds"]["default"].update(changes))
 
 
 def guard(**changes: object) -> Mutate:
@@ -292,19 +292,19 @@ ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
     "an input of no list": (cfg(input_size=5), WeightsUnfitError, "unreadable"),
     "no cfg": (plain(config(pretrained_cfg=[1])), WeightsUnfitError, "unreadable"),
     # It does not relax its own guard in silence.
-    "record: a cut of 1": (cut(block=1.0), ConfigError, "the cut 'default' is 1"),
-    "record: a cut of 0.99": (cut(block=0.99), ConfigError, "the cut 'default' is 0.99"),
-    "record: a view's cut of 1": (cut(views={"center": 1.0}), ConfigError, "the cut 'default' is 1"),
+    "record: a threshold of 1": (threshold(block=1.0), ConfigError, "the threshold 'default' is 1"),
+    "record: a threshold of 0.99": (threshold(block=0.99), ConfigError, "the threshold 'default' is 0.99"),
+    "record: a view's threshold of 1": (threshold(views={"center": 1.0}), ConfigError, "the threshold 'default' is 1"),
     "guard: flag": (guard(action={"name": "flag"}), ConfigError, "the action is 'flag'"),
     "guard: never blocks": (rule(review=0.2), ConfigError, "'sexual' is never blocked"),
     "guard: blocks from 1": (rule(block=1.0), ConfigError, "'sexual' is blocked from 1 on"),
     "guard: a view from 1": (rule(block=0.5, views={"side": 1.0}), ConfigError, "'sexual' is blocked from 1 on"),
     "calibration: down": (moved(1e-6, -9), ConfigError, "the calibration makes 0.000123 of a 'sexual' of 0.99"),
     "calibration: constant": (moved(1.0, -1e308), ConfigError, "one number of every score"),
-    "calibration: its own cuts": (
-        edited("calibration.json", lambda told: told.update(cuts={"default": {"block": 1.0}})),
+    "calibration: its own thresholds": (
+        edited("calibration.json", lambda told: told.update(thresholds={"default": {"block": 1.0}})),
         ConfigError,
-        "the cut 'default' is 1",
+        "the threshold 'default' is 1",
     ),
 }
 
@@ -331,6 +331,24 @@ def test_a_folder_that_attacks_is_refused_in_one_clear_line(saved: Path, tmp_pat
         Guard.from_pretrained(folder)
     assert len(str(raised.value)) < 1500  # the names of all arguments are 900 letters
     assert "\n" not in str(raised.value)
+
+
+def test_a_record_of_before_is_read_and_held_to_the_same(saved: Path, tmp_path: Path) -> None:
+    """It says "cuts" and "licence", and may relax as little."""
+    folder = Path(shutil.copytree(saved, tmp_path / "before"))
+    threshold(block=0.75)(folder)
+
+    def before(told: dict[str, Any]) -> None:
+        told["cuts"] = told.pop("thresholds")
+        told.pop("license", None)
+        told["licence"] = "MIT"
+
+    edited("nsfw_guard.json", before)(folder)
+    spec = load_model(folder).spec
+    assert (spec.thresholds["default"].block, spec.license) == (0.75, "MIT")
+    edited("nsfw_guard.json", lambda told: told["cuts"]["default"].update(block=1.0))(folder)
+    with pytest.raises(ConfigError, match="the threshold 'default' is 1"):
+        load_model(folder)
 
 
 def test_a_network_that_reads_its_own_numbers_is_built_within_the_same_bound(tiny: Path, tmp_path: Path) -> None:
@@ -512,15 +530,15 @@ def test_a_repository_is_no_path_and_relaxes_nothing_either(saved: Path, tmp_pat
     monkeypatch.setattr(loaders, "fetch_repo", lambda *_, **__: folder)
     made = Guard.from_pretrained(f"hf:some/one@{'a' * 40}")
     assert (made.spec.name, made.requested["policy"]) == ("hf:some/one", "default")
-    cut(block=1.0)(folder)
-    with pytest.raises(ConfigError, match="the cut 'default' is 1"):
+    threshold(block=1.0)(folder)
+    with pytest.raises(ConfigError, match="the threshold 'default' is 1"):
         Guard.from_pretrained(f"hf:some/one@{'a' * 40}")
     made = Guard.from_pretrained(f"hf:some/one@{'a' * 40}", trust_guard=True)
-    assert made.requested["trusted"] == "the cut 'default' is 1"
+    assert made.requested["trusted"] == "the threshold 'default' is 1"
 
 
 def test_a_calibration_of_the_callers_own_may_cut_anywhere(saved: Path) -> None:
-    high = Calibration(model="tiny", maps={"sexual": (1.0, 9.0)}, cuts={"default": Cut(block=0.999)})
+    high = Calibration(model="tiny", maps={"sexual": (1.0, 9.0)}, thresholds={"default": Threshold(block=0.999)})
     made = Guard.from_pretrained(saved, calibration=high, policy="default")
     assert made.policy.rules["sexual"].block == 0.999
     assert "trusted" not in made.requested
@@ -546,14 +564,14 @@ def test_with_trust_it_loads_and_says_in_every_verdict_what_was_relaxed(saved: P
 
 def test_with_trust_cuts_and_names_are_taken_too(saved: Path, tmp_path: Path) -> None:
     folder = relaxed(saved, tmp_path, plain_guard)
-    cut(block=1.0)(folder)
+    threshold(block=1.0)(folder)
     made = Guard.from_pretrained(folder, trust_guard=True)
-    assert made.requested["trusted"] == "the cut 'default' is 1"
+    assert made.requested["trusted"] == "the threshold 'default' is 1"
     assert made.policy.rules["sexual"].block == 1.0
     for policy in ("default", {"rules": {"*": {"block": "default"}}}):
-        with pytest.raises(ConfigError, match="the cut 'default' is 1"):
+        with pytest.raises(ConfigError, match="the threshold 'default' is 1"):
             Guard.from_pretrained(folder, policy=policy, action="block")
-    with pytest.raises(ConfigError, match="the cut 'default' is 1"):
+    with pytest.raises(ConfigError, match="the threshold 'default' is 1"):
         Guard(load_model(folder))
 
 

@@ -87,8 +87,8 @@ def test_every_record_says_what_a_user_must_know():
         assert spec.name == name
         assert spec.license != "unknown"
         assert spec.source
-        assert {"default", "strict", "lenient"} <= set(spec.cuts)
-        assert all(cut.source for cut in spec.cuts.values())
+        assert {"default", "strict", "lenient"} <= set(spec.thresholds)
+        assert all(threshold.source for threshold in spec.thresholds.values())
         assert spec.size > 0
         assert not spec.repo or len(spec.revision) == 40 or (not spec.revision and "no commit" in spec.source)
 

@@ -199,7 +199,7 @@ CANNOT = [
     (["check", "{in}", "--model", "red", "--timeout", "nan"], "time limit of nan"),
     (["check", "{in}", "--model", "red", "--audit", "{in}/none/log"], "the audit log cannot be there"),
     (["check", "{in}", "--model", "red", "--out", "{in}/allow.png"], "nsfw-guard: "),
-    (["check", "{in}", "--model", "{loose}"], "the cut 'default' is 1"),
+    (["check", "{in}", "--model", "{loose}"], "the threshold 'default' is 1"),
     (["check", "{in}", "--model", "{tiny}", "--views", "covers"], "did you mean 'cover'"),
     (["check", "{in}", "--model", "{tiny}", "--device", "gpu"], "unknown device 'gpu'"),
     (["check", "{empty}", "--model", "red"], "no picture under"),
@@ -236,7 +236,7 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
     places["nothing"].write_bytes(b"")
     places["empty"].mkdir()
     places["loose"] = Path(shutil.copytree(tiny, tmp_path / "loose"))  # its record lets every score pass
-    (places["loose"] / "nsfw_guard.json").write_text('{"cuts": {"default": {"block": 1.0}}}')
+    (places["loose"] / "nsfw_guard.json").write_text('{"thresholds": {"default": {"block": 1.0}}}')
     return lambda argv: [arg.format(**places) for arg in argv]
 
 
@@ -293,7 +293,7 @@ def test_json_has_one_line_a_picture_with_path_and_verdict(run: Run, folder: Pat
 def test_a_table_has_one_line_a_picture_and_the_summary_is_a_message(run: Run, folder: Path) -> None:
     ran = run("check", folder, "--model", "red")
     header, *rows = ran.out.splitlines()
-    assert header.split() == ["outcome", "score", "cut", "reason", "path"]
+    assert header.split() == ["outcome", "score", "threshold", "reason", "path"]
     assert [row.split()[:3] for row in rows] == [
         ["ALLOW", "0.000", "0.5"], ["BLOCK", "1.000", "0.5"], ["ERROR", "-", "-"], ["REVIEW", "0.375", "0.25"]
     ]  # fmt: skip
@@ -647,9 +647,9 @@ def test_explain_says_each_cut_and_where_it_comes_from(run: Run, tmp_path: Path)
     ran = run("policy", "explain", "strict", "--model", "red")
     assert ran.out.splitlines() == [
         "red at severity high or worse is blocked from 0.25, held for review from 0.1.",
-        "Cut 'default' of red: chosen.",
-        "Cut 'strict' of red: chosen.",
-        "Cut 'lenient' of red: chosen.",
+        "Threshold 'default' of red: chosen.",
+        "Threshold 'strict' of red: chosen.",
+        "Threshold 'lenient' of red: chosen.",
     ]
     (tmp_path / "mine.toml").write_text("[rules.red]\nblock = 0.5\nviews.side = 0.75")
     told = run("policy", "explain", tmp_path / "mine.toml", "--model", "red", "--json").lines[0]
@@ -796,11 +796,12 @@ def test_one_model_is_told_with_its_cuts_and_sources(run: Run) -> None:
     assert "labels     neutral = harmless, low = sexual:low, medium = sexual:medium, high = sexual:high" in lines
     assert "license    MIT" in lines
     assert any(
-        line.startswith("cut        default: block from 0.5, review from 0.3 (block: the default") for line in lines
+        line.startswith("threshold        default: block from 0.5, review from 0.3 (block: the default")
+        for line in lines
     )
     assert any(line.startswith("figures    its own set") for line in lines)
     (told,) = run("models", "freepik", "--json").lines
-    assert (told["embedding"], told["cuts"]["default"]["block"], told["gated"]) == (768, 0.5, False)
+    assert (told["embedding"], told["thresholds"]["default"]["block"], told["gated"]) == (768, 0.5, False)
     assert run("models", "freepick").code == 3
 
 

@@ -38,22 +38,22 @@ def test_strength_goes_into_the_action():
 
 
 def test_a_cut_of_ones_own_replaces_the_policys_in_every_view():
-    rule = build_guard(Settings(**DEMO, cuts={"red-disc": 0.9})).policy.rules["red-disc"]
+    rule = build_guard(Settings(**DEMO, thresholds={"red-disc": 0.9})).policy.rules["red-disc"]
     assert (rule.block, rule.review, dict(rule.views)) == (0.9, 0.2, {})
-    low = build_guard(Settings(**DEMO, cuts={"red-disc": 0.1})).policy.rules["red-disc"]
+    low = build_guard(Settings(**DEMO, thresholds={"red-disc": 0.1})).policy.rules["red-disc"]
     assert (low.block, low.review) == (0.1, None)
 
 
 def test_under_a_lock_a_cut_only_lies_lower():
-    above = build_guard(Settings(**DEMO, cuts={"red-disc": 0.9}), True).policy.rules["red-disc"]
+    above = build_guard(Settings(**DEMO, thresholds={"red-disc": 0.9}), True).policy.rules["red-disc"]
     assert above.block == 0.5
-    below = build_guard(Settings(**DEMO, cuts={"red-disc": 0.3}), True).policy.rules["red-disc"]
+    below = build_guard(Settings(**DEMO, thresholds={"red-disc": 0.3}), True).policy.rules["red-disc"]
     assert (below.block, dict(below.views)) == (0.3, {"side": 0.3, "tile": 0.3})
 
 
 def test_a_category_that_is_not_judged_is_named():
     with pytest.raises(ConfigError, match="the policy judges no 'red-disk': did you mean 'red-disc'"):
-        build_guard(Settings(**DEMO, cuts={"red-disk": 0.3}))
+        build_guard(Settings(**DEMO, thresholds={"red-disk": 0.3}))
 
 
 @pytest.mark.parametrize("model", ["marqo", f"hf:some/one@{'ab' * 20}"])

@@ -26,10 +26,10 @@ from nsfw_guard.hosts.settings import ACTIONS, FILE, PRESETS, PREVIEWS, Settings
         ({"model": 3}, "say a text"),
         ({"timeout": 0}, "seconds above 0"),
         ({"timeout": float("inf")}, "seconds above 0"),
-        ({"cuts": {"sexual": 0.0}}, "a number above 0"),
-        ({"cuts": {"sexual": float("nan")}}, "a number above 0"),
-        ({"cuts": {"sexual": True}}, "a number above 0"),
-        ({"cuts": 0.5}, "a table of categories"),
+        ({"thresholds": {"sexual": 0.0}}, "a number above 0"),
+        ({"thresholds": {"sexual": float("nan")}}, "a number above 0"),
+        ({"thresholds": {"sexual": True}}, "a number above 0"),
+        ({"thresholds": 0.5}, "a table of categories"),
         ({"enable": False}, "did you mean 'enabled'"),
     ],
 )
@@ -45,10 +45,10 @@ def test_nothing_is_locked_by_itself():
 
 def test_a_file_and_single_settings_lock(tmp_path: Path):
     file = tmp_path / "guard.toml"
-    file.write_text('action = "block"\nprompts = false\n[cuts]\nsexual = 0.3\n')
+    file.write_text('action = "block"\nprompts = false\n[thresholds]\nsexual = 0.3\n')
     told = locked({FILE: str(file), "NSFW_GUARD_MODEL": "freepik", "NSFW_GUARD_PROMPTS": "true"})
-    assert told == Settings(action="block", model="freepik", prompts=True, cuts={"sexual": 0.3})
-    assert locked({"NSFW_GUARD_CUTS": "sexual=0.4, gore = 0.2"}).cuts == {"sexual": 0.4, "gore": 0.2}
+    assert told == Settings(action="block", model="freepik", prompts=True, thresholds={"sexual": 0.3})
+    assert locked({"NSFW_GUARD_THRESHOLDS": "sexual=0.4, gore = 0.2"}).thresholds == {"sexual": 0.4, "gore": 0.2}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_file_and_single_settings_lock(tmp_path: Path):
         {FILE: "nowhere.toml"},
         {"NSFW_GUARD_ENABLED": "perhaps"},
         {"NSFW_GUARD_STRENGTH": "much"},
-        {"NSFW_GUARD_CUTS": "sexual"},
+        {"NSFW_GUARD_THRESHOLDS": "sexual"},
         {"NSFW_GUARD_ACTION": "nothing"},
     ],
 )
@@ -72,7 +72,7 @@ ANY = st.builds(
     action=st.sampled_from(ACTIONS),
     policy=st.sampled_from([*PRESETS, "mine.toml"]),
     strength=st.floats(0.1, 1.0),
-    cuts=st.dictionaries(st.sampled_from(["sexual", "gore"]), st.floats(0.01, 1.0)),
+    thresholds=st.dictionaries(st.sampled_from(["sexual", "gore"]), st.floats(0.01, 1.0)),
     prompts=st.booleans(),
     previews=st.sampled_from(PREVIEWS),
     metadata=st.booleans(),
@@ -88,7 +88,7 @@ def test_whatever_is_wanted_nothing_is_loosened(owner, wanted):
     assert made.enabled >= owner.enabled
     assert ACTIONS.index(made.action) >= ACTIONS.index(owner.action)
     assert made.strength >= owner.strength
-    assert all(made.cuts[c] <= cut for c, cut in owner.cuts.items())
+    assert all(made.thresholds[c] <= threshold for c, threshold in owner.thresholds.items())
     assert made.prompts >= owner.prompts
     assert PREVIEWS.index(made.previews) >= PREVIEWS.index(owner.previews)
     assert (made.model, made.weights, made.originals) == (owner.model, owner.weights, owner.originals)
@@ -100,8 +100,10 @@ def test_whatever_is_wanted_nothing_is_loosened(owner, wanted):
 
 
 def test_stricter_wishes_are_granted():
-    owner = Settings(action="blur", policy="default", cuts={"sexual": 0.6})
-    made = owner.tightened(Settings(action="block", policy="strict", cuts={"sexual": 0.2, "gore": 0.5}, strength=0.9))
-    assert (made.action, made.policy, dict(made.cuts), made.strength) == (
+    owner = Settings(action="blur", policy="default", thresholds={"sexual": 0.6})
+    made = owner.tightened(
+        Settings(action="block", policy="strict", thresholds={"sexual": 0.2, "gore": 0.5}, strength=0.9)
+    )
+    assert (made.action, made.policy, dict(made.thresholds), made.strength) == (
         "block", "strict", {"sexual": 0.2, "gore": 0.5}, 0.9
     )  # fmt: skip

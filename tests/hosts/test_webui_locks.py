@@ -21,7 +21,7 @@ from tests.hosts.webui_worlds import RULES, World, holds, leaks, red, safe
 
 FAMILIES = ["sdnext", "a1111"]
 LOOSE = {"nsfw_guard_enabled": False, "nsfw_guard_action": "flag", "nsfw_guard_previews": "check",
-         "nsfw_guard_cuts": "red=1.0", "nsfw_guard_policy": "lenient", "nsfw_guard_prompts": False}  # fmt: skip
+         "nsfw_guard_thresholds": "red=1.0", "nsfw_guard_policy": "lenient", "nsfw_guard_prompts": False}  # fmt: skip
 
 
 @pytest.fixture
@@ -64,11 +64,14 @@ def test_what_is_locked_is_not_loosened_in_store_either(family, owned, monkeypat
     world = World(family, monkeypatch)
     before = dict(world.host.opts.data)
     for key, value in LOOSE.items():
-        if key not in {"nsfw_guard_previews", "nsfw_guard_cuts"}:  # as it is; held against the policy's when it is used
+        if key not in {
+            "nsfw_guard_previews",
+            "nsfw_guard_thresholds",
+        }:  # as it is; held against the policy's when it is used
             assert not world.host.opts.set(key, value)
     assert world.host.opts.data == before
-    assert world.host.opts.set("nsfw_guard_cuts", "red=0.2")
-    assert world.host.opts.nsfw_guard_cuts == "red=0.2"
+    assert world.host.opts.set("nsfw_guard_thresholds", "red=0.2")
+    assert world.host.opts.nsfw_guard_thresholds == "red=0.2"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -128,7 +131,7 @@ def test_a_job_may_cover_what_is_under_review(monkeypatch):
     monkeypatch.setitem(RULES, "rules", {"*": {"block": "default", "review": "default"}})
     world = World("a1111", monkeypatch)
     half = safe()
-    half[:9] = red()[:9]  # 37% of it: between the cut for review and the one for block
+    half[:9] = red()[:9]  # 37% of it: between the threshold for review and the one for block
     world.host.process_images(Job(half.copy()))
     assert holds(world.host, "disk", half)
     world.host.sinks.clear()
@@ -153,11 +156,11 @@ def test_the_page_changes_what_is_in_effect_and_refuses_what_cannot_be(family, m
     assert world.host.opts.set("nsfw_guard_action", "replace")
     assert world.adapter.guard.settings.action == "replace"
     assert not world.host.opts.set("nsfw_guard_strength", 7.0)
-    assert not world.host.opts.set("nsfw_guard_cuts", "red=often")
+    assert not world.host.opts.set("nsfw_guard_thresholds", "red=often")
     assert world.host.opts.nsfw_guard_strength == 0.5
-    assert world.host.opts.set("nsfw_guard_cuts", "red=0.3")
+    assert world.host.opts.set("nsfw_guard_thresholds", "red=0.3")
     assert world.host.opts.set("nsfw_guard_timeout", 5)
-    assert world.adapter.guard.settings.cuts == {"red": 0.3}
+    assert world.adapter.guard.settings.thresholds == {"red": 0.3}
     assert world.host.opts.set("nsfw_guard_enabled", False)
     world.host.process_images(Job(red()))
     assert holds(world.host, "disk", red())
@@ -199,7 +202,7 @@ def test_an_older_gradio_gets_fields(monkeypatch):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("name", "wrong"), [
     ("model", "no-such-model"), ("model", "./no/folder"), ("policy", "nowhere.toml"), ("policy", "strictest"),
-    ("cuts", "gore=0.3"), ("device", "warp:9"),
+    ("thresholds", "gore=0.3"), ("device", "warp:9"),
 ])  # fmt: skip
 def test_a_setting_that_cannot_work_is_refused_and_the_last_one_stays(family, name, wrong, monkeypatch):
     world = World(family, monkeypatch, nsfw_guard_model="demo-shapes")

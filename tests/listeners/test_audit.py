@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -38,7 +39,7 @@ def verdict(reason: str = "fine", **rest: Any) -> Verdict:
         "category": "sexual",
         "severity": Severity.HIGH,
         "score": 0.25,
-        "cut": 0.5,
+        "threshold": 0.5,
         "view": "full",
         "scores": SCORES,
         "model": "tiny",
@@ -78,7 +79,7 @@ def test_a_line_says_what_was_decided_and_no_more(log: Path) -> None:
     canonical = json.dumps(line, sort_keys=True, separators=(",", ":")).encode()
     assert own == hashlib.sha256(canonical).hexdigest()
     assert line == {
-        "schema": 1,
+        "schema": 2,
         "n": 1,
         "time": "2027-01-15T08:00:00.250000+00:00",
         "picture": "ab" * 32,
@@ -87,7 +88,7 @@ def test_a_line_says_what_was_decided_and_no_more(log: Path) -> None:
         "category": "sexual",
         "severity": "high",
         "score": 0.25,
-        "cut": 0.5,
+        "threshold": 0.5,
         "view": "full",
         "scores": [
             {"view": kind, "box": [0.0, 0.0, 1.0, 1.0], "levels": {"sexual": {"low": 0.75, "high": 0.25}}}
@@ -142,9 +143,9 @@ def test_texts_are_escaped_and_cut(log: Path) -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_numbers_that_json_lacks_are_written_by_name(log: Path, bad: float) -> None:
     scores = Scores.single({"sexual": {Severity.LOW: bad}})
-    Audit(log)([verdict(score=bad, cut=bad, scores=scores)])
+    Audit(log)([verdict(score=bad, threshold=bad, scores=scores)])
     line = json.loads(log.read_text(), parse_constant=pytest.fail)
-    assert [line["score"], line["cut"], line["scores"][0]["levels"]["sexual"]["low"]] == [str(bad)] * 3
+    assert [line["score"], line["threshold"], line["scores"][0]["levels"]["sexual"]["low"]] == [str(bad)] * 3
     assert whole(verify(log), 1)
 
 
@@ -659,3 +660,17 @@ def test_a_verdict_of_three_views_costs_little(log: Path) -> None:
 def test_fsync_writes_the_same(log: Path) -> None:
     filled(log, 2, fsync=True)
     assert whole(verify(log, head=Head.read(log)), 2)
+
+
+def test_a_log_of_schema_1_verifies_and_is_written_on(tmp_path):
+    """Written by the version before: its lines call the threshold "cut"."""
+    for path in (Path(__file__).parent / "schema_1").iterdir():
+        shutil.copy(path, tmp_path / path.name)
+    log = tmp_path / "log.jsonl"
+    assert [json.loads(line)["schema"] for line in log.read_text().splitlines()] == [1, 1]
+    assert verify(log).ok
+    audit = Audit(log)
+    audit([verdict()])
+    audit.close()
+    assert [json.loads(line)["schema"] for line in log.read_text().splitlines()] == [1, 1, 2]
+    assert verify(log).ok

@@ -28,7 +28,7 @@ DECODED = one_each(
 LATENT = [name for name, case in CASES.items() if "latent" in case.kinds]
 # A crop is judged as it was drawn and, pasted, as it leaves; Cosmos makes the clip once for the checker in its slot.
 TWICE = {name for name, case in CASES.items() if name.endswith("/crop") or case.family == "cosmos"}
-# Judged on the way as well: the pictures that LEdits++ inverts, the grid that VisualCloze cuts, and once more a
+# Judged on the way as well: the pictures that LEdits++ inverts, the grid that VisualCloze thresholds, and once more a
 # picture that Cosmos takes for a clip of one frame.
 MORE = {"LEditsPPPipelineStableDiffusion": 3, "VisualClozeGenerationPipeline": 2, "Cosmos2TextToImagePipeline": 1.5}
 TWINS = {"QwenImageLayeredPipeline", "QwenImage21Pipeline"}  # with alpha: on black, on white, bare

@@ -255,10 +255,10 @@ def test_one_of_a_batch_is_covered_and_the_other_is_not():
     pipe = SD.build()
     plain = run(pipe, SD, "pt")
     lighter = [float(one.mean()) for one in plain]
-    cut = sum(lighter) / 2 * 255
-    put(pipe, checker(lambda frame: float(frame.float().mean() > cut)))
+    threshold = sum(lighter) / 2 * 255
+    put(pipe, checker(lambda frame: float(frame.float().mean() > threshold)))
     out = pipe(**SD.call(pipe), output_type="pt")
-    expected = [value * 255 > cut for value in lighter]
+    expected = [value * 255 > threshold for value in lighter]
     assert sorted(expected) == [False, True]
     assert out.nsfw_content_detected == expected
     held = expected.index(True)

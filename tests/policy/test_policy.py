@@ -1,4 +1,4 @@
-"""What is decided: nothing is allowed unless every number is finite and below every cut."""
+"""What is decided: nothing is allowed unless every number is finite and below every threshold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nsfw_guard.errors import PolicyError
 from nsfw_guard.policy.policy import Policy, _number
 from nsfw_guard.policy.prompts import PromptRules
-from nsfw_guard.policy.rules import Cut, Rule
+from nsfw_guard.policy.rules import Rule, Threshold
 from nsfw_guard.scores import Scores, Severity, View, ViewScores
 from nsfw_guard.verdict import Outcome, Verdict
 
@@ -24,8 +24,8 @@ LOW, MEDIUM, HIGH = Severity
 LEVELS = {"sexual": (LOW, HIGH), "violence": (HIGH,)}
 POSITIVE = {"sexual": LOW, "violence": HIGH}
 CUTS = {
-    "default": Cut(block=0.5, review=0.25, views={"side": 0.75}),
-    "strict": Cut(block=0.25),
+    "default": Threshold(block=0.5, review=0.25, views={"side": 0.75}),
+    "strict": Threshold(block=0.25),
 }
 BELOW, ABOVE = math.nextafter(0.5, 0), math.nextafter(0.5, 1)
 
@@ -48,7 +48,7 @@ def decide(p: float, **rule: Any) -> Verdict:
 
 
 @pytest.mark.parametrize(
-    ("p", "outcome", "cut"),
+    ("p", "outcome", "threshold"),
     [
         (0.0, ALLOW, 0.5),
         (math.nextafter(0.25, 0), ALLOW, 0.5),
@@ -59,9 +59,9 @@ def decide(p: float, **rule: Any) -> Verdict:
         (1.0, BLOCK, 0.5),
     ],
 )
-def test_a_score_at_the_cut_is_cut(p: float, outcome: Outcome, cut: float) -> None:
+def test_a_score_at_the_cut_is_cut(p: float, outcome: Outcome, threshold: float) -> None:
     verdict = decide(p, block=0.5, review=0.25)
-    assert (verdict.outcome, verdict.cut, verdict.score) == (outcome, cut, p)
+    assert (verdict.outcome, verdict.threshold, verdict.score) == (outcome, threshold, p)
 
 
 def test_a_policy_names_the_categories_that_it_never_blocks() -> None:
@@ -94,7 +94,7 @@ def test_what_is_no_probability_is_an_error_wherever_it_stands(odd: float, where
     verdict = policy(red=Rule(block=0.5)).decide(scores)
     assert verdict.outcome is ERROR
     assert "no probability" in verdict.reason
-    assert (verdict.score, verdict.cut, verdict.scores) == (None, None, scores)
+    assert (verdict.score, verdict.threshold, verdict.scores) == (None, None, scores)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_the_worst_view_decides(order: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "p", "outcome", "cut"),
+    ("kind", "p", "outcome", "threshold"),
     [
         ("full", 0.5, BLOCK, 0.5),
         ("side", 0.5, REVIEW, 0.25),
@@ -146,17 +146,17 @@ def test_the_worst_view_decides(order: tuple[int, ...]) -> None:
         ("another", 0.5, BLOCK, 0.5),
     ],
 )
-def test_each_kind_of_view_has_its_own_cut(kind: str, p: float, outcome: Outcome, cut: float) -> None:
+def test_each_kind_of_view_has_its_own_cut(kind: str, p: float, outcome: Outcome, threshold: float) -> None:
     rule = Rule(block=0.5, review=0.25, views={"side": 0.75, "tile": 0.125})
     verdict = policy(red=rule).decide(red((kind, p)))
-    assert (verdict.outcome, verdict.cut, verdict.view) == (outcome, cut, kind)
+    assert (verdict.outcome, verdict.threshold, verdict.view) == (outcome, threshold, kind)
 
 
 def test_among_several_blocks_the_one_furthest_above_its_cut_is_named_and_all_are_flagged() -> None:
     rules = policy(a=Rule(block=0.9), b=Rule(block=0.5), c=Rule(block=0.75, review=0.25), d=Rule(block=0.5))
     levels = {"a": {HIGH: 0.95}, "b": {HIGH: 0.875}, "c": {HIGH: 0.5}, "d": {HIGH: 0.25}}
     verdict = rules.decide(Scores.single(levels))
-    assert (verdict.outcome, verdict.category, verdict.score, verdict.cut) == (BLOCK, "b", 0.875, 0.5)
+    assert (verdict.outcome, verdict.category, verdict.score, verdict.threshold) == (BLOCK, "b", 0.875, 0.5)
     assert verdict.flags == ("a", "b", "c")
 
 
@@ -205,9 +205,9 @@ def test_a_policy_without_rules_is_refused() -> None:
         ({"sexual": Rule(block=0.5, severity=MEDIUM)}, "grades 'sexual' as low, high only, not medium"),
         ({"violence": Rule(block=0.5, severity=LOW)}, "grades 'violence' as high only, not low"),
         ({"every": Rule(block=0.5, severity=LOW)}, "grades 'violence' as high only, not low"),
-        ({"sexual": Rule(block="lenient")}, "no cut 'lenient' for 'sexual': give a number, or calibrate"),
-        ({"sexual": Rule(block=0.5, review="lenient")}, "no cut 'lenient'"),
-        ({"every": Rule(review="lenient")}, "no cut 'lenient'"),
+        ({"sexual": Rule(block="lenient")}, "no threshold 'lenient' for 'sexual': give a number, or calibrate"),
+        ({"sexual": Rule(block=0.5, review="lenient")}, "no threshold 'lenient'"),
+        ({"every": Rule(review="lenient")}, "no threshold 'lenient'"),
         ({"sexual": Rule(review="strict")}, "judges nothing"),
         ({"sexual": Rule(block=0.5, review=0.75)}, "'sexual': review 0.75 lies above block 0.5"),
         ({"sexual": Rule(block=0.125, review="default")}, "'sexual': review 0.25 lies above block 0.125"),
@@ -241,7 +241,7 @@ def test_cuts_within_the_band_of_a_second_opinion_fit(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "cut"),
+    ("rule", "threshold"),
     [
         (Rule(block=math.nextafter(0.25, 0)), "0.25"),
         (Rule(block=math.nextafter(0.75, 1)), "0.75"),
@@ -252,16 +252,18 @@ def test_cuts_within_the_band_of_a_second_opinion_fit(rule: Rule) -> None:
     ],
     ids=str,
 )
-def test_a_cut_outside_of_the_band_is_refused_since_nobody_would_be_asked_there(rule: Rule, cut: str) -> None:
-    said = rf"'sexual' is blocked from {cut}, and a second model is asked from 0\.25 to 0\.75 only: widen the band"
+def test_a_cut_outside_of_the_band_is_refused_since_nobody_would_be_asked_there(rule: Rule, threshold: str) -> None:
+    said = (
+        rf"'sexual' is blocked from {threshold}, and a second model is asked from 0\.25 to 0\.75 only: widen the band"
+    )
     with pytest.raises(PolicyError, match=said):
         policy(violence=Rule(block=0.5), sexual=rule).fit(LEVELS, POSITIVE, CUTS, BAND)
 
 
-@pytest.mark.parametrize("cut", [None, "default"])
-def test_what_is_no_number_yet_is_never_compared_with(cut: str | None) -> None:
+@pytest.mark.parametrize("threshold", [None, "default"])
+def test_what_is_no_number_yet_is_never_compared_with(threshold: str | None) -> None:
     with pytest.raises(PolicyError, match=r"call policy\.fit first"):
-        _number(cut)
+        _number(threshold)
 
 
 @pytest.mark.parametrize(
@@ -415,15 +417,15 @@ def test_a_policy_survives_a_copy(again: Any) -> None:
 
 probability = st.floats(0, 1)
 anything = st.one_of(probability, st.floats(), st.just(math.nan))
-cut = st.floats(0, 1, exclude_min=True)
+threshold = st.floats(0, 1, exclude_min=True)
 kinds = st.sampled_from(["full", "side", "tile"])
 
 
 @st.composite
 def rules(draw: st.DrawFn) -> Rule:
-    block = draw(st.none() | cut)
-    review = draw(cut if block is None else st.none() | cut.filter(lambda r: r <= block))
-    views = st.dictionaries(kinds, cut, max_size=2 if block else 0)
+    block = draw(st.none() | threshold)
+    review = draw(threshold if block is None else st.none() | threshold.filter(lambda r: r <= block))
+    views = st.dictionaries(kinds, threshold, max_size=2 if block else 0)
     return Rule(block=block, review=review, views=draw(views))
 
 
@@ -438,8 +440,8 @@ def scores_of(views: list[tuple[str, Any]]) -> Scores:
     return Scores(tuple(ViewScores(View(kind), levels) for kind, levels in views))
 
 
-def cuts_of(rule: Rule, kind: str) -> list[float]:
-    """Every cut that a score of this view is compared with."""
+def thresholds_of(rule: Rule, kind: str) -> list[float]:
+    """Every threshold that a score of this view is compared with."""
     told = (rule.views.get(kind, rule.block), rule.review)
     return [c for c in told if isinstance(c, float)]
 
@@ -451,7 +453,7 @@ def test_nothing_is_allowed_unless_all_is_finite_and_below_every_cut(rules: dict
     numbers = [p for _, levels in views for level in levels.values() for p in level.values()]
     finite = bool(numbers) and all(0 <= p <= 1 for p in numbers)
     below = all(
-        category in levels and all(levels[category][HIGH] < c for c in cuts_of(rule, kind))
+        category in levels and all(levels[category][HIGH] < c for c in thresholds_of(rule, kind))
         for kind, levels in views
         for category, rule in rules.items()
     )
@@ -467,9 +469,14 @@ def test_raising_a_score_never_makes_the_outcome_milder(rule: Rule, kind: str, l
 
 
 @settings(max_examples=300, deadline=None)
-@given(p=probability, kind=kinds, cuts=st.tuples(cut, cut), which=st.sampled_from(["block", "review", "view"]))
-def test_lowering_a_cut_never_releases_more(p: float, kind: str, cuts: tuple[float, float], which: str) -> None:
-    low, high = sorted(cuts)
+@given(
+    p=probability,
+    kind=kinds,
+    thresholds=st.tuples(threshold, threshold),
+    which=st.sampled_from(["block", "review", "view"]),
+)
+def test_lowering_a_cut_never_releases_more(p: float, kind: str, thresholds: tuple[float, float], which: str) -> None:
+    low, high = sorted(thresholds)
     outcomes = []
     for c in (high, low):
         rule = {"block": Rule(block=c), "review": Rule(review=c), "view": Rule(block=1.0, views={kind: c})}[which]

@@ -1,4 +1,4 @@
-"""A cut is a number above 0 and up to 1, or the name of one; nothing else passes for it."""
+"""A threshold is a number above 0 and up to 1, or the name of one; nothing else passes for it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from nsfw_guard.errors import PolicyError
-from nsfw_guard.policy.rules import CUT_NAMES, Cut, Rule
+from nsfw_guard.policy.rules import THRESHOLD_NAMES, Rule, Threshold
 from nsfw_guard.scores import Severity
 
 NO_CUTS = [0, 0.0, -0.5, 1.0000001, 2, math.nan, math.inf, -math.inf, True, False, [0.5], {"a": 1}, (), b"0.5"]
 CUTS = [1, 1.0, 0.5, 5e-324]
 
 
-@pytest.mark.parametrize("kind", [Cut, Rule])
+@pytest.mark.parametrize("kind", [Threshold, Rule])
 @pytest.mark.parametrize("value", NO_CUTS, ids=repr)
 def test_what_is_no_cut_is_refused_wherever_it_stands(kind: Any, value: Any) -> None:
     for told in ({"block": value}, {"block": 0.5, "review": value}, {"block": 0.5, "views": {"side": value}}):
@@ -25,7 +25,7 @@ def test_what_is_no_cut_is_refused_wherever_it_stands(kind: Any, value: Any) -> 
             kind(**told)
 
 
-@pytest.mark.parametrize("kind", [Cut, Rule])
+@pytest.mark.parametrize("kind", [Threshold, Rule])
 @pytest.mark.parametrize("value", CUTS)
 def test_every_number_above_0_up_to_1_is_a_cut(kind: Any, value: float) -> None:
     made = kind(block=value, review=value, views={"side": value})
@@ -36,22 +36,22 @@ def test_every_number_above_0_up_to_1_is_a_cut(kind: Any, value: float) -> None:
     "told", [{"block": "default"}, {"block": 0.5, "review": "x"}, {"block": 1, "views": {"side": "b"}}]
 )
 def test_a_models_own_cuts_are_numbers(told: Any) -> None:
-    with pytest.raises(PolicyError, match="a cut is a number"):
-        Cut(**told)
+    with pytest.raises(PolicyError, match="a threshold is a number"):
+        Threshold(**told)
 
 
 def test_a_model_always_says_what_it_blocks() -> None:
-    with pytest.raises(PolicyError, match="block = None: a cut is a number"):
-        Cut(block=None)  # type: ignore[arg-type]
+    with pytest.raises(PolicyError, match="block = None: a threshold is a number"):
+        Threshold(block=None)  # type: ignore[arg-type]
 
 
 def test_a_cut_reviews_from_a_lower_score_on() -> None:
     with pytest.raises(PolicyError, match=r"review 0.6 lies above block 0.5: review from a lower score on"):
-        Cut(block=0.5, review=0.6)
-    assert Cut(block=0.5, review=0.5).review == 0.5
+        Threshold(block=0.5, review=0.6)
+    assert Threshold(block=0.5, review=0.5).review == 0.5
 
 
-@pytest.mark.parametrize("name", CUT_NAMES)
+@pytest.mark.parametrize("name", THRESHOLD_NAMES)
 def test_a_rule_may_name_a_cut(name: str) -> None:
     rule = Rule(block=name, review=name)
     assert (rule.block, rule.review) == (name, name)
@@ -73,7 +73,7 @@ def test_an_unknown_name_of_a_cut_names_the_nearest(value: str, said: str) -> No
 
 
 @pytest.mark.parametrize("views", [3, 0.5, "side", [0.5], None, True], ids=repr)
-@pytest.mark.parametrize("kind", [Cut, Rule])
+@pytest.mark.parametrize("kind", [Threshold, Rule])
 def test_views_are_a_table(kind: Any, views: Any) -> None:
     with pytest.raises(PolicyError, match=r"views = .* a table"):
         kind(block=0.5, views=views)
@@ -81,7 +81,7 @@ def test_views_are_a_table(kind: Any, views: Any) -> None:
 
 @pytest.mark.parametrize("value", [None, "strict"])
 def test_a_view_needs_its_own_number(value: Any) -> None:
-    with pytest.raises(PolicyError, match=r"side = .* a cut is a number"):
+    with pytest.raises(PolicyError, match=r"side = .* a threshold is a number"):
         Rule(block=0.5, views={"side": value})
 
 
@@ -115,12 +115,12 @@ def test_a_rule_is_told_without_what_is_not_set() -> None:
 
 
 def test_rules_and_cuts_cannot_be_set_anew() -> None:
-    for made in (Cut(block=0.5), Rule(block=0.5)):
+    for made in (Threshold(block=0.5), Rule(block=0.5)):
         with pytest.raises(dataclasses.FrozenInstanceError):
             made.block = 1.0  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("kind", [Cut, Rule])
+@pytest.mark.parametrize("kind", [Threshold, Rule])
 def test_what_a_caller_changes_later_does_not_change_the_cuts(kind: Any) -> None:
     views = {"side": 0.25}
     made = kind(block=0.5, views=views)

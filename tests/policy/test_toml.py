@@ -37,7 +37,7 @@ def test_each_preset_cuts_every_category_by_its_own_name(name: str) -> None:
 
 
 def test_the_presets_are_ordered_for_the_model_of_the_catalogue() -> None:
-    fitted = {n: Policy.load(n).fit(MARQO.levels, MARQO.positives, MARQO.cuts).rules["sexual"] for n in presets()}
+    fitted = {n: Policy.load(n).fit(MARQO.levels, MARQO.positives, MARQO.thresholds).rules["sexual"] for n in presets()}
     strict, default, lenient = (fitted[name] for name in ("strict", "default", "lenient"))
     assert (strict.block, default.block, lenient.block) == (0.15, 0.5, 0.8)
     assert (strict.review, default.review, lenient.review) == (0.1, 0.3, 0.5)
@@ -60,19 +60,19 @@ def test_the_descriptions_of_the_presets_differ() -> None:
         ("[rules.a]\nblock = 0.5\nreveiw = 0.1", "unknown key 'reveiw' in rule 'a': did you mean 'review'?"),
         ("[rules.a]\nblock = 0.5\nseverty = 'low'", "did you mean 'severity'?"),
         ("[rules.a]", "judges nothing"),
-        ("[rules.a]\nblock = 0", "a cut lies above 0"),
+        ("[rules.a]\nblock = 0", "a threshold lies above 0"),
         ("[rules.a]\nblock = 1.5", "at most 1"),
-        ("[rules.a]\nblock = nan", "a cut is a number"),
-        ("[rules.a]\nblock = inf", "a cut is a number"),
-        ("[rules.a]\nblock = true", "a cut is a number"),
+        ("[rules.a]\nblock = nan", "a threshold is a number"),
+        ("[rules.a]\nblock = inf", "a threshold is a number"),
+        ("[rules.a]\nblock = true", "a threshold is a number"),
         ("[rules.a]\nblock = '0.5'", "a number from 0 to 1, or there are default, lenient, strict"),
         ("[rules.a]\nblock = 'strickt'", "did you mean 'strict'?"),
-        ("[rules.a]\nblock = [0.5]", "a cut is a number"),
-        ("[rules.a]\nblock = 2026-01-01", "a cut is a number"),
+        ("[rules.a]\nblock = [0.5]", "a threshold is a number"),
+        ("[rules.a]\nblock = 2026-01-01", "a threshold is a number"),
         ("[rules.a]\nblock = 0.5\nseverity = 'worst'", "severity must be low, medium or high"),
         ("[rules.a]\nblock = 0.5\nseverity = true", "severity must be low, medium or high"),
         ("[rules.a]\nblock = 0.5\nviews = 3", "views = 3: a table"),
-        ("[rules.a]\nblock = 0.5\nviews.side = 'strict'", "side = 'strict': a cut is a number"),
+        ("[rules.a]\nblock = 0.5\nviews.side = 'strict'", "side = 'strict': a threshold is a number"),
         ("rules = 3", "rules is a table of tables"),
         ("rules = [1]", "rules is a table of tables"),
         ("rules.a = 0.5", "rules is a table of tables"),

@@ -30,8 +30,8 @@ def test_every_record_has_a_page_and_every_cut_a_source():
     for name in registry.list_models():
         assert f"\n### {name}\n" in text
         spec = registry.spec(name)
-        for cut, told in spec.cuts.items():
-            assert f"- `{cut}`: block {told.block:g}" in text
+        for threshold, told in spec.thresholds.items():
+            assert f"- `{threshold}`: block {told.block:g}" in text
             assert told.source
 
 

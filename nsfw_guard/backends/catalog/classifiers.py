@@ -9,7 +9,7 @@ from nsfw_guard.backends.base import Label, ModelSpec, Register
 from nsfw_guard.backends.catalog.clip import CLIP_MODELS
 from nsfw_guard.backends.files.processor import OPENAI_MEAN, OPENAI_STD, VIT
 from nsfw_guard.imaging.views import InputSpec
-from nsfw_guard.policy.rules import Cut
+from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Severity
 
 DEMO = Path(__file__).parents[2] / "demo" / "weights"
@@ -19,23 +19,23 @@ MARQO = ModelSpec(
     architecture="vit_tiny_patch16_384",
     input=InputSpec(size=384, interpolation="bicubic", crop_pct=1.0, crop_mode="center"),
     labels={"NSFW": Label("sexual", Severity.HIGH), "SFW": None},
-    cuts={
-        "default": Cut(
+    thresholds={
+        "default": Threshold(
             block=0.5,
             review=0.3,
             views={"side": 0.6, "tile": 0.8, "squash": 0.5},
             source="block: the class the model itself picks, inside the flat part (0.1 to 0.9) of the precision and "
-            "recall curve on its card; review: the 'balanced' cut of a third party; side 0.6: that party's 'relaxed' "
-            "cut; tile and squash: chosen, not measured",
+            "recall curve on its card; review: the 'balanced' threshold of a third party; side 0.6: that party's "
+            "'relaxed' threshold; tile and squash: chosen, not measured",
         ),
-        "strict": Cut(
+        "strict": Threshold(
             block=0.15,
             review=0.1,
             views={"side": 0.3, "tile": 0.6, "squash": 0.15},
-            source="block: a third party's 'strict' cut; review: just above harmless photographs, measured by that "
-            "party at 0.047 to 0.094 (label smoothing keeps them off 0); views: chosen, not measured",
+            source="block: a third party's 'strict' threshold; review: just above harmless photographs, measured by "
+            "that party at 0.047 to 0.094 (label smoothing keeps them off 0); views: chosen, not measured",
         ),
-        "lenient": Cut(
+        "lenient": Threshold(
             block=0.8,
             review=0.5,
             views={"side": 0.85, "tile": 0.9, "squash": 0.8},
@@ -63,10 +63,10 @@ FREEPIK = ModelSpec(
         "high": Label("sexual", Severity.HIGH),
     },
     positive=Severity.MEDIUM,
-    cuts={
-        "default": Cut(block=0.5, review=0.3, source="block: the default of its own package; review: chosen"),
-        "strict": Cut(block=0.25, review=0.15, source="chosen, not measured; or cut at severity low"),
-        "lenient": Cut(block=0.8, review=0.5, source="chosen, not measured; or cut at severity high"),
+    thresholds={
+        "default": Threshold(block=0.5, review=0.3, source="block: the default of its own package; review: chosen"),
+        "strict": Threshold(block=0.25, review=0.15, source="chosen, not measured; or cut at severity low"),
+        "lenient": Threshold(block=0.8, review=0.5, source="chosen, not measured; or cut at severity high"),
     },
     repo="Freepik/nsfw_image_detector",
     revision="15b85477e4fd2000db76ae9aae0f89a72f95e2e3",
@@ -85,10 +85,12 @@ FALCONSAI = ModelSpec(
     architecture="vit",
     input=VIT,
     labels={"normal": None, "nsfw": Label("sexual")},
-    cuts={
-        "default": Cut(block=0.5, review=0.3, source="block: the class the model itself picks; review: chosen"),
-        "strict": Cut(block=0.25, review=0.1, source="chosen, not measured"),
-        "lenient": Cut(block=0.85, review=0.5, source="block: the cut of the FLUX repositories; review: chosen"),
+    thresholds={
+        "default": Threshold(block=0.5, review=0.3, source="block: the class the model itself picks; review: chosen"),
+        "strict": Threshold(block=0.25, review=0.1, source="chosen, not measured"),
+        "lenient": Threshold(
+            block=0.85, review=0.5, source="block: the threshold of the FLUX repositories; review: chosen"
+        ),
     },
     repo="Falconsai/nsfw_image_detection",
     revision="96cb0d0342c7afb80cab76ecc58b265fa44da256",
@@ -106,13 +108,13 @@ FALCONSAI = ModelSpec(
 BFL = replace(
     FALCONSAI,
     name="bfl",
-    cuts={
-        "default": Cut(
+    thresholds={
+        "default": Threshold(
             block=0.85,
             source="NSFW_THRESHOLD of the flux and flux2 repositories, which say above, where this says from",
         ),
-        "strict": Cut(block=0.5, review=0.3, source="the class the model itself picks"),
-        "lenient": Cut(block=0.95, review=0.85, source="chosen, not measured"),
+        "strict": Threshold(block=0.5, review=0.3, source="the class the model itself picks"),
+        "lenient": Threshold(block=0.95, review=0.85, source="chosen, not measured"),
     },
     source="Falconsai's model as the FLUX repositories use it; they look at the first picture of a batch only, and cut "
     "floats off where pictures round them: half of the pixels differ by one level",
@@ -124,10 +126,10 @@ ADAMCODD = ModelSpec(
     architecture="vit",
     input=replace(VIT, size=384),
     labels={"sfw": None, "nsfw": Label("sexual")},
-    cuts={
-        "default": Cut(block=0.5, review=0.3, source="block: the class the model itself picks; review: chosen"),
-        "strict": Cut(block=0.25, review=0.1, source="chosen, not measured"),
-        "lenient": Cut(block=0.8, review=0.5, source="chosen, not measured"),
+    thresholds={
+        "default": Threshold(block=0.5, review=0.3, source="block: the class the model itself picks; review: chosen"),
+        "strict": Threshold(block=0.25, review=0.1, source="chosen, not measured"),
+        "lenient": Threshold(block=0.8, review=0.5, source="chosen, not measured"),
     },
     repo="AdamCodd/vit-base-nsfw-detector",
     revision="8587de998f441aac03fdd57a85d2e4cb808c7d64",
@@ -154,10 +156,10 @@ GIACOMO = ModelSpec(
         "sexy": Label("sexual", Severity.LOW),
     },
     positive=Severity.HIGH,
-    cuts={
-        "default": Cut(block=0.5, review=0.3, source="chosen, not measured"),
-        "strict": Cut(block=0.25, review=0.1, source="chosen, not measured; or cut at severity low"),
-        "lenient": Cut(block=0.8, review=0.5, source="chosen, not measured"),
+    thresholds={
+        "default": Threshold(block=0.5, review=0.3, source="chosen, not measured"),
+        "strict": Threshold(block=0.25, review=0.1, source="chosen, not measured; or cut at severity low"),
+        "lenient": Threshold(block=0.8, review=0.5, source="chosen, not measured"),
     },
     repo="giacomoarienti/nsfw-classifier",
     revision="29f43cab33874e62db8a1973bd0f84b0c69ff057",
@@ -223,10 +225,12 @@ NUDENET = ModelSpec(
     },
     positive=Severity.MEDIUM,
     neutral=("face",),
-    cuts={
-        "default": Cut(block=0.5, review=0.25, source="block: chosen, not measured; review: all that NudeNet reports"),
-        "strict": Cut(block=0.25, source="all that NudeNet reports: its own code drops boxes of 0.25 and less"),
-        "lenient": Cut(block=0.7, review=0.5, source="chosen, not measured"),
+    thresholds={
+        "default": Threshold(
+            block=0.5, review=0.25, source="block: chosen, not measured; review: all that NudeNet reports"
+        ),
+        "strict": Threshold(block=0.25, source="all that NudeNet reports: its own code drops boxes of 0.25 and less"),
+        "lenient": Threshold(block=0.7, review=0.5, source="chosen, not measured"),
     },
     sha256="c15d8273adad2d0a92f014cc69ab2d6c311a06777a55545f2c4eb46f51911f0f",
     files=("320n.onnx",),

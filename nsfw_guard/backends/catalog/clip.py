@@ -8,7 +8,7 @@ from nsfw_guard.backends.base import Label, ModelSpec
 from nsfw_guard.backends.files.folder import CHECKER
 from nsfw_guard.backends.files.processor import CLIP, VIT
 from nsfw_guard.backends.nets.zeroshot import HARMLESS, TEMPLATES
-from nsfw_guard.policy.rules import Cut
+from nsfw_guard.policy.rules import Threshold
 
 WORDS = {
     "sexual": ("nudity", "sexually explicit content"),
@@ -25,12 +25,16 @@ STOCK = ModelSpec(
     architecture="clip",
     input=CLIP,
     labels={CHECKER: Label("sexual")},
-    cuts={
-        "default": Cut(
+    thresholds={
+        "default": Threshold(
             block=0.5, review=0.4975, source="block: what the stock checker flags; review: 0.01 of a cosine less"
         ),
-        "strict": Cut(block=0.495, review=0.4925, source="0.02 of a cosine below what the stock checker flags; chosen"),
-        "lenient": Cut(block=0.505, review=0.5, source="0.02 of a cosine above what the stock checker flags; chosen"),
+        "strict": Threshold(
+            block=0.495, review=0.4925, source="0.02 of a cosine below what the stock checker flags; chosen"
+        ),
+        "lenient": Threshold(
+            block=0.505, review=0.5, source="0.02 of a cosine above what the stock checker flags; chosen"
+        ),
     },
     repo="stable-diffusion-v1-5/stable-diffusion-v1-5",
     revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
@@ -51,10 +55,10 @@ LAION = ModelSpec(
     architecture="clip",
     input=CLIP,
     labels={"nsfw": Label("sexual")},
-    cuts={
-        "default": Cut(block=0.5, review=0.3, source="even odds; not measured"),
-        "strict": Cut(block=0.3, review=0.15, source="chosen, not measured"),
-        "lenient": Cut(block=0.8, review=0.5, source="chosen, not measured"),
+    thresholds={
+        "default": Threshold(block=0.5, review=0.3, source="even odds; not measured"),
+        "strict": Threshold(block=0.3, review=0.15, source="chosen, not measured"),
+        "lenient": Threshold(block=0.8, review=0.5, source="chosen, not measured"),
     },
     repo="openai/clip-vit-large-patch14",
     revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
@@ -73,10 +77,12 @@ CLIP_L14 = ModelSpec(
     architecture="clip",
     input=CLIP,
     labels={category: Label(category) for category in WORDS},
-    cuts={
-        "default": Cut(block=0.5, review=0.4, source="nearer to these words than to the harmless ones; not measured"),
-        "strict": Cut(block=0.4, review=0.3, source="chosen, not measured"),
-        "lenient": Cut(block=0.7, review=0.5, source="chosen, not measured"),
+    thresholds={
+        "default": Threshold(
+            block=0.5, review=0.4, source="nearer to these words than to the harmless ones; not measured"
+        ),
+        "strict": Threshold(block=0.4, review=0.3, source="chosen, not measured"),
+        "lenient": Threshold(block=0.7, review=0.5, source="chosen, not measured"),
     },
     model_args={"words": WORDS, "against": HARMLESS, "templates": TEMPLATES},
     repo="openai/clip-vit-large-patch14",

@@ -1,4 +1,4 @@
-"""Records of the vision-language models that judge by a written rule. None of their cuts was measured."""
+"""Records of the vision-language models that judge by a written rule. None of their thresholds was measured."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from nsfw_guard.backends.base import Label, ModelSpec
 from nsfw_guard.backends.files.folder import ITS_OWN, also_of, files_of
 from nsfw_guard.backends.judges.prompts import family_of
-from nsfw_guard.policy.rules import Cut
+from nsfw_guard.policy.rules import Threshold
 
-CUTS: Mapping[str, Cut] = {
-    "default": Cut(block=0.5, review=0.3, source="chosen, not measured: P(yes) at even odds; review below it"),
-    "strict": Cut(block=0.3, review=0.15, source="chosen, not measured: below even odds"),
-    "lenient": Cut(block=0.8, review=0.5, source="chosen, not measured: P(yes) at four to one"),
+CUTS: Mapping[str, Threshold] = {
+    "default": Threshold(block=0.5, review=0.3, source="chosen, not measured: P(yes) at even odds; review below it"),
+    "strict": Threshold(block=0.3, review=0.15, source="chosen, not measured: below even odds"),
+    "lenient": Threshold(block=0.8, review=0.5, source="chosen, not measured: P(yes) at four to one"),
 }
 
 
@@ -37,7 +37,7 @@ def _judge(
         input=ITS_OWN,
         labels={category: Label(category) for category in questions},
         questions=questions,
-        cuts=CUTS,
+        thresholds=CUTS,
         repo=repo,
         revision=revision,
         files=files_of("judge"),

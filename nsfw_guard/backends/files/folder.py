@@ -17,16 +17,18 @@ from nsfw_guard.backends.judges.prompts import FAMILIES, is_judge
 from nsfw_guard.errors import ConfigError, WeightsUnfitError, first_line
 from nsfw_guard.imaging.views import InputSpec
 from nsfw_guard.jsonfile import read_json
-from nsfw_guard.policy.rules import Cut
-from nsfw_guard.relaxed import loose_cuts, refuse
+from nsfw_guard.policy.rules import Threshold
+from nsfw_guard.relaxed import loose_thresholds, refuse
 from nsfw_guard.scores import Severity
 
 RECORD = "nsfw_guard.json"
 CHECKER = "nsfw"  # the one answer of the stock checker
-NEARER = Cut(block=0.5, source="nearer to these words than to the harmless ones; not measured: calibrate it")
+NEARER = Threshold(block=0.5, source="nearer to these words than to the harmless ones; not measured: calibrate it")
 # A judge's own processor makes its input, in tiles or patches: of the whole picture, which is all that this says.
 ITS_OWN = InputSpec(size=1, crop_mode="squash")
-ARGMAX = Cut(block=0.5, source="the class that the model itself picks; not measured: calibrate it on your own pictures")
+ARGMAX = Threshold(
+    block=0.5, source="the class that the model itself picks; not measured: calibrate it on your own pictures"
+)
 
 
 def read_spec(
@@ -47,7 +49,7 @@ def read_spec(
 
 
 def relaxed_record(spec: ModelSpec, labels: Mapping[str, str | Label | None] | None = None) -> list[str]:
-    """Return what a folder's record relaxes: cuts that hardly any score reaches, and names that everybody knows made
+    """Return what a folder's record relaxes: thresholds that hardly any score reaches, and well-known names made
     harmless.
 
     Args:
@@ -57,7 +59,7 @@ def relaxed_record(spec: ModelSpec, labels: Mapping[str, str | Label | None] | N
     harmless = [
         n for n, to in spec.labels.items() if to is None and n.lower() in KNOWN_LABELS and n not in (labels or {})
     ]
-    return [*loose_cuts(spec.cuts), *(f"the label {short(name)} counts as harmless" for name in harmless)]
+    return [*loose_thresholds(spec.thresholds), *(f"the label {short(name)} counts as harmless" for name in harmless)]
 
 
 def _spec(
@@ -88,7 +90,10 @@ def _spec(
         input=_input(kind, config, folder),
         labels=label_map(order, meant if labels is None else {**meant, **labels}),
         questions=questions,
-        cuts={n: Cut(**cut) for n, cut in settings.get("cuts", {}).items()} or {"default": ARGMAX},
+        thresholds={
+            n: Threshold(**threshold) for n, threshold in settings.get("thresholds", settings.get("cuts", {})).items()
+        }
+        or {"default": ARGMAX},
         positive=Severity.of(settings["positive"]) if "positive" in settings else None,
         revision=_text(settings, "revision"),
         sha256=_text(settings, "sha256"),
@@ -212,7 +217,7 @@ def zeroshot_spec(folder: Path) -> ModelSpec:
     config = read_config(folder)
     return ModelSpec(
         name=folder.name, kind="zeroshot", architecture=config.get("model_type", "?"), input=read_processor(folder),
-        labels={"?": Label("?")}, cuts={"default": NEARER},
+        labels={"?": Label("?")}, thresholds={"default": NEARER},
     )  # fmt: skip
 
 
@@ -251,12 +256,15 @@ def input_of(cfg: Mapping[str, Any]) -> InputSpec:
 
 
 def write_record(folder: Path, spec: ModelSpec) -> None:
-    """Write our record beside the weights of a folder: meanings, cuts, hash and known answers."""
+    """Write our record beside the weights of a folder: meanings, thresholds, hash and known answers."""
     files = [folder / name for name in spec.hashes or [WEIGHTS]]
     record = {
         "name": spec.name,
         "labels": {n: [m.category, m.severity.name.lower()] if m else None for n, m in spec.labels.items()},
-        "cuts": {n: {k: v for k, v in vars(cut).items() if v not in (None, {}, "")} for n, cut in spec.cuts.items()},
+        "thresholds": {
+            n: {k: v for k, v in vars(threshold).items() if v not in (None, {}, "")}
+            for n, threshold in spec.thresholds.items()
+        },
         "revision": spec.revision,
         "size": sum(file.stat().st_size for file in files),
         **({"hashes": dict(spec.hashes)} if spec.hashes else {"sha256": sha256_of(folder / WEIGHTS)}),

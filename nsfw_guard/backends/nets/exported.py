@@ -161,7 +161,7 @@ def load_exported(open_file: Callable[[Path], Runner], spec: ModelSpec, folder: 
 
 
 def _recorded(spec: ModelSpec, folder: Path) -> Mapping[str, str]:
-    """The hashes in a folder's record. Its cuts are none of our business here: those of `spec` hold."""
+    """The hashes in a folder's record. Its thresholds are none of our business here: those of `spec` hold."""
     return read_spec(folder, labels=dict(spec.labels), trust_guard=True).hashes
 
 

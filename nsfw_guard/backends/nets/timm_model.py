@@ -83,7 +83,7 @@ def load_architecture(
         architecture=architecture,
         input=InputSpec(size=1),  # until the network is there, which says it
         labels=label_map(tuple(labels), labels),
-        cuts={"default": ARGMAX},
+        thresholds={"default": ARGMAX},
     )
     path = weights.verify(Path(file))
     model: Any = _create(architecture, len(labels), {}, path)

@@ -20,6 +20,11 @@ class Cached:
     Worth it where the same picture comes again (a service, a grid beside its pictures). The pixels are copied to the
     host for it, so it costs more than it saves where pictures on an accelerator are always new. Only answers that are
     numbers are kept: what could not be judged is judged again.
+
+    Example:
+        ```python
+        guard = Guard(Cached(load_model("demo-shapes"), size=1000))
+        ```
     """
 
     def __init__(self, backend: Backend, *, size: int = 4096) -> None:

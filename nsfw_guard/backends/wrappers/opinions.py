@@ -1,7 +1,8 @@
 """Several models as one: an ensemble, and a cascade that asks a second model only where the first is in doubt.
 
 Scores of different models are not comparable: 0.5 is strict for one and lenient for the next. So every score is first
-bent so that its model's own cut becomes 0.5 (`aligned`); only then are they combined, and 0.5 is the cut of the whole.
+bent so that its model's own threshold becomes 0.5 (`aligned`); only then are they combined, and 0.5 is the threshold
+of the whole.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal, get_args
 from nsfw_guard.backends.base import Backend, Label, ModelSpec, ask
 from nsfw_guard.errors import ConfigError, ScoringError, UnknownNameError, suggest
 from nsfw_guard.imaging.frames import Frames
-from nsfw_guard.policy.rules import Cut
+from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Scores, Severity, View, ViewScores
 from nsfw_guard.verdict import SelfTest
 
@@ -22,32 +23,32 @@ NAN = float("nan")
 HALF = 0.5
 
 
-def aligned(p: float, cut: float) -> float:
-    """Return `p` bent so that `cut` becomes 0.5, and 0 and 1 stay. What is no probability stays what it is."""
+def aligned(p: float, threshold: float) -> float:
+    """Return `p` bent so that `threshold` becomes 0.5, and 0 and 1 stay. What is no probability stays what it is."""
     if not 0.0 <= p <= 1.0:
         return p
-    if p < cut:
-        return HALF * p / cut
-    return HALF + HALF * (p - cut) / (1.0 - cut) if cut < 1.0 else 1.0
+    if p < threshold:
+        return HALF * p / threshold
+    return HALF + HALF * (p - threshold) / (1.0 - threshold) if threshold < 1.0 else 1.0
 
 
 @dataclass(frozen=True)
 class Member:
-    """One model of several, with the cut of its record that makes its scores comparable."""
+    """One model of several, with the threshold of its record that makes its scores comparable."""
 
     backend: Backend
-    cut: Cut
+    threshold: Threshold
 
     @classmethod
     def of(cls, backend: Backend, name: str) -> Member:
-        """Return a model with the cut of this name in its record."""
-        cuts = backend.spec.cuts
-        if name not in cuts:
+        """Return a model with the threshold of this name in its record."""
+        thresholds = backend.spec.thresholds
+        if name not in thresholds:
             raise ConfigError(
-                f"the record of {backend.spec.name!r} has no cut {name!r}, so its scores cannot be compared: "
-                f"{suggest(name, cuts)}, or calibrate it"
+                f"the record of {backend.spec.name!r} has no threshold {name!r}, so its scores cannot be compared: "
+                f"{suggest(name, thresholds)}, or calibrate it"
             )
-        return cls(backend, cuts[name])
+        return cls(backend, thresholds[name])
 
     def say(self, scores: Scores) -> dict[str, float]:
         """Return per category the worst aligned score over the views, at the level that the model itself calls
@@ -66,7 +67,7 @@ class Member:
         p = view.levels.get(category, {}).get(level)
         if p is None:
             raise ScoringError(f"{self.backend.spec.name!r} gave no score for {category!r}")
-        return aligned(p, self.cut.views.get(view.view.kind, self.cut.block))
+        return aligned(p, self.threshold.views.get(view.view.kind, self.threshold.block))
 
 
 class Ensemble:
@@ -77,7 +78,12 @@ class Ensemble:
         combine: "max" blocks what any of them would block; "mean" weighs them; "vote" counts those that would block.
         weights: for "mean", one number a model.
         votes: for "vote", how many must agree; more than half of them unless said.
-        cut: the name of the cut in each model's record.
+        threshold: the name of the threshold in each model's record.
+
+    Example:
+        ```python
+        guard = Guard(Ensemble([load_model("demo-shapes"), load_model("demo-shapes-graded")], combine="mean"))
+        ```
     """
 
     def __init__(
@@ -87,7 +93,7 @@ class Ensemble:
         combine: Combine = "max",
         weights: Sequence[float] | None = None,
         votes: int | None = None,
-        cut: str = "default",
+        threshold: str = "default",
     ) -> None:
         names = [backend.spec.name for backend in backends]
         if len(names) < 2 or len(set(names)) < len(names):
@@ -96,7 +102,7 @@ class Ensemble:
             raise UnknownNameError("way to combine", combine, get_args(Combine))
         if (weights is not None and combine != "mean") or (votes is not None and combine != "vote"):
             raise ConfigError("weights= goes with combine='mean', votes= with combine='vote'")
-        self.members = tuple(Member.of(backend, cut) for backend in backends)
+        self.members = tuple(Member.of(backend, threshold) for backend in backends)
         self.combine = combine
         self.weights = tuple(weights) if weights is not None else (1.0,) * len(names)
         if len(self.weights) != len(names) or not all(0.0 < w < float("inf") for w in self.weights):
@@ -108,7 +114,7 @@ class Ensemble:
 
     @property
     def spec(self) -> ModelSpec:
-        """A record of its own: every category that one of them scores, each with one level and the cut 0.5."""
+        """A record of its own: every category that one of them scores, each with one level and the threshold 0.5."""
         how = self.combine + (f" of {self.votes}" if self.votes else "")
         return joint_spec(f"ensemble({how})", [member.backend for member in self.members])
 
@@ -154,18 +160,27 @@ class Cascade:
 
     Args:
         first, second: who is asked always, and who only in doubt. The second's word then stands.
-        band: from which score of the first, up to which, the second is asked. It must hold the first's own cut, and
-            every cut of the policy: elsewhere a second opinion could change nothing.
-        cut: the name of the cut in each model's record.
+        band: from which score of the first, up to which, the second is asked. It must hold the first's own threshold,
+            and every threshold of the policy: elsewhere a second opinion could change nothing.
+        threshold: the name of the threshold in each model's record.
+
+    Example:
+        ```python
+        cascade = Cascade(load_model("demo-shapes"), load_model("demo-shapes-graded"), band=(0.1, 0.9))
+        guard = Guard(cascade)
+        ```
     """
 
-    def __init__(self, first: Backend, second: Backend, *, band: tuple[float, float], cut: str = "default") -> None:
-        self.first, self.second = Member.of(first, cut), Member.of(second, cut)
+    def __init__(
+        self, first: Backend, second: Backend, *, band: tuple[float, float], threshold: str = "default"
+    ) -> None:
+        self.first, self.second = Member.of(first, threshold), Member.of(second, threshold)
         low, high = band
-        block = self.first.cut.block
+        block = self.first.threshold.block
         if not 0.0 <= low < high <= 1.0 or not low <= block <= high:
             raise ConfigError(
-                f"band={band}: give two scores of {first.spec.name!r} in order, on both sides of its cut {block:g}"
+                f"band={band}: give two scores of {first.spec.name!r} in order, on both sides of its threshold "
+                f"{block:g}"
             )
         self.band = (aligned(low, block), aligned(high, block))
         missing = sorted(set(first.spec.levels) - set(second.spec.levels))
@@ -178,7 +193,7 @@ class Cascade:
 
     @property
     def spec(self) -> ModelSpec:
-        """A record of its own: the first model's categories, each with one level and the cut 0.5."""
+        """A record of its own: the first model's categories, each with one level and the threshold 0.5."""
         pair = [self.first.backend, self.second.backend]
         joint = joint_spec("cascade", pair)
         kept = {n: label for n, label in joint.labels.items() if label and label.category in pair[0].spec.levels}
@@ -235,7 +250,7 @@ def joint_spec(name: str, backends: Sequence[Backend]) -> ModelSpec:
     """Return the record of several models as one. Its revision names each with its own."""
     specs = [backend.spec for backend in backends]
     categories = {category: None for spec in specs for category in spec.levels}
-    source = "the cuts of its models, each bent to 0.5"
+    source = "the thresholds of its models, each bent to 0.5"
     return ModelSpec(
         name=f"{name}: {' + '.join(spec.name for spec in specs)}",
         kind="opinions",
@@ -243,10 +258,10 @@ def joint_spec(name: str, backends: Sequence[Backend]) -> ModelSpec:
         input=specs[0].input,
         labels={category: Label(category) for category in categories},
         neutral=tuple(dict.fromkeys(category for spec in specs for category in spec.neutral)),
-        cuts={
-            "default": Cut(block=HALF, review=HALF / 2, source=source),
-            "strict": Cut(block=0.3, review=HALF / 4, source=f"{source}; then chosen, not measured"),
-            "lenient": Cut(block=0.7, review=HALF, source=f"{source}; then chosen, not measured"),
+        thresholds={
+            "default": Threshold(block=HALF, review=HALF / 2, source=source),
+            "strict": Threshold(block=0.3, review=HALF / 4, source=f"{source}; then chosen, not measured"),
+            "lenient": Threshold(block=0.7, review=HALF, source=f"{source}; then chosen, not measured"),
         },
         revision=" + ".join(f"{spec.name}@{spec.revision or spec.sha256 or 'unrecorded'}" for spec in specs),
         license=" and ".join(dict.fromkeys(spec.license for spec in specs)),

@@ -17,7 +17,14 @@ from nsfw_guard.scores import Scores
 
 
 class Calibrated:
-    """A backend whose scores go through a calibration, with the calibration's cuts where it has any."""
+    """A backend whose scores go through a calibration, with the calibration's thresholds where it has any.
+
+    Example:
+        ```python
+        calibration = Calibration(model="demo-shapes", maps={"red-disc": (1.2, -0.3)})
+        guard = Guard(Calibrated(load_model("demo-shapes"), calibration))
+        ```
+    """
 
     def __init__(self, backend: Backend, calibration: Calibration) -> None:
         if calibration.model != backend.spec.name:
@@ -31,15 +38,17 @@ class Calibrated:
                     f"{suggest(category, backend.spec.levels)}"
                 )
         left = sorted(set(backend.spec.levels) - set(calibration.maps))
-        if calibration.cuts and left:
-            raise ConfigError(f"this calibration brings cuts but no map for {', '.join(left)}: fit that category too")
+        if calibration.thresholds and left:
+            raise ConfigError(
+                f"this calibration brings thresholds but no map for {', '.join(left)}: fit that category too"
+            )
         self.backend = backend
         self.calibration = calibration
 
     @property
     def spec(self) -> ModelSpec:
-        """The model's record, with the calibrated cuts."""
-        return replace(self.backend.spec, cuts=dict(self.calibration.cuts) or self.backend.spec.cuts)
+        """The model's record, with the calibrated thresholds."""
+        return replace(self.backend.spec, thresholds=dict(self.calibration.thresholds) or self.backend.spec.thresholds)
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
         """Return the calibrated scores of each frame."""

@@ -1,4 +1,4 @@
-"""Our record beside a trained model: what its labels mean, its cuts and what was measured, its known answers."""
+"""Our record beside a trained model: what its labels mean, its thresholds and what was measured, its known answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nsfw_guard.backends.nets.timm_model import load_files
 from nsfw_guard.demo import shapes
 from nsfw_guard.demo.training import policy
 from nsfw_guard.imaging.frames import Frames
-from nsfw_guard.policy.rules import Cut
+from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Severity
 
 CATEGORY = "red-disc"
@@ -44,14 +44,19 @@ def record(folder: Path, task: policy.Task, *, seed: int, pictures: int) -> None
         license="Apache-2.0",
         positive=Severity.LOW if task is policy.GRADED else None,
         source="trained on drawn shapes by nsfw_guard.demo.training; a demonstration, no NSFW model",
-        cuts={name: Cut(block=b, review=r, views={"side": s, "tile": t}) for name, (b, r, s, t) in CUTS.items()},
+        thresholds={
+            name: Threshold(block=b, review=r, views={"side": s, "tile": t}) for name, (b, r, s, t) in CUTS.items()
+        },
     )
     backend = load_files(spec, folder, Options())
     safe = wide(seed, pictures, safe=True)
     unsafe = wide(seed + 1, pictures, safe=False)
     harmless, bad = kinds(backend, safe), kinds(backend, unsafe)
-    cuts = {name: replace(cut, source=_measured(cut, harmless, bad, pictures)) for name, cut in spec.cuts.items()}
-    write_record(folder, replace(spec, cuts=cuts, answers=backend.known_answers()))
+    thresholds = {
+        name: replace(threshold, source=_measured(threshold, harmless, bad, pictures))
+        for name, threshold in spec.thresholds.items()
+    }
+    write_record(folder, replace(spec, thresholds=thresholds, answers=backend.known_answers()))
 
 
 def wide(seed: int, count: int, *, safe: bool) -> list[torch.Tensor]:
@@ -83,12 +88,17 @@ def kinds(backend: NetBackend, pictures: list[torch.Tensor]) -> dict[str, list[f
     return per_view
 
 
-def _measured(cut: Cut, safe: Mapping[str, list[float]], unsafe: Mapping[str, list[float]], count: int) -> str:
+def _measured(
+    threshold: Threshold, safe: Mapping[str, list[float]], unsafe: Mapping[str, list[float]], count: int
+) -> str:
     def reach(scores: Mapping[str, list[float]], kind: str) -> float:
-        limit = cut.views.get(kind, cut.block)
+        limit = threshold.views.get(kind, threshold.block)
         return float(np.mean([score >= limit for score in scores[kind]]))
 
-    whole = [a >= cut.block or b >= cut.views["side"] for a, b in zip(unsafe["center"], unsafe["side"], strict=True)]
+    whole = [
+        a >= threshold.block or b >= threshold.views["side"]
+        for a, b in zip(unsafe["center"], unsafe["side"], strict=True)
+    ]
     return (
         f"chosen; on {count} harmless drawn 2:1 pictures {reach(safe, 'center'):.2%} false alarms in the center view "
         f"and {reach(safe, 'side'):.2%} in side views; of {count} with a red disc at one end {np.mean(whole):.1%} "

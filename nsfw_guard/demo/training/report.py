@@ -32,7 +32,7 @@ def report(folder: Path, *, seed: int, held_out: int, generated: int) -> Figures
 
 
 def judged(model: Any, task: policy.Task, book: policy.Pages) -> Figures:
-    """Return accuracy, false alarms and recall by severity at the cut."""
+    """Return accuracy, false alarms and recall by severity at the threshold."""
     logits = policy.logits(model, book.levels)
     right = logits.argmax(dim=1) == task.targets(book.severities)
     unsafe = task.unsafe(logits) >= policy.CUT

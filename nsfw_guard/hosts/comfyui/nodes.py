@@ -23,7 +23,7 @@ def _widgets() -> Widgets:
     return {
         "action": ([AS_SET, *ACTIONS[1:], ACTIONS[0]], {"default": AS_SET}),
         "strength": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.05}),
-        "cut": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01}),
+        "threshold": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01}),
         "policy": ([AS_SET, *PRESETS], {"default": AS_SET}),
     }
 

@@ -90,13 +90,13 @@ class Comfy:
             log.error("NSFW guard: no route for its state: %s", error)
 
     def guard_for(
-        self, *, action: str = AS_SET, strength: float = 0.0, cut: float = 0.0, policy: str = AS_SET
+        self, *, action: str = AS_SET, strength: float = 0.0, threshold: float = 0.0, policy: str = AS_SET
     ) -> HostGuard:
         """Return a guard for one node. Where the owner locked the settings a node can only tighten them.
 
         Args:
             action, policy: as in Settings, or "as set".
-            strength, cut: as in Settings, for all categories; 0 is as set.
+            strength, threshold: as in Settings, for all categories; 0 is as set.
         """
         main = self.guard
         wanted = replace(
@@ -107,12 +107,12 @@ class Comfy:
         )
         if main.owner is not None:
             wanted = main.owner.tightened(wanted)
-        if wanted == main.settings and not cut:
+        if wanted == main.settings and not threshold:
             return main
-        key = f"{wanted!r} {cut!r}"
+        key = f"{wanted!r} {threshold!r}"
         with self._lock:
             if key not in self._others:
-                host_guard = HostGuard("comfyui", build=partial(self._build, cut=cut))
+                host_guard = HostGuard("comfyui", build=partial(self._build, threshold=threshold))
                 host_guard.configure(wanted)
                 self._others[key] = host_guard
             self._others.move_to_end(key)
@@ -120,18 +120,21 @@ class Comfy:
                 self._others.popitem(last=False)
             return self._others[key]
 
-    def _build(self, settings: Settings, only_tighter: bool, *, cut: float = 0.0) -> Guard:
+    def _build(self, settings: Settings, only_tighter: bool, *, threshold: float = 0.0) -> Guard:
         """A guard on the model that all guards of this process share."""
         key = (settings.model, settings.device, settings.weights)
         with self._lock:
             if key not in self._models:
                 self._models[key] = self._load(settings)
             backend = self._models[key]
-        if cut:
+        if threshold:
             spec = backend.spec
-            rules = Policy.load(settings.policy).fit(spec.levels, spec.positives, spec.cuts, spec.band).rules
-            cuts = settings.cuts if only_tighter else {}
-            settings = replace(settings, cuts={c: min(cut, cuts.get(c, cut)) for c in {**cuts, **dict(rules)}})
+            rules = Policy.load(settings.policy).fit(spec.levels, spec.positives, spec.thresholds, spec.band).rules
+            thresholds = settings.thresholds if only_tighter else {}
+            settings = replace(
+                settings,
+                thresholds={c: min(threshold, thresholds.get(c, threshold)) for c in {**thresholds, **dict(rules)}},
+            )
         return build_guard(settings, only_tighter, backend=backend)
 
 

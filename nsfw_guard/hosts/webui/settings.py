@@ -32,7 +32,7 @@ LABELS: Mapping[str, str] = {
     "policy": "Policy: default, strict, lenient, or a TOML file",
     "action": "What becomes of blocked pictures",
     "strength": "Strength of blur and pixelate, a share of the short side",
-    "cuts": "Cuts of your own, such as: sexual=0.5, gore=0.3",
+    "thresholds": "Thresholds of your own, such as: sexual=0.5, gore=0.3",
     "label": "Write on covered pictures that they are covered, and why",
     "prompts": "Refuse prompts that the policy refuses",
     "previews": "Live previews",
@@ -107,7 +107,7 @@ def _loosens(name: str, wanted: Settings, effective: Settings) -> bool:
     """Whether a setting did not come into effect, since a lock stands above it."""
     asked, held = getattr(wanted, name), getattr(effective, name)
     if isinstance(asked, Mapping):
-        return any(held.get(category) != cut for category, cut in asked.items())
+        return any(held.get(category) != threshold for category, threshold in asked.items())
     return bool(asked != held)
 
 
@@ -118,28 +118,28 @@ def settings_of(chosen: Mapping[str, Any]) -> Settings:
         ConfigError: something on it cannot be used.
     """
     values = dict(chosen)
-    if isinstance(values.get("cuts"), str):
-        values["cuts"] = _cuts(values["cuts"])
+    if isinstance(values.get("thresholds"), str):
+        values["thresholds"] = _thresholds(values["thresholds"])
     for name in ("strength", "timeout"):
         if isinstance(values.get(name), int) and not isinstance(values[name], bool):
             values[name] = float(values[name])
     return Settings.of(values)
 
 
-def _cuts(text: str) -> dict[str, float | str]:
+def _thresholds(text: str) -> dict[str, float | str]:
     """ "sexual=0.5, gore=0.3" as a table; what is no number stays a text, which Settings refuses with its cure."""
-    cuts: dict[str, float | str] = {}
+    thresholds: dict[str, float | str] = {}
     for part in (piece for piece in text.split(",") if piece.strip()):
-        category, _, cut = part.partition("=")
+        category, _, threshold = part.partition("=")
         try:
-            cuts[category.strip()] = float(cut)
+            thresholds[category.strip()] = float(threshold)
         except ValueError:
-            cuts[category.strip()] = cut.strip()
-    return cuts
+            thresholds[category.strip()] = threshold.strip()
+    return thresholds
 
 
-def _text(cuts: Mapping[str, float]) -> str:
-    return ", ".join(f"{category}={cut}" for category, cut in cuts.items())
+def _text(thresholds: Mapping[str, float]) -> str:
+    return ", ".join(f"{category}={threshold}" for category, threshold in thresholds.items())
 
 
 def _component(name: str) -> tuple[Any, dict[str, Any]]:

@@ -21,7 +21,7 @@ from nsfw_guard.pipelines.guarded.ranges import tensor_range
 from nsfw_guard.pipelines.seams import PICTURES
 
 MAP_PROMPTS = 128  # generations that a linear map is learnt from: 32 saved half as many steps, 512 no more
-MIN_CUT = 0.5  # no cut below it: who is not sure of a preview is not sure of the picture
+MIN_THRESHOLD = 0.5  # no threshold below it: who is not sure of a preview is not sure of the picture
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def fit_early_stop(
     batch_size: int = 4,
     call: Mapping[str, Any] | None = None,
 ) -> EarlyStop:
-    """Learn from a handful of generations how sure a look must be, and return an EarlyStop with measured cuts.
+    """Learn from a handful of generations how sure a look must be, and return an EarlyStop with measured thresholds.
 
     Args:
         pipe, guard: what draws and what judges; the pipe carries no guard meanwhile.
@@ -55,6 +55,13 @@ def fit_early_stop(
         decoder: as in EarlyStop; "linear" learns a map from latents to colours first, which costs next to nothing
             later and shows less.
         seed, batch_size, call: of the first picture; pictures a call; further arguments of the pipeline.
+
+    Example:
+        ```python
+        prompts = ["a large red disc on white", "a blue star on grey"] * 2
+        early = fit_early_stop(pipe, guard, prompts, call={"num_inference_steps": 10, "guidance_scale": 3.0})
+        print(early.report.proven)
+        ```
     """
     call = call or {}
     if GUARD_ATTR in vars_of(pipe):
@@ -64,9 +71,11 @@ def fit_early_stop(
     if decoder == "linear":
         decoder = learn_map(pipe, prompts[:MAP_PROMPTS], seed=seed, batch_size=batch_size, call=call)
     traces = record(pipe, guard, prompts, at=at, decoder=decoder, seed=seed, batch_size=batch_size, call=call)
-    cuts = cuts_of(traces, len(at), rate)
-    early = EarlyStop(at=at, cuts=cuts, decoder=decoder)
-    return EarlyStop(at=at, cuts=cuts, decoder=decoder, report=report_of(traces, early, rate, chosen=len(at)))
+    thresholds = thresholds_of(traces, len(at), rate)
+    early = EarlyStop(at=at, thresholds=thresholds, decoder=decoder)
+    return EarlyStop(
+        at=at, thresholds=thresholds, decoder=decoder, report=report_of(traces, early, rate, chosen=len(at))
+    )
 
 
 def record(
@@ -109,8 +118,8 @@ def learn_map(
     return LinearPreview.fit(torch.cat(kept), torch.cat(pictures))
 
 
-def cuts_of(traces: Sequence[Trace], looks: int, rate: float) -> tuple[float, ...]:
-    """Return per look the lowest cut with which allowed pictures are stopped no more often than the rate allows.
+def thresholds_of(traces: Sequence[Trace], looks: int, rate: float) -> tuple[float, ...]:
+    """Return per look the lowest threshold with which allowed pictures are stopped no more often than the rate allows.
 
     The stops that the rate allows, with 95% confidence, are shared by the looks, the last one first: it knows most.
     Where the allowed pictures are too few to prove the rate, none of them may be stopped.
@@ -118,19 +127,19 @@ def cuts_of(traces: Sequence[Trace], looks: int, rate: float) -> tuple[float, ..
     allowed = [trace for trace in traces if not trace.blocked]
     if not allowed:
         raise ConfigError("none of these prompts was allowed: give prompts whose pictures pass, at least a few hundred")
-    # Each cut is set by an allowed picture of its own: all that lies above any of them counts (Tukey's blocks).
+    # Each threshold is set by an allowed picture of its own: all that lies above any of them counts (Tukey's blocks).
     spare = max(0, most_stops(len(allowed), rate) - (looks - 1))
-    cuts: list[float] = []
+    thresholds: list[float] = []
     for look in range(looks):
         share = spare // looks + (1 if look >= looks - spare % looks else 0)
         seen = sorted((trace.looks[look] for trace in allowed), reverse=True)
         highest = seen[share] if share < len(seen) else 0.0
-        cuts.append(max(MIN_CUT, (1 + 2 * highest) / 3 if highest < 1 else math.nextafter(1.0, 2.0)))
-    return tuple(cuts)
+        thresholds.append(max(MIN_THRESHOLD, (1 + 2 * highest) / 3 if highest < 1 else math.nextafter(1.0, 2.0)))
+    return tuple(thresholds)
 
 
 def report_of(traces: Sequence[Trace], early: EarlyStop, rate: float, *, chosen: int = 1) -> Report:
-    """Return what these cuts would have done to these pictures; `chosen`: how many cuts were chosen on them."""
+    """Return what these thresholds would have done to these pictures; `chosen`: how many were chosen on them."""
     allowed = [trace for trace in traces if not trace.blocked]
     blocked = [trace for trace in traces if trace.blocked]
     false_stops = sum(stop_at(trace, early) is not None for trace in allowed)
@@ -143,8 +152,10 @@ def report_of(traces: Sequence[Trace], early: EarlyStop, rate: float, *, chosen:
 
 def stop_at(trace: Trace, early: EarlyStop) -> float | None:
     """Return at which fraction of the schedule a picture would have been stopped, if at all."""
-    cuts: Any = early.cuts
-    return next((a for a, sure, cut in zip(early.at, trace.looks, cuts, strict=True) if sure >= cut), None)
+    thresholds: Any = early.thresholds
+    return next(
+        (a for a, sure, threshold in zip(early.at, trace.looks, thresholds, strict=True) if sure >= threshold), None
+    )
 
 
 def upper_bound(stops: int, of: int, confidence: float = 0.95) -> float:

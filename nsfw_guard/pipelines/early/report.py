@@ -10,8 +10,8 @@ class Report:
     """What was measured when it was fitted.
 
     `bound` is the upper end of what the rate of false stops may really be, at 95% (one-sided, Clopper-Pearson, with
-    one more for each look but the first where the cuts were chosen on the same pictures); `proven` says whether that
-    is within the rate that was asked for.
+    one more for each look but the first where the thresholds were chosen on the same pictures); `proven` says whether
+    that is within the rate that was asked for.
     """
 
     allowed: int

@@ -62,15 +62,21 @@ class EarlyStop:
 
     Args:
         at: fractions of the schedule at which to look.
-        cuts: for each look, the score from which a picture is sure to be blocked; one number goes for all looks.
+        thresholds: for each look, the score from which a picture is sure to be blocked; one number goes for all looks.
             Without `fit_early_stop` nobody has measured how often they stop a picture that would have been allowed.
         decoder: "vae" looks with the pipe's own decoder; an AutoencoderTiny, a LinearPreview (`fit_early_stop` learns
             one) or a callable (pipe, latents, arguments) -> pixels (N, 3, H, W) in [0, 1] costs less.
         report: what was measured, where it comes from `fit_early_stop`.
+
+    Example:
+        ```python
+        with attach(pipe, guard, early_stop=EarlyStop(at=(0.3, 0.5), thresholds=0.9)):
+            pipe("a large red disc on white", num_inference_steps=10, guidance_scale=3.0)
+        ```
     """
 
     at: tuple[float, ...] = (0.3, 0.5)
-    cuts: tuple[float, ...] | float = 0.98
+    thresholds: tuple[float, ...] | float = 0.98
     decoder: Any = "vae"
     report: Report | None = None
 
@@ -79,10 +85,14 @@ class EarlyStop:
             raise ConfigError(
                 f"at={self.at}: give fractions of the schedule between 0 and 1, in order, such as (0.3, 0.5)"
             )
-        cuts = (self.cuts,) * len(self.at) if isinstance(self.cuts, (int, float)) else tuple(self.cuts)
-        if len(cuts) != len(self.at) or not all(cut > 0 for cut in cuts):
-            raise ConfigError(f"cuts={self.cuts}: give one score above 0 for each of the {len(self.at)} looks")
-        object.__setattr__(self, "cuts", tuple(float(cut) for cut in cuts))
+        thresholds = (
+            (self.thresholds,) * len(self.at) if isinstance(self.thresholds, (int, float)) else tuple(self.thresholds)
+        )
+        if len(thresholds) != len(self.at) or not all(threshold > 0 for threshold in thresholds):
+            raise ConfigError(
+                f"thresholds={self.thresholds}: give one score above 0 for each of the {len(self.at)} looks"
+            )
+        object.__setattr__(self, "thresholds", tuple(float(threshold) for threshold in thresholds))
         preview_of(self.decoder)
 
     @contextmanager
@@ -107,7 +117,7 @@ class EarlyStop:
         `EarlyStop.load`.
         """
         decoder = self.decoder.to_dict() if isinstance(self.decoder, LinearPreview) else None
-        content = {"at": list(self.at), "cuts": list(self._cuts()), "linear": decoder}
+        content = {"at": list(self.at), "thresholds": list(self._thresholds()), "linear": decoder}
         return {
             **content,
             "decoder": "vae" if self.decoder == "vae" else "own",
@@ -124,7 +134,9 @@ class EarlyStop:
         try:
             content = read_json(Path(path))
             report = Report(**content["report"]) if content["report"] else None
-            early = cls(at=tuple(content["at"]), cuts=tuple(content["cuts"]), report=report)
+            early = cls(
+                at=tuple(content["at"]), thresholds=tuple(content.get("thresholds") or content["cuts"]), report=report
+            )
             linear = LinearPreview.from_dict(content["linear"]) if content["linear"] else None
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{Path(path).name} is no saved EarlyStop ({error}): fit and save it again") from error
@@ -132,8 +144,8 @@ class EarlyStop:
             raise ConfigError(f"{Path(path).name} was fitted with a decoder of your own: give it as decoder=")
         return replace(early, decoder=decoder or linear or "vae")
 
-    def _cuts(self) -> tuple[float, ...]:
-        return self.cuts  # type: ignore[return-value]  # made a tuple when it was built
+    def _thresholds(self) -> tuple[float, ...]:
+        return self.thresholds  # type: ignore[return-value]  # made a tuple when it was built
 
     def after(
         self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], seen: Watch, step: steps.Step, *, stop: bool = True
@@ -164,10 +176,10 @@ class EarlyStop:
             seen.fault = f"{type(error).__name__}: {error}"
             return
         seen.looks[self.at[due[-1]]] = verdicts
-        cut = self._cuts()[due[-1]]
-        if stop and all(surely(verdict) >= cut for verdict in verdicts):
+        threshold = self._thresholds()[due[-1]]
+        if stop and all(surely(verdict) >= threshold for verdict in verdicts):
             size = _size(pipe, pixels, arguments, linear=isinstance(self.decoder, LinearPreview))
-            told_of = [replace(_said(v, seen, cut), **guard._signature) for v in verdicts]
+            told_of = [replace(_said(v, seen, threshold), **guard._signature) for v in verdicts]
             raise Stopped(told_of, size, seen.step, seen.planned)
 
     def _pixels(self, pipe: Any, arguments: Mapping[str, Any], step: steps.Step) -> Tensor:
@@ -198,6 +210,6 @@ def _size(pipe: Any, pixels: Tensor, arguments: Mapping[str, Any], *, linear: bo
     return int(pixels.shape[-2]) * grow, int(pixels.shape[-1]) * grow
 
 
-def _said(verdict: Verdict, seen: Watch, cut: float) -> Verdict:
-    reason = f"stopped at step {seen.step} of {seen.planned}: {verdict.reason} (preview, sure from {cut:.3g})"
+def _said(verdict: Verdict, seen: Watch, threshold: float) -> Verdict:
+    reason = f"stopped at step {seen.step} of {seen.planned}: {verdict.reason} (preview, sure from {threshold:.3g})"
     return replace(verdict, reason=reason)

@@ -149,7 +149,7 @@ def test_without_transformers_the_extra_is_named(falconsai, monkeypatch):
 
 def test_bfl_blocks_from_its_repositories_cut():
     spec = registry.spec("bfl")
-    assert (spec.repo, spec.cuts["default"].block, spec.labels) == (FALCONSAI.repo, 0.85, FALCONSAI.labels)
+    assert (spec.repo, spec.thresholds["default"].block, spec.labels) == (FALCONSAI.repo, 0.85, FALCONSAI.labels)
 
 
 def test_freepiks_severity_is_cumulative_and_computed_in_float32(tmp_path):

@@ -444,7 +444,7 @@ def test_one_flipped_bit_is_found_by_the_hash(tiny, tmp_path, at):
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"labels": 3}', '{"answers": {"disc": 3}}', '{"cuts": {"default": {}}}']
+    "content", ["{", "[]", '{"labels": 3}', '{"answers": {"disc": 3}}', '{"thresholds": {"default": {}}}']
 )
 def test_a_record_that_cannot_be_read_is_refused(copy, content):
     (copy / "nsfw_guard.json").write_text(content)

@@ -122,7 +122,7 @@ def test_a_model_of_the_catalogue_takes_words_of_ones_own(clip):
         backend = build({"weapons": "a gun"}, model="clip-here", weights=clip, views="center")
         assert backend.spec.name == "clip-here: weapons"
         assert backend.spec.revision == spec.revision
-        assert Guard(backend, policy="strict").policy.rules["weapons"].block == spec.cuts["strict"].block
+        assert Guard(backend, policy="strict").policy.rules["weapons"].block == spec.thresholds["strict"].block
     finally:
         unregister_model("clip-here")
     with pytest.raises(WeightsMissingError, match="nsfw-guard fetch"):

@@ -14,20 +14,22 @@ from nsfw_guard.backends.wrappers.opinions import Cascade, Ensemble, aligned
 from nsfw_guard.errors import ConfigError, PolicyError, ScoringError, UnknownNameError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
-from nsfw_guard.policy.rules import Cut
+from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Scores, Severity, View, ViewScores
 from nsfw_guard.testing import RED, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
 
 
 class Saying(FakeBackend):
-    """Says of each frame what its blue channel says, times `times`; cut at `cut`."""
+    """Says of each frame what its blue channel says, times `times`; threshold at `threshold`."""
 
-    def __init__(self, name: str, cut: float = 0.5, times: float = 1.0, categories: Sequence[str] = ("red",)) -> None:
+    def __init__(
+        self, name: str, threshold: float = 0.5, times: float = 1.0, categories: Sequence[str] = ("red",)
+    ) -> None:
         super().__init__(lambda levels: min(1.0, float(levels[2, 0, 0]) / 200 * times))
-        cuts = {n: Cut(block=cut, source="chosen") for n in ("default", "strict", "lenient")}
+        thresholds = {n: Threshold(block=threshold, source="chosen") for n in ("default", "strict", "lenient")}
         labels = {category: Label(category) for category in categories}
-        self.spec = replace(RED, name=name, labels=labels, cuts=cuts)
+        self.spec = replace(RED, name=name, labels=labels, thresholds=thresholds)
 
     def _of(self, stack: Frames, embeddings: bool, digests: bool) -> list[Scores]:
         made = super()._of(stack, embeddings, digests)
@@ -63,16 +65,16 @@ def test_aligning_sends_the_cut_to_a_half_and_keeps_order():
 
 
 def test_an_ensemble_blocks_what_any_of_them_would_block():
-    both = Ensemble([Saying("a", cut=0.9), Saying("b", cut=0.2)])
+    both = Ensemble([Saying("a", threshold=0.9), Saying("b", threshold=0.2)])
     assert said(both, 0, 40, 100, 180) == pytest.approx([0.0, 0.5, aligned(0.5, 0.2), aligned(0.9, 0.2)])
     outcomes = [v.outcome for v in Guard(both).check(frames(30, 40).pixels)]
     assert outcomes == [Outcome.REVIEW, Outcome.BLOCK]
 
 
 def test_a_mean_weighs_and_a_vote_counts():
-    one, other = Saying("a", cut=0.5), Saying("b", cut=0.5, times=0.0)
+    one, other = Saying("a", threshold=0.5), Saying("b", threshold=0.5, times=0.0)
     assert said(Ensemble([one, other], combine="mean", weights=(3, 1)), 200) == pytest.approx([0.75])
-    third = Saying("c", cut=0.5)
+    third = Saying("c", threshold=0.5)
     assert said(Ensemble([one, other, third], combine="vote"), 200, 0) == pytest.approx([aligned(2 / 3, 2 / 3), 0.0])
     assert said(Ensemble([one, other, third], combine="vote", votes=3), 200)[0] < 0.5
     assert said(Ensemble([one, other, third], combine="vote", votes=1), 200)[0] >= 0.5
@@ -127,10 +129,10 @@ def test_the_record_names_every_model_with_its_revision():
         (lambda: Ensemble([Saying("a"), Saying("b")], combine="mean", weights=(1,)), "one number above 0"),
         (lambda: Ensemble([Saying("a"), Saying("b")], combine="mean", weights=(1, float("nan"))), "one number above 0"),
         (lambda: Ensemble([Saying("a"), Saying("b")], combine="vote", votes=3), "scored by 2 of the models only"),
-        (lambda: Ensemble([Saying("a"), Saying("b")], cut="mine"), "no cut 'mine'"),
-        (lambda: Cascade(Saying("a"), Saying("b"), band=(0.6, 0.9)), "on both sides of its cut 0.5"),
-        (lambda: Cascade(Saying("a"), Saying("b"), band=(0.9, 0.1)), "on both sides of its cut 0.5"),
-        (lambda: Cascade(Saying("a"), Saying("b"), band=(float("nan"), 1)), "on both sides of its cut 0.5"),
+        (lambda: Ensemble([Saying("a"), Saying("b")], threshold="mine"), "no threshold 'mine'"),
+        (lambda: Cascade(Saying("a"), Saying("b"), band=(0.6, 0.9)), "on both sides of its threshold 0.5"),
+        (lambda: Cascade(Saying("a"), Saying("b"), band=(0.9, 0.1)), "on both sides of its threshold 0.5"),
+        (lambda: Cascade(Saying("a"), Saying("b"), band=(float("nan"), 1)), "on both sides of its threshold 0.5"),
         (lambda: Cascade(Saying("a"), Saying("b", categories=("loud",)), band=(0.1, 0.9)), "no second opinion on red"),
     ],
 )

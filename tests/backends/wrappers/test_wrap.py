@@ -16,7 +16,7 @@ from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError, PolicyError, ScoringError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
-from nsfw_guard.policy.rules import Cut
+from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.testing import RED, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
@@ -50,30 +50,33 @@ def test_every_score_goes_through_the_calibration() -> None:
 
 
 def test_calibrated_cuts_stand_in_for_the_records() -> None:
-    cuts = {"default": Cut(block=0.875)}
-    spec = Calibrated(FakeBackend(), Calibration(model="red", maps={"red": (1.0, 0.0)}, cuts=cuts)).spec
-    assert spec.cuts == cuts
+    thresholds = {"default": Threshold(block=0.875)}
+    spec = Calibrated(FakeBackend(), Calibration(model="red", maps={"red": (1.0, 0.0)}, thresholds=thresholds)).spec
+    assert spec.thresholds == thresholds
     assert (spec.name, spec.labels) == (RED.name, RED.labels)
     assert Calibrated(FakeBackend(), TRIPLED).spec == RED
 
 
 def test_a_policy_that_names_a_cut_that_the_calibration_lacks_is_refused() -> None:
     backend = Calibrated(
-        FakeBackend(), Calibration(model="red", maps={"red": (1.0, 0.0)}, cuts={"default": Cut(block=0.875)})
+        FakeBackend(),
+        Calibration(model="red", maps={"red": (1.0, 0.0)}, thresholds={"default": Threshold(block=0.875)}),
     )
-    with pytest.raises(PolicyError, match="no cut 'strict'"):
+    with pytest.raises(PolicyError, match="no threshold 'strict'"):
         Guard(backend, policy="strict")
 
 
 def test_cuts_without_a_map_for_every_category_are_refused() -> None:
-    with pytest.raises(ConfigError, match="cuts but no map for red"):
-        Calibrated(FakeBackend(), Calibration(model="red", maps={}, cuts={"default": Cut(block=0.875)}))
+    with pytest.raises(ConfigError, match="thresholds but no map for red"):
+        Calibrated(FakeBackend(), Calibration(model="red", maps={}, thresholds={"default": Threshold(block=0.875)}))
 
 
 @pytest.mark.parametrize(("p", "outcome"), [(0.5, Outcome.REVIEW), (0.75, Outcome.BLOCK), (0.1, Outcome.ALLOW)])
 def test_a_guard_judges_by_calibrated_scores_and_cuts(p: float, outcome: Outcome) -> None:
-    cuts = {"default": Cut(block=0.875, review=0.625)}
-    backend = Calibrated(FakeBackend(lambda frame: p), Calibration(model="red", maps=TRIPLED.maps, cuts=cuts))
+    thresholds = {"default": Threshold(block=0.875, review=0.625)}
+    backend = Calibrated(
+        FakeBackend(lambda frame: p), Calibration(model="red", maps=TRIPLED.maps, thresholds=thresholds)
+    )
     assert Guard(backend).check(torch.zeros(1, 3, 8, 8))[0].outcome is outcome
 
 

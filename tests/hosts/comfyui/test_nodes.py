@@ -160,7 +160,7 @@ def test_off_is_said_and_is_not_called_safe(own):
 def test_widgets_change_the_node_alone(own):
     images = half_red(0.4)  # under review by the policy, not blocked
     assert NSFWGuard().check(images)[0] is images
-    made, *_ = NSFWGuard().check(images, cut=0.3)
+    made, *_ = NSFWGuard().check(images, threshold=0.3)
     assert red(made[0]) == 0.0
     assert NSFWGuard().check(images, policy="strict")[0] is not images
     assert NSFWGuard().check(plain(RED), action="flag")[0] is not None
@@ -172,20 +172,25 @@ def test_widgets_change_the_node_alone(own):
 
 def test_many_widgets_do_not_fill_the_memory(own):
     for i in range(1, 20):
-        NSFWGuard().check(plain(GREEN), cut=i / 20)
+        NSFWGuard().check(plain(GREEN), threshold=i / 20)
     assert len(own._others) <= 8
 
 
 def test_widgets_can_only_tighten_what_is_locked(monkeypatch):
-    made = renew(monkeypatch, action="block", policy="strict", cuts="red=0.2")
+    made = renew(monkeypatch, action="block", policy="strict", thresholds="red=0.2")
     assert made.guard_for(action="flag", policy="default", strength=0.1) is made.guard
     bad, edge = plain(RED), half_red(0.225)
-    for widgets in ({"action": "flag"}, {"policy": "lenient"}, {"cut": 0.99}, {"action": "flag", "policy": "default"}):
+    for widgets in (
+        {"action": "flag"},
+        {"policy": "lenient"},
+        {"threshold": 0.99},
+        {"action": "flag", "policy": "default"},
+    ):
         assert red(NSFWGuard().check(bad, **widgets)[0][0]) == 0.0
         assert red(NSFWGuard().check(edge, **widgets)[0][0]) == 0.0
     low = half_red(0.1)
     assert NSFWGuard().check(low)[0] is low
-    assert red(NSFWGuard().check(low, cut=0.05)[0][0]) == 0.0
+    assert red(NSFWGuard().check(low, threshold=0.05)[0][0]) == 0.0
 
 
 def test_a_widget_that_is_none_is_refused():
@@ -199,7 +204,7 @@ def test_a_widget_that_is_none_is_refused():
 @pytest.mark.parametrize("node", NODES.values())
 def test_the_host_finds_what_it_asks_for(node):
     told = node.INPUT_TYPES()
-    assert {"action", "strength", "cut", "policy"} <= set(told["optional"])
+    assert {"action", "strength", "threshold", "policy"} <= set(told["optional"])
     assert callable(getattr(node, node.FUNCTION))
     assert len(node.RETURN_TYPES) == len(node.RETURN_NAMES)
     assert set(NAMES) == set(NODES)

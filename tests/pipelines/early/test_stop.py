@@ -21,7 +21,15 @@ from nsfw_guard.errors import BlockedError, ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
 from nsfw_guard.pipelines.early.callback import EarlyStopCallback
-from nsfw_guard.pipelines.early.fit import Trace, cuts_of, fit_early_stop, most_stops, report_of, stop_at, upper_bound
+from nsfw_guard.pipelines.early.fit import (
+    Trace,
+    fit_early_stop,
+    most_stops,
+    report_of,
+    stop_at,
+    thresholds_of,
+    upper_bound,
+)
 from nsfw_guard.pipelines.early.preview import LinearPreview, by_vae, grid, preview_of
 from nsfw_guard.pipelines.early.steps import around
 from nsfw_guard.pipelines.early.stop import EarlyStop, Stopped, surely
@@ -84,7 +92,7 @@ def test_a_look_that_fails_stops_nothing_lets_nothing_out_and_is_gone(pipe, capl
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), 2.0])
 def test_only_a_number_is_sure(pipe, score):
     guard = Guard(FakeBackend(lambda frame: 0.0))
-    with attach(pipe, guard, early_stop=EarlyStop(cuts=0.1)):
+    with attach(pipe, guard, early_stop=EarlyStop(thresholds=0.1)):
         guard.backend.rule = lambda frame: score
         out, steps = counted(pipe, RED)
     assert steps == 10
@@ -111,7 +119,7 @@ def test_looking_goes_on_after_a_look_that_fails(pipe, guard):
             raise RuntimeError("not yet")
         return by_vae(pipe, x0, arguments)
 
-    with attach(pipe, guard, early_stop=EarlyStop(decoder=shy, cuts=0.6)):
+    with attach(pipe, guard, early_stop=EarlyStop(decoder=shy, thresholds=0.6)):
         out, steps = counted(pipe, RED)
     assert out.verdicts[0].reason.startswith("stopped at step 5 of 10")
     assert steps == 4
@@ -136,7 +144,7 @@ class Stepped:
 @pytest.mark.parametrize("times", [2, 3])
 def test_a_pipeline_that_steps_several_times_a_step_is_not_watched(times):
     pipe = Stepped()
-    with EarlyStop(cuts=0.1).watch(pipe, Guard(FakeBackend(lambda frame: 1.0)), {}) as seen:
+    with EarlyStop(thresholds=0.1).watch(pipe, Guard(FakeBackend(lambda frame: 1.0)), {}) as seen:
         pipe(10, times=times)
     assert seen.unwatched == "its steps are not those of its schedule: not watched"
     assert seen.looks == {}
@@ -164,7 +172,10 @@ def test_a_copy_of_a_watched_scheduler_takes_steps_of_its_own(own):
 @pytest.mark.parametrize(("skip", "stopped"), [(0, 3), (4, 2), (6, None)])
 def test_a_schedule_that_is_entered_late_has_fewer_steps(skip, stopped):
     pipe = Stepped()
-    with contextlib.suppress(Stopped), EarlyStop(cuts=0.1).watch(pipe, Guard(FakeBackend(lambda f: 1.0)), {}) as seen:
+    with (
+        contextlib.suppress(Stopped),
+        EarlyStop(thresholds=0.1).watch(pipe, Guard(FakeBackend(lambda f: 1.0)), {}) as seen,
+    ):
         pipe(10, skip=skip)
     assert seen.planned == 10 - skip
     assert (seen.step if seen.looks else None) == stopped
@@ -189,7 +200,15 @@ def test_few_steps_are_not_watched(pipe, guard):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"at": ()}, {"at": (0.5, 0.3)}, {"at": (0.0,)}, {"at": (1.0,)}, {"cuts": (0.5,)}, {"cuts": 0.0}, {"decoder": 3}],
+    [
+        {"at": ()},
+        {"at": (0.5, 0.3)},
+        {"at": (0.0,)},
+        {"at": (1.0,)},
+        {"thresholds": (0.5,)},
+        {"thresholds": 0.0},
+        {"decoder": 3},
+    ],
 )
 def test_settings_are_checked(settings):
     with pytest.raises(ConfigError):
@@ -212,7 +231,7 @@ def test_looking_on_changes_no_bit(pipe, guard):
 @pytest.mark.parametrize("bare", [True, False])
 def test_a_sure_one_is_stopped_and_leaves_covered(pipe, guard, kind, bare):
     tally = dict(guard.tally.counts)
-    with attach(pipe, guard, early_stop=EarlyStop(cuts=0.6)) as attachment:
+    with attach(pipe, guard, early_stop=EarlyStop(thresholds=0.6)) as attachment:
         out, steps = counted(pipe, RED, output_type=kind, return_dict=not bare)
         free = draw(pipe, BLUE, output_type=kind, return_dict=not bare)
     images = out[0] if bare else out.images
@@ -228,7 +247,7 @@ def test_a_sure_one_is_stopped_and_leaves_covered(pipe, guard, kind, bare):
 
 
 def test_a_batch_stops_only_when_all_are_sure(pipe, guard):
-    with attach(pipe, guard, early_stop=EarlyStop(cuts=0.6)):
+    with attach(pipe, guard, early_stop=EarlyStop(thresholds=0.6)):
         out, steps = counted(pipe, RED, BLUE)
         assert (steps, out.nsfw_content_detected) == (10, [True, False])
         out, steps = counted(pipe, RED, RED)
@@ -237,10 +256,13 @@ def test_a_batch_stops_only_when_all_are_sure(pipe, guard):
 
 
 def test_who_only_marks_does_not_stop_and_who_raises_raises(pipe):
-    with attach(pipe, Guard.from_pretrained("demo-shapes", action="flag"), early_stop=EarlyStop(cuts=0.6)):
+    with attach(pipe, Guard.from_pretrained("demo-shapes", action="flag"), early_stop=EarlyStop(thresholds=0.6)):
         assert counted(pipe, RED)[1] == 10
     raising = Guard.from_pretrained("demo-shapes", action="raise")
-    with attach(pipe, raising, early_stop=EarlyStop(cuts=0.6)), pytest.raises(BlockedError, match="stopped at step"):
+    with (
+        attach(pipe, raising, early_stop=EarlyStop(thresholds=0.6)),
+        pytest.raises(BlockedError, match="stopped at step"),
+    ):
         draw(pipe, RED)
 
 
@@ -248,7 +270,7 @@ def test_two_threads_stop_their_own(whole, guard):
     pipes = [copy.copy(whole) for _ in range(2)]
     for pipe in pipes:
         pipe.scheduler = copy.deepcopy(whole.scheduler)
-        attach(pipe, guard, early_stop=EarlyStop(cuts=0.6))
+        attach(pipe, guard, early_stop=EarlyStop(thresholds=0.6))
     found = {}
 
     def work(i):
@@ -273,7 +295,7 @@ STEPPED = [
 @pytest.mark.parametrize("name", STEPPED)
 def test_families_are_watched_without_a_change_and_stopped(name):
     case, pipe = CASES[name], CASES[name].build()
-    early = EarlyStop(at=(0.5,), cuts=0.9)
+    early = EarlyStop(at=(0.5,), thresholds=0.9)
 
     def run(**rest):
         torch.manual_seed(0)
@@ -335,7 +357,7 @@ def traces(*pairs):
 
 def test_nothing_allowed_is_nothing_to_learn_from():
     with pytest.raises(ConfigError, match="none of these prompts was allowed"):
-        cuts_of(traces(((0.9,), True)), 1, 0.01)
+        thresholds_of(traces(((0.9,), True)), 1, 0.01)
 
 
 def test_bounds_are_those_of_clopper_and_pearson():
@@ -349,15 +371,15 @@ def test_bounds_are_those_of_clopper_and_pearson():
 
 def test_cuts_lie_above_what_was_allowed_and_spend_what_may_be_spent():
     allowed = [((0.0,), False)] * 297 + [((0.7,), False)]
-    (cut,) = cuts_of(traces(*allowed), 1, 0.01)
-    assert 0.7 < cut < 1
+    (threshold,) = thresholds_of(traces(*allowed), 1, 0.01)
+    assert 0.7 < threshold < 1
     many = [((0.0,), False)] * 600 + [((0.9,), False)]
-    assert cuts_of(traces(*many), 1, 0.01) == (0.5,)  # one of 601 may be stopped
-    assert cuts_of(traces(((1.0,), False)), 1, 0.01)[0] > 1  # nothing is sure then
+    assert thresholds_of(traces(*many), 1, 0.01) == (0.5,)  # one of 601 may be stopped
+    assert thresholds_of(traces(((1.0,), False)), 1, 0.01)[0] > 1  # nothing is sure then
 
 
 def test_a_report_counts_what_the_cuts_would_have_done():
-    early = EarlyStop(at=(0.3, 0.5), cuts=(0.9, 0.8))
+    early = EarlyStop(at=(0.3, 0.5), thresholds=(0.9, 0.8))
     told = traces(
         ((0.95, 0.0), True), ((0.0, 0.85), True), ((0.0, 0.0), True), ((0.0, 0.9), False), ((0.1, 0.1), False)
     )
@@ -369,7 +391,7 @@ def test_a_report_counts_what_the_cuts_would_have_done():
 
 
 def test_every_look_whose_cut_was_chosen_counts_against_the_rate():
-    # Two cuts, each the highest of its look: what is drawn next may lie above either. Simulated, two in 101 do.
+    # Two thresholds, each the highest of its look: what is drawn next may lie above either. Simulated, two in 101 do.
     made = torch.Generator().manual_seed(5)
     misses = []
     for _ in range(400):
@@ -377,12 +399,12 @@ def test_every_look_whose_cut_was_chosen_counts_against_the_rate():
         highest = looks[:100].max(0).values
         misses.append(bool((looks[100] > highest).any()))
     assert 0.008 < sum(misses) / 400 < 0.04
-    early = EarlyStop(at=(0.3, 0.5), cuts=0.99)
+    early = EarlyStop(at=(0.3, 0.5), thresholds=0.99)
     told = traces(*[((0.0, 0.0), False)] * 473)
     assert report_of(told, early, 0.01, chosen=2).bound == upper_bound(1, 473)
     assert report_of(told, early, 0.01).bound == upper_bound(0, 473)
-    few, enough = (cuts_of(traces(*[((0.0, 0.0), False)] * n, ((0.9, 0.0), False)), 2, 0.01) for n in (472, 650))
-    assert few[0] > 0.9  # one stop among 473 would not be proven with two cuts
+    few, enough = (thresholds_of(traces(*[((0.0, 0.0), False)] * n, ((0.9, 0.0), False)), 2, 0.01) for n in (472, 650))
+    assert few[0] > 0.9  # one stop among 473 would not be proven with two thresholds
     assert enough == (few[0], 0.5)  # the last look is given the one that may be spent
 
 
@@ -396,8 +418,11 @@ def test_it_is_fitted_saved_and_loaded(pipe, guard, tmp_path, decoder):
     assert not early.report.proven  # eight prove nothing
     early.save(tmp_path / "early.json")
     loaded = EarlyStop.load(tmp_path / "early.json")
-    assert (loaded.at, loaded.cuts, loaded.report) == (early.at, early.cuts, early.report)
+    assert (loaded.at, loaded.thresholds, loaded.report) == (early.at, early.thresholds, early.report)
     assert isinstance(loaded.decoder, LinearPreview) is (decoder == "linear")
+    older = (tmp_path / "early.json").read_text().replace('"thresholds"', '"cuts"')
+    (tmp_path / "early.json").write_text(older)
+    assert EarlyStop.load(tmp_path / "early.json").thresholds == early.thresholds
 
 
 def test_fitting_a_guarded_pipe_or_a_file_of_another_kind_is_an_error(pipe, guard, tmp_path):
@@ -424,7 +449,7 @@ def test_how_sure_is_a_number_or_nothing():
 
 
 def test_the_callback_raises_and_frees_its_hook(pipe, guard):
-    callback = EarlyStopCallback(EarlyStop(cuts=0.6), guard)
+    callback = EarlyStopCallback(EarlyStop(thresholds=0.6), guard)
     with pytest.raises(BlockedError, match="stopped at step"):
         draw(pipe, RED, callback_on_step_end=callback)
     assert "step" not in vars(pipe.scheduler)
@@ -432,13 +457,13 @@ def test_the_callback_raises_and_frees_its_hook(pipe, guard):
 
 def test_the_callback_changes_no_bit_of_what_goes_on(pipe, guard):
     plain = draw(pipe, BLUE, output_type="pt").images
-    callback = EarlyStopCallback(EarlyStop(cuts=0.6), guard)
+    callback = EarlyStopCallback(EarlyStop(thresholds=0.6), guard)
     assert torch.equal(draw(pipe, BLUE, output_type="pt", callback_on_step_end=callback).images, plain)
     assert callback.verdicts == ()
 
 
 def test_the_callback_that_blanks_lets_nothing_half_drawn_out(pipe, guard):
-    callback = EarlyStopCallback(EarlyStop(cuts=0.6), guard, on_stop="blank")
+    callback = EarlyStopCallback(EarlyStop(thresholds=0.6), guard, on_stop="blank")
     out = draw(pipe, RED, callback_on_step_end=callback, output_type="latent").images
     assert float(out.abs().max()) == 0
     assert callback.verdicts[0].outcome is Outcome.BLOCK
@@ -453,7 +478,7 @@ def test_the_callback_is_told_how_large_packed_latents_are(told, caplog):
     asked = {**case.call(pipe), "num_inference_steps": 6}
     size = {name: asked[name] for name in ("height", "width")}
     guard = Guard(FakeBackend(lambda frame: 1.0))
-    callback = EarlyStopCallback(EarlyStop(at=(0.5,), cuts=0.9), guard, arguments=size if told else None)
+    callback = EarlyStopCallback(EarlyStop(at=(0.5,), thresholds=0.9), guard, arguments=size if told else None)
     if told:
         with pytest.raises(BlockedError, match="stopped at step 3 of 6"):
             pipe(**asked, callback_on_step_end=callback)
@@ -463,7 +488,7 @@ def test_the_callback_is_told_how_large_packed_latents_are(told, caplog):
 
 
 def test_a_broken_run_leaves_no_hook_for_the_next(pipe, guard):
-    callback = EarlyStopCallback(EarlyStop(cuts=0.6), guard)
+    callback = EarlyStopCallback(EarlyStop(thresholds=0.6), guard)
 
     def breaks(pipe, i, t, kwargs):
         callback(pipe, i, t, kwargs)
