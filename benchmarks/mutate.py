@@ -87,6 +87,10 @@ TARGETS = {
         ("tests/imaging/test_frames.py", "tests/imaging/test_channels.py", "tests/imaging/test_arrays.py"),
         ("tests/test_guard.py", ATTACKS),
     ),
+    "imaging.put_back": Target(
+        ("tests/imaging/test_frames.py", "tests/imaging/test_arrays.py"),
+        ("tests/test_guard.py", "tests/test_actions.py"),
+    ),
     "imaging.decode": Target(
         (DECODE, "-k", "not mutated and not random and not bomb and not 3000 and not nothing_but and not quick"),
         (CONTAINERS, BOMBS, PLAYERS, "tests/imaging/test_process.py"),

@@ -21,9 +21,10 @@ from nsfw_guard.backends.wrappers.wrap import Calibrated, TimeLimited
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError, ImageError
 from nsfw_guard.guard_folder import CALIBRATION, Asked, read_calibration, read_saved, relaxed_by, write_saved
-from nsfw_guard.imaging.frames import Batch, Frames, count_of, first_frame, first_frames, in_groups, put_back
+from nsfw_guard.imaging.frames import Batch, Frames, count_of, first_frame, first_frames, in_groups
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.preprocess import Resize
+from nsfw_guard.imaging.put_back import put_back
 from nsfw_guard.imaging.quantise import ValueRange
 from nsfw_guard.listeners.base import Listener, notify, wanted_by
 from nsfw_guard.listeners.counter import Tally

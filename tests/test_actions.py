@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from nsfw_guard.actions import ACTIONS, Action, Block, Blur, Flag, Pixelate, Raise, Replace, boxes, covered
 from nsfw_guard.errors import BlockedError, ConfigError, UnknownNameError
-from nsfw_guard.imaging.frames import put_back
+from nsfw_guard.imaging.put_back import put_back
 from nsfw_guard.scores import Region, Scores, Severity
 from nsfw_guard.verdict import Outcome, Verdict
 from tests.matrix import latin

@@ -11,12 +11,11 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from nsfw_guard.errors import ImageError, UnknownNameError
 from nsfw_guard.imaging.arrays import as_tensor, is_odd, plain, refuse_odd
-from nsfw_guard.imaging.channels import opaque, to_array, with_channels
+from nsfw_guard.imaging.channels import opaque, to_array
 from nsfw_guard.imaging.decode import Stream
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.quantise import BOUNDS, ValueRange, extremes, quantise
@@ -206,7 +205,7 @@ def _join(rows: Sequence[Sequence[Part]]) -> Batch:
 def count_of(images: Any) -> int:
     """Return how many pictures were handed over."""
     refuse_odd(images)
-    return len(images) if _is_batch(images) else 1
+    return len(images) if is_batch(images) else 1
 
 
 def first_frames(batch: Batch, wanted: Container[int]) -> dict[int, Tensor]:
@@ -227,7 +226,7 @@ def first_frame(images: Any, index: int, *, value_range: ValueRange, limits: Lim
     """
     if isinstance(images, Frames):
         return Frames(images.pixels[index : index + 1], images.value_range).quantise()[0][0]
-    image = images[index] if _is_batch(images) else images
+    image = images[index] if is_batch(images) else images
     try:
         frames = next(part.frames for part in _parts(image, value_range, limits) if part.frames)
     except (ImageError, StopIteration):
@@ -244,61 +243,6 @@ def _sides(picture: Any) -> tuple[int, int]:
     return 512, 512
 
 
-def _is_batch(images: Any) -> bool:
+def is_batch(images: Any) -> bool:
+    """Return whether this is several images: a list, Frames, or a stack of four axes."""
     return isinstance(images, (list, tuple, Frames)) or (isinstance(images, (Tensor, np.ndarray)) and images.ndim == 4)
-
-
-def put_back(images: Any, covers: Mapping[int, Tensor], *, value_range: ValueRange = "unit") -> Any:
-    """Return the same kind of thing that was given: what is not covered bit for bit, the rest replaced.
-
-    Args:
-        images: what was handed over; never edited.
-        covers: per index the new picture. Shape: (3, H, W) in [0, 1]. For a path or bytes a PIL picture stands in.
-        value_range: the range of `images`, and so of what goes back into it.
-    """
-    refuse_odd(images)
-    if not covers:
-        return images
-    if isinstance(images, Frames):
-        return Frames(put_back(images.pixels, covers, value_range=images.value_range), images.value_range)
-    if isinstance(images, (list, tuple)):
-        items = [_like(old, covers[i], value_range) if i in covers else old for i, old in enumerate(images)]
-        return _as_list(items, type(images))
-    if _is_batch(images):
-        out = images.clone() if isinstance(images, Tensor) else images.copy()
-        for index, cover in covers.items():
-            out[index] = _like(images[index], cover, value_range)
-        return out
-    return _like(images, covers[0], value_range)
-
-
-def _as_list(items: list[Any], kind: type) -> Any:
-    """Pictures as the kind of list that they came in; one that holds anything else afterwards is refused."""
-    try:
-        out = kind(items)
-        if len(out) == len(items) and all(a is b for a, b in zip(out, items, strict=True)):
-            return out
-    except Exception as error:
-        raise ImageError(f"{kind.__name__} cannot be made from a list: hand over list(it)") from error
-    raise ImageError(f"{kind.__name__} does not hold what it is made from: hand over list(it)")
-
-
-def _like(old: Any, cover: Tensor, value_range: ValueRange) -> Any:
-    """`cover` as the kind of thing that `old` is."""
-    levels = cover.detach().float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
-    if isinstance(old, Tensor) and not is_odd(old) and old.ndim == 3:
-        channels = with_channels(levels, old.shape[0]).to(old.device)
-        if old.dtype == torch.uint8:
-            return channels
-        unit = channels.float() / 255
-        return (unit * 2 - 1 if value_range == "signed" else unit).to(old.dtype)
-    if isinstance(old, np.ndarray) and old.ndim in {2, 3}:
-        channels = with_channels(levels, 1 if old.ndim == 2 else old.shape[2]).permute(1, 2, 0).cpu()
-        array = channels.numpy() if old.ndim == 3 else channels.numpy()[..., 0]
-        if old.dtype.kind == "f":
-            unit_array = array.astype(np.float32) / 255
-            return (unit_array * 2 - 1 if value_range == "signed" else unit_array).astype(old.dtype)
-        deep = old.dtype.kind == "u" and old.dtype.itemsize == 2  # in either byte order
-        return (array * np.uint16(257) if deep else array).astype(old.dtype)
-    image = Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
-    return image.convert(old.mode) if isinstance(old, Image.Image) and old.mode in {"L", "LA", "RGBA"} else image

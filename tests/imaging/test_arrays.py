@@ -11,7 +11,8 @@ import torch
 from nsfw_guard.errors import ConfigError, ImageError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.arrays import as_tensor, is_odd, plain, refuse_odd
-from nsfw_guard.imaging.frames import Frames, count_of, first_frame, in_groups, put_back
+from nsfw_guard.imaging.frames import Frames, count_of, first_frame, in_groups
+from nsfw_guard.imaging.put_back import put_back
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome
 

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from nsfw_guard.errors import ConfigError, ImageError
-from nsfw_guard.imaging.frames import Batch, Frames, count_of, first_frame, first_frames, in_groups, put_back
+from nsfw_guard.imaging.frames import Batch, Frames, count_of, first_frame, first_frames, in_groups
 from nsfw_guard.imaging.limits import Limits
+from nsfw_guard.imaging.put_back import put_back
 from nsfw_guard.imaging.quantise import BOUNDS
 from nsfw_guard.testing import redness
 
