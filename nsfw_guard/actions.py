@@ -174,7 +174,7 @@ class Replace(Action):
 
 @dataclass(frozen=True)
 class Flag(Action):
-    """Nothing: the verdict says it all. As the action for blocked pictures this is the observe mode.
+    """Leaves the picture unchanged; only the verdict marks it. For blocked pictures this is the observe mode.
 
     Example:
         ```python

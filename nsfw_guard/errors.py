@@ -79,7 +79,7 @@ class MissingExtraError(NsfwGuardError, ImportError):
 
 
 class ImageError(NsfwGuardError, ValueError):
-    """Something that is no picture."""
+    """The input is not a usable image."""
 
 
 class DecodeError(ImageError):

@@ -15,7 +15,7 @@ TINY = 1 / 256  # of a side: about a pixel of what a model is shown, so nothing 
 
 
 class Fixed(dict[K, V]):
-    """A dict that stays as it was made: what a verdict rests on must not change under it. Copies and pickles."""
+    """An immutable dict, which can be copied and pickled: what a verdict rests on must not change under it."""
 
     def _refuse(self, *_: object, **__: object) -> Any:
         raise TypeError("this cannot be changed: make a new one")

@@ -29,7 +29,7 @@ from nsfw_guard.version import __version__
 log = logging.getLogger(__name__)
 
 PREVIEW = "preview"
-UNKNOWN = "what a hook was handed is no picture"
+UNKNOWN = "unsupported object where an image was expected"
 UNREADABLE = "the locked settings cannot be read"
 
 

@@ -1,6 +1,7 @@
 """One loaded PIL picture as upright, opaque 8-bit RGB: several twins where viewers would not agree on what it shows.
 
-What lies under an alpha channel, in the upper 8 of 16 bits or behind a colour profile is seen by somebody.
+What lies under an alpha channel, in the upper 8 of 16 bits or behind a colour profile is shown by
+some viewer, so it is judged.
 """
 
 from __future__ import annotations

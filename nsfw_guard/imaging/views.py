@@ -48,15 +48,15 @@ class InputSpec:
     crop_mode: Literal["center", "squash", "border"] = "center"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    odd: Literal["even", "before"] = "even"
+    crop_rounding: Literal["half_even", "floor"] = "half_even"
 
     def __post_init__(self) -> None:
         if self.interpolation not in {"bicubic", "bilinear"}:
             raise UnknownNameError("interpolation", self.interpolation, ("bicubic", "bilinear"))
         if self.crop_mode not in {"center", "squash", "border"}:
             raise UnknownNameError("crop mode", self.crop_mode, ("center", "squash", "border"))
-        if self.odd not in {"even", "before"}:
-            raise UnknownNameError("odd", self.odd, ("even", "before"))
+        if self.crop_rounding not in {"half_even", "floor"}:
+            raise UnknownNameError("crop_rounding", self.crop_rounding, ("floor", "half_even"))
         if type(self.size) is not int or not 1 <= self.size <= MAX_SIDE:
             raise ConfigError(f"size {str(self.size)[:40]} must be a whole number from 1 to {MAX_SIDE}")
         if not (_is_number(self.crop_pct) and MIN_CROP <= self.crop_pct <= 1.0):
@@ -134,7 +134,7 @@ def _main(height: int, width: int, spec: InputSpec, *, whole: bool) -> Look:
         size = round(height / ratio) or 1, round(width / ratio) or 1
         return _look("full", region, size, (_middle(size[0], window), _middle(size[1], window)), window)
     size = shorter_side_to(side, height, width)
-    at = _middle(size[0], window, spec.odd), _middle(size[1], window, spec.odd)
+    at = _middle(size[0], window, spec.crop_rounding), _middle(size[1], window, spec.crop_rounding)
     return _look("center", region, size, at, window)
 
 
@@ -143,7 +143,7 @@ def _sides(height: int, width: int, spec: InputSpec) -> Iterator[Look]:
     window = spec.size
     size = shorter_side_to(window, height, width)
     length = max(size)
-    first = _middle(length, window, spec.odd)
+    first = _middle(length, window, spec.crop_rounding)
     last = length - first - window
     starts = [round(i * first / n) for n in [math.ceil(first / window)] for i in range(n)]
     starts += [length - window - round(i * last / n) for n in [math.ceil(last / window)] for i in range(n)]
@@ -204,8 +204,8 @@ def shorter_side_to(side: int, height: int, width: int) -> tuple[int, int]:
     return int(side * height / width), side
 
 
-def _middle(length: int, window: int, odd: str = "even") -> int:
+def _middle(length: int, window: int, rounding: str = "half_even") -> int:
     """Where a centre crop begins, rounded as its authors round it; negative where there is too little to crop."""
     if length < window:
         return -((window - length) // 2)
-    return round((length - window) / 2.0) if odd == "even" else (length - window) // 2
+    return round((length - window) / 2.0) if rounding == "half_even" else (length - window) // 2

@@ -76,7 +76,7 @@ class Attachment:
             log.warning("%s runs unguarded: disable_safety_checker() was called on it", type(pipe).__name__)
             return call(pipe, *args, **kwargs)
         run = self.run(pipe)
-        self.last.put(())  # what raises leaves none behind
+        self.last.put(())  # a call that raises must not show the verdicts of the one before
         out = guarded_call(call, pipe, args, kwargs, terms=self.terms, run=run)
         self.last.put(run.verdicts)
         return out

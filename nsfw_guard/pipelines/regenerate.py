@@ -49,7 +49,7 @@ def regenerate(pipe: Any, guard: Guard, *, attempts: int = 3, seed: int = 0, **c
     """Draws, and draws those that were blocked again with fresh seeds, up to `attempts` times in all.
 
     Args:
-        pipe: a pipeline, guarded by this guard already or not; not guarded, it is for the time of this.
+        pipe: the pipeline. If it is not guarded yet, `guard` is attached for the duration of the call.
         guard: what judges and acts. What is still blocked after the last attempt leaves as it says.
         attempts: calls at most that any one picture may take.
         seed: of the first picture; picture i of try t has the seed `seed + i + 1000003 * t`.

@@ -152,7 +152,9 @@ def _compile(pattern: str) -> re.Pattern[str]:
     except re.error as error:
         raise PolicyError(f"prompts: the pattern {pattern!r} is no regular expression ({error}): mend it") from error
     if compiled.search(""):
-        raise PolicyError(f"prompts: the pattern {pattern!r} matches nothing at all: every prompt would be refused")
+        raise PolicyError(
+            f"pattern {pattern!r} matches the empty text, so every prompt would be refused: make it more specific"
+        )
     return compiled
 
 

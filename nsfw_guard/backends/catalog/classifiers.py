@@ -111,7 +111,7 @@ BFL = replace(
     thresholds={
         "default": Threshold(
             block=0.85,
-            source="NSFW_THRESHOLD of the flux and flux2 repositories, which say above, where this says from",
+            source="NSFW_THRESHOLD of the flux and flux2 repositories, which block above it; a guard blocks at it too",
         ),
         "strict": Threshold(block=0.5, review=0.3, source="the class the model itself picks"),
         "lenient": Threshold(block=0.95, review=0.85, source="chosen, not measured"),

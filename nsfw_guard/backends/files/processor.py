@@ -16,8 +16,8 @@ PROCESSOR = "preprocessor_config.json"
 RESAMPLE: Mapping[int, Filter] = {2: "bilinear", 3: "bicubic"}
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
-CLIP = InputSpec(size=224, mean=OPENAI_MEAN, std=OPENAI_STD, odd="before")
-VIT = InputSpec(size=224, interpolation="bilinear", crop_mode="squash", odd="before")
+CLIP = InputSpec(size=224, mean=OPENAI_MEAN, std=OPENAI_STD, crop_rounding="floor")
+VIT = InputSpec(size=224, interpolation="bilinear", crop_mode="squash", crop_rounding="floor")
 # What a processor does where its file is silent.
 DEFAULTS: Mapping[str, InputSpec] = {
     "vit": VIT,
@@ -57,7 +57,7 @@ def input_of_processor(settings: Mapping[str, Any]) -> InputSpec:
         crop_mode=crop_mode,
         mean=(0.0,) * 3 if plain else _three(settings, "image_mean", base.mean if base else None),
         std=(1.0,) * 3 if plain else _three(settings, "image_std", base.std if base else None),
-        odd="before",
+        crop_rounding="floor",
     )
 
 

@@ -50,7 +50,7 @@ class CheckerNet(Net):
         worst = numbers[:, : self.concepts].amax(1, keepdim=True)
         return (0.5 + (worst - STEP) / SPAN).clamp(0, 1)
 
-    def besides(self, numbers: Tensor) -> Tensor:
+    def extra_scores(self, numbers: Tensor) -> Tensor:
         """Return every margin."""
         return numbers
 

@@ -28,7 +28,7 @@ class Net(nn.Module):
 
     Attributes:
         width: how many numbers an embedding has, read from the network; 0 where it gives none.
-        details: what the numbers of `besides` are called.
+        details: what the numbers of `extra_scores` are called.
         notes: what its state says besides.
         runtime: what runs it, in words for the state.
         hashes: of the files that `save` writes, where those are an exported network's.
@@ -52,7 +52,7 @@ class Net(nn.Module):
         """Return a probability for each label of the record, in float32. Shape: (R, labels)."""
         return numbers.float().softmax(-1)
 
-    def besides(self, numbers: Tensor) -> Tensor:
+    def extra_scores(self, numbers: Tensor) -> Tensor:
         """Return what is told besides, one number for each of `details`. Shape: (R, details)."""
         return numbers.new_empty(len(numbers), 0).float()
 
@@ -112,7 +112,7 @@ class NetBackend:
         shown = torch.cat([p.pixels.flatten(0, 1).to(device) for p in prepared])
         with torch.inference_mode():
             raw, features = self.forward(shown)
-            outputs = torch.cat([self.read(raw), self._nets[self.home].besides(raw)], 1)
+            outputs = torch.cat([self.read(raw), self._nets[self.home].extra_scores(raw)], 1)
             flat = shown.flatten(1)
             blank = (flat.amin(1) == flat.amax(1)).float()
             extremes = [p.extremes.to(device).flatten() for p in prepared if p.extremes is not None]

@@ -52,7 +52,7 @@ class ZeroShotNet(Net):
         cosines = numbers.float()
         return ((cosines[:, :-1] - cosines[:, -1:]) * self.scale).sigmoid()
 
-    def besides(self, numbers: Tensor) -> Tensor:
+    def extra_scores(self, numbers: Tensor) -> Tensor:
         """Return every cosine."""
         return numbers.float()
 

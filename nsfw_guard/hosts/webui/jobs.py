@@ -38,7 +38,7 @@ class Jobs:
     def start(self, p: Any, *args: Any, running: bool = False) -> None:
         """Begin a job, or know its prompts better. Its arguments can only tighten.
 
-        `running`: the host will tell of its end. Before that it may break off without a word.
+        `running`: the host is certain to report the end of the job. Earlier it may abort without a callback.
         """
         old = self.of(p)
         if not isinstance(getattr(p, JOB, None), Job):

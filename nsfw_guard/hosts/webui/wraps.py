@@ -30,7 +30,7 @@ WRITERS = (  # of videos in sdnext, with the argument that holds the frames
     ("modules.video", "save_video", "images"),
     ("modules.video", "save_video_atomic", "images"),
 )
-FINAL = ("Full", "Tiny", "Remote", "Local")  # what FramePack calls decoding for the video; the rest is shown as it is
+FINAL = ("Full", "Tiny", "Remote", "Local")  # kinds of decoding for the video writer; any other is a preview
 
 
 def install(adapter: Adapter, *, load: bool) -> None:
@@ -107,7 +107,7 @@ def _of_a1111(on: Callable[..., Callable[[], str]], host: Host) -> list[tuple[st
 
 
 def _current_image(adapter: Adapter) -> str:
-    """The attribute itself is made a door: pipelines set it from their callbacks, past `assign_current_image`."""
+    """Replace the attribute by a property, so that what pipelines assign to it in their callbacks is guarded too."""
     state = adapter.host.state
     if state is None:
         return "this version has no shared.state"

@@ -21,7 +21,7 @@ from nsfw_guard.pipelines.guarded.ranges import tensor_range
 from nsfw_guard.pipelines.seams import PICTURES
 
 MAP_PROMPTS = 128  # generations that a linear map is learnt from: 32 saved half as many steps, 512 no more
-MIN_THRESHOLD = 0.5  # no threshold below it: who is not sure of a preview is not sure of the picture
+MIN_THRESHOLD = 0.5  # never stop on a preview that scores less
 
 
 @dataclass(frozen=True)

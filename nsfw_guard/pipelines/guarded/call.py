@@ -70,7 +70,7 @@ def _apart(kwargs: Mapping[str, Any], run: Run) -> dict[str, Any]:
 
 
 def part_call(call: Callable[..., Any], pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, run: Run) -> Any:
-    """Return a call of a part, inside the guarded call of the whole: safe too, but latents pass, and the whole tells of
+    """Run an inner pipeline of a guarded one: its images are judged, latents may pass, and the outer call tells of
     it.
     """
     arguments = inputs.arguments_of(call, pipe, args, kwargs)
@@ -79,7 +79,7 @@ def part_call(call: Callable[..., Any], pipe: Any, args: Sequence[Any], kwargs: 
 
 
 def _watching(pipe: Any, terms: Terms, arguments: Mapping[str, Any]) -> AbstractContextManager[Any]:
-    if terms.early_stop is None or isinstance(terms.guard.action, Flag):  # who only marks does not stop
+    if terms.early_stop is None or isinstance(terms.guard.action, Flag):  # marking never stops
         return nullcontext()
     return terms.early_stop.watch(pipe, terms.guard, arguments)
 

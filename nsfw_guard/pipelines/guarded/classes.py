@@ -1,4 +1,4 @@
-"""Classes of guarded pipes: of the same name, so that what looks at the name of a pipe's class sees what it was."""
+"""Guarded subclasses of pipeline classes. They keep the name, since diffusers and users read `type(pipe).__name__`."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Cover:
         if self.clips not in get_args(Clips):
             raise UnknownNameError("way to cover clips", self.clips, get_args(Clips))
         if self.margin < 0:
-            raise ConfigError(f"a margin of {self.margin} frames is none: 0 covers flagged frames alone")
+            raise ConfigError(f"margin must be 0 or more (0 covers flagged frames alone), got {self.margin}")
 
     def spread(self, verdicts: Sequence[Verdict], *, clip: bool, again: bool = False) -> list[Verdict]:
         """Return what decides over each frame of one entry: the worst of all of them, or of its neighbours in a clip.
@@ -137,7 +137,7 @@ class Run:
         self._raise([verdict for verdict, new in zip(decided, changed, strict=True) if new])
         acts = zip(flat, decided, changed, strict=True)
         safe = layouts.put(value, iter([self._acted(f, v, value_range) if new else None for f, v, new in acts]))
-        self.register(safe, decided)  # a part's exit is the whole's way
+        self.register(safe, decided)  # the image of an inner pipeline is on the way in the outer one
         return safe
 
     @property
@@ -180,7 +180,7 @@ class Run:
         return [next(fresh) if verdict is None else verdict for verdict in known]
 
     def _worse(self, verdicts: list[Verdict]) -> list[Verdict]:
-        """Also what was flagged on the way and does not leave itself: something was made of it that does.
+        """Carry flags forward from images on the way that do not leave themselves: what leaves was made of them.
 
         A pasted overlay, a grid, a second stage: pairwise where the counts say so, else over everything.
         """

@@ -23,7 +23,7 @@ DEFAULT_SIDE = 512  # where nothing says how large the picture would have been
 def stand_in(
     pipe: Any, verdicts: Sequence[Verdict], size: tuple[int, int] | None, run: Run, arguments: Mapping[str, Any]
 ) -> list[Any] | Any:
-    """Return the output that the call would have given, with what the guard's action makes of nothing in it.
+    """Return the output that the call would have given, filled with the guard's action on a black frame.
 
     Raises:
         BlockedError: the action is `raise`, or the output of this class cannot be made up.

@@ -137,4 +137,4 @@ def test_odd_crops_begin_where_each_library_begins_them():
     )
     assert torch.equal(before[0, 0], pixels[0, :, :, 1:225])
     assert torch.equal(even[0, 0], pixels[0, :, :, 2:226])
-    assert json.dumps(CLIP.odd) == '"before"'
+    assert json.dumps(CLIP.crop_rounding) == '"floor"'

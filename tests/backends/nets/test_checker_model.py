@@ -66,7 +66,7 @@ def test_flags_and_margins_are_the_stock_checkers_on_random_embeddings(folder, n
     numbers = net._margins(embeddings)
     assert (net.read(numbers)[:, 0] >= 0.5).tolist() == flags
     assert 50 < sum(flags) < 350
-    assert torch.allclose(net.besides(numbers).double(), margins, atol=1e-7)
+    assert torch.allclose(net.extra_scores(numbers).double(), margins, atol=1e-7)
 
 
 @torch.inference_mode()
@@ -122,7 +122,7 @@ def test_special_care_alone_flags_nothing(folder, net):
     tensors["special_care_embeds_weights"].fill_(-2.0)
     alone = CheckerNet(net.vision, tensors)
     numbers = alone._margins(torch.randn(3, 16))
-    assert bool((alone.besides(numbers)[:, 17:] > 0).all())
+    assert bool((alone.extra_scores(numbers)[:, 17:] > 0).all())
     assert bool((alone.read(numbers) < 0.5).all())
 
 
