@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 PYTEST_ARGS ?= -n 2
 
-.PHONY: setup demo test test-all test-gpu test-lowest check fix bench mutate clean
+.PHONY: setup demo test test-all test-gpu test-lowest check docs fix bench mutate clean
 
 setup: .venv/.done  ## the environment in .venv, with everything the tests need
 
@@ -53,6 +53,12 @@ check: setup  ## lint, format, types, layers
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layers.py
 
+docs: setup  ## the site, in site/: no broken link, every public name
+	$(BIN)/python -m pip --version >/dev/null 2>&1 && $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]' \
+		|| $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python docs/site.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 fix: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -72,4 +78,4 @@ mutate: setup  ## small faults put into the modules that decide: which do the te
 	$(BIN)/python benchmarks/mutate.py $(MODULES)
 
 clean:
-	rm -rf .venv $(LOW) demo-out .coverage .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOW) demo-out site site-pages .coverage .mypy_cache .ruff_cache .hypothesis
