@@ -37,7 +37,7 @@ EQUIVALENT: dict[str, str] = {
     "imaging.frames._parts: 0 -> -1 (2)": _DEVICE,
     "imaging.frames._parts: 4 -> 5 (2)": _DEVICE,
     "imaging.frames._parts: 4 -> 3 (2)": _DEVICE,
-    "imaging.frames._parts: yield Part(Frames(opaque(image, value_range))) -> nothing": _DEVICE,
+    "imaging.frames._parts: yield Part(Frames(alpha_composites(image, value_range))) -> nothing": _DEVICE,
     "imaging.frames._grouped: 0 -> 1 (2)": _LAST_PART,
     "imaging.put_back.put_back: 'unit' -> ''": "what is not signed is unit",
     "imaging.put_back._like: old.dtype.kind == 'u' and old.dtype.itemsize == 2 -> old.dtype.kind == 'u'": _LOW_BYTE,

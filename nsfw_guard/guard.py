@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nsfw_guard.actions import Action, Flag, covered
-from nsfw_guard.backends.base import Backend, Label, Runtime, ask
+from nsfw_guard.backends.base import Backend, Label, Runtime, checked_scores
 from nsfw_guard.backends.files.folder import relaxed_record
 from nsfw_guard.backends.files.inside import folder_of, is_path
 from nsfw_guard.backends.registry import load_model
@@ -27,7 +27,7 @@ from nsfw_guard.imaging.preprocess import Resize
 from nsfw_guard.imaging.put_back import put_back
 from nsfw_guard.imaging.quantise import ValueRange
 from nsfw_guard.listeners.base import Listener, notify, wanted_by
-from nsfw_guard.listeners.counter import Tally
+from nsfw_guard.listeners.counter import OutcomeCounter
 from nsfw_guard.policy.policy import Policy
 from nsfw_guard.relaxed import refuse
 from nsfw_guard.verdict import Outcome, Verdict, released, worst
@@ -71,9 +71,9 @@ class Guard:
     ) -> None:
         self.spec = spec = backend.spec
         self.backend = backend if timeout is None else TimeLimited(backend, timeout)
-        self.policy = Policy.load(policy).fit(spec.levels, spec.positives, spec.thresholds, spec.band)
+        self.policy = Policy.load(policy).bind(spec.levels, spec.positives, spec.thresholds, spec.band)
         self.action, self.on_review = Action.of(action), Action.of(on_review)
-        self.tally, self.fail_open, self.limits = Tally(), fail_open, limits
+        self.counter, self.fail_open, self.limits = OutcomeCounter(), fail_open, limits
         self.listeners: tuple[Listener, ...] = tuple(listeners)
         self.wants = wanted_by(listeners)
         acts = {"action": self.action.name, "on_review": self.on_review.name, "fail_open": str(fail_open).lower()}
@@ -200,7 +200,7 @@ class Guard:
     def notify(self, verdicts: list[Verdict]) -> list[Verdict]:
         """Tell the listeners of verdicts on pictures, and return those that count; the counter counts these alone."""
         counted = notify(self.listeners, verdicts)
-        self.tally(counted)
+        self.counter(counted)
         return counted
 
     def _of_prompt(self, text: object) -> Verdict:
@@ -246,7 +246,7 @@ class Guard:
         try:
             for group in groups:
                 begun = {owner for owner in group.owners if not judged[owner]}
-                scores = ask(self.backend, group.stacks, len(group.owners), **self.wants)
+                scores = checked_scores(self.backend, group.stacks, len(group.owners), **self.wants)
                 for owner, of_frame in zip(group.owners, scores, strict=True):
                     judged[owner].append(self.policy.decide(of_frame))
                 firsts |= first_frames(group, {i for i in begun if worst(judged[i]).outcome is not Outcome.ALLOW})

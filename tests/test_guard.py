@@ -49,7 +49,7 @@ def test_a_backend_that_fails_releases_nothing(fault, action):
     assert [v.outcome for v in verdicts] == [Outcome.ERROR] * 3
     assert out.unique().tolist() == [0.0]
     assert all(v.flagged and v.reason for v in verdicts)
-    assert guard.tally.counts == {"allow": 0, "review": 0, "block": 0, "error": 3}
+    assert guard.counter.counts == {"allow": 0, "review": 0, "block": 0, "error": 3}
 
 
 def animated(*colours: tuple[int, int, int]) -> bytes:
@@ -318,7 +318,7 @@ def test_sixteen_threads_get_their_own_verdicts():
         thread.join()
 
     assert not wrong
-    assert sum(guard.tally.counts.values()) == 16 * 20 * 4
+    assert sum(guard.counter.counts.values()) == 16 * 20 * 4
 
 
 def test_signed_tensors_are_judged_and_covered_in_their_range():

@@ -89,7 +89,7 @@ def test_the_log_has_what_was_held_back_and_the_tally_has_pictures_only(tmp_path
     assert second["outcome"] == "allow"
     assert "noon" not in (tmp_path / "log.jsonl").read_text()
     assert verify(tmp_path / "log.jsonl").ok
-    assert sum(made.tally.counts.values()) == 1
+    assert sum(made.counter.counts.values()) == 1
 
 
 def test_prompts_are_not_logged(caplog):

@@ -137,7 +137,9 @@ class Backend(Protocol):
         ...
 
 
-def ask(backend: Backend, stacks: Sequence[Frames], frames: int, *, embeddings: bool, digests: bool) -> list[Scores]:
+def checked_scores(
+    backend: Backend, stacks: Sequence[Frames], frames: int, *, embeddings: bool, digests: bool
+) -> list[Scores]:
     """Ask a backend, and return its scores when they are a list of the right length and kind and no pixel was changed.
 
     Whatever the backend says of it, a frame of NaN or of values out of range has a fault. This is the one door to

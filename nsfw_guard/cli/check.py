@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
             show.as_json({"path": skipped.path, "skipped": skipped.why})
     if listing.skipped:
         show.say(_skipped(listing.skipped))
-    counts = ", ".join(f"{n} {name}" for name, n in guard.tally.counts.items() if n)
+    counts = ", ".join(f"{n} {name}" for name, n in guard.counter.counts.items() if n)
     show.say(f"{len(sources)} pictures by {guard.spec.name} under {guard.policy.name}: {counts}")
     return 2 if args.strict and listing.skipped else exit_code(worst, args.fail_on)
 

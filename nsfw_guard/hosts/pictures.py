@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from nsfw_guard.actions import Pixelate
-from nsfw_guard.imaging.appearances import flatten
+from nsfw_guard.imaging.appearances import appearances
 from nsfw_guard.verdict import Outcome, Verdict
 
 Layout = Literal["chw", "hwc"]
@@ -59,7 +59,7 @@ def judged_as(picture: Any) -> str:
     if picture.mode == "RGBA" and not any(picture.getchannel("A").histogram()[:OPAQUE_ALPHA]):
         picture = picture.convert("RGB")
     try:
-        frames = list(flatten(picture))
+        frames = list(appearances(picture))
     except Exception:  # noqa: BLE001  (the guard will say what is wrong with it)
         return f"unreadable {fingerprint(picture)}"
     # What only a file says is judged too: declared colours, and thumbnails in metadata.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nsfw_guard.errors import DecodeError
-from nsfw_guard.imaging.files.colour import appearances, count_readings, differs
+from nsfw_guard.imaging.files.colour import converted_appearances, count_readings, differs
 from nsfw_guard.imaging.files.tiffs import Directory, directories
 
 Frame = NDArray[np.uint8]
@@ -30,7 +30,9 @@ _PHOTOMETRIC = 0x0106
 _STRIP = 4_000_000  # pixels that are held as wide numbers at a time
 
 
-def flatten(picture: Image.Image, profiles: Sequence[bytes] = (), *, seen: set[bytes] | None = None) -> Iterator[Frame]:
+def appearances(
+    picture: Image.Image, profiles: Sequence[bytes] = (), *, seen: set[bytes] | None = None
+) -> Iterator[Frame]:
     """Return every opaque twin of the frame that stands there: the plain one, or with transparency on black, on white,
     bare.
 
@@ -150,7 +152,7 @@ def _colours(picture: Image.Image, profiles: Sequence[bytes]) -> Iterator[Image.
     kept: list[Image.Image] = []
     native = picture if picture.mode in {"L", "CMYK", "LAB"} else plain
     for profile in profiles:
-        for shown in appearances(native, profile):
+        for shown in converted_appearances(native, profile):
             if differs(shown, plain) and all(differs(shown, other) for other in kept):
                 kept.append(shown)
                 yield shown

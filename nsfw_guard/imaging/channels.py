@@ -11,13 +11,13 @@ from torch import Tensor
 from nsfw_guard.imaging.quantise import BOUNDS, ValueRange
 
 
-def to_array(image: Tensor, value_range: ValueRange) -> np.ndarray[Any, Any]:
+def to_decoder_array(image: Tensor, value_range: ValueRange) -> np.ndarray[Any, Any]:
     """Return a grey or RGBA tensor (C, H, W) as an array for the decoder, which knows what to do with alpha."""
     array = _unit(image, value_range).permute(1, 2, 0).cpu().numpy()
     return array if array.shape[2] == 4 else array[..., 0]
 
 
-def opaque(image: Tensor, value_range: ValueRange) -> Tensor:
+def alpha_composites(image: Tensor, value_range: ValueRange) -> Tensor:
     """Return what an RGBA tensor may be seen as, on its device: bare, on black, on white. Shape: (4, H, W) to (3, 3, H,
     W).
     """

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nsfw_guard.errors import DecodeError
-from nsfw_guard.imaging.appearances import Frame, declared, flatten, work
+from nsfw_guard.imaging.appearances import Frame, appearances, declared, work
 from nsfw_guard.imaging.files.container import Container, inspect
 from nsfw_guard.imaging.files.formats import FORMATS, opened, pillow_is_old
 from nsfw_guard.imaging.files.moving import compose, is_plain
-from nsfw_guard.imaging.files.sources import bytes_behind, read_bytes, short, whole_files_only
+from nsfw_guard.imaging.files.sources import bytes_behind, describe_error, read_bytes, whole_files_only
 from nsfw_guard.imaging.files.whole import check_parts, check_whole
 from nsfw_guard.imaging.limits import Budget, Limits
 
@@ -90,7 +90,7 @@ class Stream:
         except DecodeError:
             raise
         except Exception as error:  # Pillow raises nearly anything on a broken file; all of it means the same
-            raise DecodeError(f"cannot be decoded ({short(error)}): save it anew as PNG or JPEG") from error
+            raise DecodeError(f"cannot be decoded ({describe_error(error)}): save it anew as PNG or JPEG") from error
 
     def _frames(self) -> Iterator[Frame]:
         if isinstance(self.source, np.ndarray):
@@ -132,7 +132,7 @@ class Stream:
         if container.clear_level is not None:  # never into the picture of the caller
             shown = picture.copy()
             shown.info["transparency"] = container.clear_level
-        yield from flatten(shown, container.profiles, seen=self._seen if data else None)
+        yield from appearances(shown, container.profiles, seen=self._seen if data else None)
         if data is None:
             return
         with opened(data) as again:
@@ -161,7 +161,7 @@ class Stream:
                 raise DecodeError(f"{embedded.where}: {error}") from error
             except Exception as error:
                 raise DecodeError(
-                    f"{embedded.where} cannot be decoded ({short(error)}): save the picture without it"
+                    f"{embedded.where} cannot be decoded ({describe_error(error)}): save the picture without it"
                 ) from error
 
     def _walk(self, picture: Image.Image, container: Container, data: bytes = b"") -> Iterator[Frame]:
@@ -188,7 +188,7 @@ class Stream:
                 check_whole(picture, part, data[where])
             if index in wanted:
                 check_parts(picture, container.corners.get(index, ()))
-                yield from flatten(picture, container.profiles, seen=None if alone else self._seen)
+                yield from appearances(picture, container.profiles, seen=None if alone else self._seen)
         sampled = {index - count + len(container.pieces) for index in wanted}  # a default picture is no piece
         yield from self._composed(picture, container, sampled if len(wanted) < count else None)
 
@@ -207,7 +207,7 @@ class Stream:
                 frame = next(shown)
                 self._budget.take(int(area * (1.0 + work(frame, profiles))))
             if wanted is None or index in wanted:
-                yield from flatten(frame, profiles, seen=self._seen)
+                yield from appearances(frame, profiles, seen=self._seen)
 
     def _wanted(self, count: int, held: int) -> set[int]:
         """Which frames are looked at: all, unless the limits say that some of a longer file are enough for a review."""
@@ -226,7 +226,7 @@ class Stream:
         if picture.format not in {*FORMATS, "MPO"}:
             raise DecodeError(f"{picture.format} of several frames is not walked: hand over its frames one by one")
         here, before, info = picture.tell(), picture.copy(), picture.info.copy()
-        yield from flatten(picture, seen=self._seen)
+        yield from appearances(picture, seen=self._seen)
         try:
             if picture.format == "PNG":  # Pillow goes back in an APNG from its end only
                 picture.seek(_count(picture) - 1)
@@ -267,4 +267,4 @@ def _array(array: NDArray[Any], budget: Budget) -> Iterator[Frame]:
     elif array.dtype != np.uint8:
         raise DecodeError(f"an array of {array.dtype} has no known range: give uint8, uint16 or floats in [0, 1]")
     array = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    return flatten(Image.fromarray(np.ascontiguousarray(array)))
+    return appearances(Image.fromarray(np.ascontiguousarray(array)))

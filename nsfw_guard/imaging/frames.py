@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nsfw_guard.errors import ImageError, UnknownNameError
 from nsfw_guard.imaging.arrays import as_tensor, is_odd, plain, refuse_odd
-from nsfw_guard.imaging.channels import opaque, to_array
+from nsfw_guard.imaging.channels import alpha_composites, to_decoder_array
 from nsfw_guard.imaging.decode import Stream
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.quantise import BOUNDS, ValueRange, extremes, quantise
@@ -179,9 +179,9 @@ def _parts(image: Any, value_range: ValueRange, limits: Limits | None) -> Iterat
             yield Part(Frames(image[None], value_range))
             return
         if image.shape[0] == 4 and image.device.type != "cpu":
-            yield Part(Frames(opaque(image, value_range)))
+            yield Part(Frames(alpha_composites(image, value_range)))
             return
-        image = to_array(image, value_range)
+        image = to_decoder_array(image, value_range)
     stream = Stream(image, limits=limits or Limits())
     for frame in stream:
         yield Part(Frames(torch.from_numpy(frame)[None].permute(0, 3, 1, 2)))

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from typing import Any, Literal
 
 from nsfw_guard.errors import AuditError, ConfigError
-from nsfw_guard.listeners.audit_chain import AuditReport, Head, check_regular, digest, short, verify
+from nsfw_guard.listeners.audit_chain import AuditReport, Head, check_regular, describe_error, digest, verify
 from nsfw_guard.listeners.audit_files import LogFiles
 from nsfw_guard.verdict import Verdict
 
@@ -94,7 +94,9 @@ class Audit:
             with files.locked():
                 self._append(files, records)
         except Exception as error:  # a listener has one way to fail, whatever broke: the disk, the clock, a verdict
-            why = f"the audit log cannot be written ({short(error)}): check the disk and the rights of the file"
+            why = (
+                f"the audit log cannot be written ({describe_error(error)}): check the disk and the rights of the file"
+            )
             why = str(error) if isinstance(error, AuditError) else why
             self._unwritten += len(verdicts)
             if self.on_failure == "stop":

@@ -48,7 +48,7 @@ class Head:
         except AuditError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise AuditError(f"{fault} ({short(error)}): {cure}") from error
+            raise AuditError(f"{fault} ({describe_error(error)}): {cure}") from error
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def verify(path: str | os.PathLike[str], *, key: bytes | None = None, head: Head
     except AuditError:
         raise
     except OSError as error:
-        raise AuditError(f"the log cannot be read ({short(error)}): check the path and its rights") from error
+        raise AuditError(f"the log cannot be read ({describe_error(error)}): check the path and its rights") from error
     if lines > 1 and unfit == lines:
         faults = ["no line fits the key: give the one that the log was written with, or none if it had none"]
     elif more:
@@ -195,7 +195,7 @@ def digest(key: bytes | None, data: bytes) -> str:
     return hmac.new(key, data, "sha256").hexdigest() if key else hashlib.sha256(data).hexdigest()
 
 
-def short(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return what went wrong, in a few words and without a path."""
     # an OSError's own text carries the whole path
     return (isinstance(error, OSError) and error.strerror) or f"{type(error).__name__}: {error}"[:120]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from nsfw_guard.verdict import Outcome, Verdict
 
 
-class Tally:
+class OutcomeCounter:
     """A listener that counts outcomes."""
 
     def __init__(self) -> None:

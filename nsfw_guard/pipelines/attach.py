@@ -12,19 +12,19 @@ import logging
 from types import TracebackType
 from typing import Any
 
-from nsfw_guard.backends.base import ask
+from nsfw_guard.backends.base import checked_scores
 from nsfw_guard.backends.selftest import canaries
 from nsfw_guard.errors import ConfigError, SelfTestError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.pipelines import seams
 from nsfw_guard.pipelines.early.stop import EarlyStop
-from nsfw_guard.pipelines.guarded.call import Terms, device_of, guarded_call, part_call
+from nsfw_guard.pipelines.guarded.call import AttachOptions, device_of, guarded_call, part_call
 from nsfw_guard.pipelines.guarded.classes import guarded_class, plain_class
 from nsfw_guard.pipelines.guarded.inputs import Latents, TextModel
-from nsfw_guard.pipelines.guarded.last_verdicts import Last
+from nsfw_guard.pipelines.guarded.last_verdicts import LastVerdicts
 from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR, guarded, is_guarded, processors_of, vars_of
-from nsfw_guard.pipelines.guarded.run import Clips, Cover, Run, current
+from nsfw_guard.pipelines.guarded.run import Clips, Cover, GuardedCall, current
 from nsfw_guard.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 class Attachment:
     """A guard on one pipe. Leaves with `detach`, or at the end of a `with` block."""
 
-    def __init__(self, pipe: Any, terms: Terms, seam: seams.Found) -> None:
+    def __init__(self, pipe: Any, options: AttachOptions, seam: seams.SeamInfo) -> None:
         self.pipe = pipe
-        self.terms = terms
+        self.options = options
         self.seam = seam.seam
         self.enabled = True
-        self.last = Last()
+        self.last = LastVerdicts()
         self.originals: dict[str, Any] = {}
         self.parts: list[Attachment] = []
         self.adopted: list[Attachment] = []
@@ -46,7 +46,7 @@ class Attachment:
     @property
     def guard(self) -> Guard:
         """The guard that judges."""
-        return self.terms.guard
+        return self.options.guard
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -56,16 +56,16 @@ class Attachment:
     @property
     def state(self) -> dict[str, str]:
         """What is in effect, in words."""
-        terms = self.terms
-        state = {"seam": self.seam, "enabled": str(self.enabled).lower(), "latents": terms.latents}
-        state |= {"clips": terms.cover.clips, "check_inputs": str(terms.check_inputs).lower()}
+        options = self.options
+        state = {"seam": self.seam, "enabled": str(self.enabled).lower(), "latents": options.latents}
+        state |= {"clips": options.cover.clips, "check_inputs": str(options.check_inputs).lower()}
         state["processors"] = ", ".join(sorted(self.originals)) or "none"
-        return {**state, **self.guard.state, "early_stop": "on" if terms.early_stop else "off"}
+        return {**state, **self.guard.state, "early_stop": "on" if options.early_stop else "off"}
 
-    def run(self, pipe: Any = None) -> Run:
+    def run(self, pipe: Any = None) -> GuardedCall:
         """Return a run of its own, for one call."""
         pipe = self.pipe if pipe is None else pipe
-        return Run(self.guard, self.terms.cover, device=device_of(pipe), owner=self)
+        return GuardedCall(self.guard, self.options.cover, device=device_of(pipe), owner=self)
 
     def call(self, call: Any, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the pipe's own call, guarded; inside a guarded call that it is a part of, as it is."""
@@ -77,7 +77,7 @@ class Attachment:
             return call(pipe, *args, **kwargs)
         run = self.run(pipe)
         self.last.put(())  # a call that raises must not show the verdicts of the one before
-        out = guarded_call(call, pipe, args, kwargs, terms=self.terms, run=run)
+        out = guarded_call(call, pipe, args, kwargs, options=self.options, run=run)
         self.last.put(run.verdicts)
         return out
 
@@ -114,7 +114,7 @@ class Attachment:
         pipe = memo.get(id(self.pipe))
         if pipe is None:  # something of the pipe is copied, not the pipe
             return self
-        twin = memo[id(self)] = Attachment(pipe, self.terms, seams.Found(self.seam))
+        twin = memo[id(self)] = Attachment(pipe, self.options, seams.SeamInfo(self.seam))
         twin.enabled = self.enabled
         twin.originals = copy.deepcopy(self.originals, memo)
         twin.parts, twin.adopted = copy.deepcopy(self.parts, memo), copy.deepcopy(self.adopted, memo)
@@ -157,7 +157,7 @@ def attach(
     if latents not in {"refuse", "allow"}:
         raise ConfigError(f"latents={latents!r}: say 'refuse' or 'allow'")
     seam = seams.check_coverable(pipe)
-    terms = Terms(
+    options = AttachOptions(
         guard=guard,
         cover=Cover(clips=clips, margin=margin),
         latents=latents,
@@ -168,20 +168,20 @@ def attach(
     if GUARD_ATTR in vars(pipe):
         raise ConfigError(f"this {type(pipe).__name__} has a guard already: detach it first")
     prove(guard, pipe)
-    return _attach(pipe, terms, seam)
+    return _attach(pipe, options, seam)
 
 
-def _attach(pipe: Any, terms: Terms, seam: seams.Found) -> Attachment:
-    attachment = Attachment(pipe, terms, seam)
+def _attach(pipe: Any, options: AttachOptions, seam: seams.SeamInfo) -> Attachment:
+    attachment = Attachment(pipe, options, seam)
     inner = [v for k, v in vars(pipe).items() if seams.is_pipeline(v) and seams.classify(plain_class(v)).seam]
     for part in inner:
         attached = vars(part).get(GUARD_ATTR)
-        if attached is not None and attached.guard is not terms.guard:
+        if attached is not None and attached.guard is not options.guard:
             raise ConfigError(f"its {type(part).__name__} has another guard already: detach that one first")
     for part in inner:
         attached = vars(part).get(GUARD_ATTR)
         if attached is None:
-            attachment.parts.append(_attach(part, terms, seams.classify(type(part))))
+            attachment.parts.append(_attach(part, options, seams.classify(type(part))))
         else:
             attachment.adopted.append(attached)
     attachment.put()
@@ -220,7 +220,7 @@ def prove(guard: Guard, pipe: Any) -> None:
     """
     canary = next(iter(canaries().values()))[None].to(device_of(pipe) or "cpu")
     try:
-        (scores,) = ask(guard.backend, [Frames(canary)], 1, embeddings=False, digests=False)
+        (scores,) = checked_scores(guard.backend, [Frames(canary)], 1, embeddings=False, digests=False)
     except Exception as error:
         raise SelfTestError(f"{guard.spec.name!r} does not answer here ({error}): nothing was attached") from error
     if not scores.finite or scores.fault:

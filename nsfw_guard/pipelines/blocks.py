@@ -10,7 +10,7 @@ from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import seams
 from nsfw_guard.pipelines.guarded.call import device_of
-from nsfw_guard.pipelines.guarded.run import Clips, Cover, Run
+from nsfw_guard.pipelines.guarded.run import Clips, Cover, GuardedCall
 
 
 class GuardStep(ModularPipelineBlocks):  # type: ignore[misc]  # diffusers has no types
@@ -51,8 +51,8 @@ class GuardStep(ModularPipelineBlocks):  # type: ignore[misc]  # diffusers has n
     def __call__(self, components: Any, state: Any) -> tuple[Any, Any]:
         """Judges and acts."""
         block = self.get_block_state(state)
-        run = Run(self.guard, self.cover, device=device_of(components), owner=self)
-        setattr(block, self.key, run.settle(getattr(block, self.key), clips=self.key in seams.CLIPS))
+        run = GuardedCall(self.guard, self.cover, device=device_of(components), owner=self)
+        setattr(block, self.key, run.finish(getattr(block, self.key), clips=self.key in seams.CLIPS))
         block.nsfw_content_detected, block.verdicts = run.flags, tuple(run.verdicts)
         self.set_block_state(state, block)
         return components, state

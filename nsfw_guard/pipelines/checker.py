@@ -23,7 +23,7 @@ from transformers import BatchFeature, CLIPImageProcessor, PretrainedConfig
 from nsfw_guard.errors import ConfigError, ImageError, UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import seams
-from nsfw_guard.pipelines.guarded.last_verdicts import Last
+from nsfw_guard.pipelines.guarded.last_verdicts import LastVerdicts
 from nsfw_guard.verdict import Verdict, worst
 
 FOLDER = "guard"  # beside config.json: the guard's own files have a config.json too
@@ -106,7 +106,7 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
             raise ConfigError(f"a SafetyChecker takes a Guard, not {type(guard).__name__}: use Guard.from_pretrained")
         super(StableDiffusionSafetyChecker, self).__init__(guard if bare else GuardConfig(watermark, cosmos))
         self.guard = None if bare else guard
-        self.last = Last()
+        self.last = LastVerdicts()
         self.anchor = torch.nn.LayerNorm(1).requires_grad_(False)  # so that it has a device and a dtype
         self.post_init()
         self.eval()
@@ -253,7 +253,7 @@ def asked_by(pipeline: Any) -> dict[str, bool]:
         return {"cosmos": True}
     if "safety_checker" not in inspect.signature(cls).parameters:
         raise UncoveredError(f"{cls.__name__} has no slot for a checker: use attach(pipe, guard)")
-    return {"watermark": seams.three_values(cls)}
+    return {"watermark": seams.returns_watermark_flags(cls)}
 
 
 def _in_unit(signed: Tensor, flags: Sequence[bool]) -> Tensor:

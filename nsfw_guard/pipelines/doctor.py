@@ -100,7 +100,7 @@ def _slot(pipe: Any, cls: type, checker: Any, seam: str) -> Diagnosis:
         return Diagnosis(cls.__name__, False, f"{name} in the slot is never called", seam, gaps=tuple(gaps))
     if guard is None:
         return Diagnosis(cls.__name__, False, f"{name} in the slot, which is none of ours", seam, gaps=tuple(gaps))
-    fits = checker.config.watermark is seams.three_values(cls)
+    fits = checker.config.watermark is seams.returns_watermark_flags(cls)
     if not fits:
         gaps.insert(0, f"{cls.__name__} cannot read what it answers: put checker.for_pipeline(pipe) into the slot")
     canary = _canary(guard, pipe)
@@ -119,7 +119,7 @@ def skipped(cls: type, checker: Any) -> bool:
     return not isinstance(checker, pipeline_cosmos3_omni.CosmosSafetyChecker)
 
 
-def _without(cls: type, seam: seams.Found) -> Iterator[str]:
+def _without(cls: type, seam: seams.SeamInfo) -> Iterator[str]:
     """Why a pipeline without a guard is without one."""
     if not seam.visual or not seam.seam:
         yield seam.reason
@@ -134,7 +134,7 @@ def _gaps(pipe: Any, cls: type, attachment: Attachment) -> Iterator[str]:
     """What goes round an attached guard."""
     if not attachment.enabled:
         yield "disable_safety_checker() was called: call enable_safety_checker()"
-    if attachment.terms.latents == "allow":
+    if attachment.options.latents == "allow":
         yield "output_type='latent' is let out unchecked (latents='allow'): guard the stage that decodes it"
     lost = sorted(name for name, p in processors_of(pipe).items() if not is_guarded(p))
     if lost:
@@ -142,7 +142,7 @@ def _gaps(pipe: Any, cls: type, attachment: Attachment) -> Iterator[str]:
     checker = vars_of(pipe).get("safety_checker")
     if checker is not None and skipped(cls, checker):
         yield f"its own {type(checker).__name__} is skipped in silence: the guard judges all the same"
-    if attachment.terms.guard.policy.prompts:
+    if attachment.options.guard.policy.prompts:
         yield "prompts that come as embeddings cannot be judged as text: their pictures are"
     yield "callbacks are handed latents, and pipe.vae can be called by hand: whoever runs the process can look"
     cure = "attach(pipe, guard) again, or once attach_all(guard, latents='refuse')"

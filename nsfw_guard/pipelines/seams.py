@@ -59,13 +59,13 @@ SOUND_ONLY = frozenset({"MiniMaxMusic3ModularPipeline"})  # modular pipelines do
 Find = TypeVar("Find", bound=Callable[..., Any])
 
 
-def once(find: Find) -> Find:
+def cached_per_class(find: Find) -> Find:
     """Ask once a class, and remember."""
     return cast(Find, cache(find))
 
 
 @dataclass(frozen=True)
-class Found:
+class SeamInfo:
     """What was found of a class: its seam, or why it has none."""
 
     seam: str
@@ -74,17 +74,19 @@ class Found:
     slot: bool = False
 
 
-@once
-def classify(cls: Any) -> Found:
+@cached_per_class
+def classify(cls: Any) -> SeamInfo:
     """Return the seam of a pipeline class."""
     slot = "safety_checker" in _parameters(cls)
     refused = [REFUSED[base.__name__] for base in cls.__mro__ if base.__name__ in REFUSED]
     if refused:
-        return Found("", reason=refused[0], slot=slot)
+        return SeamInfo("", reason=refused[0], slot=slot)
     names = {field for output in outputs_of(cls) for field in output}
     if cls.__name__ in SOUND_ONLY or (names and not names & set(PICTURES)):
-        return Found("", visual=False, reason="it makes no pictures: attach to the pipeline that decodes what it makes")
-    return Found("modular" if is_modular(cls) else _seam(_source(cls)), slot=slot)
+        return SeamInfo(
+            "", visual=False, reason="it makes no pictures: attach to the pipeline that decodes what it makes"
+        )
+    return SeamInfo("modular" if is_modular(cls) else _seam(_source(cls)), slot=slot)
 
 
 def _seam(text: str) -> str:
@@ -96,7 +98,7 @@ def _seam(text: str) -> str:
     return "parts" if re.search(r"self\.\w+_pipe\b", text) else "exit"
 
 
-def check_coverable(pipe: object) -> Found:
+def check_coverable(pipe: object) -> SeamInfo:
     """Return the seam of a pipeline, or an error that says why it is refused."""
     if not is_pipeline(pipe):
         raise UncoveredError(f"{why_none(pipe)}: attach to what you call to get pictures")
@@ -142,7 +144,7 @@ def outputs_of(cls: type) -> list[tuple[str, ...]]:
     return [tuple(f.name for f in dataclasses.fields(output)) for output in output_classes(cls)]
 
 
-@once
+@cached_per_class
 def output_classes(cls: Any) -> list[Any]:
     """Return the output classes that a class's own call names."""
     call: Any = inspect.unwrap(cls.__call__)
@@ -177,17 +179,17 @@ def asks_for_cosmos(cls: type) -> bool:
     return "isinstance(self.safety_checker, CosmosSafetyChecker)" in _source(cls)
 
 
-def three_values(cls: type) -> bool:
+def returns_watermark_flags(cls: type) -> bool:
     """Return whether a class wants three values of the checker in its slot: pictures, flags, watermarks."""
     return "watermark_detected" in _source(cls)
 
 
-def bare(cls: type) -> bool:
+def returns_bare_value(cls: type) -> bool:
     """Return whether a class gives its pictures in no tuple with return_dict=False."""
     return any(base.__name__ in BARE for base in cls.__mro__)
 
 
-@once
+@cached_per_class
 def pixel_space(cls: Any) -> bool:
     """Return whether a class denoises pixels, so that what its callbacks are handed is a picture."""
     text = _source(cls)

@@ -7,10 +7,10 @@ import pkgutil
 import warnings
 from collections.abc import Iterator
 
-from nsfw_guard.pipelines.seams import Found, classify, library
+from nsfw_guard.pipelines.seams import SeamInfo, classify, library
 
 
-def survey() -> dict[str, Found]:
+def survey() -> dict[str, SeamInfo]:
     """Return what was found of each class that can be called, by name."""
     return {cls.__name__: classify(cls) for cls in classes()}
 

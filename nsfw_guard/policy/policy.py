@@ -75,7 +75,7 @@ class Policy:
         content = {"name": self.name, "description": self.description, "rules": rules}
         return {**content, "prompts": self.prompts.to_dict()} if self.prompts else content
 
-    def fit(
+    def bind(
         self,
         levels: Mapping[str, tuple[Severity, ...]],
         positive: Mapping[str, Severity],

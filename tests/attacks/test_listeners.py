@@ -64,10 +64,10 @@ def test_a_listener_that_fails_anywhere_leaves_every_book_right(count, at):
     assert "disk full" in verdicts[0].reason
     assert out.unique().tolist() == [0.0]
     assert [book.heard for book in books] == [[TRUTH, ERRORS] if i <= at else [ERRORS] for i in range(count)]
-    assert guard.tally.counts == {"allow": 0, "review": 0, "block": 0, "error": 2}
+    assert guard.counter.counts == {"allow": 0, "review": 0, "block": 0, "error": 2}
     guard(BATCH)
     assert [book.heard[-1] for book in books] == [TRUTH] * count
-    assert guard.tally.counts == {"allow": 1, "review": 0, "block": 1, "error": 2}
+    assert guard.counter.counts == {"allow": 1, "review": 0, "block": 1, "error": 2}
 
 
 @settings(max_examples=80, deadline=None)
@@ -80,7 +80,7 @@ def test_whoever_fails_whenever_the_last_word_that_was_heard_is_the_truth(fails)
         left = tuple(v.outcome for v in verdicts)
         assert left in {TRUTH, ERRORS}
         assert [book.heard[-1] for book in books] == [left] * len(books)
-    assert sum(guard.tally.counts.values()) == 4
+    assert sum(guard.counter.counts.values()) == 4
 
 
 def test_what_is_an_error_already_is_said_once():
@@ -122,7 +122,7 @@ def test_prompts_are_corrected_too_and_never_counted():
     verdicts = guard.check_prompts(["a castle", "a dragon"])
     assert [v.outcome for v in verdicts] == [ERROR, ERROR]
     assert [book.heard for book in books] == [[(BLOCK,), ERRORS], [(BLOCK,), ERRORS], [ERRORS]]
-    assert sum(guard.tally.counts.values()) == 0
+    assert sum(guard.counter.counts.values()) == 0
 
 
 def test_fail_open_does_not_let_go_what_was_flagged_before_a_listener_failed():
@@ -242,7 +242,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 guard, left = Guard(FakeBackend(), listeners=[Audit(sys.argv[1])]), []
 for i in range(20):
     left += [v.outcome.name.lower() for v in guard.check(torch.full((1, 3, 8, 8), 0.4))]
-print(json.dumps({"left": left, "counts": guard.tally.counts}))
+print(json.dumps({"left": left, "counts": guard.counter.counts}))
 """
 
 

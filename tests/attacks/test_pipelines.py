@@ -20,9 +20,9 @@ from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach
-from nsfw_guard.pipelines.guarded.leaving import leave
+from nsfw_guard.pipelines.guarded.leaving import guard_output
 from nsfw_guard.pipelines.guarded.ranges import tensor_range
-from nsfw_guard.pipelines.guarded.run import Cover, Run
+from nsfw_guard.pipelines.guarded.run import Cover, GuardedCall
 from nsfw_guard.testing import FakeBackend
 from tests.matrix import latin
 from tests.pipelines.zoo import CASES
@@ -309,13 +309,13 @@ def test_a_class_made_of_the_guarded_one_and_put_in_its_place_is_guarded(plain):
 
 @pytest.mark.parametrize("frames", [1, 3, 4, 9])
 def test_a_clip_as_its_decoder_gave_it_is_seen_frame_by_frame(frames):
-    run = Run(guard_of(reddish), Cover())
+    run = GuardedCall(guard_of(reddish), Cover())
     red = (red_tensor() * 2 - 1)[:, :, None].repeat(1, 1, frames, 1, 1)
-    out = leave(_Raw(), (red,), run, "refuse", {})
+    out = guard_output(_Raw(), (red,), run, "refuse", {})
     assert out[0].shape == red.shape
     assert not is_red(out[0].transpose(1, 2))
-    calm = Run(guard_of(lambda _: 0.0), Cover())
-    assert leave(_Raw(), (red,), calm, "refuse", {})[0] is red
+    calm = GuardedCall(guard_of(lambda _: 0.0), Cover())
+    assert guard_output(_Raw(), (red,), calm, "refuse", {})[0] is red
 
 
 class _Raw:

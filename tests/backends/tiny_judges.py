@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -45,7 +48,8 @@ SIGLIP: dict[str, Any] = {
     "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 14,
     "image_size": 28, "vision_use_head": False,
 }  # fmt: skip
-NAMES = tuple(FAMILIES)
+INSTALLED = version("transformers") if find_spec("transformers") else ""
+NAMES = tuple(name for name, family in FAMILIES.items() if INSTALLED not in family.broken_in)
 QUESTIONS = {"sexual": "sexually explicit content", "violence": "blood or wounds are shown", "mess": "an untidy desk"}
 
 
@@ -155,19 +159,19 @@ def head(model: Any) -> torch.nn.Linear:
 
 def inputs_of_policies(made: Any, picture: Image.Image) -> dict[str, Any]:
     """What ShieldGemma 2's processor makes of one picture and every question, as its authors use it."""
-    policies = {category: FAMILIES["shieldgemma2"].put(category, q)[0] for category, q in QUESTIONS.items()}
+    policies = {category: FAMILIES["shieldgemma2"].render(category, q)[0] for category, q in QUESTIONS.items()}
     return dict(made(images=[picture], policies=list(policies), custom_policies=policies, return_tensors="pt"))
 
 
 def inputs_of(name: str, made: Any, picture: Image.Image, question: str, category: str) -> dict[str, Any]:
     """What transformers makes of one picture and one question, without any of our code but the words."""
     family = FAMILIES[name]
-    text, told = family.put(category, question)
+    text, told = family.render(category, question)
     if name == "shieldgemma2":
         return dict(made(images=[picture], policies=[category], custom_policies={category: text}, return_tensors="pt"))
     said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
     prompt = made.apply_chat_template(said, tokenize=False, add_generation_prompt=True, **told)
-    prompt += family.lead if name == "llava_onevision" else ""
+    prompt += family.answer_prefix if name == "llava_onevision" else ""
     return dict(made(images=[picture], text=[prompt], add_special_tokens=False, return_tensors="pt"))
 
 
@@ -190,6 +194,8 @@ def teach(model: Any, prompts: Sequence[dict[str, Any]], ids: Sequence[int]) -> 
 
 def write(folder: Path, name: str, *, without: Sequence[str] = (), shard: str = "50GB") -> Path:
     """A judge's folder as its authors lay it out."""
+    if name not in NAMES:
+        pytest.skip(f"transformers {INSTALLED} cannot run {name}")
     read = tokenizer(name, without=without)
     made, model = processor(name, read), network(name, read)
     text = model.config.get_text_config()
@@ -197,7 +203,7 @@ def write(folder: Path, name: str, *, without: Sequence[str] = (), shard: str = 
     if name == "llama4":
         text.attention_chunk_size = text.max_position_embeddings
     grey = Image.fromarray(np.full((40, 30, 3), 120, np.uint8))
-    answers = [read.convert_tokens_to_ids(w) for w in (FAMILIES[name].violates, FAMILIES[name].fine)]
+    answers = [read.convert_tokens_to_ids(w) for w in (FAMILIES[name].yes_answer, FAMILIES[name].no_answer)]
     if not without:
         prompts = [inputs_of(name, made, grey, q, c) for c, q in QUESTIONS.items()]
         if name == "shieldgemma2":
@@ -223,7 +229,7 @@ def reference(
         model.config.text_config.attention_chunk_size = 4096
     policies = name == "shieldgemma2"
     asked = [inputs_of(name, made, picture, q, c) for c, q in QUESTIONS.items()]
-    ids = made.tokenizer.convert_tokens_to_ids([FAMILIES[name].violates, FAMILIES[name].fine])
+    ids = made.tokenizer.convert_tokens_to_ids([FAMILIES[name].yes_answer, FAMILIES[name].no_answer])
     found = []
     for inputs in [inputs_of_policies(made, picture)] if policies else asked:
         cast = {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()}

@@ -11,19 +11,19 @@ from PIL import Image
 
 import nsfw_guard.imaging.appearances as module
 from nsfw_guard.errors import DecodeError
-from nsfw_guard.imaging.appearances import clear_rgba, flatten, work
-from nsfw_guard.imaging.files.colour import appearances
+from nsfw_guard.imaging.appearances import appearances, clear_rgba, work
+from nsfw_guard.imaging.files.colour import converted_appearances
 from tests.attacks.files import COLUMNS, curve, plain, profile, red_table, wild_between
 
 
 def test_an_opaque_picture_has_no_twin() -> None:
     for mode in ("RGB", "RGBA", "L", "P", "CMYK"):
-        (frame,) = flatten(Image.new("RGB", (3, 2), (10, 20, 30)).convert(mode))
+        (frame,) = appearances(Image.new("RGB", (3, 2), (10, 20, 30)).convert(mode))
         assert frame.shape == (2, 3, 3)
 
 
 def test_twins_come_on_black_on_white_and_bare() -> None:
-    frames = flatten(Image.new("RGBA", (1, 1), (200, 100, 0, 0)))
+    frames = appearances(Image.new("RGBA", (1, 1), (200, 100, 0, 0)))
     assert [frame[0, 0].tolist() for frame in frames] == [[0, 0, 0], [255, 255, 255], [200, 100, 0]]
 
 
@@ -31,27 +31,27 @@ def test_twins_come_on_black_on_white_and_bare() -> None:
     ("colour", "count"), [((0, 0, 0, 0), 2), ((255, 255, 255, 0), 2), ((9, 9, 9, 0), 3), ((200, 99, 9, 254), 3)]
 )
 def test_equal_twins_are_one(colour: tuple[int, ...], count: int) -> None:
-    assert len(list(flatten(Image.new("RGBA", (2, 2), colour)))) == count
+    assert len(list(appearances(Image.new("RGBA", (2, 2), colour)))) == count
 
 
 def test_the_picture_is_not_edited() -> None:
     picture = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(4, 4, 4))
     before = picture.tobytes()
-    for frame in flatten(picture):
+    for frame in appearances(picture):
         frame[:] = 7
     assert picture.tobytes() == before
 
 
 def test_numbers_that_are_not_finite_are_refused() -> None:
     with pytest.raises(DecodeError, match="finite"):
-        list(flatten(Image.fromarray(np.array([[0.5, np.nan]], dtype=np.float32))))
+        list(appearances(Image.fromarray(np.array([[0.5, np.nan]], dtype=np.float32))))
 
 
 def test_a_cut_file_raises() -> None:
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file, "PNG")
     with pytest.raises(OSError, match="truncated"):
-        list(flatten(Image.open(io.BytesIO(file.getvalue()[:1000]))))
+        list(appearances(Image.open(io.BytesIO(file.getvalue()[:1000]))))
 
 
 def test_the_work_on_the_twins_is_known_beforehand() -> None:
@@ -61,7 +61,7 @@ def test_the_work_on_the_twins_is_known_beforehand() -> None:
     assert (work(opaque, [wild_between()]), work(clear, [wild_between()])) == (3.5, 13.5)
     opaque.info["icc_profile"] = wild_between()
     assert (work(opaque), work(opaque, [wild_between()])) == (3.5, 6.0)
-    assert len(list(flatten(opaque))) <= 2
+    assert len(list(appearances(opaque))) <= 2
 
 
 def red_at_40(strength: int) -> bytes:
@@ -75,9 +75,9 @@ def red_at_40(strength: int) -> bytes:
 def test_appearances_that_are_nearly_equal_are_one(level: int, count: int) -> None:
     """Two profiles show two reds of few levels apart; where a picture has no such level, nearly itself."""
     profiles = [red_at_40(65535), red_at_40(64500)]
-    assert len({shown.tobytes() for one in profiles for shown in appearances(grey(40), one)}) == 2
-    assert all(shown.tobytes() != grey(50).tobytes() for shown in appearances(grey(50), profiles[0]))
-    frames = list(flatten(grey(level), profiles))
+    assert len({shown.tobytes() for one in profiles for shown in converted_appearances(grey(40), one)}) == 2
+    assert all(shown.tobytes() != grey(50).tobytes() for shown in converted_appearances(grey(50), profiles[0]))
+    frames = list(appearances(grey(level), profiles))
     assert len(frames) == count
     np.testing.assert_array_equal(frames[0], np.asarray(grey(level)))
 
@@ -88,7 +88,7 @@ def grey(level: int) -> Image.Image:
 
 def test_twins_that_came_before_are_not_made_again() -> None:
     picture, seen = Image.new("RGBA", (2, 2), (200, 100, 0, 0)), set[bytes]()
-    assert [len(list(flatten(picture, seen=seen))) for _ in range(2)] == [3, 0]
+    assert [len(list(appearances(picture, seen=seen))) for _ in range(2)] == [3, 0]
 
 
 @pytest.mark.parametrize(("mode", "count"), [("1", 3), ("L", 3), ("RGB", 3), ("CMYK", 1), ("YCbCr", 1), ("HSV", 1)])
@@ -96,7 +96,7 @@ def test_a_transparent_colour_counts_where_viewers_know_it(mode: str, count: int
     picture = Image.new("RGB", (8, 8), (0, 0, 0)).convert(mode)
     picture.paste(255 if mode in {"1", "L"} else (255,) * len(picture.getbands()), (0, 0, 4, 8))
     picture.info["transparency"] = {"RGB": (0, 0, 0)}.get(mode, 0)
-    frames = list(flatten(picture))
+    frames = list(appearances(picture))
     assert work(picture) == (1.0 if count == 1 else 6.0)
     assert len(frames) == min(count, 2)  # on black it is as if it were bare
     assert frames[-1].shape == (8, 8, 3)
@@ -124,7 +124,7 @@ WHOLE = np.array([[0, 1], [100, 200], [7, 50]])
 def test_grey_of_more_bits_is_narrowed_by_its_range(values: np.ndarray, kind: str | None, expected: np.ndarray) -> None:
     picture = Image.fromarray(values)
     picture.format = kind
-    frame = next(flatten(picture))
+    frame = next(appearances(picture))
     np.testing.assert_array_equal(frame, np.repeat(expected[:, :, None], 3, axis=2))
 
 
@@ -137,7 +137,7 @@ def test_grey_of_more_bits_is_narrowed_by_its_range(values: np.ndarray, kind: st
 def test_one_far_level_hides_nothing(values: np.ndarray, shown: list[list[int]]) -> None:
     """Who scales by the range sees one grey; who cuts off sees the picture."""
     picture = Image.fromarray(values)
-    frames = [frame[..., 0].tolist() for frame in flatten(picture)]
+    frames = [frame[..., 0].tolist() for frame in appearances(picture)]
     assert shown in frames
     assert len(frames) <= work(picture) == {"I": 2.0, "F": 3.0}[picture.mode]
 
@@ -149,7 +149,7 @@ def test_one_far_level_hides_nothing(values: np.ndarray, shown: list[list[int]])
     (np.array([[0, 256], [100, 200]], np.int32), 2),
 ])  # fmt: skip
 def test_what_no_viewer_cuts_off_is_looked_at_once(values: np.ndarray, count: int) -> None:
-    assert len(list(flatten(Image.fromarray(values)))) == count
+    assert len(list(appearances(Image.fromarray(values)))) == count
 
 
 @pytest.mark.parametrize(("picture", "expected"), [
@@ -169,7 +169,7 @@ def test_a_picture_by_its_numbers_keeps_its_colours_and_what_is_clear(picture: I
 def test_a_picture_of_lab_is_looked_up_in_its_own_numbers() -> None:
     """Made RGB first, no profile of LAB would be followed."""
     picture = Image.new("LAB", (4, 4), (128, 250, 10))
-    frames = list(flatten(picture, [profile({b"A2B0": red_table(3)}, b"Lab ", b"Lab ", b"spac")]))
+    frames = list(appearances(picture, [profile({b"A2B0": red_table(3)}, b"Lab ", b"Lab ", b"spac")]))
     assert len(frames) == 2
 
 
@@ -180,7 +180,7 @@ def test_wide_grey_that_says_that_white_is_zero_is_seen_both_ways(photometric: i
     data = file.getvalue()
     entry = data.index(b"\x06\x01\x03\x00\x01\x00\x00\x00")
     picture = Image.open(io.BytesIO(data[: entry + 8] + bytes([photometric]) + data[entry + 9 :]))
-    frames = [frame[..., 0].tolist() for frame in flatten(picture)]
+    frames = [frame[..., 0].tolist() for frame in appearances(picture)]
     assert work(picture) == 1.0 + inverted
     assert frames == [WHOLE.tolist(), (255 - WHOLE).tolist()][: 1 + inverted]
 
@@ -193,28 +193,28 @@ def test_grey_of_8_bits_that_says_that_white_is_zero_is_seen_once() -> None:
     entry = data.index(b"\x06\x01\x03\x00\x01\x00\x00\x00")
     picture = Image.open(io.BytesIO(data[: entry + 8] + b"\0" + data[entry + 9 :]))
     assert work(picture) == 1.0
-    assert [frame[..., 0].tolist() for frame in flatten(picture)] == [(255 - WHOLE).tolist()]
+    assert [frame[..., 0].tolist() for frame in appearances(picture)] == [(255 - WHOLE).tolist()]
 
 
 def test_the_range_of_a_png_is_known() -> None:
     picture = Image.fromarray(WHOLE.astype(np.int32) * 257)
     picture.format = "PNG"  # as older Pillow opens 16 bits
     assert work(picture) == 1.0
-    assert [frame[..., 0].tolist() for frame in flatten(picture)] == [WHOLE.tolist()]
+    assert [frame[..., 0].tolist() for frame in appearances(picture)] == [WHOLE.tolist()]
 
 
 def test_floats_that_call_themselves_a_png_are_not_made_black() -> None:
     """Whoever sets the format of a picture does not change what is seen of it."""
     picture = Image.fromarray(np.array([[0, 1], [0.5, 0.2]], np.float32))
     picture.format = "PNG"
-    assert next(flatten(picture))[..., 0].tolist() == [[0, 255], [128, 51]]
+    assert next(appearances(picture))[..., 0].tolist() == [[0, 255], [128, 51]]
 
 
 def test_a_clear_level_of_wide_grey_is_seen_on_every_ground() -> None:
     picture = Image.fromarray(WHOLE.astype(np.uint16) * 257)
     picture.info["transparency"] = 100 * 257
     black, white = (np.where(WHOLE == 100, ground, WHOLE).tolist() for ground in (0, 255))
-    assert [frame[..., 0].tolist() for frame in flatten(picture)] == [black, white, WHOLE.tolist()]
+    assert [frame[..., 0].tolist() for frame in appearances(picture)] == [black, white, WHOLE.tolist()]
 
 
 def turned(kind: str, **where: object) -> Image.Image:
@@ -248,7 +248,7 @@ def test_a_turn_that_only_some_viewers_follow_is_seen_both_ways(kind: str, where
     picture = turned(kind, **where)
     if "xmp" in where and picture.getexif().get(0x0112) is None:
         pytest.skip("this Pillow does not read an orientation there, as most viewers do not")
-    frames = list(flatten(picture))
+    frames = list(appearances(picture))
     assert len(frames) <= ways
     assert work(picture) == float(ways)
     upright = np.asarray(picture)
@@ -270,7 +270,7 @@ def test_a_turn_beside_an_empty_block_is_followed_by_some() -> None:
 def test_of_several_turns_that_a_user_set_the_first_counts() -> None:
     picture = Image.fromarray(WHOLE.astype(np.uint8))
     picture.getexif()[0x0112] = (3, 1)
-    (frame,) = flatten(picture)
+    (frame,) = appearances(picture)
     np.testing.assert_array_equal(frame[..., 0], np.rot90(WHOLE, 2))
 
 
@@ -280,14 +280,14 @@ def test_a_turn_that_changes_nothing_is_one_frame() -> None:
     grey(50).save(file, "JPEG", exif=plain_exif(kind=4))
     picture = Image.open(io.BytesIO(file.getvalue()))
     assert work(picture) == 2.0
-    assert len(list(flatten(picture))) == 1
+    assert len(list(appearances(picture))) == 1
 
 
 def test_an_avif_that_is_turned_is_seen_both_ways() -> None:
     """Pillow writes the turn of the container into the EXIF block, where others may not look."""
     pytest.importorskip("PIL.AvifImagePlugin", reason="this Pillow reads no AVIF")
     picture = turned("AVIF", exif=plain_exif(), quality=100)
-    frames = list(flatten(picture))
+    frames = list(appearances(picture))
     assert work(picture) == len(frames) == 2
     np.testing.assert_array_equal(frames[0], np.rot90(frames[1], 2))
 
@@ -296,7 +296,7 @@ def test_an_avif_that_is_turned_is_seen_both_ways() -> None:
 def test_a_tall_picture_is_narrowed_strip_by_strip(strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_STRIP", strip)
     for values in (RAMP, RAMP.T):
-        (frame,) = flatten(Image.fromarray(np.ascontiguousarray(values.astype(np.uint16) * 257)))
+        (frame,) = appearances(Image.fromarray(np.ascontiguousarray(values.astype(np.uint16) * 257)))
         np.testing.assert_array_equal(frame[..., 0], values)
 
 
@@ -304,5 +304,5 @@ def test_a_tall_picture_is_narrowed_strip_by_strip(strip: int, monkeypatch: pyte
 def test_a_transparent_level_that_is_no_number_is_no_level(named: object) -> None:
     picture = Image.fromarray(WHOLE.astype(np.uint16) * 257)
     picture.info["transparency"] = named
-    (frame,) = flatten(picture)
+    (frame,) = appearances(picture)
     np.testing.assert_array_equal(frame[..., 0], WHOLE)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nsfw_guard.guard import Guard
-from nsfw_guard.imaging.channels import opaque, to_array, with_channels
+from nsfw_guard.imaging.channels import alpha_composites, to_decoder_array, with_channels
 from nsfw_guard.imaging.frames import in_groups
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome
@@ -23,19 +23,19 @@ def test_what_is_no_number_or_far_out_is_an_error_also_with_alpha(value):
     wild[0, 3, 3] = value
     (verdict,) = Guard(FakeBackend()).check(wild[None], value_range="signed")
     assert verdict.outcome is Outcome.ERROR
-    assert not bool(opaque(wild, "signed").isfinite().all())
+    assert not bool(alpha_composites(wild, "signed").isfinite().all())
 
 
 def test_overshoot_of_a_decoder_is_clipped_and_judged():
     signed = (rgba(1.0) * 2 - 1) * 1.4
     (verdict,) = Guard(FakeBackend()).check(signed[None], value_range="signed")
     assert verdict.outcome is Outcome.ALLOW
-    assert float(to_array(signed, "signed").max()) == 1.0
+    assert float(to_decoder_array(signed, "signed").max()) == 1.0
 
 
 def test_on_a_device_alpha_is_seen_as_the_decoder_sees_it():
     picture = rgba(0.4)
-    (made,) = [opaque(picture, "unit")]
+    (made,) = [alpha_composites(picture, "unit")]
     decoded = [stack.pixels[0] for group in in_groups([picture]) for stack in group.stacks]
     assert len(decoded) == 3
     levels = made.mul(255).round()
@@ -46,7 +46,7 @@ def test_on_a_device_alpha_is_seen_as_the_decoder_sees_it():
 def test_bytes_and_floats_are_seen_alike():
     picture = rgba(0.4)
     levels = picture.mul(255).round().to(torch.uint8)
-    assert torch.allclose(opaque(levels, "unit"), opaque(levels / 255, "unit"))
+    assert torch.allclose(alpha_composites(levels, "unit"), alpha_composites(levels / 255, "unit"))
 
 
 @pytest.mark.parametrize(("channels", "shape"), [(1, (1, 4, 5)), (3, (3, 4, 5)), (4, (4, 4, 5))])

@@ -843,8 +843,10 @@ def test_too_many_frames_are_refused_before_the_first_is_decoded(monkeypatch: py
     data = moving([flat((i, 0, 0), (160, 125)) for i in range(40)], "TIFF")
     tiny = moving([flat((i, 0, 0)) for i in range(40)], "TIFF")
     looked_at: list[Any] = []
-    flatten = module.flatten
-    monkeypatch.setattr(module, "flatten", lambda *args, **more: looked_at.append(args) or flatten(*args, **more))
+    appearances = module.appearances
+    monkeypatch.setattr(
+        module, "appearances", lambda *args, **more: looked_at.append(args) or appearances(*args, **more)
+    )
     with pytest.raises(DecodeError, match=r"limits\.total_pixels"):
         decode(data, limits=Limits(total_pixels=40 * 160 * 125 - 1))
     with pytest.raises(DecodeError, match=r"limits\.total_pixels"):

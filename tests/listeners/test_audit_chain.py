@@ -7,7 +7,7 @@ import hmac
 
 import pytest
 
-from nsfw_guard.listeners.audit_chain import ZEROS, AuditReport, Head, Line, digest, short
+from nsfw_guard.listeners.audit_chain import ZEROS, AuditReport, Head, Line, describe_error, digest
 
 
 def test_a_digest_is_a_hash_or_with_a_key_its_hmac() -> None:
@@ -40,5 +40,8 @@ def test_a_report_is_ok_without_faults_only() -> None:
 
 
 def test_errors_are_told_without_a_path() -> None:
-    assert short(FileNotFoundError(2, "No such file or directory", "/home/somebody/log")) == "No such file or directory"
-    assert short(ValueError("x" * 500)) == "ValueError: " + "x" * 108
+    assert (
+        describe_error(FileNotFoundError(2, "No such file or directory", "/home/somebody/log"))
+        == "No such file or directory"
+    )
+    assert describe_error(ValueError("x" * 500)) == "ValueError: " + "x" * 108

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from nsfw_guard.listeners.counter import Tally
+from nsfw_guard.listeners.counter import OutcomeCounter
 from nsfw_guard.verdict import Outcome, Verdict
 
 NONE = {"allow": 0, "review": 0, "block": 0, "error": 0}
@@ -12,33 +12,33 @@ BATCH = tuple(Verdict(outcome, "") for outcome in (*Outcome, Outcome.BLOCK))
 
 
 def test_nothing_was_counted_before_the_first_batch_or_by_an_empty_one() -> None:
-    tally = Tally()
+    tally = OutcomeCounter()
     assert tally.counts == NONE
     tally(())
     assert tally.counts == NONE
 
 
 def test_each_outcome_is_counted_by_its_name() -> None:
-    tally = Tally()
+    tally = OutcomeCounter()
     tally(BATCH)
     tally(BATCH[:1])
     assert tally.counts == {"allow": 2, "review": 1, "block": 2, "error": 1}
 
 
 def test_the_counts_that_were_given_out_are_a_copy() -> None:
-    tally = Tally()
+    tally = OutcomeCounter()
     tally.counts["allow"] = 99
     assert tally.counts == NONE
 
 
 def test_two_tallies_count_apart() -> None:
-    one, other = Tally(), Tally()
+    one, other = OutcomeCounter(), OutcomeCounter()
     one(BATCH)
     assert other.counts == NONE
 
 
 def test_eight_threads_lose_nothing() -> None:
-    tally, ready = Tally(), threading.Barrier(8)
+    tally, ready = OutcomeCounter(), threading.Barrier(8)
 
     def count() -> None:
         ready.wait()

@@ -73,8 +73,8 @@ def test_ranges_and_places_are_told_and_not_guessed():
     assert seams.tuple_fields(diffusers.LTX2Pipeline, 2) == ("frames", "audio")
     assert seams.tuple_fields(diffusers.StableDiffusionPipeline, 2) == ("images", "nsfw_content_detected")
     assert seams.tuple_fields(diffusers.WanPipeline, 1) == ("frames",)
-    assert seams.bare(diffusers.StableVideoDiffusionPipeline)
-    assert not seams.bare(diffusers.FluxPipeline)
+    assert seams.returns_bare_value(diffusers.StableVideoDiffusionPipeline)
+    assert not seams.returns_bare_value(diffusers.FluxPipeline)
 
 
 def test_callbacks_that_are_handed_pictures_are_refused():
@@ -104,17 +104,17 @@ def test_sound_leaves_with_its_clip_as_it_is():
 
 def test_light_without_an_upper_end_is_judged_as_a_file_would_show_it():
     from nsfw_guard.pipelines.guarded.leaving import exit_range
-    from nsfw_guard.pipelines.guarded.run import Cover, Run
+    from nsfw_guard.pipelines.guarded.run import Cover, GuardedCall
 
     assert exit_range(diffusers.LTX2HDRPipeline) == "hdr"
     clip = torch.full((1, 2, 8, 8, 3), 3.0)  # channels last, above 1
-    run = Run(Guard(FakeBackend(lambda frame: 0.0)), Cover())
-    assert run.settle(clip, clips=True, value_range="hdr") is clip
-    blocked = Run(Guard(FakeBackend(lambda frame: 1.0)), Cover()).settle(clip, clips=True, value_range="hdr")
+    run = GuardedCall(Guard(FakeBackend(lambda frame: 0.0)), Cover())
+    assert run.finish(clip, clips=True, value_range="hdr") is clip
+    blocked = GuardedCall(Guard(FakeBackend(lambda frame: 1.0)), Cover()).settle(clip, clips=True, value_range="hdr")
     assert blocked.shape == clip.shape
     assert float(blocked.max()) == 0
     clip[0, 1, 0, 0, 0] = torch.inf
-    odd = Run(Guard(FakeBackend(lambda frame: 0.0)), Cover())
+    odd = GuardedCall(Guard(FakeBackend(lambda frame: 0.0)), Cover())
     odd.settle(clip, clips=True, value_range="hdr")
     assert "not a picture" in odd.verdicts[0].reason
 

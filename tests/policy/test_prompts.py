@@ -195,7 +195,7 @@ def test_a_policy_with_prompts_survives_its_dictionary_and_fitting():
     made = policy(words=["dragon"], patterns=["a+b"])
     assert Policy.load(made.to_dict()) == made
     spec = FakeBackend.spec
-    assert made.fit(spec.levels, spec.positives, spec.thresholds).prompts == made.prompts
+    assert made.bind(spec.levels, spec.positives, spec.thresholds).prompts == made.prompts
 
 
 def test_prompts_alone_are_no_policy():
@@ -245,7 +245,7 @@ def test_a_prompt_is_blocked_with_the_rule_and_never_told_itself(tmp_path):
     assert "secret" not in text
     assert text.count("\n") == 1
     assert verify(tmp_path / "log.jsonl").ok
-    assert set(guard.tally.counts.values()) == {0}  # it counts pictures
+    assert set(guard.counter.counts.values()) == {0}  # it counts pictures
 
 
 def test_one_prompt_may_come_alone_and_without_rules_nothing_is_blocked():

@@ -221,7 +221,7 @@ def zeroshot_spec(folder: Path) -> ModelSpec:
     )  # fmt: skip
 
 
-def agree(spec: ModelSpec, folder: Path) -> None:
+def check_against_record(spec: ModelSpec, folder: Path) -> None:
     """Raises when a folder holds another model than its record says."""
     config = read_config(folder)
     kind = kind_of(config)

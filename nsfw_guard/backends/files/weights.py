@@ -70,12 +70,12 @@ def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None, *, loc
         raise WeightsMissingError(_no_weights(spec, "no commit of it is recorded, so it is not fetched unasked"))
     path = Path()
     for name in (n for n in spec.files if n != WEIGHTS):
-        path = _bring(spec, name, progress)
+        path = _download(spec, name, progress)
     for name in spec.also:
         try:
-            _bring(spec, name, progress)
+            _download(spec, name, progress)
         except WeightsMissingError as error:
-            if not _has_not(error):
+            if not _not_in_repo(error):
                 raise
     # Last, so that a model whose weights are here has all the rest.
     return (_bring_weights(spec, progress) if WEIGHTS in spec.files else path).parent
@@ -84,17 +84,17 @@ def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None, *, loc
 def _bring_weights(spec: ModelSpec, progress: Callable[[str], None] | None) -> Path:
     """One file, or the shards that the index names."""
     try:
-        return _bring(spec, WEIGHTS, progress)
+        return _download(spec, WEIGHTS, progress)
     except WeightsMissingError as error:
-        if not _has_not(error):
+        if not _not_in_repo(error):
             raise
-    index = _bring(spec, INDEX, progress)
+    index = _download(spec, INDEX, progress)
     for shard in shards_of(index):
-        _bring(spec, shard, progress)
+        _download(spec, shard, progress)
     return index
 
 
-def _bring(spec: ModelSpec, name: str, progress: Callable[[str], None] | None) -> Path:
+def _download(spec: ModelSpec, name: str, progress: Callable[[str], None] | None) -> Path:
     """A file of the repository, downloaded where it is not in the cache."""
     from huggingface_hub import constants, hf_hub_download
 
@@ -111,7 +111,7 @@ def _bring(spec: ModelSpec, name: str, progress: Callable[[str], None] | None) -
         raise WeightsMissingError(_no_weights(spec, why)) from error
 
 
-def _has_not(error: WeightsMissingError) -> bool:
+def _not_in_repo(error: WeightsMissingError) -> bool:
     """Whether the repository said that it has no such file: a network that is down says nothing."""
     from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -134,7 +134,7 @@ def shards_of(index: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def pieces(folder: Path, sha256: str = "") -> tuple[Path, ...]:
+def weight_files(folder: Path, sha256: str = "") -> tuple[Path, ...]:
     """Return the .safetensors files that a folder's weights are made of: one, or shards."""
     if (folder / WEIGHTS).is_file():
         return (verify(folder / WEIGHTS, sha256),)
@@ -231,7 +231,7 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, Tensor]:
     return bare(tensors)
 
 
-def fit(model: torch.nn.Module, tensors: dict[str, Tensor], what: str) -> None:
+def load_strict(model: torch.nn.Module, tensors: dict[str, Tensor], what: str) -> None:
     """Loads the tensors into the model: every key, every shape, numbers where numbers belong, nothing left over."""
     expected = model.state_dict()
     fit_shapes(expected, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, what)

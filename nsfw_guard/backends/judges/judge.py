@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nsfw_guard.backends.base import ModelSpec, Options
 from nsfw_guard.backends.batches import in_batches
 from nsfw_guard.backends.files import weights
-from nsfw_guard.backends.judges.prompts import TRANSFORMERS, Asker, Family, family_of, hash_of
+from nsfw_guard.backends.judges.prompts import TRANSFORMERS, Family, PromptBuilder, family_of, hash_of
 from nsfw_guard.backends.nets.hf_model import from_folder, leads_nowhere
 from nsfw_guard.backends.selftest import TOLERANCE, canaries, compare
 from nsfw_guard.errors import (
@@ -51,9 +51,9 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> Judge:
         raise ConfigError(f"labels and questions of {spec.name!r} differ: give each category its question")
     answers = {picture: {n: p for n, p in row.items() if n in asked} for picture, row in spec.answers.items()}
     spec = replace(spec, labels={name: spec.labels[name] for name in asked}, questions=asked, answers=answers)
-    weights.pieces(folder, spec.sha256)
+    weights.weight_files(folder, spec.sha256)
     leads_nowhere(folder)
-    asker = Asker(family, _processor(family, spec, folder), asked)
+    asker = PromptBuilder(family, _processor(family, spec, folder), asked)
     model: Any = from_folder(family.model, spec, folder, dtype=cast(torch.dtype, options.dtype))
     _mend(model, asker)
     return Judge(model, asker, replace(spec, questions=asker.questions), options)
@@ -69,6 +69,11 @@ def _processor(family: Family, spec: ModelSpec, folder: Path) -> Any:
         raise ConfigError(
             f"{family.model} is not in this transformers: run `pip install 'transformers>={TRANSFORMERS}'`"
         )
+    if transformers.__version__ in family.broken_in:
+        raise ConfigError(
+            f"transformers {transformers.__version__} cannot run {family.model}, its own code fails at every picture: "
+            f"run `pip install 'transformers!={transformers.__version__}'`"
+        )
     try:
         processor = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever a processor raises over files that it cannot use
@@ -83,13 +88,14 @@ def _processor(family: Family, spec: ModelSpec, folder: Path) -> Any:
     return processor
 
 
-def _mend(model: Any, asker: Asker) -> None:
+def _mend(model: Any, asker: PromptBuilder) -> None:
     """What must agree between model and tokenizer, and what a configuration left open."""
     tokens = getattr(model, "yes_token_index", None), getattr(model, "no_token_index", None)
     if None not in tokens and tokens != asker.answers:
         raise WeightsUnfitError(
-            f"the model answers with the tokens {tokens}, but {asker.family.violates!r} and {asker.family.fine!r} are "
-            f"{asker.answers}: model and tokenizer do not belong together, fetch them again"
+            f"the model answers with the tokens {tokens}, but {asker.family.yes_answer!r} and "
+            f"{asker.family.no_answer!r} are {asker.answers}: model and tokenizer do not belong together, "
+            "fetch them again"
         )
     text = model.config.get_text_config()
     # Llama Guard 4 leaves its chunks unset, which transformers refuses: one chunk as long as a text can be is none.
@@ -114,7 +120,7 @@ class _Shown:
 class Judge:
     """A vision-language model that answers one question a category. It stands in one place at a time."""
 
-    def __init__(self, model: nn.Module, asker: Asker, spec: ModelSpec, options: Options) -> None:
+    def __init__(self, model: nn.Module, asker: PromptBuilder, spec: ModelSpec, options: Options) -> None:
         self.spec = spec
         self.options = options
         self.asker = asker

@@ -33,20 +33,22 @@ class Family:
 
     Args:
         model: the class in transformers.
-        violates, fine: the two answers, each one token.
-        put: category and question as (the text of the message, what the chat template is told besides).
+        yes_answer, no_answer: the two answers, each one token.
+        render: returns the message and further arguments of the chat template, for a category and its question.
         questions: what is asked unless somebody says otherwise.
-        lead: how the answer begins, before one of the two words: put into the model's mouth, unless its template did.
+        answer_prefix: how the answer begins, before one of the two words, where the chat template does not say it.
         policies: the processor writes the prompts itself, from policies that it is handed.
+        broken_in: versions of transformers whose class of this family raises at every picture.
     """
 
     model: str
-    violates: str
-    fine: str
-    put: Callable[[str, str], tuple[str, dict[str, Any]]]
+    yes_answer: str
+    no_answer: str
+    render: Callable[[str, str], tuple[str, dict[str, Any]]]
     questions: Mapping[str, str]
-    lead: str = ""
+    answer_prefix: str = ""
     policies: bool = False
+    broken_in: tuple[str, ...] = ()
 
 
 def _plain(category: str, question: str) -> tuple[str, dict[str, Any]]:
@@ -85,30 +87,31 @@ def _llavaguard(category: str, question: str) -> tuple[str, dict[str, Any]]:
 FAMILIES: Mapping[str, Family] = {
     "shieldgemma2": Family(
         model="ShieldGemma2ForImageClassification",
-        violates="Yes",
-        fine="No",
-        put=_shieldgemma,
+        yes_answer="Yes",
+        no_answer="No",
+        render=_shieldgemma,
         questions={"dangerous": OWN, "sexual": OWN, "violence": OWN},
         policies=True,
     ),
     "llama4": Family(
         model="Llama4ForConditionalGeneration",
-        violates="unsafe",
-        fine="safe",
-        put=_llama_guard,
+        yes_answer="unsafe",
+        no_answer="safe",
+        render=_llama_guard,
         questions=GENERAL,
-        lead="\n\n",
+        answer_prefix="\n\n",
+        broken_in=("5.24.0",),  # reads `image_outputs` of an output that has none
     ),
     "qwen3_vl": Family(
-        model="Qwen3VLForConditionalGeneration", violates="Yes", fine="No", put=_plain, questions=GENERAL
+        model="Qwen3VLForConditionalGeneration", yes_answer="Yes", no_answer="No", render=_plain, questions=GENERAL
     ),
     "llava_onevision": Family(
         model="LlavaOnevisionForConditionalGeneration",
-        violates="Unsafe",
-        fine="Safe",
-        put=_llavaguard,
+        yes_answer="Unsafe",
+        no_answer="Safe",
+        render=_llavaguard,
         questions=GENERAL,
-        lead='{"rating": "',
+        answer_prefix='{"rating": "',
     ),
 }
 
@@ -150,7 +153,7 @@ def hash_of(questions: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(questions), sort_keys=True).encode()).hexdigest()[:16]
 
 
-class Asker:
+class PromptBuilder:
     """Makes prompts of questions, and the model's inputs of pictures and prompts.
 
     Attributes:
@@ -173,15 +176,15 @@ class Asker:
             # It would end the turn, or stand for a picture that is not there.
             if mark := next((m for m in marks if m in f"{category} {question}"), ""):
                 raise ConfigError(f"the question for {category!r} holds {mark!r}, a mark of the model: leave it out")
-        rendered = {c: (self.questions[c], {}) if q == OWN else family.put(c, q) for c, q in asked.items()}
+        rendered = {c: (self.questions[c], {}) if q == OWN else family.render(c, q) for c, q in asked.items()}
         self._policies = {c: text for c, (text, _) in rendered.items()}
         self.prompts = {c: self._prompt(c, *rendered[c]) for c in asked}
-        self.answers = tuple(self._answer(word) for word in (family.violates, family.fine))
+        self.answers = tuple(self._answer(word) for word in (family.yes_answer, family.no_answer))
 
     @property
     def words(self) -> str:
         """The two answers."""
-        return f"{self.family.violates} or {self.family.fine}"
+        return f"{self.family.yes_answer} or {self.family.no_answer}"
 
     def inputs(self, pictures: Sequence[Any], start: int, stop: int) -> dict[str, Any]:
         """Return the model's inputs for some of the rows: every question of the first picture, then of the next."""
@@ -215,7 +218,7 @@ class Asker:
                 f"the chat template leaves out the question for {category!r}: fetch the model's own template, or "
                 "choose another family"
             )
-        return str(prompt if prompt.endswith(self.family.lead) else prompt + self.family.lead)
+        return str(prompt if prompt.endswith(self.family.answer_prefix) else prompt + self.family.answer_prefix)
 
     def _answer(self, word: str) -> int:
         """The id of an answer, when it is one token and stays one at the end of every prompt."""

@@ -60,7 +60,7 @@ def fit_vision(config: Mapping[str, Any], tensors: Mapping[str, Tensor], what: s
         for name, tensor in tensors.items()
         if not name.startswith(("text_model.", "text_projection.", "logit_scale")) and not name.endswith("position_ids")
     }
-    weights.fit(vision.model, renamed, what)
+    weights.load_strict(vision.model, renamed, what)
     return vision
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nsfw_guard.backends.base import ModelSpec, Options
 from nsfw_guard.backends.files import weights
-from nsfw_guard.backends.files.folder import agree, read_spec
+from nsfw_guard.backends.files.folder import check_against_record, read_spec
 from nsfw_guard.backends.files.onnx_file import hashes_of
 from nsfw_guard.backends.files.processor import PROCESSOR
 from nsfw_guard.backends.nets.network import Net, NetBackend
@@ -145,7 +145,7 @@ def load_exported(open_file: Callable[[Path], Runner], spec: ModelSpec, folder: 
     """Return the exported network in a folder, run by `open_file(path)`. What the record says must be what the folder
     says.
     """
-    agree(spec, folder)
+    check_against_record(spec, folder)
     if not (folder / ONNX).is_file():
         raise WeightsMissingError(
             f"there is no {ONNX} in {str(folder)!r}: export the model into that folder (torch.onnx.export), or leave "

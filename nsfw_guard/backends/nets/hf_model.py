@@ -14,7 +14,7 @@ from nsfw_guard.backends.base import ModelSpec, Options
 from nsfw_guard.backends.files import weights
 from nsfw_guard.backends.files.arguments import check_config, check_keys
 from nsfw_guard.backends.files.bounded import at_most
-from nsfw_guard.backends.files.folder import agree
+from nsfw_guard.backends.files.folder import check_against_record
 from nsfw_guard.backends.files.header import numbers_in, shapes_of
 from nsfw_guard.backends.files.processor import PROCESSOR
 from nsfw_guard.backends.nets.network import Net, NetBackend
@@ -73,7 +73,7 @@ class HFNet(Net):
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
     """Return the classifier in a folder in transformers' layout: every key, no code, no pickle."""
-    agree(spec, folder)
+    check_against_record(spec, folder)
     weights.verify(folder / weights.WEIGHTS, spec.sha256)
     leads_nowhere(folder)
     return NetBackend(HFNet(_read(spec, folder), spec.input.size), spec, options)
@@ -115,7 +115,7 @@ def from_folder(
     It comes in float32. With `dtype` it is read in that one, and no copy in float32 is ever made.
     """
     leads_nowhere(folder)
-    numbers = sum(numbers_in(shapes_of(path)) for path in weights.pieces(folder))
+    numbers = sum(numbers_in(shapes_of(path)) for path in weights.weight_files(folder))
     try:
         import transformers
     except ModuleNotFoundError:

@@ -54,7 +54,7 @@ def _layers(head: dict[str, Tensor]) -> list[nn.Linear]:
         tensors = {
             name: head[key].float() for name in ("weight", "bias") if (key := f"layers.{len(layers)}.{name}") in head
         }
-        weights.fit(layer, tensors, f"layer {len(layers)} of {HEAD}")
+        weights.load_strict(layer, tensors, f"layer {len(layers)} of {HEAD}")
         layers.append(layer)
     if not layers or layers[-1].out_features != 1:
         raise WeightsUnfitError(f"the last layer of {HEAD} does not give one number: convert all of its layers")

@@ -15,7 +15,7 @@ from nsfw_guard.backends.base import Label, ModelSpec, Options
 from nsfw_guard.backends.files import weights
 from nsfw_guard.backends.files.arguments import timm_arguments, timm_name
 from nsfw_guard.backends.files.bounded import at_most, on_paper
-from nsfw_guard.backends.files.folder import ARGMAX, agree, config_of, input_of
+from nsfw_guard.backends.files.folder import ARGMAX, check_against_record, config_of, input_of
 from nsfw_guard.backends.files.header import numbers_in, shapes_of
 from nsfw_guard.backends.files.labels import label_map
 from nsfw_guard.backends.nets.network import Net, NetBackend
@@ -55,12 +55,12 @@ class TimmNet(Net):
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
     """Return the model whose files are in a folder. What the record says must be what the folder says."""
     config = weights.read_config(folder)
-    agree(spec, folder)
+    check_against_record(spec, folder)
     _known(spec.architecture)
     args = {**config["model_args"], **timm_arguments(spec.model_args, what=repr(spec.name))}
     path = weights.verify(folder / weights.WEIGHTS, spec.sha256)
     model = _create(spec.architecture, len(spec.labels), args, path)
-    weights.fit(model, weights.read_weights(path), spec.architecture)
+    weights.load_strict(model, weights.read_weights(path), spec.architecture)
     return NetBackend(TimmNet(model), spec, options)
 
 
@@ -87,7 +87,7 @@ def load_architecture(
     )
     path = weights.verify(Path(file))
     model: Any = _create(architecture, len(labels), {}, path)
-    weights.fit(model, weights.read_weights(path), architecture)
+    weights.load_strict(model, weights.read_weights(path), architecture)
     spec = replace(spec, input=input_of(model.pretrained_cfg), sha256=weights.sha256_of(path))
     return NetBackend(TimmNet(model), spec, options)
 

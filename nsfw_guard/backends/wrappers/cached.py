@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nsfw_guard.backends.base import Backend, ModelSpec, ask
+from nsfw_guard.backends.base import Backend, ModelSpec, checked_scores
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Scores
@@ -47,7 +47,7 @@ class Cached:
         keys = [_key(frame) for frame in frames]
         known = {key: kept for key in set(keys) if (kept := self._recall(key, embeddings, digests)) is not None}
         new = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in known}
-        fresh = ask(self.backend, list(new.values()), len(new), embeddings=embeddings, digests=digests)
+        fresh = checked_scores(self.backend, list(new.values()), len(new), embeddings=embeddings, digests=digests)
         for key, scores in zip(new, fresh, strict=True):
             known[key] = scores
             self._keep(key, scores)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from nsfw_guard.backends.base import Backend, Label, ModelSpec, ask
+from nsfw_guard.backends.base import Backend, Label, ModelSpec, checked_scores
 from nsfw_guard.errors import ConfigError, ScoringError, UnknownNameError, suggest
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.policy.rules import Threshold
@@ -50,7 +50,7 @@ class Member:
             )
         return cls(backend, thresholds[name])
 
-    def say(self, scores: Scores) -> dict[str, float]:
+    def aligned_scores(self, scores: Scores) -> dict[str, float]:
         """Return per category the worst aligned score over the views, at the level that the model itself calls
         positive.
         """
@@ -122,7 +122,7 @@ class Ensemble:
         """Return one Scores a frame; the embedding is the first model's."""
         count = sum(len(stack) for stack in stacks)
         answers = [
-            ask(member.backend, stacks, count, embeddings=embeddings and not i, digests=digests and not i)
+            checked_scores(member.backend, stacks, count, embeddings=embeddings and not i, digests=digests and not i)
             for i, member in enumerate(self.members)
         ]
         return [self._join(opinions) for opinions in zip(*answers, strict=True)]
@@ -136,7 +136,7 @@ class Ensemble:
         return {category: sum(category in one for one in levels) for one in levels for category in one}
 
     def _join(self, opinions: Sequence[Scores]) -> Scores:
-        said = [member.say(scores) for member, scores in zip(self.members, opinions, strict=True)]
+        said = [member.aligned_scores(scores) for member, scores in zip(self.members, opinions, strict=True)]
         joint = {}
         for category in self._scored():
             pairs = [(one[category], w) for one, w in zip(said, self.weights, strict=True) if category in one]
@@ -202,11 +202,13 @@ class Cascade:
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
         """Return one Scores a frame; the embedding is the first model's."""
         count = sum(len(stack) for stack in stacks)
-        first = ask(self.first.backend, stacks, count, embeddings=embeddings, digests=digests)
-        said = [self.first.say(scores) for scores in first]
+        first = checked_scores(self.first.backend, stacks, count, embeddings=embeddings, digests=digests)
+        said = [self.first.aligned_scores(scores) for scores in first]
         doubtful = [i for i, one in enumerate(said) if not first[i].fault and self._doubtful(one)]
         frames = [Frames(stack.pixels[i : i + 1], stack.value_range) for stack in stacks for i in range(len(stack))]
-        second = ask(self.second.backend, [frames[i] for i in doubtful], len(doubtful), embeddings=False, digests=False)
+        second = checked_scores(
+            self.second.backend, [frames[i] for i in doubtful], len(doubtful), embeddings=False, digests=False
+        )
         self.seen, self.asked = self.seen + count, self.asked + len(doubtful)
         opinions = dict(zip(doubtful, second, strict=True))
         return [self._join(first[i], said[i], opinions.get(i)) for i in range(count)]
@@ -225,7 +227,7 @@ class Cascade:
         names = self.first.backend.spec.name, self.second.backend.spec.name
         if second is None:
             return joined([first], dict(said), {names[0]: said})
-        other = self.second.say(second)
+        other = self.second.aligned_scores(second)
         # Only where there was doubt: what the first is sure of stays.
         low, high = self.band
         joint = {c: other[c] if low <= p <= high else p for c, p in said.items()}

@@ -26,7 +26,7 @@ from nsfw_guard.hosts.webui.host import Host
 from nsfw_guard.hosts.webui.jobs import TITLE, Jobs
 from nsfw_guard.hosts.webui.options import keep_loaded
 from nsfw_guard.hosts.webui.settings import Page, counted, job_fields
-from nsfw_guard.hosts.webui.sweep import Swept, apart, closed, paint_all, sweep
+from nsfw_guard.hosts.webui.sweep import Swept, apart, covers_on_failure, paint_all, sweep
 from nsfw_guard.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -115,27 +115,27 @@ class Adapter:
         except Exception as error:  # noqa: BLE001  (pictures are checked without routes as well)
             log.error("NSFW guard: no routes: %s", error)
 
-    @closed
+    @covers_on_failure
     def begins(self, p: Any) -> None:
         """Begin a job of sdnext, also one without scripts."""
         self.jobs.start(p, running=True)
 
-    @closed
+    @covers_on_failure
     def before_process(self, p: Any, *args: Any) -> None:
         """Read the prompt, and what the job asks for, before any step."""
         self.jobs.start(p, *args)
 
-    @closed
+    @covers_on_failure
     def process(self, p: Any, *args: Any) -> None:
         """Styles and wildcards are in the prompts by now."""
         self.jobs.start(p, *args)
 
-    @closed
+    @covers_on_failure
     def before_process_batch(self, p: Any, *args: Any, prompts: Sequence[str] = (), **kwargs: Any) -> None:
         """See the prompts of a batch for the last time."""
         self.jobs.batch(p, prompts)
 
-    @closed
+    @covers_on_failure
     def postprocess_batch(self, p: Any, *args: Any, images: Any = None, **kwargs: Any) -> None:
         """Guard a batch of arrays or tensors, painted where they stand."""
         if not isinstance(images, (list, np.ndarray, Tensor)):
@@ -146,38 +146,38 @@ class Adapter:
             if new is not old:
                 images[i] = new
 
-    @closed
+    @covers_on_failure
     def postprocess_batch_list(self, p: Any, pp: Any, *args: Any, **kwargs: Any) -> None:
         """Guard the same batch as a list, whose pictures may be exchanged."""
         pp.images[:] = self._sweep(list(pp.images), p, "postprocess_batch_list").pictures
 
-    @closed
+    @covers_on_failure
     def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
         """Guard one picture before its infotext is made."""
         swept = self._sweep([pp.image], p, "postprocess_image")
         pp.image = swept.pictures[0]
         self._mark(p, swept.verdicts[0])
 
-    @closed
+    @covers_on_failure
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
         """Guard one picture once the original was pasted back around the mask."""
         swept = self._sweep([pp.image], p, "postprocess_image_after_composite")
         pp.image = swept.pictures[0]
         self._mark(p, swept.verdicts[0])
 
-    @closed
+    @covers_on_failure
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         """Guard everything that the job returns."""
         self._result(processed, p, "postprocess")
 
-    @closed
+    @covers_on_failure
     def before_image_saved(self, params: Any) -> None:
         """Guard whatever is written to disk: samples, grids, steps between, the Save button."""
         swept = self._sweep([params.image], getattr(params, "p", None), "before_image_saved")
         params.image = swept.pictures[0]
         self._note(params, swept.verdicts[0])
 
-    @closed
+    @covers_on_failure
     def image_grid(self, params: Any) -> None:
         """Guard the parts of a grid, and in sdnext of each preview."""
         if self.drawing.get():
@@ -185,13 +185,13 @@ class Adapter:
         else:
             params.imgs[:] = self._sweep(list(params.imgs), None, "image_grid").pictures
 
-    @closed
+    @covers_on_failure
     def after_process(self, p: Any) -> None:
         """End a job of sdnext, also one that was interrupted."""
         self._result(self.processed(), p, "after_process")
         self.jobs.end(p)
 
-    @closed
+    @covers_on_failure
     def postprocess_extras(self, pp: Any) -> None:
         """Guard one picture of the Extras or Process tab."""
         if getattr(pp, "image", None) is not None:
@@ -213,7 +213,7 @@ class Adapter:
             return pictures.solid(64, 64)
         return wraps.shown(self, image)
 
-    @closed
+    @covers_on_failure
     def extras(self, images: list[Any]) -> None:
         """Guard the list that the Extras or Process tab returns."""
         images[:] = self._sweep(list(images), None, "extras").pictures
@@ -229,7 +229,7 @@ class Adapter:
                 raise
         return processed
 
-    @closed
+    @covers_on_failure
     def asked(self, p: Any) -> None:
         """Begin a script of the menu: what its own prompt asks for is known, whether or not it starts a job."""
         self.jobs.start(p)

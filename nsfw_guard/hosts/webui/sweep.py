@@ -165,7 +165,7 @@ def _solid(picture: Any) -> Any:
         return pictures.solid(64, 64)
 
 
-def closed(hook: Hook) -> Hook:
+def covers_on_failure(hook: Hook) -> Hook:
     """Return a hook that paints everything it was handed when it fails."""
 
     @functools.wraps(hook)

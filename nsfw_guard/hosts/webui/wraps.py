@@ -125,7 +125,7 @@ def _current_image(adapter: Adapter) -> str:
 
     held = get(state)
     try:
-        kind.current_image = _Door(get, put)
+        kind.current_image = _GuardedProperty(get, put)
     except (AttributeError, TypeError):  # a class that cannot be changed: then the method that sets it
         return wrap(state, "assign_current_image", functools.partial(_assigned, adapter))
     if held is not None:
@@ -133,11 +133,11 @@ def _current_image(adapter: Adapter) -> str:
     return ""
 
 
-class _Door(property):
+class _GuardedProperty(property):
     """A property that is known as ours."""
 
 
-setattr(_Door, WRAPPED_ATTR, True)
+setattr(_GuardedProperty, WRAPPED_ATTR, True)
 
 
 def _assigned(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:

@@ -32,7 +32,7 @@ PRIMARIES = {
 }  # fmt: skip
 
 
-def appearances(picture: Image.Image, profile: bytes) -> Iterator[Image.Image]:
+def converted_appearances(picture: Image.Image, profile: bytes) -> Iterator[Image.Image]:
     """Return what viewers that follow a profile may show of an opaque picture, in RGB: one for each way of reading it.
 
     A profile may hold curves and several tables; which of them is followed differs from viewer to viewer. One that

@@ -136,7 +136,7 @@ def _read_path(path: str, most: int) -> bytes:
         if isinstance(error, DecodeError):
             raise
         # `from None`: the cause would carry the whole path into logs
-        raise DecodeError(f"the file cannot be read ({short(error)}): check the path and its rights") from None
+        raise DecodeError(f"the file cannot be read ({describe_error(error)}): check the path and its rights") from None
 
 
 def _drain(file: Any, most: int) -> bytes:
@@ -153,7 +153,7 @@ def _drain(file: Any, most: int) -> bytes:
     return b"".join(parts)
 
 
-def short(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return what went wrong, in a line: the kind of error and the beginning of its text."""
     # An OSError's own text carries the whole path; other texts may echo what stands in the file.
     text = (isinstance(error, OSError) and error.strerror) or str(error)

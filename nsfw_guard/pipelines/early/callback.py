@@ -59,7 +59,7 @@ class EarlyStopCallback(PipelineCallback):  # type: ignore[misc]  # diffusers ha
             self._start(pipeline, float(timesteps))
         elif self._steps and not self.verdicts:
             try:
-                self.early.after(pipeline, self.guard, self.arguments, self._seen, self._steps.pop())
+                self.early.on_step(pipeline, self.guard, self.arguments, self._seen, self._steps.pop())
             except Stopped as stopped:
                 self._stop(pipeline, stopped)
         if step_index + 1 >= self._seen.planned:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
-from nsfw_guard.pipelines.early.preview import LinearPreview, grid
+from nsfw_guard.pipelines.early.preview import LinearPreview, to_spatial
 from nsfw_guard.pipelines.early.report import Report
 from nsfw_guard.pipelines.early.steps import clean_latents
-from nsfw_guard.pipelines.early.stop import EarlyStop, judge, surely
+from nsfw_guard.pipelines.early.stop import EarlyStop, block_confidence, judge
 from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR, vars_of
 from nsfw_guard.pipelines.guarded.ranges import tensor_range
 from nsfw_guard.pipelines.seams import PICTURES
@@ -100,7 +100,7 @@ def record(
             raise ConfigError(f"nothing was seen of this pipe ({seen.unwatched}): it cannot be stopped early")
         final = judge(guard, pictures)
         for i, verdict in enumerate(final):
-            traces.append(Trace(tuple(surely(seen.looks[a][i]) for a in at), verdict.flagged))
+            traces.append(Trace(tuple(block_confidence(seen.looks[a][i]) for a in at), verdict.flagged))
     return traces
 
 
@@ -114,7 +114,7 @@ def learn_map(
         part = list(prompts[start : start + batch_size])
         with clean_latents(pipe) as latents:
             pictures.append(_draw(pipe, part, seed + start, call).cpu())
-        kept.append(grid(pipe, latents[-1], call).cpu())
+        kept.append(to_spatial(pipe, latents[-1], call).cpu())
     return LinearPreview.fit(torch.cat(kept), torch.cat(pictures))
 
 

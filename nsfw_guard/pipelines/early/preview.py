@@ -37,7 +37,7 @@ class LinearPreview:
 
     def __call__(self, pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
         """Pixels, `grow` times as large as the latents. Shape: (N, 3, h * grow, w * grow) in [0, 1]."""
-        latents = grid(pipe, x0, arguments).float()
+        latents = to_spatial(pipe, x0, arguments).float()
         weights, bends = (torch.tensor(v, device=latents.device) for v in (self.weights, self.bends))
         around = _neighbours(latents)
         if weights.shape[1] != around.shape[-1] + 1 + len(bends):
@@ -111,7 +111,7 @@ def preview_of(decoder: Literal["vae"] | Any) -> Preview:
     if decoder == "vae":
         return by_vae
     if hasattr(decoder, "decode") and hasattr(decoder, "config"):
-        return lambda pipe, x0, arguments: _unit(_decoded(decoder, grid(pipe, x0, arguments)))
+        return lambda pipe, x0, arguments: _unit(_decoded(decoder, to_spatial(pipe, x0, arguments)))
     if callable(decoder):
         preview: Preview = decoder
         return preview
@@ -126,14 +126,14 @@ def by_vae(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
         if x0.ndim == 4 and x0.shape[1] in {3, 6} and not hasattr(pipe, "vqvae"):
             return _unit(x0[:, :3])
         raise UncoveredError(f"{type(pipe).__name__} has no vae to look with: give EarlyStop a decoder")
-    latents = grid(pipe, x0, arguments)
+    latents = to_spatial(pipe, x0, arguments)
     if _clips(vae) and not _framewise(vae):
         latents = latents[:, :, None]
     pixels = _decoded(vae, _denormalised(pipe, vae, latents))
     return _unit(pixels[:, :, 0] if pixels.ndim == 5 else pixels)
 
 
-def grid(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+def to_spatial(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
     """Latents as they lie in the picture; of a clip, the first frame. Shape: (N, C, h, w)."""
     if x0.ndim == 5:
         # Most keep frames behind channels, some before them, some have channels last: the decoder says how many.

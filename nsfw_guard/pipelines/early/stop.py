@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nsfw_guard.backends.base import ask
+from nsfw_guard.backends.base import checked_scores
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
@@ -109,7 +109,7 @@ class EarlyStop:
             log.warning(seen.unwatched)
             yield seen
             return
-        with steps.around(scheduler, lambda step: self.after(pipe, guard, arguments, seen, step, stop=stop)):
+        with steps.around(scheduler, lambda step: self.on_step(pipe, guard, arguments, seen, step, stop=stop)):
             yield seen
 
     def to_dict(self) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class EarlyStop:
     def _thresholds(self) -> tuple[float, ...]:
         return self.thresholds  # type: ignore[return-value]  # made a tuple when it was built
 
-    def after(
+    def on_step(
         self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], seen: Watch, step: steps.Step, *, stop: bool = True
     ) -> None:
         """Look after a step where a look is due. A look that fails stops nothing, and the next one is taken.
@@ -177,7 +177,7 @@ class EarlyStop:
             return
         seen.looks[self.at[due[-1]]] = verdicts
         threshold = self._thresholds()[due[-1]]
-        if stop and all(surely(verdict) >= threshold for verdict in verdicts):
+        if stop and all(block_confidence(verdict) >= threshold for verdict in verdicts):
             size = _size(pipe, pixels, arguments, linear=isinstance(self.decoder, LinearPreview))
             told_of = [replace(_said(v, seen, threshold), **guard._signature) for v in verdicts]
             raise Stopped(told_of, size, seen.step, seen.planned)
@@ -190,11 +190,11 @@ class EarlyStop:
 def judge(guard: Guard, pixels: Tensor) -> list[Verdict]:
     """Return what the policy says of previews: not counted, told to nobody. Shape: (N, 3, H, W) in [0, 1]."""
     with torch.no_grad():
-        scores = ask(guard.backend, [Frames(pixels)], len(pixels), embeddings=False, digests=False)
+        scores = checked_scores(guard.backend, [Frames(pixels)], len(pixels), embeddings=False, digests=False)
     return [guard.policy.decide(frame_scores) for frame_scores in scores]
 
 
-def surely(verdict: Verdict) -> float:
+def block_confidence(verdict: Verdict) -> float:
     """Return how sure a preview is to be blocked: the score that blocks it, or 0. Only a number is sure."""
     if verdict.outcome is not Outcome.BLOCK or verdict.score is None or not math.isfinite(verdict.score):
         return 0.0

@@ -15,15 +15,15 @@ from nsfw_guard.errors import BlockedError, UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.early.stop import EarlyStop, Stopped
 from nsfw_guard.pipelines.guarded import inputs
-from nsfw_guard.pipelines.guarded.leaving import leave
+from nsfw_guard.pipelines.guarded.leaving import guard_output
 from nsfw_guard.pipelines.guarded.modular import came_in
-from nsfw_guard.pipelines.guarded.run import Cover, Run, running
-from nsfw_guard.pipelines.guarded.stopped import stand_in
+from nsfw_guard.pipelines.guarded.run import Cover, GuardedCall, running
+from nsfw_guard.pipelines.guarded.stopped import blocked_output
 from nsfw_guard.pipelines.seams import is_modular
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class AttachOptions:
     """How a pipeline is guarded: what `attach` was told."""
 
     guard: Guard
@@ -35,24 +35,30 @@ class Terms:
 
 
 def guarded_call(
-    call: Callable[..., Any], pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, terms: Terms, run: Run
+    call: Callable[..., Any],
+    pipe: Any,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    options: AttachOptions,
+    run: GuardedCall,
 ) -> Any:
     """Return what the call gives, safe; `run` knows the verdicts afterwards."""
     arguments = inputs.arguments_of(call, pipe, args, kwargs)
-    inputs.refuse_exits(pipe, arguments, terms.latents)
-    inputs.refuse_prompts(terms.guard, arguments, terms.text_model)
-    if terms.check_inputs:
-        inputs.refuse_pictures(terms.guard, arguments, terms.latents)
+    inputs.refuse_exits(pipe, arguments, options.latents)
+    inputs.refuse_prompts(options.guard, arguments, options.text_model)
+    if options.check_inputs:
+        inputs.refuse_pictures(options.guard, arguments, options.latents)
     if is_modular(type(pipe)):
         run.given = came_in(arguments)
     try:
         with running(run):
-            with _watching(pipe, terms, arguments):
+            with _watching(pipe, options, arguments):
                 out = call(pipe, *args, **_apart(kwargs, run))
-            return leave(pipe, out, run, terms.latents, arguments)
+            return guard_output(pipe, out, run, options.latents, arguments)
     except Stopped as stopped:
         _free(pipe)
-        return stand_in(pipe, stopped.verdicts, stopped.size, run, arguments)
+        return blocked_output(pipe, stopped.verdicts, stopped.size, run, arguments)
     except BlockedError as error:
         verdicts = error.verdicts
     except UncoveredError:
@@ -63,25 +69,27 @@ def guarded_call(
     raise BlockedError(*verdicts)
 
 
-def _apart(kwargs: Mapping[str, Any], run: Run) -> dict[str, Any]:
+def _apart(kwargs: Mapping[str, Any], run: GuardedCall) -> dict[str, Any]:
     """The arguments, with callbacks that are plain functions set apart; pipelines look at the class of others."""
     functions = {k: v for k, v in kwargs.items() if k in inputs.CALLBACKS and inspect.isroutine(v)}
     return {**kwargs, **{name: run.apart(function) for name, function in functions.items()}}
 
 
-def part_call(call: Callable[..., Any], pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, run: Run) -> Any:
+def part_call(
+    call: Callable[..., Any], pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, run: GuardedCall
+) -> Any:
     """Run an inner pipeline of a guarded one: its images are judged, latents may pass, and the outer call tells of
     it.
     """
     arguments = inputs.arguments_of(call, pipe, args, kwargs)
     out = call(pipe, *args, **kwargs)
-    return leave(pipe, out, run, "allow", arguments, whole=False)
+    return guard_output(pipe, out, run, "allow", arguments, outermost=False)
 
 
-def _watching(pipe: Any, terms: Terms, arguments: Mapping[str, Any]) -> AbstractContextManager[Any]:
-    if terms.early_stop is None or isinstance(terms.guard.action, Flag):  # marking never stops
+def _watching(pipe: Any, options: AttachOptions, arguments: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    if options.early_stop is None or isinstance(options.guard.action, Flag):  # marking never stops
         return nullcontext()
-    return terms.early_stop.watch(pipe, terms.guard, arguments)
+    return options.early_stop.watch(pipe, options.guard, arguments)
 
 
 def _free(pipe: Any) -> None:

@@ -11,7 +11,7 @@ import torch
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR, WHOLE, by_hand
 from nsfw_guard.pipelines.guarded.run import current
-from nsfw_guard.pipelines.seams import once
+from nsfw_guard.pipelines.seams import cached_per_class
 
 BASE = "_nsfw_guard_base"
 
@@ -22,7 +22,7 @@ def plain_class(pipe: Any) -> type:
     return plain
 
 
-@once
+@cached_per_class
 def guarded_class(base: Any) -> type:
     """Return the guarded class of a pipeline class."""
     body: dict[str, Any] = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
@@ -76,11 +76,11 @@ def _numpy_to_pil(base: Any) -> Any:
         batch = images[None] if images.ndim == 3 else images
         tensor = torch.from_numpy(batch).movedim(-1, 1)
         tensor = tensor if run.device is None else tensor.to(run.device)
-        safe, verdicts = run.safe(tensor, "unit")
+        safe, verdicts = run.guard_batch(tensor, "unit")
         if safe is not tensor:
             batch = safe.movedim(1, -1).cpu().numpy()
         output = original(batch)
-        run.register(output, verdicts)
+        run.remember(output, verdicts)
         return output
 
     return numpy_to_pil

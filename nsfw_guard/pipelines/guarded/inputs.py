@@ -84,7 +84,7 @@ def refuse_pictures(guard: Guard, arguments: Mapping[str, Any], latents: Latents
             if latents == "allow":
                 continue
             raise UncoveredError(f"{name} holds latents, which cannot be judged: attach with latents='allow'")
-        for frame in map(layouts.planes, _frames(value)):
+        for frame in map(layouts.channels_for_guard, _frames(value)):
             verdicts = guard.check([frame], value_range=_range(frame))
             (safe,) = guard.apply([frame], verdicts, value_range=_range(frame))
             held += verdicts if safe is not frame else []

@@ -14,7 +14,7 @@ _NUMBERS = itertools.count()
 _LAST: ContextVar[Mapping[int, tuple[Verdict, ...]]] = ContextVar("nsfw_guard_last", default=MappingProxyType({}))
 
 
-class Last:
+class LastVerdicts:
     """One keeper's own place in every context."""
 
     def __init__(self) -> None:

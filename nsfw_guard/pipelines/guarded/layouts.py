@@ -20,7 +20,7 @@ MIN_PICTURE_SIDE = 8  # of a picture that is called something else: poses are ma
 MAX_PLAIN_NUMBERS = 256  # that pass as numbers: more could be the pixels of a picture
 
 
-def entries(value: Any, *, clips: bool) -> list[list[Any]]:
+def split_entries(value: Any, *, clips: bool) -> list[list[Any]]:
     """Return the frames of each entry of what leaves; an entry leaves whole or not at all.
 
     A picture is an entry of one frame; a clip, or a list inside a list, one of many. Nothing is copied.
@@ -32,7 +32,7 @@ def entries(value: Any, *, clips: bool) -> list[list[Any]]:
     if is_data(value):
         return []
     if isinstance(value, Mapping):
-        return [entry for part in value.values() for entry in entries(part, clips=clips)]
+        return [entry for part in value.values() for entry in split_entries(part, clips=clips)]
     if isinstance(value, (list, tuple)):
         if clips and all(_single(v) for v in value):
             return [[f for v in value for f in frames(v)]] if value else []
@@ -70,7 +70,7 @@ def _no_picture(value: Any) -> UncoveredError:
     )
 
 
-def put(value: Any, news: Iterator[Any]) -> Any:
+def replace_frames(value: Any, news: Iterator[Any]) -> Any:
     """Return what leaves with frames replaced: one new frame each, in reading order, or None for one that stays.
 
     What has nothing replaced in it is the very object that came; nothing is edited.
@@ -79,7 +79,7 @@ def put(value: Any, news: Iterator[Any]) -> Any:
         return value
     if isinstance(value, (list, tuple, Mapping)):
         olds = list(value.values()) if isinstance(value, Mapping) else value
-        parts = [put(part, news) for part in olds]
+        parts = [replace_frames(part, news) for part in olds]
         same = all(new is old for new, old in zip(parts, olds, strict=True))
         return value if same else rebuilt(value, parts)
     if _single(value):
@@ -140,12 +140,12 @@ def looks_like_pictures(value: Any) -> bool:
         return True
     if _axes(value) < 3:
         return False
-    turned = planes(value)
+    turned = channels_for_guard(value)
     channels, *sides = turned.shape[-3:] if isinstance(value, Tensor) else np.moveaxis(turned, -1, -3).shape[-3:]
     return channels in CHANNELS and min(sides) >= MIN_PICTURE_SIDE
 
 
-def planes(frame: Any) -> Any:
+def channels_for_guard(frame: Any) -> Any:
     """Return an array or tensor frame with its channels where a guard expects them: first in a tensor, last in an
     array.
     """
@@ -157,9 +157,9 @@ def planes(frame: Any) -> Any:
     return np.moveaxis(frame, -3, -1) if first and not last else frame
 
 
-def unplanes(new: Any, like: Any) -> Any:
+def restore_layout(new: Any, like: Any) -> Any:
     """`planes` undone: a frame in the layout of another."""
-    if planes(like) is like:
+    if channels_for_guard(like) is like:
         return new
     return new.movedim(-3, -1) if isinstance(new, Tensor) else np.moveaxis(new, -1, -3)
 
@@ -173,8 +173,8 @@ def stack(images: Sequence[Any], device: torch.device | None) -> Any:
     if len({_kind(f) for f in images}) > 1 or _kind(first) is None:
         return list(images)
     if isinstance(first, Tensor):
-        return torch.stack([planes(f) for f in images])
-    stacked = torch.from_numpy(np.stack([planes(np.asarray(f)) for f in images])).permute(0, 3, 1, 2)
+        return torch.stack([channels_for_guard(f) for f in images])
+    stacked = torch.from_numpy(np.stack([channels_for_guard(np.asarray(f)) for f in images])).permute(0, 3, 1, 2)
     return stacked if device is None else stacked.to(device)
 
 

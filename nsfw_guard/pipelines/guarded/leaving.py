@@ -13,10 +13,12 @@ from nsfw_guard.pipelines.guarded import layouts
 from nsfw_guard.pipelines.guarded.inputs import Latents
 from nsfw_guard.pipelines.guarded.modular import leave_state
 from nsfw_guard.pipelines.guarded.ranges import tensor_range
-from nsfw_guard.pipelines.guarded.run import ExitRange, Run
+from nsfw_guard.pipelines.guarded.run import ExitRange, GuardedCall
 
 
-def leave(pipe: Any, out: Any, run: Run, latents: Latents, arguments: Mapping[str, Any], *, whole: bool = True) -> Any:
+def guard_output(
+    pipe: Any, out: Any, run: GuardedCall, latents: Latents, arguments: Mapping[str, Any], *, outermost: bool = True
+) -> Any:
     """Return what leaves, by the kind of thing it is; of a part of a pipeline, into it, without flags and verdicts."""
     cls = type(pipe)
     if latents == "allow" and arguments.get("output_type") in seams.LATENT:
@@ -25,12 +27,12 @@ def leave(pipe: Any, out: Any, run: Run, latents: Latents, arguments: Mapping[st
         return leave_state(out, run, latents, run.given, arguments.get("output"))
     ends = exit_range(cls)
     if dataclasses.is_dataclass(out) and not isinstance(out, type):
-        return _leave_output(out, run, ends, whole=whole)
+        return _leave_output(out, run, ends, outermost=outermost)
     if isinstance(out, Mapping) or hasattr(out, "_fields"):
-        return _leave_mapping(out, run, ends, whole=whole)
+        return _leave_mapping(out, run, ends, outermost=outermost)
     if isinstance(out, tuple):
-        return _leave_tuple(cls, out, run, ends, whole=whole)
-    return run.settle(out, clips=_clips(cls), value_range=ends, main=whole)
+        return _leave_tuple(cls, out, run, ends, outermost=outermost)
+    return run.finish(out, clips=_clips(cls), value_range=ends, main=outermost)
 
 
 def exit_range(cls: type) -> ExitRange:
@@ -38,14 +40,14 @@ def exit_range(cls: type) -> ExitRange:
     return "hdr" if any(base.__name__ == "LTX2HDRPipeline" for base in cls.__mro__) else tensor_range(cls)
 
 
-def _leave_output(out: Any, run: Run, ends: ExitRange, *, whole: bool) -> Any:
+def _leave_output(out: Any, run: GuardedCall, ends: ExitRange, *, outermost: bool) -> Any:
     """An output of named fields: the same object, with flags and verdicts on it."""
     for name in _in_order(dict.fromkeys(_names(out))):
         old = getattr(out, name) if name in vars(out) else out[name]
-        new = _field(name, old, run, ends, whole=whole)
+        new = _field(name, old, run, ends, outermost=outermost)
         if new is not old:
             _set(out, name, new)
-    if whole:
+    if outermost:
         mark(out, run)
     return out
 
@@ -57,47 +59,51 @@ def _names(out: Any) -> Iterator[str]:
     yield from out if isinstance(out, dict) else ()
 
 
-def _leave_mapping(out: Any, run: Run, ends: ExitRange, *, whole: bool) -> Any:
+def _leave_mapping(out: Any, run: GuardedCall, ends: ExitRange, *, outermost: bool) -> Any:
     """A mapping, or a tuple whose places have names."""
     named = out if isinstance(out, Mapping) else out._asdict()
-    parts = _leave_named([str(name) for name in named], list(named.values()), run, ends, whole=whole)
+    parts = _leave_named([str(name) for name in named], list(named.values()), run, ends, outermost=outermost)
     same = all(new is old for new, old in zip(parts, named.values(), strict=True))
     return out if same else layouts.rebuilt(out, parts)
 
 
-def _leave_named(names: Sequence[str], values: Sequence[Any], run: Run, ends: ExitRange, *, whole: bool) -> list[Any]:
+def _leave_named(
+    names: Sequence[str], values: Sequence[Any], run: GuardedCall, ends: ExitRange, *, outermost: bool
+) -> list[Any]:
     """Values with a name each, in the order in which they came."""
     parts = list(values)
     for place in sorted(range(len(parts)), key=lambda i: names[i] in seams.HELD):
-        parts[place] = _field(names[place], parts[place], run, ends, whole=whole)
+        parts[place] = _field(names[place], parts[place], run, ends, outermost=outermost)
     return parts
 
 
-def _leave_tuple(cls: type, out: tuple[Any, ...], run: Run, ends: ExitRange, *, whole: bool) -> tuple[Any, ...]:
+def _leave_tuple(
+    cls: type, out: tuple[Any, ...], run: GuardedCall, ends: ExitRange, *, outermost: bool
+) -> tuple[Any, ...]:
     names = seams.tuple_fields(cls, len(out))
-    parts = _leave_named(names, out, run, ends, whole=whole)
-    if whole and len(parts) > 1 and seams.classify(cls).slot and _flags(out[1]):
+    parts = _leave_named(names, out, run, ends, outermost=outermost)
+    if outermost and len(parts) > 1 and seams.classify(cls).slot and _flags(out[1]):
         parts[1] = run.flags
     return tuple(parts)
 
 
-def _field(name: str, value: Any, run: Run, ends: ExitRange, *, whole: bool) -> Any:
+def _field(name: str, value: Any, run: GuardedCall, ends: ExitRange, *, outermost: bool) -> Any:
     """What becomes of one field: what can hold a picture is one, unless its name says that it is something else."""
     other = name in seams.OTHER and name not in seams.MARKS
     if layouts.is_data(value) or (other and not layouts.looks_like_pictures(value)):
         return value
     if name in seams.HELD:
         return None if run.flagged else value
-    main = whole and not run.verdicts
+    main = outermost and not run.verdicts
     if ends == "signed" and isinstance(value, Tensor) and value.ndim == 5:
         # As a video decoder gave it: the channels of a clip stand before its frames, however many these are.
         turned = value.transpose(1, 2)
-        safe = run.settle(turned, clips=name in seams.CLIPS, value_range=ends, main=main)
+        safe = run.finish(turned, clips=name in seams.CLIPS, value_range=ends, main=main)
         return value if safe is turned else safe.transpose(1, 2)
-    return run.settle(value, clips=name in seams.CLIPS, value_range=ends, main=main)
+    return run.finish(value, clips=name in seams.CLIPS, value_range=ends, main=main)
 
 
-def mark(out: Any, run: Run) -> None:
+def mark(out: Any, run: GuardedCall) -> None:
     """Puts flags and verdicts on an output: into its own field for them, where it has one."""
     names = {f.name for f in dataclasses.fields(out)}
     for name in seams.FLAGS:

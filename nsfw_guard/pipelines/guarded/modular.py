@@ -14,7 +14,7 @@ from nsfw_guard.pipelines import seams
 from nsfw_guard.pipelines.guarded import layouts
 from nsfw_guard.pipelines.guarded.identity import content
 from nsfw_guard.pipelines.guarded.inputs import Latents
-from nsfw_guard.pipelines.guarded.run import ExitRange, Run
+from nsfw_guard.pipelines.guarded.run import ExitRange, GuardedCall
 
 # What a picture could be made from, and what steers how: numbers that no model of pictures can judge.
 _UNDECODED = frozenset({
@@ -36,7 +36,7 @@ def _each(value: Any) -> Iterator[Any]:
         yield value
 
 
-def leave_state(out: Any, run: Run, latents: Latents, given: frozenset[Any], asked: Any) -> Any:
+def leave_state(out: Any, run: GuardedCall, latents: Latents, given: frozenset[Any], asked: Any) -> Any:
     """Return a state, a dictionary of its values, or one value, safe.
 
     Args:
@@ -53,14 +53,14 @@ def leave_state(out: Any, run: Run, latents: Latents, given: frozenset[Any], ask
     return values if isinstance(out, dict) else values[str(asked)]
 
 
-def _leave(values: dict[str, Any], run: Run, latents: Latents, given: frozenset[Any]) -> None:
+def _leave(values: dict[str, Any], run: GuardedCall, latents: Latents, given: frozenset[Any]) -> None:
     new = [name for name, value in values.items() if _holds(value) and not _same(value, given)]
     held = [name for name in new if _undecoded(name, values[name])]
     # The first of these is what verdicts are given for.
     for name in sorted((name for name in new if name not in held), key=_place):
         clips = name in seams.CLIPS
         ends: ExitRange = "signed" if _signed(values[name]) else "unit"
-        values[name] = run.settle(values[name], clips=clips, value_range=ends, main=not run.verdicts)
+        values[name] = run.finish(values[name], clips=clips, value_range=ends, main=not run.verdicts)
     pictures = run.verdicts or run.judged
     if latents == "refuse" and not pictures and any("latent" in name for name in held):
         raise UncoveredError(

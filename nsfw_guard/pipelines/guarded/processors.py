@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from nsfw_guard.errors import ConfigError
-from nsfw_guard.pipelines.guarded.run import Run, current, running
-from nsfw_guard.pipelines.seams import LATENT, once
+from nsfw_guard.pipelines.guarded.run import GuardedCall, current, running
+from nsfw_guard.pipelines.seams import LATENT, cached_per_class
 
 GUARD_ATTR = "_nsfw_guard"
 
@@ -24,7 +24,7 @@ class Owner(Protocol):
 
     enabled: bool
 
-    def run(self, pipe: Any = None) -> Run:
+    def run(self, pipe: Any = None) -> GuardedCall:
         """Return a run of its own, for pictures that are made outside of any call."""
         ...
 
@@ -57,7 +57,7 @@ def is_guarded(processor: Any) -> bool:
     return GUARD_ATTR in vars_of(processor) or GUARD_ATTR in vars_of(vars_of(processor).get("_image_processor"))
 
 
-def by_hand(guarded: Any) -> Run | None:
+def by_hand(guarded: Any) -> GuardedCall | None:
     """Return a run for pictures that are made outside of any call, or None where the guard is turned off."""
     owner: Owner = vars(guarded)[GUARD_ATTR]
     return owner.run() if owner.enabled else None
@@ -68,7 +68,7 @@ def vars_of(value: Any) -> dict[str, Any]:
     return getattr(value, "__dict__", {})
 
 
-@once
+@cached_per_class
 def _subclass(base: Any) -> type:
     body: dict[str, Any] = {"postprocess": _postprocess(base), "__module__": base.__module__, "__doc__": base.__doc__}
     body |= WHOLE
@@ -112,7 +112,7 @@ def _postprocess(base: Any) -> Any:
         flags = bound.arguments["do_denormalize"]
         bound.arguments["image"], verdicts = _judge(run, image, _signed(self, flags, len(image)))
         output = original(*bound.args, **bound.kwargs)
-        run.register(output, verdicts)
+        run.remember(output, verdicts)
         return output
 
     postprocess.__wrapped__ = original  # type: ignore[attr-defined]
@@ -132,7 +132,7 @@ def _postprocess_video(base: Any) -> Any:
                 return postprocess_video(self, *args, **kwargs)
         with run.clips() as clip_frames:
             output = original(self, *args, **kwargs)
-        run.register(output, [verdict for judged in clip_frames for verdict in judged.verdicts.values()])
+        run.remember(output, [verdict for judged in clip_frames for verdict in judged.verdicts.values()])
         return output
 
     postprocess_video.__wrapped__ = original  # type: ignore[attr-defined]
@@ -144,12 +144,12 @@ def _signed(processor: Any, flags: Any, count: int) -> list[bool]:
     return [processor.config.do_normalize] * count if flags is None else list(flags)
 
 
-def _judge(run: Run, image: Tensor, signed: list[bool]) -> tuple[Tensor, list[Any]]:
+def _judge(run: GuardedCall, image: Tensor, signed: list[bool]) -> tuple[Tensor, list[Any]]:
     if all(signed) or not any(signed):
-        return run.safe(image, "signed" if signed[0] else "unit")
+        return run.guard_batch(image, "signed" if signed[0] else "unit")
     out, verdicts = image.clone(), []
     for i, one in enumerate(signed):
-        safe, judged = run.safe(image[i : i + 1], "signed" if one else "unit")
+        safe, judged = run.guard_batch(image[i : i + 1], "signed" if one else "unit")
         out[i] = safe[0]
         verdicts += judged
     return out, verdicts

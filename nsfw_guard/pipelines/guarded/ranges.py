@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from nsfw_guard.imaging.quantise import ValueRange
-from nsfw_guard.pipelines.seams import classify, once
+from nsfw_guard.pipelines.seams import cached_per_class, classify
 
 # Calls that bring what a decoder gave to [0, 1], or hand it to something that does.
 _TO_UNIT = ("postprocess", "denormalize", "decode_latents", "numpy_to_pil", "convert_vae", "_vae_decoder")
 _KIND = "output_type"
 
 
-@once
+@cached_per_class
 def tensor_range(cls: Any) -> ValueRange:
     """Return the range of the tensors that leave a class: signed where nothing on the way to "pt" moves them to [0, 1].
 

@@ -23,7 +23,7 @@ from nsfw_guard.verdict import Outcome, Verdict, worst
 
 Clips = Literal["whole", "frames"]
 ExitRange = Literal["unit", "signed", "hdr"]  # of tensors that leave; "hdr" has no upper end
-_RUN: ContextVar[Run | None] = ContextVar("nsfw_guard_run", default=None)
+_RUN: ContextVar[GuardedCall | None] = ContextVar("nsfw_guard_run", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Judged:
 
 
 @dataclass
-class Run:
+class GuardedCall:
     """What is known of one call."""
 
     guard: Guard
@@ -74,14 +74,14 @@ class Run:
     showing: bool = False  # within a callback: what it makes is a preview, and no part of what leaves
     given: frozenset[Any] = frozenset()  # what came in: unchanged, it may go out again
 
-    def safe(self, images: Tensor, value_range: ValueRange) -> tuple[Tensor, list[Verdict]]:
+    def guard_batch(self, images: Tensor, value_range: ValueRange) -> tuple[Tensor, list[Verdict]]:
         """Return pictures on the way, flagged ones acted on. Shape: (N, C, H, W)."""
         verdicts = self._check(images, value_range)
         if self.clip:
             verdicts = self.cover.spread(verdicts, clip=True)
         return self.guard.apply(images, verdicts, value_range=value_range), verdicts
 
-    def register(self, output: Any, verdicts: Sequence[Verdict]) -> None:
+    def remember(self, output: Any, verdicts: Sequence[Verdict]) -> None:
         """Keeps what was made of judged pictures, so that it is known when it leaves."""
         if self.showing:
             return
@@ -117,16 +117,16 @@ class Run:
             judged += self.judged[mark:]
             del self.judged[mark:]
 
-    def settle(self, value: Any, *, clips: bool, value_range: ExitRange = "unit", main: bool = True) -> Any:
+    def finish(self, value: Any, *, clips: bool, value_range: ExitRange = "unit", main: bool = True) -> Any:
         """Judge what leaves where it was not judged yet, and act on it. Verdicts are kept one an entry, of the main
         field.
         """
-        groups = [group for group in layouts.entries(value, clips=clips) if group]
+        groups = [group for group in layouts.split_entries(value, clips=clips) if group]
         flat = [frame for group in groups for frame in group]
         if not flat:
             return value
         known = [self._known(frame) for frame in flat]
-        verdicts = iter(self._worse(self._complete(flat, known, value_range)))
+        verdicts = iter(self._carry_flags(self._judge_unknown(flat, known, value_range)))
         decided: list[Verdict] = []
         for group in groups:
             of_group = [next(verdicts) for _ in group]
@@ -136,8 +136,10 @@ class Run:
         changed = [verdict is not before for verdict, before in zip(decided, known, strict=True)]
         self._raise([verdict for verdict, new in zip(decided, changed, strict=True) if new])
         acts = zip(flat, decided, changed, strict=True)
-        safe = layouts.put(value, iter([self._acted(f, v, value_range) if new else None for f, v, new in acts]))
-        self.register(safe, decided)  # the image of an inner pipeline is on the way in the outer one
+        safe = layouts.replace_frames(
+            value, iter([self._acted(f, v, value_range) if new else None for f, v, new in acts])
+        )
+        self.remember(safe, decided)  # the image of an inner pipeline is on the way in the outer one
         return safe
 
     @property
@@ -168,7 +170,7 @@ class Run:
         key = identity(frame)
         return next((j.verdicts[key] for j in reversed(self.judged) if key in j.verdicts), None)
 
-    def _complete(self, flat: Sequence[Any], known: Sequence[Verdict | None], ends: ExitRange) -> list[Verdict]:
+    def _judge_unknown(self, flat: Sequence[Any], known: Sequence[Verdict | None], ends: ExitRange) -> list[Verdict]:
         """A verdict for every frame: those that are not known are judged, all at once."""
         unknown = [frame for frame, verdict in zip(flat, known, strict=True) if verdict is None]
         if not unknown:
@@ -179,7 +181,7 @@ class Run:
         fresh = iter(self._check(stack, _range(ends, unknown)))
         return [next(fresh) if verdict is None else verdict for verdict in known]
 
-    def _worse(self, verdicts: list[Verdict]) -> list[Verdict]:
+    def _carry_flags(self, verdicts: list[Verdict]) -> list[Verdict]:
         """Carry flags forward from images on the way that do not leave themselves: what leaves was made of them.
 
         A pasted overlay, a grid, a second stage: pairwise where the counts say so, else over everything.
@@ -198,11 +200,11 @@ class Run:
 
     def _acted(self, frame: Any, verdict: Verdict, ends: ExitRange) -> Any:
         """The frame with the action taken, in its own layout, or None where it stays."""
-        turned = layouts.planes(frame)
+        turned = layouts.channels_for_guard(frame)
         if ends == "hdr":
             turned = _clipped(turned)
         (new,) = self.guard.apply([turned], [verdict], value_range=_range(ends, [frame]))
-        return None if new is turned else layouts.unplanes(new, frame)
+        return None if new is turned else layouts.restore_layout(new, frame)
 
 
 def _range(ends: ExitRange, frames: Sequence[Any]) -> ValueRange:
@@ -219,13 +221,13 @@ def _clipped(linear: Any) -> Any:
     return linear
 
 
-def current() -> Run | None:
+def current() -> GuardedCall | None:
     """Return the guarded call that this context is in."""
     return _RUN.get()
 
 
 @contextmanager
-def running(run: Run) -> Iterator[Run]:
+def running(run: GuardedCall) -> Iterator[GuardedCall]:
     """Makes a run the current one of this context."""
     token = _RUN.set(run)
     try:

@@ -14,14 +14,14 @@ from nsfw_guard.actions import Raise, covered
 from nsfw_guard.errors import BlockedError
 from nsfw_guard.pipelines import seams
 from nsfw_guard.pipelines.guarded.leaving import mark
-from nsfw_guard.pipelines.guarded.run import Run
+from nsfw_guard.pipelines.guarded.run import GuardedCall
 from nsfw_guard.verdict import Verdict
 
 DEFAULT_SIDE = 512  # where nothing says how large the picture would have been
 
 
-def stand_in(
-    pipe: Any, verdicts: Sequence[Verdict], size: tuple[int, int] | None, run: Run, arguments: Mapping[str, Any]
+def blocked_output(
+    pipe: Any, verdicts: Sequence[Verdict], size: tuple[int, int] | None, run: GuardedCall, arguments: Mapping[str, Any]
 ) -> list[Any] | Any:
     """Return the output that the call would have given, filled with the guard's action on a black frame.
 
@@ -46,7 +46,7 @@ def _size(pipe: Any, arguments: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _pictures(
-    verdicts: Sequence[Verdict], size: tuple[int, int], run: Run, arguments: Mapping[str, Any], *, clip: bool
+    verdicts: Sequence[Verdict], size: tuple[int, int], run: GuardedCall, arguments: Mapping[str, Any], *, clip: bool
 ) -> Any:
     device = run.device or torch.device("cpu")
     frames = [covered(torch.zeros(3, *size, device=device), verdict, run.guard.action) for verdict in verdicts]
@@ -66,7 +66,7 @@ def _pil(frame: Tensor) -> Image.Image:
     return Image.fromarray(frame.mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
 
 
-def _wrapped(cls: type, name: str, pictures: Any, run: Run, arguments: Mapping[str, Any]) -> Any:
+def _wrapped(cls: type, name: str, pictures: Any, run: GuardedCall, arguments: Mapping[str, Any]) -> Any:
     """The pictures in what the class returns."""
     (output,) = [o for o in seams.output_classes(cls) if name in o.__dataclass_fields__]
     fields = {field: pictures if field == name else None for field in output.__dataclass_fields__}
@@ -74,6 +74,6 @@ def _wrapped(cls: type, name: str, pictures: Any, run: Run, arguments: Mapping[s
         result = output(**fields)
         mark(result, run)
         return result
-    if seams.bare(cls):
+    if seams.returns_bare_value(cls):
         return pictures
     return tuple(run.flags if field in seams.FLAGS else value for field, value in fields.items())

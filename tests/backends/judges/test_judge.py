@@ -61,7 +61,12 @@ def judges(folders: dict[str, Path]) -> dict[str, Judge]:
 @pytest.fixture
 def own(folders: dict[str, Path], tmp_path: Path):
     """A folder to spoil."""
-    return lambda name: Path(shutil.copytree(folders[name], tmp_path / name))
+
+    def copied(name: str) -> Path:
+        folder = folders[name] if name in folders else tiny_judges.write(tmp_path / "made", name)
+        return Path(shutil.copytree(folder, tmp_path / name))
+
+    return copied
 
 
 def numbers(judge: Judge, *stacks: torch.Tensor) -> torch.Tensor:
@@ -202,7 +207,7 @@ def test_a_judge_that_answers_nothing_never_starts(name, own):
     with torch.no_grad():
         head(model).weight.zero_()
     model.save_pretrained(folder)
-    with pytest.raises(SelfTestError, match=f"answers no question with {FAMILIES[name].violates} or"):
+    with pytest.raises(SelfTestError, match=f"answers no question with {FAMILIES[name].yes_answer} or"):
         judge(folder, questions=QUESTIONS)
 
 
@@ -271,7 +276,7 @@ def test_the_words_stand_in_the_prompt_and_in_the_state(name, folders, judges):
     for category, question in QUESTIONS.items():
         assert question in made.asker.prompts[category]
         assert category in made.asker.prompts[category].lower()
-    assert made.asker.prompts["mess"].endswith(FAMILIES[name].lead)
+    assert made.asker.prompts["mess"].endswith(FAMILIES[name].answer_prefix)
     assert not made.asker.prompts["mess"].endswith("\n\n\n")
     assert made.spec.questions == QUESTIONS
     assert made.state()["questions"] == hash_of(QUESTIONS)
@@ -419,11 +424,11 @@ def test_shards_are_one_model(name, folders, judges, own, tmp_path):
     shards = weights.shards_of(folder / weights.INDEX)
     assert len(shards) > 1
     assert not (folder / "model.safetensors").exists()
-    assert weights.pieces(folder) == tuple(folder / shard for shard in shards)
+    assert weights.weight_files(folder) == tuple(folder / shard for shard in shards)
     pixels = smooth(1, 40, 56)
     assert torch.equal(numbers(judge(folder, questions=QUESTIONS), pixels), numbers(judges[name], pixels))
     with pytest.raises(WeightsUnfitError, match=r"is of one model\.safetensors"):
-        weights.pieces(folder, "0" * 64)
+        weights.weight_files(folder, "0" * 64)
     (folder / shards[1]).unlink()
     with pytest.raises(WeightsMissingError, match=shards[1]):
         judge(folder, questions=QUESTIONS)
@@ -491,6 +496,12 @@ def test_what_is_not_installed_is_named(folders, monkeypatch):
     strange = replace(FAMILIES["qwen3_vl"], model="ThirdForConditionalGeneration")
     monkeypatch.setitem(FAMILIES, "qwen3_vl", strange)
     with pytest.raises(ConfigError, match="is not in this transformers: run `pip install"):
+        judge(folders["qwen3_vl"])
+    broken = replace(strange, model="Qwen3VLForConditionalGeneration", broken_in=(transformers.__version__,))
+    monkeypatch.setitem(FAMILIES, "qwen3_vl", broken)
+    with pytest.raises(
+        ConfigError, match=f"cannot run Qwen3VL.* run `pip install 'transformers!={transformers.__version__}'`"
+    ):
         judge(folders["qwen3_vl"])
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'nsfw-guard\[diffusers\]'"):
@@ -618,7 +629,7 @@ def test_a_file_that_is_not_there_is_no_network_that_is_down(hub, monkeypatch):
     from huggingface_hub.utils import LocalEntryNotFoundError
 
     spec, _, asked, _ = hub
-    whole = weights._bring
+    whole = weights._download
 
     def down(spec, name, progress):
         if name == "chat_template.jinja":
@@ -628,7 +639,7 @@ def test_a_file_that_is_not_there_is_no_network_that_is_down(hub, monkeypatch):
                 raise WeightsMissingError("down") from error
         return whole(spec, name, progress)
 
-    monkeypatch.setattr(weights, "_bring", down)
+    monkeypatch.setattr(weights, "_download", down)
     with pytest.raises(WeightsMissingError, match="down"):
         weights.fetch(spec)
     assert "model.safetensors" not in asked

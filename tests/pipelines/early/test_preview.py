@@ -13,7 +13,7 @@ pytest.importorskip("diffusers")
 import diffusers
 
 from nsfw_guard.errors import ConfigError, UncoveredError
-from nsfw_guard.pipelines.early.preview import by_vae, grid, preview_of
+from nsfw_guard.pipelines.early.preview import by_vae, preview_of, to_spatial
 from nsfw_guard.pipelines.early.steps import clean_latents, watchable
 from nsfw_guard.pipelines.guarded.inputs import arguments_of
 from tests.pipelines.zoo import CASES
@@ -75,12 +75,12 @@ def test_packed_latents_need_a_size_that_fits():
         by_vae(pipe, latents, {**told, "height": 48, "width": 80})
     clip, tokens, asked, _ = drawn("LTXPipeline")
     with pytest.raises(UncoveredError, match="call the pipe with height and width"):
-        grid(clip, tokens, {**asked, "height": None})
+        to_spatial(clip, tokens, {**asked, "height": None})
 
 
 def test_latents_of_no_known_shape_are_refused():
     with pytest.raises(UncoveredError, match=r"latents of shape \(2, 3\)"):
-        grid(SimpleNamespace(), torch.zeros(2, 3), {})
+        to_spatial(SimpleNamespace(), torch.zeros(2, 3), {})
 
 
 def test_the_size_that_a_pipe_draws_by_default_is_known():
@@ -92,7 +92,7 @@ def test_the_size_that_a_pipe_draws_by_default_is_known():
 @pytest.mark.parametrize("shape", [(1, 4, 2, 8, 8), (1, 2, 4, 8, 8), (1, 2, 8, 8, 4)])
 def test_the_first_frame_is_found_wherever_channels_stand(shape):
     pipe = SimpleNamespace(vae=SimpleNamespace(config={"latent_channels": 4}))
-    assert grid(pipe, torch.zeros(shape), {}).shape == (1, 4, 8, 8)
+    assert to_spatial(pipe, torch.zeros(shape), {}).shape == (1, 4, 8, 8)
 
 
 def test_a_small_decoder_is_given_latents_as_they_are():

@@ -30,9 +30,9 @@ from nsfw_guard.pipelines.early.fit import (
     thresholds_of,
     upper_bound,
 )
-from nsfw_guard.pipelines.early.preview import LinearPreview, by_vae, grid, preview_of
+from nsfw_guard.pipelines.early.preview import LinearPreview, by_vae, preview_of, to_spatial
 from nsfw_guard.pipelines.early.steps import around
-from nsfw_guard.pipelines.early.stop import EarlyStop, Stopped, surely
+from nsfw_guard.pipelines.early.stop import EarlyStop, Stopped, block_confidence
 from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome, Verdict
@@ -230,7 +230,7 @@ def test_looking_on_changes_no_bit(pipe, guard):
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
 @pytest.mark.parametrize("bare", [True, False])
 def test_a_sure_one_is_stopped_and_leaves_covered(pipe, guard, kind, bare):
-    tally = dict(guard.tally.counts)
+    tally = dict(guard.counter.counts)
     with attach(pipe, guard, early_stop=EarlyStop(thresholds=0.6)) as attachment:
         out, steps = counted(pipe, RED, output_type=kind, return_dict=not bare)
         free = draw(pipe, BLUE, output_type=kind, return_dict=not bare)
@@ -242,7 +242,7 @@ def test_a_sure_one_is_stopped_and_leaves_covered(pipe, guard, kind, bare):
     assert (out[1] if bare else out.nsfw_content_detected) == [True]
     if not bare:
         assert out.verdicts[0].reason.startswith(f"stopped at step {steps + 1} of 10: red-disc")
-    assert guard.tally.counts["block"] == tally["block"] + 1  # the stopped one is counted, the looks are not
+    assert guard.counter.counts["block"] == tally["block"] + 1  # the stopped one is counted, the looks are not
     assert attachment.verdicts[0].outcome is Outcome.ALLOW  # of the call after it
 
 
@@ -345,7 +345,7 @@ def test_a_linear_map_learns_colours():
 
 def test_latents_of_clips_are_looked_at_by_their_first_frame(pipe):
     clip = torch.randn(1, 4, 5, 8, 8)
-    assert torch.equal(grid(pipe, clip, {}), clip[:, :, 0])
+    assert torch.equal(to_spatial(pipe, clip, {}), clip[:, :, 0])
 
 
 # fitting
@@ -439,10 +439,10 @@ def test_fitting_a_guarded_pipe_or_a_file_of_another_kind_is_an_error(pipe, guar
 
 
 def test_how_sure_is_a_number_or_nothing():
-    assert surely(Verdict(Outcome.BLOCK, "r", score=0.9)) == 0.9
+    assert block_confidence(Verdict(Outcome.BLOCK, "r", score=0.9)) == 0.9
     for verdict in (Verdict(Outcome.ALLOW, "r", score=0.9), Verdict(Outcome.BLOCK, "r", score=float("nan")),
                     Verdict(Outcome.ERROR, "r")):  # fmt: skip
-        assert surely(verdict) == 0.0
+        assert block_confidence(verdict) == 0.0
 
 
 # the official callback

@@ -53,13 +53,13 @@ def test_what_is_no_picture_is_an_error_that_says_what_to_ask_for(value):
     ],
 )  # fmt: skip
 def test_entries_are_pictures_or_clips(value, clips, sizes):
-    assert shape(layouts.entries(value, clips=clips)) == sizes
+    assert shape(layouts.split_entries(value, clips=clips)) == sizes
 
 
 @pytest.mark.parametrize("value", [PIL, [PIL[:3], PIL[3:]], ARRAY, TENSOR, list(TENSOR), ARRAY[0, 0]])
 def test_nothing_replaced_is_the_very_object(value):
     count = len(layouts.frames(value))
-    assert layouts.put(value, iter([None] * count)) is value
+    assert layouts.replace_frames(value, iter([None] * count)) is value
 
 
 def test_one_frame_replaced_leaves_the_others_and_the_original():
@@ -67,7 +67,7 @@ def test_one_frame_replaced_leaves_the_others_and_the_original():
         before = value.copy() if isinstance(value, np.ndarray) else value.clone()
         news = [None] * 6
         news[4] = value[1, 1] * 0
-        out = layouts.put(value, iter(news))
+        out = layouts.replace_frames(value, iter(news))
         assert float(out[1, 1].sum()) == 0
         assert all(bool((out[i, j] == value[i, j]).all()) for i in range(2) for j in range(3) if (i, j) != (1, 1))
         assert bool((value == before).all())
@@ -77,14 +77,14 @@ def test_a_view_that_is_not_contiguous_is_put_back_too():
     turned = TENSOR.permute(0, 1, 2, 4, 3)
     news = [None] * 6
     news[0] = torch.zeros(3, 6, 4)
-    out = layouts.put(turned, iter(news))
+    out = layouts.replace_frames(turned, iter(news))
     assert float(out[0, 0].sum()) == 0
     assert torch.equal(out[0, 1:], turned[0, 1:])
 
 
 def test_lists_keep_their_kind_and_the_pictures_that_stay():
     new = Image.new("RGB", (6, 4))
-    out = layouts.put([tuple(PIL[:2]), PIL[2:]], iter([None, new, None, None, None, None]))
+    out = layouts.replace_frames([tuple(PIL[:2]), PIL[2:]], iter([None, new, None, None, None, None]))
     assert out[0] == (PIL[0], new)
     assert out[1][0] is PIL[2]
 
@@ -99,13 +99,13 @@ def test_a_frame_is_known_by_where_it_is():
 
 def test_channels_are_found_first_or_last():
     first, last = torch.rand(3, 8, 9), torch.rand(8, 9, 3)
-    assert layouts.planes(first) is first
-    assert layouts.planes(last).shape == (3, 8, 9)
-    assert torch.equal(layouts.unplanes(layouts.planes(last), last), last)
+    assert layouts.channels_for_guard(first) is first
+    assert layouts.channels_for_guard(last).shape == (3, 8, 9)
+    assert torch.equal(layouts.restore_layout(layouts.channels_for_guard(last), last), last)
     array = np.zeros((4, 8, 9), np.float32)
-    assert layouts.planes(array).shape == (8, 9, 4)
-    assert layouts.unplanes(layouts.planes(array), array).shape == (4, 8, 9)
-    assert layouts.planes(np.zeros((8, 9))).shape == (8, 9)
+    assert layouts.channels_for_guard(array).shape == (8, 9, 4)
+    assert layouts.restore_layout(layouts.channels_for_guard(array), array).shape == (4, 8, 9)
+    assert layouts.channels_for_guard(np.zeros((8, 9))).shape == (8, 9)
 
 
 def test_frames_of_one_kind_are_one_stack():

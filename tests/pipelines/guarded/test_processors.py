@@ -14,7 +14,7 @@ from diffusers.video_processor import VideoProcessor
 
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.guarded.processors import guarded, is_guarded, processors_of
-from nsfw_guard.pipelines.guarded.run import Cover, Run, running
+from nsfw_guard.pipelines.guarded.run import Cover, GuardedCall, running
 from nsfw_guard.testing import FakeBackend
 
 RED, BLUE = (torch.tensor(c).view(1, 3, 1, 1).expand(1, 3, 8, 8) for c in ((0.9, -0.9, -0.9), (-0.9, -0.9, 0.9)))
@@ -26,7 +26,7 @@ class Owner:
     enabled = True
 
     def run(self, pipe=None):
-        return Run(Guard(FakeBackend()), Cover())
+        return GuardedCall(Guard(FakeBackend()), Cover())
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_pasted_overlay_is_covered_where_its_crop_was_flagged(owner):
         out = processor.postprocess(
             RED, output_type="pil", original_image=whole, original_mask=mask, crops_coords=(4, 4, 12, 12)
         )
-        safe = run.settle(out, clips=False)
+        safe = run.finish(out, clips=False)
     assert np.asarray(out[0]).max() == 200  # the crop was covered; what it was pasted into was not
     assert np.asarray(safe[0]).max() == 0
     assert run.flags == [True]
