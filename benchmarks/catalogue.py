@@ -85,7 +85,7 @@ def of_network(name: str, folder: Path) -> Way:
         made: torch.Tensor = backend.forward(backend.preprocess.prepare(Frames(pixels[None])).pixels[:, 0])[0][0]
         return made
 
-    return what, mine, told, lambda numbers: backend.read(numbers[None])[0] >= 0.5
+    return what, mine, told, lambda numbers: backend.to_probabilities(numbers[None])[0] >= 0.5
 
 
 def of_judge(name: str, folder: Path) -> Way:

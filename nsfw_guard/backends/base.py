@@ -52,13 +52,13 @@ class ModelSpec:
         repo, revision, sha256: where the weights are, at which commit, and their hash where it is known.
         hashes: the hashes of an exported network's files, by name, where they are known.
         subfolder, files: what of the repository is needed. model.safetensors stands for its shards too.
-        also: files that are fetched where the repository has them.
+        optional_files: files that are fetched where the repository has them.
         license, gated: of the weights, and whether their authors hand them out on request only.
-        extra: the optional extra of this package that it needs.
-        width: numbers in an embedding, as published; 0 where there is none, or nobody said.
-        answers: per synthetic picture the probability it gave to each label, by name, when it was recorded.
+        pip_extra: the optional extra of this package that it needs.
+        embedding_dim: numbers in an embedding, as published; 0 where there is none, or nobody said.
+        known_answers: per synthetic picture the probability it gave to each label, by name, when it was recorded.
         questions: of a judge, per label the written rule that it judges by.
-        figures: what was published about how good it is, with the source.
+        metrics: what was published about how good it is, with the source.
         source: where the facts of this record come from.
     """
 
@@ -78,15 +78,15 @@ class ModelSpec:
     hashes: Mapping[str, str] = field(default_factory=dict)
     subfolder: str = ""
     files: tuple[str, ...] = ("config.json", "model.safetensors")
-    also: tuple[str, ...] = ()
+    optional_files: tuple[str, ...] = ()
     license: str = "unknown"
     gated: bool = False
-    extra: str = ""
-    size: int = 0
-    width: int = 0
-    answers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    pip_extra: str = ""
+    download_bytes: int = 0
+    embedding_dim: int = 0
+    known_answers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     questions: Mapping[str, str] = field(default_factory=dict)
-    figures: str = ""
+    metrics: str = ""
     source: str = ""
 
     def __post_init__(self) -> None:

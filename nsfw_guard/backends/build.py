@@ -104,7 +104,7 @@ def judge(
     if questions is not None:
         asked = checked(questions)
         # Known answers were recorded for other questions.
-        spec = replace(spec, questions=asked, labels={c: Label(c) for c in asked}, answers={})
+        spec = replace(spec, questions=asked, labels={c: Label(c) for c in asked}, known_answers={})
     folder = files.fetch(spec, local_files_only=local_files_only) if named else folder_of(ref)
     if named and not spec.revision:
         spec = replace(spec, revision=files.commit_of(folder))

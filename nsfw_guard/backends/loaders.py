@@ -102,5 +102,5 @@ def fetch_repo(
     )  # fmt: skip
     kind = kind_of(weights.read_config(weights.fetch(named, progress, local_files_only=local_files_only)))
     network = ONNX if runtime in RUNTIMES else weights.WEIGHTS
-    whole = replace(named, files=files_of(kind, network), also=also_of(kind))
+    whole = replace(named, files=files_of(kind, network), optional_files=also_of(kind))
     return weights.fetch(whole, progress, local_files_only=local_files_only)

@@ -67,7 +67,7 @@ def compare(
         )
     if not _apart(first, ask()) <= 1e-3:
         raise SelfTestError(f"{spec.name!r} gives different answers to the same picture: it is not deterministic")
-    if not spec.answers:
+    if not spec.known_answers:
         if more is not None or tolerance <= TOLERANCE[torch.float32]:
             _looks(spec, [*first.values(), *(more() if more else ())])
         return SelfTest.UNRECORDED
@@ -104,7 +104,7 @@ def by_label(spec: ModelSpec, rows: Mapping[str, tuple[float, ...]]) -> dict[str
 
 def _apart_by_name(spec: ModelSpec, answers: Mapping[str, Mapping[str, float]]) -> float:
     """The largest difference to the recorded answers, each held against the label of its name."""
-    recorded = spec.answers
+    recorded = spec.known_answers
     if set(recorded) != set(answers) or any(set(recorded[name]) != set(answers[name]) for name in answers):
         raise SelfTestError(
             f"the known answers of {spec.name!r} are not one for each label ({', '.join(spec.labels)}) on each of "

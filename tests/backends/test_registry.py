@@ -9,7 +9,7 @@ import pytest
 
 from nsfw_guard import list_models, load_model, register_model, unregister_model
 from nsfw_guard.backends import registry
-from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options, ask
+from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options, checked_scores
 from nsfw_guard.errors import ConfigError, ScoringError, UnknownNameError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
@@ -89,7 +89,7 @@ def test_every_record_says_what_a_user_must_know():
         assert spec.source
         assert {"default", "strict", "lenient"} <= set(spec.thresholds)
         assert all(threshold.source for threshold in spec.thresholds.values())
-        assert spec.size > 0
+        assert spec.download_bytes > 0
         assert not spec.repo or len(spec.revision) == 40 or (not spec.revision and "no commit" in spec.source)
 
 
@@ -100,7 +100,7 @@ def test_fakes_are_backends():
 @pytest.mark.parametrize("fault", ["few", "many", "none", "generator", "wrong kind"])
 def test_an_answer_of_the_wrong_shape_is_an_error(fault):
     with pytest.raises(ScoringError, match="'red' gave"):
-        ask(FaultyBackend(fault), [Frames(smooth(2, 8, 8))], 2, embeddings=False, digests=False)
+        checked_scores(FaultyBackend(fault), [Frames(smooth(2, 8, 8))], 2, embeddings=False, digests=False)
 
 
 def test_a_record_without_meaning_is_refused():

@@ -815,7 +815,9 @@ def test_a_model_in_an_extra_says_which_and_its_license(run: Run) -> None:
     from nsfw_guard.backends import registry
     from nsfw_guard.backends.catalog.classifiers import NUDENET
 
-    registry.register_model(replace(NUDENET, name="parts", extra="no-such-extra"), lambda spec, options: FakeBackend())
+    registry.register_model(
+        replace(NUDENET, name="parts", pip_extra="no-such-extra"), lambda spec, options: FakeBackend()
+    )
     try:
         ran = run("fetch", "parts")
         (listed,) = [line for line in run("models", "--json").lines if line["name"] == "parts"]

@@ -105,7 +105,7 @@ def test_what_cannot_be_built_is_not_taken():
     host = HostGuard("test", build=missing)
     with pytest.raises(WeightsMissingError):
         host.configure(Settings(action="block"), try_out=True)
-    assert (host.settings, host.fault) == (Settings(), "")
+    assert (host.settings, host.startup_error) == (Settings(), "")
     assert host.configure(Settings(enabled=False), try_out=True).enabled is False  # off: nothing is built
     host.configure(Settings())
     host.warm_up()

@@ -65,7 +65,7 @@ def test_a_model_that_is_not_there_covers_everything_and_says_how_to_mend_it(fam
     world = World(family, monkeypatch, WeightsMissingError("no weights: run nsfw-guard fetch marqo"))
     everything(world.host, safe(1), safe(2))
     assert reached(world.host, safe(1), safe(2)) == []
-    assert "nsfw-guard fetch marqo" in world.adapter.guard.fault
+    assert "nsfw-guard fetch marqo" in world.adapter.guard.startup_error
     assert "nsfw-guard fetch marqo" in caplog.text
 
 

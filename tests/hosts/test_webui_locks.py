@@ -98,7 +98,7 @@ def test_no_option_takes_a_locked_guard_out(family, key, wrong, right, owned, mo
     assert options.data == before
     assert f"{key} stays as it is" in caplog.text
     assert options.set(key, right)
-    monkeypatch.setattr(world.adapter.guard, "owner", None)
+    monkeypatch.setattr(world.adapter.guard, "locked_settings", None)
     assert options.set(key, wrong)
     world.host.load()  # a reload of the page wraps nothing twice
     assert options.set(key, right)
@@ -211,13 +211,13 @@ def test_a_setting_that_cannot_work_is_refused_and_the_last_one_stays(family, na
     assert not world.host.opts.set(f"nsfw_guard_{name}", wrong)
     assert getattr(world.host.opts, f"nsfw_guard_{name}") == before
     assert getattr(world.adapter.guard.settings, name) == getattr(Settings(model="demo-shapes"), name)
-    assert world.adapter.guard.fault == ""
+    assert world.adapter.guard.startup_error == ""
     assert world.host.opts.set("nsfw_guard_action", "replace")  # what was refused is not in the way of others
 
 
 def test_what_fails_already_keeps_no_other_setting_from_being_changed(monkeypatch):
     world = World("sdnext", monkeypatch, WeightsMissingError("fetch them"))
-    assert "fetch them" in world.adapter.guard.fault
+    assert "fetch them" in world.adapter.guard.startup_error
     assert world.host.opts.set("nsfw_guard_action", "pixelate")
     assert world.adapter.guard.settings.action == "pixelate"
     world.host.process_images(Job(red()))

@@ -41,7 +41,7 @@ def test_facts_are_words_and_numbers():
     assert told["input"] == "384 px, shorter side, centre crop, bicubic"
     assert told["embedding"] == 192
     assert told["sha256"].startswith("6bf2e0f64a1d")
-    assert facts(replace(registry.spec("marqo"), size=0))["size"] == "unknown"
+    assert facts(replace(registry.spec("marqo"), download_bytes=0))["size"] == "unknown"
     assert facts(registry.spec("stable-diffusion"))["repo"].endswith("/safety_checker")
 
 

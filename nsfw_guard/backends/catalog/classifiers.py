@@ -46,9 +46,9 @@ MARQO = ModelSpec(
     revision="0c26ec22111b83f106d72a55f611ec35962bcb65",
     sha256="6bf2e0f64a1d20169736c2836e3a787b12379fdc08ba87f7d94a7a3d58eeefce",
     license="Apache-2.0",
-    size=22_404_720,
-    width=192,
-    figures="98.56% accuracy on a private set of 20,000 (card); no independent test was found",
+    download_bytes=22_404_720,
+    embedding_dim=192,
+    metrics="98.56% accuracy on a private set of 20,000 (card); no independent test was found",
     source="model card and config.json of the repository",
 )
 
@@ -72,9 +72,9 @@ FREEPIK = ModelSpec(
     revision="15b85477e4fd2000db76ae9aae0f89a72f95e2e3",
     sha256="024a9d4818fae2656403bf626c9f8c9e7789c2da274749fbebb1060d8fdaa7ab",
     license="MIT",
-    size=172_725_672,
-    width=768,
-    figures="its own set, 'at least' each level: high 99.54%, medium 97.02%, low 98.31% (card); UnsafeBench-Sexual: "
+    download_bytes=172_725_672,
+    embedding_dim=768,
+    metrics="its own set, 'at least' each level: high 99.54%, medium 97.02%, low 98.31% (card); UnsafeBench-Sexual: "
     "F1 81.1, recall 76.1 (a competitor's paper, arXiv 2603.16181)",
     source="model card; input as its own package makes it (timm's for the base model), checked at load",
 )
@@ -97,10 +97,10 @@ FALCONSAI = ModelSpec(
     sha256="97b2ce64ec146884b37f98ee7944ca4891aa72f6827dc0cb10684a1cbecd5830",
     files=("config.json", "preprocessor_config.json", "model.safetensors"),
     license="Apache-2.0",
-    extra="diffusers",
-    size=343_223_968,
-    width=768,
-    figures="98.04% accuracy on a private set (card); UnsafeBench-Sexual: F1 56.3, recall 40.7 (a competitor's paper, "
+    pip_extra="diffusers",
+    download_bytes=343_223_968,
+    embedding_dim=768,
+    metrics="98.04% accuracy on a private set (card); UnsafeBench-Sexual: F1 56.3, recall 40.7 (a competitor's paper, "
     "arXiv 2603.16181); false alarms 21% at 0.5 (report of 2026-09-26)",
     source="model card, config.json and preprocessor_config.json",
 )
@@ -135,10 +135,10 @@ ADAMCODD = ModelSpec(
     revision="8587de998f441aac03fdd57a85d2e4cb808c7d64",
     files=("config.json", "preprocessor_config.json", "model.safetensors"),
     license="Apache-2.0",
-    extra="diffusers",
-    size=344_000_000,
-    width=768,
-    figures="96.54% accuracy; 86.00% on generated pictures (card); UnsafeBench-Sexual: F1 73.9, recall 67.8 (a "
+    pip_extra="diffusers",
+    download_bytes=344_000_000,
+    embedding_dim=768,
+    metrics="96.54% accuracy; 86.00% on generated pictures (card); UnsafeBench-Sexual: F1 73.9, recall 67.8 (a "
     "competitor's paper, arXiv 2603.16181); strict on purpose, and black-and-white pictures are often wrong (card)",
     source="model card; input as others feed it, checked against preprocessor_config.json at load",
 )
@@ -165,10 +165,10 @@ GIACOMO = ModelSpec(
     revision="29f43cab33874e62db8a1973bd0f84b0c69ff057",
     files=("config.json", "preprocessor_config.json", "model.safetensors"),
     license="CC-BY-NC-ND-4.0: not for commercial use",
-    extra="diffusers",
-    size=343_000_000,
-    width=768,
-    figures="92% accuracy on deepghs/nsfw_detect (card); false alarms 44% at 0.5 (report of 2026-09-26)",
+    pip_extra="diffusers",
+    download_bytes=343_000_000,
+    embedding_dim=768,
+    metrics="92% accuracy on deepghs/nsfw_detect (card); false alarms 44% at 0.5 (report of 2026-09-26)",
     source="model card and config.json; input of its base model, checked against preprocessor_config.json at load",
 )
 
@@ -235,10 +235,10 @@ NUDENET = ModelSpec(
     sha256="c15d8273adad2d0a92f014cc69ab2d6c311a06777a55545f2c4eb46f51911f0f",
     files=("320n.onnx",),
     license="disputed: AGPL-3.0 (its repository, the license file in its wheel, the weights' metadata) or MIT (PyPI)",
-    extra="nudenet",
-    size=12_150_158,
-    answers={name: {label: row[i] for label, row in NUDENET_ANSWERS.items()} for i, name in enumerate(CANARIES)},
-    figures="none published for these weights",
+    pip_extra="nudenet",
+    download_bytes=12_150_158,
+    known_answers={name: {label: row[i] for label, row in NUDENET_ANSWERS.items()} for i, name in enumerate(CANARIES)},
+    metrics="none published for these weights",
     source="the wheel nudenet 3.4.2 (code, metadata of 320n.onnx); a child protection centre reported suspected abuse "
     "material among the pictures that NudeNet was trained on (C3P, October 2025)",
 )

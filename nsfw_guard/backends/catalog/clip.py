@@ -41,10 +41,10 @@ STOCK = ModelSpec(
     sha256="9d6a233ff6fd5ccb9f76fd99618d73369c52dd3d8222376384d0e601911089e8",
     subfolder="safety_checker",
     license="CreativeML OpenRAIL-M, as the repository; the checker's own card names none",
-    extra="diffusers",
-    size=1_215_981_830,
-    width=768,
-    figures="SenBen: safe/unsafe F1 0.472 (arXiv 2604.08819); UnsafeBench: F1 32.0; knows sexual concepts only "
+    pip_extra="diffusers",
+    download_bytes=1_215_981_830,
+    embedding_dim=768,
+    metrics="SenBen: safe/unsafe F1 0.472 (arXiv 2604.08819); UnsafeBench: F1 32.0; knows sexual concepts only "
     "(arXiv 2210.04610)",
     source="diffusers' StableDiffusionSafetyChecker, whose flags it gives; its concept scores stand in the details",
 )
@@ -64,10 +64,10 @@ LAION = ModelSpec(
     revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
     sha256="a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
     license="MIT (CLIP and, as its README says, the head)",
-    extra="diffusers",
-    size=1_710_540_580,
-    width=768,
-    figures="OS Bench: recall 39.9%, accuracy 60.9% (arXiv 2501.00192); its authors published none",
+    pip_extra="diffusers",
+    download_bytes=1_710_540_580,
+    embedding_dim=768,
+    metrics="OS Bench: recall 39.9%, accuracy 60.9% (arXiv 2501.00192); its authors published none",
     source="LAION-AI/CLIP-based-NSFW-Detector; the head is to be put beside CLIP (docs/models.md)",
 )
 
@@ -90,10 +90,10 @@ CLIP_L14 = ModelSpec(
     sha256="a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
     files=("config.json", "preprocessor_config.json", "model.safetensors", "vocab.json", "merges.txt", *TOKENIZER),
     license="MIT",
-    extra="diffusers",
-    size=1_710_540_580,
-    width=768,
-    figures="none for these words: measure your own",
+    pip_extra="diffusers",
+    download_bytes=1_710_540_580,
+    embedding_dim=768,
+    metrics="none for these words: measure your own",
     source="repository of the model; the words are ours: choose your own with zeroshot(...)",
 )
 
@@ -107,8 +107,8 @@ SIGLIP2 = replace(
     sha256="9f4f4a49f908ef0c979bce8ff5a5c0e88882dc6c5dc4304387cbbd152558e2c2",
     files=("config.json", "preprocessor_config.json", "model.safetensors", *TOKENIZER),
     license="Apache-2.0",
-    size=4_544_143_072,
-    width=1152,
+    download_bytes=4_544_143_072,
+    embedding_dim=1152,
 )
 
 CLIP_MODELS = (STOCK, LAION, CLIP_L14, SIGLIP2)

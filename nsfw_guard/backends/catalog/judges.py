@@ -25,7 +25,7 @@ def _judge(
     license: str,
     billions: float,
     source: str,
-    figures: str = "",
+    metrics: str = "",
     gated: bool = False,
 ) -> ModelSpec:
     """A record; its size is that of its parameters in bfloat16."""
@@ -41,12 +41,12 @@ def _judge(
         repo=repo,
         revision=revision,
         files=files_of("judge"),
-        also=also_of("judge"),
+        optional_files=also_of("judge"),
         license=license,
         gated=gated,
-        extra="diffusers",
-        size=int(billions * 2e9),
-        figures=figures,
+        pip_extra="diffusers",
+        download_bytes=int(billions * 2e9),
+        metrics=metrics,
         source=source,
     )
 
@@ -59,7 +59,7 @@ SHIELDGEMMA = _judge(
     license="Gemma terms of use",
     gated=True,
     billions=4.3,
-    figures="its card, about 500 pictures a policy, precision / recall / F1: sexual 87.6 / 89.7 / 88.6, dangerous "
+    metrics="its card, about 500 pictures a policy, precision / recall / F1: sexual 87.6 / 89.7 / 88.6, dangerous "
     "95.6 / 91.9 / 93.7, violence 80.3 / 90.4 / 85.0. Elsewhere: 64.8% accuracy on UnsafeBench-Sexual "
     "(arXiv 2603.16181), F1 54.9 on UnsafeBench (Shieldstral's card): its vendor's numbers do not transfer",
     source="model card; ShieldGemma2ForImageClassification and ShieldGemma2Processor in transformers: the answer Yes "
@@ -73,7 +73,7 @@ LLAMA_GUARD = _judge(
     license="Llama 4 community license; its multimodal use is limited in the EU",
     gated=True,
     billions=12.0,
-    figures="its card, own test of single pictures: recall 41%, false positives 9%, F1 38%. Elsewhere: F1 30.8 on "
+    metrics="its card, own test of single pictures: recall 41%, false positives 9%, F1 38%. Elsewhere: F1 30.8 on "
     "UnsafeBench (Shieldstral's card)",
     source="model card and Meta's prompt format page, which says that it is made for conversations, not for pictures "
     "alone, and does not support generated pictures: a poor fit here",
@@ -87,10 +87,10 @@ QWENS = tuple(
         revision,
         license="Apache-2.0",
         billions=size,
-        figures=figures,
+        metrics=metrics,
         source=_QWEN,
     )
-    for size, revision, figures in (
+    for size, revision, metrics in (
         (2, "89644892e4d85e24eaac8bacfd4f463576704203", ""),
         (4, "ebb281ec70b05090aa6165b016eac8ec08e71b17", ""),
         (8, "0c351dd01ed87e9c1b53cbc748cba10e6187ff3b", "F1 .469 over 16 tags of film frames (arXiv 2604.08819)"),
@@ -104,7 +104,7 @@ LLAVAGUARDS = tuple(
         "",
         license="code Apache-2.0; of the weights nothing is stated",
         billions=billions,
-        figures=f"its paper, balanced accuracy / recall / precision: {paper}, for its own policy of nine categories",
+        metrics=f"its paper, balanced accuracy / recall / precision: {paper}, for its own policy of 9 categories",
         source="github.com/ml-research/LlavaGuard at 840699c; no commit of the weights is known here, so they are "
         "fetched by `nsfw-guard fetch` only",
     )

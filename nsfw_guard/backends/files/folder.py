@@ -99,11 +99,11 @@ def _spec(
         sha256=_text(settings, "sha256"),
         hashes={str(name): _text(settings["hashes"], name) for name in settings.get("hashes", {})},
         files=files_of(kind),
-        also=also_of(kind),
+        optional_files=also_of(kind),
         license=_text(settings, "license", _text(settings, "licence", "unknown")),
-        size=int(settings.get("size", 0)),
-        width=width if isinstance(width, int) else 0,
-        answers={
+        download_bytes=int(settings.get("size", 0)),
+        embedding_dim=width if isinstance(width, int) else 0,
+        known_answers={
             name: _answers(row, tuple(settings.get("labels", ()))) for name, row in settings.get("answers", {}).items()
         },
         source=_text(settings, "source"),
@@ -270,7 +270,7 @@ def write_record(folder: Path, spec: ModelSpec) -> None:
         **({"hashes": dict(spec.hashes)} if spec.hashes else {"sha256": sha256_of(folder / WEIGHTS)}),
         "license": spec.license,
         "source": spec.source,
-        "answers": {n: {label: round(p, 6) for label, p in row.items()} for n, row in spec.answers.items()},
+        "answers": {n: {label: round(p, 6) for label, p in row.items()} for n, row in spec.known_answers.items()},
         **({"positive": spec.positive.name.lower()} if spec.positive else {}),
     }
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

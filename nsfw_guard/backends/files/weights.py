@@ -71,7 +71,7 @@ def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None, *, loc
     path = Path()
     for name in (n for n in spec.files if n != WEIGHTS):
         path = _download(spec, name, progress)
-    for name in spec.also:
+    for name in spec.optional_files:
         try:
             _download(spec, name, progress)
         except WeightsMissingError as error:

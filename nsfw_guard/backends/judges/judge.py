@@ -49,8 +49,8 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> Judge:
     asked = {name: q for name, q in spec.questions.items() if spec.labels.get(name)}
     if set(asked) != {name for name, label in spec.labels.items() if label}:
         raise ConfigError(f"labels and questions of {spec.name!r} differ: give each category its question")
-    answers = {picture: {n: p for n, p in row.items() if n in asked} for picture, row in spec.answers.items()}
-    spec = replace(spec, labels={name: spec.labels[name] for name in asked}, questions=asked, answers=answers)
+    answers = {picture: {n: p for n, p in row.items() if n in asked} for picture, row in spec.known_answers.items()}
+    spec = replace(spec, labels={name: spec.labels[name] for name in asked}, questions=asked, known_answers=answers)
     weights.weight_files(folder, spec.sha256)
     leads_nowhere(folder)
     asker = PromptBuilder(family, _processor(family, spec, folder), asked)
@@ -79,11 +79,12 @@ def _processor(family: Family, spec: ModelSpec, folder: Path) -> Any:
     except Exception as error:  # whatever a processor raises over files that it cannot use
         raise WeightsUnfitError(
             f"transformers cannot read the processor of {spec.name!r}: {first_line(error)}. Fetch its files again: "
-            f"{', '.join((*spec.files, *spec.also))}"
+            f"{', '.join((*spec.files, *spec.optional_files))}"
         ) from error
     if not hasattr(processor, "tokenizer") or not getattr(processor, "chat_template", None):
         raise WeightsUnfitError(
-            f"the processor of {spec.name!r} lacks its tokenizer or its chat template: fetch {', '.join(spec.also)} too"
+            f"the processor of {spec.name!r} lacks its tokenizer or its chat template: "
+            f"fetch {', '.join(spec.optional_files)} too"
         )
     return processor
 

@@ -32,20 +32,20 @@ class CheckerNet(Net):
         self.own = nn.ParameterDict({name: nn.Parameter(tensors[name].float(), requires_grad=False) for name in EMBEDS})
         self.width = vision.width
         self.concepts, cares = len(tensors["concept_embeds"]), len(tensors["special_care_embeds"])
-        self.details = tuple(
+        self.extra_score_names = tuple(
             [f"concept {i}" for i in range(self.concepts)] + [f"special care {i}" for i in range(cares)]
         )
 
-    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_embedding(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return the margins of concepts and special-care concepts, and the projected embedding."""
         embedding = self.vision(values)
         return self._margins(embedding), embedding
 
-    def whole(self, values: Tensor) -> Tensor:
+    def forward(self, values: Tensor) -> Tensor:
         """Return the margins: there is no other forward to compare with here; the tests hold it to diffusers' own."""
         return self._margins(self.vision(values))
 
-    def read(self, numbers: Tensor) -> Tensor:
+    def to_probabilities(self, numbers: Tensor) -> Tensor:
         """Return the worst concept as a probability: 0.5 and more is what the stock checker flags."""
         worst = numbers[:, : self.concepts].amax(1, keepdim=True)
         return (0.5 + (worst - STEP) / SPAN).clamp(0, 1)

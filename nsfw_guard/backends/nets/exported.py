@@ -74,12 +74,12 @@ class ExportedNet(Net):
         """The net itself: it holds a session a device, and a session serves every thread."""
         return self
 
-    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_embedding(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and embedding, of width 0 where the export gives none."""
         outputs = self._run(values)
         return outputs[0], outputs[1] if len(outputs) > 1 else outputs[0].new_empty(len(values), 0)
 
-    def whole(self, values: Tensor) -> Tensor:
+    def forward(self, values: Tensor) -> Tensor:
         """Return the logits: an export has one forward only."""
         return self._run(values)[0]
 

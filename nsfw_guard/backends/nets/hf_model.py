@@ -45,12 +45,12 @@ class HFNet(Net):
                 f"Mend {weights.CONFIG} or {PROCESSOR}"
             ) from error
 
-    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_embedding(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return the body, then the last layer."""
         features: Tensor = self.body(pixel_values=values).logits
         return self.model.classifier(features), features
 
-    def whole(self, values: Tensor) -> Tensor:
+    def forward(self, values: Tensor) -> Tensor:
         """Return the network's own forward."""
         logits: Tensor = self.model(pixel_values=values).logits
         return logits

@@ -29,7 +29,7 @@ class LaionNet(Net):
         self.deviation = nn.Parameter(head["variance"].float().sqrt().clamp(min=MIN_STD), requires_grad=False)
         self.layers = nn.ModuleList(_layers(head))
 
-    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_embedding(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return the head's one number before its sigmoid, and the embedding, normalised as the head takes it."""
         embedding = functional.normalize(self.vision(values))
         numbers = (embedding - self.mean) / self.deviation
@@ -37,11 +37,11 @@ class LaionNet(Net):
             numbers = layer(torch.relu(numbers) if i else numbers)
         return numbers, embedding
 
-    def whole(self, values: Tensor) -> Tensor:
+    def forward(self, values: Tensor) -> Tensor:
         """Return the same: the head has no other forward."""
-        return self.split(values)[0]
+        return self.forward_with_embedding(values)[0]
 
-    def read(self, numbers: Tensor) -> Tensor:
+    def to_probabilities(self, numbers: Tensor) -> Tensor:
         """Return P(nsfw)."""
         return numbers.float().sigmoid()
 

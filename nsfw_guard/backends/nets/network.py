@@ -24,36 +24,36 @@ from nsfw_guard.scores import Fixed, Scores, Severity, ViewScores
 
 
 class Net(nn.Module):
-    """What a loader makes of a library's network. `split` and `whole` must agree: the self-test holds them together.
+    """A library's network as a backend runs it. The self-test holds `forward` and `forward_with_embedding` together.
 
     Attributes:
         width: how many numbers an embedding has, read from the network; 0 where it gives none.
-        details: what the numbers of `extra_scores` are called.
-        notes: what its state says besides.
+        extra_score_names: one name for each column of `extra_scores`.
+        state_notes: further keys and values for `state()`.
         runtime: what runs it, in words for the state.
         hashes: of the files that `save` writes, where those are an exported network's.
     """
 
     width: int
-    details: tuple[str, ...] = ()
-    notes: Mapping[str, str] = {}
+    extra_score_names: tuple[str, ...] = ()
+    state_notes: Mapping[str, str] = {}
     runtime: str = "torch"
     hashes: Mapping[str, str] = Fixed()
 
-    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_embedding(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return the network's numbers, and the embedding that they were made of. Shape: (R, K), (R, width)."""
         raise NotImplementedError
 
-    def whole(self, values: Tensor) -> Tensor:
+    def forward(self, values: Tensor) -> Tensor:
         """Return the network's numbers from its own forward. Shape: (R, K)."""
         raise NotImplementedError
 
-    def read(self, numbers: Tensor) -> Tensor:
+    def to_probabilities(self, numbers: Tensor) -> Tensor:
         """Return a probability for each label of the record, in float32. Shape: (R, labels)."""
         return numbers.float().softmax(-1)
 
     def extra_scores(self, numbers: Tensor) -> Tensor:
-        """Return what is told besides, one number for each of `details`. Shape: (R, details)."""
+        """Return further numbers, one for each of `extra_score_names`. Shape: (R, names)."""
         return numbers.new_empty(len(numbers), 0).float()
 
     def save(self, folder: Path, spec: ModelSpec) -> None:
@@ -112,7 +112,7 @@ class NetBackend:
         shown = torch.cat([p.pixels.flatten(0, 1).to(device) for p in prepared])
         with torch.inference_mode():
             raw, features = self.forward(shown)
-            outputs = torch.cat([self.read(raw), self._nets[self.home].extra_scores(raw)], 1)
+            outputs = torch.cat([self.to_probabilities(raw), self._nets[self.home].extra_scores(raw)], 1)
             flat = shown.flatten(1)
             blank = (flat.amin(1) == flat.amax(1)).float()
             extremes = [p.extremes.to(device).flatten() for p in prepared if p.extremes is not None]
@@ -145,7 +145,7 @@ class NetBackend:
     @torch.inference_mode()
     def _probabilities(self, shown: Tensor) -> Tensor:
         """The answers by way of features and head, when they are those of the network's own forward."""
-        whole = self.whole(shown)
+        whole = self.reference_forward(shown)
         try:
             split, _ = self.forward(shown)
         except TypeError:  # more than one head: there is no single classifier to call
@@ -154,7 +154,7 @@ class NetBackend:
             raise SelfTestError(
                 f"{self.spec.name!r} does not give one row of numbers a picture: choose another network"
             )
-        answers, expected = (self.read(numbers) for numbers in (split, whole))
+        answers, expected = (self.to_probabilities(numbers) for numbers in (split, whole))
         if not torch.allclose(answers, expected, rtol=0, atol=TOLERANCE[self.dtype], equal_nan=True):
             raise SelfTestError(
                 f"{self.spec.name!r} answers otherwise than its features and its head do: choose a network with one "
@@ -171,7 +171,7 @@ class NetBackend:
             "dtype": str(self.dtype).removeprefix("torch."),
             "resize": self.preprocess.effective(self.home if self.options.device else None),
             "views": self.options.views,
-            **self._nets[self.home].notes,
+            **self._nets[self.home].state_notes,
         }
 
     def save_pretrained(self, folder: Path) -> None:
@@ -191,20 +191,20 @@ class NetBackend:
                 self._nets[device] = copy.deepcopy(self._nets[self.home]).to(device)
             return self._nets[device]
 
-    def whole(self, shown: Tensor) -> Tensor:
-        """Return the network's numbers, from its own forward: what `forward` must give too. Shape: (R, 3, S, S)."""
+    def reference_forward(self, shown: Tensor) -> Tensor:
+        """Return the network's numbers, from its own forward: `forward` must give the same. Shape: (R, 3, S, S)."""
         with torch.autocast(shown.device.type, enabled=False):
-            return self._on(shown.device).whole(self.preprocess.normalise(shown).to(self.dtype))
+            return self._on(shown.device).forward(self.preprocess.normalise(shown).to(self.dtype))
 
-    def read(self, numbers: Tensor) -> Tensor:
+    def to_probabilities(self, numbers: Tensor) -> Tensor:
         """Return the probabilities that the network's numbers mean, one for each label. Shape: (R, labels)."""
-        return self._nets[self.home].read(numbers)
+        return self._nets[self.home].to_probabilities(numbers)
 
     def _pass(self, shown: Tensor) -> tuple[Tensor, Tensor]:
         net = self._on(shown.device)
         # A pipeline may run under autocast; the guard's numbers must not depend on it.
         with torch.autocast(shown.device.type, enabled=False):
-            return net.split(self.preprocess.normalise(shown).to(self.dtype))
+            return net.forward_with_embedding(self.preprocess.normalise(shown).to(self.dtype))
 
     def _scores(
         self,
@@ -215,7 +215,7 @@ class NetBackend:
         features: Tensor | None,
     ) -> Iterator[Scores]:
         """The flat list that came from the device, taken apart frame by frame."""
-        names = self._nets[self.home].details
+        names = self._nets[self.home].extra_score_names
         classes, columns = len(self.spec.labels), len(self.spec.labels) + len(names)
         rows = sum(p.pixels.shape[0] * p.pixels.shape[1] for p in prepared)
         flags = iter(numbers[rows * columns :])

@@ -33,12 +33,12 @@ class TimmNet(Net):
         self.model: Any = model
         self.width = int(model.num_features)  # type: ignore[arg-type]
 
-    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_embedding(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Features, then the head."""
         features: Tensor = self.model.forward_head(self.model.forward_features(values), pre_logits=True)
         return self.model.get_classifier()(features), features
 
-    def whole(self, values: Tensor) -> Tensor:
+    def forward(self, values: Tensor) -> Tensor:
         """timm's own forward."""
         logits: Tensor = self.model(values)
         return logits

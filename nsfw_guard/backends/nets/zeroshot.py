@@ -35,19 +35,19 @@ class ZeroShotNet(Net):
         self.text = nn.Parameter(text, requires_grad=False)
         self.scale = scale
         self.width = int(text.shape[1])
-        self.details = tuple(f"cosine {name}" for name in (*names, "harmless"))
-        self.notes = notes
+        self.extra_score_names = tuple(f"cosine {name}" for name in (*names, "harmless"))
+        self.state_notes = notes
 
-    def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_embedding(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines to the words of each category and to the harmless ones, and the picture's embedding."""
         embedding = _features(self.model.get_image_features(pixel_values=values))
         return functional.normalize(embedding) @ self.text.t(), embedding
 
-    def whole(self, values: Tensor) -> Tensor:
+    def forward(self, values: Tensor) -> Tensor:
         """Return the same: the other side's embeddings were made when it was loaded."""
-        return self.split(values)[0]
+        return self.forward_with_embedding(values)[0]
 
-    def read(self, numbers: Tensor) -> Tensor:
+    def to_probabilities(self, numbers: Tensor) -> Tensor:
         """Return for each category the softmax of its words and the harmless ones, at the model's own temperature."""
         cosines = numbers.float()
         return ((cosines[:, :-1] - cosines[:, -1:]) * self.scale).sigmoid()

@@ -176,7 +176,7 @@ def load_installed(spec: ModelSpec, options: Options) -> NudeNet:
     """Return NudeNet with the weights of its installed wheel, which is looked up and not imported."""
     package = importlib.util.find_spec(PACKAGE)
     if package is None or not package.submodule_search_locations:
-        raise MissingExtraError(PACKAGE, spec.extra)
+        raise MissingExtraError(PACKAGE, spec.pip_extra)
     return load_files(spec, Path(next(iter(package.submodule_search_locations))), options)
 
 
@@ -190,13 +190,13 @@ def load_files(spec: ModelSpec, path: Path, options: Options) -> NudeNet:
         raise WeightsMissingError(f"there is no {path.name} in {str(path.parent)!r}: download it first")
     known = FILES.get(path.name)
     sha256 = hashes_of(path.parent, path.name, {path.name: known.sha256} if known else None)[path.name]
-    runner = OnnxRunner(path, extra=spec.extra)
+    runner = OnnxRunner(path, extra=spec.pip_extra)
     mine = replace(
         spec,
         input=replace(spec.input, size=_side(runner, sha256)),
         sha256=sha256,
-        size=path.stat().st_size,
-        answers=spec.answers if sha256 == spec.sha256 else {},
+        download_bytes=path.stat().st_size,
+        known_answers=spec.known_answers if sha256 == spec.sha256 else {},
     )
     _check_labels(runner, mine)
     return NudeNet(runner, mine, options)

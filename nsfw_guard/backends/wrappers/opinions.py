@@ -267,7 +267,7 @@ def joint_spec(name: str, backends: Sequence[Backend]) -> ModelSpec:
         },
         revision=" + ".join(f"{spec.name}@{spec.revision or spec.sha256 or 'unrecorded'}" for spec in specs),
         license=" and ".join(dict.fromkeys(spec.license for spec in specs)),
-        size=sum(spec.size for spec in specs),
+        download_bytes=sum(spec.download_bytes for spec in specs),
         source="its models' own records",
     )
 

@@ -56,7 +56,7 @@ def record(folder: Path, task: policy.Task, *, seed: int, pictures: int) -> None
         name: replace(threshold, source=_measured(threshold, harmless, bad, pictures))
         for name, threshold in spec.thresholds.items()
     }
-    write_record(folder, replace(spec, thresholds=thresholds, answers=backend.known_answers()))
+    write_record(folder, replace(spec, thresholds=thresholds, known_answers=backend.known_answers()))
 
 
 def wide(seed: int, count: int, *, safe: bool) -> list[torch.Tensor]:

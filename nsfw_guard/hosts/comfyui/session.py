@@ -64,7 +64,7 @@ class Comfy:
         environ = os.environ if environment is None else environment
         load = find or importlib.import_module
         self._tell(load)
-        if self.guard.owner is None and environ.get(ENFORCE, "").strip().lower() in OFF:
+        if self.guard.locked_settings is None and environ.get(ENFORCE, "").strip().lower() in OFF:
             return False
         modules = [_module(name, load) for name in ("execution", "latent_preview", "server", HELPER)]
         Enforcement(self.guard, latents=_on(environ, LATENTS)).install(*modules)
@@ -105,8 +105,8 @@ class Comfy:
             policy=main.settings.policy if policy == AS_SET else policy,
             strength=strength or main.settings.strength,
         )
-        if main.owner is not None:
-            wanted = main.owner.tightened(wanted)
+        if main.locked_settings is not None:
+            wanted = main.locked_settings.tightened(wanted)
         if wanted == main.settings and not threshold:
             return main
         key = f"{wanted!r} {threshold!r}"

@@ -69,7 +69,7 @@ class Adapter:
                 log.exception("%s could not be registered", name)
                 self.guard.coverage.missing(name, f"{type(error).__name__}: {error}")
         self._allow_in_control()
-        if why := keep_loaded(self.host, lambda: self.guard.owner is not None, script):
+        if why := keep_loaded(self.host, lambda: self.guard.locked_settings is not None, script):
             log.warning("NSFW guard: an option could take a locked guard out: %s", why)
         wraps.install(self, load=False)
 

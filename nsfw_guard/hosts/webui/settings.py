@@ -187,12 +187,12 @@ def job_fields(counter: Callable[[], str]) -> list[Any]:
 
 def counted(guard: HostGuard) -> str:
     """Return what the guard did since the start, in a line."""
-    if guard.fault:
-        return f"**every picture is covered until this is mended: {guard.fault}**"
+    if guard.startup_error:
+        return f"**every picture is covered until this is mended: {guard.startup_error}**"
     if not guard.settings.enabled:
         return "**off**: nothing is checked"
     counts = guard.counts
     seen = sum(counts[name] for name in ("allow", "review", "block", "error"))
     held = f"{seen} checked, {counts['block'] + counts['error']} covered, {counts['prompts refused']} prompts refused"
-    locked = ", locked by the owner" if guard.owner is not None else ""
+    locked = ", locked by the owner" if guard.locked_settings is not None else ""
     return f"on, {guard.settings.model}, {guard.settings.action}{locked}: {held}"

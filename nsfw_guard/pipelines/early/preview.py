@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -209,7 +209,7 @@ def _denormalised(pipe: Any, vae: Any, latents: Tensor) -> Tensor:
 @torch.no_grad()
 def _decoded(vae: Any, latents: Tensor) -> Tensor:
     """What the decoder makes of them, told what some want to be told."""
-    weights, wants = next(vae.parameters()), inspect.signature(vae.decode).parameters
+    weights, wants = next(vae.parameters()), _arguments_of(vae.decode)
     options: dict[str, Any] = {"num_frames": 1} if "num_frames" in wants else {}
     if "force_not_quantize" in wants:
         options["force_not_quantize"] = True
@@ -221,7 +221,7 @@ def _decoded(vae: Any, latents: Tensor) -> Tensor:
 
 def _framewise(vae: Any) -> bool:
     """Whether a decoder of clips takes frames one by one, and is told how many belong together."""
-    return "num_frames" in inspect.signature(vae.decode).parameters
+    return "num_frames" in _arguments_of(vae.decode)
 
 
 def _clips(vae: Any) -> bool:
@@ -236,3 +236,12 @@ def _channels(pipe: Any) -> int:
 
 def _unit(pixels: Tensor) -> Tensor:
     return pixels[:, :3].float().mul(0.5).add(0.5).clamp(0, 1)
+
+
+def _arguments_of(method: Any) -> Collection[str]:
+    """The names of a decoder's arguments. Before diffusers 0.42 its offload hook hides them: they are those within."""
+    parameters = inspect.signature(method).parameters
+    if all(one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in parameters.values()):
+        hidden = [cell.cell_contents for cell in getattr(method, "__closure__", None) or ()]
+        return inspect.signature(next(filter(inspect.isfunction, hidden), method)).parameters
+    return parameters

@@ -392,9 +392,11 @@ def test_known_answers_are_held_against_the_model(folders):
     answers = plain._answers()
     assert list(answers) == list(canaries())
     spec = registry.spec("qwen3-vl-2b")
-    spec = replace(spec, answers={name: dict(zip(spec.labels, row, strict=True)) for name, row in answers.items()})
+    spec = replace(
+        spec, known_answers={name: dict(zip(spec.labels, row, strict=True)) for name, row in answers.items()}
+    )
     assert load_files(spec, folders["qwen3_vl"], Options()).state()["self_test"] == "passed"
-    wrong = replace(spec, answers=dict.fromkeys(answers, dict.fromkeys(spec.labels, 0.9)))
+    wrong = replace(spec, known_answers=dict.fromkeys(answers, dict.fromkeys(spec.labels, 0.9)))
     with pytest.raises(SelfTestError, match="does not answer as recorded"):
         load_files(wrong, folders["qwen3_vl"], Options())
     left_out = spec.with_labels({"hate": None})
@@ -411,7 +413,7 @@ def test_without_weights_and_network_one_line_names_the_cure(name):
     assert spec.gated == (name in {"shieldgemma2", "llama-guard-4"})
     assert ("no commit of it is recorded" in str(raised.value)) == (spec.revision == "")
     assert set(spec.questions) == set(spec.labels)
-    assert spec.extra == "diffusers"
+    assert spec.pip_extra == "diffusers"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -585,7 +587,7 @@ def test_shards_are_fetched_by_their_index_and_weights_come_last(hub):
     assert weights.fetch(spec) == at
     shards = weights.shards_of(source / weights.INDEX)
     assert asked[: len(spec.files) - 1] == list(spec.files[:-1])
-    assert asked[len(spec.files) - 1 : -len(shards) - 2] == list(spec.also)
+    assert asked[len(spec.files) - 1 : -len(shards) - 2] == list(spec.optional_files)
     assert asked[-len(shards) - 2 :] == ["model.safetensors", weights.INDEX, *shards]
     assert weights.cached(spec) == at
     assert judge("qwen3-vl-2b", questions=QUESTIONS).state()["questions"] == hash_of(QUESTIONS)

@@ -64,7 +64,7 @@ def test_flags_and_margins_are_the_stock_checkers_on_random_embeddings(folder, n
     embeddings = torch.randn(400, 16)
     flags, margins = told_by_stock(model, embeddings)
     numbers = net._margins(embeddings)
-    assert (net.read(numbers)[:, 0] >= 0.5).tolist() == flags
+    assert (net.to_probabilities(numbers)[:, 0] >= 0.5).tolist() == flags
     assert 50 < sum(flags) < 350
     assert torch.allclose(net.extra_scores(numbers).double(), margins, atol=1e-7)
 
@@ -88,7 +88,7 @@ def test_flags_are_equal_where_a_picture_sits_at_a_threshold(folder, offset):
             getattr(model, name).data = value
         flags, _ = told_by_stock(model, embedding[None])
         net = CheckerNet(vision, tensors)
-        assert (net.read(net._margins(embedding[None]))[0, 0] >= 0.5).item() == flags[0], i
+        assert (net.to_probabilities(net._margins(embedding[None]))[0, 0] >= 0.5).item() == flags[0], i
         found.append(flags[0])
     assert offset != 0.001 or all(found)
     assert offset != -0.0105 or not any(found[::2])
@@ -123,11 +123,11 @@ def test_special_care_alone_flags_nothing(folder, net):
     alone = CheckerNet(net.vision, tensors)
     numbers = alone._margins(torch.randn(3, 16))
     assert bool((alone.extra_scores(numbers)[:, 17:] > 0).all())
-    assert bool((alone.read(numbers) < 0.5).all())
+    assert bool((alone.to_probabilities(numbers) < 0.5).all())
 
 
 def test_a_nan_embedding_is_no_probability(net):
-    assert bool(net.read(net._margins(torch.full((1, 16), float("nan")))).isnan().all())
+    assert bool(net.to_probabilities(net._margins(torch.full((1, 16), float("nan")))).isnan().all())
 
 
 def test_weights_without_concepts_are_no_checker(folder, tmp_path):

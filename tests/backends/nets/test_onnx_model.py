@@ -358,12 +358,12 @@ def test_recorded_answers_are_held_against_the_export(exports, tiny, tmp_path):
     from nsfw_guard.testing import tiny_model
 
     folder = copy(tiny, tmp_path / "one")
-    write_record(folder, replace(read_spec(folder), answers=load_model(folder).known_answers()))
+    write_record(folder, replace(read_spec(folder), known_answers=load_model(folder).known_answers()))
     shutil.copy(exports["any"] / "model.onnx", folder)
     assert load_model(folder, runtime="onnx").state()["self_test"] == "passed"
 
     other = tiny_model(tmp_path / "other", seed=5)
-    write_record(folder, replace(read_spec(folder), answers=load_model(other).known_answers()))
+    write_record(folder, replace(read_spec(folder), known_answers=load_model(other).known_answers()))
     with pytest.raises(SelfTestError, match="does not answer as recorded"):
         load_model(folder, runtime="onnx")
 

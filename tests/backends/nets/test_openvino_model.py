@@ -116,7 +116,7 @@ def test_an_input_that_does_not_fit_is_a_scoring_error(exports):
     """OpenVINO answers it with no rows and without a word."""
     backend = load_model(exports["any"], runtime="openvino")
     with pytest.raises(ScoringError, match=r"gave \[\(0, 2\), \(0, 24\)\] for 1 pictures|openvino failed"):
-        backend._nets[backend.home].split(torch.zeros(1, 3, 31, 31))
+        backend._nets[backend.home].forward_with_embedding(torch.zeros(1, 3, 31, 31))
 
 
 def test_without_the_library_the_extra_is_named(exports, monkeypatch):

@@ -93,7 +93,7 @@ def test_marqos_layout_has_its_label_first_and_192_numbers(tmp_path):
     backend = timm_model.load_files(replace(MARQO, sha256=""), folder, Options())
 
     assert backend.width == 192
-    assert (folder / "model.safetensors").stat().st_size == MARQO.size
+    assert (folder / "model.safetensors").stat().st_size == MARQO.download_bytes
     assert list(MARQO.labels) == ["NSFW", "SFW"]
     assert MARQO.labels["NSFW"].category == "sexual"
     pixels = torch.randint(0, 256, (1, 3, 384, 384), dtype=torch.uint8)
@@ -415,7 +415,7 @@ def test_a_saved_model_answers_as_recorded_or_not_at_all(tiny, tmp_path):
     from dataclasses import replace
 
     backend = load_model(tiny)
-    backend.spec = replace(backend.spec, answers=backend.known_answers())
+    backend.spec = replace(backend.spec, known_answers=backend.known_answers())
     backend.save_pretrained(tmp_path / "saved")
     pixels = smooth(2, 40, 60)
 

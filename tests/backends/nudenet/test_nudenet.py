@@ -315,7 +315,7 @@ def test_the_record_and_the_state_say_what_a_user_must_know(backend):
     spec = registry.spec("nudenet")
     assert all(word in spec.license for word in ("disputed", "AGPL-3.0", "MIT"))
     assert spec.sha256 == own.FILES["320n.onnx"].sha256 == backend.spec.sha256
-    assert spec.size == WHEEL.stat().st_size
+    assert spec.download_bytes == WHEEL.stat().st_size
     assert len(spec.labels) == 18
     assert Guard(backend).check(smooth(1, 9, 9))[0].revision == spec.sha256
     with pytest.raises(ConfigError, match="license is disputed"):
@@ -418,12 +418,14 @@ def test_another_network_is_refused(exports, tmp_path):
 
 
 def test_answers_that_are_not_the_recorded_ones_are_refused(backend):
-    spec = replace(backend.spec, answers={**backend.spec.answers, "disc": dict.fromkeys(backend.spec.labels, 0.5)})
+    spec = replace(
+        backend.spec, known_answers={**backend.spec.known_answers, "disc": dict.fromkeys(backend.spec.labels, 0.5)}
+    )
     with pytest.raises(SelfTestError, match="does not answer as recorded"):
         own.NudeNet(backend.runner, spec, backend.options)
     shaky = Fed(backend.runner, lambda values: [torch.rand(len(values), 22, 2100)])
     with pytest.raises(SelfTestError, match="not deterministic"):
-        own.NudeNet(shaky, replace(spec, answers={}), backend.options)
+        own.NudeNet(shaky, replace(spec, known_answers={}), backend.options)
     broken = Fed(backend.runner, lambda values: [torch.full((len(values), 22, 2100), float("nan"))])
     with pytest.raises(SelfTestError, match="does not answer with probabilities"):
-        own.NudeNet(broken, replace(spec, answers={}), backend.options)
+        own.NudeNet(broken, replace(spec, known_answers={}), backend.options)

@@ -390,7 +390,7 @@ def test_a_model_that_is_missing_lets_nothing_out_and_says_why(caplog):
     assert all(len(np.unique(one.reshape(-1, 3), axis=0)) == 1 for sink in made.sinks.values() for one in sink)
     assert not np.array_equal(made.sinks["disk"][0], eight(plain(GREEN)[0]))
     assert "nsfw-guard fetch" in caplog.text
-    assert "nsfw-guard fetch" in comfy.guard.fault
+    assert "nsfw-guard fetch" in comfy.guard.startup_error
 
 
 @pytest.mark.parametrize(("error", "paged"), [(WeightsMissingError("run a command"), False), (ValueError("?"), True)])

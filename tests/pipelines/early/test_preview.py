@@ -13,7 +13,7 @@ pytest.importorskip("diffusers")
 import diffusers
 
 from nsfw_guard.errors import ConfigError, UncoveredError
-from nsfw_guard.pipelines.early.preview import by_vae, preview_of, to_spatial
+from nsfw_guard.pipelines.early.preview import _arguments_of, by_vae, preview_of, to_spatial
 from nsfw_guard.pipelines.early.steps import clean_latents, watchable
 from nsfw_guard.pipelines.guarded.inputs import arguments_of
 from tests.pipelines.zoo import CASES
@@ -104,6 +104,23 @@ def test_a_small_decoder_is_given_latents_as_they_are():
     with torch.no_grad():
         expected = (tiny.decode(latents).sample * 0.5 + 0.5).clamp(0, 1)
     assert torch.equal(preview_of(tiny)(SimpleNamespace(), latents, {}), expected)
+
+
+def test_arguments_that_a_hook_hides_are_known():
+    def hook(method):
+        def wrapper(self, *args, **kwargs):
+            return method(self, *args, **kwargs)
+
+        return wrapper
+
+    class Decoder:
+        def plain(self, latents, num_frames): ...
+
+        hidden = hook(plain)
+
+    assert [list(_arguments_of(method)) for method in (Decoder().plain, Decoder().hidden)] == [
+        ["latents", "num_frames"], ["self", "latents", "num_frames"]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("decoder", [3, None, "tiny"])
