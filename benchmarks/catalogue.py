@@ -169,7 +169,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     print(machine() + "\n")
-    wanted = [name for name in list_models() if registry.spec(name).repo or registry.spec(name).extra]
+    wanted = [name for name in list_models() if registry.spec(name).repo or registry.spec(name).pip_extra]
     told = {}
     for name in wanted:
         with tempfile.TemporaryDirectory() as folder:

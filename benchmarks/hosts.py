@@ -53,12 +53,12 @@ def ways(size: tuple[int, int]) -> dict[str, Callable[[], object]]:
         return Image.fromarray(base)
 
     known = fresh()
-    allowing.sanitise([known])
+    allowing.guard_images([known])
     return {
         "guard": lambda: guard.check([fresh()]),
-        "hook, allowed": lambda: allowing.sanitise([fresh()]),
-        "hook, seen before": lambda: allowing.sanitise([known]),
-        "hook, covered": lambda: blocking.sanitise([fresh()]),
+        "hook, allowed": lambda: allowing.guard_images([fresh()]),
+        "hook, seen before": lambda: allowing.guard_images([known]),
+        "hook, covered": lambda: blocking.guard_images([fresh()]),
         "preview": lambda: allowing.preview(known),
     }
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from PIL import Image
 from torch import Tensor
@@ -32,17 +32,20 @@ PREVIEW = "preview"
 UNKNOWN = "unsupported object where an image was expected"
 
 
+V = TypeVar("V", bound="Verdict | None")
+
+
 @dataclass(frozen=True)
-class Cleaned:
+class GuardedImages(Generic[V]):
     """What may leave, in order, and why. Where nothing was checked (the guard is off) there are no verdicts."""
 
-    pictures: list[Any]
-    verdicts: list[Verdict]
+    images: list[Any]
+    verdicts: list[V]
 
     @property
     def covered(self) -> bool:
         """Whether anything was held back."""
-        return any(verdict.flagged for verdict in self.verdicts)
+        return any(verdict is not None and verdict.flagged for verdict in self.verdicts)
 
 
 class HostGuard:
@@ -110,7 +113,9 @@ class HostGuard:
             self._ready()
         return self.startup_error
 
-    def sanitise(self, images: Sequence[Any], *, layout: Layout | None = None, where: str = "") -> Cleaned:
+    def guard_images(
+        self, images: Sequence[Any], *, layout: Layout | None = None, where: str = ""
+    ) -> GuardedImages[Verdict]:
         """Return the pictures, each as it may leave: in place where its kind allows it, else another object. Never
         raises.
 
@@ -121,10 +126,10 @@ class HostGuard:
         """
         self.counts[f"hook {where}"] += 1
         if not self.settings.enabled:
-            return Cleaned(list(images), [])
+            return GuardedImages(list(images), [])
         try:
             verdicts = self._verdicts(images, layout, logged=where != PREVIEW)
-            return Cleaned([self._leave(p, v, layout) for p, v in zip(images, verdicts, strict=True)], verdicts)
+            return GuardedImages([self._leave(p, v, layout) for p, v in zip(images, verdicts, strict=True)], verdicts)
         except BaseException as error:
             self.faults.say("a hook failed: every picture of it is covered", error)
             verdicts = [self._error(in_words(error)) for _ in images]
@@ -132,16 +137,16 @@ class HostGuard:
             safe = [covers.cover_solid(p, v, layout, label=label) for p, v in zip(images, verdicts, strict=True)]
             if not isinstance(error, Exception):
                 raise
-            return Cleaned(safe, verdicts)
+            return GuardedImages(safe, verdicts)
 
-    def cover(self, images: Sequence[Any], verdict: Verdict, *, layout: Layout | None = None) -> Cleaned:
+    def cover(self, images: Sequence[Any], verdict: Verdict, *, layout: Layout | None = None) -> GuardedImages[Verdict]:
         """Return the pictures, all painted solid whatever they show: their prompt was refused, or a job
         asked for it.
         """
         safe = [covers.cover_solid(picture, verdict, layout, label=self.settings.label) for picture in images]
         for picture in safe:
             self._memory.remember("cover " + pictures.fingerprint(picture), verdict)
-        return Cleaned(safe, [verdict] * len(safe))
+        return GuardedImages(safe, [verdict] * len(safe))
 
     def judge(self, source: Any) -> Verdict:
         """Return the verdict on one picture, also on a file's bytes. Nothing is painted, nothing is raised."""
@@ -162,7 +167,7 @@ class HostGuard:
                 return pictures.pixelated(picture)
             copy = picture.clone() if isinstance(picture, Tensor) else picture.copy()
             if self.settings.previews == "check":
-                (shown,) = self.sanitise([copy], layout=layout, where=PREVIEW).pictures
+                (shown,) = self.guard_images([copy], layout=layout, where=PREVIEW).images
                 return shown
             return pictures.paint(copy, None, layout)
         except Exception as error:  # noqa: BLE001

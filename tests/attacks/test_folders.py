@@ -46,7 +46,7 @@ def saved(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved guard with everything in its folder: record, hash, known answers, policy, calibration."""
     folder = tmp_path_factory.mktemp("attacks") / "saved"
     backend: Any = load_model(tiny)
-    backend.spec = replace(backend.spec, answers=backend.known_answers())
+    backend.spec = replace(backend.spec, known_answers=backend.known_answers())
     Guard(backend).save_pretrained(folder)
     Calibration(model=backend.spec.name, maps={"sexual": (1.5, -0.5)}).save(folder / "calibration.json")
     return folder

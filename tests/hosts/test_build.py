@@ -26,7 +26,7 @@ def test_an_unsafe_shape_is_covered_and_a_safe_one_stays_bit_for_bit(action):
     host.configure(Settings(**DEMO, action=action))
     bad, good = picture("a large red disc on white"), picture("a large blue star on white")
     before = good.tobytes()
-    out = host.sanitise([bad, good])
+    out = host.guard_images([bad, good])
     assert [v.outcome.name for v in out.verdicts] == ["BLOCK", "ALLOW"]
     assert good.tobytes() == before
     assert not any((one.colour, one.kind) == ("red", "disc") for one in pixels.find(bad.resize((64, 64))))
@@ -70,7 +70,7 @@ def test_a_model_that_is_not_here_names_its_cure():
         build_guard(Settings())
     host = HostGuard("test")
     seen = picture("a blue star on white")
-    host.sanitise([seen])
+    host.guard_images([seen])
     assert "nsfw-guard fetch marqo" in host.status()["fault"]
     assert seen.getpixel((64, 64)) == seen.getpixel((0, 0))
 

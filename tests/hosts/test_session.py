@@ -42,9 +42,9 @@ def test_what_is_flagged_is_covered_in_place_and_the_rest_stays_as_it_is(make):
     host, _ = make(action="block")
     bad, good = red(), blue()
     before = good.tobytes()
-    out = host.sanitise([bad, good], where="a hook")
-    assert out.pictures[0] is bad
-    assert out.pictures[1] is good
+    out = host.guard_images([bad, good], where="a hook")
+    assert out.images[0] is bad
+    assert out.images[1] is good
     assert bad.getpixel((3, 3)) == (0, 0, 0)
     assert good.tobytes() == before
     assert out.covered
@@ -59,7 +59,7 @@ def test_a_cover_says_so_unless_its_owner_wants_none(make, action):
     for label in (True, False):
         host, _ = make(action=action, label=label)
         picture = red((256, 192))
-        host.sanitise([picture])
+        host.guard_images([picture])
         made[label] = np.asarray(picture)
     differs = (made[True] != made[False]).any(axis=-1)
     assert differs[:150].sum() == 0
@@ -70,12 +70,12 @@ def test_solid_covers_of_faults_and_refused_prompts_say_so_too(make):
     host, _ = make()
     fault = Verdict(Outcome.ERROR, "no", state={"self_test": "none"})
     frame = np.zeros((192, 256, 3), np.float32)
-    (covered,) = host.cover([frame], fault).pictures
+    (covered,) = host.cover([frame], fault).images
     assert covered is frame
     assert frame.max() > 0.7
     broken, _ = make(FaultyBackend("raises"))
     picture = blue((256, 192))
-    broken.sanitise([picture])
+    broken.guard_images([picture])
     assert np.asarray(picture).max() > 180
     assert picture.getpixel((200, 20)) == GROUND
 
@@ -83,9 +83,9 @@ def test_solid_covers_of_faults_and_refused_prompts_say_so_too(make):
 def test_what_is_covered_is_not_judged_again_for_its_label(make):
     host, backend = make()
     picture = red((256, 192))
-    host.sanitise([picture])
+    host.guard_images([picture])
     before = picture.tobytes()
-    host.sanitise([picture])
+    host.guard_images([picture])
     assert (picture.tobytes(), backend.frames) == (before, 1)
 
 
@@ -115,12 +115,12 @@ def test_what_cannot_be_built_is_not_taken():
 def test_what_hides_in_an_alpha_is_painted_over_too(make):
     host, backend = make(action="block")
     bad, good = red((8, 8)), blue((8, 8))
-    host.sanitise([bad, good])
+    host.guard_images([bad, good])
     saved = [picture.convert("RGBA") for picture in (bad, good)]
     for picture in saved:
         picture.putpixel((1, 1), (*picture.getpixel((1, 1))[:3], 254))
     before = saved[1].tobytes()
-    host.sanitise(saved)
+    host.guard_images(saved)
     assert backend.frames == 2
     assert set(saved[0].getchannel("A").tobytes()) == {255}
     assert saved[1].tobytes() == before
@@ -135,11 +135,11 @@ def animated(*frames):
 def test_what_moves_is_not_taken_for_its_first_frame(make):
     host, _ = make(action="block")
     clip = animated(blue(), red())
-    assert [v.outcome for v in host.sanitise([clip.copy()]).verdicts] == [Outcome.ALLOW]
-    out = host.sanitise([clip])
+    assert [v.outcome for v in host.guard_images([clip.copy()]).verdicts] == [Outcome.ALLOW]
+    out = host.guard_images([clip])
     assert [v.outcome for v in out.verdicts] == [Outcome.BLOCK]
     file = io.BytesIO()
-    out.pictures[0].save(file, "GIF", save_all=True)
+    out.images[0].save(file, "GIF", save_all=True)
     assert not any(shows(frame.convert("RGB")) for frame in ImageSequence.Iterator(Image.open(file)))
 
 
@@ -149,8 +149,8 @@ def test_what_transparency_shows_is_not_taken_for_what_it_hid(make):
     plain.putpalette([*BLUE, *RED] + [0] * 762)
     clear = plain.copy()
     clear.info["transparency"] = 0
-    host.sanitise([plain])
-    host.sanitise([clear])
+    host.guard_images([plain])
+    host.guard_images([clear])
     assert backend.frames > 2  # on black, on white, bare
 
 
@@ -164,9 +164,9 @@ def test_a_verdict_of_the_settings_before_is_not_kept(make):
         return told
 
     judged.check = settings_change
-    host.sanitise([blue()])
+    host.guard_images([blue()])
     assert backend.frames == 1
-    host.sanitise([blue()])
+    host.guard_images([blue()])
     assert backend.frames == 2
 
 
@@ -175,8 +175,8 @@ def test_the_log_says_why_a_picture_is_covered_once(make, caplog):
     bad = red()
     host.preview(bad)
     assert not caplog.records
-    host.sanitise([red((8, 8)), blue()], where="a hook")
-    host.sanitise([red((8, 8))], where="another")
+    host.guard_images([red((8, 8)), blue()], where="a hook")
+    host.guard_images([red((8, 8))], where="another")
     assert [record.message.partition(" (")[0] for record in caplog.records] == ["NSFW guard: block: red 1.000 >= 0.5"]
 
 
@@ -185,14 +185,14 @@ def test_every_action_hides_the_marker(make, action):
     host, _ = make(action=action, strength=1.0)
     picture = Image.new("RGB", (64, 64), BLUE)
     picture.paste(RED, (0, 0, 64, 40))
-    host.sanitise([picture])
+    host.guard_images([picture])
     assert not shows(picture)
 
 
 def test_marking_only_is_what_flag_does(make):
     host, _ = make(action="flag")
     picture = red()
-    out = host.sanitise([picture])
+    out = host.guard_images([picture])
     assert shows(picture)
     assert out.verdicts[0].outcome is Outcome.BLOCK
 
@@ -201,12 +201,12 @@ def test_a_picture_is_checked_once_however_many_hooks_see_it(make):
     host, backend = make()
     bad, good = red(), blue()
     for hook in ("before saving", "after", "grid"):
-        out = host.sanitise([bad, good, good.copy()], where=hook)
+        out = host.guard_images([bad, good, good.copy()], where=hook)
         assert [v.outcome for v in out.verdicts] == [Outcome.BLOCK, Outcome.ALLOW, Outcome.ALLOW]
     assert backend.frames == 2
     assert not shows(bad)
     good.putpixel((0, 0), (1, 2, 3))
-    host.sanitise([good])
+    host.guard_images([good])
     assert backend.frames == 3  # what was changed since is another picture
 
 
@@ -214,7 +214,7 @@ def test_a_picture_is_checked_once_however_many_hooks_see_it(make):
 def test_a_model_that_fails_covers_everything_and_raises_nothing(make, fault):
     host, _ = make(FaultyBackend(fault), action="flag")
     pictures = [red(), blue()]
-    out = host.sanitise(pictures)
+    out = host.guard_images(pictures)
     assert [v.outcome for v in out.verdicts] == [Outcome.ERROR] * 2
     assert [p.getpixel((0, 0)) for p in pictures] == [GROUND] * 2
 
@@ -222,7 +222,7 @@ def test_a_model_that_fails_covers_everything_and_raises_nothing(make, fault):
 def test_a_model_that_hangs_is_an_error_in_time(make):
     host, _ = make(FaultyBackend("hangs", seconds=3), timeout=0.1)
     picture = red()
-    assert host.sanitise([picture]).verdicts[0].outcome is Outcome.ERROR
+    assert host.guard_images([picture]).verdicts[0].outcome is Outcome.ERROR
     assert not shows(picture)
 
 
@@ -234,7 +234,7 @@ def test_without_a_model_every_picture_is_covered_and_the_cure_stands_in_the_sta
     host = HostGuard("test", build=missing)
     assert "nsfw-guard fetch marqo" in host.warm_up()
     picture = blue()
-    assert host.sanitise([picture]).verdicts[0].reason.endswith("Run `nsfw-guard fetch marqo`")
+    assert host.guard_images([picture]).verdicts[0].reason.endswith("Run `nsfw-guard fetch marqo`")
     assert picture.getpixel((0, 0)) == GROUND
     assert "nsfw-guard fetch marqo" in host.status()["fault"]
     assert host.refuse("a blue star").outcome is Outcome.ERROR
@@ -252,7 +252,7 @@ def test_without_a_model_every_picture_is_covered_and_the_cure_stands_in_the_sta
 )
 def test_arrays_and_tensors_are_covered_where_they_stand(make, picture, layout):
     host, _ = make(action="block")
-    (made,) = host.sanitise([picture], layout=layout).pictures
+    (made,) = host.guard_images([picture], layout=layout).images
     assert made is picture
     assert float(np.asarray(picture).max()) == 0.0
 
@@ -261,28 +261,28 @@ def test_arrays_and_tensors_are_covered_where_they_stand(make, picture, layout):
 def test_every_mode_is_judged_or_covered(make, mode):
     host, _ = make()
     picture = Image.new("I;16", (8, 8), 40_000) if mode == "I;16" else red((8, 8)).convert(mode)
-    out = host.sanitise([picture])
+    out = host.guard_images([picture])
     assert out.verdicts[0].outcome is not Outcome.ERROR
-    assert not shows(out.pictures[0]) or mode == "CMYK"
-    assert host.sanitise([Image.new("RGB", (1, 1), RED)]).covered
+    assert not shows(out.images[0]) or mode == "CMYK"
+    assert host.guard_images([Image.new("RGB", (1, 1), RED)]).covered
 
 
 def test_nan_and_what_is_no_picture_are_errors_of_their_own(make):
     host, backend = make()
     bad = torch.full((3, 8, 8), float("nan"))
     good = blue()
-    out = host.sanitise([bad, None, good, "text"])
+    out = host.guard_images([bad, None, good, "text"])
     assert [v.outcome.name for v in out.verdicts] == ["ERROR", "ERROR", "ALLOW", "ERROR"]
     assert bool(bad.isfinite().all())
-    assert out.pictures[2] is good
-    assert all(isinstance(p, Image.Image) for p in (out.pictures[1], out.pictures[3]))
+    assert out.images[2] is good
+    assert all(isinstance(p, Image.Image) for p in (out.images[1], out.images[3]))
     assert backend.calls == 1
 
 
 def test_a_host_that_is_off_does_nothing(make):
     host, backend = make(enabled=False)
     picture = red()
-    assert host.sanitise([picture]).verdicts == []
+    assert host.guard_images([picture]).verdicts == []
     assert shows(picture)
     assert host.preview(picture) is picture
     assert host.refuse("anything") is None
@@ -322,12 +322,12 @@ def test_a_prompt_is_refused_by_the_policys_rules(tmp_path, make):
 
 def test_originals_are_kept_only_in_a_folder_that_was_named(make, tmp_path):
     host, _ = make(originals=str(tmp_path / "kept"))
-    host.sanitise([red(), blue()])
+    host.guard_images([red(), blue()])
     (file,) = (tmp_path / "kept").iterdir()
     assert shows(Image.open(file))
     full, _ = make(originals=str(file))  # a file where a folder should be
     picture = red()
-    full.sanitise([picture])
+    full.guard_images([picture])
     assert not shows(picture)
 
 
@@ -336,7 +336,7 @@ def test_a_lock_that_cannot_be_read_covers_everything(monkeypatch):
     host = HostGuard("test", build=missing)
     host.configure(Settings(enabled=False, action="flag"))
     picture = blue()
-    assert "locked settings cannot be read" in host.sanitise([picture]).verdicts[0].reason
+    assert "locked settings cannot be read" in host.guard_images([picture]).verdicts[0].reason
     assert picture.getpixel((0, 0)) == GROUND
     assert host.status()["locked"]
 
@@ -351,7 +351,7 @@ def test_what_the_owner_locked_stays_whatever_a_user_chooses(monkeypatch):
 
 def test_the_status_says_what_is_in_effect(make):
     host, _ = make()
-    host.sanitise([red()], where="after")
+    host.guard_images([red()], where="after")
     told = host.status()
     assert (told["enabled"], told["locked"], told["fault"]) == (True, False, "")
     assert told["counts"] == {"hook after": 1, "block": 1}
@@ -365,7 +365,7 @@ def test_threads_get_their_own_pictures_covered(make):
     def work(seed: int) -> None:
         for i in range(20):
             picture = Image.new("RGB", (16 + seed, 16 + i % 3), RED)
-            host.sanitise([picture])
+            host.guard_images([picture])
             if shows(picture):
                 leaks.append(i)
 
@@ -385,7 +385,7 @@ def test_an_interrupt_leaves_nothing_uncovered(make):
     host, _ = make(Interrupted(), timeout=5.0)
     picture = red()
     with pytest.raises(KeyboardInterrupt):
-        host.sanitise([picture])
+        host.guard_images([picture])
     assert not shows(picture)
 
 

@@ -16,7 +16,7 @@ from nsfw_guard.hosts.webui.settings import counted, job_fields
 
 def test_the_counter_says_what_was_done(make):
     host, _ = make()
-    host.sanitise([Image.new("RGB", (8, 8), (220, 30, 30)), Image.new("RGB", (8, 8), (30, 30, 220))])
+    host.guard_images([Image.new("RGB", (8, 8), (220, 30, 30)), Image.new("RGB", (8, 8), (30, 30, 220))])
     assert counted(host) == "on, marqo, block: 2 checked, 1 covered, 0 prompts refused"
     host.configure(Settings(enabled=False))
     assert counted(host) == "**off**: nothing is checked"

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from nsfw_guard.errors import WeightsMissingError
-from nsfw_guard.hosts.webui import sweep
+from nsfw_guard.hosts.webui import job_images
 from nsfw_guard.testing import FaultyBackend
 from tests.hosts.fake_webui import KINDS, FakeHost, Job, Params, floats
 from tests.hosts.webui_worlds import World, holds, leaks, red, safe
@@ -151,7 +151,7 @@ class Broken:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_fault_inside_any_hook_covers_what_it_was_handed(family, monkeypatch):
     world = World(family, monkeypatch)
-    monkeypatch.setattr(sweep, "layout_of", Broken().__getattr__)
+    monkeypatch.setattr(job_images, "layout_of", Broken().__getattr__)
     world.adapter.guard.settings = Broken()
     host, p = world.host, Job()
     saved = Params(image=Image.fromarray(safe()), p=p, filename="", pnginfo={})

@@ -20,9 +20,9 @@ from PIL import Image
 from torch import Tensor
 
 from nsfw_guard.errors import UncoveredError
-from nsfw_guard.hosts.comfyui.clean import Cleaner
 from nsfw_guard.hosts.comfyui.exits import HELPERS, OUTPUTS, PREVIEWS, PROMPTS, SENT
 from nsfw_guard.hosts.comfyui.messages import Messages
+from nsfw_guard.hosts.comfyui.node_guard import NodeGuard
 from nsfw_guard.hosts.comfyui.prompts import texts
 from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.verdict import Outcome
@@ -48,7 +48,7 @@ class Enforcement:
     """
 
     def __init__(self, guard: HostGuard, *, latents: bool = False) -> None:
-        self.guard, self.cleaner = guard, Cleaner(guard, latents=latents)
+        self.guard, self.node_guard = guard, NodeGuard(guard, latents=latents)
         self.messages = Messages(guard, _was_judged)
         self.fault = ""
 
@@ -96,7 +96,7 @@ class Enforcement:
             bound = signature.bind(*args, **kwargs)
             if not is_output(bound.arguments["obj"]):
                 return args, kwargs, ()
-            cleaned = self.cleaner.inputs(bound.arguments["obj"], bound.arguments["input_data_all"])
+            cleaned = self.node_guard.inputs(bound.arguments["obj"], bound.arguments["input_data_all"])
             bound.arguments["input_data_all"] = cleaned
             return bound.args, bound.kwargs, tuple(_tensors(cleaned))
 
@@ -139,7 +139,7 @@ class Enforcement:
 
         @functools.wraps(original)
         def send_sync(this: Any, event: Any, data: Any, *args: Any, **kwargs: Any) -> Any:
-            data = self.messages.clean(event, data, is_judged=bool(_judged.get()))
+            data = self.messages.guard_message(event, data, is_judged=bool(_judged.get()))
             return None if data is None else original(this, event, data, *args, **kwargs)
 
         setattr(send_sync, GUARDED_ATTR, True)
@@ -161,7 +161,7 @@ class Enforcement:
         @functools.wraps(original)
         def save(*args: Any, **kwargs: Any) -> Any:
             bound = signature.bind(*args, **kwargs)
-            bound.arguments["images"] = self.cleaner.value(bound.arguments["images"])
+            bound.arguments["images"] = self.node_guard.value(bound.arguments["images"])
             return original(*bound.args, **bound.kwargs)
 
         setattr(save, GUARDED_ATTR, True)

@@ -35,7 +35,7 @@ class Messages:
     def __init__(self, guard: HostGuard, was_judged: Callable[[Image.Image], bool]) -> None:
         self.guard, self._was_judged = guard, was_judged
 
-    def clean(self, event: Any, data: Any, *, is_judged: bool) -> Any:
+    def guard_message(self, event: Any, data: Any, *, is_judged: bool) -> Any:
         """Return what may be sent in place of a message, or None. Never raises.
 
         Args:
@@ -46,12 +46,12 @@ class Messages:
         if not self.guard.settings.enabled:
             return data
         try:
-            return self._clean(event, data, is_judged)
+            return self._guarded(event, data, is_judged)
         except Exception as error:  # noqa: BLE001
             self.guard.faults.say("a picture on its way to the browser could not be covered: it is not sent", error)
             return None
 
-    def _clean(self, event: Any, data: Any, is_judged: bool) -> Any:
+    def _guarded(self, event: Any, data: Any, is_judged: bool) -> Any:
         kind = int(event) if isinstance(event, int) else 0
         if kind == PICTURE:
             return self.shown(data)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nsfw_guard.errors import ImageError
-from nsfw_guard.hosts.comfyui.clean import FRAME_MARGIN, Cleaner
+from nsfw_guard.hosts.comfyui.node_guard import FRAME_MARGIN, NodeGuard
 from nsfw_guard.hosts.comfyui.session import AS_SET, session
 from nsfw_guard.hosts.settings import ACTIONS, PRESETS
 from nsfw_guard.verdict import Outcome, Verdict
@@ -46,7 +46,7 @@ class NSFWGuard:
         """Judges a batch. Shape: (B, H, W, C) in [0, 1]; the tensor itself comes out where all may leave."""
         if not isinstance(images, Tensor) or images.ndim != 4:
             raise ImageError("NSFWGuard takes an IMAGE, a tensor (B, H, W, C): wire one to it")
-        done = Cleaner(session().guard_for(**widgets), where="node").images(images)
+        done = NodeGuard(session().guard_for(**widgets), where="node").images(images)
         changed = (done.images != images).any(-1) if any(done.covered) else torch.zeros(images.shape[:3]).bool()
         return done.images, _told(done.verdicts, len(images)), changed.float(), _flagged(done.verdicts)
 
@@ -74,8 +74,8 @@ class NSFWGuardVideo:
         self, video: Any, cover: str = "whole clip", margin: int = FRAME_MARGIN, **widgets: Any
     ) -> tuple[Any, str, bool]:
         """Judges every frame. Anything but "frames" covers the whole clip for one that is unsafe."""
-        cleaner = Cleaner(session().guard_for(**widgets), where="node")
-        safe, verdicts = cleaner.video(video, whole=cover != self.WHOLE[1], margin=max(0, int(margin)))
+        node_guard = NodeGuard(session().guard_for(**widgets), where="node")
+        safe, verdicts = node_guard.video(video, whole=cover != self.WHOLE[1], margin=max(0, int(margin)))
         return safe, _told(verdicts, len(verdicts)), _flagged(verdicts)
 
 

@@ -18,15 +18,20 @@ from torch import Tensor
 from nsfw_guard.hosts import pictures
 from nsfw_guard.hosts.build import Build, build_guard
 from nsfw_guard.hosts.label import describe
-from nsfw_guard.hosts.session import HostGuard
+from nsfw_guard.hosts.session import GuardedImages, HostGuard
 from nsfw_guard.hosts.webui import wraps
 from nsfw_guard.hosts.webui.api import add_routes
 from nsfw_guard.hosts.webui.exits import A1111, SDNEXT
 from nsfw_guard.hosts.webui.host import Host
+from nsfw_guard.hosts.webui.job_images import (
+    as_image_list,
+    covers_on_failure,
+    guard_job_images,
+    paint_all,
+)
 from nsfw_guard.hosts.webui.jobs import TITLE, Jobs
 from nsfw_guard.hosts.webui.options import keep_loaded
 from nsfw_guard.hosts.webui.settings import Page, counted, job_fields
-from nsfw_guard.hosts.webui.sweep import Swept, apart, covers_on_failure, paint_all, sweep
 from nsfw_guard.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -140,8 +145,8 @@ class Adapter:
         """Guard a batch of arrays or tensors, painted where they stand."""
         if not isinstance(images, (list, np.ndarray, Tensor)):
             return  # nothing that could be painted; the sweep of the result is still to come
-        listed = apart(images)
-        safe = self._sweep(listed, p, "postprocess_batch").pictures
+        listed = as_image_list(images)
+        safe = self._guard_images(listed, p, "postprocess_batch").images
         for i, (old, new) in enumerate(zip(listed, safe, strict=True)):
             if new is not old:
                 images[i] = new
@@ -149,21 +154,21 @@ class Adapter:
     @covers_on_failure
     def postprocess_batch_list(self, p: Any, pp: Any, *args: Any, **kwargs: Any) -> None:
         """Guard the same batch as a list, whose pictures may be exchanged."""
-        pp.images[:] = self._sweep(list(pp.images), p, "postprocess_batch_list").pictures
+        pp.images[:] = self._guard_images(list(pp.images), p, "postprocess_batch_list").images
 
     @covers_on_failure
     def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
         """Guard one picture before its infotext is made."""
-        swept = self._sweep([pp.image], p, "postprocess_image")
-        pp.image = swept.pictures[0]
-        self._mark(p, swept.verdicts[0])
+        guarded = self._guard_images([pp.image], p, "postprocess_image")
+        pp.image = guarded.images[0]
+        self._mark(p, guarded.verdicts[0])
 
     @covers_on_failure
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
         """Guard one picture once the original was pasted back around the mask."""
-        swept = self._sweep([pp.image], p, "postprocess_image_after_composite")
-        pp.image = swept.pictures[0]
-        self._mark(p, swept.verdicts[0])
+        guarded = self._guard_images([pp.image], p, "postprocess_image_after_composite")
+        pp.image = guarded.images[0]
+        self._mark(p, guarded.verdicts[0])
 
     @covers_on_failure
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
@@ -173,9 +178,9 @@ class Adapter:
     @covers_on_failure
     def before_image_saved(self, params: Any) -> None:
         """Guard whatever is written to disk: samples, grids, steps between, the Save button."""
-        swept = self._sweep([params.image], getattr(params, "p", None), "before_image_saved")
-        params.image = swept.pictures[0]
-        self._note(params, swept.verdicts[0])
+        guarded = self._guard_images([params.image], getattr(params, "p", None), "before_image_saved")
+        params.image = guarded.images[0]
+        self._note(params, guarded.verdicts[0])
 
     @covers_on_failure
     def image_grid(self, params: Any) -> None:
@@ -183,7 +188,7 @@ class Adapter:
         if self.drawing.get():
             params.imgs[:] = [self.preview(image) for image in params.imgs]
         else:
-            params.imgs[:] = self._sweep(list(params.imgs), None, "image_grid").pictures
+            params.imgs[:] = self._guard_images(list(params.imgs), None, "image_grid").images
 
     @covers_on_failure
     def after_process(self, p: Any) -> None:
@@ -195,15 +200,15 @@ class Adapter:
     def postprocess_extras(self, pp: Any) -> None:
         """Guard one picture of the Extras or Process tab."""
         if getattr(pp, "image", None) is not None:
-            swept = self._sweep([pp.image], None, "extras")
-            pp.image = swept.pictures[0]
-            if self.guard.settings.metadata and swept.verdicts[0] is not None and isinstance(pp.info, dict):
-                pp.info[TITLE] = describe(swept.verdicts[0])
+            guarded = self._guard_images([pp.image], None, "extras")
+            pp.image = guarded.images[0]
+            if self.guard.settings.metadata and guarded.verdicts[0] is not None and isinstance(pp.info, dict):
+                pp.info[TITLE] = describe(guarded.verdicts[0])
         for more in getattr(pp, "extra_images", None) or []:
             if getattr(more, "image", None) is not None and more is not pp:
-                more.image = self._sweep([more.image], None, "extras").pictures[0]
+                more.image = self._guard_images([more.image], None, "extras").images[0]
             elif pictures.is_picture(more):
-                self._sweep([more], None, "extras")
+                self._guard_images([more], None, "extras")
 
     # --- what the wraps ask for
 
@@ -216,7 +221,7 @@ class Adapter:
     @covers_on_failure
     def extras(self, images: list[Any]) -> None:
         """Guard the list that the Extras or Process tab returns."""
-        images[:] = self._sweep(list(images), None, "extras").pictures
+        images[:] = self._guard_images(list(images), None, "extras").images
 
     def returned(self, p: Any, processed: Any) -> Any:
         """Guard the result of a job or of a script of the menu."""
@@ -248,15 +253,15 @@ class Adapter:
 
     # --- inside
 
-    def _sweep(self, images: Sequence[Any], p: Any, where: str) -> Swept:
-        return sweep(self.guard, images, self.jobs.of(p), where)
+    def _guard_images(self, images: Sequence[Any], p: Any, where: str) -> GuardedImages[Verdict | None]:
+        return guard_job_images(self.guard, images, self.jobs.of(p), where)
 
     def _result(self, processed: Any, p: Any, where: str) -> None:
         for name in ("images", "extra_images"):
             held = getattr(processed, name, None)
             if held is None:
                 continue
-            safe = self._sweep(list(held), p, where).pictures
+            safe = self._guard_images(list(held), p, where).images
             if isinstance(held, list):
                 held[:] = safe
             else:

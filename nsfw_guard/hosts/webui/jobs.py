@@ -9,7 +9,7 @@ from nsfw_guard.hosts.covers import stand_in
 from nsfw_guard.hosts.label import describe
 from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.hosts.webui.host import Host
-from nsfw_guard.hosts.webui.sweep import Job
+from nsfw_guard.hosts.webui.job_images import Job
 from nsfw_guard.verdict import Outcome, Verdict
 
 TITLE = "NSFW guard"

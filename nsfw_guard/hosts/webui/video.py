@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from nsfw_guard.errors import ImageError
-from nsfw_guard.hosts.webui.sweep import sweep
+from nsfw_guard.hosts.webui.job_images import guard_job_images
 
 if TYPE_CHECKING:
     from nsfw_guard.hosts.webui.adapter import Adapter
@@ -43,7 +43,7 @@ def clean_frames(adapter: Adapter, frames: Any, *, signed: bool, where: str) -> 
 def _of_list(adapter: Adapter, frames: list[Any], where: str) -> list[Any]:
     safe: list[Any] = []
     for start in range(0, len(frames), AT_ONCE):
-        safe += sweep(adapter.guard, frames[start : start + AT_ONCE], adapter.jobs.current, where).pictures
+        safe += guard_job_images(adapter.guard, frames[start : start + AT_ONCE], adapter.jobs.current, where).images
     return safe
 
 
@@ -52,8 +52,8 @@ def _of_array(adapter: Adapter, frames: Any, where: str) -> Any:
     out = frames
     for start in range(0, len(frames), AT_ONCE):
         part = [_copy(frames[i]) for i in range(start, min(start + AT_ONCE, len(frames)))]
-        swept = sweep(adapter.guard, [_picture(one) for one in part], adapter.jobs.current, where)
-        for i, one in enumerate(swept.pictures):
+        guarded = guard_job_images(adapter.guard, [_picture(one) for one in part], adapter.jobs.current, where)
+        for i, one in enumerate(guarded.images):
             if _differs(one, frames[start + i]):
                 out = _copy(frames) if out is frames else out
                 out[start + i] = _like(one, frames[start + i])
@@ -67,8 +67,8 @@ def _of_floats(adapter: Adapter, frames: Tensor, signed: bool, where: str) -> Te
     for start in range(0, len(places), AT_ONCE):
         part = places[start : start + AT_ONCE]
         seen = [_bytes(five[n, :, t], signed) for n, t in part]
-        swept = sweep(adapter.guard, seen, adapter.jobs.current, where)
-        for (n, t), old, new in zip(part, seen, swept.pictures, strict=True):
+        guarded = guard_job_images(adapter.guard, seen, adapter.jobs.current, where)
+        for (n, t), old, new in zip(part, seen, guarded.images, strict=True):
             if isinstance(old, Image.Image) and not _differs(new, np.asarray(_bytes(five[n, :, t], signed))):
                 continue
             if out is frames:

@@ -16,7 +16,7 @@ from PIL import Image
 from nsfw_guard.errors import ImageError
 from nsfw_guard.hosts import pictures
 from nsfw_guard.hosts.webui.host import WRAPPED_ATTR, Host, wrap
-from nsfw_guard.hosts.webui.sweep import apart, layout_of
+from nsfw_guard.hosts.webui.job_images import as_image_list, layout_of
 from nsfw_guard.hosts.webui.video import clean_frames
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _decoder(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _job(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
-    """The last line: whatever scripts there are, and whoever calls it, what returns from here was swept."""
+    """The last line: whatever scripts there are, and whoever calls it, what returns from here was guarded."""
 
     def process_images(p: Any, *args: Any, **kwargs: Any) -> Any:
         known = adapter.jobs.runs(p)  # the host told of it, or the same wrap further out
@@ -256,5 +256,5 @@ def shown(adapter: Adapter, image: Any) -> Any:
         return [shown(adapter, one) for one in image]
     if image is None or isinstance(image, Image.Image) or not pictures.is_picture(image) or image.ndim <= 3:
         return adapter.guard.preview(image, layout=layout_of(image))
-    parts = apart(image)
+    parts = as_image_list(image)
     return [shown(adapter, one) for one in parts]

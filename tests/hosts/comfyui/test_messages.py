@@ -35,28 +35,28 @@ def encoded(colour: tuple[float, float, float], kind: str = "PNG") -> bytes:
 def test_a_finished_file_is_judged_behind_its_header():
     header = b"\0\0\0\2"
     good, bad = header + encoded(GREEN), header + encoded(RED)
-    seen = messages().clean(1, good, is_judged=False)
+    seen = messages().guard_message(1, good, is_judged=False)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(seen[4:]))), np.asarray(picture(GREEN)))
-    held = messages().clean(1, bad, is_judged=False)
+    held = messages().guard_message(1, bad, is_judged=False)
     assert held[:4] == header
     assert not np.array_equal(np.asarray(Image.open(io.BytesIO(held[4:]))), np.asarray(picture(RED)))
     for junk in (b"", header, header + b"no picture", bytearray(b"\xff" * 40)):
-        assert messages().clean(1, junk, is_judged=False) is None
+        assert messages().guard_message(1, junk, is_judged=False) is None
 
 
 def test_a_clip_as_bytes_is_not_sent_unless_its_node_was_judged():
     file = io.BytesIO()
     picture(GREEN).save(file, "WEBP", save_all=True, append_images=[picture(RED)], lossless=True)
     clip = b"\0\0\0\3" + file.getvalue()
-    assert messages().clean(1, clip, is_judged=False) is None
-    assert messages().clean(1, clip, is_judged=True) is clip
+    assert messages().guard_message(1, clip, is_judged=False) is None
+    assert messages().guard_message(1, clip, is_judged=True) is clip
 
 
 @pytest.mark.parametrize("event", [0, 5, 10, 9999123, -1])
 def test_bytes_of_an_unknown_event_are_not_sent(event):
     for data in (encoded(GREEN), b"anything", memoryview(b"anything")):
-        assert messages().clean(event, data, is_judged=False) is None
-        assert messages().clean(event, data, is_judged=True) is data
+        assert messages().guard_message(event, data, is_judged=False) is None
+        assert messages().guard_message(event, data, is_judged=True) is data
 
 
 @pytest.mark.parametrize("wrap", [
@@ -69,8 +69,8 @@ def test_bytes_of_an_unknown_event_are_not_sent(event):
 def test_words_that_hold_a_picture_go_as_far_as_it_may(wrap, kind):
     good, bad = (wrap(base64.b64encode(encoded(colour, kind)).decode()) for colour in (GREEN, RED))
     event = 3 if isinstance(good, bytes) else "executed"
-    assert messages().clean(event, good, is_judged=False) is good
-    assert messages().clean(event, bad, is_judged=False) is None
+    assert messages().guard_message(event, good, is_judged=False) is good
+    assert messages().guard_message(event, bad, is_judged=False) is None
 
 
 @pytest.mark.parametrize("data", [
@@ -79,11 +79,11 @@ def test_words_that_hold_a_picture_go_as_far_as_it_may(wrap, kind):
 ])  # fmt: skip
 def test_words_without_pictures_are_sent_as_they_are(data):
     event = 3 if isinstance(data, bytes) else "progress"
-    assert messages().clean(event, data, is_judged=False) is data
+    assert messages().guard_message(event, data, is_judged=False) is data
 
 
 def test_raw_bytes_of_a_picture_are_no_words():
-    assert messages().clean(3, encoded(GREEN), is_judged=False) is None
+    assert messages().guard_message(3, encoded(GREEN), is_judged=False) is None
 
 
 def test_previews_as_tensors_stay_tensors():
@@ -99,13 +99,13 @@ def test_a_guard_that_is_off_sends_everything():
     off = messages()
     off.guard.configure(type(off.guard.settings)(enabled=False))
     data = encoded(RED)
-    assert off.clean(10, data, is_judged=False) is data
+    assert off.guard_message(10, data, is_judged=False) is data
 
 
 def test_what_fails_is_not_sent(monkeypatch, caplog):
     broken = messages()
     monkeypatch.setattr(broken.guard, "judge", lambda raw: 1 / 0)
-    assert broken.clean("x", base64.b64encode(encoded(GREEN)).decode(), is_judged=False) is None
+    assert broken.guard_message("x", base64.b64encode(encoded(GREEN)).decode(), is_judged=False) is None
     assert "could not be covered: it is not sent" in caplog.text
 
 

@@ -12,8 +12,8 @@ import torch
 
 from nsfw_guard.errors import ImageError, UncoveredError, UnknownNameError
 from nsfw_guard.hosts.comfyui import nodes, session
-from nsfw_guard.hosts.comfyui.clean import Cleaner
 from nsfw_guard.hosts.comfyui.enforce import Enforcement
+from nsfw_guard.hosts.comfyui.node_guard import NodeGuard
 from nsfw_guard.hosts.comfyui.nodes import NAMES, NODES, NSFWGuard, NSFWGuardVideo
 from nsfw_guard.hosts.comfyui.prompts import texts
 from nsfw_guard.hosts.comfyui.session import Comfy
@@ -262,14 +262,14 @@ def test_a_clip_that_cannot_be_made_anew_is_stopped():
 
 
 def test_what_does_not_fit_in_the_place_of_a_frame_leaves_it_empty(own, monkeypatch):
-    from nsfw_guard.hosts.session import Cleaned
+    from nsfw_guard.hosts.session import GuardedImages
 
     def strange(found, **_):
-        return Cleaned([torch.ones(1) for _ in found], [])
+        return GuardedImages([torch.ones(1) for _ in found], [])
 
-    monkeypatch.setattr(own.guard, "sanitise", strange)
+    monkeypatch.setattr(own.guard, "guard_images", strange)
     assert not NSFWGuard().check(plain(GREEN))[0].any()
-    monkeypatch.setattr(own.guard, "sanitise", lambda found, **_: Cleaned([], []))
+    monkeypatch.setattr(own.guard, "guard_images", lambda found, **_: GuardedImages([], []))
     with pytest.raises(ValueError, match="zip"):
         NSFWGuard().check(plain(GREEN))
 
@@ -278,7 +278,7 @@ def test_a_list_in_itself_is_refused(own):
     ring: list = [1]
     ring.append(ring)
     with pytest.raises(ImageError, match="themselves"):
-        Cleaner(own.guard).value(ring)
+        NodeGuard(own.guard).value(ring)
 
 
 def test_one_session_a_process(monkeypatch):

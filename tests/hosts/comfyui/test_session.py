@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from nsfw_guard.errors import UncoveredError, WeightsMissingError
-from nsfw_guard.hosts.comfyui.clean import _appearances
 from nsfw_guard.hosts.comfyui.enforce import GUARDED_ATTR, Enforcement
 from nsfw_guard.hosts.comfyui.exits import COMFYUI, HELPERS, OUTPUTS, PREVIEWS, SENT
+from nsfw_guard.hosts.comfyui.node_guard import _appearances
 from nsfw_guard.hosts.comfyui.session import Comfy
 from nsfw_guard.hosts.running import COMFYUI as STATUS
 from nsfw_guard.hosts.running import _faults
@@ -410,7 +410,7 @@ def test_a_fault_in_the_hook_stops_the_node(monkeypatch):
     def breaks(*args, **kwargs):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(comfy.guard, "sanitise", breaks)
+    monkeypatch.setattr(comfy.guard, "guard_images", breaks)
     made.post(ROWS["SaveImage"][0])
     assert not made.left()
     assert "broken" in str(made.errors[0])

@@ -12,8 +12,8 @@ from PIL import Image
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.hosts.webui import adapter, wraps
 from nsfw_guard.hosts.webui.host import Host, wrap
+from nsfw_guard.hosts.webui.job_images import Job as Told
 from nsfw_guard.hosts.webui.jobs import JOB
-from nsfw_guard.hosts.webui.sweep import Job as Told
 from tests.hosts.fake_webui import KINDS, Job, Params
 from tests.hosts.webui_worlds import World, holds, leaks, red, safe
 

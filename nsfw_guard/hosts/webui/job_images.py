@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nsfw_guard.hosts import pictures
 from nsfw_guard.hosts.pictures import Layout
-from nsfw_guard.hosts.session import HostGuard
+from nsfw_guard.hosts.session import GuardedImages, HostGuard
 from nsfw_guard.verdict import Outcome, Verdict
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
@@ -34,16 +34,11 @@ class Job:
     refused: Verdict | None = None
 
 
-@dataclass(frozen=True)
-class Swept:
-    """What may leave, one for one; no verdict where nothing was checked."""
+def guard_job_images(guard: HostGuard, images: Sequence[Any], job: Job, where: str) -> GuardedImages[Verdict | None]:
+    """Return the images as they may leave, in place where that can be. None stays None. Never raises an Exception.
 
-    pictures: list[Any]
-    verdicts: list[Verdict | None]
-
-
-def sweep(guard: HostGuard, images: Sequence[Any], job: Job, where: str) -> Swept:
-    """Return the pictures as they may leave, in place where that can be. None stays None. Never raises an Exception."""
+    There is one verdict for each image: None where nothing was checked.
+    """
     safe: list[Any] = list(images)
     judged: list[Verdict | None] = [None] * len(safe)
     groups: dict[Layout | None, list[int]] = {}
@@ -51,11 +46,11 @@ def sweep(guard: HostGuard, images: Sequence[Any], job: Job, where: str) -> Swep
         if picture is not None:
             groups.setdefault(layout_of(picture), []).append(index)
     for layout, places in groups.items():
-        cleaned, verdicts = _clean(guard, [safe[i] for i in places], layout, job, where)
+        group = _guard_group(guard, [safe[i] for i in places], layout, job, where)
         for n, i in enumerate(places):
-            safe[i] = cleaned[n]
-            judged[i] = verdicts[n] if verdicts else None
-    return Swept(safe, judged)
+            safe[i] = group.images[n]
+            judged[i] = group.verdicts[n] if group.verdicts else None
+    return GuardedImages(safe, judged)
 
 
 def layout_of(picture: Any) -> Layout | None:
@@ -68,15 +63,15 @@ def layout_of(picture: Any) -> Layout | None:
     return "chw" if first else "hwc"
 
 
-def apart(pictures_: Any) -> list[Any]:
+def as_image_list(images: Any) -> list[Any]:
     """Return the pictures of a list, or of a batch: views of it, so that what is painted there is painted in the
     batch.
     """
-    if isinstance(pictures_, (np.ndarray, Tensor)):
-        return [pictures_] if pictures_.ndim < 4 else [one for part in pictures_ for one in apart(part)]
-    if isinstance(pictures_, (list, tuple)):
-        return list(pictures_)
-    return [pictures_]
+    if isinstance(images, (np.ndarray, Tensor)):
+        return [images] if images.ndim < 4 else [one for part in images for one in as_image_list(part)]
+    if isinstance(images, (list, tuple)):
+        return list(images)
+    return [images]
 
 
 def levels(picture: Any, layout: Layout | None) -> Image.Image | None:
@@ -96,27 +91,26 @@ def levels(picture: Any, layout: Layout | None) -> Image.Image | None:
     return Image.fromarray(np.ascontiguousarray((255.0 * array).astype(np.uint8)))
 
 
-def _clean(
+def _guard_group(
     guard: HostGuard, images: list[Any], layout: Layout | None, job: Job, where: str
-) -> tuple[list[Any], list[Verdict]]:
+) -> GuardedImages[Verdict]:
     if job.refused is not None:
-        covered = guard.cover(images, job.refused, layout=layout)
-        return covered.pictures, covered.verdicts
+        return guard.cover(images, job.refused, layout=layout)
     shown = [_levels(guard, picture, layout) for picture in images]
     before = [None if one is None else one.tobytes() for one in shown]
     kept = [picture if one is None else one for picture, one in zip(images, shown, strict=True)]
-    cleaned = guard.sanitise(kept, layout=layout, where=where)
+    guarded = guard.guard_images(kept, layout=layout, where=where)
     out = []
-    for picture, seen, old, new in zip(images, shown, before, cleaned.pictures, strict=True):
+    for picture, seen, old, new in zip(images, shown, before, guarded.images, strict=True):
         if seen is None:
             out.append(new)
         else:
             same = new is seen and new.tobytes() == old
             out.append(picture if same else _paint(guard, picture, new, layout))
-    for i, verdict in enumerate(cleaned.verdicts):
+    for i, verdict in enumerate(guarded.verdicts):
         if (job.solid and verdict.flagged) or (job.review and verdict.outcome is not Outcome.ALLOW):
-            (out[i],) = guard.cover([out[i]], verdict, layout=layout).pictures
-    return out, cleaned.verdicts
+            (out[i],) = guard.cover([out[i]], verdict, layout=layout).images
+    return GuardedImages(out, guarded.verdicts)
 
 
 def _levels(guard: HostGuard, picture: Any, layout: Layout | None) -> Image.Image | None:
@@ -141,7 +135,7 @@ def paint_all(*values: Any) -> None:
         for name in ("image", "images", "imgs", "extra_images"):
             held = getattr(one, name, None)
             if held is not None and not pictures.is_picture(one):
-                solids = [_solid(picture) for picture in apart(held)]
+                solids = [_solid(picture) for picture in as_image_list(held)]
                 value = solids if isinstance(held, (list, tuple)) else (held if len(solids) != 1 else solids[0])
                 if isinstance(held, list):
                     held[:] = solids
@@ -152,7 +146,7 @@ def paint_all(*values: Any) -> None:
         if isinstance(one, list):
             one[:] = [_solid(picture) for picture in one]
         elif pictures.is_picture(one):
-            for picture in apart(one):
+            for picture in as_image_list(one):
                 _solid(picture)
 
 

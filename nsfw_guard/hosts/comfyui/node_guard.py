@@ -34,7 +34,7 @@ VIDEOS = (
 
 
 @dataclass
-class Guarded:
+class GuardedBatch:
     """Pictures as they may leave, why, and which of them are not what they were."""
 
     images: Tensor
@@ -42,7 +42,7 @@ class Guarded:
     covered: list[bool] = field(default_factory=list)
 
 
-class Cleaner:
+class NodeGuard:
     """Cleans whatever an output node is handed; what it cannot judge raises, and that stops the node.
 
     Args:
@@ -91,12 +91,12 @@ class Cleaner:
             return self._items(value, below)
         return value
 
-    def images(self, images: Tensor) -> Guarded:
+    def images(self, images: Tensor) -> GuardedBatch:
         """Return a batch of pictures. Shape: (..., H, W, C) in [0, 1]; the result is the same tensor where all may
         leave.
         """
         frames = images.detach().reshape(-1, *images.shape[-3:])
-        done, safe = Guarded(images), None
+        done, safe = GuardedBatch(images), None
         for start in range(0, len(frames), AT_ONCE):
             verdicts, news = self._batch(frames[start : start + AT_ONCE])
             done.verdicts += verdicts
@@ -115,11 +115,11 @@ class Cleaner:
         news: list[Tensor | None] = [None] * len(frames)
         for shown in _appearances(frames):
             # The guard paints in place: it gets copies.
-            cleaned = self.guard.sanitise([frame.clone() for frame in shown], layout="hwc", where=self.where)
-            held = [new is None and not _same(a, b) for new, a, b in zip(news, shown, cleaned.pictures, strict=True)]
+            cleaned = self.guard.guard_images([frame.clone() for frame in shown], layout="hwc", where=self.where)
+            held = [new is None and not _same(a, b) for new, a, b in zip(news, shown, cleaned.images, strict=True)]
             news = [
                 _fitted(safe, old) if bad else new
-                for new, bad, safe, old in zip(news, held, cleaned.pictures, frames, strict=True)
+                for new, bad, safe, old in zip(news, held, cleaned.images, frames, strict=True)
             ]
             if len(verdicts) == len(cleaned.verdicts):  # a second look decides where it is the one that holds
                 verdicts = [b if bad else a for a, b, bad in zip(verdicts, cleaned.verdicts, held, strict=False)]
@@ -151,7 +151,7 @@ class Cleaner:
 
     def _picture(self, value: Any) -> Any:
         if isinstance(value, Image.Image):
-            (safe,) = self.guard.sanitise([value.copy()], where=self.where).pictures
+            (safe,) = self.guard.guard_images([value.copy()], where=self.where).images
             return value if _same(value, safe) else safe
         if isinstance(value, np.ndarray):
             tensor = torch.from_numpy(np.ascontiguousarray(value))
