@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 
 PREVIEW = "preview"
 UNKNOWN = "unsupported object where an image was expected"
-
-
 V = TypeVar("V", bound="Verdict | None")
 
 
@@ -116,8 +114,7 @@ class HostGuard:
     def guard_images(
         self, images: Sequence[Any], *, layout: Layout | None = None, where: str = ""
     ) -> GuardedImages[Verdict]:
-        """Return the pictures, each as it may leave: in place where its kind allows it, else another object. Never
-        raises.
+        """Return the images as they may leave: in place where their kind allows it, else other objects. Never raises.
 
         Args:
             images: PIL pictures, arrays or tensors of one picture each.

@@ -110,12 +110,12 @@ def test_light_without_an_upper_end_is_judged_as_a_file_would_show_it():
     clip = torch.full((1, 2, 8, 8, 3), 3.0)  # channels last, above 1
     run = GuardedCall(Guard(FakeBackend(lambda frame: 0.0)), Cover())
     assert run.finish(clip, clips=True, value_range="hdr") is clip
-    blocked = GuardedCall(Guard(FakeBackend(lambda frame: 1.0)), Cover()).settle(clip, clips=True, value_range="hdr")
+    blocked = GuardedCall(Guard(FakeBackend(lambda frame: 1.0)), Cover()).finish(clip, clips=True, value_range="hdr")
     assert blocked.shape == clip.shape
     assert float(blocked.max()) == 0
     clip[0, 1, 0, 0, 0] = torch.inf
     odd = GuardedCall(Guard(FakeBackend(lambda frame: 0.0)), Cover())
-    odd.settle(clip, clips=True, value_range="hdr")
+    odd.finish(clip, clips=True, value_range="hdr")
     assert "not a picture" in odd.verdicts[0].reason
 
 

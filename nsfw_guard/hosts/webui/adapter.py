@@ -23,12 +23,7 @@ from nsfw_guard.hosts.webui import wraps
 from nsfw_guard.hosts.webui.api import add_routes
 from nsfw_guard.hosts.webui.exits import A1111, SDNEXT
 from nsfw_guard.hosts.webui.host import Host
-from nsfw_guard.hosts.webui.job_images import (
-    as_image_list,
-    covers_on_failure,
-    guard_job_images,
-    paint_all,
-)
+from nsfw_guard.hosts.webui.job_images import as_image_list, covers_on_failure, guard_job_images, paint_all
 from nsfw_guard.hosts.webui.jobs import TITLE, Jobs
 from nsfw_guard.hosts.webui.options import keep_loaded
 from nsfw_guard.hosts.webui.settings import Page, counted, job_fields

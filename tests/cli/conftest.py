@@ -1,0 +1,192 @@
+"""What the tests of the command line share: fake models, files to judge, a way to run a command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from nsfw_guard.backends.registry import register_model, unregister_model
+from nsfw_guard.cli.main import main, parser
+from nsfw_guard.listeners.audit import Audit
+from nsfw_guard.testing import RED, FakeBackend, FaultyBackend, tiny_model
+from nsfw_guard.verdict import Outcome, Verdict
+
+OUTCOMES = ("allow", "review", "block", "error")
+COLUMNS = {"allow": 0, "review": 3, "block": 8}  # of 8, that are red
+ESCAPE = "\x1b[31mred\x07\x9b\u202e"
+
+
+class Single(FakeBackend):
+    """Takes one picture at a time only."""
+
+    def score(self, stacks: Sequence[Any], **wants: bool) -> Any:
+        if sum(len(stack) for stack in stacks) > 1:
+            raise RuntimeError("one at a time")
+        return super().score(stacks, **wants)
+
+
+class Interrupted(FakeBackend):
+    """Is interrupted by the user."""
+
+    def score(self, stacks: Sequence[Any], **wants: bool) -> Any:
+        raise KeyboardInterrupt
+
+
+def unbuildable() -> FakeBackend:
+    raise RuntimeError("no such\ndevice")
+
+
+BACKENDS: dict[str, Callable[[], FakeBackend]] = {
+    "red": FakeBackend,
+    "dull": lambda: FakeBackend(lambda frame: 0.0),
+    "broken": lambda: FaultyBackend("raises"),
+    "slow": lambda: FaultyBackend("hangs", seconds=1.0),
+    "single": Single,
+    "interrupted": Interrupted,
+    "unbuildable": unbuildable,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models() -> Iterator[None]:
+    """Plug-ins with exact outcomes."""
+
+    def adding(name: str) -> None:
+        register_model(replace(RED, name=name), lambda spec, options: build(BACKENDS[name](), spec))
+
+    def build(backend: FakeBackend, spec: Any) -> FakeBackend:
+        backend.spec = spec
+        return backend
+
+    for name in BACKENDS:
+        adding(name)
+    yield
+    for name in BACKENDS:
+        unregister_model(name)
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[None]:
+    """The logging of the test run, put back after a command has set up its own."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    root.handlers = []
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+
+
+@dataclass
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line, parse_constant=pytest.fail) for line in self.out.splitlines()]
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in this process."""
+
+    def go(*argv: object) -> Ran:
+        try:
+            code = main([str(arg) for arg in argv])
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        return Ran(code, *capsys.readouterr())
+
+    return go
+
+
+def paint(path: Path, outcome: str = "allow", size: tuple[int, int] = (8, 8)) -> Path:
+    """A picture that the plug-in `red` gives this outcome."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if outcome == "error":
+        path.write_bytes(b"no picture")
+        return path
+    picture = Image.new("RGB", size, (0, 0, 255))
+    picture.paste((255, 0, 0), (0, 0, COLUMNS[outcome] * size[0] // 8, size[1]))
+    picture.save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One picture for each outcome, called after it."""
+    for outcome in OUTCOMES:
+        paint(tmp_path / "in" / f"{outcome}.png", outcome)
+    return tmp_path / "in"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny real model."""
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+CODES = {
+    "review": {"allow": 0, "review": 1, "block": 1, "error": 2},
+    "block": {"allow": 0, "review": 0, "block": 1, "error": 2},
+    "error": {"allow": 0, "review": 0, "block": 0, "error": 2},
+}
+
+
+@pytest.fixture
+def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]], list[str]]:
+    """Fills the places in a command that stand for files."""
+    places = {"in": folder, "tiny": tiny, "unfit": tmp_path / "unfit.toml", "log": tmp_path / "log"}
+    places |= {"nothing": tmp_path / "nothing", "empty": tmp_path / "empty", "out": tmp_path / "out"}
+    places["host"] = tmp_path / "host"
+    for name in ("modules/scripts_manager.py", "installer.py"):
+        (places["host"] / name).parent.mkdir(parents=True, exist_ok=True)
+        (places["host"] / name).write_text("")
+    places["unfit"].write_text("[rules.zebra]\nblock = 0.5")
+    places["log"].write_text("")
+    places["nothing"].write_bytes(b"")
+    places["empty"].mkdir()
+    places["loose"] = Path(shutil.copytree(tiny, tmp_path / "loose"))  # its record lets every score pass
+    (places["loose"] / "nsfw_guard.json").write_text('{"thresholds": {"default": {"block": 1.0}}}')
+    return lambda argv: [arg.format(**places) for arg in argv]
+
+
+Path_ = tuple[str, ...]
+
+
+def commands(of: argparse.ArgumentParser | None = None, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
+    """Every command with its parser."""
+    of = of or parser()
+    yield path, of
+    for action in of._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, below in action.choices.items():
+                if name != "demo":
+                    yield from commands(below, (*path, name))
+
+
+COMMANDS = dict(commands())
+
+
+def write_log(path: Path, key: bytes | None = None) -> None:
+    """A log of four verdicts."""
+    audit = Audit(path, key=key, clock=lambda: 0.0)
+    audit([Verdict(outcome, "a reason") for outcome in Outcome])
+    audit.close()
+
+
+def lines_of(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True)

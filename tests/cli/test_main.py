@@ -1,0 +1,113 @@
+"""Exit codes, wrong usage, and what is said in one line."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nsfw_guard.version import __version__
+from tests.cli.conftest import CODES, Run, paint
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "outcome", "code"), [(f, o, code) for f, table in CODES.items() for o, code in table.items()]
+)
+def test_the_exit_code_is_what_the_help_says(fail_on: str, outcome: str, code: int, run: Run, tmp_path: Path) -> None:
+    path = paint(tmp_path / "a.png", outcome)
+    assert run("check", path, "--model", "red", "--fail-on", fail_on).code == code
+    assert run("check", path, "--model", "red", "--fail-on", fail_on, "--json").code == code
+
+
+@pytest.mark.parametrize(("fail_on", "code"), [("review", 2), ("block", 2), ("error", 2)])
+def test_the_worst_of_several_pictures_counts(fail_on: str, code: int, run: Run, folder: Path) -> None:
+    assert run("check", folder, "--model", "red", "--fail-on", fail_on).code == code
+
+
+def test_a_block_is_what_it_fails_on_unless_said(run: Run, tmp_path: Path) -> None:
+    for outcome, code in CODES["block"].items():
+        assert run("check", paint(tmp_path / "a.png", outcome), "--model", "red").code == code
+
+
+def test_the_help_lists_every_code(run: Run) -> None:
+    shown = run("--help")
+    assert shown.code == 0
+    for code in ("0", "1", "2", "3", "130"):
+        assert f"\n  {code} " in shown.out
+
+
+CANNOT = [
+    (["check", "{in}/none.png"], "no file or folder"),
+    (["check", "{in}", "--model", "redd"], "did you mean 'red'"),
+    (["check", "{in}", "--model", "{in}"], "has no config.json"),
+    (["check", "{in}", "--model", "red", "--policy", "strickt"], "did you mean 'strict'"),
+    (["check", "{in}", "--model", "red", "--policy", "{in}/none.toml"], "no policy file 'none.toml'"),
+    (["check", "{in}", "--model", "red", "--policy", "{unfit}"], "the model does not score"),
+    (["check", "{in}", "--model", "red", "--batch", "0"], "--batch 0"),
+    (["check", "{in}", "--model", "red", "--timeout", "0"], "time limit of 0"),
+    (["check", "{in}", "--model", "red", "--timeout", "nan"], "time limit of nan"),
+    (["check", "{in}", "--model", "red", "--audit", "{in}/none/log"], "the audit log cannot be there"),
+    (["check", "{in}", "--model", "red", "--out", "{in}/allow.png"], "nsfw-guard: "),
+    (["check", "{in}", "--model", "{loose}"], "the threshold 'default' is 1"),
+    (["check", "{in}", "--model", "{tiny}", "--views", "covers"], "did you mean 'cover'"),
+    (["check", "{in}", "--model", "{tiny}", "--device", "gpu"], "unknown device 'gpu'"),
+    (["check", "{empty}", "--model", "red"], "no picture under"),
+    (["fetch", "redd"], "did you mean 'red'"),
+    (["policy", "show", "strickt"], "did you mean 'strict'"),
+    (["policy", "show", "strict", "--model", "redd"], "did you mean 'red'"),
+    (["policy", "explain", "{unfit}"], "the model does not score"),
+    (["audit", "verify", "{in}/none"], "the log cannot be read"),
+    (["audit", "verify", "{log}", "--key-file", "{in}/none"], "the key file cannot be read"),
+    (["audit", "verify", "{log}", "--key-file", "{nothing}"], "the key file is empty"),
+    (["audit", "verify", "{log}", "--head", "{in}/none"], "the kept head cannot be read"),
+    (["audit", "verify", "{log}", "--head", "{nothing}"], "the kept head cannot be read"),
+]
+MISUSED = [
+    [], ["judge"], ["check"], ["check", "{in}", "--speed", "9"], ["check", "{in}", "--action", "raise"],
+    ["check", "{in}", "--fail-on", "allow"], ["check", "{in}", "--resize", "exactly"],
+    ["check", "{in}", "--batch", "many"], ["check", "{in}", "--timeout", "soon"], ["check", "{in}", "--model"],
+    ["policy"], ["policy", "show"], ["audit"], ["audit", "verify"], ["fetch"], ["models", "red", "dull"],
+    ["doctor", "--fix"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("argv", "said"), CANNOT, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_what_cannot_run_ends_with_3_and_one_line(argv: list[str], said: str, run: Run, filled: Any) -> None:
+    ran = run(*filled(argv))
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err.startswith("nsfw-guard: ")
+    assert ran.err.count("\n") == 1
+    assert said in ran.err
+
+
+@pytest.mark.parametrize("argv", MISUSED, ids=" ".join)
+def test_wrong_usage_ends_with_3_and_the_usage(argv: list[str], run: Run, filled: Any) -> None:
+    ran = run(*filled(argv))
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err.startswith("usage: nsfw-guard")
+
+
+def test_the_bare_command_prints_its_help(run: Run) -> None:
+    ran = run()
+    assert (ran.code, ran.out) == (3, "")
+    assert "judge files, folders or standard input" in ran.err
+
+
+def test_an_interrupt_ends_with_130(run: Run, folder: Path) -> None:
+    ran = run("check", folder, "--model", "interrupted")
+    assert (ran.code, ran.out, ran.err) == (130, "", "nsfw-guard: interrupted\n")
+
+
+def test_what_nobody_foresaw_ends_with_3_and_not_with_the_code_of_a_block(run: Run, folder: Path) -> None:
+    ran = run("check", folder, "--model", "unbuildable")
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err == "nsfw-guard: RuntimeError: no such\\ndevice (--verbose shows where)\n"
+    logging.getLogger().handlers = []
+    assert "Traceback" in run("-v", "check", folder, "--model", "unbuildable").err
+
+
+def test_the_version_is_printed(run: Run) -> None:
+    ran = run("--version")
+    assert (ran.code, ran.out, ran.err) == (0, f"nsfw-guard {__version__}\n", "")

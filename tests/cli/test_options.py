@@ -1,0 +1,131 @@
+"""Every command has help, and every option changes something."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nsfw_guard.hosts import running
+from tests.cli.conftest import COMMANDS, Path_, Run, lines_of, paint, write_log
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_has_help_that_names_its_options(path: Path_, run: Run) -> None:
+    ran = run(*path, "--help")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith(f"usage: {' '.join(('nsfw-guard', *path))}")
+    for action in COMMANDS[path]._actions:
+        assert all(option in ran.out for option in action.option_strings)
+
+
+# For each option: the command without it, and with it. Something must differ.
+VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
+    ("", "--verbose"): (["check", "{in}", "--model", "broken"], ["-v", "check", "{in}", "--model", "broken"]),
+    **{
+        ("check", option): (["check", "{in}", "--model", model, *base], ["check", "{in}", "--model", model, *told])
+        for option, model, base, told in [
+            ("--policy", "red", [], ["--policy", "strict"]),
+            ("--action", "red", ["--out", "{out}"], ["--out", "{out}", "--action", "pixelate"]),
+            ("--out", "red", [], ["--out", "{out}"]),
+            ("--views", "{tiny}", ["--json"], ["--json", "--views", "center"]),
+            ("--resize", "{tiny}", ["--json"], ["--json", "--resize", "fast"]),
+            ("--device", "{tiny}", ["--json"], ["--json", "--device", "cpu"]),
+            ("--batch", "single", [], ["--batch", "1"]),
+            ("--timeout", "slow", ["--fail-on", "error"], ["--fail-on", "error", "--timeout", "0.05"]),
+            ("--audit", "red", [], ["--audit", "{out}.log"]),
+            ("--process", "red", ["--json"], ["--json", "--process"]),
+            ("--json", "red", [], ["--json"]),
+        ]
+    },
+    ("check", "--model"): (["check", "{in}", "--model", "red"], ["check", "{in}", "--model", "dull"]),
+    ("check", "--trust-guard"): (
+        ["check", "{in}", "--model", "{tiny}", "--json"],
+        ["check", "{in}", "--model", "{loose}", "--json", "--trust-guard"],  # refused without it: see CANNOT
+    ),
+    ("check", "--fail-on"): (
+        ["check", "{in}/review.png", "--model", "red"],
+        ["check", "{in}/review.png", "--model", "red", "--fail-on", "review"],
+    ),
+    ("check", "--strict"): (
+        ["check", "{in}/../odd", "--model", "red"],
+        ["check", "{in}/../odd", "--model", "red", "--strict"],
+    ),
+    ("check", "--audit-key"): (
+        ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.log"],
+        ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.log", "--audit-key", "{in}/allow.png"],
+    ),
+    ("models", "--json"): (["models", "red"], ["models", "red", "--json"]),
+    **{
+        ("integrate", option): (["integrate", "sdnext", "{host}", *base], ["integrate", "sdnext", "{host}", *told])
+        for option, base, told in [
+            ("--link", [], ["--link"]),
+            ("--check", [], ["--check"]),
+            ("--into", [], ["--into", "{in}"]),
+            ("--url", ["--check"], ["--check", "--url", "http://127.0.0.1:9"]),
+            ("--remove", [], ["--remove"]),
+            ("--json", ["--check"], ["--check", "--json"]),
+        ]
+    },
+    ("doctor", "--json"): (["doctor"], ["doctor", "--json"]),
+    ("doctor", "--diffusers"): (["doctor"], ["doctor", "--diffusers"]),
+    ("doctor", "--returns"): (["doctor"], ["doctor", "--returns"]),
+    **{
+        (f"policy {verb}", option): (["policy", verb, "strict"], ["policy", verb, "strict", *told])
+        for verb in ("show", "lint", "explain")
+        for option, told in (("--model", ["--model", "red"]), ("--json", ["--json"]))
+    },
+    ("audit verify", "--json"): (["audit", "verify", "{log}"], ["audit", "verify", "{log}", "--json"]),
+    ("audit verify", "--key-file"): (
+        ["audit", "verify", "{log}"],
+        ["audit", "verify", "{log}", "--key-file", "{in}/allow.png"],
+    ),
+    ("audit verify", "--head"): (
+        ["audit", "verify", "{log}"],
+        ["audit", "verify", "{log}", "--head", "{log}.kept"],
+    ),
+}
+
+
+def test_every_option_is_in_the_table() -> None:
+    options = {
+        (" ".join(path), action.option_strings[-1])
+        for path, parsed in COMMANDS.items()
+        for action in parsed._actions
+        if action.option_strings and not isinstance(action, (argparse._HelpAction, argparse._VersionAction))
+    }
+    assert options == set(VARIANTS)
+
+
+@pytest.mark.parametrize(("key"), VARIANTS, ids=" ".join)
+def test_every_option_changes_something(
+    key: tuple[str, str], run: Run, filled: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "out.log"
+    monkeypatch.setattr(running, "ask", lambda host, url: running.Running(url, "not there", ("no guard",)))
+
+    def effect(argv: list[str]) -> tuple[Any, ...]:
+        logging.getLogger().handlers = []
+        ran = run(*filled(argv))
+        assert ran.code != 3, ran.err
+        written = {p.name: p.read_bytes() for p in (tmp_path / "out").glob("*")}
+        out = re.sub(r'"requested": \{[^}]*\}', "", ran.out)  # what was asked for is no effect
+        logged = [json.loads(line)["picture"] for line in lines_of(log)] if log.exists() else None
+        for left in tmp_path.glob("out.log*"):
+            left.unlink()
+        return ran.code, out, ran.err, written, logged
+
+    wide = paint(tmp_path / "in" / "wide.png", "block", (640, 128))
+    assert wide.exists()
+    paint(tmp_path / "odd" / "a.png", "allow").with_name("notes.txt").write_text("text")
+    write_log(tmp_path / "log")
+    (tmp_path / "log.kept").write_text(json.dumps({"count": 9, "hash": "0" * 64}))
+    without, with_ = VARIANTS[key]
+    if {"--diffusers", "--returns"} & set(with_):
+        pytest.importorskip("diffusers")
+    assert effect(without) != effect(with_)
