@@ -43,7 +43,7 @@ WANTED = 0.95  # of the faults of each module must be noticed
 ATTACKS = "tests/attacks/test_faults.py"
 CONTAINERS, BOMBS = "tests/attacks/test_containers.py", "tests/attacks/test_bombs.py"
 PLAYERS = "tests/attacks/test_players.py"
-DECODE = "tests/imaging/test_decode.py"
+DECODE = "tests/imaging/decode"
 LISTENERS = "tests/attacks/test_listeners.py"
 # Until the first failure, and without what costs half a second a process: rewritten asserts, collecting garbage.
 QUICKLY = ("-x", "-q", "--tb=no", "--assert=plain", "-p", "no:unraisableexception", "-p", "no:threadexception")
