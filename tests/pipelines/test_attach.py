@@ -402,6 +402,7 @@ def test_a_callback_that_runs_another_guarded_pipe_is_no_way_out(whole):
     assert out.nsfw_content_detected == [False, False]
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 def test_compiled_parts_tiling_and_offload_go_with_a_guard(whole):
     pipe = copy.deepcopy(whole)
     plain = draw(pipe, output_type="pt").images
