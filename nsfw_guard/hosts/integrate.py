@@ -141,14 +141,15 @@ def examine(host: str, path: Path, *, into: Path | None = None) -> dict[str, obj
     path holds no code of the host, so that nothing could be looked up.
     """
     from nsfw_guard.hosts.callers import new_callers
-    from nsfw_guard.hosts.comfyui.symbols import missing_comfy
-    from nsfw_guard.hosts.symbols import missing
+    from nsfw_guard.hosts.comfyui.symbols import missing_comfy_symbols
+    from nsfw_guard.hosts.symbols import missing_symbols
 
     destination = place(host, path, into=into)
     gone = new = None
     if destination.checkout is not None:
-        gone = missing_comfy(destination.checkout) if host == "comfyui" else missing(destination.checkout, host)
-        new = new_callers(destination.checkout, host)
+        checkout = destination.checkout
+        gone = missing_comfy_symbols(checkout) if host == "comfyui" else missing_symbols(checkout, host)
+        new = new_callers(checkout, host)
     folder = destination.target.parent
     return {
         "host": host,

@@ -64,7 +64,7 @@ SYMBOLS["sdnext"] = {
 SYMBOLS["a1111"] = {**_BOTH, "Script.postprocess_image_after_composite": _SCRIPTS}
 
 
-def missing(checkout: Path, host: str) -> list[str]:
+def missing_symbols(checkout: Path, host: str) -> list[str]:
     """Return what of the host's symbols is gone from a checkout, each with the files that should have it.
 
     Raises:

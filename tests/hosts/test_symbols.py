@@ -38,12 +38,12 @@ def line(owner: str, name: str, argument: str) -> str:
 
 @pytest.mark.parametrize("host", sorted(REAL))
 def test_a_checkout_that_has_everything_misses_nothing(host, tmp_path):
-    assert symbols.missing(written(tmp_path, host), host) == []
+    assert symbols.missing_symbols(written(tmp_path, host), host) == []
 
 
 @pytest.mark.parametrize(("host", "symbol"), [(host, symbol) for host in REAL for symbol in symbols.SYMBOLS[host]])
 def test_one_that_is_gone_is_named_with_its_files(host, symbol, tmp_path):
-    (told,) = symbols.missing(written(tmp_path, host, symbol), host)
+    (told,) = symbols.missing_symbols(written(tmp_path, host, symbol), host)
     assert told.startswith(f"{symbol} (")
     assert symbols.SYMBOLS[host][symbol][0] in told
 
@@ -52,20 +52,20 @@ def test_attributes_that_are_set_in_a_method_count(tmp_path):
     folder = written(tmp_path, "a1111", "Processed.images")
     with (folder / "modules/processing.py").open("a") as file:
         file.write("\nclass Processed:\n    def __init__(self, infotexts):\n        self.images: list = []\n")
-    assert symbols.missing(folder, "a1111") == []
+    assert symbols.missing_symbols(folder, "a1111") == []
 
 
 def test_a_file_that_is_no_python_has_nothing(tmp_path):
     folder = written(tmp_path, "sdnext")
     (folder / "installer.py").write_text("def (")
-    assert [told.partition(" ")[0] for told in symbols.missing(folder, "sdnext")] == ["control_extensions"]
+    assert [told.partition(" ")[0] for told in symbols.missing_symbols(folder, "sdnext")] == ["control_extensions"]
 
 
 def test_another_host_or_no_folder_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="sdnext"):
-        symbols.missing(tmp_path, "sdnextt")
+        symbols.missing_symbols(tmp_path, "sdnextt")
     with pytest.raises(ConfigError, match="is no folder"):
-        symbols.missing(tmp_path / "none", "sdnext")
+        symbols.missing_symbols(tmp_path / "none", "sdnext")
 
 
 @pytest.mark.parametrize("host", sorted(REAL))
@@ -73,4 +73,4 @@ def test_a_real_checkout_has_everything(host):
     named = os.environ.get(REAL[host], "")
     if not Path(named or "/nowhere").is_dir():
         pytest.skip(f"set {REAL[host]} to a checkout")
-    assert symbols.missing(Path(named), host) == []
+    assert symbols.missing_symbols(Path(named), host) == []

@@ -19,7 +19,7 @@ METHODS = (
 )
 
 
-def missing_comfy(checkout: Path) -> list[str]:
+def missing_comfy_symbols(checkout: Path) -> list[str]:
     """Return the names that are gone from a checkout, as "file: name"; none where the adapter fits it."""
     gone = []
     runs = _function(_tree(checkout, ["execution.py"]), "get_output_data")

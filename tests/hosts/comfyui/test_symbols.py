@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nsfw_guard.hosts.comfyui.symbols import missing_comfy
+from nsfw_guard.hosts.comfyui.symbols import missing_comfy_symbols
 
 FILES = {
     "execution.py": "async def get_output_data(prompt_id, unique_id, obj, input_data_all, v3_data=None): ...\n",
@@ -30,7 +30,7 @@ def checkout(folder: Path, **changed: str) -> Path:
 
 
 def test_a_checkout_that_fits(tmp_path):
-    assert missing_comfy(checkout(tmp_path)) == []
+    assert missing_comfy_symbols(checkout(tmp_path)) == []
 
 
 def test_the_older_places_fit_too(tmp_path):
@@ -42,7 +42,7 @@ def test_the_older_places_fit_too(tmp_path):
     (tmp_path / "execution.py").write_text("def get_output_data(obj, input_data_all): ...\n")
     (tmp_path / "server.py").write_text(FILES["server.py"].replace("PromptServer.instance = self", "pass", 1)
                                         + "    instance: object = None\n")  # fmt: skip
-    assert missing_comfy(tmp_path) == []
+    assert missing_comfy_symbols(tmp_path) == []
 
 
 @pytest.mark.parametrize(("file", "text", "gone"), [
@@ -57,17 +57,17 @@ def test_the_older_places_fit_too(tmp_path):
     ("nodes", "class SaveImage: ...\n", "nodes.py: OUTPUT_NODE"),
 ])  # fmt: skip
 def test_what_is_gone_is_named(tmp_path, file, text, gone):
-    found = missing_comfy(checkout(tmp_path, **{file: text}))
+    found = missing_comfy_symbols(checkout(tmp_path, **{file: text}))
     assert len(found) == 1
     assert gone in found[0]
 
 
 def test_an_empty_folder_has_nothing(tmp_path):
-    assert len(missing_comfy(tmp_path)) == 7
+    assert len(missing_comfy_symbols(tmp_path)) == 7
     (tmp_path / "comfy_api").mkdir()
-    assert len(missing_comfy(tmp_path)) == 9
+    assert len(missing_comfy_symbols(tmp_path)) == 9
 
 
 @pytest.mark.skipif(not Path(os.environ.get("NSFW_GUARD_COMFYUI") or "-").is_dir(), reason="names no checkout")
 def test_a_real_checkout():
-    assert missing_comfy(Path(os.environ["NSFW_GUARD_COMFYUI"])) == []
+    assert missing_comfy_symbols(Path(os.environ["NSFW_GUARD_COMFYUI"])) == []
