@@ -82,7 +82,9 @@ def of_network(name: str, folder: Path) -> Way:
     what, told = reference(spec, folder)
 
     def mine(pixels: torch.Tensor) -> torch.Tensor:
-        made: torch.Tensor = backend.forward(backend.preprocess.prepare(Frames(pixels[None])).pixels[:, 0])[0][0]
+        made: torch.Tensor = backend.forward_with_embedding(
+            backend.preprocess.prepare(Frames(pixels[None])).pixels[:, 0]
+        )[0][0]
         return made
 
     return what, mine, told, lambda numbers: backend.to_probabilities(numbers[None])[0] >= 0.5

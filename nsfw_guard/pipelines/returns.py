@@ -102,7 +102,7 @@ def _fate(cls: Any, name: str) -> Fate:
         return Fate.SILENT
     if not seam.seam:
         return Fate.REFUSED
-    if name in seams.HELD:
+    if name in seams.WITHHELD_FIELDS:
         return Fate.HELD
     if name in seams.MARKS:
         return Fate.MARK

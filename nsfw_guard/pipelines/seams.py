@@ -26,7 +26,7 @@ SEAMS = {
 PICTURES = ("images", "frames", "video", "videos", "image", "rgb", "unsafe_images")
 CLIPS = frozenset({"frames", "video", "videos"})
 # What a picture could be made from again: it leaves only where nothing in the call was flagged.
-HELD = frozenset({"latent", "latents", "keyframes", "depth"})
+WITHHELD_FIELDS = frozenset({"latent", "latents", "keyframes", "depth"})
 # Sound, text, poses, numbers: no pictures.
 OTHER = frozenset({
     "audio", "audios", "sound", "action", "text", "texts", "revised_prompts", "sequences", "c2w", "keyframe_positions",

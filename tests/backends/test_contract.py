@@ -125,7 +125,7 @@ def test_its_numbers_are_those_of_the_reference(folder, model, name):
         pixels = (smooth(1, *size, seed=seed) * 255).round().to(torch.uint8)
         with torch.inference_mode():
             expected = told(Image.fromarray(pixels[0].permute(1, 2, 0).numpy()))
-            numbers, _ = backend.forward(backend.preprocess.prepare(Frames(pixels)).pixels[:, 0])
+            numbers, _ = backend.forward_with_embedding(backend.preprocess.prepare(Frames(pixels)).pixels[:, 0])
         if spec.kind == "checker":
             assert (backend.to_probabilities(numbers)[0, 0] >= 0.5).float() == expected
         elif spec.kind in {"timm", "transformers"}:
@@ -138,9 +138,9 @@ def test_its_numbers_are_those_of_the_reference(folder, model, name):
 def test_the_embedding_is_what_the_head_was_given(model, name):
     backend = model(name)
     shown = backend.preprocess.prepare(Frames(smooth(2, 64, 64))).pixels[:, 0]
-    numbers, features = backend.forward(shown)
+    numbers, features = backend.forward_with_embedding(shown)
     assert features.shape == (2, backend.width)
-    assert torch.allclose(backend.reference_forward(shown), numbers, atol=1e-5)
+    assert torch.allclose(backend.forward(shown), numbers, atol=1e-5)
     told = backend.score([Frames(smooth(2, 64, 64))], embeddings=True)
     assert torch.allclose(torch.stack([scores.embedding for scores in told]), features)
     assert model(name).score([Frames(smooth(1, 64, 64))])[0].embedding is None
@@ -229,7 +229,7 @@ def test_at_full_size_too(name, tmp_path):
     pixels = (smooth(1, 400, 500) * 255).round().to(torch.uint8)
     with torch.inference_mode():
         expected = told(Image.fromarray(pixels[0].permute(1, 2, 0).numpy()))
-        numbers, features = backend.forward(backend.preprocess.prepare(Frames(pixels)).pixels[:, 0])
+        numbers, features = backend.forward_with_embedding(backend.preprocess.prepare(Frames(pixels)).pixels[:, 0])
     got = (backend.to_probabilities(numbers)[0] >= 0.5).float() if spec.kind == "checker" else numbers[0]
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
     assert (

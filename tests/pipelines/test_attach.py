@@ -18,7 +18,6 @@ import diffusers
 from diffusers.image_processor import VaeImageProcessor
 
 from nsfw_guard.actions import Block, Blur, Raise
-from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import BlockedError, ConfigError, SelfTestError, UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
@@ -30,19 +29,6 @@ from nsfw_guard.verdict import Outcome
 from tests.matrix import latin
 
 PROMPTS = ["a large red disc on white", "a blue star on grey"]
-
-
-@pytest.fixture(scope="module")
-def whole():
-    return load_pipeline()
-
-
-@pytest.fixture
-def pipe(whole):
-    """The shapes pipeline, without a guard before and after."""
-    yield whole
-    if GUARD_ATTR in vars(whole):
-        detach(whole)
 
 
 def draw(pipe, prompts=PROMPTS, **rest):

@@ -14,7 +14,6 @@ pytest.importorskip("diffusers")
 import diffusers
 from diffusers import AudioPipelineOutput
 
-from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import ConfigError, UncoveredError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
@@ -22,11 +21,6 @@ from nsfw_guard.pipelines.attach_all import attach_all, detach_all
 from nsfw_guard.pipelines.doctor import doctor
 from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR
 from nsfw_guard.testing import FakeBackend
-
-
-@pytest.fixture(scope="module")
-def whole():
-    return load_pipeline()
 
 
 @pytest.fixture

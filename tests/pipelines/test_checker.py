@@ -18,7 +18,6 @@ import diffusers
 
 import nsfw_guard
 from nsfw_guard.actions import Blur
-from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import BlockedError, ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.checker import NoFeatures, SafetyChecker
@@ -62,11 +61,6 @@ def array(images):
 
 def flags_of(out):
     return out.nsfw_detected if hasattr(out, "nsfw_detected") else out.nsfw_content_detected
-
-
-@pytest.fixture(scope="module")
-def whole():
-    return load_pipeline()
 
 
 def draw(pipe, **rest):

@@ -111,7 +111,7 @@ class NetBackend:
         prepared = [self.preprocess.prepare(stack) for stack in stacks]
         shown = torch.cat([p.pixels.flatten(0, 1).to(device) for p in prepared])
         with torch.inference_mode():
-            raw, features = self.forward(shown)
+            raw, features = self.forward_with_embedding(shown)
             outputs = torch.cat([self.to_probabilities(raw), self._nets[self.home].extra_scores(raw)], 1)
             flat = shown.flatten(1)
             blank = (flat.amin(1) == flat.amax(1)).float()
@@ -121,7 +121,7 @@ class NetBackend:
         kept = features.clone() if embeddings and features.shape[1] else None
         return list(self._scores(stacks, prepared, numbers, seen, kept))
 
-    def forward(self, shown: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_embedding(self, shown: Tensor) -> tuple[Tensor, Tensor]:
         """Return numbers and embeddings of 8-bit pictures, in batches that the device can hold. Shape: (R, 3, S, S)."""
         parts = in_batches(lambda a, b: self._pass(shown[a:b]), len(shown), self.options.batch_size, self.spec.name)
         numbers, features = zip(*parts, strict=True)
@@ -145,9 +145,9 @@ class NetBackend:
     @torch.inference_mode()
     def _probabilities(self, shown: Tensor) -> Tensor:
         """The answers by way of features and head, when they are those of the network's own forward."""
-        whole = self.reference_forward(shown)
+        whole = self.forward(shown)
         try:
-            split, _ = self.forward(shown)
+            split, _ = self.forward_with_embedding(shown)
         except TypeError:  # more than one head: there is no single classifier to call
             split = torch.full_like(whole, torch.inf) if isinstance(whole, Tensor) else torch.empty(0)
         if not isinstance(whole, Tensor) or split.shape != whole.shape:
@@ -191,8 +191,8 @@ class NetBackend:
                 self._nets[device] = copy.deepcopy(self._nets[self.home]).to(device)
             return self._nets[device]
 
-    def reference_forward(self, shown: Tensor) -> Tensor:
-        """Return the network's numbers, from its own forward: `forward` must give the same. Shape: (R, 3, S, S)."""
+    def forward(self, shown: Tensor) -> Tensor:
+        """Return the network's numbers, which `forward_with_embedding` must give too. Shape: (R, 3, S, S)."""
         with torch.autocast(shown.device.type, enabled=False):
             return self._on(shown.device).forward(self.preprocess.normalise(shown).to(self.dtype))
 

@@ -96,9 +96,9 @@ class Enforcement:
             bound = signature.bind(*args, **kwargs)
             if not is_output(bound.arguments["obj"]):
                 return args, kwargs, ()
-            cleaned = self.node_guard.inputs(bound.arguments["obj"], bound.arguments["input_data_all"])
-            bound.arguments["input_data_all"] = cleaned
-            return bound.args, bound.kwargs, tuple(_tensors(cleaned))
+            guarded = self.node_guard.inputs(bound.arguments["obj"], bound.arguments["input_data_all"])
+            bound.arguments["input_data_all"] = guarded
+            return bound.args, bound.kwargs, tuple(_tensors(guarded))
 
         if inspect.iscoroutinefunction(original):
 
@@ -146,7 +146,7 @@ class Enforcement:
         owner.send_sync = send_sync
 
     def _helpers(self, helpers: Any) -> None:
-        """The host's own savers are handed clean pictures, whatever node calls them; older hosts have none."""
+        """The host's own savers receive covered images, whatever node calls them; older hosts have none."""
         owner = getattr(helpers, "ImageSaveHelper", None)
         for name in SAVES if owner is not None else ():
             original = getattr(owner, name, None)

@@ -43,7 +43,7 @@ class GuardedBatch:
 
 
 class NodeGuard:
-    """Cleans whatever an output node is handed; what it cannot judge raises, and that stops the node.
+    """Guards whatever an output node is handed; what it cannot judge raises, and that stops the node.
 
     Args:
         guard: what judges and covers.
@@ -66,13 +66,13 @@ class NodeGuard:
     def _input(self, name: str, value: Any, holds: Holds) -> Any:
         if holds is Holds.NO_PICTURES:
             return value
-        cleaned = self.value(value)
-        if holds is Holds.ANYTHING and cleaned is not value:
+        guarded = self.value(value)
+        if holds is Holds.ANYTHING and guarded is not value:
             raise UncoveredError(
                 f"{name!r} is of no type that is known to hold pictures, and holds what must not leave as it is: "
                 "connect an IMAGE, a MASK or a VIDEO"
             )
-        return cleaned
+        return guarded
 
     def value(self, value: Any, above: tuple[int, ...] = ()) -> Any:
         """Return the value, the same object where nothing had to be covered."""
@@ -115,16 +115,16 @@ class NodeGuard:
         news: list[Tensor | None] = [None] * len(frames)
         for shown in _appearances(frames):
             # The guard paints in place: it gets copies.
-            cleaned = self.guard.guard_images([frame.clone() for frame in shown], layout="hwc", where=self.where)
-            held = [new is None and not _same(a, b) for new, a, b in zip(news, shown, cleaned.images, strict=True)]
+            guarded = self.guard.guard_images([frame.clone() for frame in shown], layout="hwc", where=self.where)
+            held = [new is None and not _same(a, b) for new, a, b in zip(news, shown, guarded.images, strict=True)]
             news = [
                 _fitted(safe, old) if bad else new
-                for new, bad, safe, old in zip(news, held, cleaned.images, frames, strict=True)
+                for new, bad, safe, old in zip(news, held, guarded.images, frames, strict=True)
             ]
-            if len(verdicts) == len(cleaned.verdicts):  # a second look decides where it is the one that holds
-                verdicts = [b if bad else a for a, b, bad in zip(verdicts, cleaned.verdicts, held, strict=False)]
+            if len(verdicts) == len(guarded.verdicts):  # a second look decides where it is the one that holds
+                verdicts = [b if bad else a for a, b, bad in zip(verdicts, guarded.verdicts, held, strict=False)]
             else:
-                verdicts = list(cleaned.verdicts)
+                verdicts = list(guarded.verdicts)
         return verdicts, news
 
     def video(self, video: Any, *, whole: bool = False, margin: int = FRAME_MARGIN) -> tuple[Any, list[Verdict]]:
@@ -183,19 +183,19 @@ class NodeGuard:
             return value
         is_sound = "sample_rate" in value and getattr(value.get("waveform"), "ndim", 9) <= 3
         sound = {"waveform"} if is_sound else set()
-        cleaned = {key: one if key in sound else self.value(one, below) for key, one in value.items()}
-        if all(cleaned[key] is value[key] for key in cleaned):
+        guarded = {key: one if key in sound else self.value(one, below) for key, one in value.items()}
+        if all(guarded[key] is value[key] for key in guarded):
             return value
         out: Any = copy.copy(value)
-        for key, one in cleaned.items():
+        for key, one in guarded.items():
             out[key] = one
         return out
 
     def _items(self, value: Any, below: tuple[int, ...]) -> Any:
-        cleaned = [self.value(one, below) for one in value]
-        if all(new is old for new, old in zip(cleaned, value, strict=True)):
+        guarded = [self.value(one, below) for one in value]
+        if all(new is old for new, old in zip(guarded, value, strict=True)):
             return value
-        return value._make(cleaned) if hasattr(value, "_make") else type(value)(cleaned)
+        return value._make(guarded) if hasattr(value, "_make") else type(value)(guarded)
 
 
 def _appearances(frames: Tensor) -> list[Tensor]:

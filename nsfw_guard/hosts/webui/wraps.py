@@ -1,6 +1,6 @@
 """The ways out of a web UI that no hook sees: previews that are set from anywhere, video writers, the last return.
 
-Each is wrapped where it is, once. A writer whose frames could not be cleaned does not write.
+Each is wrapped where it is, once. A writer whose frames could not be judged does not write.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _drawing(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _writer(adapter: Adapter, old: Callable[..., Any], *, names: tuple[str, ...]) -> Callable[..., Any]:
-    """A video writer that is handed clean frames, and no bytes at all of a video that nobody could look into."""
+    """A video writer that is handed covered frames, and no bytes at all of a video that nobody could look into."""
     signature = inspect.signature(old)
     unknown = sorted(set(names) - set(signature.parameters))
 

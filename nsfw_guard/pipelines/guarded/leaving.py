@@ -72,7 +72,7 @@ def _leave_named(
 ) -> list[Any]:
     """Values with a name each, in the order in which they came."""
     parts = list(values)
-    for place in sorted(range(len(parts)), key=lambda i: names[i] in seams.HELD):
+    for place in sorted(range(len(parts)), key=lambda i: names[i] in seams.WITHHELD_FIELDS):
         parts[place] = _field(names[place], parts[place], run, ends, outermost=outermost)
     return parts
 
@@ -92,7 +92,7 @@ def _field(name: str, value: Any, run: GuardedCall, ends: ExitRange, *, outermos
     other = name in seams.OTHER and name not in seams.MARKS
     if layouts.is_data(value) or (other and not layouts.looks_like_pictures(value)):
         return value
-    if name in seams.HELD:
+    if name in seams.WITHHELD_FIELDS:
         return None if run.flagged else value
     main = outermost and not run.verdicts
     if ends == "signed" and isinstance(value, Tensor) and value.ndim == 5:
@@ -115,7 +115,7 @@ def mark(out: Any, run: GuardedCall) -> None:
 
 def _in_order(names: Iterable[str]) -> list[str]:
     """What is held back where something was flagged comes last, when that is known."""
-    return sorted(names, key=lambda name: name in seams.HELD)
+    return sorted(names, key=lambda name: name in seams.WITHHELD_FIELDS)
 
 
 def _set(out: Any, name: str, value: Any) -> None:

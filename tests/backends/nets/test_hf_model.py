@@ -160,7 +160,7 @@ def test_freepiks_severity_is_cumulative_and_computed_in_float32(tmp_path):
     backend = loaders.load_files(made, tmp_path / "freepik", Options(dtype="bfloat16"))
     picture = [Frames(smooth(1, 80, 80))]
     shown = backend.preprocess.prepare(picture[0]).pixels[:, 0]
-    p = backend.forward(shown)[0].float().softmax(-1)[0].tolist()
+    p = backend.forward_with_embedding(shown)[0].float().softmax(-1)[0].tolist()
     (scores,) = backend.score(picture)
     levels = scores.views[0].levels["sexual"]
     assert levels[Severity.HIGH] == pytest.approx(p[3], abs=1e-7)

@@ -59,10 +59,10 @@ def shown(backend, pixels: torch.Tensor) -> torch.Tensor:
 def test_logits_are_the_sessions_own_bits_and_the_torch_models_numbers(exports, tiny, layout):
     backend, pixels = load_model(exports[layout]), (smooth(5, 40, 40) * 255).to(torch.uint8)
     views = shown(backend, pixels)
-    logits, features = backend.forward(views)
+    logits, features = backend.forward_with_embedding(views)
     expected = raw(exports[layout], backend.preprocess.normalise(views))
     assert torch.equal(logits, expected[0])
-    by_torch = load_model(tiny).forward(views)
+    by_torch = load_model(tiny).forward_with_embedding(views)
     assert torch.allclose(logits, by_torch[0], rtol=0, atol=1e-5)
     if layout == "one":
         assert (backend.width, features.shape) == (0, (5, 0))

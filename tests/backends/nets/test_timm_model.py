@@ -65,7 +65,8 @@ def test_scores_and_embedding_are_the_models_own_bits(tiny):
     found = backend.score([Frames(pixels)], embeddings=True)
 
     assert torch.equal(
-        backend.forward(torch.stack(list(backend.preprocess.prepare(Frames(pixels)).pixels[:, 0])))[0], logits
+        backend.forward_with_embedding(torch.stack(list(backend.preprocess.prepare(Frames(pixels)).pixels[:, 0])))[0],
+        logits,
     )
     assert [s.views[0].levels["sexual"][Severity.HIGH] for s in found] == logits.softmax(-1)[:, 0].tolist()
     assert torch.equal(torch.stack([s.embedding for s in found]), embedding)
@@ -210,7 +211,7 @@ def test_severities_add_up_and_only_rise(tmp_path):
     backend = load_model(folder, labels=grades)
     pixels = (smooth(4, 32, 32) * 255).to(torch.uint8)
 
-    probabilities = backend.forward(pixels)[0].softmax(-1).tolist()
+    probabilities = backend.forward_with_embedding(pixels)[0].softmax(-1).tolist()
     found = [s.views[0].levels["x"] for s in backend.score([Frames(pixels)])]
 
     for (_, low, high, medium), levels in zip(probabilities, found, strict=True):

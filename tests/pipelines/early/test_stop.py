@@ -16,10 +16,9 @@ pytest.importorskip("diffusers")
 
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
-from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import BlockedError, ConfigError
 from nsfw_guard.guard import Guard
-from nsfw_guard.pipelines.attach import attach, detach
+from nsfw_guard.pipelines.attach import attach
 from nsfw_guard.pipelines.early.callback import EarlyStopCallback
 from nsfw_guard.pipelines.early.fit import (
     Trace,
@@ -33,7 +32,6 @@ from nsfw_guard.pipelines.early.fit import (
 from nsfw_guard.pipelines.early.preview import LinearPreview, by_vae, preview_of, to_spatial
 from nsfw_guard.pipelines.early.steps import around
 from nsfw_guard.pipelines.early.stop import EarlyStop, Stopped, block_confidence
-from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome, Verdict
 from tests.pipelines.zoo import CASES
@@ -42,19 +40,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 RED, BLUE = "a large red disc on white", "a large blue disc on white"
 CALL = {"guidance_scale": 3.0, "num_inference_steps": 10}
-
-
-@pytest.fixture(scope="module")
-def whole():
-    return load_pipeline()
-
-
-@pytest.fixture
-def pipe(whole):
-    yield whole
-    if GUARD_ATTR in vars(whole):
-        detach(whole)
-    assert "step" not in vars(whole.scheduler)
 
 
 @pytest.fixture(scope="module")
