@@ -30,7 +30,8 @@ from nsfw_guard import load_model, list_models
 from nsfw_guard.backends import loaders, registry
 from nsfw_guard.backends.base import Backend, Options
 from nsfw_guard.backends.build import judge
-from nsfw_guard.backends.wrappers.opinions import Cascade, Ensemble
+from nsfw_guard.backends.wrappers.cascade import Cascade
+from nsfw_guard.backends.wrappers.ensemble import Ensemble
 from nsfw_guard.demo.training import policy as lessons
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames

@@ -10,12 +10,14 @@ from nsfw_guard.version import __version__
 
 if TYPE_CHECKING:
     from nsfw_guard.actions import Action, Block, Blur, Flag, Pixelate, Raise, Replace
-    from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options
+    from nsfw_guard.backends.base import Backend, Options
     from nsfw_guard.backends.build import judge, zeroshot
     from nsfw_guard.backends.registry import list_models, load_model, register_model, unregister_model
+    from nsfw_guard.backends.spec import Label, ModelSpec, ScoreSpec
     from nsfw_guard.backends.wrappers.cached import Cached
-    from nsfw_guard.backends.wrappers.opinions import Cascade, Ensemble
-    from nsfw_guard.backends.wrappers.wrap import Calibrated
+    from nsfw_guard.backends.wrappers.calibrated import Calibrated
+    from nsfw_guard.backends.wrappers.cascade import Cascade
+    from nsfw_guard.backends.wrappers.ensemble import Ensemble
     from nsfw_guard.calibration import Calibration
     from nsfw_guard.errors import (
         AuditError,
@@ -59,11 +61,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "actions": ("Action", "Block", "Blur", "Flag", "Pixelate", "Raise", "Replace"),
     "listeners.audit": ("Audit",),
-    "backends.base": ("Backend", "Label", "ModelSpec", "Options"),
+    "backends.base": ("Backend", "Options"),
+    "backends.spec": ("Label", "ModelSpec", "ScoreSpec"),
     "backends.wrappers.cached": ("Cached",),
-    "backends.wrappers.opinions": ("Cascade", "Ensemble"),
+    "backends.wrappers.cascade": ("Cascade",),
+    "backends.wrappers.ensemble": ("Ensemble",),
     "backends.registry": ("load_model", "list_models", "register_model", "unregister_model"),
-    "backends.wrappers.wrap": ("Calibrated",),
+    "backends.wrappers.calibrated": ("Calibrated",),
     "backends.build": ("judge", "zeroshot"),
     "calibration": ("Calibration",),
     "imaging.limits": ("Limits",),
@@ -153,6 +157,7 @@ __all__ = [
     "Replace",
     "Rule",
     "SafetyChecker",
+    "ScoreSpec",
     "Scores",
     "ScoringError",
     "SelfTestError",

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from nsfw_guard.actions import Action, Flag, covered
-from nsfw_guard.backends.base import Backend, Label, Runtime, checked_scores
+from nsfw_guard.backends.base import Backend, Runtime, checked_scores
 from nsfw_guard.backends.files.folder import relaxed_record
 from nsfw_guard.backends.files.inside import folder_of, is_path
 from nsfw_guard.backends.registry import load_model
 from nsfw_guard.backends.selftest import canaries
-from nsfw_guard.backends.wrappers.wrap import Calibrated, TimeLimited
+from nsfw_guard.backends.spec import Label
+from nsfw_guard.backends.wrappers.calibrated import Calibrated
+from nsfw_guard.backends.wrappers.time_limited import TimeLimited
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError, ImageError
 from nsfw_guard.guard_folder import CALIBRATION, Asked, read_calibration, read_saved, relaxed_by, write_saved
@@ -71,7 +73,7 @@ class Guard:
     ) -> None:
         self.spec = spec = backend.spec
         self.backend = backend if timeout is None else TimeLimited(backend, timeout)
-        self.policy = Policy.load(policy).bind(spec.levels, spec.positives, spec.thresholds, spec.band)
+        self.policy = Policy.load(policy).bind(spec)
         self.action, self.on_review = Action.of(action), Action.of(on_review)
         self.counter, self.fail_open, self.limits = OutcomeCounter(), fail_open, limits
         self.listeners: tuple[Listener, ...] = tuple(listeners)
@@ -84,7 +86,7 @@ class Guard:
         self.state = {**self.backend.state(), **decoder, **blocks, **acts}
         self._signature: dict[str, Any] = {"state": self.state, "requested": {**acts, **(requested or {})}}
         self._signature |= {"policy": self.policy.name, "policy_hash": self.policy.hash}
-        self._signature |= {"model": spec.name, "revision": spec.revision or spec.sha256}
+        self._signature |= {"model": spec.name, "revision": spec.version}
 
     @classmethod
     def from_pretrained(

@@ -10,7 +10,7 @@ from typing import Any
 
 from nsfw_guard.actions import ACTIONS, Action, Flag, Replace
 from nsfw_guard.backends.base import Backend
-from nsfw_guard.backends.wrappers.wrap import Calibrated
+from nsfw_guard.backends.wrappers.calibrated import Calibrated
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.jsonfile import read_json
@@ -92,7 +92,7 @@ def relaxed_by(saved: Asked, asked: Asked, backend: Backend) -> list[str]:
     by_folder = asked.calibration is None and isinstance(backend, Calibrated)
     if (asked.policy is None and saved.policy is not None) or by_folder:
         wanted = Policy.load(asked.above(saved).policy or DEFAULTS["policy"])
-        fitted = wanted.bind(spec.levels, spec.positives, spec.thresholds, spec.band)
+        fitted = wanted.bind(spec)
         relaxed += loose_policy(fitted, spec.positives) if asked.policy is None and saved.policy is not None else []
         if by_folder and isinstance(backend, Calibrated):
             relaxed += loose_thresholds(backend.calibration.thresholds) + loose_calibration(fitted, backend.calibration)

@@ -11,9 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from nsfw_guard.backends.base import Label, ModelSpec
+from nsfw_guard.backends.spec import Label, ModelSpec, ScoreSpec
 from nsfw_guard.imaging.frames import Frames
-from nsfw_guard.imaging.views import InputSpec
 from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.verdict import SelfTest
@@ -23,10 +22,8 @@ FAULTS: tuple[Fault, ...] = (
     "raises", "nan", "infinite", "above one", "few", "many", "none", "generator", "hangs", "wrong kind"
 )  # fmt: skip
 
-RED = ModelSpec(
+RED = ScoreSpec(
     name="red",
-    architecture="",
-    input=InputSpec(size=8),
     labels={"red": Label("red", Severity.HIGH), "other": None},
     thresholds={
         "default": Threshold(block=0.5, review=0.25, source="chosen"),
@@ -35,6 +32,18 @@ RED = ModelSpec(
     },
     license="Apache-2.0",
 )
+
+
+def red_model(name: str = "red") -> ModelSpec:
+    """Return a record under which `register_model` takes a fake.
+
+    Example:
+        ```python
+        register_model(red_model("mine"), lambda spec, options: FakeBackend())
+        unregister_model("mine")
+        ```
+    """
+    return ModelSpec(kind="fake", **{**vars(RED), "name": name})
 
 
 def redness(levels: Tensor) -> float:

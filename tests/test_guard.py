@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from nsfw_guard.actions import Action, Block
-from nsfw_guard.backends.base import Label
+from nsfw_guard.backends.spec import Label
 from nsfw_guard.errors import BlockedError, ImageError, PolicyError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging import frames
@@ -24,7 +24,7 @@ from nsfw_guard.imaging.frames import Batch, Frames
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.listeners.audit import Audit, verify
 from nsfw_guard.scores import Scores, Severity
-from nsfw_guard.testing import FAULTS, RED, FakeBackend, FaultyBackend
+from nsfw_guard.testing import FAULTS, RED, FakeBackend, FaultyBackend, red_model
 from nsfw_guard.verdict import Outcome, Verdict
 
 CLEAN = torch.full((3, 8, 12), 0.4)
@@ -454,7 +454,7 @@ def test_flags_are_those_of_every_frame():
 )
 def test_every_verdict_is_signed(revision, sha256, told):
     class Signed(FakeBackend):
-        spec = replace(RED, revision=revision, sha256=sha256)
+        spec = replace(red_model(), revision=revision, sha256=sha256)
 
     guard = Guard(Signed(), policy="strict", requested={"model": "asked", "action": "as asked"})
     broken = BATCH.clone()

@@ -1,122 +1,22 @@
-"""What a backend is, and the record that describes a model."""
+"""What a backend is, how its answers are checked, and how it is run."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from nsfw_guard.backends.spec import ModelSpec, ScoreSpec
 from nsfw_guard.errors import ConfigError, ScoringError, UnknownNameError
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.imaging.preprocess import Resize
-from nsfw_guard.imaging.views import InputSpec
-from nsfw_guard.policy.rules import Threshold
-from nsfw_guard.scores import Scores, Severity
+from nsfw_guard.scores import Scores
 
 Runtime = Literal["torch", "onnx", "openvino"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Label:
-    """What a model's class means: a category at a severity.
-
-    Example:
-        ```python
-        backend = load_model("demo-shapes", labels={"red-disc": Label("shapes"), "other": None})
-        ```
-    """
-
-    category: str
-    severity: Severity = Severity.HIGH
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSpec:
-    """A model as a record. Adding a model is adding one of these.
-
-    Args:
-        name: what it is called here.
-        kind: which loader takes it, by its name in `loaders.KINDS`.
-        architecture: the library's name of the network, `model_args` its arguments.
-        input: what its authors fed it.
-        labels: what each of its classes means, by name; None for a harmless one.
-        thresholds: where its scores are cut, by name ("default", "strict", "lenient"), with the source of each number.
-        positive: the level it calls positive itself; its lowest one unless said.
-        neutral: categories that are no fault in themselves, such as a face: judged by a policy that names them only.
-        band: where a second opinion is asked for, which must hold every threshold; None where nobody else is asked.
-        repo, revision, sha256: where the weights are, at which commit, and their hash where it is known.
-        hashes: the hashes of an exported network's files, by name, where they are known.
-        subfolder, files: what of the repository is needed. model.safetensors stands for its shards too.
-        optional_files: files that are fetched where the repository has them.
-        license, gated: of the weights, and whether their authors hand them out on request only.
-        pip_extra: the optional extra of this package that it needs.
-        embedding_dim: numbers in an embedding, as published; 0 where there is none, or nobody said.
-        known_answers: per synthetic picture the probability it gave to each label, by name, when it was recorded.
-        questions: of a judge, per label the written rule that it judges by.
-        metrics: what was published about how good it is, with the source.
-        source: where the facts of this record come from.
-    """
-
-    name: str
-    architecture: str
-    input: InputSpec
-    labels: Mapping[str, Label | None]
-    thresholds: Mapping[str, Threshold] = field(default_factory=dict)
-    model_args: Mapping[str, Any] = field(default_factory=dict)
-    positive: Severity | None = None
-    neutral: tuple[str, ...] = ()
-    band: tuple[float, float] | None = None
-    kind: str = "timm"
-    repo: str = ""
-    revision: str = ""
-    sha256: str = ""
-    hashes: Mapping[str, str] = field(default_factory=dict)
-    subfolder: str = ""
-    files: tuple[str, ...] = ("config.json", "model.safetensors")
-    optional_files: tuple[str, ...] = ()
-    license: str = "unknown"
-    gated: bool = False
-    pip_extra: str = ""
-    download_bytes: int = 0
-    embedding_dim: int = 0
-    known_answers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    questions: Mapping[str, str] = field(default_factory=dict)
-    metrics: str = ""
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.labels or not any(self.labels.values()):
-            raise ConfigError(f"no label of {self.name!r} has a category: map one, such as labels={{'NSFW': 'sexual'}}")
-
-    @property
-    def levels(self) -> dict[str, tuple[Severity, ...]]:
-        """The categories that it scores, each with its levels."""
-        grades: dict[str, set[Severity]] = {}
-        for label in self.labels.values():
-            if label is not None:
-                grades.setdefault(label.category, set()).add(label.severity)
-        return {category: tuple(sorted(levels)) for category, levels in grades.items()}
-
-    @property
-    def positives(self) -> dict[str, Severity]:
-        """Per category the level that the model itself calls positive; neutral categories have none."""
-        judged = {c: levels for c, levels in self.levels.items() if c not in self.neutral}
-        return {c: self.positive if self.positive in levels else levels[0] for c, levels in judged.items()}
-
-    def with_labels(self, labels: Mapping[str, str | Label | None] | None) -> ModelSpec:
-        """Return this record with classes mapped by the caller: {"NSFW": "sexual", "SFW": None}."""
-        if labels is None:
-            return self
-        unknown = [name for name in labels if name not in self.labels]
-        if unknown:
-            raise UnknownNameError("label", unknown[0], self.labels)
-        relabelled = {name: Label(to) if isinstance(to, str) else to for name, to in labels.items()}
-        return replace(self, labels={name: relabelled.get(name, label) for name, label in self.labels.items()})
 
 
 @runtime_checkable
@@ -124,8 +24,8 @@ class Backend(Protocol):
     """One method that scores, one record, one state. Whatever has them can stand in a guard."""
 
     @property
-    def spec(self) -> ModelSpec:
-        """The record of the model that answers."""
+    def spec(self) -> ScoreSpec:
+        """The record of what answers."""
         ...
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
@@ -236,11 +136,6 @@ class Options:
             raise UnknownNameError("runtime", self.runtime, get_args(Runtime))
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be 1 or more, got {self.batch_size}")
-
-
-def is_commit(revision: str) -> bool:
-    """Return whether a revision is a full commit, which cannot move."""
-    return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
 Build = Callable[[ModelSpec, Options], Backend]  # makes a backend from a record

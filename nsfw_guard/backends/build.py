@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from nsfw_guard.backends import loaders, registry
-from nsfw_guard.backends.base import Backend, Label, Options
+from nsfw_guard.backends.base import Backend, Options
 from nsfw_guard.backends.files import weights as files
 from nsfw_guard.backends.files.folder import read_spec, zeroshot_spec
 from nsfw_guard.backends.files.inside import folder_of, is_path
@@ -17,6 +17,7 @@ from nsfw_guard.backends.judges.judge import Judge
 from nsfw_guard.backends.judges.judge import load_files as load_judge
 from nsfw_guard.backends.judges.prompts import checked
 from nsfw_guard.backends.nets.zeroshot import HARMLESS, TEMPLATES
+from nsfw_guard.backends.spec import Label
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.imaging.preprocess import Resize
 
@@ -61,7 +62,7 @@ def zeroshot(
     args = {"words": words, "against": tuple(against), "templates": tuple(templates), "cache": cache}
     labels = {category: Label(category) for category in words}
     if is_path(model):
-        base = zeroshot_spec(folder_of(model))
+        base = zeroshot_spec(folder_of(model), labels)
         weights = weights or folder_of(model)
     else:
         base = registry.spec(str(model))

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options, is_commit
+from nsfw_guard.backends.base import Backend, Options
 from nsfw_guard.backends.files import weights
 from nsfw_guard.backends.files.folder import also_of, files_of, kind_of, read_spec
 from nsfw_guard.backends.files.inside import repo_of, short
-from nsfw_guard.backends.files.processor import VIT
 from nsfw_guard.backends.judges import judge
 from nsfw_guard.backends.nets import (
     checker_model,
@@ -23,6 +22,7 @@ from nsfw_guard.backends.nets import (
 )
 from nsfw_guard.backends.nets.exported import ONNX
 from nsfw_guard.backends.nudenet import nudenet
+from nsfw_guard.backends.spec import Label, ModelSpec, RepoFiles, is_commit
 from nsfw_guard.errors import ConfigError
 
 Load = Callable[[ModelSpec, Path, Options], Backend]
@@ -43,7 +43,12 @@ EXPORTED = ("timm", "transformers")
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> Backend:
     """Return the model whose files are in a folder, tested. What the record says must be what the folder says."""
     runtime = _runtime(spec, folder, options)
-    return RUNTIMES.get(runtime, KINDS[spec.kind])(spec, folder, options)
+    load = RUNTIMES.get(runtime) or KINDS.get(spec.kind)
+    if load is None:
+        raise ConfigError(
+            f"{spec.name!r} is built by a plug-in (kind {spec.kind!r}), which takes no folder: leave weights out"
+        )
+    return load(spec, folder, options)
 
 
 def _runtime(spec: ModelSpec, folder: Path, options: Options) -> str:
@@ -96,10 +101,7 @@ def fetch_repo(
         raise ConfigError(
             f"{short(f'hf:{rest}')} is not pinned: say 'hf:{repo}@<commit>', the 40 letters of its commit"
         )
-    named = ModelSpec(
-        name=f"hf:{rest}", architecture="", input=VIT, labels={"?": Label("?")}, repo=repo, revision=revision,
-        files=(weights.CONFIG,),
-    )  # fmt: skip
+    named = RepoFiles(name=f"hf:{rest}", repo=repo, revision=revision, files=(weights.CONFIG,))
     kind = kind_of(weights.read_config(weights.fetch(named, progress, local_files_only=local_files_only)))
     network = ONNX if runtime in RUNTIMES else weights.WEIGHTS
     whole = replace(named, files=files_of(kind, network), optional_files=also_of(kind))

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from nsfw_guard.backends.base import Backend, Build, Label, ModelSpec, Options, Runtime
+from nsfw_guard.backends.base import Backend, Build, Options, Runtime
 from nsfw_guard.backends.files.inside import folder_of, hint, is_path
+from nsfw_guard.backends.spec import Label, ModelSpec
 from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.imaging.preprocess import Resize
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nsfw_guard.backends.base import ModelSpec
+from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import SelfTestError
 from nsfw_guard.verdict import SelfTest
 

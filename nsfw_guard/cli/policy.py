@@ -111,7 +111,7 @@ def _read(args: argparse.Namespace) -> tuple[Any, Any]:
     if args.model is None:
         return policy, None
     spec = folder.read_spec(folder_of(args.model)) if is_path(args.model) else registry.spec(args.model)
-    return policy.bind(spec.levels, spec.positives, spec.thresholds, spec.band), spec
+    return policy.bind(spec), spec
 
 
 def _toml(value: object) -> str:

@@ -36,7 +36,7 @@ def build_guard(settings: Settings, only_tighter: bool = False, *, backend: Back
     spec = backend.spec
     policy = Policy.load(settings.policy)
     if settings.thresholds:
-        fitted = policy.bind(spec.levels, spec.positives, spec.thresholds, spec.band)
+        fitted = policy.bind(spec)
         policy = _with_thresholds(fitted, settings, only_tighter)
     return Guard(
         backend,

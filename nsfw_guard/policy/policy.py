@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nsfw_guard.errors import PolicyError, suggest
 from nsfw_guard.policy.prompts import PromptRules
@@ -20,6 +20,30 @@ from nsfw_guard.policy.rules import EVERY, Rule, Threshold
 from nsfw_guard.policy.toml import policy_table
 from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.verdict import Outcome, Verdict
+
+
+class ScoredModel(Protocol):
+    """What a policy asks of a model's record."""
+
+    @property
+    def levels(self) -> Mapping[str, tuple[Severity, ...]]:
+        """The categories that the model scores, each with its levels."""
+        ...
+
+    @property
+    def positives(self) -> Mapping[str, Severity]:
+        """Per category the level that the model itself calls positive. "*" means these categories."""
+        ...
+
+    @property
+    def thresholds(self) -> Mapping[str, Threshold]:
+        """The thresholds of the model's record, by name."""
+        ...
+
+    @property
+    def band(self) -> tuple[float, float] | None:
+        """Where a second model is asked, if one is: every threshold must lie in it, or the second changes nothing."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,21 +99,18 @@ class Policy:
         content = {"name": self.name, "description": self.description, "rules": rules}
         return {**content, "prompts": self.prompts.to_dict()} if self.prompts else content
 
-    def bind(
-        self,
-        levels: Mapping[str, tuple[Severity, ...]],
-        positive: Mapping[str, Severity],
-        thresholds: Mapping[str, Threshold],
-        band: tuple[float, float] | None = None,
-    ) -> Policy:
+    def bind(self, model: ScoredModel) -> Policy:
         """Return this policy with names turned into numbers for one model, or an error that says what does not fit.
 
         Args:
-            levels: the categories that the model scores, each with its levels.
-            positive: per category the level that the model itself calls positive. "*" means these categories.
-            thresholds: the thresholds of the model's record, by name.
-            band: where a second model is asked, if one is: it must hold the thresholds, or the second changes nothing.
+            model: the record of the model.
+
+        Example:
+            ```python
+            policy = Policy.load("strict").bind(load_model("demo-shapes").spec)
+            ```
         """
+        levels, positive, band = model.levels, model.positives, model.band
         wanted = dict(self.rules)
         every = wanted.pop(EVERY, None)
         for category in wanted:
@@ -101,7 +122,8 @@ class Policy:
         if every is not None:
             wanted = {**dict.fromkeys(positive, every), **wanted}
         fitted = {
-            c: _fit_rule(c, rule, levels[c], positive.get(c, levels[c][0]), thresholds) for c, rule in wanted.items()
+            c: _fit_rule(c, rule, levels[c], positive.get(c, levels[c][0]), model.thresholds)
+            for c, rule in wanted.items()
         }
         if band is not None:
             for category, rule in fitted.items():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nsfw_guard.backends import registry
-from nsfw_guard.backends.base import ModelSpec
+from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.tools.doctor import where
 
 
@@ -39,7 +39,7 @@ def facts(spec: ModelSpec) -> dict[str, Any]:
 
 def input_in_words(spec: ModelSpec) -> str:
     """Return what the model is shown."""
-    if spec.kind == "judge":
+    if spec.input is None:
         return "the whole picture, by the model's own processor"
     how = {"center": "shorter side, centre crop", "squash": "squashed", "border": "fitted in"}[spec.input.crop_mode]
     return f"{spec.input.size} px, {how}, {spec.input.interpolation}"

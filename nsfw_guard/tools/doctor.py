@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from nsfw_guard.backends import registry
-from nsfw_guard.backends.base import ModelSpec
 from nsfw_guard.backends.files import weights
+from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.imaging.files.formats import pillow_is_old
 from nsfw_guard.imaging.resize import matrix_is_pillow
 

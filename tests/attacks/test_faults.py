@@ -20,8 +20,9 @@ from PIL import Image
 from torch import Tensor
 
 from nsfw_guard.actions import COVERED_SHARE, Action, Blur, boxes, covered
-from nsfw_guard.backends.wrappers.opinions import Cascade, Ensemble
-from nsfw_guard.backends.wrappers.wrap import TimeLimited
+from nsfw_guard.backends.wrappers.cascade import Cascade
+from nsfw_guard.backends.wrappers.ensemble import Ensemble
+from nsfw_guard.backends.wrappers.time_limited import TimeLimited
 from nsfw_guard.errors import PolicyError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging import frames

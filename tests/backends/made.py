@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from nsfw_guard.backends.base import ModelSpec
 from nsfw_guard.backends.files.folder import config_of
 from nsfw_guard.backends.files.weights import sha256_of
+from nsfw_guard.backends.spec import ModelSpec
 
 # How each architecture is made small; the names of its arguments are timm's.
 SMALL: Mapping[str, dict[str, Any]] = {

@@ -9,11 +9,12 @@ import pytest
 
 from nsfw_guard import list_models, load_model, register_model, unregister_model
 from nsfw_guard.backends import registry
-from nsfw_guard.backends.base import Backend, Label, ModelSpec, Options, checked_scores
+from nsfw_guard.backends.base import Backend, Options, checked_scores
+from nsfw_guard.backends.spec import Label, ModelSpec
 from nsfw_guard.errors import ConfigError, ScoringError, UnknownNameError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
-from nsfw_guard.testing import RED, FakeBackend, FaultyBackend
+from nsfw_guard.testing import RED, FakeBackend, FaultyBackend, red_model
 from nsfw_guard.verdict import Outcome
 from tests.conftest import smooth
 
@@ -31,7 +32,7 @@ def test_the_built_in_models_are_there():
 
 
 def test_a_model_of_ones_own_is_registered_loaded_and_taken_out(fresh):
-    register_model(RED, lambda spec, options: FakeBackend())
+    register_model(red_model(), lambda spec, options: FakeBackend())
 
     assert "red" in list_models()
     assert isinstance(load_model("red"), FakeBackend)
@@ -42,17 +43,23 @@ def test_a_model_of_ones_own_is_registered_loaded_and_taken_out(fresh):
         unregister_model("red")
 
 
+def test_a_plug_ins_model_takes_no_folder(fresh, tmp_path):
+    register_model(red_model("mine"), lambda spec, options: FakeBackend())
+    with pytest.raises(ConfigError, match=r"'mine' is built by a plug-in \(kind 'fake'\)"):
+        load_model("mine", weights=tmp_path)
+
+
 def test_a_name_that_is_taken_is_refused(fresh):
     with pytest.raises(ConfigError, match="'marqo' is registered already"):
-        register_model(replace(RED, name="marqo"), lambda spec, options: FakeBackend())
+        register_model(red_model("marqo"), lambda spec, options: FakeBackend())
 
 
 def red_plugin(add) -> None:
-    add(RED, lambda spec, options: FakeBackend())
+    add(red_model(), lambda spec, options: FakeBackend())
 
 
 def thief(add) -> None:
-    add(replace(RED, name="marqo"), lambda spec, options: FakeBackend())
+    add(red_model("marqo"), lambda spec, options: FakeBackend())
 
 
 def plug_in(monkeypatch, *hooks: str) -> None:
@@ -109,11 +116,12 @@ def test_a_record_without_meaning_is_refused():
 
 
 def test_labels_can_be_mapped_anew():
-    mapped = RED.with_labels({"red": "gore"})
+    record = red_model()
+    mapped = record.with_labels({"red": "gore"})
     assert mapped.labels == {"red": Label("gore"), "other": None}
-    assert RED.with_labels(None) is RED
+    assert record.with_labels(None) is record
     with pytest.raises(UnknownNameError, match="did you mean 'red'"):
-        RED.with_labels({"Red": "gore"})
+        record.with_labels({"Red": "gore"})
 
 
 def test_options_know_their_types():

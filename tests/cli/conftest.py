@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from PIL import Image
 from nsfw_guard.backends.registry import register_model, unregister_model
 from nsfw_guard.cli.main import main, parser
 from nsfw_guard.listeners.audit import Audit
-from nsfw_guard.testing import RED, FakeBackend, FaultyBackend, tiny_model
+from nsfw_guard.testing import FakeBackend, FaultyBackend, red_model, tiny_model
 from nsfw_guard.verdict import Outcome, Verdict
 
 OUTCOMES = ("allow", "review", "block", "error")
@@ -61,7 +61,7 @@ def models() -> Iterator[None]:
     """Plug-ins with exact outcomes."""
 
     def adding(name: str) -> None:
-        register_model(replace(RED, name=name), lambda spec, options: build(BACKENDS[name](), spec))
+        register_model(red_model(name), lambda spec, options: build(BACKENDS[name](), spec))
 
     def build(backend: FakeBackend, spec: Any) -> FakeBackend:
         backend.spec = spec

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import math
 import pickle
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -30,13 +31,23 @@ CUTS = {
 BELOW, ABOVE = math.nextafter(0.5, 0), math.nextafter(0.5, 1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """As much of a record as a policy asks for."""
+
+    levels: Mapping[str, tuple[Severity, ...]]
+    positives: Mapping[str, Severity]
+    thresholds: Mapping[str, Threshold]
+    band: tuple[float, float] | None = None
+
+
 def policy(**rules: Rule) -> Policy:
     """A policy by keyword; `every` is "*"."""
     return Policy(rules={"*" if name == "every" else name: rule for name, rule in rules.items()})
 
 
 def fitted(**rules: Rule) -> Policy:
-    return policy(**rules).bind(LEVELS, POSITIVE, CUTS)
+    return policy(**rules).bind(Model(LEVELS, POSITIVE, CUTS))
 
 
 def red(*views: tuple[str, float], **rest: Any) -> Scores:
@@ -194,7 +205,7 @@ def test_a_policy_without_rules_is_refused() -> None:
     with pytest.raises(PolicyError, match="allows everything"):
         Policy(rules={})
     with pytest.raises(PolicyError, match="allows everything"):
-        policy(every=Rule(block=0.5)).bind({}, {}, {})
+        policy(every=Rule(block=0.5)).bind(Model({}, {}, {}))
 
 
 @pytest.mark.parametrize(
@@ -236,8 +247,8 @@ BAND = (0.25, 0.75)
     ids=str,
 )
 def test_cuts_within_the_band_of_a_second_opinion_fit(rule: Rule) -> None:
-    made = policy(sexual=rule).bind(LEVELS, POSITIVE, CUTS, BAND)
-    assert made == policy(sexual=rule).bind(LEVELS, POSITIVE, CUTS)
+    made = policy(sexual=rule).bind(Model(LEVELS, POSITIVE, CUTS, BAND))
+    assert made == policy(sexual=rule).bind(Model(LEVELS, POSITIVE, CUTS))
 
 
 @pytest.mark.parametrize(
@@ -257,7 +268,7 @@ def test_a_cut_outside_of_the_band_is_refused_since_nobody_would_be_asked_there(
         rf"'sexual' is blocked from {threshold}, and a second model is asked from 0\.25 to 0\.75 only: widen the band"
     )
     with pytest.raises(PolicyError, match=said):
-        policy(violence=Rule(block=0.5), sexual=rule).bind(LEVELS, POSITIVE, CUTS, BAND)
+        policy(violence=Rule(block=0.5), sexual=rule).bind(Model(LEVELS, POSITIVE, CUTS, BAND))
 
 
 @pytest.mark.parametrize("threshold", [None, "default"])
@@ -289,10 +300,10 @@ def test_a_policy_says_whether_it_blocks_anything() -> None:
 def test_every_leaves_out_what_has_no_positive_class_unless_it_is_named() -> None:
     levels, positive = {"sexual": (LOW, HIGH), "face": (HIGH,)}, {"sexual": LOW}
     every, named = Policy(rules={"*": Rule(block=0.5)}), Policy(rules={"face": Rule(block=0.5)})
-    assert set(every.bind(levels, positive, {}).rules) == {"sexual"}
-    assert named.bind(levels, positive, {}).rules == {"face": Rule(block=0.5, severity=HIGH)}
+    assert set(every.bind(Model(levels, positive, {})).rules) == {"sexual"}
+    assert named.bind(Model(levels, positive, {})).rules == {"face": Rule(block=0.5, severity=HIGH)}
     with pytest.raises(PolicyError, match="allows everything"):
-        every.bind({"face": (HIGH,)}, {}, {})
+        every.bind(Model({"face": (HIGH,)}, {}, {}))
 
 
 def test_every_stands_for_what_no_other_rule_names() -> None:
@@ -323,7 +334,7 @@ def test_names_become_the_models_numbers_and_ones_own_win(rule: Rule, expected: 
 
 def test_a_fitted_policy_fits_again_and_comes_back_from_its_dict() -> None:
     made = fitted(every=Rule(block="default", review="default"))
-    assert made.bind(LEVELS, POSITIVE, {}) == made
+    assert made.bind(Model(LEVELS, POSITIVE, {})) == made
     assert Policy.load(made.to_dict()) == made
     assert Policy.load(made) is made
 
@@ -380,7 +391,7 @@ def test_a_policy_without_a_name_is_called_policy() -> None:
 
 
 def test_the_lowest_level_is_cut_where_nothing_is_called_positive() -> None:
-    made = policy(face=Rule(block=0.5)).bind({"face": (LOW, MEDIUM, HIGH)}, {}, {})
+    made = policy(face=Rule(block=0.5)).bind(Model({"face": (LOW, MEDIUM, HIGH)}, {}, {}))
     assert made.rules == {"face": Rule(block=0.5, severity=LOW)}
 
 
@@ -405,7 +416,7 @@ def test_prompt_rules_are_part_of_a_policy_and_of_its_hash() -> None:
 
 def test_fitting_keeps_the_prompt_rules() -> None:
     made = Policy(rules={"*": Rule(block="default")}, prompts=PromptRules(words=("dragon",)))
-    assert made.bind(LEVELS, POSITIVE, CUTS).prompts == made.prompts
+    assert made.bind(Model(LEVELS, POSITIVE, CUTS)).prompts == made.prompts
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))], ids=["deepcopy", "pickle"])  # noqa: S301

@@ -195,7 +195,7 @@ def test_a_policy_with_prompts_survives_its_dictionary_and_fitting():
     made = policy(words=["dragon"], patterns=["a+b"])
     assert Policy.load(made.to_dict()) == made
     spec = FakeBackend.spec
-    assert made.bind(spec.levels, spec.positives, spec.thresholds).prompts == made.prompts
+    assert made.bind(spec).prompts == made.prompts
 
 
 def test_prompts_alone_are_no_policy():

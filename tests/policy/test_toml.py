@@ -37,9 +37,7 @@ def test_each_preset_cuts_every_category_by_its_own_name(name: str) -> None:
 
 
 def test_the_presets_are_ordered_for_the_model_of_the_catalogue() -> None:
-    fitted = {
-        n: Policy.load(n).bind(MARQO.levels, MARQO.positives, MARQO.thresholds).rules["sexual"] for n in presets()
-    }
+    fitted = {n: Policy.load(n).bind(MARQO).rules["sexual"] for n in presets()}
     strict, default, lenient = (fitted[name] for name in ("strict", "default", "lenient"))
     assert (strict.block, default.block, lenient.block) == (0.15, 0.5, 0.8)
     assert (strict.review, default.review, lenient.review) == (0.1, 0.3, 0.5)

@@ -12,7 +12,7 @@ import torch
 
 from nsfw_guard.backends import registry
 from nsfw_guard.backends.catalog.classifiers import MARQO
-from nsfw_guard.testing import RED
+from nsfw_guard.testing import red_model
 from nsfw_guard.tools import doctor
 
 
@@ -26,7 +26,7 @@ def test_versions_are_those_that_are_installed() -> None:
 def test_weights_are_at_hand_or_not(cached: Path | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.weights, "cached", lambda spec: cached)
     assert doctor.where(MARQO) == said
-    assert doctor.where(RED) == "built in"
+    assert doctor.where(red_model()) == "built in"
 
 
 def test_devices_begin_with_the_cpu() -> None:

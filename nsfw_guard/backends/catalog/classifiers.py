@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from nsfw_guard.backends.base import Label, ModelSpec, Register
+from nsfw_guard.backends.base import Register
 from nsfw_guard.backends.catalog.clip import CLIP_MODELS
 from nsfw_guard.backends.files.processor import OPENAI_MEAN, OPENAI_STD, VIT
+from nsfw_guard.backends.spec import Label, ModelSpec
 from nsfw_guard.imaging.views import InputSpec
 from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Severity
@@ -16,6 +17,7 @@ DEMO = Path(__file__).parents[2] / "demo" / "weights"
 
 MARQO = ModelSpec(
     name="marqo",
+    kind="timm",
     architecture="vit_tiny_patch16_384",
     input=InputSpec(size=384, interpolation="bicubic", crop_pct=1.0, crop_mode="center"),
     labels={"NSFW": Label("sexual", Severity.HIGH), "SFW": None},
@@ -54,6 +56,7 @@ MARQO = ModelSpec(
 
 FREEPIK = ModelSpec(
     name="freepik",
+    kind="timm",
     architecture="eva02_base_patch14_448",
     input=InputSpec(size=448, crop_mode="squash", mean=OPENAI_MEAN, std=OPENAI_STD),
     labels={

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nsfw_guard.backends.base import Label, ModelSpec
 from nsfw_guard.backends.files.folder import CHECKER
 from nsfw_guard.backends.files.processor import CLIP, VIT
 from nsfw_guard.backends.nets.zeroshot import HARMLESS, TEMPLATES
+from nsfw_guard.backends.spec import Label, ModelSpec
 from nsfw_guard.policy.rules import Threshold
 
 WORDS = {

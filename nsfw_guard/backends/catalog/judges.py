@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nsfw_guard.backends.base import Label, ModelSpec
-from nsfw_guard.backends.files.folder import ITS_OWN, also_of, files_of
+from nsfw_guard.backends.files.folder import also_of, files_of
 from nsfw_guard.backends.judges.prompts import family_of
+from nsfw_guard.backends.spec import Label, ModelSpec
 from nsfw_guard.policy.rules import Threshold
 
 CUTS: Mapping[str, Threshold] = {
@@ -34,7 +34,6 @@ def _judge(
         name=name,
         kind="judge",
         architecture=architecture,
-        input=ITS_OWN,
         labels={category: Label(category) for category in questions},
         questions=questions,
         thresholds=CUTS,

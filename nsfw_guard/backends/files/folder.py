@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nsfw_guard.backends.base import Label, ModelSpec
 from nsfw_guard.backends.files.inside import MAX_NAME_CHARS, short
 from nsfw_guard.backends.files.labels import KNOWN_LABELS, label_map
 from nsfw_guard.backends.files.processor import CLIP, PROCESSOR, read_processor
 from nsfw_guard.backends.files.weights import CONFIG, WEIGHTS, read_config, sha256_of
 from nsfw_guard.backends.judges.prompts import FAMILIES, is_judge
+from nsfw_guard.backends.spec import Label, ModelSpec, ScoreSpec
 from nsfw_guard.errors import ConfigError, WeightsUnfitError, first_line
 from nsfw_guard.imaging.views import InputSpec
 from nsfw_guard.jsonfile import read_json
@@ -24,8 +24,6 @@ from nsfw_guard.scores import Severity
 RECORD = "nsfw_guard.json"
 CHECKER = "nsfw"  # the one answer of the stock checker
 NEARER = Threshold(block=0.5, source="nearer to these words than to the harmless ones; not measured: calibrate it")
-# A judge's own processor makes its input, in tiles or patches: of the whole picture, which is all that this says.
-ITS_OWN = InputSpec(size=1, crop_mode="squash")
 ARGMAX = Threshold(
     block=0.5, source="the class that the model itself picks; not measured: calibrate it on your own pictures"
 )
@@ -48,7 +46,7 @@ def read_spec(
     return spec
 
 
-def relaxed_record(spec: ModelSpec, labels: Mapping[str, str | Label | None] | None = None) -> list[str]:
+def relaxed_record(spec: ScoreSpec, labels: Mapping[str, str | Label | None] | None = None) -> list[str]:
     """Return what a folder's record relaxes: thresholds that hardly any score reaches, and well-known names made
     harmless.
 
@@ -195,11 +193,11 @@ def _order(kind: str, config: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return order
 
 
-def _input(kind: str, config: Mapping[str, Any], folder: Path) -> InputSpec:
+def _input(kind: str, config: Mapping[str, Any], folder: Path) -> InputSpec | None:
     if kind == "timm":
         return input_of(config.get("pretrained_cfg", config))
     if kind == "judge":
-        return ITS_OWN
+        return None
     return CLIP if kind == "checker" else read_processor(folder)
 
 
@@ -212,12 +210,12 @@ def agree_on_input(spec: ModelSpec, folder: Path) -> None:
         )
 
 
-def zeroshot_spec(folder: Path) -> ModelSpec:
-    """Return the record of a model with two sides in a folder; its categories are still to be said."""
+def zeroshot_spec(folder: Path, labels: Mapping[str, Label]) -> ModelSpec:
+    """Return the record of a model with an image and a text side in a folder."""
     config = read_config(folder)
     return ModelSpec(
         name=folder.name, kind="zeroshot", architecture=config.get("model_type", "?"), input=read_processor(folder),
-        labels={"?": Label("?")}, thresholds={"default": NEARER},
+        labels=labels, thresholds={"default": NEARER},
     )  # fmt: skip
 
 
@@ -278,11 +276,12 @@ def write_record(folder: Path, spec: ModelSpec) -> None:
 
 def config_of(spec: ModelSpec, width: int) -> dict[str, Any]:
     """Return config.json in the layout that timm pushes to the hub."""
-    side = spec.input.size
+    shown = spec.net_input
+    side = shown.size
     cfg = {
         "tag": "", "custom_load": False, "input_size": [3, side, side], "fixed_input_size": True,
-        "interpolation": spec.input.interpolation, "crop_pct": spec.input.crop_pct, "crop_mode": spec.input.crop_mode,
-        "mean": list(spec.input.mean), "std": list(spec.input.std), "num_classes": len(spec.labels),
+        "interpolation": shown.interpolation, "crop_pct": shown.crop_pct, "crop_mode": shown.crop_mode,
+        "mean": list(shown.mean), "std": list(shown.std), "num_classes": len(spec.labels),
     }  # fmt: skip
     config: dict[str, Any] = {"architecture": spec.architecture, "num_classes": len(spec.labels), "num_features": width}
     config |= {"label_names": list(spec.labels), "pretrained_cfg": cfg}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nsfw_guard.backends.base import Label
+from nsfw_guard.backends.spec import Label
 from nsfw_guard.errors import ConfigError
 
 HARMLESS_LABELS = {"sfw", "safe", "normal", "neutral", "other"}

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nsfw_guard.backends.base import ModelSpec, is_commit
 from nsfw_guard.backends.files import hub
 from nsfw_guard.backends.files.arguments import check_config, timm_arguments, timm_name
 from nsfw_guard.backends.files.header import Shape, bare, shapes_of
 from nsfw_guard.backends.files.inside import no_links_out
+from nsfw_guard.backends.spec import RepoFiles, is_commit
 from nsfw_guard.errors import ModelError, WeightsMissingError, WeightsUnfitError
 from nsfw_guard.jsonfile import read_json
 
@@ -22,7 +22,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 INDEX = "model.safetensors.index.json"  # which shard holds which weight, where one file would be too large
 
 
-def cached(spec: ModelSpec) -> Path | None:
+def cached(source: RepoFiles) -> Path | None:
     """Return the folder of a model in the hub's cache at its commit, or None. Never asks the network.
 
     Some hosts move the cache into a folder of theirs: what a user fetched from a shell lies in the user's own.
@@ -30,27 +30,27 @@ def cached(spec: ModelSpec) -> Path | None:
     from huggingface_hub import constants
 
     home = Path(constants.default_home) / "huggingface" / "hub"
-    return _cached(spec, None) or _cached(spec, home)
+    return _cached(source, None) or _cached(source, home)
 
 
-def _cached(spec: ModelSpec, cache: Path | None) -> Path | None:
-    local = {name: _local(spec, name, cache) for name in spec.files}
+def _cached(source: RepoFiles, cache: Path | None) -> Path | None:
+    local = {name: _local(source, name, cache) for name in source.files}
     if WEIGHTS in local and local[WEIGHTS] is None:
-        index = _local(spec, INDEX, cache)
-        local[WEIGHTS] = index if index and all(_local(spec, shard, cache) for shard in shards_of(index)) else None
+        index = _local(source, INDEX, cache)
+        local[WEIGHTS] = index if index and all(_local(source, shard, cache) for shard in shards_of(index)) else None
     paths = [path for path in local.values() if path is not None]
     return paths[0].parent if len(paths) == len(local) else None
 
 
-def _local(spec: ModelSpec, name: str, cache: Path | None) -> Path | None:
+def _local(source: RepoFiles, name: str, cache: Path | None) -> Path | None:
     """A file in the hub's cache (None is where the environment says), or None."""
     from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(spec.repo, _at(spec, name), cache, spec.revision or "main")
+    cached = try_to_load_from_cache(source.repo, _at(source, name), cache, source.revision or "main")
     return Path(cached) if isinstance(cached, str) else None
 
 
-def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None, *, local_files_only: bool = False) -> Path:
+def fetch(source: RepoFiles, progress: Callable[[str], None] | None = None, *, local_files_only: bool = False) -> Path:
     """Return the folder of a model, downloaded when it is not in the cache.
 
     A model whose commit nobody recorded is only downloaded when somebody looks on (`progress`): what was fetched then
@@ -59,56 +59,56 @@ def fetch(spec: ModelSpec, progress: Callable[[str], None] | None = None, *, loc
     Raises:
         WeightsMissingError: there is no network, or the repository cannot be reached.
     """
-    if not spec.repo:
-        raise ModelError(f"{spec.name!r} has no repository to fetch from: give its folder instead")
-    here = cached(spec) if is_commit(spec.revision) or progress is None else None
+    if not source.repo:
+        raise ModelError(f"{source.name!r} has no repository to fetch from: give its folder instead")
+    here = cached(source) if is_commit(source.revision) or progress is None else None
     if here is not None:
         return here
     if local_files_only:
-        raise WeightsMissingError(_no_weights(spec, "nothing is downloaded from here"))
-    if not spec.revision and progress is None:
-        raise WeightsMissingError(_no_weights(spec, "no commit of it is recorded, so it is not fetched unasked"))
+        raise WeightsMissingError(_no_weights(source, "nothing is downloaded from here"))
+    if not source.revision and progress is None:
+        raise WeightsMissingError(_no_weights(source, "no commit of it is recorded, so it is not fetched unasked"))
     path = Path()
-    for name in (n for n in spec.files if n != WEIGHTS):
-        path = _download(spec, name, progress)
-    for name in spec.optional_files:
+    for name in (n for n in source.files if n != WEIGHTS):
+        path = _download(source, name, progress)
+    for name in source.optional_files:
         try:
-            _download(spec, name, progress)
+            _download(source, name, progress)
         except WeightsMissingError as error:
             if not _not_in_repo(error):
                 raise
     # Last, so that a model whose weights are here has all the rest.
-    return (_bring_weights(spec, progress) if WEIGHTS in spec.files else path).parent
+    return (_bring_weights(source, progress) if WEIGHTS in source.files else path).parent
 
 
-def _bring_weights(spec: ModelSpec, progress: Callable[[str], None] | None) -> Path:
+def _bring_weights(source: RepoFiles, progress: Callable[[str], None] | None) -> Path:
     """One file, or the shards that the index names."""
     try:
-        return _download(spec, WEIGHTS, progress)
+        return _download(source, WEIGHTS, progress)
     except WeightsMissingError as error:
         if not _not_in_repo(error):
             raise
-    index = _download(spec, INDEX, progress)
+    index = _download(source, INDEX, progress)
     for shard in shards_of(index):
-        _download(spec, shard, progress)
+        _download(source, shard, progress)
     return index
 
 
-def _download(spec: ModelSpec, name: str, progress: Callable[[str], None] | None) -> Path:
+def _download(source: RepoFiles, name: str, progress: Callable[[str], None] | None) -> Path:
     """A file of the repository, downloaded where it is not in the cache."""
     from huggingface_hub import constants, hf_hub_download
 
-    offline = constants.HF_HUB_OFFLINE or _local(spec, name, None) is not None
+    offline = constants.HF_HUB_OFFLINE or _local(source, name, None) is not None
     if not offline and (away := hub.absence(constants.ENDPOINT)):
-        raise WeightsMissingError(_no_weights(spec, away))
+        raise WeightsMissingError(_no_weights(source, away))
     if progress is not None:
-        progress(_at(spec, name))
+        progress(_at(source, name))
     try:
-        return Path(hf_hub_download(spec.repo, _at(spec, name), revision=spec.revision or None))
+        return Path(hf_hub_download(source.repo, _at(source, name), revision=source.revision or None))
     except Exception as error:
         # The hub raises a dozen kinds (offline, not found, gated, connection ...), which differ by release.
         why = f"{name} could not be fetched ({type(error).__name__}: {' '.join(str(error).split())})"
-        raise WeightsMissingError(_no_weights(spec, why)) from error
+        raise WeightsMissingError(_no_weights(source, why)) from error
 
 
 def _not_in_repo(error: WeightsMissingError) -> bool:
@@ -156,17 +156,17 @@ def commit_of(folder: Path) -> str:
     return commits[-1] if commits else ""
 
 
-def _at(spec: ModelSpec, name: str) -> str:
-    return f"{spec.subfolder}/{name}" if spec.subfolder else name
+def _at(source: RepoFiles, name: str) -> str:
+    return f"{source.subfolder}/{name}" if source.subfolder else name
 
 
-def _no_weights(spec: ModelSpec, why: str) -> str:
-    ref = spec.name if not spec.name.startswith("hf:") else f"'{spec.name}'"
-    gate = f" Its authors ask you to accept their terms on the page of {spec.repo} first." if spec.gated else ""
+def _no_weights(source: RepoFiles, why: str) -> str:
+    ref = source.name if not source.name.startswith("hf:") else f"'{source.name}'"
+    gate = f" Its authors ask you to accept their terms on the page of {source.repo} first." if source.gated else ""
     return (
-        f"the weights of {spec.name!r} are not in the cache: {why}. Run `nsfw-guard fetch {ref}` where there is a "
-        f"network (and unset HF_HUB_OFFLINE), or give a folder that holds {' and '.join(spec.files)} of {spec.repo}."
-        f"{gate}"
+        f"the weights of {source.name!r} are not in the cache: {why}. Run `nsfw-guard fetch {ref}` where there is a "
+        f"network (and unset HF_HUB_OFFLINE), or give a folder that holds {' and '.join(source.files)} of "
+        f"{source.repo}.{gate}"
     )
 
 

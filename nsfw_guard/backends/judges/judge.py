@@ -14,12 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from nsfw_guard.backends.base import ModelSpec, Options
+from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.batches import in_batches
 from nsfw_guard.backends.files import weights
 from nsfw_guard.backends.judges.prompts import TRANSFORMERS, Family, PromptBuilder, family_of, hash_of
 from nsfw_guard.backends.nets.hf_model import from_folder, leads_nowhere
 from nsfw_guard.backends.selftest import TOLERANCE, canaries, compare
+from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import (
     ConfigError,
     MissingExtraError,

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nsfw_guard.backends.base import ModelSpec, Options
+from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.files import weights
 from nsfw_guard.backends.nets.clip_vision import ClipVision, config_from, fit_vision
 from nsfw_guard.backends.nets.network import Net, NetBackend
+from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import WeightsUnfitError
 
 EMBEDS = ("concept_embeds", "special_care_embeds", "concept_embeds_weights", "special_care_embeds_weights")

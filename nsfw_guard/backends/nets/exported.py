@@ -11,12 +11,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from nsfw_guard.backends.base import ModelSpec, Options
+from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.files import weights
 from nsfw_guard.backends.files.folder import check_against_record, read_spec
 from nsfw_guard.backends.files.onnx_file import hashes_of
 from nsfw_guard.backends.files.processor import PROCESSOR
 from nsfw_guard.backends.nets.network import Net, NetBackend
+from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import ConfigError, ScoringError, WeightsMissingError, WeightsUnfitError, first_line
 
 ONNX = "model.onnx"
@@ -59,7 +60,7 @@ class ExportedNet(Net):
         # There are no weights here that could be moved; this shows whether the device can be used at all.
         self.register_buffer("place", torch.zeros(1), persistent=False)
         self.runner, self.folder, self.hashes = runner, folder, dict(hashes)
-        self.labels, self.side = len(spec.labels), spec.input.size
+        self.labels, self.side = len(spec.labels), spec.net_input.size
         self.runtime = f"{runner.name}, {ONNX} {self.hashes[ONNX][:12]}"
         self._check_ports()
         self.width = 0

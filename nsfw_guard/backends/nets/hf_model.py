@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nsfw_guard.backends.base import ModelSpec, Options
+from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.files import weights
 from nsfw_guard.backends.files.arguments import check_config, check_keys
 from nsfw_guard.backends.files.bounded import at_most
@@ -18,6 +18,7 @@ from nsfw_guard.backends.files.folder import check_against_record
 from nsfw_guard.backends.files.header import numbers_in, shapes_of
 from nsfw_guard.backends.files.processor import PROCESSOR
 from nsfw_guard.backends.nets.network import Net, NetBackend
+from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import MissingExtraError, WeightsUnfitError, first_line
 from nsfw_guard.jsonfile import read_json
 
@@ -58,15 +59,16 @@ class HFNet(Net):
     def save(self, folder: Path, spec: ModelSpec) -> None:
         """Write config.json, preprocessor_config.json and model.safetensors, as transformers lays them out."""
         self.model.save_pretrained(folder)
+        shown = spec.net_input
         config = {
             "image_processor_type": "ViTImageProcessor",
             "do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255,
-            "do_center_crop": spec.input.crop_mode == "center",
-            "size": {"shortest_edge": spec.input.scale_size} if spec.input.crop_mode == "center"
-            else {"height": spec.input.size, "width": spec.input.size},
-            "crop_size": {"height": spec.input.size, "width": spec.input.size},
-            "resample": 3 if spec.input.interpolation == "bicubic" else 2,
-            "image_mean": list(spec.input.mean), "image_std": list(spec.input.std),
+            "do_center_crop": shown.crop_mode == "center",
+            "size": {"shortest_edge": shown.scale_size} if shown.crop_mode == "center"
+            else {"height": shown.size, "width": shown.size},
+            "crop_size": {"height": shown.size, "width": shown.size},
+            "resample": 3 if shown.interpolation == "bicubic" else 2,
+            "image_mean": list(shown.mean), "image_std": list(shown.std),
         }  # fmt: skip
         (folder / PROCESSOR).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
@@ -76,7 +78,7 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
     check_against_record(spec, folder)
     weights.verify(folder / weights.WEIGHTS, spec.sha256)
     leads_nowhere(folder)
-    return NetBackend(HFNet(_read(spec, folder), spec.input.size), spec, options)
+    return NetBackend(HFNet(_read(spec, folder), spec.net_input.size), spec, options)
 
 
 def leads_nowhere(folder: Path) -> None:

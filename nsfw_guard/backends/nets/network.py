@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nsfw_guard.backends.base import ModelSpec, Options
+from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.batches import in_batches
 from nsfw_guard.backends.files.folder import write_record
 from nsfw_guard.backends.selftest import TOLERANCE, by_label, canaries, compare, more_pictures
+from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import ConfigError, ImageError, SelfTestError
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.imaging.preprocess import Prepared, Preprocess
@@ -67,7 +68,7 @@ class NetBackend:
     def __init__(self, net: Net, spec: ModelSpec, options: Options) -> None:
         self.spec = spec
         self.options = options
-        self.preprocess = Preprocess(spec=spec.input, views=options.views, resize=options.resize)
+        self.preprocess = Preprocess(spec=spec.net_input, views=options.views, resize=options.resize)
         self.dtype: torch.dtype = options.dtype  # type: ignore[assignment]  # Options made it one
         self.home = torch.device(options.device or "cpu")
         try:
@@ -101,7 +102,7 @@ class NetBackend:
     def _refused(self, stack: Frames) -> str:
         """Why a stack cannot be looked at, or nothing."""
         try:
-            plan(*map(int, stack.pixels.shape[-2:]), self.spec.input, self.options.views)
+            plan(*map(int, stack.pixels.shape[-2:]), self.preprocess.spec, self.options.views)
         except ImageError as error:
             return str(error)
         return ""
@@ -138,7 +139,7 @@ class NetBackend:
     def _rows(self, pictures: list[Tensor]) -> list[tuple[float, ...]]:
         """The probabilities of each label for some pictures."""
         # Always the authors' own way in, so that answers compare whatever options a user chose.
-        preprocess = Preprocess(spec=self.spec.input, views="center", resize="exact")
+        preprocess = Preprocess(spec=self.spec.net_input, views="center", resize="exact")
         shown = torch.stack([preprocess.prepare(Frames(p[None].to(self.home))).pixels[0, 0] for p in pictures])
         return list(map(tuple, self._probabilities(shown).tolist()))
 

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nsfw_guard.backends.base import ModelSpec, Options
+from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.nets.exported import Port, load_exported
 from nsfw_guard.backends.nets.network import NetBackend
+from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import MissingExtraError, ScoringError, WeightsUnfitError, first_line
 
 TELEMETRY = "openvino_telemetry"

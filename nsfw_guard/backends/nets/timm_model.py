@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nsfw_guard.backends.base import Label, ModelSpec, Options
+from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.files import weights
 from nsfw_guard.backends.files.arguments import timm_arguments, timm_name
 from nsfw_guard.backends.files.bounded import at_most, on_paper
@@ -19,8 +19,8 @@ from nsfw_guard.backends.files.folder import ARGMAX, check_against_record, confi
 from nsfw_guard.backends.files.header import numbers_in, shapes_of
 from nsfw_guard.backends.files.labels import label_map
 from nsfw_guard.backends.nets.network import Net, NetBackend
+from nsfw_guard.backends.spec import Label, ModelSpec
 from nsfw_guard.errors import ConfigError, UnknownNameError, WeightsUnfitError, first_line
-from nsfw_guard.imaging.views import InputSpec
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +80,8 @@ def load_architecture(
     _known(architecture)
     spec = ModelSpec(
         name=f"timm:{architecture}",
+        kind="timm",
         architecture=architecture,
-        input=InputSpec(size=1),  # until the network is there, which says it
         labels=label_map(tuple(labels), labels),
         thresholds={"default": ARGMAX},
     )

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nsfw_guard.backends.base import ModelSpec, Options
+from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.files import weights
 from nsfw_guard.backends.files.folder import agree_on_input
 from nsfw_guard.backends.nets.hf_model import from_folder
 from nsfw_guard.backends.nets.network import Net, NetBackend
+from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import ConfigError, ModelError, WeightsUnfitError, first_line
 
 HARMLESS = ("an ordinary picture", "a landscape", "people in everyday clothes", "an animal", "a drawing of an object")

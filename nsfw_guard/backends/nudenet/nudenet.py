@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nsfw_guard.backends.base import ModelSpec, Options
+from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.batches import in_batches
 from nsfw_guard.backends.files.onnx_file import hashes_of
 from nsfw_guard.backends.nets.exported import FLOAT, fits
 from nsfw_guard.backends.nets.onnx_model import OnnxRunner
 from nsfw_guard.backends.nudenet import yolo
 from nsfw_guard.backends.selftest import TOLERANCE, canaries, compare
+from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import ConfigError, MissingExtraError, ScoringError, WeightsMissingError, WeightsUnfitError
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Region, Scores, View, ViewScores
@@ -57,7 +58,7 @@ class NudeNet:
 
     def __init__(self, runner: OnnxRunner, spec: ModelSpec, options: Options) -> None:
         self.spec, self.options, self.runner = spec, options, runner
-        self.side = spec.input.size
+        self.side = spec.net_input.size
         self.labels = list(spec.labels.items())
         self.places = sum((self.side // stride) ** 2 for stride in STRIDES)
         try:
@@ -193,7 +194,7 @@ def load_files(spec: ModelSpec, path: Path, options: Options) -> NudeNet:
     runner = OnnxRunner(path, extra=spec.pip_extra)
     mine = replace(
         spec,
-        input=replace(spec.input, size=_side(runner, sha256)),
+        input=replace(spec.net_input, size=_side(runner, sha256)),
         sha256=sha256,
         download_bytes=path.stat().st_size,
         known_answers=spec.known_answers if sha256 == spec.sha256 else {},
@@ -234,7 +235,7 @@ def _side(runner: OnnxRunner, sha256: str) -> int:
 
 def _check_labels(runner: OnnxRunner, spec: ModelSpec) -> None:
     """That the file takes and gives what NudeNet's do, with the classes of the record, in order."""
-    side, path = spec.input.size, runner.path
+    side, path = spec.net_input.size, runner.path
     takes, gives = runner.inputs, runner.outputs
     good = len(takes) == 1 and takes[0].dtype == FLOAT and fits(takes[0], (None, 3, side, side))
     if not good or not gives or gives[0].dtype != FLOAT or not fits(gives[0], (None, 4 + len(spec.labels), None)):

@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nsfw_guard.backends.base import Backend, ModelSpec, checked_scores
+from nsfw_guard.backends.base import Backend, checked_scores
+from nsfw_guard.backends.spec import ScoreSpec
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Scores
@@ -37,7 +38,7 @@ class Cached:
         self._lock = threading.Lock()
 
     @property
-    def spec(self) -> ModelSpec:
+    def spec(self) -> ScoreSpec:
         """The model's record."""
         return self.backend.spec
 

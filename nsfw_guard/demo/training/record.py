@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from nsfw_guard.backends.base import Label, Options
+from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.files.folder import RECORD, read_spec, write_record
 from nsfw_guard.backends.nets.network import NetBackend
 from nsfw_guard.backends.nets.timm_model import load_files
+from nsfw_guard.backends.spec import Label
 from nsfw_guard.demo import shapes
 from nsfw_guard.demo.training import policy
 from nsfw_guard.imaging.frames import Frames

@@ -129,7 +129,7 @@ class Comfy:
             backend = self._models[key]
         if threshold:
             spec = backend.spec
-            rules = Policy.load(settings.policy).bind(spec.levels, spec.positives, spec.thresholds, spec.band).rules
+            rules = Policy.load(settings.policy).bind(spec).rules
             thresholds = settings.thresholds if only_tighter else {}
             settings = replace(
                 settings,

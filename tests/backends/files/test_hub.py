@@ -10,8 +10,8 @@ import time
 import pytest
 
 from nsfw_guard.backends.files import hub, weights
+from nsfw_guard.backends.spec import RepoFiles
 from nsfw_guard.errors import WeightsMissingError
-from nsfw_guard.testing import RED
 
 
 @pytest.fixture(autouse=True)
@@ -87,14 +87,12 @@ def test_a_certificate_is_left_to_the_hubs_own_client(monkeypatch):
 
 
 def test_weights_are_not_waited_for_where_the_hub_is_away(closed, tmp_path, monkeypatch):
-    from dataclasses import replace
-
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", closed)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *args, **_: pytest.fail("its client was asked"))
-    spec = replace(RED, repo="some/one", revision="ab" * 20)
+    spec = RepoFiles(name="one", repo="some/one", revision="ab" * 20)
     with pytest.raises(WeightsMissingError, match="does not answer") as caught:
         weights.fetch(spec)
     assert "\n" not in str(caught.value)

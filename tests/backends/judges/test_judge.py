@@ -84,13 +84,14 @@ def picture_of(pixels: torch.Tensor) -> Image.Image:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [(40, 56), (28, 28), (70, 31)], ids=str)
-def test_it_answers_as_transformers_does_bit_for_bit(name, size, folders):
+def test_it_answers_as_transformers_does(name, size, folders):
     pixels = smooth(1, *size)
     # ShieldGemma 2's own call asks everything at once; the others are asked one question at a time.
     alone = judge(folders[name], questions=QUESTIONS, batch_size=3 if name == "shieldgemma2" else 1)
     assert isinstance(alone, Backend)
     found, picture = numbers(alone, pixels)[0], picture_of(pixels[0])
-    assert torch.equal(found, reference(name, folders[name], picture))
+    # Bit for bit on AVX2; with AVX-512 a matrix product rounds by where its operands lie in memory.
+    assert (found - reference(name, folders[name], picture)).abs().max() < 1e-6
     # All positions at once are another matrix product, which rounds otherwise.
     assert (found - reference(name, folders[name], picture, keep=0)).abs().max() < 1e-5
 

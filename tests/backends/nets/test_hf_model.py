@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from nsfw_guard import load_model
 from nsfw_guard.backends import registry
-from nsfw_guard.backends.base import Label
+from nsfw_guard.backends.spec import Label
 from nsfw_guard.errors import ConfigError, MissingExtraError, SelfTestError, WeightsMissingError, WeightsUnfitError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames

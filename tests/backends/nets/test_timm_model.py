@@ -20,9 +20,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from timm.data import create_transform
 
-from nsfw_guard.backends.base import Label, Options
+from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.nets import timm_model
 from nsfw_guard.backends.registry import load_model
+from nsfw_guard.backends.spec import Label
 from nsfw_guard.errors import (
     ConfigError,
     SelfTestError,

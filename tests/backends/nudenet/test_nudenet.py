@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from nsfw_guard.backends import registry
-from nsfw_guard.backends.base import Backend, Label
+from nsfw_guard.backends.base import Backend
 from nsfw_guard.backends.nudenet import nudenet as own
 from nsfw_guard.backends.nudenet import yolo
 from nsfw_guard.backends.registry import load_model
+from nsfw_guard.backends.spec import Label
 from nsfw_guard.errors import (
     ConfigError,
     MissingExtraError,

@@ -1,0 +1,174 @@
+"""Records of models: what a guard must know of one, where its files are, and how it is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nsfw_guard.errors import ConfigError, UnknownNameError
+from nsfw_guard.imaging.views import InputSpec
+from nsfw_guard.policy.rules import Threshold
+from nsfw_guard.scores import Severity
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a model's class means: a category at a severity.
+
+    Example:
+        ```python
+        backend = load_model("demo-shapes", labels={"red-disc": Label("shapes"), "other": None})
+        ```
+    """
+
+    category: str
+    severity: Severity = Severity.HIGH
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSpec:
+    """What a guard must know of whatever scores: one model, several as one, or a fake.
+
+    Args:
+        name: what it is called here.
+        labels: what each of its classes means, by name; None for a harmless one.
+        thresholds: where its scores are cut, by name ("default", "strict", "lenient"), with the source of each number.
+        positive: the level it calls positive itself; its lowest one unless said.
+        neutral: categories that are no fault in themselves, such as a face: judged by a policy that names them only.
+        band: where a second opinion is asked for, which must hold every threshold; None where nobody else is asked.
+        revision: which version of it answers.
+        license: of the weights.
+        source: where the facts of this record come from.
+
+    Example:
+        ```python
+        spec = ScoreSpec(
+            name="mine", labels={"NSFW": Label("sexual"), "SFW": None},
+            thresholds={"default": Threshold(block=0.5, source="chosen")},
+        )
+        ```
+    """
+
+    name: str
+    labels: Mapping[str, Label | None]
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict)
+    positive: Severity | None = None
+    neutral: tuple[str, ...] = ()
+    band: tuple[float, float] | None = None
+    revision: str = ""
+    license: str = "unknown"
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.labels or not any(self.labels.values()):
+            raise ConfigError(f"no label of {self.name!r} has a category: map one, such as labels={{'NSFW': 'sexual'}}")
+
+    @property
+    def levels(self) -> dict[str, tuple[Severity, ...]]:
+        """The categories that it scores, each with its levels."""
+        grades: dict[str, set[Severity]] = {}
+        for label in self.labels.values():
+            if label is not None:
+                grades.setdefault(label.category, set()).add(label.severity)
+        return {category: tuple(sorted(levels)) for category, levels in grades.items()}
+
+    @property
+    def positives(self) -> dict[str, Severity]:
+        """Per category the level that the model itself calls positive; neutral categories have none."""
+        judged = {c: levels for c, levels in self.levels.items() if c not in self.neutral}
+        return {c: self.positive if self.positive in levels else levels[0] for c, levels in judged.items()}
+
+    @property
+    def version(self) -> str:
+        """What verdicts and logs say answered; empty where nobody recorded it."""
+        return self.revision
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepoFiles:
+    """Which files of a repository a model is made of.
+
+    Args:
+        name: what the model is called here.
+        repo: the repository; empty where the files are not fetched.
+        revision: the commit that is fetched.
+        subfolder: where in the repository the files are.
+        files: what is needed. model.safetensors stands for its shards too.
+        optional_files: what is fetched where the repository has it.
+        gated: whether the authors hand the files out on request only.
+        download_bytes: how much there is to fetch; 0 where nobody said.
+    """
+
+    name: str
+    repo: str = ""
+    revision: str = ""
+    subfolder: str = ""
+    files: tuple[str, ...] = ("config.json", "model.safetensors")
+    optional_files: tuple[str, ...] = ()
+    gated: bool = False
+    download_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(ScoreSpec, RepoFiles):
+    """A model as a record: what a guard must know, where its files are, and how they are loaded.
+
+    Adding a model is adding one of these. What is not named here is in `ScoreSpec` and `RepoFiles`.
+
+    Args:
+        kind: which loader takes it, by its name in `loaders.KINDS`; any other name where a plug-in builds it.
+        architecture: the library's name of the network, `model_args` its arguments.
+        input: what its authors fed it; None where the model's own processor makes its input.
+        sha256: the hash of the weights, where it is known.
+        hashes: the hashes of an exported network's files, by name, where they are known.
+        pip_extra: the optional extra of this package that it needs.
+        embedding_dim: numbers in an embedding, as published; 0 where there is none, or nobody said.
+        known_answers: per synthetic picture the probability it gave to each label, by name, when it was recorded.
+        questions: of a judge, per label the written rule that it judges by.
+        metrics: what was published about how good it is, with the source.
+    """
+
+    kind: str
+    architecture: str = ""
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    input: InputSpec | None = None
+    sha256: str = ""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    pip_extra: str = ""
+    embedding_dim: int = 0
+    known_answers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    questions: Mapping[str, str] = field(default_factory=dict)
+    metrics: str = ""
+
+    @property
+    def version(self) -> str:
+        """The commit, else the hash of the weights."""
+        return self.revision or self.sha256
+
+    @property
+    def net_input(self) -> InputSpec:
+        """What its network is fed.
+
+        Raises:
+            ConfigError: the record does not say it.
+        """
+        if self.input is None:
+            raise ConfigError(f"the record of {self.name!r} has no input: add input=InputSpec(size=...)")
+        return self.input
+
+    def with_labels(self, labels: Mapping[str, str | Label | None] | None) -> ModelSpec:
+        """Return this record with classes mapped by the caller: {"NSFW": "sexual", "SFW": None}."""
+        if labels is None:
+            return self
+        unknown = [name for name in labels if name not in self.labels]
+        if unknown:
+            raise UnknownNameError("label", unknown[0], self.labels)
+        relabelled = {name: Label(to) if isinstance(to, str) else to for name, to in labels.items()}
+        return replace(self, labels={name: relabelled.get(name, label) for name, label in self.labels.items()})
+
+
+def is_commit(revision: str) -> bool:
+    """Return whether a revision is a full commit, which cannot move."""
+    return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
