@@ -26,7 +26,7 @@ from nsfw_guard.pipelines.guarded.run import Cover, GuardedCall
 from nsfw_guard.testing import FakeBackend
 from tests.matrix import latin
 from tests.pipelines.zoo import CASES
-from tests.pipelines.zoo.flows import flux_call
+from tests.pipelines.zoo.flux import flux_call
 from tests.pipelines.zoo.modular import blocks, modular_flux
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")

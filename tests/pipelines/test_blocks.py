@@ -15,7 +15,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach
 from nsfw_guard.pipelines.blocks import GuardStep
 from nsfw_guard.testing import FakeBackend
-from tests.pipelines.zoo.flows import flux_call
+from tests.pipelines.zoo.flux import flux_call
 from tests.pipelines.zoo.modular import blocks, modular_flux
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")

@@ -34,9 +34,9 @@ from nsfw_guard.verdict import Outcome
 from tests.conftest import smooth
 from tests.matrix import one_each
 from tests.pipelines.zoo import CASES
-from tests.pipelines.zoo.parts import Case
-from tests.pipelines.zoo.wide.parts import seeded
-from tests.pipelines.zoo.wide.sd import core, slotted, told
+from tests.pipelines.zoo.parts import Case, words
+from tests.pipelines.zoo.parts import case as case_of
+from tests.pipelines.zoo.sd import sd_words
 
 # What numpy, schedulers and pipelines of diffusers say of each other.
 pytestmark = [
@@ -52,14 +52,7 @@ SHOWN = [
     if kind != "latent" and (name, kind) != ("IFPipeline", "pt")  # of tensors DeepFloyd IF asks nobody
 ]
 # A whole one, from words to pictures, so that it can be saved and loaded.
-SD = Case(
-    "StableDiffusionPipeline",
-    "sd",
-    seeded(lambda: slotted(diffusers.StableDiffusionPipeline, **core())),
-    lambda _: told(num_images_per_prompt=2),
-    count=2,
-    slot=True,
-)
+SD = case_of("StableDiffusionPipeline", "sd", sd_words, lambda: words(num_images_per_prompt=2), count=2, slot=True)
 
 
 def checker(rule: float | Callable[[torch.Tensor], float], **settings: Any) -> SafetyChecker:
