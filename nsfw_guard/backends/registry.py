@@ -1,4 +1,4 @@
-"""Names of models and how each is loaded: a dict, filled through one door by built-ins and plug-ins alike."""
+"""Names of models and how each is loaded: a dict, filled by the catalogue first and by plug-ins after it."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _add(record: ModelSpec, build: Build) -> None:
 
 
 def _fill() -> None:
-    """Lets every entry point register its models, once: the built-ins first, so that no plug-in takes their names."""
+    """Register the catalogue, then every plug-in (entry points of `GROUP`), once: no plug-in takes a known name."""
     global _filled  # noqa: PLW0603
     with _lock:
         if _filled:
@@ -150,8 +150,6 @@ def _fill() -> None:
 
         classifiers.register_models(_add)
         for hook in entry_points(group=GROUP):
-            if hook.value == "nsfw_guard.backends.catalog.classifiers:register_models":
-                continue
             try:
                 hook.load()(_add)
             except Exception as error:  # noqa: BLE001  (a broken plug-in must not take the other models with it)

@@ -14,6 +14,9 @@ from nsfw_guard.version import __version__
 INSTALL_MARKER = ".nsfw_guard"  # in a folder that was put there by us; holds the version
 
 
+WEBUI = "webui/sd-webui-nsfw-guard"  # one adapter for sdnext, A1111, Forge and reForge
+
+
 @dataclass(frozen=True)
 class Host:
     """A host: our adapter's folder, where it goes, files by which it is known, and one by which it is another host."""
@@ -34,9 +37,9 @@ class Host:
 
 
 HOSTS: Mapping[str, Host] = {
-    "sdnext": Host("sdnext/sd-extension-nsfw-guard", "extensions", ("modules/scripts_manager.py", "installer.py")),
+    "sdnext": Host(WEBUI, "extensions", ("modules/scripts_manager.py", "installer.py")),
     "a1111": Host(
-        "a1111/sd-webui-nsfw-guard",
+        WEBUI,
         "extensions",
         ("modules/scripts.py", "modules/processing.py"),
         ("modules/scripts_manager.py", "sdnext"),
@@ -141,14 +144,13 @@ def examine(host: str, path: Path, *, into: Path | None = None) -> dict[str, obj
     path holds no code of the host, so that nothing could be looked up.
     """
     from nsfw_guard.hosts.callers import new_callers
-    from nsfw_guard.hosts.comfyui.symbols import missing_comfy_symbols
     from nsfw_guard.hosts.symbols import missing_symbols
 
     destination = place(host, path, into=into)
     gone = new = None
     if destination.checkout is not None:
         checkout = destination.checkout
-        gone = missing_comfy_symbols(checkout) if host == "comfyui" else missing_symbols(checkout, host)
+        gone = missing_symbols(checkout, host)
         new = new_callers(checkout, host)
     folder = destination.target.parent
     return {

@@ -35,15 +35,17 @@ V = TypeVar("V", bound="Verdict | None")
 
 @dataclass(frozen=True)
 class GuardedImages(Generic[V]):
-    """What may leave, in order, and why. Where nothing was checked (the guard is off) there are no verdicts."""
+    """Images as they may leave, in order: a list, or a batch where a batch came.
 
-    images: list[Any]
+    Args:
+        images: the images.
+        verdicts: why, one an image; none where nothing was checked, because the guard is off.
+        covered: which of them are not what they were, one an image.
+    """
+
+    images: Any
     verdicts: list[V]
-
-    @property
-    def covered(self) -> bool:
-        """Whether anything was held back."""
-        return any(verdict is not None and verdict.flagged for verdict in self.verdicts)
+    covered: list[bool]
 
 
 class HostGuard:
@@ -123,10 +125,11 @@ class HostGuard:
         """
         self.counts[f"hook {where}"] += 1
         if not self.settings.enabled:
-            return GuardedImages(list(images), [])
+            return GuardedImages(list(images), [], [False] * len(images))
         try:
             verdicts = self._verdicts(images, layout, logged=where != PREVIEW)
-            return GuardedImages([self._leave(p, v, layout) for p, v in zip(images, verdicts, strict=True)], verdicts)
+            pairs = [self._leave(p, v, layout) for p, v in zip(images, verdicts, strict=True)]
+            return GuardedImages([image for image, _ in pairs], verdicts, [covered for _, covered in pairs])
         except BaseException as error:
             self.faults.say("a hook failed: every picture of it is covered", error)
             verdicts = [self._error(in_words(error)) for _ in images]
@@ -134,7 +137,7 @@ class HostGuard:
             safe = [covers.cover_solid(p, v, layout, label=label) for p, v in zip(images, verdicts, strict=True)]
             if not isinstance(error, Exception):
                 raise
-            return GuardedImages(safe, verdicts)
+            return GuardedImages(safe, verdicts, [True] * len(safe))
 
     def cover(self, images: Sequence[Any], verdict: Verdict, *, layout: Layout | None = None) -> GuardedImages[Verdict]:
         """Return the pictures, all painted solid whatever they show: their prompt was refused, or a job
@@ -143,7 +146,7 @@ class HostGuard:
         safe = [covers.cover_solid(picture, verdict, layout, label=self.settings.label) for picture in images]
         for picture in safe:
             self._memory.remember("cover " + pictures.fingerprint(picture), verdict)
-        return GuardedImages(safe, [verdict] * len(safe))
+        return GuardedImages(safe, [verdict] * len(safe), [True] * len(safe))
 
     def judge(self, source: Any) -> Verdict:
         """Return the verdict on one picture, also on a file's bytes. Nothing is painted, nothing is raised."""
@@ -252,22 +255,19 @@ class HostGuard:
                     memory.remember(key, verdict)
         return [known[key] if key else self._error(UNKNOWN) for key in keys]
 
-    def _leave(self, picture: Any, verdict: Verdict, layout: Layout | None) -> Any:
-        """One picture as its verdict lets it leave. One that cannot be covered does not take the others with it."""
+    def _leave(self, picture: Any, verdict: Verdict, layout: Layout | None) -> tuple[Any, bool]:
+        """One image as it may leave, and whether it is covered. A failed cover does not stop the others."""
         try:
-            return self._let(picture, verdict, layout)
+            if self._may_leave(verdict):
+                return picture, False
+            return picture if self._covered_before(picture) else self._cover(picture, verdict, layout), True
         except Exception as error:  # noqa: BLE001
             self.faults.say("a picture could not be covered by the action: a solid one stands in", error)
-            return covers.cover_solid(picture, verdict, layout, label=self.settings.label)
+            return covers.cover_solid(picture, verdict, layout, label=self.settings.label), True
 
-    def _let(self, picture: Any, verdict: Verdict, layout: Layout | None) -> Any:
-        guard = self._guard
+    def _may_leave(self, verdict: Verdict) -> bool:
         observe = self.settings.action == "flag"
-        if guard is None or not released(verdict, cover_review=False, observe=observe, fail_open=False):
-            if self._covered_before(picture):
-                return picture
-            return self._cover(picture, verdict, layout)
-        return picture
+        return self._guard is not None and released(verdict, cover_review=False, observe=observe, fail_open=False)
 
     def _cover(self, picture: Any, verdict: Verdict, layout: Layout | None) -> Any:
         if self._guard is not None and verdict.outcome is not Outcome.ERROR:

@@ -12,7 +12,7 @@ from pathlib import Path
 from nsfw_guard.errors import ConfigError, UnknownNameError
 
 # By host: what is looked for, and the files of which one has it. "Class.name" is a method, or an attribute that is set
-# anywhere in the class; "name(argument)" is a parameter of a function or a method.
+# anywhere in the class, also through the name of the class; "name(argument)" is a parameter of a function or a method.
 SYMBOLS: dict[str, dict[str, tuple[str, ...]]] = {}
 
 _SCRIPTS = ("modules/scripts_manager.py", "modules/scripts.py")
@@ -62,6 +62,23 @@ SYMBOLS["sdnext"] = {
     "vae_decode(vae_type)": ("modules/framepack/framepack_vae.py",),
 }
 SYMBOLS["a1111"] = {**_BOTH, "Script.postprocess_image_after_composite": _SCRIPTS}
+SYMBOLS["comfyui"] = {
+    "get_output_data(obj)": ("execution.py",),
+    "get_output_data(input_data_all)": ("execution.py",),
+    "LatentPreviewer.decode_latent_to_preview_image": ("latent_preview.py",),
+    **dict.fromkeys(
+        (f"PromptServer.{name}" for name in ("add_on_prompt_handler", "trigger_on_prompt", "send_sync", "instance")),
+        ("server.py",),
+    ),
+    "SaveImage.OUTPUT_NODE": ("nodes.py",),
+    "VideoFromComponents.get_components": (
+        "comfy_api/latest/_input_impl/video_types.py",
+        "comfy_api/input_impl/video_types.py",
+    ),
+    "VideoComponents.images": ("comfy_api/latest/_util/video_types.py", "comfy_api/util/video_types.py"),
+}
+# What lies in these folders is looked for only where the folder is there: older versions have no such thing.
+OPTIONAL_FOLDERS = ("comfy_api",)
 
 
 def missing_symbols(checkout: Path, host: str) -> list[str]:
@@ -77,6 +94,9 @@ def missing_symbols(checkout: Path, host: str) -> list[str]:
     read: dict[str, set[str]] = {}
     gone = []
     for symbol, files in SYMBOLS[host].items():
+        folder = Path(files[0]).parts[0]
+        if folder in OPTIONAL_FOLDERS and not (checkout / folder).is_dir():
+            continue
         for file in files:
             if file not in read:
                 read[file] = _found(checkout / file)

@@ -19,10 +19,8 @@ import torch
 from PIL import Image
 
 INTEGRATIONS = Path(__file__).parents[2] / "integrations"
-ENTRY = {
-    "sdnext": INTEGRATIONS / "sdnext/sd-extension-nsfw-guard/scripts/nsfw_guard_ext.py",
-    "a1111": INTEGRATIONS / "a1111/sd-webui-nsfw-guard/scripts/nsfw_guard_ext.py",
-}
+ADAPTER = INTEGRATIONS / "webui/sd-webui-nsfw-guard"
+ENTRY = ADAPTER / "scripts/nsfw_guard_ext.py"
 EVENTS = {
     "sdnext": ("ui_settings", "app_started", "before_process", "after_process", "before_image_saved", "image_grid"),
     "a1111": ("ui_settings", "app_started", "before_image_saved", "image_grid"),
@@ -210,7 +208,7 @@ class FakeHost:
         """Executes the extension's script again, as a reload of the page does."""
         for registered in self.callbacks.values():
             registered.clear()
-        spec = importlib.util.spec_from_file_location("nsfw_guard_ext", entry or ENTRY[self.family])
+        spec = importlib.util.spec_from_file_location("nsfw_guard_ext", entry or ENTRY)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         found = [one for one in vars(module).values() if type(one) is type]

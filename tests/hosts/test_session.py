@@ -47,7 +47,7 @@ def test_what_is_flagged_is_covered_in_place_and_the_rest_stays_as_it_is(make):
     assert out.images[1] is good
     assert bad.getpixel((3, 3)) == (0, 0, 0)
     assert good.tobytes() == before
-    assert out.covered
+    assert out.covered == [True, False]
     assert [v.outcome for v in out.verdicts] == [Outcome.BLOCK, Outcome.ALLOW]
     assert describe(out.verdicts[0]).startswith("block: red 1.000 >= 0.5")
 
@@ -264,7 +264,7 @@ def test_every_mode_is_judged_or_covered(make, mode):
     out = host.guard_images([picture])
     assert out.verdicts[0].outcome is not Outcome.ERROR
     assert not shows(out.images[0]) or mode == "CMYK"
-    assert host.guard_images([Image.new("RGB", (1, 1), RED)]).covered
+    assert host.guard_images([Image.new("RGB", (1, 1), RED)]).covered == [True]
 
 
 def test_nan_and_what_is_no_picture_are_errors_of_their_own(make):

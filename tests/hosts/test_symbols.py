@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.hosts import symbols
+from nsfw_guard.hosts.comfyui.enforce import NEEDED
 
-REAL = {"sdnext": "NSFW_GUARD_SDNEXT", "a1111": "NSFW_GUARD_A1111"}
+REAL = {"sdnext": "NSFW_GUARD_SDNEXT", "a1111": "NSFW_GUARD_A1111", "comfyui": "NSFW_GUARD_COMFYUI"}
 
 
 def written(folder: Path, host: str, without: str = "") -> Path:
@@ -46,6 +48,31 @@ def test_one_that_is_gone_is_named_with_its_files(host, symbol, tmp_path):
     (told,) = symbols.missing_symbols(written(tmp_path, host, symbol), host)
     assert told.startswith(f"{symbol} (")
     assert symbols.SYMBOLS[host][symbol][0] in told
+
+
+def test_an_older_comfyui_has_no_videos_to_look_for(tmp_path):
+    folder = written(tmp_path, "comfyui")
+    shutil.rmtree(folder / "comfy_api")
+    assert symbols.missing_symbols(folder, "comfyui") == []
+
+
+def test_the_older_place_of_a_symbol_counts(tmp_path):
+    folder = written(tmp_path, "comfyui", "VideoComponents.images")
+    old = folder / "comfy_api/util/video_types.py"
+    old.parent.mkdir(parents=True)
+    old.write_text("class VideoComponents:\n    images: object\n")
+    assert symbols.missing_symbols(folder, "comfyui") == []
+
+
+def test_an_attribute_that_is_set_through_the_name_of_the_class_counts(tmp_path):
+    folder = written(tmp_path, "comfyui", "PromptServer.instance")
+    with (folder / "server.py").open("a") as file:
+        file.write("\nclass PromptServer:\n    def __init__(self):\n        PromptServer.instance = self\n")
+    assert symbols.missing_symbols(folder, "comfyui") == []
+
+
+def test_the_table_holds_every_parameter_that_the_hook_binds():
+    assert {f"get_output_data({name})" for name in NEEDED} <= set(symbols.SYMBOLS["comfyui"])
 
 
 def test_attributes_that_are_set_in_a_method_count(tmp_path):

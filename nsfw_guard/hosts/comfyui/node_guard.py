@@ -7,7 +7,6 @@ import dataclasses
 import importlib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,10 @@ from torch import Tensor
 from nsfw_guard.errors import ImageError, UncoveredError
 from nsfw_guard.hosts import pictures
 from nsfw_guard.hosts.comfyui.types import Holds, declared
-from nsfw_guard.hosts.session import HostGuard
+from nsfw_guard.hosts.session import GuardedImages, HostGuard
 from nsfw_guard.verdict import Verdict
 
-AT_ONCE = 8  # pictures in one call: a clip must not be copied as a whole, and the time limit is meant for a few
+MAX_IMAGES_A_CALL = 8  # a clip must not be copied as a whole, and the time limit is meant for a few
 MAX_NESTING = 64
 FRAME_MARGIN = 4  # frames on both sides of one that was covered
 CHANNELS = {1, 3, 4}
@@ -31,15 +30,6 @@ VIDEOS = (
     "comfy_api.input_impl.video_types",
     "comfy_api.input_impl",
 )
-
-
-@dataclass
-class GuardedBatch:
-    """Pictures as they may leave, why, and which of them are not what they were."""
-
-    images: Tensor
-    verdicts: list[Verdict] = field(default_factory=list)
-    covered: list[bool] = field(default_factory=list)
 
 
 class NodeGuard:
@@ -91,23 +81,23 @@ class NodeGuard:
             return self._items(value, below)
         return value
 
-    def images(self, images: Tensor) -> GuardedBatch:
+    def images(self, images: Tensor) -> GuardedImages[Verdict]:
         """Return a batch of pictures. Shape: (..., H, W, C) in [0, 1]; the result is the same tensor where all may
         leave.
         """
         frames = images.detach().reshape(-1, *images.shape[-3:])
-        done, safe = GuardedBatch(images), None
-        for start in range(0, len(frames), AT_ONCE):
-            verdicts, news = self._batch(frames[start : start + AT_ONCE])
-            done.verdicts += verdicts
-            done.covered += [new is not None for new in news]
+        verdicts: list[Verdict] = []
+        covered: list[bool] = []
+        safe = frames
+        for start in range(0, len(frames), MAX_IMAGES_A_CALL):
+            judged, news = self._batch(frames[start : start + MAX_IMAGES_A_CALL])
+            verdicts += judged
+            covered += [new is not None for new in news]
             for index, new in enumerate(news, start):
                 if new is not None:
-                    safe = frames.clone() if safe is None else safe
+                    safe = frames.clone() if safe is frames else safe
                     safe[index] = new
-        if safe is not None:
-            done.images = safe.reshape(images.shape)
-        return done
+        return GuardedImages(images if safe is frames else safe.reshape(images.shape), verdicts, covered)
 
     def _batch(self, frames: Tensor) -> tuple[list[Verdict], list[Tensor | None]]:
         """The verdicts, and for each frame what stands in its place, or None where it may leave."""

@@ -41,6 +41,7 @@ def guard_job_images(guard: HostGuard, images: Sequence[Any], job: Job, where: s
     """
     safe: list[Any] = list(images)
     judged: list[Verdict | None] = [None] * len(safe)
+    covered = [False] * len(safe)
     groups: dict[Layout | None, list[int]] = {}
     for index, picture in enumerate(safe):
         if picture is not None:
@@ -50,7 +51,8 @@ def guard_job_images(guard: HostGuard, images: Sequence[Any], job: Job, where: s
         for n, i in enumerate(places):
             safe[i] = group.images[n]
             judged[i] = group.verdicts[n] if group.verdicts else None
-    return GuardedImages(safe, judged)
+            covered[i] = group.covered[n]
+    return GuardedImages(safe, judged, covered)
 
 
 def layout_of(picture: Any) -> Layout | None:
@@ -100,7 +102,7 @@ def _guard_group(
     before = [None if one is None else one.tobytes() for one in shown]
     kept = [picture if one is None else one for picture, one in zip(images, shown, strict=True)]
     guarded = guard.guard_images(kept, layout=layout, where=where)
-    out = []
+    out, covered = [], list(guarded.covered)
     for picture, seen, old, new in zip(images, shown, before, guarded.images, strict=True):
         if seen is None:
             out.append(new)
@@ -110,7 +112,8 @@ def _guard_group(
     for i, verdict in enumerate(guarded.verdicts):
         if (job.solid and verdict.flagged) or (job.review and verdict.outcome is not Outcome.ALLOW):
             (out[i],) = guard.cover([out[i]], verdict, layout=layout).images
-    return GuardedImages(out, guarded.verdicts)
+            covered[i] = True
+    return GuardedImages(out, guarded.verdicts, covered)
 
 
 def _levels(guard: HostGuard, picture: Any, layout: Layout | None) -> Image.Image | None:

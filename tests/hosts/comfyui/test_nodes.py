@@ -265,11 +265,11 @@ def test_what_does_not_fit_in_the_place_of_a_frame_leaves_it_empty(own, monkeypa
     from nsfw_guard.hosts.session import GuardedImages
 
     def strange(found, **_):
-        return GuardedImages([torch.ones(1) for _ in found], [])
+        return GuardedImages([torch.ones(1) for _ in found], [], [])
 
     monkeypatch.setattr(own.guard, "guard_images", strange)
     assert not NSFWGuard().check(plain(GREEN))[0].any()
-    monkeypatch.setattr(own.guard, "guard_images", lambda found, **_: GuardedImages([], []))
+    monkeypatch.setattr(own.guard, "guard_images", lambda found, **_: GuardedImages([], [], []))
     with pytest.raises(ValueError, match="zip"):
         NSFWGuard().check(plain(GREEN))
 
