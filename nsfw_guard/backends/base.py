@@ -53,9 +53,13 @@ def checked_scores(
     before = [_mark(stack.pixels) for stack in stacks]
     scores = backend.score(stacks, embeddings=embeddings, digests=digests)
     if not (isinstance(scores, list) and all(isinstance(s, Scores) for s in scores)):
-        raise ScoringError(f"{backend.spec.name!r} gave {type(scores).__name__}, not a list of Scores")
+        raise ScoringError(
+            f"{backend.spec.name!r} returned {type(scores).__name__}, not a list of Scores: fix its score()"
+        )
     if len(scores) != frames:
-        raise ScoringError(f"{backend.spec.name!r} gave {len(scores)} scores for {frames} frames")
+        raise ScoringError(
+            f"{backend.spec.name!r} returned {len(scores)} scores for {frames} frames: it must return one a frame"
+        )
     same, faults = _seen(stacks, before)
     if not same:
         raise ScoringError(f"{backend.spec.name!r} wrote into the pixels it was given: it must work on a copy")
@@ -131,7 +135,7 @@ class Options:
             try:
                 object.__setattr__(self, "device", torch.device(self.device))
             except RuntimeError as error:
-                raise ConfigError(f"unknown device {self.device!r}: say 'cpu', 'cuda', 'cuda:1', 'mps'") from error
+                raise ConfigError(f"unknown device {self.device!r}: use 'cpu', 'cuda', 'cuda:1' or 'mps'") from error
         if self.runtime is not None and self.runtime not in get_args(Runtime):
             raise UnknownNameError("runtime", self.runtime, get_args(Runtime))
         if self.batch_size < 1:

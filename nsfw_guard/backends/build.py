@@ -67,7 +67,9 @@ def zeroshot(
     else:
         base = registry.spec(str(model))
         if base.kind != "zeroshot":
-            raise ConfigError(f"{base.name!r} has no text side: choose one of kind zeroshot in `nsfw-guard models`")
+            raise ConfigError(
+                f"{base.name!r} has no text encoder: choose a model of kind zeroshot from `nsfw-guard models`"
+            )
     spec = replace(base, name=f"{base.name}: {', '.join(words)}", labels=labels, model_args=args)
     if weights is not None:
         return loaders.load_files(spec, Path(weights), options)

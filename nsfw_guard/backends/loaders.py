@@ -99,7 +99,7 @@ def fetch_repo(
     repo_of(repo)
     if not is_commit(revision):
         raise ConfigError(
-            f"{short(f'hf:{rest}')} is not pinned: say 'hf:{repo}@<commit>', the 40 letters of its commit"
+            f"{short(f'hf:{rest}')} is not pinned: use 'hf:{repo}@<commit>' with the 40 characters of its commit"
         )
     named = RepoFiles(name=f"hf:{rest}", repo=repo, revision=revision, files=(weights.CONFIG,))
     kind = kind_of(weights.read_config(weights.fetch(named, progress, local_files_only=local_files_only)))

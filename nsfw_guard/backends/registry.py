@@ -128,7 +128,7 @@ def _entry(name: str) -> tuple[ModelSpec, Build]:
         return _models[name]
     except KeyError:
         if here := hint(name):
-            raise ConfigError(f"{name!r} is no model of the catalogue: {here}") from None
+            raise ConfigError(f"{name!r} is not a model of the catalogue: {here}") from None
         raise UnknownNameError("model or folder", name, _models) from None
 
 

@@ -52,7 +52,7 @@ def _with_thresholds(policy: Policy, settings: Settings, only_tighter: bool) -> 
     rules = dict(policy.rules)
     for category, threshold in settings.thresholds.items():
         if category not in rules:
-            raise ConfigError(f"thresholds: the policy judges no {category!r}: {suggest(category, rules)}")
+            raise ConfigError(f"thresholds: the policy does not judge {category!r}: {suggest(category, rules)}")
         old = rules[category]
         if only_tighter and old.block is not None and threshold >= float(old.block):
             continue

@@ -73,7 +73,7 @@ def placed(checkout: Path, host: str) -> list[Placed]:
     if host not in table:
         raise UnknownNameError("host", host, table)
     if not checkout.is_dir():
-        raise ConfigError(f"{checkout} is no folder: give the checkout of {host}")
+        raise ConfigError(f"{checkout} is not a folder: give the checkout of {host}")
     rules = table[host]
     callers = {
         caller: None for file in _files(checkout, rules["folders"]) for caller in _callers(checkout, file, rules)

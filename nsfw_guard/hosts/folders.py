@@ -75,11 +75,13 @@ def extensions_of(host: str, checkout: Path, default: str, environment: Mapping[
             (first, one), (second, other) = list(folders.items())[:2]
             raise ConfigError(
                 f"two folders of extensions are named: {first!r} by {one} and {second!r} by {other}; "
-                "say with --into which one the host reads"
+                "name the one that the host reads with --into"
             )
         ((value, where),) = folders.items()
         if re.search(r"[$%]", expanded := os.path.expandvars(os.path.expanduser(value))):
-            raise ConfigError(f"{where} names {value!r}, which is known at the start only: give the folder by --into")
+            raise ConfigError(
+                f"{where} names {value!r}, which is known only when the host starts: name the folder with --into"
+            )
         return checkout / expanded / moves.below  # an absolute one stands for itself
     return checkout / default
 

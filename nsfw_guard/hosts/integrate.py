@@ -80,10 +80,12 @@ def place(host: str, path: Path, *, into: Path | None = None) -> Place:
     near = (path, path.absolute().parent) if path.name == one.into else (path,)
     checkout = next((folder for folder in near if one.lies_in(folder)), None)
     if file and (((checkout or path) / file).is_file()):
-        raise ConfigError(f"{path.name!r} is a folder of {other}: nsfw-guard integrate {other} ...")
+        raise ConfigError(f"{path.name!r} is a folder of {other}: run nsfw-guard integrate {other} ...")
     if into is not None:
         if not into.is_dir():
-            raise ConfigError(f"--into {str(into)!r} is no folder: give the folder of extensions that the host reads")
+            raise ConfigError(
+                f"--into {str(into)!r} is not a folder: give the folder of extensions that the host reads"
+            )
         return Place(source, into / one.name, checkout)
     if checkout is not None:
         folder = extensions_of(host, checkout, one.into)
@@ -94,8 +96,8 @@ def place(host: str, path: Path, *, into: Path | None = None) -> Place:
     if not folder.is_dir():
         absent = next(name for name in one.known_by if not (path / name).is_file())
         raise ConfigError(
-            f"{path.name!r} is no folder of {host}: there is no {absent}, nor {one.into} as in a data folder; "
-            "give the folder it lies in"
+            f"{path.name!r} is not a folder of {host}: it has neither {absent} nor {one.into}, as a data folder would; "
+            "give the folder of the host"
         )
     return Place(source, folder / one.name)
 
@@ -106,7 +108,7 @@ def install(host: str, path: Path, *, link: bool = False, into: Path | None = No
     source, target = destination.source, destination.target
     if target.exists() or target.is_symlink():
         if not ours(target, source):
-            raise ConfigError(f"{target.name!r} is there already and not from here: move it away first")
+            raise ConfigError(f"{target.name!r} exists and was not put there by nsfw-guard: move it away first")
         remove(host, path, into=into)
     target.parent.mkdir(parents=True, exist_ok=True)
     if link:

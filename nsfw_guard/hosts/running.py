@@ -47,7 +47,7 @@ def ask(host: str, url: str, *, timeout: float = 10.0, environment: Mapping[str,
     """
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.netloc:
-        raise ConfigError(f"{url!r} is no address of a host: give one such as http://127.0.0.1:7860")
+        raise ConfigError(f"{url!r} is not the address of a host: give one such as http://127.0.0.1:7860")
     environ = os.environ if environment is None else environment
     request = Request(url.rstrip("/") + (COMFYUI if host == "comfyui" else WEBUI))  # noqa: S310  (checked above)
     if login := environ.get(LOGIN):
@@ -58,7 +58,7 @@ def ask(host: str, url: str, *, timeout: float = 10.0, environment: Mapping[str,
     except HTTPError as error:
         if error.code in {401, 403}:
             raise ConfigError(f"the host asks for a password: set {LOGIN}=user:password") from error
-        gone = f"the host runs without the guard: it answers {error.code}; it reads its extensions from another folder"
+        gone = f"the host runs without the guard (it answers {error.code}): it reads its extensions from another folder"
         return Running(url, "not there", (gone,))
     except (URLError, OSError, ValueError) as error:
         why = getattr(error, "reason", error)

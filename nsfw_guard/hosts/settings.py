@@ -63,14 +63,16 @@ class Settings:
         for setting in fields(self):
             kind, value = _KINDS[setting.name], getattr(self, setting.name)
             if isinstance(value, bool) is not (kind is bool) or not isinstance(value, kind):
-                raise ConfigError(f"{setting.name} = {value!r}: say {_IN_WORDS[kind]}")
+                raise ConfigError(f"setting {setting.name!r} must be {_IN_WORDS[kind]}, got {value!r}")
         if not 0.1 <= self.strength <= 1.0:
-            raise ConfigError(f"strength = {self.strength}: a fraction of the short side, from 0.1 (weak) to 1.0")
+            raise ConfigError(
+                f"setting 'strength' must be a fraction of the short side from 0.1 (weak) to 1.0, got {self.strength}"
+            )
         if not (math.isfinite(self.timeout) and self.timeout > 0):
-            raise ConfigError(f"timeout = {self.timeout}: seconds above 0")
+            raise ConfigError(f"setting 'timeout' must be seconds above 0, got {self.timeout}")
         for category, threshold in self.thresholds.items():
             if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0.0 < threshold <= 1.0:
-                raise ConfigError(f"thresholds: {category!r} = {threshold!r}: a number above 0, up to 1")
+                raise ConfigError(f"threshold of {category!r} must be above 0 and at most 1, got {threshold!r}")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Settings:
@@ -157,4 +159,4 @@ def _read(name: str, value: str) -> Any:
             }
         return value if kind is str else float(value)
     except (KeyError, ValueError):
-        raise ConfigError(f"{SINGLE}{name.upper()}={value!r}: say {_IN_WORDS[kind]}") from None
+        raise ConfigError(f"{SINGLE}{name.upper()} must be {_IN_WORDS[kind]}, got {value!r}") from None

@@ -90,7 +90,7 @@ def missing_symbols(checkout: Path, host: str) -> list[str]:
     if host not in SYMBOLS:
         raise UnknownNameError("host", host, SYMBOLS)
     if not checkout.is_dir():
-        raise ConfigError(f"{checkout} is no folder: give the checkout of {host}")
+        raise ConfigError(f"{checkout} is not a folder: give the checkout of {host}")
     read: dict[str, set[str]] = {}
     gone = []
     for symbol, files in SYMBOLS[host].items():

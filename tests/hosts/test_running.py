@@ -91,7 +91,7 @@ def test_a_password_is_asked_for_and_taken_from_the_environment(serve):
 
 @pytest.mark.parametrize("url", ["127.0.0.1:7860", "file:///etc/passwd", "http://", "ftp://127.0.0.1"])
 def test_what_is_no_address_is_refused(url):
-    with pytest.raises(ConfigError, match="is no address of a host: give one such as"):
+    with pytest.raises(ConfigError, match="is not the address of a host: give one such as"):
         ask("sdnext", url)
 
 

@@ -117,14 +117,14 @@ def _readable(folder: Path, what: str) -> Iterator[None]:
         if isinstance(error, ConfigError):
             raise
         raise WeightsUnfitError(
-            f"{what} of {folder.name!r} is unreadable: {type(error).__name__} {first_line(error)}. Fetch it again"
+            f"{what} of {folder.name!r} is unreadable ({type(error).__name__}: {first_line(error)}): fetch it again"
         ) from error
 
 
 def _text(content: Mapping[str, Any], key: str, default: str = "") -> str:
     value = content.get(key, default)
     if not isinstance(value, str):
-        raise WeightsUnfitError(f"{key} in {RECORD} is {short(value)}, not a text: save the model again")
+        raise WeightsUnfitError(f"{key} in {RECORD} must be a string, got {short(value)}: save the model again")
     return value
 
 
@@ -185,11 +185,13 @@ def _order(kind: str, config: Mapping[str, Any], name: str) -> tuple[str, ...]:
     order = tuple(config.get("label_names") or (numbered[i] for i in sorted(numbered)))
     if not order or (numbered and sorted(numbered) != list(range(len(numbered)))):
         raise WeightsUnfitError(
-            f"{CONFIG} of {name!r} names no classes (label_names, id2label): add their names, in order"
+            f"{CONFIG} of {name!r} names no classes: add label_names or id2label with their names, in order"
         )
     texts = all(isinstance(label, str) and 0 < len(label) <= MAX_NAME_CHARS for label in order)
     if not texts or len(set(order)) < len(order):
-        raise WeightsUnfitError(f"{CONFIG} of {name!r} names a class twice, or by no text: give each its own name")
+        raise WeightsUnfitError(
+            f"{CONFIG} of {name!r} names a class twice, or by something other than a string: give each its own name"
+        )
     return order
 
 

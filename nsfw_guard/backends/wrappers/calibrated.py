@@ -31,13 +31,13 @@ class Calibrated:
         for category in calibration.maps:
             if category not in backend.spec.levels:
                 raise ConfigError(
-                    f"this calibration calibrates {category!r}, which the model does not score: "
+                    f"this calibration maps {category!r}, which the model does not score: "
                     f"{suggest(category, backend.spec.levels)}"
                 )
         left = sorted(set(backend.spec.levels) - set(calibration.maps))
         if calibration.thresholds and left:
             raise ConfigError(
-                f"this calibration brings thresholds but no map for {', '.join(left)}: fit that category too"
+                f"this calibration has thresholds but no map for {', '.join(left)}: fit that category too"
             )
         self.backend = backend
         self.calibration = calibration

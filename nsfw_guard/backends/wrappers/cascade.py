@@ -44,7 +44,7 @@ class Cascade:
         missing = sorted(set(first.spec.levels) - set(second.spec.levels))
         if missing:
             raise ConfigError(
-                f"{second.spec.name!r} has no second opinion on {', '.join(missing)}: choose one that scores "
+                f"{second.spec.name!r} does not score {', '.join(missing)}: choose a second model that scores "
                 f"{', '.join(first.spec.levels)}"
             )
         self.asked = self.seen = 0

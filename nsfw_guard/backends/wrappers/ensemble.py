@@ -42,7 +42,7 @@ class Ensemble:
     ) -> None:
         names = [backend.spec.name for backend in backends]
         if len(names) < 2 or len(set(names)) < len(names):
-            raise ConfigError(f"an ensemble is of two or more different models, not of {names}")
+            raise ConfigError(f"an ensemble needs two or more different models, got {names}")
         if combine not in get_args(Combine):
             raise UnknownNameError("way to combine", combine, get_args(Combine))
         if (weights is not None and combine != "mean") or (votes is not None and combine != "vote"):
@@ -55,7 +55,7 @@ class Ensemble:
         self.votes = votes
         for category, count in self._scored().items():
             if votes is not None and not 1 <= votes <= count:
-                raise ConfigError(f"votes={votes}: {category!r} is scored by {count} of the models only")
+                raise ConfigError(f"votes={votes}: {category!r} is scored by only {count} of the models")
 
     @property
     def spec(self) -> ScoreSpec:

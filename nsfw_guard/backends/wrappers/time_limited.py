@@ -20,7 +20,7 @@ class TimeLimited:
 
     def __init__(self, backend: Backend, seconds: float) -> None:
         if not 0 < seconds <= threading.TIMEOUT_MAX:
-            raise ConfigError(f"a time limit of {seconds} s is none: give seconds above 0, or None for no limit")
+            raise ConfigError(f"timeout must be seconds above 0, or None for no limit, got {seconds}")
         self.backend = backend
         self.seconds = seconds
 

@@ -59,7 +59,7 @@ class NodeGuard:
         guarded = self.value(value)
         if holds is Holds.ANYTHING and guarded is not value:
             raise UncoveredError(
-                f"{name!r} is of no type that is known to hold pictures, and holds what must not leave as it is: "
+                f"{name!r} holds images that must not leave, in an input of another type: "
                 "connect an IMAGE, a MASK or a VIDEO"
             )
         return guarded
@@ -69,7 +69,9 @@ class NodeGuard:
         if value is None or isinstance(value, (str, bytes, int, float)) or not self.guard.settings.enabled:
             return value
         if id(value) in above or len(above) > MAX_NESTING:
-            raise ImageError("inputs that hold themselves, or lie too deep, cannot be judged: hand over a plain list")
+            raise ImageError(
+                "inputs that contain themselves, or are nested too deeply, cannot be judged: pass a plain list"
+            )
         if isinstance(value, (Tensor, np.ndarray, Image.Image)):
             return self._picture(value)
         if callable(getattr(value, "get_components", None)):
@@ -153,7 +155,7 @@ class NodeGuard:
         if value.numel() == 0 or value.ndim < 2:
             return value
         if not (value.is_floating_point() or value.dtype == torch.uint8):
-            raise ImageError(f"a tensor of {value.dtype} cannot be judged: hand the output node an IMAGE")
+            raise ImageError(f"a tensor of {value.dtype} cannot be judged: connect an IMAGE to the output node")
         current = value
         for channels in _readings(value):
             frames = current[..., None] if channels is None else current.movedim(channels, -1)
@@ -167,7 +169,7 @@ class NodeGuard:
         if isinstance(samples, Tensor) or hasattr(samples, "is_nested"):
             if not self.latents:
                 raise UncoveredError(
-                    "a LATENT cannot be judged, so no output node gets one: decode it first (VAEDecode), or let the "
+                    "a LATENT cannot be judged, so output nodes get none: decode it first (VAEDecode), or let the "
                     "owner of this host set NSFW_GUARD_ALLOW_LATENTS=1"
                 )
             return value
@@ -214,7 +216,7 @@ def _readings(value: Tensor) -> list[int | None]:
     if value.ndim in {2, 3} and -1 not in axes:
         axes.append(None)
     if not axes:
-        raise ImageError(f"a tensor of shape {tuple(value.shape)} is no picture: hand the node an IMAGE (B, H, W, C)")
+        raise ImageError(f"a tensor of shape {tuple(value.shape)} is not an image: connect an IMAGE (B, H, W, C)")
     return axes
 
 

@@ -45,7 +45,7 @@ class NSFWGuard:
     def check(self, images: Any, **widgets: Any) -> tuple[Tensor, str, Tensor, bool]:
         """Judges a batch. Shape: (B, H, W, C) in [0, 1]; the tensor itself comes out where all may leave."""
         if not isinstance(images, Tensor) or images.ndim != 4:
-            raise ImageError("NSFWGuard takes an IMAGE, a tensor (B, H, W, C): wire one to it")
+            raise ImageError("NSFWGuard takes an IMAGE, a tensor (B, H, W, C): connect one")
         done = NodeGuard(session().guard_for(**widgets), where="node").images(images)
         changed = (done.images != images).any(-1) if any(done.covered) else torch.zeros(images.shape[:3]).bool()
         return done.images, _told(done.verdicts, len(images)), changed.float(), _flagged(done.verdicts)

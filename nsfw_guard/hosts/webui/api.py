@@ -77,7 +77,7 @@ def _adder(host: Host, app: Any) -> Callable[..., Any]:
 def _pairs(secret: str) -> dict[str, str]:
     pairs = {name.strip(): word for name, colon, word in (p.partition(":") for p in secret.split(",")) if colon}
     if not pairs:
-        raise ConfigError("the host's --api-auth is no user:password: the guard adds no routes until it is")
+        raise ConfigError("the host's --api-auth must be user:password: the guard adds no routes until it is")
     return pairs
 
 

@@ -37,7 +37,7 @@ def clean_frames(adapter: Adapter, frames: Any, *, signed: bool, where: str) -> 
         return _of_floats(adapter, frames, signed, where)
     if isinstance(frames, (np.ndarray, Tensor)) and frames.ndim == 4 and frames.shape[-1] in {1, 3, 4}:
         return _of_array(adapter, frames, where)
-    raise ImageError(f"frames in a form that is not known ({type(frames).__name__}): nothing is written; report this")
+    raise ImageError(f"unsupported type of frames ({type(frames).__name__}): nothing is written; report this")
 
 
 def _of_list(adapter: Adapter, frames: list[Any], where: str) -> list[Any]:

@@ -170,7 +170,8 @@ def _writer(adapter: Adapter, old: Callable[..., Any], *, names: tuple[str, ...]
             return old(*args, **kwargs)
         if unknown:
             raise ImageError(
-                f"{old.__name__} of this host has no {unknown[0]!r}: no video is written; update nsfw-guard"
+                f"{old.__name__} of this host takes no argument {unknown[0]!r}, so no video is written: "
+                "update nsfw-guard"
             )
         bound = signature.bind(*args, **kwargs)
         arguments = bound.arguments
