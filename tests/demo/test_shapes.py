@@ -43,11 +43,11 @@ def test_parse_reads_what_usually_goes_unsaid() -> None:
 @pytest.mark.parametrize(
     ("caption", "cure"),
     [
-        ("a red blob on white", "unknown kind 'blob'; use one of disc"),
-        ("a pink disc on white", "unknown colour 'pink'; use one of red"),
-        ("a tiny red disc on white", "unknown size 'tiny'; use one of small"),
-        ("a red disc on mud", "unknown background 'mud'; use one of white"),
-        ("a red disc on white, middle", "unknown position 'middle'; use one of centre"),
+        ("a red blob on white", "unknown kind 'blob': choose from disc"),
+        ("a pink disc on white", "unknown colour 'pink': choose from red"),
+        ("a tiny red disc on white", "unknown size 'tiny': choose from small"),
+        ("a red disc on mud", "unknown background 'mud': choose from white"),
+        ("a red disc on white, middle", "unknown position 'middle': choose from centre"),
         ("a red disc", "end it with one"),
         ("red disc on white", "say 'a \\[size\\] colour kind'"),
         ("a red disc and a red disc on white, left", "name one for each"),

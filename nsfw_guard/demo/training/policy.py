@@ -25,7 +25,7 @@ PEAK = 1.5e-3
 
 @dataclass(frozen=True)
 class Task:
-    """What a model is asked: its folder's name, its labels, and the label of each severity."""
+    """A task for a model: its folder's name, its labels, and the label of each severity."""
 
     name: str
     labels: tuple[str, ...]
