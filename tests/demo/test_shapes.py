@@ -49,7 +49,7 @@ def test_parse_reads_what_usually_goes_unsaid() -> None:
         ("a red disc on mud", "unknown background 'mud': choose from white"),
         ("a red disc on white, middle", "unknown position 'middle': choose from centre"),
         ("a red disc", "end it with one"),
-        ("red disc on white", "say 'a \\[size\\] colour kind'"),
+        ("red disc on white", "write 'a \\[size\\] colour kind'"),
         ("a red disc and a red disc on white, left", "name one for each"),
         ("a red disc and a red disc and a red disc on white", "one or two shapes"),
         ("a large red disc and a red disc on white", "make them smaller"),

@@ -32,7 +32,7 @@ class Task:
     classes: tuple[int, int, int, int]
 
     def targets(self, severities: Tensor) -> Tensor:
-        """Severities 0 to 3 as class indices."""
+        """Return severities 0 to 3 as class indices."""
         return torch.tensor(self.classes)[severities]
 
     def unsafe(self, logits: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ def test_packed_latents_need_a_size_that_fits():
     with pytest.raises(UncoveredError, match="cannot be unpacked"):
         by_vae(pipe, latents, {**told, "height": 48, "width": 80})
     clip, tokens, asked, _ = drawn("LTXPipeline")
-    with pytest.raises(UncoveredError, match="call the pipe with height and width"):
+    with pytest.raises(UncoveredError, match="call the pipeline with height and width"):
         to_spatial(clip, tokens, {**asked, "height": None})
 
 
