@@ -185,7 +185,7 @@ __all__ = [
 ]
 
 
-# Where diffusers looks for the base class of a part that it reloads: in the module that the part names as its own.
+# diffusers looks for these base classes in the module that a reloaded component names as its own.
 _BASES = {"ImageProcessingMixin", "PreTrainedModel"}
 
 

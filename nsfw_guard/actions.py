@@ -1,7 +1,7 @@
-"""What becomes of a flagged picture: (frame, verdict) -> a new frame, on the device where it is.
+"""Actions on flagged images: (frame, verdict) -> a new frame, on the same device.
 
-Where the scores have regions for every flagged category, those are covered; else the whole picture is. Blur and
-Pixelate keep only a few averages, so that no sharpening brings anything back: what cannot be seen is not there.
+Where the scores have regions for every flagged category, only those are covered; else the whole image is. Blur and
+Pixelate keep only a few averages, so that sharpening cannot recover the content.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ log = logging.getLogger(__name__)
 
 REGION_MARGIN = 0.05  # of a region's side, added all around
 BLOCKS = 12  # drawn along the short side of what Pixelate covers
-NOTICEABLE = 1 / 32  # of a channel, 8 levels: a pixel of a cover that is nearer to the frame shows the frame
-COVERED_SHARE = 1 / 8  # of the pixels of what is to be covered must look different, or it is not covered
-RANGE_SLACK = 1 / 256  # outside of [0, 1]: rounding
-COLOURS = 16  # steps of a channel that are kept: what shimmers through an average is rounded away
+NOTICEABLE = 1 / 32  # of a channel, 8 levels: a pixel of a cover that differs less still shows the frame
+COVERED_SHARE = 1 / 8  # the share of the pixels that must look different for an area to count as covered
+RANGE_SLACK = 1 / 256  # tolerance outside [0, 1], for rounding
+COLOURS = 16  # steps per channel that are kept: finer detail in an average is rounded away
 
 
 class Action:
-    """A callable that covers a frame. Subclasses say how a patch is covered; never edits what it is given.
+    """A callable that returns a covered copy of a frame. Subclasses define how a patch is covered.
 
-    Shape: frame (3, H, W) in [0, 1], and the same back.
+    Shape: (3, H, W) in [0, 1], in and out.
 
     Example:
         ```python
@@ -48,7 +48,7 @@ class Action:
     name: ClassVar[str]
 
     def __call__(self, frame: Tensor, verdict: Verdict) -> Tensor:
-        """The covered frame."""
+        """Return the covered frame; the given one is not changed."""
         height, width = int(frame.shape[1]), int(frame.shape[2])
         places = boxes(verdict, height, width)
         out = torch.empty_like(frame) if places == [(0, 0, height, width)] else frame.clone()
@@ -57,12 +57,12 @@ class Action:
         return out
 
     def cover(self, patch: Tensor, verdict: Verdict) -> Tensor:
-        """Return what stands in for a patch, of the same shape."""
-        raise TypeError(f"{type(self).__name__} must say how it covers: define cover(patch, verdict)")
+        """Return the replacement for a patch, in the same shape."""
+        raise TypeError(f"{type(self).__name__} does not say how it covers a patch: define cover(patch, verdict)")
 
     @staticmethod
     def of(value: Action | str) -> Action:
-        """Return the action of that name, with its own settings, or the action itself."""
+        """Return the action of that name with default settings, or the given action itself."""
         if isinstance(value, Action):
             return value
         if value not in ACTIONS:
@@ -72,7 +72,7 @@ class Action:
 
 @dataclass(frozen=True, kw_only=True)
 class Block(Action):
-    """One flat colour.
+    """Cover with one flat colour.
 
     Example:
         ```python
@@ -84,22 +84,22 @@ class Block(Action):
     colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def cover(self, patch: Tensor, verdict: Verdict) -> Tensor:
-        """Return the colour, as large as the patch."""
+        """Return the colour in the size of the patch."""
         return torch.tensor(self.colour, dtype=patch.dtype, device=patch.device).view(3, 1, 1).expand_as(patch)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Averaging(Action):
-    """Keeps one colour for each `strength` of the short side: at the default 0.5, two by two of them in a square."""
+    """Keep one colour per `strength` of the short side: a square has two by two of them at the default 0.5."""
 
     strength: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0.1 <= self.strength <= 1.0:
-            raise ConfigError(f"strength {self.strength} is a fraction of the short side: from 0.1 (weak) to 1.0")
+            raise ConfigError(f"strength must be a fraction of the short side from 0.1 to 1.0, got {self.strength}")
 
     def colours(self, patch: Tensor) -> Tensor:
-        """Return the few averages that are kept, in coarse steps. Shape: (1, 3, rows, columns)."""
+        """Return the averages that are kept, in coarse steps. Shape: (1, 3, rows, columns)."""
         height, width = patch.shape[1:]
         tile = self.strength * min(height, width)
         rows, columns = (max(1, round(side / tile)) for side in (height, width))
@@ -110,7 +110,7 @@ class _Averaging(Action):
 
 @dataclass(frozen=True, kw_only=True)
 class Blur(_Averaging):
-    """A smooth wash of the averages.
+    """Cover with a smooth gradient between the averages.
 
     Example:
         ```python
@@ -121,7 +121,7 @@ class Blur(_Averaging):
     name: ClassVar[str] = "blur"
 
     def cover(self, patch: Tensor, verdict: Verdict) -> Tensor:
-        """Return the wash."""
+        """Return the gradient."""
         few = self.colours(patch)[0]
         down, across = (_between(n, m, patch.device) for n, m in zip(few.shape[1:], patch.shape[1:], strict=True))
         return (down @ few @ across.t()).to(patch.dtype)  # interpolate() does the same an order of magnitude slower
@@ -129,7 +129,7 @@ class Blur(_Averaging):
 
 @dataclass(frozen=True, kw_only=True)
 class Pixelate(_Averaging):
-    """Blocks. They are drawn: their colours come from the averages, their relief is always the same.
+    """Cover with drawn blocks: their colours come from the averages, their pattern is always the same.
 
     Example:
         ```python
@@ -151,7 +151,7 @@ class Pixelate(_Averaging):
 
 @dataclass(frozen=True, kw_only=True)
 class Replace(Action):
-    """Another picture: one of yours, or a drawn placeholder that says why. Always the whole of it.
+    """Replace the whole image by one of yours, or by a drawn placeholder that names the reason.
 
     Example:
         ```python
@@ -164,7 +164,7 @@ class Replace(Action):
     picture: str | Path | None = None
 
     def __call__(self, frame: Tensor, verdict: Verdict) -> Tensor:
-        """The other picture, at the size of the frame."""
+        """Return the other image in the size of the frame."""
         from nsfw_guard.imaging.placeholder import draw, fit
 
         height, width = int(frame.shape[1]), int(frame.shape[2])
@@ -174,24 +174,24 @@ class Replace(Action):
 
 @dataclass(frozen=True)
 class Flag(Action):
-    """Leaves the picture unchanged; only the verdict marks it. For blocked pictures this is the observe mode.
+    """Leave the image unchanged; only the verdict marks it. For blocked images this is the observe mode.
 
     Example:
         ```python
-        guard = Guard(load_model("demo-shapes"), action=Flag())  # everything leaves, marked
+        guard = Guard(load_model("demo-shapes"), action=Flag())  # every image is released, with its verdict
         ```
     """
 
     name: ClassVar[str] = "flag"
 
     def __call__(self, frame: Tensor, verdict: Verdict) -> Tensor:
-        """The frame."""
+        """Return the frame itself."""
         return frame
 
 
 @dataclass(frozen=True)
 class Raise(Action):
-    """A BlockedError that carries the verdict.
+    """Raise a BlockedError that carries the verdict.
 
     Example:
         ```python
@@ -205,7 +205,7 @@ class Raise(Action):
     name: ClassVar[str] = "raise"
 
     def __call__(self, frame: Tensor, verdict: Verdict) -> Tensor:
-        """Never returns."""
+        """Raise the error."""
         raise BlockedError(verdict)
 
 
@@ -213,43 +213,43 @@ ACTIONS: dict[str, type[Action]] = {a.name: a for a in (Block, Blur, Flag, Pixel
 
 
 def covered(frame: Tensor, verdict: Verdict, action: Action) -> Tensor:
-    """Return what stands in for a picture that is held: what the action makes of it, or a solid one.
+    """Return the replacement for an image that is held back: the action's result, or a solid colour.
 
-    Solid when nothing could be judged, when the action would show it, and when the action fails or does not cover.
+    Solid when the image could not be judged, when the action is `flag`, and when the action fails or does not cover.
     """
     solid = Block().cover(frame, verdict)
     if verdict.outcome is Outcome.ERROR or isinstance(action, Flag):
         return solid
     try:
-        # A copy: an action that writes into its frame must not change what its cover is compared with.
+        # A copy, since the cover is compared with the frame and the action may write into what it is given.
         cover = action(frame.clone(), verdict)
         fault = _no_picture(cover, frame)
         if not fault:
             bare = [box for box in boxes(verdict, *map(int, frame.shape[1:])) if _shows(cover, frame, box)]
             if not bare:
                 return cover.detach().clamp(0, 1)
-            # Under a cover that equals one flat colour there was nothing to be seen.
+            # A cover may equal the frame where that is one flat colour: there is nothing to hide.
             fault = "" if all(_flat(_crop(frame, box)) for box in bare) else "shows what it had to cover"
         if fault:
-            log.error("the action %s %s: a solid picture stands in", action.name, fault)
+            log.error("the action %s %s: a solid image is used instead", action.name, fault)
     except BlockedError:
         raise
     except Exception:
-        log.exception("the action %s failed: a solid picture stands in", action.name)
+        log.exception("the action %s failed: a solid image is used instead", action.name)
     return solid
 
 
 def _no_picture(cover: Tensor, frame: Tensor) -> str:
-    """Why what an action made cannot stand in for the frame, or nothing."""
+    """Why a cover cannot replace the frame, or an empty text."""
     for what in ("shape", "dtype", "device"):
         if getattr(cover, what) != getattr(frame, what):
-            return f"gave {what} {getattr(cover, what)}, not {getattr(frame, what)}"
+            return f"returned {what} {getattr(cover, what)}, expected {getattr(frame, what)}"
     low, high = float(cover.amin()), float(cover.amax())
-    # Chained so that a NaN, which is neither above nor below, is refused.
+    # Written so that a NaN, for which every comparison is false, is refused.
     return (
         ""
         if low >= -RANGE_SLACK and high <= 1 + RANGE_SLACK
-        else f"gave values from {low:.3g} to {high:.3g}, not 0 to 1"
+        else f"returned values from {low:.3g} to {high:.3g}, expected 0 to 1"
     )
 
 
@@ -268,9 +268,9 @@ def _flat(patch: Tensor) -> bool:
 
 
 def boxes(verdict: Verdict, height: int, width: int) -> list[tuple[int, int, int, int]]:
-    """Return what to cover, in pixels (top, left, bottom, right): rounded outwards, with a margin, never nothing.
+    """Return the areas to cover, in pixels (top, left, bottom, right): rounded outwards, with a margin, never empty.
 
-    The whole picture where a flagged category has no region, or one that is too small to be the place of anything.
+    It is the whole image where a flagged category has no region, or one that is too small to show anything.
     """
     regions = verdict.scores.regions if verdict.scores else ()
     wanted = [r for r in regions if not r.category or r.category in verdict.flags]
@@ -281,13 +281,13 @@ def boxes(verdict: Verdict, height: int, width: int) -> list[tuple[int, int, int
 
 
 def _between(parts: int, length: int, device: torch.device) -> Tensor:
-    """How much of each of `parts` values shows at each pixel of a linear course between them. (length, parts)."""
+    """Weights of `parts` values at each pixel, for linear interpolation. Shape: (length, parts)."""
     spots = torch.eye(parts, device=device)[None]
     return functional.interpolate(spots, length, mode="linear")[0].t()
 
 
 def _shares(parts: int, length: int, device: torch.device) -> Tensor:
-    """How much of each pixel falls into each of `parts` equal spans, in shares that add up to 1. (parts, length)."""
+    """Weights of the pixels in each of `parts` equal spans; they add up to 1. Shape: (parts, length)."""
     edges = torch.arange(length + 1, dtype=torch.float32, device=device) * (parts / length)
     low = torch.arange(parts, dtype=torch.float32, device=device)[:, None]
     covered = (edges[1:].minimum(low + 1) - edges[:-1].maximum(low)).clamp_(min=0)

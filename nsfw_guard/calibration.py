@@ -1,4 +1,4 @@
-"""A model's scores made comparable with frequencies, and their thresholds. Fitting is done elsewhere."""
+"""Calibration of a model's scores to frequencies, with thresholds for the calibrated scores. Fitted elsewhere."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Scores, ViewScores
 
 EDGE = 1e-9
-NEVER = 1e-6  # the score of something that is surely not there
+NEVER = 1e-6  # the score of a category that is surely absent
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """p becomes sigmoid(slope * logit(p) + shift), per category.
+    """A map per category from a score p to sigmoid(slope * logit(p) + shift).
 
     Args:
         model: the model whose scores it was fitted on.
-        maps: per category (slope, shift); the slope is above 0, so that order is kept.
-        thresholds: thresholds for the calibrated scores, by name, which stand in for the record's.
-        source: what it was fitted on, in words.
+        maps: (slope, shift) per category; the slope is above 0, so that order is kept.
+        thresholds: thresholds for the calibrated scores, by name; they replace the record's.
+        source: a description of the data it was fitted on.
 
     Example:
         ```python
@@ -43,19 +43,21 @@ class Calibration:
     def __post_init__(self) -> None:
         for category, (slope, shift) in self.maps.items():
             if not (math.isfinite(slope) and math.isfinite(shift) and slope > 0):
-                raise ConfigError(f"calibration of {category!r}: the slope {slope} must be above 0, the shift finite")
+                raise ConfigError(
+                    f"calibration of {category!r}: the slope {slope} must be above 0 and the shift finite: fit it again"
+                )
             if not _moved(NEVER, slope, shift) < _moved(1 - NEVER, slope, shift):
                 raise ConfigError(
-                    f"calibration of {category!r}: slope {slope} and shift {shift} make one number of every score: "
+                    f"calibration of {category!r}: slope {slope} and shift {shift} map every score to the same number: "
                     "fit it again"
                 )
 
     def apply(self, scores: Scores) -> Scores:
-        """Return the calibrated scores; what is no probability stays as it is, so that it is still seen."""
+        """Return the calibrated scores. A score that is not a probability is kept, so that it is still noticed."""
         return replace(scores, views=tuple(self._view(view) for view in scores.views))
 
     def moved(self, category: str, p: float) -> float:
-        """Return what a score of this category becomes."""
+        """Return the calibrated score for a score of this category."""
         return _moved(p, *self.maps[category]) if category in self.maps else p
 
     def _view(self, view: ViewScores) -> ViewScores:
@@ -66,7 +68,7 @@ class Calibration:
         return ViewScores(view.view, levels)
 
     def save(self, path: str | Path) -> None:
-        """Writes it as JSON."""
+        """Write the calibration as JSON."""
         content = {
             "model": self.model,
             "maps": {c: list(m) for c, m in self.maps.items()},
@@ -77,12 +79,12 @@ class Calibration:
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
-        """Reads what `save` wrote."""
+        """Read a file that `save` wrote."""
         name = Path(path).name
         try:
             content = read_json(Path(path))
         except ConfigError as error:
-            raise ConfigError(f"{name} is no calibration ({error}): write one with Calibration.save") from error
+            raise ConfigError(f"{name} is not a calibration file ({error}): write one with Calibration.save") from error
         try:
             maps = {c: (float(slope), float(shift)) for c, (slope, shift) in content.pop("maps").items()}
             thresholds = {
@@ -92,7 +94,7 @@ class Calibration:
         except ConfigError:
             raise
         except (TypeError, KeyError, AttributeError, ValueError) as error:
-            raise ConfigError(f"{name} is no calibration ({error}): write one with Calibration.save") from error
+            raise ConfigError(f"{name} is not a calibration file ({error}): write one with Calibration.save") from error
 
 
 def _moved(p: float, slope: float, shift: float) -> float:
@@ -100,6 +102,6 @@ def _moved(p: float, slope: float, shift: float) -> float:
         return p
     inside = min(max(p, EDGE), 1 - EDGE)
     logit = slope * math.log(inside / (1 - inside)) + shift
-    # Only ever the exponential of a number below 0: the other one overflows for a steep map.
+    # The exponent is never above 0: otherwise a steep map would overflow.
     small = math.exp(-abs(logit))
     return 1 / (1 + small) if logit >= 0 else small / (1 + small)

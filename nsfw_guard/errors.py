@@ -1,20 +1,20 @@
-"""Every error of this package, and nothing else. Each message names its cure.
+"""Every error of this package. Each message says what was expected, what was given and how to fix it.
 
 NsfwGuardError
-├── ConfigError (ValueError)          what was asked for cannot be built
+├── ConfigError (ValueError)          a setting or argument that cannot be used
 │   ├── PolicyError                   a policy that cannot be read or does not fit the model
-│   ├── UnknownNameError              a name that is in no list; the nearest right one is named
-│   └── UncoveredError                a pipeline, or a way out of one, that no guard can cover
-├── ModelError (RuntimeError)         a model that cannot be trusted to answer
-│   ├── WeightsMissingError           no weights here, and no network to fetch them
-│   ├── WeightsUnfitError             weights that are not those of this architecture or this hash
-│   └── SelfTestError                 a model that does not answer as recorded
+│   ├── UnknownNameError              a name that is not in the list of known names
+│   └── UncoveredError                a pipeline, or an output of one, that a guard cannot cover
+├── ModelError (RuntimeError)         a model that cannot be relied on
+│   ├── WeightsMissingError           weights that are not on this machine and cannot be fetched
+│   ├── WeightsUnfitError             weights that do not match the architecture or the recorded hash
+│   └── SelfTestError                 a model whose answers differ from the recorded ones
 ├── MissingExtraError (ImportError)   an optional library is not installed
-├── ImageError (ValueError)           something that is no picture
+├── ImageError (ValueError)           an input that is not a usable image
 │   └── DecodeError                   a file that cannot be decoded within the limits
-├── ScoringError (RuntimeError)       a backend that answered wrongly, late or not at all
+├── ScoringError (RuntimeError)       a backend that answered wrongly, too late or not at all
 ├── AuditError (OSError)              a line that could not be written, or a log that does not verify
-└── BlockedError                      raised on purpose by the action `raise`; carries the verdicts
+└── BlockedError                      raised by the action `raise`; carries the verdicts
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 
 class NsfwGuardError(Exception):
-    """Anything this package raises on purpose."""
+    """The base class of all errors of this package."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Python would call the class with the finished message, which not all of them take: errors cross processes.
+        # Unpickling would call the class with the finished message, which not every constructor accepts.
         return _again, (type(self), self.args, vars(self))
 
 
 class ConfigError(NsfwGuardError, ValueError):
-    """What was asked for cannot be built."""
+    """A setting or argument that cannot be used."""
 
 
 class PolicyError(ConfigError):
@@ -44,7 +44,7 @@ class PolicyError(ConfigError):
 
 
 class UnknownNameError(ConfigError):
-    """A name that is in no list."""
+    """A name that is not in the list of known names."""
 
     def __init__(self, what: str, name: object, known: Iterable[str]) -> None:
         text = name if not isinstance(name, str) or len(name) <= 120 else f"{name[:60]}..."
@@ -52,23 +52,23 @@ class UnknownNameError(ConfigError):
 
 
 class UncoveredError(ConfigError):
-    """A pipeline, or a way out of one, that no guard can cover."""
+    """A pipeline, or an output of one, that a guard cannot cover."""
 
 
 class ModelError(NsfwGuardError, RuntimeError):
-    """A model that cannot be trusted to answer."""
+    """A model that cannot be relied on."""
 
 
 class WeightsMissingError(ModelError):
-    """No weights here, and no network to fetch them."""
+    """Weights that are not on this machine and cannot be fetched."""
 
 
 class WeightsUnfitError(ModelError):
-    """Weights that are not those of this architecture or of this hash."""
+    """Weights that do not match the architecture or the recorded hash."""
 
 
 class SelfTestError(ModelError):
-    """A model that does not answer as recorded."""
+    """A model whose answers differ from the recorded ones."""
 
 
 class MissingExtraError(NsfwGuardError, ImportError):
@@ -79,7 +79,7 @@ class MissingExtraError(NsfwGuardError, ImportError):
 
 
 class ImageError(NsfwGuardError, ValueError):
-    """The input is not a usable image."""
+    """An input that is not a usable image."""
 
 
 class DecodeError(ImageError):
@@ -87,7 +87,7 @@ class DecodeError(ImageError):
 
 
 class ScoringError(NsfwGuardError, RuntimeError):
-    """A backend that answered wrongly, late or not at all."""
+    """A backend that answered wrongly, too late or not at all."""
 
 
 class AuditError(NsfwGuardError, OSError):
@@ -95,7 +95,7 @@ class AuditError(NsfwGuardError, OSError):
 
 
 class BlockedError(NsfwGuardError):
-    """Raised on purpose by the action `raise`."""
+    """An image was blocked and the action is `raise`."""
 
     def __init__(self, *verdicts: Verdict) -> None:
         self.verdicts = verdicts
@@ -103,14 +103,16 @@ class BlockedError(NsfwGuardError):
 
 
 def suggest(name: object, known: Iterable[str]) -> str:
-    """Return the nearest right spelling of `name`, or all there are."""
+    """Return the known name that is nearest to `name`, or a list of all known names."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known) or 'none'}"
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"choose from {', '.join(known)}" if known else "no names are available"
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an exception of another library says first."""
+    """Return the first line of an exception's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 

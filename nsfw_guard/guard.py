@@ -1,4 +1,4 @@
-"""Backend, policy, action, listeners: what goes wrong from pixels to verdict becomes ERROR here and nowhere else."""
+"""The Guard: backend, policy, action and listeners. Every fault while judging becomes an ERROR verdict here."""
 
 from __future__ import annotations
 
@@ -36,19 +36,21 @@ from nsfw_guard.verdict import Outcome, Verdict, released, worst
 
 log = logging.getLogger(__name__)
 
-PROMPT = "prompt"  # the category of what is said of a prompt
+PROMPT = "prompt"  # the category of verdicts on prompts
 
 
 class Guard:
-    """Judges pictures and acts on them. `Guard.from_pretrained` builds one from a model's name.
+    """A judge of images that also acts on flagged ones. `Guard.from_pretrained` builds one from a model's name.
 
     Args:
-        backend, policy: what scores, and what decides: a preset's name, a TOML file, a mapping or a Policy.
-        action, on_review: for blocked pictures and for those under review: "block", "blur", "pixelate", "replace",
+        backend: the model that scores.
+        policy: a preset's name, a TOML file, a mapping or a Policy.
+        action, on_review: for blocked images and for those under review: "block", "blur", "pixelate", "replace",
             "raise", or "flag", which only marks them.
-        listeners: told of every verdict (an `Audit`, an index ...); one that fails makes its pictures ERROR.
-        fail_open: let pictures go that could not be judged. Logged on every use.
-        limits, timeout, requested: how large a file may be; seconds the model may take; what was asked for.
+        listeners: called with every verdict (an `Audit`, an index ...); if one fails, its images become ERROR.
+        fail_open: release images that could not be judged. Logged on every use.
+        limits, timeout: the largest file that is decoded; the seconds the model may take.
+        requested: the settings that were asked for, kept in each verdict.
 
     Example:
         ```python
@@ -112,15 +114,17 @@ class Guard:
         local_files_only: bool = False,
         trust_guard: bool = False,
     ) -> Guard:
-        """Loads a model and builds a guard around it.
+        """Load a model and build a guard around it.
 
         Args:
             ref: a catalogue name, "hf:owner/name@commit", "timm:architecture", or a folder, written as a path.
-            policy, action, on_review: as in `Guard`; what a saved guard's folder says, else "default", "block", "flag".
-            calibration: a Calibration or its file; what a saved guard's folder holds, else none.
+            policy, action, on_review: as in `Guard`; by default those of a saved guard's folder, else "default",
+                "block" and "flag".
+            calibration: a Calibration or its file; by default that of a saved guard's folder, else none.
             listeners, fail_open, limits, timeout: as in `Guard`.
             device, dtype, views, resize, batch_size, labels, weights, runtime, local_files_only: as in `load_model`.
-            trust_guard: what a folder relaxes of its own guard holds, and stands in `requested`; else it is an error.
+            trust_guard: accept settings of a folder that relax its own guard, and list them in `requested`; without
+                it they are an error.
         """
         backend = load_model(
             ref, device=device, dtype=dtype, views=views, resize=resize, batch_size=batch_size, labels=labels,
@@ -149,32 +153,33 @@ class Guard:
 
     @property
     def requested(self) -> Mapping[str, str]:
-        """What was asked for, to hold against `state`."""
+        """The settings that were asked for, to compare with `state`."""
         requested: Mapping[str, str] = self._signature["requested"]
         return requested
 
     def check(self, images: Any, *, value_range: ValueRange = "unit") -> list[Verdict]:
-        """Judge images, one verdict each: tensor (B, 3, H, W) in [0, 1] or "signed" [-1, 1], PIL, NumPy, path, bytes,
-        list.
+        """Judge images and return one verdict each.
+
+        Images are a tensor (B, 3, H, W) in [0, 1] ("signed": [-1, 1]), PIL, NumPy, a path, bytes, or a list of them.
         """
         return self._check(images, value_range, {})
 
     def apply(self, images: Any, verdicts: Sequence[Verdict], *, value_range: ValueRange = "unit") -> Any:
-        """Act on verdicts, and return the same kind of thing: allowed images bit for bit, the others covered."""
+        """Act on verdicts and return the images in the type given: allowed ones bit for bit, the others covered."""
         return self._apply(images, verdicts, value_range, {})
 
     def __call__(self, images: Any, *, value_range: ValueRange = "unit") -> tuple[Any, list[Verdict]]:
-        """`check` and `apply` in one, which decodes a file once."""
+        """Judge images and act on them: `check` and `apply` in one, decoding each file once."""
         firsts: dict[int, Tensor] = {}
         verdicts = self._check(images, value_range, firsts)
         return self._apply(images, verdicts, value_range, firsts), verdicts
 
     def save_pretrained(self, save_directory: str | Path) -> None:
-        """Writes weights, record, policy and action into a folder that `from_pretrained` reads.
+        """Write weights, record, policy and action into a folder that `from_pretrained` reads.
 
-        What lets a score of 0.99 pass (the action "flag", a threshold of 0.99 or more, a category that is never
-        blocked) or names a file elsewhere (`Replace(picture=...)`) is written too; it is read with `trust_guard=True`
-        only.
+        Settings that let a score of 0.99 pass (the action "flag", a threshold of 0.99 or more, a category that is
+        never blocked) or name a file elsewhere (`Replace(picture=...)`) are written too, but `from_pretrained` accepts
+        them only with `trust_guard=True`.
         """
         backend: Any = self.backend
         calibration = None
@@ -182,36 +187,37 @@ class Guard:
             calibration = getattr(backend, "calibration", calibration)
             backend = backend.backend
         if not hasattr(backend, "save_pretrained"):
-            raise ConfigError(f"{type(backend).__name__} has no weights to save: give it a save_pretrained(folder)")
+            raise ConfigError(f"{type(backend).__name__} cannot be saved: it has no save_pretrained(folder) method")
         backend.save_pretrained(Path(save_directory))
         if calibration is not None:
             calibration.save(Path(save_directory) / CALIBRATION)
         write_saved(Path(save_directory), self.policy, self.action, self.on_review)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]] = ((1024, 1024),)) -> None:
-        """Runs the model once a size (height, width), so that the first real picture does not wait."""
+        """Run the model once for each size (height, width), so that the first real image is not slow."""
         for height, width in sizes:
             tile = next(iter(canaries().values())).repeat(1, -(-height // 96), -(-width // 96))
             self.backend.score([Frames(tile[None, :, :height, :width])])
 
     def check_prompts(self, prompts: str | Sequence[str]) -> list[Verdict]:
-        """Judge prompts, one verdict each. Listeners hear of those that were refused, never the prompt itself."""
+        """Judge prompts and return one verdict each. Listeners get the refused verdicts only, never the prompt."""
         texts = list(prompts) if isinstance(prompts, (list, tuple)) else [prompts]
         return notify(self.listeners, [self._of_prompt(text) for text in texts], only_flagged=True)
 
     def notify(self, verdicts: list[Verdict]) -> list[Verdict]:
-        """Tell the listeners of verdicts on pictures, and return those that count; the counter counts these alone."""
+        """Call the listeners with verdicts on images, and return the verdicts that hold; only these are counted."""
         counted = notify(self.listeners, verdicts)
         self.counter(counted)
         return counted
 
     def _of_prompt(self, text: object) -> Verdict:
         if not isinstance(text, str):
-            return self._error(f"a prompt is a text, not {type(text).__name__}")
+            return self._error(f"a prompt must be a str, got {type(text).__name__}")
         try:
             match = self.policy.prompts.find(text) if self.policy.prompts else ""
-        except Exception as error:  # noqa: BLE001 - any fault at all: nothing was searched, so nothing is let through
-            return self._error(f"a prompt could not be searched: {type(error).__name__}")  # its message may hold it
+        except Exception as error:  # noqa: BLE001 - a prompt that was not checked is never let through
+            # Without the error's message, which may contain the prompt.
+            return self._error(f"the prompt could not be checked: {type(error).__name__}")
         if match:
             return Verdict(Outcome.BLOCK, f"prompt: {match}", category=PROMPT, flags=(PROMPT,), **self._signature)
         return Verdict(Outcome.ALLOW, "prompt: no rule of the policy matches", category=PROMPT, **self._signature)
@@ -227,9 +233,9 @@ class Guard:
     def _apply(
         self, images: Any, verdicts: Sequence[Verdict], value_range: ValueRange, firsts: Mapping[int, Tensor]
     ) -> Any:
-        """`firsts` holds the first frames that are known; the others are looked for in `images`."""
+        """`firsts` holds the first frames that are known; the others are read from `images`."""
         if len(verdicts) != count_of(images):
-            raise ImageError(f"{len(verdicts)} verdicts for {count_of(images)} pictures: hand over those that match")
+            raise ImageError(f"got {len(verdicts)} verdicts for {count_of(images)} images: pass one verdict per image")
         covers = {}
         for i, verdict in enumerate(verdicts):
             if not self._released(verdict):
@@ -241,7 +247,7 @@ class Guard:
         return put_back(images, covers, value_range=value_range)
 
     def _judge(self, groups: Iterator[Batch], count: int, firsts: dict[int, Tensor]) -> list[Verdict]:
-        """The verdicts; into `firsts` go the first frames of what is flagged, where they stand in the same group."""
+        """The verdicts; puts the first frames of flagged images into `firsts`, where they are in the same group."""
         judged: list[list[Verdict]] = [[] for _ in range(count)]
         faults: dict[int, str] = {}
         partial: dict[int, str] = {}
@@ -254,14 +260,14 @@ class Guard:
                 firsts |= first_frames(group, {i for i in begun if worst(judged[i]).outcome is not Outcome.ALLOW})
                 faults |= group.faults
                 partial |= group.partial
-        except Exception as error:  # any fault at all: nothing was judged, so nothing is released
+        except Exception as error:  # an image that was not judged is never released
             log.exception("could not judge %d images", count)
             return [self._error(error)] * count
         return [self._of_image(verdicts, faults.get(i), partial.get(i)) for i, verdicts in enumerate(judged)]
 
     def _of_image(self, verdicts: list[Verdict], fault: str | None, partial: str | None) -> Verdict:
         if fault is not None or not verdicts:
-            return self._error(fault or "no frame of it was judged")
+            return self._error(fault or "not evaluated: no frame of this image was judged")
         flags = tuple(sorted({flag for verdict in verdicts for flag in verdict.flags}))
         decided = replace(worst(verdicts), flags=flags, **self._signature)
         if partial is not None and decided.outcome < Outcome.REVIEW:

@@ -1,4 +1,4 @@
-"""What a saved guard's folder says besides its model (guard.json, calibration.json), and what of that relaxes it."""
+"""The settings in a saved guard's folder (guard.json, calibration.json), and which of them relax the guard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULTS = {"policy": "default", "action": "block", "on_review": "flag"}
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What somebody asks of a guard, a caller or a folder; None where nothing was said."""
+    """Settings of a guard, from a caller or a folder; None where not set."""
 
     policy: Policy | str | Path | Mapping[str, Any] | None = None
     action: Action | str | None = None
@@ -31,12 +31,12 @@ class Asked:
     calibration: Calibration | str | Path | None = None
 
     def above(self, other: Asked) -> Asked:
-        """Return this, and what the other says where this says nothing."""
+        """Return these settings, filled up from `other` where not set."""
         left = {f.name: getattr(other, f.name) for f in fields(self) if getattr(self, f.name) is None}
         return replace(self, **left)
 
     def words(self, saved: Asked) -> dict[str, str]:
-        """Return each in a word: what was asked for, "as saved" where a folder said it, else the default."""
+        """Return each setting in a word: the caller's, "as saved" where a folder sets it, else the default."""
         named = {"policy": _name_of_policy(self.policy or DEFAULTS["policy"])}
         named |= {which: Action.of(getattr(self, which) or DEFAULTS[which]).name for which in ("action", "on_review")}
         named |= {"calibration": "as asked"} if self.calibration is not None else {}
@@ -47,7 +47,7 @@ class Asked:
 
 
 def read_saved(folder: Path) -> Asked:
-    """Return what a saved guard's folder says; nothing where it holds no saved guard."""
+    """Return the settings in a saved guard's folder; none are set where it holds no saved guard."""
     path = folder / GUARD
     if not path.is_file():
         return Asked()
@@ -55,7 +55,7 @@ def read_saved(folder: Path) -> Asked:
     try:
         policy = content["policy"]
         if not isinstance(policy, Mapping) or "extends" in policy:
-            raise TypeError("its policy stands in another file")
+            raise TypeError("its policy is not written out in this file")
         action, on_review = (_action(content[which]) for which in ("action", "on_review"))
         return Asked(
             policy=Policy.load(policy),
@@ -70,25 +70,25 @@ def read_saved(folder: Path) -> Asked:
 
 
 def write_saved(folder: Path, policy: Policy, action: Action, on_review: Action) -> None:
-    """Writes what `read_saved` reads."""
+    """Write the files that `read_saved` reads."""
     content = {"policy": policy.to_dict(), "action": _settings(action), "on_review": _settings(on_review)}
     (folder / GUARD).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_calibration(value: Calibration | str | Path) -> Calibration:
-    """Return the calibration itself, or the one in a file."""
+    """Return the calibration itself, or read one from a file."""
     return value if isinstance(value, Calibration) else Calibration.load(value)
 
 
 def relaxed_by(saved: Asked, asked: Asked, backend: Backend) -> list[str]:
-    """Return what a saved guard relaxes, as far as the caller left it to its folder."""
+    """Return the settings that a saved guard relaxes and the caller did not set."""
     spec, relaxed = backend.spec, []
     for which in ("action", "on_review"):
         action = None if getattr(asked, which) is not None else getattr(saved, which)
         if which == "action" and isinstance(action, Flag):
             relaxed.append("the action is 'flag'")
         if isinstance(action, Replace) and action.picture is not None:
-            relaxed.append(f"{which} shows a file of its choice, {action.picture}")
+            relaxed.append(f"{which} shows the image file {action.picture}")
     by_folder = asked.calibration is None and isinstance(backend, Calibrated)
     if (asked.policy is None and saved.policy is not None) or by_folder:
         wanted = Policy.load(asked.above(saved).policy or DEFAULTS["policy"])

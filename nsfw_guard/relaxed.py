@@ -1,6 +1,6 @@
-"""What a folder may not do to its own guard in silence: let a score of 0.99 pass.
+"""Finds settings of a model folder that would let a score of 0.99 pass; they are refused unless the caller agrees.
 
-Whoever hands out a model may be careless, or mean it. What the caller says stands above all of it.
+The author of a folder may be careless or malicious. Settings of the caller always take precedence.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from nsfw_guard.policy.policy import Policy
 from nsfw_guard.policy.rules import Rule, Threshold
 from nsfw_guard.scores import Severity
 
-FIRM = 0.99  # a model that is this sure is believed, whatever its folder says
+FIRM = 0.99  # a score this high must be blocked, whatever the folder sets
 
 
 def refuse(relaxed: Iterable[str], name: str) -> None:
-    """Raises when a folder relaxes anything."""
+    """Raise an error when a folder relaxes anything."""
     if said := "; ".join(relaxed):
         raise ConfigError(
-            f"the folder {name!r} relaxes its own guard: {said}. Say yourself what you want (policy=, action=, "
-            "calibration=, labels=), mend the folder, or take its word with trust_guard=True"
+            f"the folder {name!r} relaxes its own guard: {said}. Pass your own settings (policy=, action=, "
+            "calibration=, labels=), correct the folder, or accept its settings with trust_guard=True"
         )
 
 
 def loose_thresholds(thresholds: Mapping[str, Threshold]) -> list[str]:
-    """Return the thresholds that hardly any score reaches."""
+    """Return a message for each threshold that hardly any score reaches."""
     return [
         f"the threshold {name!r} is {highest:g}"
         for name, threshold in thresholds.items()
@@ -35,11 +35,11 @@ def loose_thresholds(thresholds: Mapping[str, Threshold]) -> list[str]:
 
 
 def loose_policy(policy: Policy, positives: Mapping[str, Severity]) -> list[str]:
-    """Return what a fitted policy leaves open that the preset "default" would block.
+    """Return a message for each category that the preset "default" would block and a fitted policy does not.
 
     Args:
         policy: the policy, fitted to the model.
-        positives: per category that "default" judges the level that the model calls positive.
+        positives: the categories that "default" judges, each with the level that the model calls positive.
     """
     return [
         f"{category!r} is {why}"
@@ -49,13 +49,14 @@ def loose_policy(policy: Policy, positives: Mapping[str, Severity]) -> list[str]
 
 
 def loose_calibration(policy: Policy, calibration: Calibration) -> list[str]:
-    """Return the categories in which a score that was blocked for being 0.99 no longer is."""
+    """Return a message for each category in which a score of 0.99 is no longer blocked after calibration."""
     loose = []
     for category, rule in policy.rules.items():
         threshold, becomes = _highest(rule), calibration.moved(category, FIRM)
         if threshold is not None and threshold < FIRM and not becomes > threshold:
             loose.append(
-                f"the calibration makes {becomes:.3g} of a {category!r} of {FIRM}, below the threshold of {threshold:g}"
+                f"the calibration lowers a {category!r} score of {FIRM} to {becomes:.3g}, below the threshold "
+                f"{threshold:g}"
             )
     return loose
 
@@ -65,8 +66,8 @@ def _loose_rule(rule: Rule | None, severity: Severity) -> str:
     if rule is None or threshold is None:
         return "never blocked"
     if rule.severity is not None and rule.severity > severity:
-        return f"blocked from severity {rule.severity.name.lower()} on, not from {severity.name.lower()}"
-    return "" if threshold < FIRM else f"blocked from {threshold:g} on"
+        return f"blocked only from severity {rule.severity.name.lower()} up, not from {severity.name.lower()}"
+    return "" if threshold < FIRM else f"blocked only from {threshold:g} up"
 
 
 def _highest(rule: Rule | None) -> float | None:

@@ -1,4 +1,4 @@
-"""What a model says of a picture: frozen numbers, per view, category and severity. Standard library only."""
+"""A model's scores for an image, immutable, by view, category and severity. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
-LEAST = 1 / 32  # of a side: a region that is narrower is widened to this, around its centre
-TINY = 1 / 256  # of a side: about a pixel of what a model is shown, so nothing was seen there
+LEAST = 1 / 32  # of a side: a narrower region is widened to this, around its centre
+TINY = 1 / 256  # of a side: about one pixel of the model's input, too small to show anything
 
 
 class Fixed(dict[K, V]):
-    """An immutable dict, which can be copied and pickled: what a verdict rests on must not change under it."""
+    """An immutable dict that can be copied and pickled, so that the data of a verdict cannot change."""
 
     def _refuse(self, *_: object, **__: object) -> Any:
-        raise TypeError("this cannot be changed: make a new one")
+        raise TypeError("this mapping is immutable: build a new one instead of changing it")
 
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
@@ -27,7 +27,7 @@ class Fixed(dict[K, V]):
 
 
 class Severity(IntEnum):
-    """How bad: LOW < MEDIUM < HIGH. A model that grades nothing has one level.
+    """Severity of a category: LOW < MEDIUM < HIGH. A model that does not grade has one level.
 
     Example:
         ```python
@@ -41,7 +41,7 @@ class Severity(IntEnum):
 
     @classmethod
     def of(cls, value: Severity | int | str) -> Severity:
-        """Return the level that is meant by a name, a number or a level."""
+        """Return the level for a name, a number or a level."""
         try:
             if isinstance(value, bool):
                 raise ValueError
@@ -55,7 +55,7 @@ Levels = Mapping[str, Mapping[Severity, float]]
 
 @dataclass(frozen=True)
 class Region:
-    """A box in fractions of the picture, clamped to it when built.
+    """A box in fractions of the image, clamped to [0, 1].
 
     Example:
         ```python
@@ -78,17 +78,16 @@ class Region:
             edge = 0.0 if name in {"left", "top"} else 1.0
             object.__setattr__(self, name, min(max(value, 0.0), 1.0) if math.isfinite(value) else edge)
         if not (self.left < self.right and self.top < self.bottom):
-            raise ValueError(f"an empty box ({self.left}, {self.top}, {self.right}, {self.bottom}) covers nothing")
+            box = f"({self.left}, {self.top}, {self.right}, {self.bottom})"
+            raise ValueError(f"an empty box {box} covers nothing: left must be below right, and top below bottom")
 
     @property
     def tiny(self) -> bool:
-        """Whether it is too small to be the place of anything."""
+        """True when the region is too small to show anything."""
         return not (self.right - self.left >= TINY and self.bottom - self.top >= TINY)
 
     def pixels(self, height: int, width: int, *, margin: float = 0.0) -> tuple[int, int, int, int]:
-        """Return the box in whole pixels (top, left, bottom, right), rounded outwards, `margin` of its sides added
-        around.
-        """
+        """Return the box in pixels (top, left, bottom, right), rounded outwards and widened by `margin` a side."""
         left, right = _span(self.left, self.right, width, margin)
         top, bottom = _span(self.top, self.bottom, height, margin)
         return top, left, bottom, right
@@ -96,7 +95,7 @@ class Region:
 
 @dataclass(frozen=True)
 class View:
-    """What of the picture one look saw: its kind, and its box in fractions (left, top, right, bottom)."""
+    """One part of an image that the model was shown: its kind, and its box in fractions (left, top, right, bottom)."""
 
     kind: str
     box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
@@ -104,7 +103,7 @@ class View:
 
 @dataclass(frozen=True)
 class ViewScores:
-    """P(severity >= level) per category, as one view gave them, and what the model told besides, by name."""
+    """P(severity >= level) per category for one view, and further values of the model by name."""
 
     view: View
     levels: Levels
@@ -118,11 +117,11 @@ class ViewScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model said of one frame: numbers per view, regions and an embedding where it has them.
+    """A model's answer for one frame: scores per view, and regions and an embedding where the model has them.
 
     The first view is the model authors' own; the embedding is that view's. `digest` is the SHA-256 of the
-    8-bit pixels that the model was shown, `blank` says that they are one flat colour, and `fault` says why there
-    are no numbers.
+    8-bit pixels that the model was shown, `blank` is true when they are one flat colour, and `fault` says why there
+    are no scores.
     """
 
     views: tuple[ViewScores, ...]
@@ -134,54 +133,55 @@ class Scores:
 
     def __post_init__(self) -> None:
         for name, kind in (("views", ViewScores), ("regions", Region)):
-            # A tuple of its own: a list that somebody still holds could change, a generator can be read only once.
+            # Copied to a tuple: the caller could still change a list, and a generator can be read only once.
             entries = tuple(getattr(self, name))
             if not all(isinstance(entry, kind) for entry in entries):
-                raise TypeError(f"{name} are {kind.__name__} objects, not {[type(e).__name__ for e in entries]}")
+                given = [type(entry).__name__ for entry in entries]
+                raise TypeError(f"{name} must contain only {kind.__name__} objects, got {given}")
             object.__setattr__(self, name, entries)
         for name in ("digest", "fault"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(
-                    f"{name} is a text, not {type(getattr(self, name)).__name__}: give str, or leave it out"
+                    f"{name} must be a str, got {type(getattr(self, name)).__name__}: pass a str or omit it"
                 )
 
     @classmethod
     def single(cls, levels: Levels, *, kind: str = "full", **rest: Any) -> Scores:
-        """Scores of one view."""
+        """Make the scores of one view."""
         return cls((ViewScores(View(kind), levels),), **rest)
 
     def numbers(self) -> Iterator[float]:
-        """Return every probability in it."""
+        """Yield every score of every view, category and level."""
         for view in self.views:
             for levels in view.levels.values():
                 yield from levels.values()
 
     @property
     def finite(self) -> bool:
-        """True only when there is a number and every number is a probability."""
+        """True when there is at least one score and every score is a probability."""
         numbers = list(self.numbers())
         return bool(numbers) and all(0.0 <= n <= 1.0 for n in numbers)
 
     def to_list(self) -> list[dict[str, Any]]:
-        """Return the numbers of each view, JSON-ready."""
+        """Return the scores of each view as JSON-ready values."""
         return [_view_dict(view) for view in self.views]
 
     @property
     def worst(self) -> dict[str, dict[Severity, float]]:
-        """Per category and level the highest number over the views."""
+        """The highest score over the views, per category and level."""
         worst: dict[str, dict[Severity, float]] = {}
         for view in self.views:
             for category, levels in view.levels.items():
                 into = worst.setdefault(category, {})
                 for level, p in levels.items():
-                    # A NaN wins and stays, so that it is seen: it is neither at most nor at least a number.
+                    # A NaN always wins, so that it is noticed: every comparison with it is false.
                     if level not in into or (not p <= into[level] and not math.isnan(into[level])):
                         into[level] = p
         return worst
 
 
 def _span(low: float, high: float, length: int, margin: float) -> tuple[int, int]:
-    """From which pixel to which a region reaches along one side, `LEAST` of it at least."""
+    """First and last pixel of a region along one side, at least `LEAST` of the side apart."""
     around = max((high - low) * margin, (LEAST - (high - low)) / 2)
     return max(0, math.floor((low - around) * length)), min(length, math.ceil((high + around) * length))
 
@@ -193,21 +193,19 @@ def _view_dict(view: ViewScores) -> dict[str, Any]:
 
 
 def number(value: float | None) -> float | str | None:
-    """Return a number for JSON, which has no NaN: one is written as its name, and nobody reads a missing number as
-    safe.
-    """
+    """Return a number for JSON. NaN and infinity become their names: a missing number could be read as safe."""
     return value if value is None or math.isfinite(value) else str(value)
 
 
 def plain(value: Any) -> float:
-    """Return a number as a plain float, whatever type it came in: comparisons of another type may say what they like.
+    """Return a number as a plain float: other types may define comparisons of their own.
 
     Raises:
-        TypeError: it is a truth value (False would read as 0.0, the safest score there is), a text, or no number.
+        TypeError: it is a bool (False would be read as 0.0, the safest score), a text, or not a number.
     """
     if type(value) is float:
         return value
     if "bool" in str(getattr(value, "dtype", type(value).__name__)) or not hasattr(value, "__float__"):
-        raise TypeError(f"a score is a number from 0 to 1, not {type(value).__name__}: give a float")
-    # The base type's own conversion: a subclass may have another one.
+        raise TypeError(f"a score must be a number from 0 to 1, got {type(value).__name__}: return a float")
+    # The conversion of float itself: a subclass may override it.
     return float.__float__(value) if isinstance(value, float) else float(value)

@@ -1,4 +1,4 @@
-"""For tests, yours as well as ours: a backend that needs no weights, one that fails on purpose, a tiny real model."""
+"""Helpers for tests, public: a backend that needs no weights, one that fails on purpose, a tiny real model."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def redness(levels: Tensor) -> float:
 
 
 class FakeBackend:
-    """Scores each frame by a function of its 8-bit pixels; counts its calls and frames."""
+    """A backend that scores each frame by a function of its 8-bit pixels, and counts its calls and frames."""
 
     spec = RED
 
@@ -63,7 +63,7 @@ class FakeBackend:
         self.frames = 0
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """Return one Scores a frame."""
+        """Return one Scores per frame."""
         self.calls += 1
         self.frames += sum(len(stack) for stack in stacks)
         return [s for stack in stacks for s in self._of(stack, embeddings, digests)]
@@ -87,7 +87,7 @@ class FakeBackend:
 
 
 class FaultyBackend(FakeBackend):
-    """Fails in one of the ways in which models fail."""
+    """A backend that fails in a chosen way."""
 
     def __init__(self, fault: Fault, *, seconds: float = 30.0) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class FaultyBackend(FakeBackend):
         self.seconds = seconds
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """Return what such a model would answer."""
+        """Return the faulty answer, or raise."""
         good = super().score(stacks, embeddings=embeddings, digests=digests)
         odd = {"nan": float("nan"), "infinite": float("inf"), "above one": 1.5}
         if self.fault in odd:
@@ -111,7 +111,7 @@ class FaultyBackend(FakeBackend):
 
 
 def tiny_model(folder: Path, *, labels: Sequence[str] = ("NSFW", "SFW"), side: int = 32, seed: int = 0) -> Path:
-    """Writes a tiny ViT with random weights into a folder, in the layout that timm pushes to the hub."""
+    """Write a tiny ViT with random weights into a folder, in the layout that timm pushes to the hub."""
     import timm
     from safetensors.torch import save_file
 

@@ -1,4 +1,4 @@
-"""What was decided of a picture, and whether it may leave. Standard library only."""
+"""The verdict on an image, and whether the image is released. Standard library only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCHEMA = 2
 
 
 class SelfTest(enum.Enum):
-    """What became of a model's self-test. Only the first two let a picture go."""
+    """Result of a model's self-test. Images are released only under the first two."""
 
     PASSED = "passed"
     UNRECORDED = "answers unrecorded"
@@ -24,7 +24,7 @@ _TESTED = frozenset({SelfTest.PASSED.value, SelfTest.UNRECORDED.value})
 
 
 class Outcome(enum.IntEnum):
-    """What becomes of a picture, ordered: the worst of several is `max`.
+    """What was decided for an image. Outcomes are ordered: the worst of several is `max`.
 
     Example:
         ```python
@@ -41,7 +41,7 @@ class Outcome(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was decided of one picture, and why. Has no truth value: compare its outcome.
+    """The decision on one image and the reason for it. It has no truth value: compare its outcome.
 
     `flags` are all categories that were marked for review or worse; `category` is the one that decided.
 
@@ -75,22 +75,22 @@ class Verdict:
 
     @classmethod
     def error(cls, reason: str) -> Verdict:
-        """Make the ERROR verdict of a picture that no model was asked about."""
+        """Make the ERROR verdict for an image that no model has judged."""
         return cls(Outcome.ERROR, reason, state={"self_test": SelfTest.NONE.value})
 
     def __bool__(self) -> bool:
-        raise TypeError("a verdict is neither true nor false: compare verdict.outcome with Outcome.ALLOW")
+        raise TypeError("a Verdict has no truth value: compare verdict.outcome with Outcome.ALLOW")
 
     def __str__(self) -> str:
         return f"{self.outcome.name}: {' '.join(self.reason.split())}"
 
     @property
     def flagged(self) -> bool:
-        """True unless the outcome is ALLOW or REVIEW: what diffusers calls nsfw_content_detected."""
+        """True unless the outcome is ALLOW or REVIEW; diffusers calls this nsfw_content_detected."""
         return self.outcome not in {Outcome.ALLOW, Outcome.REVIEW}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values; a change of their shape raises `schema`."""
+        """Return JSON-ready values; `schema` is raised when their shape changes."""
         scores = self.scores
         return {
             "schema": SCHEMA,
@@ -116,22 +116,22 @@ class Verdict:
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the verdict on several frames of one picture: the worst outcome, then the surest score."""
+    """Return the verdict that counts among the frames of one image: the worst outcome, then the surest score."""
     return max(verdicts, key=lambda v: (v.outcome, (v.score or 0.0) - (v.threshold or 0.0)))
 
 
 def released(verdict: Verdict, *, cover_review: bool, observe: bool, fail_open: bool) -> bool:
-    """Return whether the picture leaves as it came. The one place where that is said.
+    """Return whether an image is released unchanged. Only this function decides that.
 
     Args:
-        verdict: what was decided.
-        cover_review: pictures under REVIEW are acted on too.
-        observe: blocked pictures are only marked (the action is `flag`).
-        fail_open: pictures that could not be judged, and of which nothing was flagged, are let go.
+        verdict: the verdict on the image.
+        cover_review: images under REVIEW are acted on too.
+        observe: blocked images are only marked (the action is `flag`).
+        fail_open: images that could not be judged are released, unless something was flagged.
     """
     judged = verdict.scores is not None and verdict.scores.finite and verdict.state.get("self_test") in _TESTED
     if verdict.outcome is Outcome.ERROR or not judged:
-        # What was flagged, and then could not be told to a listener, was judged: it is not let go.
+        # Flags mean that the image was judged and a listener failed afterwards: it is not released.
         return fail_open and not verdict.flags
     if verdict.outcome is Outcome.BLOCK:
         return observe

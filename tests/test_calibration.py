@@ -64,7 +64,7 @@ def test_the_logit_is_scaled_and_shifted(p: float, slope: float, shift: float, e
 @pytest.mark.parametrize("shift", [-1e300, -1e4, 0.0, 1e4, 1e300])
 def test_no_map_however_steep_breaks(slope: float, shift: float) -> None:
     if not abs(shift) < 50 * slope and shift:
-        with pytest.raises(ConfigError, match="make one number of every score: fit it again"):
+        with pytest.raises(ConfigError, match="map every score to the same number: fit it again"):
             moved(0.5, slope, shift)
         return
     numbers = [moved(p, slope, shift) for p in (0.0, 1e-12, 0.25, 0.5, 0.75, 1.0)]
@@ -165,11 +165,11 @@ def test_a_bad_file_is_refused(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"\xff\xfe\xff", b"\x00" * 9])
 def test_bytes_that_are_no_text_are_refused_with_the_cure(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_bytes(data)
-    with pytest.raises(ConfigError, match=r"bad.json is no calibration .*: write one with Calibration.save"):
+    with pytest.raises(ConfigError, match=r"bad.json is not a calibration file .*: write one with Calibration.save"):
         Calibration.load(tmp_path / "bad.json")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.json", tmp_path):
-        with pytest.raises(ConfigError, match="is no calibration"):
+        with pytest.raises(ConfigError, match="is not a calibration file"):
             Calibration.load(path)

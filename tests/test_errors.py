@@ -71,10 +71,10 @@ def test_every_error_is_public() -> None:
     [
         ("strickt", "did you mean 'strict'?"),
         ("Lenient", "did you mean 'lenient'?"),
-        ("", "there are default, lenient, strict"),
-        ("zebra", "there are default, lenient, strict"),
-        (3, "there are default, lenient, strict"),
-        (None, "there are default, lenient, strict"),
+        ("", "choose from default, lenient, strict"),
+        ("zebra", "choose from default, lenient, strict"),
+        (3, "choose from default, lenient, strict"),
+        (None, "choose from default, lenient, strict"),
     ],
 )
 def test_the_nearest_spelling_is_named_or_all_there_are(name: object, said: str) -> None:
@@ -83,8 +83,8 @@ def test_the_nearest_spelling_is_named_or_all_there_are(name: object, said: str)
 
 
 def test_known_names_are_sorted_and_may_be_none_at_all() -> None:
-    assert suggest("zebra", iter(("b", "a"))) == "there are a, b"
-    assert suggest("zebra", ()) == "there are none"
+    assert suggest("zebra", iter(("b", "a"))) == "choose from a, b"
+    assert suggest("zebra", ()) == "no names are available"
 
 
 def test_an_unknown_name_cannot_write_to_the_terminal() -> None:

@@ -113,7 +113,7 @@ def test_what_is_no_batch_at_all_is_the_callers_error(images):
 def test_counts_that_do_not_match_release_nothing(count):
     guard = Guard(FakeBackend())
     verdicts = guard.check(torch.stack([CLEAN] * 4))[:count]
-    with pytest.raises(ImageError, match=f"{count} verdicts for 3 pictures"):
+    with pytest.raises(ImageError, match=f"got {count} verdicts for 3 images"):
         guard.apply(BATCH, verdicts)
 
 
@@ -214,7 +214,7 @@ def test_an_animation_that_is_too_long_to_look_at_is_an_error(tmp_path):
     frames[0].save(tmp_path / "long.gif", save_all=True, append_images=frames[1:])
     (verdict,) = Guard(FakeBackend(), limits=Limits(frames=4)).check([tmp_path / "long.gif"])
     assert verdict.outcome is Outcome.ERROR
-    assert "over 4 frames" in verdict.reason
+    assert "more than 4 frames" in verdict.reason
 
 
 def test_large_files_are_judged_one_after_the_other(tmp_path):
@@ -238,7 +238,7 @@ def test_a_verdict_says_who_decided_and_how():
 
 
 def test_a_policy_that_does_not_fit_fails_when_the_guard_is_built():
-    with pytest.raises(PolicyError, match="'gore', which the model does not score: there are red"):
+    with pytest.raises(PolicyError, match="'gore', which the model does not score: choose from red"):
         Guard(FakeBackend(), policy={"rules": {"gore": {"block": 0.5}}})
 
 
@@ -355,7 +355,7 @@ def test_a_category_that_the_backend_forgot_is_an_error():
 
 def test_a_picture_of_which_no_frame_was_judged_is_an_error():
     (verdict,) = Guard(FakeBackend())._judge(iter([Batch(1)]), 1, {})
-    assert (verdict.outcome, verdict.reason) == (Outcome.ERROR, "no frame of it was judged")
+    assert (verdict.outcome, verdict.reason) == (Outcome.ERROR, "not evaluated: no frame of this image was judged")
 
 
 def test_a_listener_cannot_talk_a_verdict_round():
@@ -368,7 +368,7 @@ def test_a_listener_cannot_talk_a_verdict_round():
 
     out, verdicts = Guard(Untested(), listeners=[tamper])(BATCH)
     assert out.unique().tolist() == [0.0]
-    assert "cannot be changed" in verdicts[0].reason
+    assert "is immutable" in verdicts[0].reason
 
 
 def colours(out, index: int) -> list[float]:
@@ -425,7 +425,7 @@ def test_an_error_in_what_was_seen_of_an_animation_stays_one(tmp_path):
     frames[0].save(tmp_path / "long.gif", save_all=True, append_images=frames[1:])
     (verdict,) = Guard(FaultyBackend("nan"), limits=Limits(frames=4, unseen="review")).check([tmp_path / "long.gif"])
     assert verdict.outcome is Outcome.ERROR
-    assert "no probability" in verdict.reason
+    assert "NaN or a value outside" in verdict.reason
 
 
 def test_a_review_in_what_was_seen_keeps_its_own_reason(tmp_path):

@@ -75,7 +75,7 @@ def test_a_calibration_file_is_taken(tiny, tmp_path):
 
 
 def test_a_backend_without_weights_cannot_be_saved(tmp_path):
-    with pytest.raises(ConfigError, match="FakeBackend has no weights to save"):
+    with pytest.raises(ConfigError, match="FakeBackend cannot be saved"):
         Guard(FakeBackend()).save_pretrained(tmp_path / "guard")
 
 

@@ -29,7 +29,7 @@ def guard(**settings) -> Guard:
 def test_what_is_no_text_is_an_error(prompt):
     (verdict,) = guard().check_prompts([prompt])
     assert verdict.outcome is ERROR
-    assert verdict.reason == f"a prompt is a text, not {type(prompt).__name__}"
+    assert verdict.reason == f"a prompt must be a str, got {type(prompt).__name__}"
     if not isinstance(prompt, list):
         assert guard().check_prompts(prompt) == [verdict]
 
@@ -41,7 +41,7 @@ def test_a_search_that_breaks_is_an_error_and_says_nothing_of_the_prompt(monkeyp
     monkeypatch.setattr(PromptRules, "find", broken)
     verdicts = guard().check_prompts(["a secret castle", "another"])
     assert [v.outcome for v in verdicts] == [ERROR, ERROR]
-    assert verdicts[0].reason == "a prompt could not be searched: RuntimeError"
+    assert verdicts[0].reason == "the prompt could not be checked: RuntimeError"
     assert "secret" not in caplog.text
 
 

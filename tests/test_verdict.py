@@ -207,7 +207,7 @@ def test_what_a_verdict_rests_on_is_its_own() -> None:
     state["self_test"], requested["model"] = "passed", "other"
     assert (verdict.state, verdict.requested) == ({"self_test": "failed"}, {"model": "tiny"})
     for mapping in (verdict.state, verdict.requested):
-        with pytest.raises(TypeError, match="cannot be changed"):
+        with pytest.raises(TypeError, match="is immutable"):
             mapping["model"] = "other"  # type: ignore[index]
 
 

@@ -1,1 +1,1 @@
-"""Models that score pictures: records, where they are found, and how they run."""
+"""Models that score images: their records, their files, and the code that runs them."""

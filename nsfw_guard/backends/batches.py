@@ -1,4 +1,4 @@
-"""Batches that the device can hold: halved as often as it takes when memory runs out."""
+"""Batches that fit into the memory of the device: halved when it runs out."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 
 def in_batches(work: Callable[[int, int], T], count: int, batch: int, name: str) -> list[T]:
-    """Return what `work(start, stop)` gives for each batch of `count` rows, in order.
+    """Return the results of `work(start, stop)` for each batch of `count` rows, in order.
 
     Raises:
-        RuntimeError: memory ran out for a single row, or something else went wrong.
+        RuntimeError: there was not enough memory for a single row, or `work` failed.
     """
     step = max(1, min(batch, count))
     while True:
@@ -27,9 +27,9 @@ def in_batches(work: Callable[[int, int], T], count: int, batch: int, name: str)
             if step == 1 or not out_of_memory(error):
                 raise
             step //= 2
-            log.warning("out of memory: %s goes on with batches of %d", name, step)
+            log.warning("out of memory: %s continues with batch_size %d", name, step)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Return whether this error says that memory ran out, on whichever device."""
+    """Return whether an error means that a device is out of memory."""
     return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "out of memory" in str(error).lower()

@@ -1,4 +1,4 @@
-"""Names of models and how each is loaded: a dict, filled by the catalogue first and by plug-ins after it."""
+"""The registry of models: names and loaders of the built-in models and of plug-ins."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _filled = False
 
 
 def register_model(spec: ModelSpec, build: Build) -> None:
-    """Adds a model under `spec.name`. A name that is taken is refused: a safety model is never replaced in silence.
+    """Register a model under `spec.name`. A name that is taken is refused, so that no model is replaced by accident.
 
     Example:
         ```python
@@ -40,7 +40,7 @@ def register_model(spec: ModelSpec, build: Build) -> None:
 
 
 def unregister_model(name: str) -> None:
-    """Takes a model out again.
+    """Remove a model from the registry.
 
     Example:
         ```python
@@ -84,13 +84,13 @@ def load_model(
     local_files_only: bool = False,
     trust_guard: bool = False,
 ) -> Backend:
-    """Loads a model and lets it pass its self-test.
+    """Load a model and run its self-test.
 
     Args:
         ref: a name of `list_models()`; a folder with config.json and model.safetensors (or model.onnx), written as a
             path ("./mine"); "hf:owner/name@commit"; "timm:architecture" together with `weights`.
         device, dtype, views, resize, batch_size, runtime, local_files_only, trust_guard: see `Options`.
-        labels: what the model's classes mean, where nobody recorded it: {"NSFW": "sexual", "SFW": None}.
+        labels: the category of each class, for models without a record: {"NSFW": "sexual", "SFW": None}.
         weights: for "timm:" a .safetensors file; for "nudenet" an .onnx file; for a name the folder of its files.
 
     Example:
@@ -111,7 +111,7 @@ def load_model(
         return timm_model.load_architecture(rest, weights, labels, options)
     elsewhere = scheme == "hf" or is_path(ref)
     if weights is not None and elsewhere:
-        raise ConfigError("weights= goes with a name or 'timm:architecture': a folder and a repository bring their own")
+        raise ConfigError("weights= needs a name or 'timm:architecture': a folder or repository has its own weights")
     if scheme == "hf" and rest:
         return loaders.load_repo(rest, labels, options)
     if elsewhere:
@@ -140,7 +140,7 @@ def _add(record: ModelSpec, build: Build) -> None:
 
 
 def _fill() -> None:
-    """Register the catalogue, then every plug-in (entry points of `GROUP`), once: no plug-in takes a known name."""
+    """Register the built-in models, then those of every plug-in, once: no plug-in takes a known name."""
     global _filled  # noqa: PLW0603
     with _lock:
         if _filled:
@@ -153,4 +153,4 @@ def _fill() -> None:
             try:
                 hook.load()(_add)
             except Exception as error:  # noqa: BLE001  (a broken plug-in must not take the other models with it)
-                log.error("the plug-in %s (%s) registered nothing: %s", hook.name, hook.value, error)
+                log.error("the plug-in %s (%s) could not register its models: %s", hook.name, hook.value, error)

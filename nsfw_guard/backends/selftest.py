@@ -1,4 +1,4 @@
-"""A few synthetic pictures with known answers: a model that does not answer as recorded never starts."""
+"""The self-test: a model whose answers to a few synthetic images differ from its record is refused."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from nsfw_guard.errors import SelfTestError
 from nsfw_guard.verdict import SelfTest
 
 CANARY_SIDE = 96
-# How far log-odds must lie apart for two answers to differ: one in a thousand at even odds.
+# The least difference of log-odds for two answers to differ: one in a thousand at even odds.
 ALIKE, EDGE = 4e-3, 1e-12
 # Between machines float32 moves a probability by about 1e-6, bfloat16 by up to 0.02 (measured on the demo models).
 TOLERANCE = {torch.float32: 2e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
 
 
 def canaries() -> dict[str, Tensor]:
-    """Return synthetic pictures, the same bits everywhere. Shape: (3, SIDE, SIDE), uint8."""
+    """Return synthetic images, the same bits on every machine. Shape: (3, SIDE, SIDE), uint8."""
     y, x = np.mgrid[0:CANARY_SIDE, 0:CANARY_SIDE]
     disc = ((x - 44) ** 2 + (y - 52) ** 2 < 30**2)[..., None]
     pictures = {
@@ -35,7 +35,7 @@ def canaries() -> dict[str, Tensor]:
 
 
 def more_pictures() -> list[Tensor]:
-    """Return the canaries as negatives and with their channels turned round: to see whether a model looks at all."""
+    """Return the canaries as negatives and with rotated channels, to test whether a model reacts to its input."""
     plain = list(canaries().values())
     return [255 - picture for picture in plain] + [picture.roll(1, 0).flip(2) for picture in plain]
 
@@ -46,27 +46,29 @@ def compare(
     tolerance: float,
     more: Callable[[], list[tuple[float, ...]]] | None = None,
 ) -> SelfTest:
-    """Hold the answers to the canaries, asked for twice, against the record.
+    """Compare a model's answers to the canaries, asked for twice, with its record.
 
     Args:
         spec: the record.
-        ask: the answers to the canaries.
-        tolerance: how far they may lie from the recorded ones.
-        more: the answers to more pictures, where nothing is recorded. Without them a model of lower precision is not
-            held to tell the canaries apart: its few levels may round three answers to one.
+        ask: returns the answers to the canaries.
+        tolerance: the largest difference to the recorded answers.
+        more: returns the answers to more images, used where none are recorded. Without it a model of lower precision
+            need not tell the canaries apart, since its answers may be rounded to the same number.
 
     Raises:
-        SelfTestError: the answers are no probabilities, change from one call to the next, are not the recorded ones, or
-            are the same for every picture.
+        SelfTestError: the answers are not probabilities, change between calls, differ from the record, or are the same
+            for every image.
     """
     first = ask()
     flat = [p for answers in first.values() for p in answers]
     if any(len(a) != len(spec.labels) for a in first.values()) or not all(0.0 <= p <= 1.0 for p in flat):
         raise SelfTestError(
-            f"{spec.name!r} does not answer with probabilities: its weights are damaged, fetch them again"
+            f"the answers of {spec.name!r} are not probabilities: its weights are damaged, fetch them again"
         )
     if not _apart(first, ask()) <= 1e-3:
-        raise SelfTestError(f"{spec.name!r} gives different answers to the same picture: it is not deterministic")
+        raise SelfTestError(
+            f"{spec.name!r} gives different answers to the same image: use a deterministic model or runtime"
+        )
     if not spec.known_answers:
         if more is not None or tolerance <= TOLERANCE[torch.float32]:
             _looks(spec, [*first.values(), *(more() if more else ())])
@@ -74,22 +76,22 @@ def compare(
     apart = _apart_by_name(spec, by_label(spec, first))
     if not apart <= tolerance:
         raise SelfTestError(
-            f"{spec.name!r} does not answer as recorded (off by {apart:.3f}): the weights, the labels or the "
-            "preprocessing are not those of the record"
+            f"the answers of {spec.name!r} differ from its record by {apart:.3f}: use the weights, labels and "
+            "preprocessing of the record"
         )
     return SelfTest.PASSED
 
 
 def _looks(spec: ModelSpec, rows: list[tuple[float, ...]]) -> None:
-    """Raises when unlike pictures get one and the same answer: weights of zeros, a bias that drowns all else.
+    """Raise an error when different images get the same answer, as with weights of zeros or an overwhelming bias.
 
-    Compared as log-odds: a model that is sure of all three is not blind, as long as it is not equally sure.
+    Answers are compared as log-odds: a model may be sure about all images, as long as it is not equally sure.
     """
     odds = [[_log_odds(p) for p in label] for label in zip(*rows, strict=True)]
     if not max(max(label) - min(label) for label in odds) >= ALIKE:
         raise SelfTestError(
-            f"{spec.name!r} gives one answer to {len(rows)} pictures that are not alike: its weights or its "
-            "preprocessing are damaged, fetch them again"
+            f"{spec.name!r} gives the same answer to {len(rows)} different images: its weights or its preprocessing "
+            "are damaged, fetch them again"
         )
 
 
@@ -103,12 +105,12 @@ def by_label(spec: ModelSpec, rows: Mapping[str, tuple[float, ...]]) -> dict[str
 
 
 def _apart_by_name(spec: ModelSpec, answers: Mapping[str, Mapping[str, float]]) -> float:
-    """The largest difference to the recorded answers, each held against the label of its name."""
+    """The largest difference to the recorded answers, compared by label."""
     recorded = spec.known_answers
     if set(recorded) != set(answers) or any(set(recorded[name]) != set(answers[name]) for name in answers):
         raise SelfTestError(
-            f"the known answers of {spec.name!r} are not one for each label ({', '.join(spec.labels)}) on each of "
-            f"{', '.join(answers)}: record them again"
+            f"the record of {spec.name!r} must have one answer for each label ({', '.join(spec.labels)}) and each of "
+            f"{', '.join(answers)}: record the answers again"
         )
     return max(abs(p - recorded[name][label]) for name, row in answers.items() for label, p in row.items())
 

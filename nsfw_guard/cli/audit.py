@@ -10,14 +10,14 @@ from nsfw_guard.cli import show
 
 
 def add(commands: Any) -> None:
-    """Adds the commands."""
+    """Add the commands."""
     group: argparse.ArgumentParser = commands.add_parser("audit", help="verify an audit log")
     verbs = group.add_subparsers(required=True, metavar="VERB")
     verb: argparse.ArgumentParser = verbs.add_parser(
         "verify",
         help="find changed, missing or reordered lines",
-        description="Follows the chain of hashes through a log. With --head it also finds a tail that was cut off or a "
-        "file that was written anew. Exit code 1 when the log does not verify.",
+        description="Verifies the chain of hashes in a log. With --head it also finds a truncated or rewritten file. "
+        "Exit code 1 when the log does not verify.",
     )
     verb.add_argument("file")
     verb.add_argument("--key-file", metavar="FILE", help="the key that the log was written with")
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Verifies, prints the head and every fault."""
+    """Verify a log, and print its head and every fault."""
     from nsfw_guard.listeners.audit import Head, verify
 
     key = show.read_key(args.key_file)

@@ -18,40 +18,42 @@ ACTIONS = ("block", "blur", "pixelate", "replace", "flag")
 
 
 def add(commands: Any) -> None:
-    """Adds the command."""
+    """Add the command."""
     command: argparse.ArgumentParser = commands.add_parser(
         "check",
         help="judge files, folders or standard input",
-        description="Judges pictures and prints one line a picture. Exit codes: see nsfw-guard --help.",
+        description="Judges images and prints one line per image. Exit codes: see nsfw-guard --help.",
     )
-    command.add_argument("paths", nargs="+", metavar="PATH", help="a picture, a folder, or - for standard input")
+    command.add_argument("paths", nargs="+", metavar="PATH", help="an image, a folder, or - for standard input")
     show.model_flags(command)
-    command.add_argument("--trust-guard", action="store_true", help="take what a model folder relaxes of its own guard")
-    command.add_argument("--action", choices=ACTIONS, default="block", help="what --out holds for blocked pictures")
-    command.add_argument("--out", metavar="DIR", help="write allowed pictures as they are, the others covered")
+    command.add_argument("--trust-guard", action="store_true", help="accept a model folder that relaxes its own guard")
+    command.add_argument("--action", choices=ACTIONS, default="block", help="how --out covers blocked images")
+    command.add_argument("--out", metavar="DIR", help="copy allowed images to this folder, the others covered")
     command.add_argument("--views", default="cover", help="cover, center, squash or tiles(n) (default: cover)")
     command.add_argument("--resize", choices=("exact", "fast"), default="exact", help="exact as Pillow, or fast")
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: cpu for files)")
-    command.add_argument("--batch", type=int, default=16, metavar="N", help="pictures at a time (default: 16)")
-    command.add_argument("--timeout", type=float, metavar="SECONDS", help="for each batch; late pictures are ERROR")
+    command.add_argument("--batch", type=int, default=16, metavar="N", help="images per batch (default: 16)")
+    command.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="per batch; images that take longer are ERROR"
+    )
     command.add_argument("--audit", metavar="FILE", help="append every verdict to this log")
     command.add_argument("--audit-key", metavar="FILE", help="the key of that log: its hashes become HMACs")
     command.add_argument(
         "--fail-on",
         choices=("review", "block", "error"),
         default="block",
-        help="from which outcome on to exit non-zero",
+        help="the least outcome with a non-zero exit code",
     )
-    command.add_argument("--strict", action="store_true", help="exit with 2 when a file in a folder is not looked at")
+    command.add_argument("--strict", action="store_true", help="exit with 2 when a file in a folder is not judged")
     command.add_argument(
-        "--process", action="store_true", help="decode in a process of its own: for files of strangers (see Limits)"
+        "--process", action="store_true", help="decode in a separate process, for untrusted files (see Limits)"
     )
     show.json_flag(command)
     command.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judges, prints, counts."""
+    """Judge the files, and print one line each and the counts."""
     from nsfw_guard.errors import ConfigError
     from nsfw_guard.guard import Guard
     from nsfw_guard.imaging.limits import Limits
@@ -60,9 +62,9 @@ def run(args: argparse.Namespace) -> int:
     from nsfw_guard.verdict import Outcome
 
     if args.batch < 1:
-        raise ConfigError(f"--batch {args.batch} is less than one picture")
+        raise ConfigError(f"--batch must be at least 1, got {args.batch}")
     if args.audit_key and not args.audit:
-        raise ConfigError("--audit-key goes with --audit FILE")
+        raise ConfigError("--audit-key needs a log: add --audit FILE")
     listing = find(args.paths)
     sources = listing.sources
     guard = Guard.from_pretrained(
@@ -93,19 +95,19 @@ def run(args: argparse.Namespace) -> int:
     if listing.skipped:
         show.say(_skipped(listing.skipped))
     counts = ", ".join(f"{n} {name}" for name, n in guard.counter.counts.items() if n)
-    show.say(f"{len(sources)} pictures by {guard.spec.name} under {guard.policy.name}: {counts}")
+    show.say(f"{len(sources)} images, model {guard.spec.name}, policy {guard.policy.name}: {counts}")
     return 2 if args.strict and listing.skipped else exit_code(worst, args.fail_on)
 
 
 def _skipped(skipped: Sequence[Skipped]) -> str:
-    """How many files were not looked at, the first of them by name."""
+    """How many files were not judged, the first of them by name."""
     names = ", ".join(f"{s.path} ({s.why})" for s in skipped[:MAX_NAMED_SKIPS])
     more = f" and {len(skipped) - MAX_NAMED_SKIPS} more (--json lists all)" if len(skipped) > MAX_NAMED_SKIPS else ""
-    return f"{len(skipped)} not looked at: {names}{more}"
+    return f"{len(skipped)} not judged: {names}{more}"
 
 
 def exit_code(worst: Any, fail_on: str) -> int:
-    """Return 0 below `fail_on`, 2 when a picture could not be judged, else 1."""
+    """Return 0 below `fail_on`, 2 when an image could not be judged, else 1."""
     from nsfw_guard.verdict import Outcome
 
     if worst < Outcome[fail_on.upper()]:

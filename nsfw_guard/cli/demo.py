@@ -10,11 +10,11 @@ from nsfw_guard.cli import show
 
 
 def add(commands: Any) -> None:
-    """Adds the command."""
+    """Add the command."""
     command: argparse.ArgumentParser = commands.add_parser(
         "demo",
         help="draw a dozen prompts, guard them, write a contact sheet",
-        description="Draws a dozen prompts with a small real pipeline, judges each picture, and writes a contact sheet "
+        description="Draws a dozen prompts with a small real pipeline, judges each image, and writes a contact sheet "
         "as PNG and HTML. Needs no network. The policy is 'a red disc is unsafe'.",
     )
     command.add_argument("prompts", nargs="*", metavar="PROMPT", help="such as 'a small red disc on white'")
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draws, judges, prints one line a picture, writes the sheet."""
+    """Draw and judge the prompts, print one line per image, and write the sheet."""
     from nsfw_guard.demo import sheet
     from nsfw_guard.demo.run import NOTICE, PROMPTS, demonstrate, hush
 

@@ -1,4 +1,4 @@
-"""nsfw-guard doctor: what is installed, what should be mended, which diffusers pipelines are covered."""
+"""nsfw-guard doctor: the installation, its problems, and the diffusers pipelines that are covered."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from nsfw_guard.cli import show
 
 
 def add(commands: Any) -> None:
-    """Adds the command."""
-    command: argparse.ArgumentParser = commands.add_parser("doctor", help="what is installed, what should be mended")
+    """Add the command."""
+    command: argparse.ArgumentParser = commands.add_parser("doctor", help="show the installation and its problems")
     command.add_argument(
-        "--diffusers", action="store_true", help="how every pipeline class of the installed diffusers is covered"
+        "--diffusers", action="store_true", help="list how each pipeline class of the installed diffusers is covered"
     )
     command.add_argument(
-        "--returns", action="store_true", help="what every one of these classes returns, and what becomes of each part"
+        "--returns", action="store_true", help="list what each of these classes returns, and how each part is treated"
     )
     show.json_flag(command)
     command.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints what was found; exit code 1 when something should be mended."""
+    """Print the findings; the exit code is 1 when there is a problem."""
     if args.returns:
         return _returns(args)
     return _diffusers(args) if args.diffusers else _installed(args)
@@ -63,7 +63,7 @@ def _diffusers(args: argparse.Namespace) -> int:
     slots = sum(one.slot for one in visual.values())
     show.say(
         f"diffusers {installed('diffusers')}: {len(visual)} visual pipeline classes, {len(visual) - len(bare)} covered,"
-        f" {len(bare)} refused; {slots} have a safety_checker slot; {len(by_class) - len(visual)} more make no pictures"
+        f" {len(bare)} refused; {slots} have a safety_checker slot; {len(by_class) - len(visual)} more return no images"
     )
     return 0
 
@@ -77,7 +77,7 @@ def _returns(args: argparse.Namespace) -> int:
         show.as_json({"diffusers": installed("diffusers"), "parts": [{**vars(p), "fate": p.fate.value} for p in parts]})
         return 0
     counts = Counter(part.fate for part in parts)
-    show.table([(str(counts[fate]), fate.value) for fate in Fate if counts[fate]], ("parts", "what becomes of them"))
+    show.table([(str(counts[fate]), fate.value) for fate in Fate if counts[fate]], ("parts", "treatment"))
     rest = [part for part in parts if part.fate in {Fate.OTHER, Fate.HELD}]
     show.table([(p.cls, p.name, p.source, p.fate.value) for p in rest], ("class", "part", "written as", "and it"))
     return 0

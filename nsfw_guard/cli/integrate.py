@@ -1,4 +1,4 @@
-"""nsfw-guard integrate: the adapter of a user interface, put in, looked at, taken out."""
+"""nsfw-guard integrate: installs, checks and removes the adapter of a user interface."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOSTS = ("a1111", "comfyui", "sdnext")
 
 
 def add(commands: Any) -> None:
-    """Adds the command."""
+    """Add the command."""
     command: argparse.ArgumentParser = commands.add_parser(
         "integrate",
         help="put the adapter into sdnext, A1111 / Forge or ComfyUI",
@@ -34,14 +34,14 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Puts it in, or does what was asked for instead."""
+    """Install the adapter, or check or remove it."""
     from nsfw_guard.errors import ConfigError
     from nsfw_guard.hosts import integrate
     from nsfw_guard.hosts.running import ask
 
     path, into = Path(args.path), Path(args.into) if args.into else None
     if args.url and not args.check:
-        raise ConfigError("--url asks a running host: give it with --check")
+        raise ConfigError("--url is only used together with --check: add --check")
     if args.check:
         report = integrate.examine(args.host, path, into=into)
         return _check(report, ask(args.host, args.url) if args.url else None, args.json)

@@ -16,19 +16,19 @@ from nsfw_guard.version import __version__
 log = logging.getLogger(__name__)
 
 EXITS = """exit codes:
-  0    done; no picture reached --fail-on
-  1    a picture was blocked (or held for review, with --fail-on review); a log or a policy that does not verify
-  2    a picture could not be judged
-  3    the command could not run to its end: unknown model, unfit policy, missing file, wrong usage, no reader
+  0    done; no image reached --fail-on
+  1    an image was blocked (or held for review, with --fail-on review), or a log or a policy does not verify
+  2    an image could not be judged
+  3    the command failed: unknown model, unfit policy, missing file, wrong usage, closed output
   130  interrupted
 """
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that leaves 2 to pictures which could not be judged."""
+    """argparse with the exit code 3 for wrong usage: 2 means that an image could not be judged."""
 
     def error(self, message: str) -> NoReturn:
-        """Says what is wrong, and ends with 3."""
+        """Print the error, and exit with 3."""
         self.print_usage(sys.stderr)
         self.exit(3, f"{self.prog}: {show.clean(message)}\n")
 
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the whole command line."""
     top = Parser(
         prog="nsfw-guard",
-        description="Screens pictures with a model, a policy and an action. Fails closed.",
+        description="Screens images with a model, a policy and an action. Fails closed.",
         epilog=EXITS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; gives its exit code."""
+    """Run one command and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     if not words:
         parser().print_help(sys.stderr)
@@ -59,14 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.CRITICAL, stream=sys.stderr, format="%(name)s: %(message)s"
     )
-    if not args.verbose:  # the hub's client has a handler of its own: what matters comes as an error
+    if not args.verbose:  # the hub's client has its own log handler; problems that matter raise errors
         logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     try:
         code: int = args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing to complain about, nothing more to write, and never 0,
-        # since not every picture was told.
+        # The reader of our output has closed it (`| head`). No message is needed, but the code must not be 0, since
+        # not every verdict was printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 3
     except (NsfwGuardError, OSError) as error:
@@ -76,9 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         show.say("nsfw-guard: interrupted")
         return 130
     except Exception as error:
-        # Python would end with 1, which says that a picture was blocked.
+        # Python would exit with 1, which means that an image was blocked.
         log.exception("the command failed")
-        show.say(f"nsfw-guard: {type(error).__name__}: {error} (--verbose shows where)")
+        show.say(f"nsfw-guard: {type(error).__name__}: {error} (--verbose shows the traceback)")
         return 3
     return code
 

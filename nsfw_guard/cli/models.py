@@ -1,4 +1,4 @@
-"""nsfw-guard models and fetch: what there is, and bringing it here."""
+"""nsfw-guard models and fetch: lists the models, and downloads them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ COLUMNS = ("name", "weights", "size", "embedding", "input", "license")
 
 
 def add(commands: Any) -> None:
-    """Adds the commands."""
-    listing: argparse.ArgumentParser = commands.add_parser("models", help="list the models, or what is known of one")
-    listing.add_argument("model", nargs="?", help="one of them: its labels, thresholds, figures and sources")
+    """Add the commands."""
+    listing: argparse.ArgumentParser = commands.add_parser("models", help="list the models, or show the record of one")
+    listing.add_argument("model", nargs="?", help="show its labels, thresholds, figures and sources")
     show.json_flag(listing)
     listing.set_defaults(run=run)
     fetching: argparse.ArgumentParser = commands.add_parser("fetch", help="download a model's weights")
@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the catalogue, or one record of it."""
+    """Print the catalogue, or one record of it."""
     from nsfw_guard.backends import registry
     from nsfw_guard.tools.catalogue import facts
 
@@ -38,13 +38,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def fetch(args: argparse.Namespace) -> int:
-    """Downloads a model, after saying how large it is and under which license."""
+    """Download a model, after printing its size and license."""
     from nsfw_guard.backends import loaders, registry
     from nsfw_guard.backends.files import weights
 
     scheme, _, rest = args.model.partition(":")
     if scheme == "hf" and rest:
-        show.say(f"{args.model}: nobody recorded its license here, it stands on the page of {rest.partition('@')[0]}")
+        show.say(f"{args.model}: its license is not recorded here, see the page of {rest.partition('@')[0]}")
         print(loaders.fetch_repo(rest, show.say))
         return 0
     spec = registry.spec(args.model)
@@ -56,14 +56,14 @@ def fetch(args: argparse.Namespace) -> int:
         show.say(f"{spec.name} comes with the package: nothing to fetch")
         return 0
     at = f"at {spec.revision[:12]}" if spec.revision else "at its newest commit, which is then kept"
-    gate = " Its authors hand it out on request only: accept their terms on its page." if spec.gated else ""
+    gate = " Its authors give access on request only: accept their terms on its page." if spec.gated else ""
     show.say(f"{spec.name}: {spec.download_bytes / 1e6:.1f} MB from {spec.repo} {at}, license {spec.license}.{gate}")
     print(weights.fetch(spec, progress=show.say))
     return 0
 
 
 def _page(record: dict[str, Any]) -> None:
-    """One record, a line a fact."""
+    """One record, one line per fact."""
     thresholds, questions = record.pop("thresholds"), record.pop("questions")
     for key, value in record.items():
         if value not in ("", 0, False):

@@ -7,17 +7,17 @@ from typing import Any
 
 from nsfw_guard.cli import show
 
-NOTHING_BLOCKED = "nothing is ever blocked: it has review rules only, and what is under review leaves as it is"
+NOTHING_BLOCKED = "nothing is ever blocked: it has review rules only, and images under review are released"
 
 
 def add(commands: Any) -> None:
-    """Adds the commands."""
+    """Add the commands."""
     group: argparse.ArgumentParser = commands.add_parser("policy", help="show, check or explain a policy")
     verbs = group.add_subparsers(required=True, metavar="VERB")
     for name, run, text in (
-        ("show", show_policy, "print a policy with everything it extends folded in"),
-        ("lint", lint, "say whether a policy is readable and fits a model; exit 1 when not"),
-        ("explain", explain, "say in words what a policy does with a model's scores"),
+        ("show", show_policy, "print a policy, merged with those it extends"),
+        ("lint", lint, "check that a policy is readable and fits a model; exit 1 when not"),
+        ("explain", explain, "describe in sentences what a policy does with a model's scores"),
     ):
         verb: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
         verb.add_argument("policy", help="a preset or a TOML file")
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
 
 
 def show_policy(args: argparse.Namespace) -> int:
-    """Prints the policy, fitted when a model is named."""
+    """Print the policy, bound to the model if one is named."""
     policy, _ = _read(args)
     content = policy.to_dict()
     if args.json:
@@ -49,7 +49,7 @@ def show_policy(args: argparse.Namespace) -> int:
 
 
 def lint(args: argparse.Namespace) -> int:
-    """Says "ok" with the hash, or what is wrong."""
+    """Print "ok" with the hash, or what is wrong."""
     from nsfw_guard.errors import ConfigError
 
     try:
@@ -59,12 +59,12 @@ def lint(args: argparse.Namespace) -> int:
         return 1
     warnings = [] if policy.blocks else [NOTHING_BLOCKED]
     if policy.blocks:
-        warnings += [f"{category} is never blocked: its rule holds it for review" for category in policy.reviews_only]
+        warnings += [f"{category} is never blocked: its rule has review only" for category in policy.reviews_only]
     for category, rule in policy.rules.items():
         if rule.views and min(rule.views.values()) >= 1.0:
-            warnings.append(f"{category} is blocked in a view at 1.0 only, which a model hardly gives")
+            warnings.append(f"{category} is blocked in a view at 1.0 only, a score that models hardly reach")
         elif rule.block == 1.0:
-            warnings.append(f"{category} is blocked at 1.0 only, which a model hardly gives")
+            warnings.append(f"{category} is blocked at 1.0 only, a score that models hardly reach")
     report: dict[str, Any] = {"name": policy.name, "hash": policy.hash, "categories": sorted(policy.rules)}
     if args.json:
         show.as_json(report | ({"warnings": warnings} if warnings else {}))
@@ -75,7 +75,7 @@ def lint(args: argparse.Namespace) -> int:
 
 
 def explain(args: argparse.Namespace) -> int:
-    """Return one sentence a rule, and where its numbers come from."""
+    """Print one sentence per rule, and the sources of its thresholds."""
     args.model = args.model or "marqo"
     policy, spec = _read(args)
     lines = []
@@ -88,7 +88,7 @@ def explain(args: argparse.Namespace) -> int:
         lines.append(f"{category} at severity {level} or worse is {', '.join(parts)}.")
     if policy.prompts:
         words = ", ".join(map(repr, (*policy.prompts.words, *policy.prompts.patterns)))
-        lines.append(f"A prompt that holds one of these is refused, however it is spelt: {words}.")
+        lines.append(f"A prompt that contains one of these, in any spelling, is refused: {words}.")
     sources = [
         f"Threshold {name!r} of {spec.name}: {threshold.source}."
         for name, threshold in spec.thresholds.items()

@@ -1,4 +1,4 @@
-"""How things are printed: tables for people, JSON for machines."""
+"""Output of the commands: tables for people, JSON for machines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
-    """Prints aligned columns, the last one as wide as it likes."""
+    """Print aligned columns; the last one may have any width."""
     rows = [[clean(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header) - 1)]
     for row in (header, *rows):
@@ -24,12 +24,12 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
 
 
 def clean(text: str) -> str:
-    """Return text whose control characters cannot reach the terminal."""
+    """Return text with its control characters escaped, for a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def as_json(value: Any) -> None:
-    """Prints one JSON value on one line."""
+    """Print one JSON value on one line."""
     print(json.dumps(value, sort_keys=True))
 
 
@@ -39,7 +39,7 @@ def say(message: str) -> None:
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Yield the items, with a bar when a terminal looks on."""
+    """Yield the items, with a progress bar on a terminal."""
     if not sys.stderr.isatty():
         yield from items
         return
@@ -49,12 +49,12 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
 
 
 def json_flag(command: argparse.ArgumentParser) -> None:
-    """Adds --json."""
-    command.add_argument("--json", action="store_true", help="print JSON, one value a line")
+    """Add --json."""
+    command.add_argument("--json", action="store_true", help="print JSON, one value per line")
 
 
 def read_key(file: str | None) -> bytes | None:
-    """Return the key of an audit log; one newline at its end is not part of it."""
+    """Read the key of an audit log; one newline at its end is not part of it."""
     if file is None:
         return None
     try:
@@ -62,11 +62,11 @@ def read_key(file: str | None) -> bytes | None:
     except OSError as error:
         raise ConfigError(f"the key file cannot be read ({error.strerror}): check the path") from error
     if not key:
-        raise ConfigError("the key file is empty: give the key that the log is written with, or no key file")
+        raise ConfigError("the key file is empty: write the key of the log into it, or pass no key file")
     return key
 
 
 def model_flags(command: argparse.ArgumentParser) -> None:
-    """Adds --model and --policy."""
-    command.add_argument("--model", default="marqo", metavar="NAME|FOLDER", help="which model judges (default: marqo)")
+    """Add --model and --policy."""
+    command.add_argument("--model", default="marqo", metavar="NAME|FOLDER", help="the model (default: marqo)")
     command.add_argument("--policy", default="default", metavar="NAME|FILE", help="a preset or a TOML file")

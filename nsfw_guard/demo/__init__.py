@@ -1,1 +1,1 @@
-"""The shapes world: everything real but the subject (a red disc stands in for what a policy forbids)."""
+"""The shapes world, a demonstration: everything is real except the subject, a red disc in place of unsafe content."""

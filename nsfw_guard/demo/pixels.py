@@ -1,6 +1,6 @@
-"""What a picture of the shapes world shows, read from its pixels alone: no model, so it can judge the models.
+"""Reads the shapes in a picture from its pixels, without a model, so that it can check the models.
 
-Tolerant of the blur and the small colour shifts that an autoencoder or a JPEG leaves behind.
+It tolerates the blur and the small colour shifts of an autoencoder or a JPEG.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The demonstration: a dozen prompts through a real pipeline, and what the guard makes of each picture."""
+"""The demonstration: a dozen prompts through a real pipeline, with the guard's verdict on each picture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nsfw_guard.verdict import Verdict
 
 WEIGHTS = Path(__file__).parent / "weights"
 NOTICE = (
-    "A demonstration: the policy is 'a red disc is unsafe', the model knows nothing but shapes. It is no NSFW model."
+    "A demonstration: the policy is 'a red disc is unsafe', and the model knows only shapes. It is not an NSFW model."
 )
 PROMPTS = (
     "a large red disc on white",
@@ -38,7 +38,7 @@ PROMPTS = (
 
 @dataclass(frozen=True)
 class Shown:
-    """One prompt: the picture as it was drawn, what the guard let out, and why."""
+    """One prompt: the picture as it was generated, the one that the guard released, and the verdict."""
 
     prompt: str
     drawn: Image.Image
@@ -65,14 +65,14 @@ def _libraries() -> tuple[Any, Any]:
 
 
 def hush() -> None:
-    """Switches off the bars and notes that diffusers and transformers print while they load: for commands only."""
+    """Turn off the progress bars and notes that diffusers and transformers print while loading: for commands only."""
     for library in _libraries():
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
 
 
 def generate(pipe: Any, prompts: Sequence[str], *, seed: int = 0) -> Tensor:
-    """Return pictures for prompts, each from a seed of its own. Shape: (N, 3, 64, 64) in [0, 1]."""
+    """Return pictures for prompts, each from its own seed. Shape: (N, 3, 64, 64) in [0, 1]."""
     seeds = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
     settings = {"guidance_scale": GUIDANCE, "num_inference_steps": STEPS}
     out: Tensor = pipe(list(prompts), generator=seeds, output_type="pt", **settings).images
@@ -82,7 +82,7 @@ def generate(pipe: Any, prompts: Sequence[str], *, seed: int = 0) -> Tensor:
 def demonstrate(
     *, model: str = "demo-shapes", action: str = "blur", prompts: Sequence[str] = PROMPTS, seed: int = 0
 ) -> Iterator[Shown]:
-    """Draws each prompt, judges the tensor before it becomes a picture, and shows both."""
+    """Generate a picture for each prompt, judge its tensor, and yield both with the verdict."""
     guard = Guard.from_pretrained(model, action=action)
     pipe = load_pipeline()
     for start in range(0, len(prompts), 4):

@@ -1,6 +1,6 @@
-"""The shapes world: captions, scenes and the pictures they stand for.
+"""The shapes world: captions, scenes and their pictures.
 
-A red disc plays the part of the unsafe subject, so everything about it can be drawn, tested and published.
+A red disc plays the part of the unsafe subject, so that everything can be drawn, tested and published.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class Scene:
     def __post_init__(self) -> None:
         _known(self.background, BACKGROUNDS, "background")
         if len(self.shapes) not in _HOMES:
-            raise ValueError(f"a scene holds one or two shapes, not {len(self.shapes)}; draw several scenes instead")
+            raise ValueError(
+                f"a scene must have one or two shapes, got {len(self.shapes)}: draw several scenes instead"
+            )
         for index, first in enumerate(self.shapes):
             for second in self.shapes[index + 1 :]:
                 _apart(first, second)
@@ -98,18 +100,19 @@ class Mark:
 def parse(caption: str) -> Scene:
     """Read a caption such as "a small red disc on white" or "a red disc and a blue square on grey, top and bottom".
 
-    Raises ValueError for any word it does not know: a caption is never guessed at.
+    Raises:
+        ValueError: a word is unknown; its meaning is never guessed.
     """
     body, comma, tail = caption.strip().lower().rstrip(".").partition(",")
     phrases, joint, background = body.strip().partition(" on ")
     if not joint:
-        raise ValueError(f"caption {caption!r} names no background; end it with one, as in 'a red disc on white'")
+        raise ValueError(f"the caption {caption!r} has no background: end it with one, as in 'a red disc on white'")
     shapes = [_read(phrase) for phrase in phrases.split(" and ")]
     if len(shapes) not in _HOMES:
-        raise ValueError(f"a scene holds one or two shapes, not {len(shapes)}; shorten {caption!r}")
+        raise ValueError(f"a scene must have one or two shapes, got {len(shapes)}: shorten {caption!r}")
     places = tuple(word.strip() for word in tail.split(" and ")) if comma else _HOMES[len(shapes)]
     if len(places) != len(shapes):
-        raise ValueError(f"{caption!r} has {len(shapes)} shapes and {len(places)} positions; name one for each")
+        raise ValueError(f"{caption!r} has {len(shapes)} shapes and {len(places)} positions: name one for each shape")
     placed = (Shape(kind, colour, size, place) for (kind, colour, size), place in zip(shapes, places, strict=True))
     return Scene(tuple(placed), background.strip())
 
@@ -124,7 +127,7 @@ def severity(scene: Scene) -> int:
 def random_scene(rng: np.random.Generator, *, shapes: int = 1) -> Scene:
     """Return a scene with that many shapes, every word drawn evenly among those that fit together."""
     if shapes not in _HOMES:
-        raise ValueError(f"shapes must be 1 or 2, not {shapes}")
+        raise ValueError(f"shapes must be 1 or 2, got {shapes}")
     sizes = tuple(SIZES) if shapes == 1 else ("small", "medium")
     places: tuple[str, ...] = _HOMES[shapes]
     if shapes == 1 and rng.random() < 0.5:
@@ -159,7 +162,7 @@ def draw(scene: Scene, *, side: int = 64, rng: np.random.Generator | None = None
 def paint(shapes: Sequence[Mark], *, background: RGB | Image.Image, side: int = 64) -> Image.Image:
     """Paint marks in order over a plain colour or a picture, antialiased."""
     if side < 8:
-        raise ValueError(f"side must be at least 8 pixels, not {side}")
+        raise ValueError(f"side must be at least 8 pixels, got {side}")
     base = Image.new("RGB", (side, side), background) if isinstance(background, tuple) else background.copy()
     wide = side * _OVERSAMPLE
     for mark in shapes:
@@ -220,7 +223,7 @@ def _phrase(shape: Shape) -> str:
 def _read(phrase: str) -> tuple[str, str, str]:
     words = phrase.split()
     if len(words) not in {3, 4} or words[0] != "a":
-        raise ValueError(f"cannot read {phrase!r}; say 'a [size] colour kind', as in 'a small red disc'")
+        raise ValueError(f"cannot read {phrase!r}: write 'a [size] colour kind', as in 'a small red disc'")
     size = words[1] if len(words) == 4 else "medium"
     colour, kind = words[-2:]
     Shape(kind, colour, size)
@@ -229,7 +232,7 @@ def _read(phrase: str) -> tuple[str, str, str]:
 
 def _known(word: str, words: Sequence[str] | dict[str, RGB] | dict[str, tuple[float, float]], what: str) -> None:
     if word not in words:
-        raise ValueError(f"unknown {what} {word!r}; use one of {', '.join(words)}")
+        raise ValueError(f"unknown {what} {word!r}: choose from {', '.join(words)}")
 
 
 def _apart(first: Shape, second: Shape) -> None:

@@ -1,4 +1,4 @@
-"""The contact sheet: what was drawn beside what was let out, as one PNG and as one HTML file without outside parts."""
+"""The contact sheet: generated and released pictures side by side, as one PNG and one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MARKS = {
 
 
 def write(shown: Sequence[Shown], folder: Path) -> tuple[Path, Path]:
-    """Writes sheet.png and sheet.html into a folder; gives their paths."""
+    """Write sheet.png and sheet.html into a folder, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     png, page = folder / "sheet.png", folder / "sheet.html"
     draw(shown).save(png, optimize=True)
@@ -39,7 +39,7 @@ def draw(shown: Sequence[Shown]) -> Image.Image:
     cell = (2 * TILE + 3 * GAP, TILE + TEXT + 2 * GAP)
     sheet = Image.new("RGB", (COLUMNS * (cell[0] + GAP) + GAP, HEAD + rows * (cell[1] + GAP)), GROUND)
     pen = ImageDraw.Draw(sheet)
-    pen.text((GAP, GAP), "Drawn, and let out", fill=INK, font=font_of(24))
+    pen.text((GAP, GAP), "Generated and released", fill=INK, font=font_of(24))
     pen.text((GAP, GAP + 34), NOTICE, fill=MUTED, font=font_of(13))
     for i, one in enumerate(shown):
         left, top = GAP + (i % COLUMNS) * (cell[0] + GAP), HEAD + (i // COLUMNS) * (cell[1] + GAP)
@@ -63,7 +63,7 @@ def _cell(sheet: Image.Image, pen: ImageDraw.ImageDraw, one: Shown, left: int, t
 
 
 def to_html(shown: Sequence[Shown]) -> str:
-    """Return the sheet as a page that needs nothing but itself."""
+    """Return the sheet as a self-contained page."""
     cells = "\n".join(_figure(one) for one in shown)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>nsfw_guard demonstration</title><style>
@@ -73,7 +73,7 @@ figure {{ margin: 0; padding: .9rem; background: #fff; border-radius: .5rem }}
 img {{ width: 48%; image-rendering: auto; border: 1px solid #dee0e5 }}
 b {{ color: #fff; border-radius: 1rem; padding: .1rem .5rem; font-size: .8rem }}
 small, p {{ color: #6c727e }}
-</style></head><body><h1>Drawn, and let out</h1><p>{html.escape(NOTICE)}</p><main>
+</style></head><body><h1>Generated and released</h1><p>{html.escape(NOTICE)}</p><main>
 {cells}
 </main></body></html>
 """
@@ -83,8 +83,8 @@ def _figure(one: Shown) -> str:
     red, green, blue = MARKS[one.verdict.outcome]
     prompt, reason = html.escape(one.prompt), html.escape(one.verdict.reason)
     return (
-        f'<figure><img alt="drawn: {prompt}" src="{_inline(one.drawn)}"> '
-        f'<img alt="let out: {prompt}" src="{_inline(one.released)}">'
+        f'<figure><img alt="generated: {prompt}" src="{_inline(one.drawn)}"> '
+        f'<img alt="released: {prompt}" src="{_inline(one.released)}">'
         f'<figcaption>{prompt}<br><b style="background: rgb({red},{green},{blue})">{one.verdict.outcome.name}</b> '
         f"<small>{reason}</small></figcaption></figure>"
     )

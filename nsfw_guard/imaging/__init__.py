@@ -1,1 +1,1 @@
-"""What a picture file holds and how viewers show it: read from its bytes, before and besides decoding."""
+"""Decoding of image files, and preparation of images for a model."""

@@ -1,7 +1,7 @@
-"""One loaded PIL picture as upright, opaque 8-bit RGB: several twins where viewers would not agree on what it shows.
+"""Converts a loaded PIL image to upright, opaque 8-bit RGB: several twins where viewers would show it differently.
 
-What lies under an alpha channel, in the upper 8 of 16 bits or behind a colour profile is shown by
-some viewer, so it is judged.
+Some viewer shows what lies under an alpha channel, in the upper 8 of 16 bits or behind a colour profile, so each
+of these is judged.
 """
 
 from __future__ import annotations
@@ -33,15 +33,14 @@ _STRIP = 4_000_000  # pixels that are held as wide numbers at a time
 def appearances(
     picture: Image.Image, profiles: Sequence[bytes] = (), *, seen: set[bytes] | None = None
 ) -> Iterator[Frame]:
-    """Return every opaque twin of the frame that stands there: the plain one, or with transparency on black, on white,
-    bare.
+    """Yield every opaque twin of the current frame: the plain one, or with transparency on black, on white and bare.
 
-    One is made after the other, since large ones do not all fit. No two are equal.
+    They are made one by one, since large ones do not all fit into memory. No two are equal.
 
     Args:
         picture: any PIL picture.
         profiles: colours that its file declares beside the profile that the picture carries itself.
-        seen: hashes of the frames that came before, which are not made again; this picture's are added.
+        seen: hashes of earlier frames, which are not yielded again; those of this picture are added.
 
     Shape: each (H, W, 3) uint8, C-contiguous, its own memory.
     """
@@ -66,9 +65,7 @@ def _is_new(frame: Frame, seen: set[bytes]) -> bool:
 
 
 def work(picture: Image.Image, profiles: Sequence[bytes] = ()) -> float:
-    """Return how much work the twins of a picture may be, as a multiple of its pixels: 1 where there is none but
-    itself.
-    """
+    """Return the work on the twins of a picture, as a multiple of its pixels: 1 where it has no other twin."""
     of_each = 3 * ON_A_GROUND if _clear(picture) else 1.0
     of_each *= _count_narrowed(picture)
     managed = sum(count_readings(profile) for profile in declared(picture, profiles))
@@ -76,13 +73,13 @@ def work(picture: Image.Image, profiles: Sequence[bytes] = ()) -> float:
 
 
 def clear_rgba(picture: Image.Image) -> Image.Image:
-    """Return a picture by its numbers, in RGBA: what is transparent in it by any rule is."""
+    """Return a picture as RGBA, without colour management, transparent wherever any rule makes it so."""
     plain = _narrow(picture) if picture.mode.startswith(("I", "F")) else picture
     return (plain.convert("LA") if plain.mode == "La" else plain).convert("RGBA")
 
 
 def declared(picture: Image.Image, profiles: Sequence[bytes]) -> list[bytes]:
-    """Return the profile that a picture carries itself, and those that its file declares beside it."""
+    """Return the profile embedded in a picture, and those that its file declares beside it."""
     embedded = picture.info.get("icc_profile")
     return [*([embedded] if isinstance(embedded, bytes) else []), *profiles]
 
@@ -173,12 +170,13 @@ def _narrow(picture: Image.Image) -> Image.Image:
 def _narrowed(picture: Image.Image) -> Iterator[Image.Image]:
     """Grey of more than 8 bits as 8 bits: by its range, then as other viewers cut it, and inverted where it says so.
 
-    One far level makes all others of a range one; who cuts off shows them. A plain convert clips 16 bits to white.
+    One outlier makes all other levels of a range look the same, but a viewer that clips shows them. A plain convert
+    clips 16 bits to white.
     """
     wide = np.asarray(picture)
     low, high = float(wide.min()), float(wide.max())
     if not (math.isfinite(low) and math.isfinite(high)):  # numpy's min and max carry a NaN on
-        raise DecodeError("holds numbers that are not finite: save it as 8-bit PNG")
+        raise DecodeError("the image contains NaN or infinity: save it as 8-bit PNG")
     levels = _cut_at(picture)
     ranges = [_range(picture, low, high), *((0.0, most) for most in levels if low < 0 or high > most)]
     clear = picture.info.get("transparency")

@@ -1,4 +1,4 @@
-"""Arrays, tensors and lists as they come in: which are refused unread, and NumPy's as the tensors that they are."""
+"""Arrays, tensors and lists given as images: which are refused, and NumPy arrays as tensors."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 from nsfw_guard.errors import ImageError
 
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
-# Other kinds of array may keep a cover from being written, or hide values from whoever looks for NaN.
+# Other array types may not accept a cover, or may hide values from the check for NaN.
 ARRAYS = (np.ndarray, np.memmap)
 
 
 def refuse_odd(images: Any) -> None:
-    """Refuses what cannot be looked at whole, or could not be covered afterwards.
+    """Refuse types that cannot be read completely, or could not be covered afterwards.
 
     Raises:
-        ImageError: with what to hand over in its place.
+        ImageError: the type is refused; the message names what to pass instead.
     """
     why = _odd_tensor(images) if isinstance(images, Tensor) else _odd(images)
     if why:
@@ -38,40 +38,39 @@ def is_odd(images: Any) -> bool:
 def _odd(images: Any) -> str:
     name = type(images).__name__
     if isinstance(images, np.ma.MaskedArray):
-        return "a masked array hides values and keeps covers out: hand over array.filled(0)"
+        return "a masked array is not supported, since it hides values: pass array.filled(0)"
     if isinstance(images, np.ndarray) and type(images) not in ARRAYS:
-        return f"expected a plain NumPy array, got {name}: hand over numpy.array(it)"
+        return f"expected a plain NumPy array, got {name}: pass numpy.array(it)"
     if isinstance(images, tuple) and type(images) is not tuple:
-        return f"expected a list or a plain tuple of pictures, got {name}: hand over list(it)"
+        return f"expected a list or a plain tuple of images, got {name}: pass list(it)"
     return ""
 
 
 def _odd_tensor(tensor: Tensor) -> str:
     # Asked first: many a question to a nested tensor raises.
     if tensor.is_nested:
-        return "expected a tensor whose pictures are of one size, got a nested one: hand over list(it.unbind())"
+        return "expected a tensor of images of one size, got a nested tensor: pass list(it.unbind())"
     if tensor.layout is not torch.strided:
         layout = str(tensor.layout).removeprefix("torch.")
-        return f"expected a dense tensor, got the layout {layout}: hand over it.to_dense()"
+        return f"expected a dense tensor, got the layout {layout}: pass it.to_dense()"
     if tensor.is_quantized:
-        return f"expected plain numbers, got quantised ones ({tensor.dtype}): hand over it.dequantize()"
+        return f"expected an unquantised tensor, got {tensor.dtype}: pass it.dequantize()"
     return _without_pixels(tensor)
 
 
 def _without_pixels(tensor: Tensor) -> str:
     if tensor.device.type == "meta":
-        return "a tensor on the device 'meta' holds no pixels: hand over one that was computed"
-    # Classes that answer for every operation: masked tensors, fake ones, those of several machines.
+        return "a tensor on the device 'meta' has no pixels: pass a tensor on a real device"
+    # Subclasses that override every operation: masked, fake and distributed tensors.
     if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
-        return f"expected a plain tensor, got {type(tensor).__name__}: hand over what it stands for, as a torch.Tensor"
+        return f"expected a plain tensor, got {type(tensor).__name__}: convert it to a torch.Tensor first"
     if tensor.dtype not in DTYPES:
-        return f"frames are uint8 or floating point of 16 to 64 bits, not {tensor.dtype}: convert them first"
+        return f"expected uint8 or floats of 16 to 64 bits, got {tensor.dtype}: convert the tensor first"
     return ""
 
 
 def as_tensor(array: np.ndarray[Any, Any]) -> Tensor | None:
-    """Return an array as a tensor whose range is told with it, or nothing where the decoder reads the range from the
-    type.
+    """Return an array as a tensor whose range the caller states, or None where the decoder reads it from the dtype.
 
     Shape: (H, W) or (H, W, C) to (C, H, W).
     """
@@ -91,7 +90,7 @@ def as_tensor(array: np.ndarray[Any, Any]) -> Tensor | None:
 def plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return an array that torch takes: this machine's byte order, rows that go forward, memory that may be written.
 
-    A copy only where it is none of these: torch warns of arrays that nobody may write, and refuses the others.
+    Copied only where needed: torch warns of read-only arrays, and refuses the other kinds.
     """
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
     turned = any(step < 0 for step in native.strides)

@@ -1,4 +1,4 @@
-"""Tensors that are grey or have alpha: what they may be seen as, and a cover in their channels."""
+"""Grey and RGBA tensors: how viewers may show them, and a cover in their channels."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ def to_decoder_array(image: Tensor, value_range: ValueRange) -> np.ndarray[Any, 
 
 
 def alpha_composites(image: Tensor, value_range: ValueRange) -> Tensor:
-    """Return what an RGBA tensor may be seen as, on its device: bare, on black, on white. Shape: (4, H, W) to (3, 3, H,
-    W).
+    """Return how an RGBA tensor may be shown, on its device: bare, on black, on white.
+
+    Shape: (4, H, W) to (3, 3, H, W).
     """
     unit = _unit(image, value_range)
     unit = unit / 255 if unit.dtype == torch.uint8 else unit
@@ -28,7 +29,7 @@ def alpha_composites(image: Tensor, value_range: ValueRange) -> Tensor:
 
 
 def _unit(image: Tensor, value_range: ValueRange) -> Tensor:
-    """Floats in [0, 1], with a decoder's overshoot clipped as every pipeline clips it; what is no number stays none."""
+    """Floats in [0, 1], with a decoder's overshoot clipped as every pipeline clips it; a NaN stays NaN."""
     if image.dtype == torch.uint8:
         return image
     if value_range == "unit":

@@ -1,8 +1,8 @@
-"""One decoder for files, bytes, PIL pictures and NumPy arrays: whatever could be shown of a picture becomes a frame.
+"""One decoder for files, bytes, PIL pictures and NumPy arrays: whatever a viewer could show becomes a frame.
 
-The structure of a file is read before any pixel is decoded; every frame, every picture beside the picture and
-everything under an alpha channel is handed on; and whatever Pillow raises comes out as one DecodeError: a picture that
-cannot be read whole is never a safe one.
+The structure of a file is read before any pixel is decoded. Every frame, every embedded picture and everything under
+an alpha channel is returned. Any error of Pillow becomes a DecodeError: a picture that cannot be read completely is
+never safe.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from nsfw_guard.imaging.limits import Budget, Limits
 __all__ = ["Decoded", "Stream", "decode"]
 
 DEFAULTS = Limits()
-_FRAME_FLOOR = 16_384  # what a frame costs at the least, in pixels: 200,000 frames of 1x1 are no small file
-# How long decoding takes against one look at a picture (benchmarks/files.py); other formats take as long.
+_FRAME_FLOOR = 16_384  # the least cost of a frame, in pixels: 200,000 frames of 1x1 take long too
+# Time to decode, relative to one look at a picture (benchmarks/files.py); 1 for other formats.
 _DECODING = {"JPEG": 0.5, "MPO": 0.5, "PNG": 1.5, "WEBP": 2.0, "AVIF": 2.0}
 _SCANS_A_PASS = 20  # scans of a progressive JPEG that take as long as one look
 _TOLERANCE = 1 / 512
@@ -42,7 +42,7 @@ Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Bi
 
 @dataclass(frozen=True)
 class Decoded:
-    """What of a picture must be looked at, and why that is not all of it (empty when it is).
+    """The frames of a picture to judge, and why they are not all of it (empty when they are).
 
     Shape: each frame (H, W, 3) uint8 RGB, C-contiguous, its own memory.
     """
@@ -52,25 +52,25 @@ class Decoded:
 
 
 def decode(source: Source, *, limits: Limits = DEFAULTS) -> Decoded:
-    """Return everything that could be seen of a picture, as upright 8-bit RGB frames.
+    """Decode everything that a viewer could show of a picture, as upright 8-bit RGB frames.
 
     Args:
-        source: a path, the bytes of a file, a file object (read from where it stands), a PIL picture or an array
+        source: a path, the bytes of a file, a file object (read from its current position), a PIL picture or an array
             (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) in uint8, uint16, or floats in [0, 1].
-        limits: what is refused before it is decoded.
+        limits: the limits beyond which a source is refused.
 
     Raises:
-        DecodeError: whatever is wrong with the source; nothing else is raised.
+        DecodeError: the source cannot be decoded; no other error is raised.
     """
     stream = Stream(source, limits=limits)
     return Decoded(tuple(stream), stream.partial)
 
 
 class Stream:
-    """The frames of one picture, made one after the other, so that large ones need not all fit into memory.
+    """The frames of one picture, decoded one by one, so that large ones need not all fit into memory.
 
-    `partial` says, at the end, why they are not all of it; it stays empty unless `limits.unseen` is "review".
-    Iterating raises DecodeError for whatever is wrong, at any point: then nothing of the picture is known to be safe.
+    After the last frame, `partial` says why some were left out; it stays empty unless `limits.unseen` is "review".
+    Iterating may raise DecodeError at any point: then the frames before must not be taken for a safe picture.
     """
 
     def __init__(self, source: Source, *, limits: Limits = DEFAULTS) -> None:
@@ -81,7 +81,7 @@ class Stream:
         self._seen: set[bytes] = set()
         if not _warned and not isinstance(source, (np.ndarray, Image.Image)) and pillow_is_old():
             _warned.append(True)
-            text = f"Pillow {PIL.__version__} has a hole in its JPEG decoder (CVE-2026-112403): install pillow>=13.0.0"
+            text = f"Pillow {PIL.__version__} has a vulnerable JPEG decoder (CVE-2026-112403): install pillow>=13.0.0"
             warnings.warn(text, RuntimeWarning, stacklevel=3)
 
     def __iter__(self) -> Iterator[Frame]:
@@ -89,8 +89,8 @@ class Stream:
             yield from self._frames()
         except DecodeError:
             raise
-        except Exception as error:  # Pillow raises nearly anything on a broken file; all of it means the same
-            raise DecodeError(f"cannot be decoded ({describe_error(error)}): save it anew as PNG or JPEG") from error
+        except Exception as error:  # Pillow raises errors of many types on a broken file
+            raise DecodeError(f"cannot be decoded ({describe_error(error)}): save it again as PNG or JPEG") from error
 
     def _frames(self) -> Iterator[Frame]:
         if isinstance(self.source, np.ndarray):
@@ -118,7 +118,7 @@ class Stream:
         yield from self._beside(container, shown)
 
     def _picture(self, picture: Image.Image) -> Iterator[Frame]:
-        """What stands in a PIL picture, which its caller may have drawn on, and the rest of the file it came from."""
+        """A PIL picture, which its caller may have drawn on, and the rest of the file it came from."""
         self._budget.check_size(picture.size)
         data = bytes_behind(picture, self.limits.bytes) if picture.format in {*FORMATS, "MPO"} else None
         if data is None and picture.format is not None and _count(picture) > 1:
@@ -129,7 +129,7 @@ class Stream:
         with whole_files_only():
             picture.load()
         shown = picture
-        if container.clear_level is not None:  # never into the picture of the caller
+        if container.clear_level is not None:  # the caller's picture is never changed
             shown = picture.copy()
             shown.info["transparency"] = container.clear_level
         yield from appearances(shown, container.profiles, seen=self._seen if data else None)
@@ -150,7 +150,7 @@ class Stream:
         for index, embedded in enumerate(container.embedded(shown)):
             if index >= self.limits.embedded:
                 raise DecodeError(
-                    f"over {self.limits.embedded} pictures beside the picture: save it without its metadata, or raise "
+                    f"more than {self.limits.embedded} embedded images: save it without its metadata, or raise "
                     "limits.embedded"
                 )
             try:
@@ -161,7 +161,7 @@ class Stream:
                 raise DecodeError(f"{embedded.where}: {error}") from error
             except Exception as error:
                 raise DecodeError(
-                    f"{embedded.where} cannot be decoded ({describe_error(error)}): save the picture without it"
+                    f"{embedded.where} cannot be decoded ({describe_error(error)}): save the image without it"
                 ) from error
 
     def _walk(self, picture: Image.Image, container: Container, data: bytes = b"") -> Iterator[Frame]:
@@ -215,8 +215,8 @@ class Stream:
         if held <= count <= most:
             return set(range(count))
         if self.limits.unseen == "error":
-            why = f"{held} frames where its header counts {count}" if count < held else f"over {most} frames"
-            raise DecodeError(f"{why}: shorten it or save it anew, or raise limits.frames")
+            why = f"{held} frames, but its header counts {count}" if count < held else f"more than {most} frames"
+            raise DecodeError(f"{why}: shorten it or save it again, or raise limits.frames")
         wanted = {round(i * (count - 1) / (most - 1)) for i in range(most)} if count > most else set(range(count))
         self.partial = f"{len(wanted)} of {max(count, held)} frames"
         return wanted
@@ -224,7 +224,7 @@ class Stream:
     def _walk_callers(self, picture: Image.Image) -> Iterator[Frame]:
         """Every frame of a PIL picture whose file cannot be read again; it is left as it was."""
         if picture.format not in {*FORMATS, "MPO"}:
-            raise DecodeError(f"{picture.format} of several frames is not walked: hand over its frames one by one")
+            raise DecodeError(f"{picture.format} with several frames is not supported: pass its frames one by one")
         here, before, info = picture.tell(), picture.copy(), picture.info.copy()
         yield from appearances(picture, seen=self._seen)
         try:
@@ -254,17 +254,17 @@ def _count(picture: Image.Image) -> int:
 
 def _array(array: NDArray[Any], budget: Budget) -> Iterator[Frame]:
     if array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] not in {1, 3, 4}):
-        raise DecodeError(f"an array of shape {array.shape} is no picture: give (H, W) or (H, W, 1 or 3 or 4)")
+        raise DecodeError(f"an image array must be (H, W) or (H, W, 1 or 3 or 4), got {array.shape}: reshape it")
     budget.check_size((array.shape[1], array.shape[0]))
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
-            raise DecodeError("an array with NaN or infinity is no picture: look for the step that overflowed")
+            raise DecodeError("the array contains NaN or infinity: find the step that overflowed")
         if array.min() < -_TOLERANCE or array.max() > 1 + _TOLERANCE:
-            raise DecodeError("a float array beyond [0, 1]: scale it, or give uint8")
+            raise DecodeError("a float array must be within [0, 1]: scale it, or pass uint8")
         array = (array.clip(0, 1) * 255).round().astype(np.uint8)  # as diffusers does when it makes a PIL picture
     elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
         array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
     elif array.dtype != np.uint8:
-        raise DecodeError(f"an array of {array.dtype} has no known range: give uint8, uint16 or floats in [0, 1]")
+        raise DecodeError(f"an array of {array.dtype} is not supported: pass uint8, uint16 or floats in [0, 1]")
     array = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
     return appearances(Image.fromarray(np.ascontiguousarray(array)))

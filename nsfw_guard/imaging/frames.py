@@ -1,6 +1,6 @@
-"""The one currency of pictures: stacks of RGB frames on the device where they are, and the way back.
+"""Images of any accepted type as stacks of RGB frames, on the device where they are.
 
-The range of a tensor is told, never guessed from its numbers: bytes by their type, floats by `value_range`.
+The range of a tensor is stated, never guessed from its values: bytes by their dtype, floats by `value_range`.
 """
 
 from __future__ import annotations
@@ -50,29 +50,27 @@ class Frames:
             cure = ": permute it to channels first" if shape and shape[-1] in {1, 3, 4} else ""
             raise ImageError(f"expected RGB frames (N, 3, H, W), got {shape}{cure}")
         if 0 in shape:
-            raise ImageError(f"there is no picture in {shape}: hand over at least one, of at least one pixel")
+            raise ImageError(f"the shape {shape} contains no image: pass at least one, of at least one pixel")
         if max(shape[2:]) > MAX_ASPECT * min(shape[2:]):
-            raise ImageError(f"{shape[3]}x{shape[2]} is longer than {MAX_ASPECT:g}:1: crop it first")
+            raise ImageError(f"the aspect ratio of {shape[3]}x{shape[2]} is above {MAX_ASPECT:g}:1: crop the image")
 
     def __len__(self) -> int:
         return int(self.pixels.shape[0])
 
     def quantise(self) -> tuple[Tensor, Tensor | None]:
-        """Return the 8-bit levels that the frames will be saved with, and the extremes of the floats they came as.
+        """Return the 8-bit levels that the frames will be saved with, and the extremes of the original floats.
 
         Shape: uint8 (N, 3, H, W), and float32 (N, 2), low and high, or None for frames that were bytes.
         """
         if self.pixels.dtype == torch.uint8:
             return self.pixels, None
         levels, bounds = quantise(self.pixels, self.value_range)
-        # Kept, so that whoever asks later need not read every pixel again: two numbers a frame.
+        # Kept so that a later call need not read every pixel again: two numbers per frame.
         object.__setattr__(self, "_extremes", bounds)
         return levels, bounds
 
     def extremes(self) -> Tensor | None:
-        """Return low and high of each frame's floats, as `quantise` found them or found now; None for bytes. Shape: (N,
-        2).
-        """
+        """Return the lowest and highest float of each frame, or None for bytes. Shape: (N, 2)."""
         if self.pixels.dtype == torch.uint8:
             return None
         if "_extremes" not in vars(self):
@@ -81,22 +79,22 @@ class Frames:
         return kept
 
     def fault(self, low: float, high: float) -> str:
-        """Return why a frame with these extremes is no picture, or nothing."""
+        """Return why a frame with these extremes is not an image, or an empty text."""
         least, most = BOUNDS[self.value_range]
         if least <= low and high <= most:
             return ""
         if low > -np.inf and high < np.inf:
             return (
-                f"values from {low:.3g} to {high:.3g} do not fit value_range={self.value_range!r}: name the right one"
+                f"values from {low:.3g} to {high:.3g} do not fit value_range={self.value_range!r}: pass the right one"
             )
-        return "not a picture: it holds NaN or infinite values"
+        return "the image contains NaN or infinite values"
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What there is to judge: stacks of frames, whose each frame is, and what could not be read.
+    """Frames to judge: stacks, the image that owns each frame, and the images that could not be read.
 
-    One picture may own several frames: an animation, or a picture with alpha on black, on white and without it.
+    One image may own several frames: an animation, or an image with alpha on black, on white and without it.
     """
 
     count: int
@@ -108,7 +106,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Part:
-    """Some of what there is of one image: frames, why it has none, or why they are not all of it."""
+    """A part of one image: frames, or why it has none, or why they are not all of it."""
 
     frames: Frames | None = None
     fault: str = ""
@@ -118,13 +116,13 @@ class Part:
 def in_groups(
     images: Any, *, value_range: ValueRange = "unit", limits: Limits | None = None, pixels: int = GROUP_PIXELS
 ) -> Iterator[Batch]:
-    """Yield whatever was handed over as frames: a tensor, PIL, NumPy, a path, bytes, Frames, or a list of them.
+    """Yield images as groups of frames: a tensor, PIL, NumPy, a path, bytes, Frames, or a list of them.
 
-    Files are decoded as the groups are asked for, and no group begins a frame beyond `pixels`: a folder of large files
-    never stands in memory whole. Each group counts and numbers all images.
+    Files are decoded when their group is requested, and a group begins no frame beyond `pixels`, so that a folder of
+    large files never has to fit into memory. Each group counts and numbers all images.
 
-    A file that cannot be read is a fault of that picture. A tensor of the wrong shape is the caller's error, raised
-    here and now, unless it stands in a list.
+    A file that cannot be read is a fault of that image alone. A tensor of the wrong shape raises an error at once,
+    unless it is in a list.
     """
     refuse_odd(images)
     if value_range not in get_args(ValueRange):
@@ -133,7 +131,7 @@ def in_groups(
         images, value_range = images.pixels, images.value_range
     if isinstance(images, (list, tuple)):
         if not images:
-            raise ImageError("an empty list holds no picture: hand over at least one")
+            raise ImageError("the list of images is empty: pass at least one image")
         return _grouped(images, value_range, limits, pixels)
     if isinstance(images, np.ndarray) and images.ndim == 4:
         return in_groups(list(images), value_range=value_range, limits=limits, pixels=pixels)
@@ -147,7 +145,7 @@ def in_groups(
 
 
 def _grouped(images: Sequence[Any], value_range: ValueRange, limits: Limits | None, pixels: int) -> Iterator[Batch]:
-    """Frames of a list in groups; what cannot be read is a fault of its image alone."""
+    """Frames of a list in groups; an image that cannot be read is a fault of that image alone."""
     rows: list[list[Part]] = [[] for _ in images]
     held = 0
     for index, image in enumerate(images):
@@ -165,7 +163,7 @@ def _grouped(images: Sequence[Any], value_range: ValueRange, limits: Limits | No
 
 
 def _parts(image: Any, value_range: ValueRange, limits: Limits | None) -> Iterator[Part]:
-    """One image, frame by frame where it comes out of a decoder."""
+    """The parts of one image; one frame at a time where it is decoded."""
     if isinstance(image, Frames):
         yield Part(image)
         return
@@ -203,7 +201,7 @@ def _join(rows: Sequence[Sequence[Part]]) -> Batch:
 
 
 def count_of(images: Any) -> int:
-    """Return how many pictures were handed over."""
+    """Return the number of images."""
     refuse_odd(images)
     return len(images) if is_batch(images) else 1
 
@@ -220,7 +218,7 @@ def first_frames(batch: Batch, wanted: Container[int]) -> dict[int, Tensor]:
 
 
 def first_frame(images: Any, index: int, *, value_range: ValueRange, limits: Limits | None) -> Tensor:
-    """Return the first frame of one picture of what was handed over, or a black one where there is none to be had.
+    """Return the first frame of one of the images, or a black frame where it cannot be read.
 
     Shape: uint8 (3, H, W).
     """
@@ -235,7 +233,7 @@ def first_frame(images: Any, index: int, *, value_range: ValueRange, limits: Lim
 
 
 def _sides(picture: Any) -> tuple[int, int]:
-    """How large the cover of what cannot be read is: as large as its array, where it is one."""
+    """Size of the cover for an image that cannot be read: that of its array, where it is one."""
     if isinstance(picture, Tensor) and not is_odd(picture) and picture.ndim >= 2:
         return int(picture.shape[-2]), int(picture.shape[-1])
     if isinstance(picture, np.ndarray) and picture.ndim >= 2:

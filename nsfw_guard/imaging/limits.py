@@ -1,4 +1,4 @@
-"""How much of a file is decoded at the most, and the account that is kept while it is."""
+"""Limits for decoding a file, and the budget that is spent while it is decoded."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ Unseen = Literal["error", "review"]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much of a file is decoded at the most. A file beyond a limit is refused: its verdict is ERROR.
+    """Limits for decoding a file. A file beyond a limit is refused: its verdict is ERROR.
 
     Args:
-        pixels: of one frame.
+        pixels: pixels of one frame.
         total_pixels: all the work on one file, about 20 ns each on one core: the pixels of each frame for looking at
             it, half to twice that for decoding it, and more for each way in which viewers may show it (on black, on
-            white, colour-managed ...). An opaque PNG of 40 megapixels takes 100 million, one with alpha of 13 too.
-        frames: of an animation, or pages; all of them are looked at.
-        aspect: of the longer side to the shorter one.
-        bytes: of a file.
-        scans: of a progressive JPEG; each one is a pass over all of its pixels.
-        chunks: of a PNG.
-        embedded: pictures beside the picture, such as thumbnails.
-        seconds: of processor time between the first and the last frame; with `process`, of waiting for the decoder.
-        unseen: what becomes of a file with more frames than `frames`: "error", or "review", which looks at that many
+            white, colour-managed ...). A PNG reaches 100 million at 40 megapixels if opaque, at 13 with alpha.
+        frames: frames of an animation, or pages; all of them are judged.
+        aspect: ratio of the longer side to the shorter one.
+        bytes: size of a file.
+        scans: scans of a progressive JPEG; each one is a pass over all of its pixels.
+        chunks: chunks of a PNG.
+        embedded: further images in the file, such as thumbnails.
+        seconds: processor time between the first and the last frame; with `process`, time to wait for the decoder.
+        unseen: the result for a file with more frames than `frames`: "error", or "review", which judges that many
             of them, evenly spread.
-        process: files are decoded in a process of their own, which is ended when it is late or takes too much memory.
-            For files of strangers; it costs about 1 ms a file.
+        process: decode files in a separate process, which is ended when it takes too long or too much memory. Meant
+            for untrusted files; it costs about 1 ms per file.
         memory: bytes that such a process may take (where the system can limit it).
 
     Example:
@@ -63,7 +63,7 @@ class Limits:
                     raise UnknownNameError("limits.unseen", value, get_args(Unseen))
             elif f.name == "process":
                 if not isinstance(value, bool):
-                    raise ConfigError(f"limits.process is {value!r}: say True or False")
+                    raise ConfigError(f"limits.process must be True or False, got {value!r}")
             else:
                 _check_number(f.name, value)
 
@@ -74,11 +74,11 @@ def _check_number(name: str, value: object) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not isinstance(value, (int, float)) or not (whole or fraction) or not least <= value < math.inf:
         kind = "a finite number" if fraction else "a whole number"
-        raise ConfigError(f"limits.{name} is {value!r}: give {kind} of at least {least}")
+        raise ConfigError(f"limits.{name} must be {kind} of at least {least}, got {value!r}")
 
 
 class Budget:
-    """What is left of the limits while one file is decoded."""
+    """What remains of the limits while one file is decoded."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -87,34 +87,36 @@ class Budget:
         self.frames = 0
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """Raises when a frame of this size is not decoded at all."""
+        """Raise an error when a frame of this size is beyond the limits."""
         width, height = size
         limits = self.limits
         if width < 1 or height < 1:
-            raise DecodeError(f"{width}x{height} has no pixels: save the picture again")
+            raise DecodeError(f"a size of {width}x{height} has no pixels: save the image again")
         if width * height > limits.pixels:
             raise DecodeError(
-                f"{width}x{height} is over {limits.pixels} pixels: make it smaller, or raise limits.pixels"
+                f"{width}x{height} has more than {limits.pixels} pixels: make it smaller, or raise limits.pixels"
             )
         if max(size) > limits.aspect * min(size):
-            raise DecodeError(f"{width}x{height} is longer than {limits.aspect:g}:1: crop it, or raise limits.aspect")
+            raise DecodeError(
+                f"the aspect ratio of {width}x{height} is above {limits.aspect:g}:1: crop it, or raise limits.aspect"
+            )
 
     def foresee(self, pixels: int) -> None:
-        """Raises when work that is still to come will not fit, before any of it is done."""
+        """Raise an error when work that is still to come exceeds the budget."""
         if pixels > self.pixels:
             raise DecodeError(
-                f"over {self.limits.total_pixels} pixels in all, counting each way in which viewers may show it: "
+                f"more than {self.limits.total_pixels} pixels in all, counting each way in which viewers may show it: "
                 "shorten it or make it smaller, or raise limits.total_pixels"
             )
 
     def take(self, pixels: int) -> None:
-        """Books work of so many pixels."""
+        """Subtract work of so many pixels from the budget."""
         self.foresee(pixels)
         self.pixels -= pixels
 
     @contextmanager
     def frame(self) -> Iterator[None]:
-        """Books the processor time of one more frame; no frame is begun that would be late, going by those before."""
+        """Count the processor time of one more frame; a frame that would probably be too late is not begun."""
         if self.frames and self.spent * (self.frames + 1) / self.frames > self.limits.seconds:
             raise DecodeError(
                 f"takes more than {self.limits.seconds:g} s to decode: shorten it or make it smaller, or raise "

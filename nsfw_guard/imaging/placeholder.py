@@ -1,4 +1,4 @@
-"""A picture that says why there is no picture."""
+"""The placeholder for an image that is held back."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def draw(height: int, width: int, verdict: Verdict) -> Tensor:
 
 
 def fit(path: str | Path, height: int, width: int) -> Tensor:
-    """Return a picture of the user's own at this size. Shape: (3, height, width) in [0, 1]."""
+    """Return an image file in this size. Shape: (3, height, width) in [0, 1]."""
     picture = Image.fromarray(decode(path).frames[0])
     return _unit(picture.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _line(pen: ImageDraw.ImageDraw, text: str, top: float, space: tuple[int, int], colour: tuple[int, ...]) -> float:
-    """Writes one centred line that fits; gives its height, or 0 where letters would be too small to read."""
+    """Write one centred line and return its height, or 0 where its letters would be too small to read."""
     width, side = space
     size = side * 0.062
     if size < MIN_FONT_SIZE:
@@ -61,7 +61,7 @@ def _line(pen: ImageDraw.ImageDraw, text: str, top: float, space: tuple[int, int
 
 
 def font_of(size: float) -> Any:
-    """Pillow's own font at about this many pixels."""
+    """Return Pillow's own font in about this many pixels."""
     try:
         return ImageFont.load_default(size)
     except TypeError:  # before Pillow 10.1 there is one size

@@ -1,4 +1,4 @@
-"""From frames to a model's input, on the device, as the model's authors' own pictures came to it."""
+"""Frames to a model's input, on the device, prepared as by the model's authors."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Resize = Literal["exact", "fast"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a stack of frames became.
+    """A stack of frames, prepared for a model.
 
     Args:
         pixels: the 8-bit pixels that the model is shown. Shape: (N, V, 3, S, S).
         views: the V views, the authors' own first.
-        extremes: low and high of the floats that came. Shape: (N, 2), or None for bytes.
+        extremes: lowest and highest of the original floats. Shape: (N, 2), or None for bytes.
     """
 
     pixels: Tensor
@@ -74,7 +74,7 @@ class Preprocess:
         return pixels.float().div_(255).sub_(mean).div_(std)
 
     def effective(self, device: torch.device | None) -> str:
-        """Return how pictures are really resized on this device, or wherever they are, in words for the state."""
+        """Return how images are resized on this device (None: on any), as a text for the state."""
         if self.resize == "fast":
             return "fast"
         if device is None:
@@ -105,5 +105,5 @@ class Preprocess:
 
 @lru_cache(maxsize=32)
 def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Three numbers on a device, sent there once: a copy from the host would be waited for."""
+    """Three numbers on a device, kept there: copying them each time would make the device wait."""
     return torch.tensor(values, device=device).view(3, 1, 1)

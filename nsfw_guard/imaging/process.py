@@ -1,6 +1,6 @@
-"""Decoding in a process of its own: a file that makes a decoder hang, crash or swell ends that process and no other.
+"""Decoding in a separate process: a file that makes a decoder hang, crash or use too much memory ends only that one.
 
-That process runs `worker`. Requests and answers go through its standard input and output.
+The process runs `worker`. Requests and answers go through its standard input and output.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _lock = threading.Lock()
 
 
 def decode_in_process(data: bytes, limits: Limits) -> Iterator[Frame | str]:
-    """Decode a file elsewhere and yield its frames; a text among them says why they are not all of it.
+    """Decode a file in another process and yield its frames; a text among them says why some are left out.
 
     Raises:
-        DecodeError: the file is at fault, or its decoder was ended because it was late or took too much.
+        DecodeError: the file cannot be decoded, or its decoder was ended because it took too long or too much memory.
     """
     decoder = _take(limits)
     done = False
@@ -54,7 +54,7 @@ def decode_in_process(data: bytes, limits: Limits) -> Iterator[Frame | str]:
 
 
 def end_all() -> None:
-    """Ends the processes that wait for work; the next file starts a new one."""
+    """End the processes that wait for work; the next file starts a new one."""
     with _lock:
         waiting = _idle.pop(os.getpid(), [])
     for decoder in waiting:
@@ -76,12 +76,12 @@ def _take(limits: Limits) -> _Decoder:
 
 
 class _Decoder:
-    """One such process, and a thread that reads its answers, since a pipe cannot be waited for everywhere."""
+    """One decoder process, and a thread that reads its answers: not every system can wait for a pipe with a timeout."""
 
     def __init__(self, memory: int) -> None:
         self.memory = memory
         self.fresh = True
-        # Nothing of this process but what it takes to find Python's modules.
+        # Only the variables that are needed to find Python's modules.
         keep = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "TMPDIR", "TEMP")
         environment = {name: os.environ[name] for name in keep if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
@@ -96,12 +96,12 @@ class _Decoder:
 
     @property
     def is_well(self) -> bool:
-        """Whether it may be asked again."""
+        """True while the process can take another file."""
         return self._process.poll() is None and not self._ended.is_set()
 
     def ask(self, data: bytes, limits: Limits) -> Iterator[Frame | str]:
-        """Yield the answers to one file, each in time."""
-        if self.fresh:  # only the file counts from here on
+        """Yield the answers to one file, within the time limit."""
+        if self.fresh:  # the start is not part of the file's time
             self._wait(START_SECONDS, limits)
             self.fresh = False
         self._send(data, limits)
@@ -118,11 +118,11 @@ class _Decoder:
                 pixels -= answer.shape[0] * answer.shape[1]
                 if pixels < 0:
                     self.end()
-                    raise DecodeError("its decoder gave more than was asked for: it was ended")
+                    raise DecodeError("the decoder returned more pixels than the limits allow and was ended")
             yield answer
 
     def end(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self._ended.set()
         self._process.kill()
         self._process.wait()
@@ -143,7 +143,7 @@ class _Decoder:
             pipe.flush()
         except OSError:
             self.end()
-            raise DecodeError("its decoder did not start: look whether this Python can start another one") from None
+            raise DecodeError("the decoder did not start: check that this Python can start another process") from None
 
     def _wait(self, seconds: float, limits: Limits) -> tuple[bytes, Any]:
         try:
@@ -151,14 +151,14 @@ class _Decoder:
         except queue.Empty:
             self.end()
             raise DecodeError(
-                f"not decoded within {limits.seconds:g} s: its decoder was ended. Make it smaller, or "
+                f"not decoded within {limits.seconds:g} s, so the decoder was ended: make the image smaller, or "
                 "raise limits.seconds"
             ) from None
         if kind:
             return kind, answer
         self.end()
         raise DecodeError(
-            f"its decoder ended: it crashed, or took more than {limits.memory} bytes. Make it smaller, or raise "
+            f"the decoder crashed or took more than {limits.memory} bytes: make the image smaller, or raise "
             "limits.memory"
         )
 
@@ -186,7 +186,7 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 def _read_answer(pipe: IO[bytes], kind: bytes, largest: int) -> Any:
-    """One answer. The other process may have been taken over by a file: its numbers are believed within bounds only."""
+    """One answer. A file may have taken over the process, so its numbers are accepted within bounds only."""
     if kind in {END, READY}:
         return None
     if kind == FRAME:
@@ -195,7 +195,7 @@ def _read_answer(pipe: IO[bytes], kind: bytes, largest: int) -> Any:
             raise ValueError("a frame beyond the limits")
         frame = np.empty((height, width, 3), np.uint8)
         if pipe.readinto(frame.data.cast("B")) != frame.nbytes:  # type: ignore[attr-defined]
-            raise ValueError("half a frame")
+            raise ValueError("an incomplete frame")
         return frame
     (length,) = struct.unpack(">L", pipe.read(4))
     if length > MAX_TEXT_CHARS:

@@ -1,4 +1,4 @@
-"""The way back: the same kind of thing that was given, with covers in the place of what is held."""
+"""Returns images in the type that was given, with covers in place of those held back."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from nsfw_guard.imaging.quantise import ValueRange
 
 
 def put_back(images: Any, covers: Mapping[int, Tensor], *, value_range: ValueRange = "unit") -> Any:
-    """Return the same kind of thing that was given: what is not covered bit for bit, the rest replaced.
+    """Return the images in the type that was given: covered ones replaced, the others bit for bit.
 
     Args:
-        images: what was handed over; never edited.
-        covers: per index the new picture. Shape: (3, H, W) in [0, 1]. For a path or bytes a PIL picture stands in.
-        value_range: the range of `images`, and so of what goes back into it.
+        images: the images as they were given; never changed.
+        covers: the new image per index. Shape: (3, H, W) in [0, 1]. A path or bytes become a PIL picture.
+        value_range: the range of `images`, and of the covers in the result.
     """
     refuse_odd(images)
     if not covers:
@@ -42,18 +42,18 @@ def put_back(images: Any, covers: Mapping[int, Tensor], *, value_range: ValueRan
 
 
 def _as_list(items: list[Any], kind: type) -> Any:
-    """Pictures as the kind of list that they came in; one that holds anything else afterwards is refused."""
+    """Images in the list type that was given; a type that changes its items is refused."""
     try:
         out = kind(items)
         if len(out) == len(items) and all(a is b for a, b in zip(out, items, strict=True)):
             return out
     except Exception as error:
-        raise ImageError(f"{kind.__name__} cannot be made from a list: hand over list(it)") from error
-    raise ImageError(f"{kind.__name__} does not hold what it is made from: hand over list(it)")
+        raise ImageError(f"{kind.__name__} cannot be built from a list: pass list(it)") from error
+    raise ImageError(f"{kind.__name__} changes the items it is built from: pass list(it)")
 
 
 def _like(old: Any, cover: Tensor, value_range: ValueRange) -> Any:
-    """`cover` as the kind of thing that `old` is."""
+    """`cover` in the type of `old`."""
     levels = cover.detach().float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
     if isinstance(old, Tensor) and not is_odd(old) and old.ndim == 3:
         channels = with_channels(levels, old.shape[0]).to(old.device)

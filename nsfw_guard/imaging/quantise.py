@@ -1,4 +1,4 @@
-"""The 8-bit levels that a picture will be saved with, rounded step by step as the pipelines round them."""
+"""The 8-bit levels that an image will be saved with, rounded as the pipelines round them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 ValueRange = Literal["unit", "signed"]
-# How far a float may leave its range before it is no picture: rounding in "unit"; a decoder's overshoot, which
-# every pipeline clips, in "signed".
+# How far floats may exceed their range: by rounding in "unit"; by a decoder's overshoot, which every pipeline clips,
+# in "signed".
 BOUNDS = {"unit": (-1 / 256, 1 + 1 / 256), "signed": (-8.0, 8.0)}
 STRIP_ROWS = 128  # rows at a time on the CPU: few enough to stay in the cache
 
 
 def quantise(pixels: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
-    """Floats as 8-bit levels, and their extremes before that.
+    """Return floats as 8-bit levels, and the extremes of the floats.
 
     Shape: (N, 3, H, W) in `value_range` to uint8 (N, 3, H, W) and float32 (N, 2), low and high.
     """
@@ -25,7 +25,7 @@ def quantise(pixels: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
 
 
 def extremes(pixels: Tensor) -> Tensor:
-    """Return low and high of each frame; NaN where one of its values is. Shape: float32 (N, 2)."""
+    """Return the lowest and highest value of each frame; NaN where it contains one. Shape: float32 (N, 2)."""
     flat = pixels.detach().flatten(1)
     return torch.stack([flat.amin(1), flat.amax(1)], 1).float()
 

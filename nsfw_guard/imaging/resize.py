@@ -1,4 +1,4 @@
-"""Pillow's own resize as two matrix products, so that a picture is judged on the device where it is.
+"""Pillow's resize as two matrix products, so that an image is resized on the device where it is.
 
 Pillow resizes 8-bit pictures in fixed point: weights rounded to 22 bits, one pass an axis, with rounding and
 clipping to 8 bits after each. A sum of products of 8-bit pixels and 22-bit weights does not fit into one float32
@@ -33,7 +33,7 @@ EXACT = 1 << 24  # float32 holds every integer up to here
 def resize(
     pixels: Tensor, size: tuple[int, int], *, interpolation: Filter = "bicubic", method: Method = "auto"
 ) -> Tensor:
-    """Resizes 8-bit pictures to exactly the pixels that `PIL.Image.resize` gives.
+    """Resize 8-bit images to exactly the pixels that `PIL.Image.resize` gives.
 
     Args:
         pixels: uint8, Shape: (N, C, H, W), on any device.
@@ -47,7 +47,7 @@ def resize(
     Shape: (N, C, height, width), uint8, same device.
     """
     if pixels.dtype != torch.uint8 or pixels.ndim != 4:
-        raise ImageError(f"resize takes uint8 pictures (N, C, H, W), not {pixels.dtype} {tuple(pixels.shape)}")
+        raise ImageError(f"resize expects uint8 images (N, C, H, W), got {pixels.dtype} {tuple(pixels.shape)}")
     if (pixels.shape[-2], pixels.shape[-1]) == size:
         return pixels
     if method == "auto":
@@ -192,7 +192,7 @@ def _sum_of_pieces(pixels: Tensor, target: int, interpolation: Filter) -> Tensor
     source = pixels.shape[-1]
     matrix = weights(source, target, interpolation)
     if not matrix.pieces:
-        raise ConfigError(f"{source} -> {target} is past the exact range of the matrix form: use method='pillow'")
+        raise ConfigError(f"method='matrix' is not exact for {source} -> {target} pixels: use method='pillow'")
     values = pixels.to(torch.float32)
     first, *rest = _on_device(source, target, interpolation, pixels.device)
     total = (values @ first).to(torch.int32)

@@ -1,6 +1,6 @@
-"""Which parts of a picture a model is shown. A plan is geometry only: no pixels, no torch.
+"""Plans which parts of an image a model is shown. Geometry only: no pixels, no torch.
 
-The first look of every plan is the model authors' own; the others make sure that nothing goes unseen.
+The first look of every plan is the model authors' own; the others make sure that every part is seen.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ MAX_LOOKS = 400
 Filter = Literal["bicubic", "bilinear"]
 
 MAX_SIDE, MIN_CROP = 2048, 0.1
-# Of values in [0, 1]. Beyond these every picture becomes the same few numbers to the model.
+# For values in [0, 1]. Beyond these bounds every image gives the model nearly the same input.
 MEANS, DEVIATIONS = (-1.0, 2.0), (1e-3, 10.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """What a model's authors fed it: a square of `size` pixels, resized, cropped and normalised like this.
+    """A model's input as its authors prepare it: a square of `size` pixels, resized, cropped and normalised.
 
     `crop_mode` is timm's: "center" cuts the middle of the picture resized by its shorter side, "squash" resizes it
     without keeping its shape, "border" fits it in and fills up with `mean`. `odd` says where a centre crop begins when
@@ -58,9 +58,9 @@ class InputSpec:
         if self.crop_rounding not in {"half_even", "floor"}:
             raise UnknownNameError("crop_rounding", self.crop_rounding, ("floor", "half_even"))
         if type(self.size) is not int or not 1 <= self.size <= MAX_SIDE:
-            raise ConfigError(f"size {str(self.size)[:40]} must be a whole number from 1 to {MAX_SIDE}")
+            raise ConfigError(f"size must be a whole number from 1 to {MAX_SIDE}, got {str(self.size)[:40]}")
         if not (_is_number(self.crop_pct) and MIN_CROP <= self.crop_pct <= 1.0):
-            raise ConfigError(f"crop_pct {str(self.crop_pct)[:40]} must be a number from {MIN_CROP} to 1")
+            raise ConfigError(f"crop_pct must be a number from {MIN_CROP} to 1, got {str(self.crop_pct)[:40]}")
         object.__setattr__(self, "mean", _three("mean", self.mean, *MEANS))
         object.__setattr__(self, "std", _three("std", self.std, *DEVIATIONS))
 
@@ -88,16 +88,16 @@ def _is_number(value: object) -> bool:
 
 
 def _three(name: str, values: object, low: float, high: float) -> tuple[float, float, float]:
-    """Three numbers, one a channel, when they are that and within the bounds."""
+    """Three numbers, one per channel, checked against the bounds."""
     if isinstance(values, (tuple, list)) and len(values) == 3 and all(map(_is_number, values)):
         red, green, blue = values
         if all(low <= value <= high for value in values):
             return red, green, blue
-    raise ConfigError(f"{name} must be three numbers from {low:g} to {high:g}, one a channel, not {str(values)[:80]}")
+    raise ConfigError(f"{name} must be three numbers from {low:g} to {high:g}, one per channel, got {str(values)[:80]}")
 
 
 def check_views(views: str) -> str:
-    """`views` itself when there is such a plan, else an error that lists them."""
+    """Return `views` if it is a known plan, else raise an error that lists them."""
     if views in VIEWS[:3] or 1 < _tiles(views) <= MAX_TILES:
         return views
     raise UnknownNameError("views", views, (*VIEWS[:3], f"tiles(2) to tiles({MAX_TILES})"))
@@ -105,10 +105,10 @@ def check_views(views: str) -> str:
 
 @lru_cache(maxsize=256)
 def plan(height: int, width: int, spec: InputSpec, views: str = "cover") -> tuple[Look, ...]:
-    """Return the looks at a picture of this size, the authors' own first.
+    """Return the looks at an image of this size, the authors' own first.
 
     Raises:
-        ImageError: they would be more than `MAX_LOOKS`.
+        ImageError: there would be more than `MAX_LOOKS`.
     """
     if views == "squash":
         return (_look("squash", (0, 0, height, width), (spec.size, spec.size), (0, 0), spec.size),)
@@ -139,7 +139,7 @@ def _main(height: int, width: int, spec: InputSpec, *, whole: bool) -> Look:
 
 
 def _sides(height: int, width: int, spec: InputSpec) -> Iterator[Look]:
-    """What the centre view leaves out along the longer side, in as few windows as it takes."""
+    """Looks at the parts of the longer side outside the centre view, in as few windows as possible."""
     window = spec.size
     size = shorter_side_to(window, height, width)
     length = max(size)
@@ -158,8 +158,8 @@ def _grid(height: int, width: int, window: int, count: int) -> Iterator[Look]:
     tops, lefts = _starts(height, side, count), _starts(width, side, count)
     if 1 + len(tops) * len(lefts) > MAX_LOOKS:
         raise ImageError(
-            f"tiles({count}) would look at {width}x{height} {1 + len(tops) * len(lefts)} times, and {MAX_LOOKS} is the "
-            "most: crop it, take fewer tiles, or views='cover', which sees every pixel too"
+            f"tiles({count}) needs {1 + len(tops) * len(lefts)} looks at {width}x{height}, more than the limit of "
+            f"{MAX_LOOKS}: crop the image, use fewer tiles, or views='cover', which also sees every pixel"
         )
     for top in tops:
         for left in lefts:

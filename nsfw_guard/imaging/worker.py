@@ -1,4 +1,4 @@
-"""The process that `process` starts: it decodes one file after the other and knows neither torch nor any model."""
+"""The process that `process` starts: it decodes one file after the other, without torch or any model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nsfw_guard.imaging.process import END, FAULT, FRAME, PARTIAL, READY
 
 
 def serve(memory: int, source: IO[bytes], target: IO[bytes]) -> None:
-    """Answers one request after the other, until nobody asks any more."""
+    """Answer one request after the other until the input ends."""
     _limit(memory)
     target.write(READY)
     target.flush()
@@ -40,7 +40,7 @@ def _text(kind: bytes, text: str) -> bytes:
 
 
 def _limit(memory: int) -> None:
-    """Takes away what a decoder never needs, where the system can."""
+    """Limit memory and privileges of the process, where the system can."""
     try:
         import resource
     except ImportError:  # Windows: time is limited from outside, memory is not

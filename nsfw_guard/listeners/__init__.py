@@ -1,1 +1,1 @@
-"""Who is told of every verdict: the counter, the audit log."""
+"""Listeners, which are called with every verdict: the counter and the audit log."""

@@ -1,7 +1,7 @@
-"""A log of every verdict that can be checked later: one JSON line each, chained by hashes, never pixels or prompts.
+"""A verifiable log of every verdict: one JSON line each, chained by hashes, never pixels or prompts.
 
-A line that is changed, dropped, moved or put in breaks the chain; with a key nobody else can mend it, and with a kept
-head a cut tail shows too.
+Changing, dropping, moving or inserting a line breaks the chain. With a key only its owner can repair the chain, and
+with a kept head a truncated log is noticed too.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from nsfw_guard.verdict import Verdict
 
 __all__ = ["Audit", "AuditReport", "Head", "verify"]
 
-SCHEMA = 2  # 1 called the threshold "cut"; such lines verify as they are
-LONGEST = 400  # characters of a text: what a model or a user named may be as long as they like
+SCHEMA = 2  # schema 1 called the threshold "cut"; its lines still verify
+LONGEST = 400  # characters of a text: names from models and users may have any length
 
 _DECIDED = ("outcome", "reason", "category", "severity", "score", "threshold", "view", "scores")
 _BY = ("model", "revision", "policy", "policy_hash", "requested", "state")
@@ -33,16 +33,16 @@ _log = logging.getLogger(__name__)
 
 
 class Audit:
-    """Appends a line for each verdict; safe with several threads and processes on one file.
+    """A listener that appends a line for each verdict; several threads and processes may share a file.
 
     Args:
-        path: the log. Beside it stand `<path>.lock` and `<path>.head`.
-        key: makes the hashes HMACs, so that only who has the key can write or mend a line, and a picture that
-            somebody knows cannot be found by its bare hash.
+        path: the log. `<path>.lock` and `<path>.head` are written beside it.
+        key: makes the hashes HMACs, so that only the owner of the key can write or repair lines, and a known image
+            cannot be found by its plain hash.
         on_failure: `stop` raises AuditError when a line cannot be written; `warn` logs it and counts it in `lost`.
-            Either way such a line is taken back, and the next one says how many are `unwritten`.
-        fsync: waits for the disk after every call: nothing written is lost when the power goes.
-        clock: seconds since 1970.
+            In both cases the line is taken back, and the next one records how many are `unwritten`.
+        fsync: wait for the disk after every call, so that a power failure loses nothing.
+        clock: returns the seconds since 1970.
 
     Example:
         ```python
@@ -64,11 +64,11 @@ class Audit:
     ) -> None:
         self.path = os.path.abspath(os.fspath(path))
         if on_failure not in {"stop", "warn"}:
-            raise ConfigError(f"on_failure is {on_failure!r}: say 'stop' or 'warn'")
+            raise ConfigError(f"on_failure must be 'stop' or 'warn', got {on_failure!r}")
         if key is not None and not (isinstance(key, bytes) and key):
-            raise ConfigError("the audit key must be bytes that are not empty: give 32 random bytes, or None")
+            raise ConfigError("the audit key must be non-empty bytes: pass 32 random bytes, or None")
         if os.path.isdir(self.path) or not os.path.isdir(os.path.dirname(self.path)):
-            raise ConfigError("the audit log cannot be there: give a file in a folder that exists")
+            raise ConfigError("the audit log must be a file in an existing folder: pass another path")
         for end in ("", ".lock", ".head"):
             check_regular(f"{self.path}{end}")
         self.on_failure = on_failure
@@ -83,19 +83,19 @@ class Audit:
         """Write one line for each verdict, in order.
 
         Raises:
-            AuditError: with `on_failure="stop"`, when not every line is surely written.
+            AuditError: a line may not have been written, with `on_failure="stop"`.
         """
         if not verdicts:
             return
-        # Per process: a lock that a fork copied is held for ever, and a file lock is shared with the parent.
+        # Per process: a lock copied by a fork may be held for ever, and a file lock is shared with the parent.
         files = self._files.setdefault(os.getpid(), LogFiles(self.path))
         try:
             records = [self._record(verdict) for verdict in verdicts]
             with files.locked():
                 self._append(files, records)
-        except Exception as error:  # a listener has one way to fail, whatever broke: the disk, the clock, a verdict
+        except Exception as error:  # every fault means the same: the disk, the clock, a verdict
             why = (
-                f"the audit log cannot be written ({describe_error(error)}): check the disk and the rights of the file"
+                f"the audit log cannot be written ({describe_error(error)}): check the disk and the file's permissions"
             )
             why = str(error) if isinstance(error, AuditError) else why
             self._unwritten += len(verdicts)
@@ -128,7 +128,7 @@ class Audit:
         head, torn, unfinished = files.end(self._key)
         lines = ["\n"] if torn else []
         missing = self._unwritten
-        # What could not be taken back is named, since a log that says "allow" of what was held back is worse than none.
+        # Lines that could not be taken back are named: they may say "allow" of an image that was held back.
         gaps = {name: value for name, value in (("unwritten", missing), ("unfinished", unfinished)) if value}
         records = [{**record, **gaps} if i == 0 else record for i, record in enumerate(records)]
         for record in records:
@@ -140,7 +140,7 @@ class Audit:
 
 
 def _plain(value: Any) -> Any:
-    """JSON with every text cut, and numbers that JSON lacks as their names."""
+    """JSON with every text shortened, and NaN and infinity as their names."""
     if isinstance(value, str):
         return value[:LONGEST]
     if isinstance(value, dict):

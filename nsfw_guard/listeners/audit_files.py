@@ -1,4 +1,4 @@
-"""An audit log's three files, as one process has them open: the log, its lock and its head."""
+"""The three open files of an audit log: the log, its lock and its head."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from nsfw_guard.errors import AuditError
 from nsfw_guard.listeners.audit_chain import Head, Line, digest, open_regular
 
-_PATIENCE = 10.0  # seconds to wait for the lock: a stopped process must not stop every other one for ever
+_PATIENCE = 10.0  # seconds to wait for the lock: a stopped process must not stop all others for ever
 _FLAGS = os.O_RDWR | os.O_CREAT
 
 
 class LogFiles:
-    """The log, its lock and its head. Everything but `locked` needs the lock."""
+    """The log, its lock and its head. Every method except `locked` needs the lock."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -28,7 +28,7 @@ class LogFiles:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         if not self.threads.acquire(timeout=_PATIENCE):
-            raise AuditError("the audit log is held by another thread: look for one that hangs")
+            raise AuditError("the audit log is locked by another thread: find the thread that hangs")
         try:
             if not _same(self.lock, f"{self.path}.lock"):
                 self.lock = _reopen(self.lock, f"{self.path}.lock", 0)
@@ -50,10 +50,10 @@ class LogFiles:
             self.beside = _reopen(self.beside, f"{self.path}.head", 0)
 
     def end(self, key: bytes | None) -> tuple[Head, bool, list[int]]:
-        """Return where the log stands, whether its last line is torn, and which lines (first, last) nobody finished.
+        """Return the head of the log, whether its last line is torn, and the unfinished lines (first, last).
 
-        Read anew unless only this process wrote. A line beyond the head is one whose writer failed or died before the
-        call ended, and could not take it back.
+        The file is read again unless only this process wrote. A line beyond the head comes from a writer that failed
+        or died within a call and could not take it back.
         """
         size = os.fstat(self.log).st_size
         if size == self.size:
@@ -64,8 +64,8 @@ class LogFiles:
             kept = Head.read(self.path)
             if kept.count > head.count or (kept.count == head.count and kept.hash != head.hash):
                 raise AuditError(
-                    f"the log ends at line {head.count}, its head at {kept.count}: it was cut or replaced. "
-                    "Verify it, then move log and head away to begin a new one"
+                    f"the log ends at line {head.count}, its head at line {kept.count}: the log was truncated or "
+                    "replaced. Verify it, then move both files away to begin a new log"
                 )
             unfinished = [kept.count + 1, head.count] if kept.count < head.count else []
         return head, torn, unfinished
@@ -78,13 +78,13 @@ class LogFiles:
             os.lseek(self.log, start, os.SEEK_SET)
             tail = os.read(self.log, step) + tail
             torn = not tail.endswith(b"\n")
-            # without its beginning the first piece says nothing
+            # the first piece may lack its beginning
             whole = tail.split(b"\n") if start == 0 else tail.split(b"\n")[1:]
             for raw in reversed(whole):
                 line = Line.parse(raw)
                 if line is not None:
                     if line.hash != digest(key, line.body):
-                        raise AuditError("the log's last line does not fit the key: give the key it was written with")
+                        raise AuditError("the log's last line does not fit the key: pass the key it was written with")
                     return Head(line.n, line.hash), torn
         return Head(), torn
 
@@ -94,13 +94,13 @@ class LogFiles:
             _write(self.log, data)
             if fsync:
                 os.fsync(self.log)
-            # In place and of one length: inside one sector that is as whole as a rename, which costs 1 ms on ext4.
+            # Overwritten in a fixed length: within one sector as atomic as a rename, which takes 1 ms on ext4.
             os.lseek(self.beside, 0, os.SEEK_SET)
             _write(self.beside, f'{{"count":{head.count},"hash":"{head.hash}"}}'.ljust(119).encode() + b"\n")
             if fsync:
                 os.fsync(self.beside)
         except BaseException:
-            # Lines that are not surely written must not say that a picture left: the caller holds it back.
+            # Lines of a failed write are removed: they may say "allow" of an image that the caller now holds back.
             self._take_back(size, before)
             raise
         self.size, self.head = size + len(data), head
@@ -110,7 +110,7 @@ class LogFiles:
         return os.read(self.beside, 4096)
 
     def _take_back(self, size: int, head: bytes) -> None:
-        """Log and head as they were, as far as the file system allows it. The next writer looks again at both."""
+        """Restore log and head, as far as the file system allows it. The next writer reads both again."""
         self.size = -1
         with contextlib.suppress(OSError):
             os.ftruncate(self.log, size)
@@ -140,7 +140,7 @@ def _same(fd: int, path: str) -> bool:
 
 
 def _reopen(fd: int, path: str, flags: int) -> int:
-    # A log that was moved away together with its head (rotated) is begun anew where it stood.
+    # A log that was moved away together with its head (rotated) is begun again at the same path.
     new = open_regular(path, _FLAGS | flags)
     if fd >= 0:
         os.close(fd)
@@ -151,7 +151,7 @@ def _file_lock(fd: int) -> None:
     patience = time.monotonic() + _PATIENCE
     while not _try_lock(fd):
         if time.monotonic() > patience:
-            raise AuditError("the audit log is locked by another process: look for one that hangs")
+            raise AuditError("the audit log is locked by another process: find the process that hangs")
         time.sleep(0.001)
 
 

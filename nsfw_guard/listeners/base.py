@@ -1,4 +1,4 @@
-"""Who is told of verdicts, and how: in turn, with a correction where one of them fails."""
+"""Calls listeners with verdicts, in order, and corrects them where one of them fails."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ WANTS = ("embeddings", "digests")
 
 
 class Listener(Protocol):
-    """A callable that is handed the verdicts of each call, such as an `Audit`, an index, or a function of your own.
+    """A callable that receives the verdicts of each call, such as an `Audit`, an index, or a function of your own.
 
     It is called a second time for the same call, with ERROR verdicts only, when a listener failed. A listener that
-    needs more than verdicts says so: `wants_embeddings = True` or `wants_digests = True` (the hashes of what the model
-    was shown), which are computed for nobody else.
+    needs more than verdicts sets `wants_embeddings = True` or `wants_digests = True` (the hashes of the model's
+    inputs); these are computed only on request.
 
     Example:
         >>> def report(verdicts):
@@ -27,24 +27,24 @@ class Listener(Protocol):
     """
 
     def __call__(self, verdicts: Sequence[Verdict], /) -> None:
-        """Take note of the verdicts. What raises turns all of them into ERROR."""
+        """Process the verdicts. An exception turns all of them into ERROR."""
 
 
 def wanted_by(listeners: Sequence[Listener]) -> Mapping[str, bool]:
-    """Return what at least one of these listeners wants besides verdicts, by name."""
+    """Return the data that at least one listener wants besides verdicts, by name."""
     return {what: any(getattr(one, f"wants_{what}", False) for one in listeners) for what in WANTS}
 
 
 def notify(listeners: Sequence[Listener], verdicts: list[Verdict], *, only_flagged: bool = False) -> list[Verdict]:
-    """Tell listeners in turn and return the verdicts that count: as they came, or ERROR where a listener fails.
+    """Call listeners in order and return the verdicts that hold: unchanged, or ERROR where a listener fails.
 
-    When one fails, what it and those before it heard is no longer true: they hear the ERROR verdicts as a correction,
-    and those after it hear nothing else.
+    When one fails, it and those before it are called again with the ERROR verdicts as a correction; those after it
+    receive only the ERROR verdicts.
 
     Args:
-        listeners: in the order in which they are told.
-        verdicts: of one call.
-        only_flagged: of prompts only those that were refused are told.
+        listeners: the listeners in the order of their calls.
+        verdicts: the verdicts of one call.
+        only_flagged: pass on flagged verdicts only, as for prompts.
     """
     notified: list[Listener] = []
     for listener in listeners:
@@ -54,8 +54,8 @@ def notify(listeners: Sequence[Listener], verdicts: list[Verdict], *, only_flagg
         notified.append(listener)
         try:
             listener(heard)
-        except Exception as error:  # what nobody could take note of must not leave
-            log.exception("a listener failed: what it was told of is held back")
+        except Exception as error:  # an image that could not be recorded must not be released
+            log.exception("a listener failed: the images of this call are held back")
             if any(verdict.outcome is not Outcome.ERROR for verdict in verdicts):
                 verdicts = [_held_back(verdict, error) for verdict in verdicts]
                 _correct(notified, verdicts)
@@ -63,17 +63,17 @@ def notify(listeners: Sequence[Listener], verdicts: list[Verdict], *, only_flagg
 
 
 def _held_back(verdict: Verdict, error: Exception) -> Verdict:
-    """ERROR, with the scores and flags that there were: what was flagged is not let go by `fail_open` either."""
+    """An ERROR verdict with the same scores and flags, so that `fail_open` does not release a flagged image."""
     if verdict.outcome is Outcome.ERROR:
         return verdict
-    why = f"{type(error).__name__}: {error} (a listener failed: held back, whatever was judged: {verdict.outcome.name})"
+    why = f"{type(error).__name__}: {error} (a listener failed: held back, although judged {verdict.outcome.name})"
     return replace(verdict, outcome=Outcome.ERROR, reason=why)
 
 
 def _correct(listeners: Sequence[Listener], verdicts: Sequence[Verdict]) -> None:
-    """Tell what really leaves to listeners that heard something else. One that fails again has nothing more to say."""
+    """Call listeners that received other verdicts again with the final ones. A second failure is only logged."""
     for listener in listeners:
         try:
             listener(tuple(verdicts))
         except Exception:
-            log.exception("a listener could not be corrected: it may say that a picture left which was held back")
+            log.exception("a listener could not be corrected: it may record a held-back image as released")

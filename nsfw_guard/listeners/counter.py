@@ -1,4 +1,4 @@
-"""Counts of what a guard decided, safe under threads."""
+"""Counts the outcomes of a guard, thread-safe."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class OutcomeCounter:
         self._lock = threading.Lock()
 
     def __call__(self, verdicts: Sequence[Verdict]) -> None:
-        """Counts a batch."""
+        """Count a batch."""
         with self._lock:
             for verdict in verdicts:
                 self._counts[verdict.outcome] += 1
 
     @property
     def counts(self) -> dict[str, int]:
-        """Pictures by outcome since the start."""
+        """Number of images by outcome since the start."""
         with self._lock:
             return {outcome.name.lower(): count for outcome, count in self._counts.items()}

@@ -1,8 +1,8 @@
-"""`attach` and `detach`: a guard on any diffusers pipeline, without an edit to anything that other pipelines share.
+"""`attach` and `detach`: a guard on any diffusers pipeline, without changing anything that other pipelines share.
 
-Who owns what: the pipe holds its attachment, under one attribute; the attachment holds what stood there before. The
-pipe gets a class of the same name (a call is looked up on the type) and copies of its processors. What a call learns is
-kept in a run of its own, so pipes may be shared by threads and tasks as far as diffusers itself allows it.
+The pipe has its attachment in one attribute, and the attachment has the original class and processors. The pipe gets a
+class of the same name (a call is looked up on the type) and copies of its processors. Each call keeps its state in its
+own run, so threads and tasks may share pipes as far as diffusers itself allows it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Attachment:
-    """A guard on one pipe. Leaves with `detach`, or at the end of a `with` block."""
+    """A guard on one pipe. It is removed by `detach`, or at the end of a `with` block."""
 
     def __init__(self, pipe: Any, options: AttachOptions, seam: seams.SeamInfo) -> None:
         self.pipe = pipe
@@ -50,12 +50,12 @@ class Attachment:
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """Those of the last call in this thread or task, one for each picture or clip that left."""
+        """The verdicts of the last call in this thread or task, one for each image or clip that was returned."""
         return self.last.get()
 
     @property
     def state(self) -> dict[str, str]:
-        """What is in effect, in words."""
+        """The settings in effect."""
         options = self.options
         state = {"seam": self.seam, "enabled": str(self.enabled).lower(), "latents": options.latents}
         state |= {"clips": options.cover.clips, "check_inputs": str(options.check_inputs).lower()}
@@ -63,12 +63,12 @@ class Attachment:
         return {**state, **self.guard.state, "early_stop": "on" if options.early_stop else "off"}
 
     def run(self, pipe: Any = None) -> GuardedCall:
-        """Return a run of its own, for one call."""
+        """Return a new run, for one call."""
         pipe = self.pipe if pipe is None else pipe
         return GuardedCall(self.guard, self.options.cover, device=device_of(pipe), owner=self)
 
     def call(self, call: Any, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return the pipe's own call, guarded; inside a guarded call that it is a part of, as it is."""
+        """Run the pipe's own call, guarded; unguarded inside the guarded call of a pipeline that it is part of."""
         outer = current()
         if outer is not None and isinstance(outer.owner, Attachment) and self in outer.owner.family():
             return part_call(call, pipe, args, kwargs, run=outer)
@@ -82,16 +82,16 @@ class Attachment:
         return out
 
     def turn(self, *, on: bool) -> None:
-        """Turns the guard off, or on again, with those of the parts."""
+        """Turn the guard off or on, together with those of the pipe's parts."""
         for attachment in (self, *self.family()):
             attachment.enabled = on
 
     def family(self) -> list[Attachment]:
-        """Return the attachments of the pipelines that this one is made of."""
+        """Return the attachments of the pipelines that are parts of this one."""
         return [a for part in (*self.parts, *self.adopted) for a in (part, *part.family())]
 
     def put(self) -> None:
-        """Puts the guarded class and processors in place."""
+        """Put the guarded class and processors in place."""
         pipe = self.pipe
         self.originals = processors_of(pipe)
         for name, original in self.originals.items():
@@ -100,7 +100,7 @@ class Attachment:
         pipe.__class__ = guarded_class(type(pipe))
 
     def detach(self) -> None:
-        """Restores the pipe."""
+        """Restore the pipe."""
         detach(self.pipe)
 
     def __enter__(self) -> Attachment:
@@ -112,7 +112,7 @@ class Attachment:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Attachment:
         pipe = memo.get(id(self.pipe))
-        if pipe is None:  # something of the pipe is copied, not the pipe
+        if pipe is None:  # a part of the pipe is copied, not the pipe
             return self
         twin = memo[id(self)] = Attachment(pipe, self.options, seams.SeamInfo(self.seam))
         twin.enabled = self.enabled
@@ -132,18 +132,18 @@ def attach(
     text_model: TextModel | None = None,
     early_stop: EarlyStop | None = None,
 ) -> Attachment:
-    """Guards a pipeline: from now on every picture that leaves it was judged, and flagged ones are acted on.
+    """Guard a pipeline: from now on every image that it returns is judged, and flagged ones are acted on.
 
     Args:
-        pipe: any diffusers pipeline that makes pictures or clips, modular ones among them.
-        guard: what judges and acts.
-        clips: where a frame of a clip is flagged: "whole" acts on all of it, "frames" on that one and its `margin` of
-            neighbours to both sides.
-        latents: "refuse" raises where `output_type="latent"` is asked for; "allow" lets it out unchecked, for a base
+        pipe: any diffusers pipeline that makes images or clips, including modular ones.
+        guard: the guard.
+        clips: the part of a clip with a flagged frame that is acted on: "whole" for all of it, "frames" for that frame
+            and `margin` neighbours on both sides.
+        latents: "refuse" raises an error for `output_type="latent"`; "allow" returns latents unchecked, for a base
             whose later stage is guarded.
-        check_inputs: judge the pictures that are handed in, before any step runs.
-        text_model: called with the prompts; says for each why it is refused, or None.
-        early_stop: stops generations that are sure to be blocked.
+        check_inputs: judge the images that are passed in, before any step runs.
+        text_model: called with the prompts; returns for each the reason to refuse it, or None.
+        early_stop: stops generations that are certain to be blocked.
 
     Example:
         ```python
@@ -153,9 +153,11 @@ def attach(
         ```
     """
     if not isinstance(guard, Guard):
-        raise ConfigError(f"attach takes a Guard, not {type(guard).__name__}: Guard.from_pretrained('marqo')")
+        raise ConfigError(
+            f"attach expects a Guard, got {type(guard).__name__}: make one with Guard.from_pretrained('marqo')"
+        )
     if latents not in {"refuse", "allow"}:
-        raise ConfigError(f"latents={latents!r}: say 'refuse' or 'allow'")
+        raise ConfigError(f"latents must be 'refuse' or 'allow', got {latents!r}")
     seam = seams.check_coverable(pipe)
     options = AttachOptions(
         guard=guard,
@@ -166,7 +168,7 @@ def attach(
         early_stop=early_stop,
     )
     if GUARD_ATTR in vars(pipe):
-        raise ConfigError(f"this {type(pipe).__name__} has a guard already: detach it first")
+        raise ConfigError(f"this {type(pipe).__name__} already has a guard: detach it first")
     prove(guard, pipe)
     return _attach(pipe, options, seam)
 
@@ -177,7 +179,7 @@ def _attach(pipe: Any, options: AttachOptions, seam: seams.SeamInfo) -> Attachme
     for part in inner:
         attached = vars(part).get(GUARD_ATTR)
         if attached is not None and attached.guard is not options.guard:
-            raise ConfigError(f"its {type(part).__name__} has another guard already: detach that one first")
+            raise ConfigError(f"the {type(part).__name__} in this pipeline already has another guard: detach it first")
     for part in inner:
         attached = vars(part).get(GUARD_ATTR)
         if attached is None:
@@ -189,7 +191,7 @@ def _attach(pipe: Any, options: AttachOptions, seam: seams.SeamInfo) -> Attachme
 
 
 def detach(pipe: Any) -> None:
-    """Takes the guard off a pipeline: class and processors are again what they were.
+    """Remove the guard from a pipeline and restore its class and processors.
 
     Example:
         ```python
@@ -201,9 +203,11 @@ def detach(pipe: Any) -> None:
     if not isinstance(attachment, Attachment):
         raise ConfigError(f"this {type(pipe).__name__} has no guard: attach one first")
     if plain_class(pipe) is type(pipe):
-        raise ConfigError(f"the class of this {type(pipe).__name__} was changed after the guard came: undo that first")
+        raise ConfigError(
+            f"the class of this {type(pipe).__name__} was changed after a guard was attached: undo that change first"
+        )
     for name, original in attachment.originals.items():
-        if is_guarded(vars(pipe).get(name)):  # else somebody put another one there meanwhile
+        if is_guarded(vars(pipe).get(name)):  # else it was replaced in the meantime
             vars(pipe)[name] = original
     del vars(pipe)[GUARD_ATTR]
     pipe.__class__ = plain_class(pipe)
@@ -213,15 +217,17 @@ def detach(pipe: Any) -> None:
 
 
 def prove(guard: Guard, pipe: Any) -> None:
-    """Asks the model about one picture where the pipe runs: one that does not answer is no guard.
+    """Check that the model answers on the device of the pipe.
 
     Raises:
-        SelfTestError: it does not answer with probabilities.
+        SelfTestError: it fails, or its answers are not probabilities.
     """
     canary = next(iter(canaries().values()))[None].to(device_of(pipe) or "cpu")
     try:
         (scores,) = checked_scores(guard.backend, [Frames(canary)], 1, embeddings=False, digests=False)
     except Exception as error:
-        raise SelfTestError(f"{guard.spec.name!r} does not answer here ({error}): nothing was attached") from error
+        raise SelfTestError(
+            f"{guard.spec.name!r} fails on the pipeline's device ({error}): no guard was attached"
+        ) from error
     if not scores.finite or scores.fault:
-        raise SelfTestError(f"{guard.spec.name!r} answers without numbers here: nothing was attached")
+        raise SelfTestError(f"{guard.spec.name!r} returns no scores on the pipeline's device: no guard was attached")

@@ -1,4 +1,4 @@
-"""A guard for every pipeline of this process: opt-in; pipes are guarded as they run, so it survives `from_pipe`."""
+"""A guard for every pipeline of this process, opt-in. Pipes are guarded when they run, so `from_pipe` keeps it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Installed:
-    """What was put in place, so that all of it can be taken away."""
+    """Everything that was put in place, to remove it again."""
 
     settings: dict[str, Any]
     calls: dict[type, Any] = field(default_factory=dict)
@@ -38,12 +38,12 @@ _lock = threading.RLock()
 def attach_all(
     guard: Guard, *, latents: Latents, clips: Clips = "whole", margin: int = 8, check_inputs: bool = False
 ) -> None:
-    """Guards every diffusers pipeline of this process from its next call on, those to come among them.
+    """Guard every diffusers pipeline of this process from its next call on, including later ones.
 
     Args:
-        guard: what judges and acts.
-        latents: must be said, since it goes for all: "refuse" breaks a base that hands latents to a refiner; "allow"
-            lets latents out of every pipeline.
+        guard: the guard.
+        latents: required, since it applies to all: "refuse" breaks a base that passes latents to a refiner; "allow"
+            lets every pipeline return latents.
         clips, margin, check_inputs: as in `attach`.
 
     Example:
@@ -57,11 +57,13 @@ def attach_all(
     """
     global _installed  # noqa: PLW0603 - one a process is what it is for
     if _installed is not None:
-        raise ConfigError("every pipeline has a guard already: detach_all() first")
+        raise ConfigError("every pipeline already has a guard: call detach_all() first")
     if not isinstance(guard, Guard):
-        raise ConfigError(f"attach_all takes a Guard, not {type(guard).__name__}: Guard.from_pretrained('marqo')")
+        raise ConfigError(
+            f"attach_all expects a Guard, got {type(guard).__name__}: make one with Guard.from_pretrained('marqo')"
+        )
     if latents not in {"refuse", "allow"}:
-        raise ConfigError(f"latents={latents!r}: say 'refuse' or 'allow'")
+        raise ConfigError(f"latents must be 'refuse' or 'allow', got {latents!r}")
     settings = {"guard": guard, "latents": latents, "clips": clips, "margin": margin, "check_inputs": check_inputs}
     _installed = _Installed(settings)
     for handler in logging.getLogger("diffusers").handlers:
@@ -73,7 +75,7 @@ def attach_all(
 
 
 def detach_all() -> None:
-    """Takes the installed guard off everything again.
+    """Remove the installed guard from all pipelines.
 
     Example:
         ```python
@@ -83,7 +85,7 @@ def detach_all() -> None:
     """
     global _installed
     if _installed is None:
-        raise ConfigError("there is nothing to detach: attach_all(guard, latents=...) first")
+        raise ConfigError("there is no installed guard to detach: call attach_all(guard, latents=...) first")
     gone, _installed = _installed, None
     for handler in logging.getLogger("diffusers").handlers:
         handler.removeFilter(_STANDS_IN)
@@ -97,7 +99,7 @@ def detach_all() -> None:
 
 
 class _StandsIn(logging.Filter):
-    """Holds back the alarm of diffusers that a safety checker was disabled, while the installed guard judges."""
+    """A filter for the warning of diffusers that a safety checker was disabled, while the installed guard judges."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith("You have disabled the safety checker")
@@ -118,7 +120,7 @@ def _below(root: Any) -> Iterator[Any]:
 
 
 def _hook(root: Any, installed: _Installed) -> None:
-    """Classes that are made later are wrapped as they are made: diffusers loads its own when they are first used."""
+    """Wrap classes when they are defined: diffusers loads its own when they are first used."""
 
     def __init_subclass__(cls: Any, **kwargs: Any) -> None:  # noqa: N807
         super(root, cls).__init_subclass__(**kwargs)
@@ -129,7 +131,7 @@ def _hook(root: Any, installed: _Installed) -> None:
 
 
 def _wrap(cls: Any, installed: _Installed) -> None:
-    """Makes a class's own call put the guard on first."""
+    """Make the call of a class attach the guard first."""
     original = vars(cls).get("__call__")
     if original is None or BASE in vars(cls) or cls in installed.calls:
         return
@@ -142,7 +144,7 @@ def _wrap(cls: Any, installed: _Installed) -> None:
             if GUARD_ATTR not in vars(self):
                 attach(self, **installed.settings)
                 installed.pipes.add(self)
-                log.info("the installed guard took on this %s", type(self).__name__)
+                log.info("the installed guard was attached to this %s", type(self).__name__)
         return self(*args, **kwargs)
 
     installed.calls[cls] = original

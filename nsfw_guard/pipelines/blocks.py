@@ -1,4 +1,4 @@
-"""The guard as a block for Modular Diffusers. Loaded when it is asked for, since it subclasses a class of diffusers."""
+"""The guard as a block for Modular Diffusers. Imported on first use, since it subclasses a class of diffusers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from nsfw_guard.pipelines.guarded.run import Clips, Cover, GuardedCall
 
 
 class GuardStep(ModularPipelineBlocks):  # type: ignore[misc]  # diffusers has no types
-    """Judges what the blocks before it decoded, and acts on what is flagged.
+    """A block that judges the images decoded by the blocks before it, and acts on flagged ones.
 
     Insert it last: `blocks.sub_blocks.insert("guard", GuardStep(guard), len(blocks.sub_blocks))`.
 
     Args:
-        guard: what judges and acts.
-        key: where the pictures are: "images", or "videos" for clips.
+        guard: the guard.
+        key: the name of the images in the state: "images", or "videos" for clips.
         clips, margin: as in `attach`.
     """
 
@@ -29,27 +29,27 @@ class GuardStep(ModularPipelineBlocks):  # type: ignore[misc]  # diffusers has n
 
     def __init__(self, guard: Guard, *, key: str = "images", clips: Clips = "whole", margin: int = 8) -> None:
         if key not in seams.PICTURES:
-            raise ConfigError(f"key={key!r}: say where the pictures are, 'images' or 'videos'")
+            raise ConfigError(f"key must be 'images' or 'videos', got {key!r}")
         super().__init__()
         self.guard, self.key, self.cover = guard, key, Cover(clips=clips, margin=margin)
 
     @property
     def description(self) -> str:
-        """What it does."""
-        return "Judges the pictures that leave, and acts on those that are flagged."
+        """A description of the block."""
+        return "Judges the images that the pipeline returns, and acts on those that are flagged."
 
     @property
     def inputs(self) -> list[Any]:
         """The pictures."""
-        return [InputParam(self.key, required=True, description="what was decoded")]
+        return [InputParam(self.key, required=True, description="the decoded images")]
 
     @property
     def intermediate_outputs(self) -> list[Any]:
-        """The pictures, flags and verdicts."""
+        """The images, flags and verdicts."""
         return [OutputParam(self.key), OutputParam("nsfw_content_detected"), OutputParam("verdicts")]
 
     def __call__(self, components: Any, state: Any) -> tuple[Any, Any]:
-        """Judges and acts."""
+        """Judge the images and act on flagged ones."""
         block = self.get_block_state(state)
         run = GuardedCall(self.guard, self.cover, device=device_of(components), owner=self)
         setattr(block, self.key, run.finish(getattr(block, self.key), clips=self.key in seams.CLIPS))

@@ -1,6 +1,6 @@
 """The guard as the `safety_checker` of a pipeline that has a slot for one, saved and loaded with that pipeline.
 
-Loaded when its name is first asked for, since it subclasses classes of diffusers and transformers.
+Imported on first use, since it subclasses classes of diffusers and transformers.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from nsfw_guard.verdict import Verdict, worst
 
 FOLDER = "guard"  # beside config.json: the guard's own files have a config.json too
 
-# What loaders of pipelines hand to every model. A guard reads its weights from safetensors as they are, in its own
-# dtype and unquantised, and follows the picture to its device: nothing of this can change a score.
+# Arguments that pipeline loaders pass to every model. A guard reads its weights from safetensors, in its own dtype and
+# unquantised, and follows the image to its device, so none of these can change a score.
 WITHOUT_EFFECT = {
     "cache_dir", "device_map", "force_download", "local_files_only", "low_cpu_mem_usage", "max_memory",
     "offload_folder", "offload_state_dict", "proxies", "quantization_config", "revision", "token", "use_safetensors",
     "variant",
 }  # fmt: skip
 
-# With which classes pipelines compare their checker. Two Cosmos pipelines pass over every other one in silence; the
-# rest say in the log that it is not what they expected.
+# The classes that pipelines compare their checker with. Two Cosmos pipelines silently ignore any other class; the
+# others only log that it is not what they expected.
 _COSMOS = (
     "_text2world", "_video2world", "2_text2image", "2_video2world", "2_5_predict", "2_5_transfer", "3_omni"
 )  # fmt: skip
@@ -48,7 +48,7 @@ STANDS_FOR = {
 
 
 class GuardConfig(PretrainedConfig):  # type: ignore[misc]  # transformers has no types here
-    """What is told of a SafetyChecker beside its guard's own folder: how it answers."""
+    """The configuration of a SafetyChecker, beside its guard's own folder: the form of its answers."""
 
     __module__ = "nsfw_guard"
     model_type = "nsfw_guard"
@@ -60,15 +60,15 @@ class GuardConfig(PretrainedConfig):  # type: ignore[misc]  # transformers has n
 
 
 class NoFeatures(CLIPImageProcessor):  # type: ignore[misc]  # as above
-    """The feature extractor that goes with a SafetyChecker: it does nothing, since the guard looks at the picture.
+    """The feature extractor for a SafetyChecker: it does nothing, since the guard looks at the image itself.
 
-    Where a pipeline has a feature extractor for another end (an IP-Adapter, image variations), keep that one.
+    Where a pipeline needs a feature extractor for another purpose (an IP-Adapter, image variations), keep that one.
     """
 
     __module__ = "nsfw_guard"
 
     def __call__(self, images: Any, return_tensors: str | None = None) -> BatchFeature:
-        """One zero a picture. Shape: pixel_values (B, 1)."""
+        """Return one zero per image. Shape: pixel_values (B, 1)."""
         count = len(images) if isinstance(images, (list, tuple)) or getattr(images, "ndim", 3) == 4 else 1
         return BatchFeature({"pixel_values": torch.zeros(count, 1)})
 
@@ -76,16 +76,16 @@ class NoFeatures(CLIPImageProcessor):  # type: ignore[misc]  # as above
 class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as above
     """A guard in the slot: `StableDiffusionPipeline.from_pretrained(repo, safety_checker=c, feature_extractor=...)`.
 
-    It subclasses the stock checker, without its network, since pipelines compare types. The guard's network is not a
-    part of this module: `pipe.to(torch.bfloat16)`, offloading and quantisation leave it as it is, so that scores do
-    not depend on what is done to the pipeline; it follows each picture to its device. A copy shares the guard.
+    It subclasses the stock checker, without its network, since pipelines compare types. The guard's network is not
+    part of this module, so `pipe.to(torch.bfloat16)`, offloading and quantisation of the pipeline do not change scores.
+    It follows each image to its device. A copy shares the guard.
 
     Args:
-        guard: what judges and acts.
-        watermark: answer with three values, as DeepFloyd IF and the x4 upscaler want it, which fail with two; none of
-            the pictures is said to have a watermark.
-        cosmos: be a CosmosSafetyChecker too: two Cosmos pipelines pass over any other in silence. `for_pipeline` knows
-            which of the two it takes, and both are saved.
+        guard: the guard.
+        watermark: return three values, as DeepFloyd IF and the x4 upscaler require; no image is reported to have a
+            watermark.
+        cosmos: be a CosmosSafetyChecker too, since two Cosmos pipelines silently ignore any other. `for_pipeline` sets
+            these two settings for a pipeline, and both are saved.
 
     Example:
         ```python
@@ -101,9 +101,9 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
     _no_split_modules: tuple[str, ...] = ()
 
     def __init__(self, guard: Guard | GuardConfig, *, watermark: bool = False, cosmos: bool = False) -> None:
-        bare = isinstance(guard, GuardConfig)  # loaders that only measure make one without weights
+        bare = isinstance(guard, GuardConfig)  # some loaders make one without weights, to measure its size
         if not (bare or isinstance(guard, Guard)):
-            raise ConfigError(f"a SafetyChecker takes a Guard, not {type(guard).__name__}: use Guard.from_pretrained")
+            raise ConfigError(f"SafetyChecker expects a Guard, got {type(guard).__name__}: use Guard.from_pretrained")
         super(StableDiffusionSafetyChecker, self).__init__(guard if bare else GuardConfig(watermark, cosmos))
         self.guard = None if bare else guard
         self.last = LastVerdicts()
@@ -115,11 +115,11 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
                 self.__class__ = _standing_for(asked_for)
 
     def _init_weights(self, module: torch.nn.Module) -> None:
-        """Nothing: there is nothing here to initialise."""
+        """Do nothing: there are no weights to initialise."""
 
     @property
     def feature_extractor(self) -> NoFeatures:
-        """What has to stand in the pipeline's `feature_extractor`, unless it has one of its own."""
+        """The object for the pipeline's `feature_extractor`, unless it has one of its own."""
         return NoFeatures()
 
     @property
@@ -128,24 +128,25 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
         return self.last.get()
 
     def for_pipeline(self, pipeline: Any) -> SafetyChecker:
-        """Return a checker with the same guard that answers as this pipeline, or pipeline class, asks.
+        """Return a checker with the same guard, with the settings for this pipeline or pipeline class.
 
         Raises:
-            UncoveredError: it has no slot.
+            UncoveredError: the class has no slot.
         """
         return SafetyChecker(self._held(), **asked_by(pipeline))
 
     @torch.no_grad()
     def forward(self, clip_input: Any = None, images: Any = None) -> tuple[Any, ...]:
-        """Judge images, and return them with those that are flagged acted on, and a bool each. `clip_input` is not
-        looked at.
+        """Judge images, act on flagged ones, and return the images and a bool each. `clip_input` is ignored.
 
-        Shape: a tensor (B, 3, H, W) as it was decoded, [-1, 1] before it is clipped; what is flagged comes back in
-        [0, 1], since pipelines bring only the others there. Or an array (B, H, W, 3) in [0, 1]. Neither is edited.
+        Shape: a decoded tensor (B, 3, H, W) in [-1, 1] before clipping, in which flagged images are returned in [0, 1],
+        since pipelines convert only the others. Or an array (B, H, W, 3) in [0, 1]. Neither is changed in place.
         """
         signed = isinstance(images, Tensor)
         if not (isinstance(images, np.ndarray) or (signed and images.is_floating_point())):
-            raise ImageError(f"a pipeline hands over floats or an array, not {type(images).__name__}: call the guard")
+            raise ImageError(
+                f"a SafetyChecker expects floats or an array, got {type(images).__name__}: call the guard itself"
+            )
         value_range: Literal["signed", "unit"] = "signed" if signed else "unit"
         verdicts = self._judge(images if signed else self._shown(images), value_range)
         safe = self._held().apply(images, verdicts, value_range=value_range)
@@ -155,16 +156,15 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
         return (safe, flags, [False] * len(flags)) if self.config.watermark else (safe, flags)
 
     def check_text_safety(self, prompt: str) -> bool:
-        """Return whether the policy lets a prompt pass. Cosmos asks before it draws."""
+        """Return whether the policy allows a prompt. Cosmos calls this before generating."""
         return not any(verdict.flagged for verdict in self._held().check_prompts(prompt))
 
     def check_video_safety(self, frames: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return a clip: as it came, or the whole of it acted on where one frame is flagged. Cosmos asks after it has
-        drawn.
+        """Return a clip unchanged, or acted on as a whole where a frame is flagged. Cosmos calls this after generating.
 
-        Its verdict is that on its worst frame.
+        The verdict is that of the worst frame.
 
-        Shape: uint8 (T, H, W, 3), and the same back.
+        Shape: uint8 (T, H, W, 3), in and out.
         """
         verdicts = self._judge(self._shown(frames), "unit")
         top = worst(verdicts)
@@ -176,9 +176,9 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
         return covered
 
     def save_pretrained(self, save_directory: str | Path) -> None:
-        """Writes config.json, and the guard (weights as safetensors, record, policy, action) into `guard/` beside it.
+        """Write config.json, and the guard (weights as safetensors, record, policy, action) into `guard/` beside it.
 
-        What belongs to a process and not to a model stays behind: listeners, limits, `fail_open`.
+        Settings of the process are not saved: listeners, limits, `fail_open`.
         """
         folder = Path(save_directory)
         self._held().save_pretrained(folder / FOLDER)
@@ -195,20 +195,25 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
         trust_guard: bool = False,
         **loading: Any,
     ) -> SafetyChecker:
-        """Reads what `save_pretrained` wrote. From a model's name, it is SafetyChecker(Guard.from_pretrained(name)).
+        """Load a checker that `save_pretrained` wrote. A model's name needs SafetyChecker(Guard.from_pretrained(name)).
 
         Args:
             pretrained_model_name_or_path: a folder.
-            subfolder: where in it.
-            dtype, torch_dtype: of the module; the guard keeps its own.
+            subfolder: a folder in it.
+            dtype, torch_dtype: the dtype of the module; the guard keeps its own.
             trust_guard: as in `Guard.from_pretrained`.
-            loading: the other things that loaders of pipelines say; none of them has an effect on a guard.
+            loading: further arguments of pipeline loaders; they have no effect on a guard.
         """
         if unknown := sorted(set(loading) - WITHOUT_EFFECT):
-            raise ConfigError(f"{unknown[0]!r} means nothing to a saved checker: set it on the Guard, and wrap that")
+            raise ConfigError(
+                f"{unknown[0]!r} is not an argument for a saved checker: set it on the Guard, and pass that to "
+                "SafetyChecker"
+            )
         folder = Path(pretrained_model_name_or_path) / subfolder
         if not (folder / FOLDER).is_dir():
-            raise ConfigError(f"no saved guard is in {folder.name!r}: use SafetyChecker(Guard.from_pretrained(...))")
+            raise ConfigError(
+                f"{folder.name!r} contains no saved guard: use SafetyChecker(Guard.from_pretrained(...)) instead"
+            )
         config = GuardConfig.from_pretrained(folder)
         settings = {"watermark": config.watermark, "cosmos": config.cosmos}
         checker = SafetyChecker(Guard.from_pretrained(folder / FOLDER, trust_guard=trust_guard), **settings)
@@ -218,7 +223,7 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
         return checker
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SafetyChecker:
-        """A checker of its own around the same guard."""
+        """Return a new checker with the same guard."""
         twin: SafetyChecker = SafetyChecker(self._held(), watermark=self.config.watermark, cosmos=self.config.cosmos)
         twin.to(self.device, self.dtype)
         return twin
@@ -227,27 +232,27 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
         return self.__deepcopy__({})
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise ConfigError("a SafetyChecker is not pickled: save_pretrained(folder) keeps it, from_pretrained reads it")
+        raise ConfigError("a SafetyChecker cannot be pickled: use save_pretrained(folder) and from_pretrained(folder)")
 
     def _held(self) -> Guard:
         if self.guard is None:
-            raise ConfigError("this checker was made without a guard: use SafetyChecker(guard), or from_pretrained")
+            raise ConfigError("this checker has no guard: make it with SafetyChecker(guard), or from_pretrained")
         guard: Guard = self.guard
         return guard
 
     def _shown(self, images: Any) -> Tensor:
-        """Pictures of the host as one stack, where the pipe has put this module: the model follows them."""
+        """Images of the host as one stack, on the device of this module."""
         return torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, 1).to(self.device)
 
     def _judge(self, images: Any, value_range: Literal["signed", "unit"]) -> list[Verdict]:
-        """The guard's verdicts, remembered."""
+        """The guard's verdicts, stored as those of the last call."""
         verdicts = self._held().check(images, value_range=value_range)
         self.last.put(verdicts)
         return verdicts
 
 
 def asked_by(pipeline: Any) -> dict[str, bool]:
-    """Return how a pipeline, or pipeline class, wants its checker to answer: settings of a SafetyChecker."""
+    """Return the settings of a SafetyChecker for a pipeline or pipeline class."""
     cls = pipeline if isinstance(pipeline, type) else type(pipeline)
     if any(hasattr(sys.modules.get(base.__module__), "CosmosSafetyChecker") for base in cls.__mro__):
         return {"cosmos": True}
@@ -257,7 +262,7 @@ def asked_by(pipeline: Any) -> dict[str, bool]:
 
 
 def _in_unit(signed: Tensor, flags: Sequence[bool]) -> Tensor:
-    """A copy whose flagged pictures are brought from [-1, 1] to [0, 1], just as the pipeline brings the others."""
+    """A copy with flagged images converted from [-1, 1] to [0, 1], as the pipeline converts the others."""
     out = signed.clone()
     for index, flagged in enumerate(flags):
         if flagged:
@@ -267,10 +272,10 @@ def _in_unit(signed: Tensor, flags: Sequence[bool]) -> Tensor:
 
 @cache
 def _standing_for(asked_for: str) -> type:
-    """The checker as a subclass of the classes that such pipelines compare it with.
+    """A subclass of the checker and of the classes that such pipelines compare it with.
 
-    Nothing of those is run: a finished checker changes its class. What NVIDIA's class is called is made up by
-    diffusers, in each module anew, where cosmos_guardrail is not installed.
+    None of their code is run: a finished checker changes its class. Where cosmos_guardrail is not installed, each
+    module of diffusers defines a substitute for NVIDIA's class.
     """
     bases: list[type] = [SafetyChecker]
     for module, name in STANDS_FOR[asked_for]:

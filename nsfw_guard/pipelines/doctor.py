@@ -1,4 +1,4 @@
-"""What of a pipeline is covered, by which seam, and what goes round it: asked of the pipe as it stands."""
+"""Examines a pipeline: whether it is covered, by which seam, and which outputs nothing judges."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR, is_guarded, proc
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found of one pipeline.
+    """The result of `doctor` for one pipeline.
 
-    `covered` is true only when a guard is in place, enabled, and has just answered; `how` says what judges; `gaps` are
-    ways out that nothing looks at, each with its cure.
+    `covered` is true only when a guard is in place, enabled, and has just answered; `how` names it; `gaps` are
+    outputs that nothing judges, each with its cure.
     """
 
     pipeline: str
@@ -43,7 +43,7 @@ class Diagnosis:
 
 
 def doctor(pipe: Any) -> Diagnosis:
-    """Examines a pipeline, guarded or not.
+    """Examine a pipeline, guarded or not.
 
     Example:
         ```python
@@ -51,7 +51,7 @@ def doctor(pipe: Any) -> Diagnosis:
         ```
     """
     if not seams.is_pipeline(pipe):
-        raise ConfigError(f"{seams.why_none(pipe)}: hand over what you call to get pictures")
+        raise ConfigError(f"{seams.why_none(pipe)}: pass the pipeline that returns images")
     cls = plain_class(pipe)
     info = seams.classify(cls)
     attachment = vars_of(pipe).get(GUARD_ATTR)
@@ -82,7 +82,7 @@ def _attached(pipe: Any, cls: type, attachment: Attachment) -> Diagnosis:
 
 
 def _canary(guard: Guard, pipe: Any) -> str:
-    """What the model says when it is asked now."""
+    """The model's answer to a test image."""
     try:
         prove(guard, pipe)
     except ModelError as error:
@@ -91,18 +91,20 @@ def _canary(guard: Guard, pipe: Any) -> str:
 
 
 def _slot(pipe: Any, cls: type, checker: Any, seam: str) -> Diagnosis:
-    """A pipeline with something in its slot."""
+    """The diagnosis of a pipeline with a checker in its slot."""
     guard = getattr(checker, "guard", None)
     name = type(checker).__name__
     gaps = ["output_type='latent' is not checked by a slot: attach the guard"]
     if skipped(cls, checker):
-        gaps.insert(0, f"{name} is skipped in silence: this class asks for CosmosSafetyChecker by isinstance")
+        gaps.insert(0, f"{name} is silently skipped: this class requires a CosmosSafetyChecker by isinstance")
         return Diagnosis(cls.__name__, False, f"{name} in the slot is never called", seam, gaps=tuple(gaps))
     if guard is None:
-        return Diagnosis(cls.__name__, False, f"{name} in the slot, which is none of ours", seam, gaps=tuple(gaps))
+        return Diagnosis(
+            cls.__name__, False, f"{name} in the slot, which is not from this package", seam, gaps=tuple(gaps)
+        )
     fits = checker.config.watermark is seams.returns_watermark_flags(cls)
     if not fits:
-        gaps.insert(0, f"{cls.__name__} cannot read what it answers: put checker.for_pipeline(pipe) into the slot")
+        gaps.insert(0, f"{cls.__name__} expects other return values: put checker.for_pipeline(pipe) into the slot")
     canary = _canary(guard, pipe)
     covered = fits and canary == "answered"
     return Diagnosis(
@@ -111,7 +113,7 @@ def _slot(pipe: Any, cls: type, checker: Any, seam: str) -> Diagnosis:
 
 
 def skipped(cls: type, checker: Any) -> bool:
-    """Return whether a class would pass over this checker, since it asks for one class by `isinstance`."""
+    """Return whether a class would ignore this checker, since it requires another class by `isinstance`."""
     if not seams.asks_for_cosmos(cls):
         return False
     from diffusers.pipelines.cosmos import pipeline_cosmos3_omni
@@ -120,30 +122,30 @@ def skipped(cls: type, checker: Any) -> bool:
 
 
 def _without(cls: type, seam: seams.SeamInfo) -> Iterator[str]:
-    """Why a pipeline without a guard is without one."""
+    """Why a pipeline has no guard, and how to add one."""
     if not seam.visual or not seam.seam:
         yield seam.reason
         return
     yield "attach(pipe, guard) covers it"
     if not seam.slot:
-        yield f"{cls.__name__} has no slot: `safety_checker=` is ignored when it is loaded, with a line in the log"
-    yield "a guard attached to the pipe it came from is lost by from_pipe and by **pipe.components: attach again"
+        yield f"{cls.__name__} has no slot: `safety_checker=` is ignored when it is loaded, with a log message"
+    yield "from_pipe and **pipe.components do not copy the guard of the original pipe: attach it again"
 
 
 def _gaps(pipe: Any, cls: type, attachment: Attachment) -> Iterator[str]:
-    """What goes round an attached guard."""
+    """The outputs that an attached guard does not judge."""
     if not attachment.enabled:
         yield "disable_safety_checker() was called: call enable_safety_checker()"
     if attachment.options.latents == "allow":
-        yield "output_type='latent' is let out unchecked (latents='allow'): guard the stage that decodes it"
+        yield "output_type='latent' is returned unchecked (latents='allow'): guard the stage that decodes it"
     lost = sorted(name for name, p in processors_of(pipe).items() if not is_guarded(p))
     if lost:
-        yield f"{', '.join(lost)} was replaced meanwhile: pictures are judged as they leave, not on the device"
+        yield f"{', '.join(lost)} was replaced: images are judged when they are returned, not on the device"
     checker = vars_of(pipe).get("safety_checker")
     if checker is not None and skipped(cls, checker):
-        yield f"its own {type(checker).__name__} is skipped in silence: the guard judges all the same"
+        yield f"its own {type(checker).__name__} is silently skipped: the attached guard still judges"
     if attachment.options.guard.policy.prompts:
-        yield "prompts that come as embeddings cannot be judged as text: their pictures are"
-    yield "callbacks are handed latents, and pipe.vae can be called by hand: whoever runs the process can look"
+        yield "prompts passed as embeddings cannot be judged as text: their images are judged"
+    yield "callbacks receive latents, and pipe.vae can be called directly: code in this process can see them"
     cure = "attach(pipe, guard) again, or once attach_all(guard, latents='refuse')"
-    yield f"from_pipe and **pipe.components make a pipe without the guard: {cure}"
+    yield f"from_pipe and **pipe.components create a pipe without the guard: {cure}"

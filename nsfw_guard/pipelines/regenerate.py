@@ -1,4 +1,4 @@
-"""Another try with a fresh seed, for the blocked pictures only."""
+"""Generates blocked images again, with new seeds."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from nsfw_guard.verdict import Verdict
 
 @dataclass(frozen=True)
 class Regenerated:
-    """What came of it, and what it took.
+    """The result of `regenerate`.
 
-    `images` are of the kind that the pipeline gives, one entry a picture or clip; `tries` says how often each was
-    drawn; `drawn` is all that was drawn.
+    `images` have the pipeline's own type, with one entry per image or clip; `tries` is the number of tries for each;
+    `drawn` is the number of all images generated.
     """
 
     images: Any
@@ -36,24 +36,24 @@ class Regenerated:
 
     @property
     def drawn(self) -> int:
-        """Pictures that were drawn, all together."""
+        """The number of all images generated."""
         return sum(self.tries)
 
     @property
     def nsfw_content_detected(self) -> list[bool]:
-        """Which are still blocked after the last try."""
+        """For each entry, whether it is still blocked after the last try."""
         return [verdict.flagged for verdict in self.verdicts]
 
 
 def regenerate(pipe: Any, guard: Guard, *, attempts: int = 3, seed: int = 0, **call: Any) -> Regenerated:
-    """Draws, and draws those that were blocked again with fresh seeds, up to `attempts` times in all.
+    """Generate images, and generate blocked ones again with new seeds, up to `attempts` times in all.
 
     Args:
         pipe: the pipeline. If it is not guarded yet, `guard` is attached for the duration of the call.
-        guard: what judges and acts. What is still blocked after the last attempt leaves as it says.
-        attempts: calls at most that any one picture may take.
-        seed: of the first picture; picture i of try t has the seed `seed + i + 1000003 * t`.
-        call: the pipeline's own arguments. It takes its seeds from here: leave `generator` and `latents` out.
+        guard: the guard. Its action applies to images that are still blocked after the last attempt.
+        attempts: the most tries for each image.
+        seed: the seed of the first image; image i of try t has the seed `seed + i + 1000003 * t`.
+        call: the pipeline's own arguments, without `generator` and `latents`, since seeds are set here.
 
     Example:
         ```python
@@ -84,12 +84,12 @@ def regenerate(pipe: Any, guard: Guard, *, attempts: int = 3, seed: int = 0, **c
 
 def _check(attempts: int, call: Mapping[str, Any]) -> None:
     if attempts < 1:
-        raise ConfigError(f"attempts={attempts}: at least one is needed to draw anything")
+        raise ConfigError(f"attempts must be at least 1, got {attempts}")
     for name in ("generator", "latents"):
         if call.get(name) is not None:
-            raise ConfigError(f"{name} is set: leave it out and give `seed`, or every try draws the same again")
+            raise ConfigError(f"{name} is set, so every try would give the same images: omit it and pass `seed`")
     if not call.get("return_dict", True):
-        raise ConfigError("return_dict=False: leave it out, what is given back has the pictures and the verdicts")
+        raise ConfigError("return_dict=False is not supported: omit it, since the result has images and verdicts")
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def _guarded(pipe: Any, guard: Guard) -> Iterator[None]:
     attachment = vars_of(pipe).get(GUARD_ATTR)
     if isinstance(attachment, Attachment):
         if attachment.guard is not guard:
-            raise ConfigError(f"this {type(pipe).__name__} has another guard: detach it, or regenerate with that one")
+            raise ConfigError(f"this {type(pipe).__name__} has another guard: detach it, or pass that one")
         yield
         return
     with attach(pipe, guard):
@@ -105,19 +105,19 @@ def _guarded(pipe: Any, guard: Guard) -> Iterator[None]:
 
 
 def _first(pipe: Any, call: Mapping[str, Any], seed: int) -> tuple[Any, int]:
-    """The first try, and how many entries it gave."""
+    """The output of the first try, and its number of entries."""
     count = _prompts(call) * int(call.get("num_images_per_prompt") or call.get("num_videos_per_prompt") or 1)
     out = pipe(**call, generator=_generators(pipe, [seed + i for i in range(count)]))
     if len(out.verdicts) != count:
         raise ConfigError(
-            f"{type(pipe).__name__} gave {len(out.verdicts)} entries where {count} were asked for: give `prompt`, or "
-            "call it yourself"
+            f"{type(pipe).__name__} returned {len(out.verdicts)} entries, expected {count}: pass `prompt`, or call the "
+            "pipeline yourself"
         )
     return out, count
 
 
 def _prompts(call: Mapping[str, Any]) -> int:
-    """How many prompts there are."""
+    """The number of prompts."""
     prompt, embeds = call.get("prompt"), call.get("prompt_embeds")
     if isinstance(prompt, (list, tuple)):
         return len(prompt)
@@ -127,7 +127,7 @@ def _prompts(call: Mapping[str, Any]) -> int:
 
 
 def _only(call: Mapping[str, Any], places: Sequence[int], count: int) -> dict[str, Any]:
-    """The call for some of its pictures: one a prompt, what comes in one a prompt cut down to theirs."""
+    """The arguments for some of the images: one per prompt, with per-prompt arguments reduced to theirs."""
     prompts = _prompts(call)
     each = count // prompts
     owners = [place // each for place in places]
@@ -143,7 +143,7 @@ def _only(call: Mapping[str, Any], places: Sequence[int], count: int) -> dict[st
 
 
 def _slice(name: str, value: Any, owners: Sequence[int], prompts: int) -> Any:
-    """An argument cut down to some prompts, where it has one part for each."""
+    """An argument reduced to some prompts, where it has one part for each."""
     parted = any(word in name for word in ("prompt", "image", "label", "embed", "mask", "video"))
     if not parted or isinstance(value, str) or not isinstance(value, (list, tuple, Tensor)) or len(value) != prompts:
         return value
@@ -162,7 +162,7 @@ def _field(out: Any) -> str:
 
 
 def _merged(images: Any, redone: Any, places: Sequence[int]) -> Any:
-    """The new ones at their places: the others stay the objects that they are."""
+    """The images with new ones at their places; the others stay the same objects."""
     if isinstance(images, list):
         merged = list(images)
         for i, new in zip(places, redone, strict=True):

@@ -1,7 +1,7 @@
-"""What each pipeline class of diffusers returns, read from its call, and what becomes of every part of it.
+"""Lists what each pipeline class of diffusers returns, from the source of its call, and how each part is treated.
 
-The other side of `leaving`: that module decides by what a thing is when it leaves; this one lists what there is to
-leave, so that a class of a new release which returns something else is seen before it runs.
+`leaving` decides on values when they are returned; this module lists them beforehand, so that a class of a new release
+that returns something else is noticed before it runs.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from nsfw_guard.pipelines.survey import classes
 
 
 class Fate(enum.Enum):
-    """What becomes of one part of what a call returns."""
+    """How one part of a call's result is treated."""
 
     JUDGED = "judged"
-    HELD = "held back where something was flagged"
-    MARK = "passes where it holds flags, numbers or words; judged else"
-    OTHER = "passes as sound, text or numbers; judged where it looks like pictures"
+    HELD = "held back if something was flagged"
+    MARK = "released if it contains flags, numbers or words; else judged"
+    OTHER = "released as sound, text or numbers; judged if it looks like images"
     REFUSED = "the class is refused"
-    SILENT = "the class makes no pictures"
+    SILENT = "the class makes no images"
 
 
 @dataclass(frozen=True, order=True)
 class Part:
-    """One part of what a class returns.
+    """One part of the result of a class.
 
     Args:
         cls: the class.
-        place: the field of an output, or the number of the place in a tuple; 0 for a bare value.
-        source: the expression that stands there.
-        name: what the part is taken for.
+        place: the field of an output, or the index in a tuple; 0 for a bare value.
+        source: the source of its expression.
+        name: the name by which the part is treated.
     """
 
     cls: str
@@ -48,12 +48,12 @@ class Part:
 
 
 def returns() -> list[Part]:
-    """Gives every part of what every class of the installed diffusers returns."""
+    """Return every part of the results of every class in the installed diffusers."""
     return [part for cls in classes() for part in parts_of(cls)]
 
 
 def parts_of(cls: Any) -> list[Part]:
-    """Gives the parts of what one class returns; modular ones hand on a state, which is judged whole."""
+    """Return the parts of the result of one class; modular classes return a state, which is judged as a whole."""
     if seams.is_modular(cls):
         return [Part(cls.__name__, "state", "", "", _fate(cls, ""))]
     seen = {}
@@ -64,7 +64,7 @@ def parts_of(cls: Any) -> list[Part]:
 
 
 def _returned(cls: Any) -> Iterator[ast.expr]:
-    """What stands behind each `return` of a class's own call."""
+    """The expression of each `return` in a class's own call."""
     try:
         call = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(cls.__call__)))).body[0]
     except (OSError, TypeError, SyntaxError):
@@ -76,7 +76,7 @@ def _values(node: ast.AST) -> Iterator[ast.expr]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Return) and child.value is not None:
             yield child.value
-        elif not isinstance(child, (ast.FunctionDef, ast.Lambda)):  # what functions inside of it return stays inside
+        elif not isinstance(child, (ast.FunctionDef, ast.Lambda)):  # not those of inner functions
             yield from _values(child)
 
 

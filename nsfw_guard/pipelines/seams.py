@@ -1,6 +1,6 @@
-"""The one table of seams: where the pictures of a pipeline class can be judged, and which classes are refused.
+"""The table of seams: where the images of a pipeline class can be judged, and which classes are refused.
 
-Decided by capability (what a class writes, what its output is called), so that a class of tomorrow finds its seam too.
+Seams are found by capability (the code of a class and its output fields), so that future classes are covered too.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from nsfw_guard.errors import MissingExtraError, UncoveredError
 
 SEAMS = {
     "processor": "its image processor, on the device, before anything becomes a file",
-    "numpy": "numpy_to_pil, before anything becomes a PIL picture, and what leaves the call",
-    "exit": "what leaves the call",
-    "parts": "the pipelines it is made of, and what leaves the call",
-    "modular": "the processors of its blocks, and the state that leaves the call",
+    "numpy": "numpy_to_pil, before anything becomes a PIL image, and the output of the call",
+    "exit": "the output of the call",
+    "parts": "the pipelines it contains, and the output of the call",
+    "modular": "the processors of its blocks, and the state that the call returns",
 }
-# Fields of outputs that hold pictures; the first one found is what verdicts are given for.
+# Fields of outputs that contain images; the verdicts are those of the first one found.
 PICTURES = ("images", "frames", "video", "videos", "image", "rgb", "unsafe_images")
 CLIPS = frozenset({"frames", "video", "videos"})
-# What a picture could be made from again: it leaves only where nothing in the call was flagged.
+# Values that an image could be made from again: they are returned only if nothing in the call was flagged.
 WITHHELD_FIELDS = frozenset({"latent", "latents", "keyframes", "depth"})
-# Sound, text, poses, numbers: no pictures.
+# Sound, text, poses, numbers: not images.
 OTHER = frozenset({
     "audio", "audios", "sound", "action", "text", "texts", "revised_prompts", "sequences", "c2w", "keyframe_positions",
     "nsfw_content_detected", "nsfw_detected", "watermark_detected", "applied_safety_concept",
 })  # fmt: skip
 FLAGS = ("nsfw_content_detected", "nsfw_detected")
-MARKS = frozenset({*FLAGS, "watermark_detected"})  # of these only what is a flag, a number or a text passes
-# Classes that give their pictures alone, in no tuple, with return_dict=False.
+MARKS = frozenset({*FLAGS, "watermark_detected"})  # released only if they contain flags, numbers or texts
+# Classes that return their images alone, without a tuple, for return_dict=False.
 BARE = frozenset({"StableCascadeDecoderPipeline", "StableVideoDiffusionPipeline", "WuerstchenDecoderPipeline"})
-# The fields behind the places of a tuple, where it holds more than pictures and flags.
+# The fields of a tuple, where it contains more than images and flags.
 TUPLES: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = (
     (frozenset({"LTX2DFRPipeline", "LTX2DFRTemporalRefinePipeline"}), ("frames", "audio", "keyframes", "c2w")),
     (frozenset({"SanaWMPipeline"}), ("frames", "c2w", "latent")),
@@ -46,27 +46,27 @@ TUPLES: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = (
 )
 SOUND = ("frames", "audio")  # every LTX2 and Kandinsky6
 LATENT = frozenset({"latent", "latents", "mesh"})
-# Pictures of these are estimates of something else: nothing a model of pictures was trained on.
+# The images of these are estimates of something else, which no image model was trained on.
 REFUSED = {
-    "MarigoldDepthPipeline": "it estimates the depth of a picture you hand in: check that picture",
-    "MarigoldNormalsPipeline": "it estimates the normals of a picture you hand in: check that picture",
-    "MarigoldIntrinsicsPipeline": "it estimates the materials of a picture you hand in: check that picture",
-    "AudioDiffusionPipeline": "its pictures are spectrograms of sound",
+    "MarigoldDepthPipeline": "it estimates the depth of an input image: check that image instead",
+    "MarigoldNormalsPipeline": "it estimates the normals of an input image: check that image instead",
+    "MarigoldIntrinsicsPipeline": "it estimates the materials of an input image: check that image instead",
+    "AudioDiffusionPipeline": "its images are spectrograms of sound",
 }
-SOUND_ONLY = frozenset({"MiniMaxMusic3ModularPipeline"})  # modular pipelines do not say what they make
+SOUND_ONLY = frozenset({"MiniMaxMusic3ModularPipeline"})  # modular pipelines do not declare what they make
 
 
 Find = TypeVar("Find", bound=Callable[..., Any])
 
 
 def cached_per_class(find: Find) -> Find:
-    """Ask once a class, and remember."""
+    """Cache a function's result per class."""
     return cast(Find, cache(find))
 
 
 @dataclass(frozen=True)
 class SeamInfo:
-    """What was found of a class: its seam, or why it has none."""
+    """The seam of a class, or the reason why it has none."""
 
     seam: str
     visual: bool = True
@@ -83,14 +83,12 @@ def classify(cls: Any) -> SeamInfo:
         return SeamInfo("", reason=refused[0], slot=slot)
     names = {field for output in outputs_of(cls) for field in output}
     if cls.__name__ in SOUND_ONLY or (names and not names & set(PICTURES)):
-        return SeamInfo(
-            "", visual=False, reason="it makes no pictures: attach to the pipeline that decodes what it makes"
-        )
+        return SeamInfo("", visual=False, reason="it returns no images: attach to the pipeline that decodes its output")
     return SeamInfo("modular" if is_modular(cls) else _seam(_source(cls)), slot=slot)
 
 
 def _seam(text: str) -> str:
-    """The seam of a class that says this."""
+    """The seam of a class with this source."""
     if re.search(r"_processor\.postprocess", text):
         return "processor"
     if "self.numpy_to_pil" in text:
@@ -99,9 +97,9 @@ def _seam(text: str) -> str:
 
 
 def check_coverable(pipe: object) -> SeamInfo:
-    """Return the seam of a pipeline, or an error that says why it is refused."""
+    """Return the seam of a pipeline, or raise an error with the reason why it is refused."""
     if not is_pipeline(pipe):
-        raise UncoveredError(f"{why_none(pipe)}: attach to what you call to get pictures")
+        raise UncoveredError(f"{why_none(pipe)}: attach to the pipeline that returns images")
     seam = classify(type(pipe))
     if not seam.seam:
         raise UncoveredError(f"{type(pipe).__name__} cannot be guarded: {seam.reason}")
@@ -109,19 +107,19 @@ def check_coverable(pipe: object) -> SeamInfo:
 
 
 def is_pipeline(thing: object) -> bool:
-    """Return whether it is a diffusers pipeline, modular or not, that can be called."""
+    """Return whether it is a callable diffusers pipeline, modular or not."""
     known = isinstance(thing, library().DiffusionPipeline) or is_modular(type(thing))
     return known and callable(thing)
 
 
 def why_none(thing: object) -> str:
-    """Return what something is that is no pipeline which can be called."""
+    """Return why an object is not a callable pipeline."""
     if isinstance(thing, type):
-        return f"{thing.__name__} is a class, and no pipeline yet: {thing.__name__}.from_pretrained(...) gives one"
+        return f"{thing.__name__} is a class, not a pipeline (make one with {thing.__name__}.from_pretrained(...))"
     name = type(thing).__name__
     if isinstance(thing, library().DiffusionPipeline):
         return f"{name} is a pipeline that cannot be called, since its class has no __call__"
-    return f"{name} is no diffusers pipeline"
+    return f"{name} is not a diffusers pipeline"
 
 
 def is_modular(cls: type) -> bool:
@@ -131,7 +129,7 @@ def is_modular(cls: type) -> bool:
 
 
 def library() -> Any:
-    """diffusers, or an error that says how to get it."""
+    """Return the module diffusers, or raise an error that says how to install it."""
     try:
         import diffusers
     except ImportError:
@@ -140,7 +138,7 @@ def library() -> Any:
 
 
 def outputs_of(cls: type) -> list[tuple[str, ...]]:
-    """Return the fields of the outputs that a class's own call makes."""
+    """Return the fields of the outputs that a class's own call creates."""
     return [tuple(f.name for f in dataclasses.fields(output)) for output in output_classes(cls)]
 
 
@@ -157,7 +155,7 @@ def output_classes(cls: Any) -> list[Any]:
 
 
 def tuple_fields(cls: type, length: int) -> tuple[str, ...]:
-    """Return what stands at each place of the tuple that a class gives with return_dict=False."""
+    """Return the field names of the tuple that a class returns for return_dict=False."""
     names = {base.__name__ for base in cls.__mro__}
     for classes, fields in TUPLES:
         if names & classes:
@@ -169,29 +167,29 @@ def tuple_fields(cls: type, length: int) -> tuple[str, ...]:
 
 
 def _first(cls: type) -> str:
-    """What a class calls its pictures."""
+    """The field name of a class's images."""
     fields = [name for output in outputs_of(cls) for name in output if name in PICTURES]
     return fields[0] if fields else "images"
 
 
 def asks_for_cosmos(cls: type) -> bool:
-    """Return whether a class only asks a checker that is a CosmosSafetyChecker, and passes over any other."""
+    """Return whether a class only calls a CosmosSafetyChecker and ignores any other checker."""
     return "isinstance(self.safety_checker, CosmosSafetyChecker)" in _source(cls)
 
 
 def returns_watermark_flags(cls: type) -> bool:
-    """Return whether a class wants three values of the checker in its slot: pictures, flags, watermarks."""
+    """Return whether a class expects three values from the checker in its slot: images, flags, watermarks."""
     return "watermark_detected" in _source(cls)
 
 
 def returns_bare_value(cls: type) -> bool:
-    """Return whether a class gives its pictures in no tuple with return_dict=False."""
+    """Return whether a class returns its images without a tuple for return_dict=False."""
     return any(base.__name__ in BARE for base in cls.__mro__)
 
 
 @cached_per_class
 def pixel_space(cls: Any) -> bool:
-    """Return whether a class denoises pixels, so that what its callbacks are handed is a picture."""
+    """Return whether a class denoises pixels, so that its callbacks receive images."""
     text = _source(cls)
     return "scheduler.step" in text and not re.search(r"\.decode\(|decode_latents|vae_decoder", text)
 
@@ -201,7 +199,7 @@ def _parameters(cls: type) -> Mapping[str, inspect.Parameter]:
 
 
 def _source(cls: type) -> str:
-    """What a class and its bases below the library's own say, or nothing where that is not on disk."""
+    """The source of a class and of its bases below the library's own, or empty where it is not on disk."""
     parts = []
     for base in cls.__mro__:
         if base.__name__ in {"DiffusionPipeline", "ConfigMixin", "object"}:

@@ -11,7 +11,7 @@ from nsfw_guard.pipelines.seams import SeamInfo, classify, library
 
 
 def survey() -> dict[str, SeamInfo]:
-    """Return what was found of each class that can be called, by name."""
+    """Return the seam of each callable class, by name."""
     return {cls.__name__: classify(cls) for cls in classes()}
 
 
@@ -26,7 +26,7 @@ def _classes(bases: tuple[type, ...]) -> Iterator[type]:
     for part in ("pipelines", "modular_pipelines"):
         try:
             package = importlib.import_module(f"diffusers.{part}")
-        except ImportError:  # before there were modular ones
+        except ImportError:  # releases without modular pipelines
             continue
         for module in pkgutil.walk_packages(package.__path__, f"diffusers.{part}."):
             for value in _names(module.name):
@@ -39,9 +39,9 @@ def _called(cls: type, bases: tuple[type, ...]) -> bool:
 
 
 def _names(module: str) -> list[object]:
-    """What a module of diffusers defines, or nothing where it needs a library that is not installed."""
+    """The names that a module of diffusers defines, or none where it needs a library that is not installed."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some of these modules only say that they are old
+        warnings.simplefilter("ignore")  # some of these modules are deprecated
         try:
             return list(vars(importlib.import_module(module)).values())
         except (ImportError, RuntimeError):

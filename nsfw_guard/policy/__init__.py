@@ -1,1 +1,1 @@
-"""Deciding: rules, presets, prompts. No torch."""
+"""Policies: rules, presets and prompts. No torch."""

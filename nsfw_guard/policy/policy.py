@@ -1,7 +1,7 @@
-"""What is decided of the scores: rules a category, read from TOML. Pure Python, no torch.
+"""The policy: rules per category, read from TOML, that turn scores into a verdict. Pure Python, no torch.
 
-A threshold may be a number, or the name of one in the model's record ("default", "strict", "lenient"), since it
-belongs to a model: the same 0.5 is strict for one and lenient for the next. `fit` turns names into numbers.
+A threshold may be a number, or the name of one in the model's record ("default", "strict", "lenient"), since
+thresholds depend on the model: the same 0.5 is strict for one and lenient for another. `bind` turns names into numbers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ScoredModel(Protocol):
 
     @property
     def positives(self) -> Mapping[str, Severity]:
-        """Per category the level that the model itself calls positive. "*" means these categories."""
+        """The level that the model itself calls positive, per category. "*" applies to these categories."""
         ...
 
     @property
@@ -42,13 +42,13 @@ class ScoredModel(Protocol):
 
     @property
     def band(self) -> tuple[float, float] | None:
-        """Where a second model is asked, if one is: every threshold must lie in it, or the second changes nothing."""
+        """The scores for which a second model is asked. Every threshold must lie among them."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Rules by category; "*" stands for every category that the model scores and no other rule names.
+    """Rules by category; "*" is the rule for every category of the model without a rule of its own.
 
     Example:
         ```python
@@ -78,32 +78,35 @@ class Policy:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of what the policy says, whatever it is called and however it was written."""
+        """SHA-256 of the rules, independent of the policy's name and of how the file is written."""
         content = self.to_dict()
         says = {"rules": content["rules"], "prompts": content["prompts"]} if self.prompts else content["rules"]
         return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()
 
     @property
     def blocks(self) -> bool:
-        """Whether there is a score that blocks; else pictures are marked for review at most."""
+        """True when some score blocks; else images are at most marked for review."""
         return any(rule.block is not None for rule in self.rules.values())
 
     @property
     def reviews_only(self) -> tuple[str, ...]:
-        """The categories that no score blocks, whatever it is: pictures of them are released, with a mark."""
+        """The categories that no score blocks: their images are released, marked for review."""
         return tuple(sorted(c for c, rule in self.rules.items() if rule.block is None))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values, which `Policy.load` takes."""
+        """Return JSON-ready values that `Policy.load` reads."""
         rules = {category: rule.to_dict() for category, rule in sorted(self.rules.items())}
         content = {"name": self.name, "description": self.description, "rules": rules}
         return {**content, "prompts": self.prompts.to_dict()} if self.prompts else content
 
     def bind(self, model: ScoredModel) -> Policy:
-        """Return this policy with names turned into numbers for one model, or an error that says what does not fit.
+        """Return this policy with names of thresholds replaced by a model's numbers.
 
         Args:
             model: the record of the model.
+
+        Raises:
+            PolicyError: the policy does not fit the model.
 
         Example:
             ```python
@@ -131,12 +134,12 @@ class Policy:
         return replace(self, rules=fitted)
 
     def decide(self, scores: Scores) -> Verdict:
-        """Return the verdict on one frame's scores. The direction is `score >= threshold`; whatever is no number is an
-        ERROR.
-        """
+        """Return the verdict on one frame's scores: `score >= threshold` is flagged, a score that is NaN an ERROR."""
         signed = partial(Verdict, scores=scores, policy=self.name, policy_hash=self.hash)
         if scores.fault or not scores.finite:
-            return signed(Outcome.ERROR, scores.fault or "the model's answer is no probability (NaN or out of range)")
+            return signed(
+                Outcome.ERROR, scores.fault or "not evaluated: the model returned NaN or a value outside [0, 1]"
+            )
         findings = [finding for category, rule in self.rules.items() for finding in _findings(category, rule, scores)]
         missing = [f.category for f in findings if f.score is None]
         if missing:
@@ -156,7 +159,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class _Finding:
-    """What one rule says of one view."""
+    """The result of one rule for one view."""
 
     category: str
     severity: Severity
@@ -172,7 +175,7 @@ class _Finding:
 
 
 def _findings(category: str, rule: Rule, scores: Scores) -> Iterator[_Finding]:
-    """What a fitted rule says of each view."""
+    """The results of a bound rule for each view."""
     severity = rule.severity or Severity.HIGH
     for view in scores.views:
         score = view.levels.get(category, {}).get(severity)
@@ -180,7 +183,7 @@ def _findings(category: str, rule: Rule, scores: Scores) -> Iterator[_Finding]:
         outcome, threshold = Outcome.ALLOW, _number(block if block is not None else review)
         if score is None:
             outcome = Outcome.ERROR
-        # `not <` and never `>=`: a NaN that came this far is blocked.
+        # `not <` instead of `>=`, so that a NaN would be blocked.
         elif block is not None and not score < _number(block):
             outcome = Outcome.BLOCK
         elif review is not None and not score < _number(review):
@@ -190,18 +193,18 @@ def _findings(category: str, rule: Rule, scores: Scores) -> Iterator[_Finding]:
 
 def _number(threshold: float | str | None) -> float:
     if threshold is None or isinstance(threshold, str):
-        raise PolicyError("this policy is not fitted to a model: call policy.fit first")
+        raise PolicyError("this policy is not bound to a model: call policy.bind first")
     return threshold
 
 
 def _within(band: tuple[float, float], category: str, rule: Rule) -> None:
-    """Refuses a rule that blocks where no second model is asked."""
+    """Refuse a rule that blocks where the second model is not asked."""
     low, high = band
     for threshold in (rule.block, *rule.views.values()):
         if threshold is not None and not low <= _number(threshold) <= high:
             raise PolicyError(
-                f"{category!r} is blocked from {threshold:g}, and a second model is asked from {low:.3g} to {high:.3g} "
-                "only: widen the band, or block within it"
+                f"{category!r} is blocked from {threshold:g}, but the second model is asked only from {low:.3g} to "
+                f"{high:.3g}: widen the band, or move the threshold into it"
             )
 
 
@@ -211,15 +214,17 @@ def _fit_rule(
     severity = rule.severity or positive
     if severity not in levels:
         has = ", ".join(level.name.lower() for level in levels)
-        raise PolicyError(f"the model grades {category!r} as {has} only, not {severity.name.lower()}")
+        raise PolicyError(
+            f"the model has only the severity {has} for {category!r}, not {severity.name.lower()}: change the rule"
+        )
     for name in (rule.block, rule.review):
         if isinstance(name, str) and name not in thresholds:
             raise PolicyError(
-                f"the model's record has no threshold {name!r} for {category!r}: give a number, or calibrate"
+                f"the model's record has no threshold {name!r} for {category!r}: use a number, or calibrate the model"
             )
     block = thresholds[rule.block].block if isinstance(rule.block, str) else rule.block
     review = thresholds[rule.review].review if isinstance(rule.review, str) else rule.review
     named = thresholds[rule.block].views if isinstance(rule.block, str) else {}
     if review is not None and block is not None and review > block:
-        raise PolicyError(f"{category!r}: review {review} lies above block {block}: review from a lower score on")
+        raise PolicyError(f"{category!r}: review {review} must not be above block {block}: lower review")
     return Rule(block=block, review=review, severity=severity, views={**named, **rule.views})

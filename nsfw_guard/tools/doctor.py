@@ -1,4 +1,4 @@
-"""What is installed, what runs where, and what a user should know before trusting it."""
+"""Examines the installation: versions, devices, weights, and known problems."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def installed(package: str) -> str:
 
 
 def where(spec: ModelSpec) -> str:
-    """Return whether a model's weights are at hand: "built in", "in the cache", "to be fetched", or in an extra."""
+    """Return where a model's weights are: "built in", "in the cache", "to be fetched", or the extra to install."""
     if spec.pip_extra and not spec.repo:  # its weights are in the package that its extra is named after
         return (
             "installed"
@@ -50,7 +50,7 @@ def devices() -> list[str]:
 
 
 def examine() -> dict[str, str]:
-    """Return what there is to know, by name."""
+    """Return facts about the installation, by name."""
     facts = {"python": platform.python_version(), **{p: installed(p) for p in PACKAGES}}
     facts["devices"] = ", ".join(devices())
     facts["exact resize"] = "Pillow on the CPU; elsewhere " + (
@@ -61,11 +61,11 @@ def examine() -> dict[str, str]:
 
 
 def warnings() -> list[str]:
-    """Return what should be mended."""
+    """Return known problems of the installation, each with its cure."""
     problems = []
     if pillow_is_old():
         problems.append(
             f"Pillow {installed('pillow')} decodes JPEG with a known heap overflow: install pillow>=13.0.0 before "
-            "opening files that strangers sent"
+            "opening untrusted files"
         )
     return problems

@@ -1,4 +1,4 @@
-"""Files and folders through a guard, one verdict a file, and what may be kept of them in another folder."""
+"""Screens files and folders with a guard: one verdict per file, and copies of released files in another folder."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ STARTS = {
     b"II*\0": ".tif",
     b"MM\0*": ".tif",
 }
-# Pictures that are not decoded here: whoever keeps one among his pictures is told that nobody judged it.
+# Image formats that are not supported: such files are reported as not judged.
 UNREAD = (
     b"II+\0", b"MM\0+", b"\xff\x0a", b"\0\0\0\x0cJXL ", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"\0\0\1\0", b"8BPS",
     b"DDS ", b"icns", b"qoif", b"\x76\x2f\x31\x01", b"#?RADIANCE", b"P1\n", b"P2\n", b"P3\n", b"P4\n", b"P5\n", b"P6\n",
@@ -53,7 +53,7 @@ UNREAD = (
 
 @dataclass(frozen=True)
 class Source:
-    """A file to look at, and what it will be called in the output folder."""
+    """A file to judge, and its name in the output folder."""
 
     path: str
     keep_as: Path
@@ -61,7 +61,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Screened:
-    """A file, its verdict, and where it was written, if it was."""
+    """A file, its verdict, and the path of its copy, if there is one."""
 
     path: str
     verdict: Verdict
@@ -70,7 +70,7 @@ class Screened:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something in a folder that is not looked at, and why."""
+    """A path in a folder that is not judged, and the reason."""
 
     path: str
     why: str
@@ -78,25 +78,25 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files to look at, and what stands beside them and is not looked at."""
+    """The files to judge, and those skipped."""
 
     sources: tuple[Source, ...]
     skipped: tuple[Skipped, ...] = ()
 
 
 def find(paths: Sequence[str]) -> Listing:
-    """Find the files named, and all pictures under the folders named; "-" is standard input.
+    """Find the files named, and all images under the folders named; "-" is standard input.
 
-    In a folder a file is a picture by its suffix or by its first bytes. Links to folders are not followed.
+    In a folder a file is an image by its suffix or by its first bytes. Links to folders are not followed.
 
     Raises:
-        ConfigError: a path does not exist, or a folder holds no picture.
+        ConfigError: a path does not exist, or a folder contains no image.
     """
     sources: list[Source] = []
     skipped: list[Skipped] = []
     for name in paths:
         if not name:
-            raise ConfigError("an empty path names nothing: give a file, a folder, or . for this one")
+            raise ConfigError("the path is empty: pass a file, a folder, or . for the current folder")
         path = Path(name)
         if name == STDIN:
             sources.append(Source(STDIN, Path("stdin")))
@@ -105,14 +105,14 @@ def find(paths: Sequence[str]) -> Listing:
             if not below.sources:
                 beside = f", only {len(below.skipped)} other files" if below.skipped else ""
                 raise ConfigError(
-                    f"there is no picture under {name!r}{beside}: name another folder, or the files themselves"
+                    f"no image found under {name!r}{beside}: pass another folder, or the files themselves"
                 )
             sources.extend(below.sources)
             skipped.extend(below.skipped)
         elif path.exists():
             sources.append(Source(name, Path(path.name)))
         else:
-            raise ConfigError(f"there is no file or folder {name!r}: check the path")
+            raise ConfigError(f"the file or folder {name!r} does not exist: check the path")
     return Listing(tuple(sources), tuple(skipped))
 
 
@@ -132,7 +132,7 @@ def _below(folder: Path) -> Listing:
 
 
 def _walk(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
-    """Everything below a folder; a folder that cannot be listed is skipped, and said to be."""
+    """Everything below a folder; a folder that cannot be listed is recorded as skipped."""
 
     def refused(error: OSError) -> None:
         skipped.append(Skipped(str(error.filename), "a folder that cannot be listed"))
@@ -145,23 +145,23 @@ def _looks_like_a_picture(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             start = file.read(16)
-    except OSError:  # nobody can say what it is: the decoder will say why it cannot be read
+    except OSError:  # left to the decoder, which reports why the file cannot be read
         return True
     return start.startswith((*STARTS, *UNREAD)) or start[4:8] == b"ftyp"
 
 
 def _why_skipped(path: Path) -> str:
     if path.is_symlink() and not path.exists():
-        return "a link to nothing"
-    return "no picture by its name or its first bytes" if path.is_file() else "no regular file"
+        return "a broken link"
+    return "not an image by its name or its first bytes" if path.is_file() else "not a regular file"
 
 
 def screen(guard: Guard, sources: Sequence[Source], *, out: Path | None = None, batch: int = 16) -> Iterator[Screened]:
-    """Judges files in batches; with `out` writes every allowed file as it is, and every other one covered, as PNG.
+    """Judge files in batches. With `out`, write a copy of every allowed file and a covered PNG of every other one.
 
-    Thumbnails and previews in the metadata of what is written are blanked; its own picture stays bit for bit.
+    Thumbnails and previews in the metadata of copies are blanked; their main image stays bit for bit.
     """
-    # What is judged is never written over, wherever `out` lies.
+    # The judged files are never overwritten, wherever `out` is.
     taken = {Path(source.path).resolve() for source in sources}
     for start in range(0, len(sources), batch):
         part = sources[start : start + batch]
@@ -175,24 +175,24 @@ def screen(guard: Guard, sources: Sequence[Source], *, out: Path | None = None, 
 
 
 def _read(source: Source, guard: Guard) -> bytes | str:
-    """The bytes of a file, read once, so that what is judged is what is written; a fault is left to the decoder."""
+    """The bytes of a file, read once, so that the same bytes are judged and copied; the decoder reports faults."""
     most = (guard.limits or Limits()).bytes
     if source.path == STDIN:
         data = sys.stdin.buffer.read(most + 1)
         return data if len(data) <= most else b""
-    if not Path(source.path).is_file():  # a pipe would be waited for
+    if not Path(source.path).is_file():  # reading a pipe may wait for ever
         return source.path
     try:
         with Path(source.path).open("rb") as file:
             data = file.read(most + 1)
     except OSError:
         return source.path
-    # Half a file must never be written as if it were the whole.
+    # An incomplete file must never be copied as if it were complete.
     return data if len(data) <= most else source.path
 
 
 def _without_thumbnails(data: bytes, guard: Guard) -> bytes:
-    """The file without what lies beside its picture; as it is where taking that out would change what is seen."""
+    """The file without its embedded pictures; unchanged where removing them would change the main picture."""
     limits = guard.limits or Limits()
     try:
         clean = without_embedded(data, limits)
@@ -216,11 +216,11 @@ def _write(out: Path, name: Path, kept: bytes | str | Image.Image, taken: set[Pa
         target = target.with_name(f"{name.stem}-{count}{target.suffix}")
     taken.add(target.resolve())
     target.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(kept, str):  # released although it could not even be read: there is nothing to write
+    if isinstance(kept, str):  # released by fail_open, but the file could not be read: there is nothing to copy
         return ""
     if not target.parent.resolve().is_relative_to(out.resolve()):
-        raise ConfigError(f"{target.parent.name!r} in the folder for copies is a link that leads out of it: remove it")
-    # A new file in its place: what stands there, a link among others, is never written through.
+        raise ConfigError(f"{target.parent.name!r} in the folder for copies is a link to a place outside it: remove it")
+    # Written as a new file: an existing one, perhaps a link, is replaced and never written through.
     fresh = target.with_name(f".{target.name[:80]}.{uuid.uuid4().hex[:8]}.new")
     try:
         with fresh.open("xb") as file:

@@ -169,7 +169,7 @@ def as_lists(told: dict[str, Any], order: int = 1) -> None:
 
 DEEP = b'{"architecture": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 FAR = "../../../../etc/passwd"
-NO_ARG = "not taken from a folder"
+NO_ARG = "not accepted from a folder"
 ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
     # A folder runs no code and opens no other file.
     "args: checkpoint": (args(checkpoint_path=FAR), ConfigError, NO_ARG),
@@ -183,24 +183,24 @@ ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
     "args: pruned": (args(pruned=True), ConfigError, NO_ARG),
     "args: classes": (args(num_classes=7), ConfigError, NO_ARG),
     "args: a layer": (args(norm_layer="torch.nn.Identity"), ConfigError, "must be one of"),
-    "args: a list": (config(model_args=["img_size"]), ConfigError, "write an object"),
+    "args: a list": (config(model_args=["img_size"]), ConfigError, "must be an object"),
     "args: nested": (args(img_size={"a": 1}), ConfigError, "must be a whole number"),
     "args: pool": (config(global_pool="../x"), ConfigError, "must be one of"),
     "architecture: hub": (config(architecture="hf-hub:some/one"), ConfigError, "without 'hf-hub:'"),
     "architecture: old hub": (config(architecture="hf_hub:some/one"), ConfigError, "without 'hf-hub:'"),
     "architecture: folder": (config(architecture="local-dir:/tmp/x"), ConfigError, "without 'hf-hub:'"),
-    "architecture: path": (config(architecture=FAR), ConfigError, "no name of timm's"),
-    "architecture: long": (config(architecture="v" * 5000), ConfigError, "no name of timm's"),
-    "architecture: number": (config(architecture=3), ConfigError, "no name of timm's"),
+    "architecture: path": (config(architecture=FAR), ConfigError, "not a timm name"),
+    "architecture: long": (config(architecture="v" * 5000), ConfigError, "not a timm name"),
+    "architecture: number": (config(architecture=3), ConfigError, "not a timm name"),
     "architecture: another": (config(architecture="resnet18"), ConfigError, "timm cannot build resnet18"),
     "config is a link": (linked("config.json"), WeightsUnfitError, "config.json in .* is a link"),
     "weights are a link": (linked("model.safetensors"), WeightsUnfitError, "is a link"),
     "a relative link": (linked("model.safetensors", relative=True), WeightsUnfitError, "is a link"),
     "the guard is a link": (linked("guard.json"), WeightsUnfitError, "guard.json in .* is a link"),
-    "policy elsewhere": (guard(policy=FAR), ConfigError, "stands in another file"),
-    "policy extends": (guard(policy={"extends": FAR, "rules": {}}), ConfigError, "stands in another file"),
-    "a picture elsewhere": (guard(action={"name": "replace", "picture": FAR}), ConfigError, "file of its choice"),
-    "on review, a picture": (guard(on_review={"name": "replace", "picture": FAR}), ConfigError, "file of its choice"),
+    "policy elsewhere": (guard(policy=FAR), ConfigError, "is not written out in this file"),
+    "policy extends": (guard(policy={"extends": FAR, "rules": {}}), ConfigError, "is not written out in this file"),
+    "a picture elsewhere": (guard(action={"name": "replace", "picture": FAR}), ConfigError, "shows the image file"),
+    "on review, a picture": (guard(on_review={"name": "replace", "picture": FAR}), ConfigError, "shows the image file"),
     # It asks for no more than it holds.
     "args: deep": (args(depth=10**9), ConfigError, "from 1 to 100"),
     "args: deep, below the bound": (plain(args(depth=100)), WeightsUnfitError, "do not fit|larger than its weights"),
@@ -213,27 +213,27 @@ ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
     "args: no divisor": (plain(args(num_heads=7)), ConfigError, "timm cannot build"),
     "args: of another network": (plain(args(conv_mlp=True)), ConfigError, "timm cannot build"),
     "config: 200 MB": (written("config.json", b"{", size=200 << 20), WeightsUnfitError, "larger than 4 MB"),
-    "config: deep": (written("config.json", DEEP), WeightsUnfitError, "is not JSON that can be used"),
-    "config: NaN": (written("config.json", b'{"architecture": NaN}'), WeightsUnfitError, "NaN is no number"),
-    "config: a list": (written("config.json", b"[]"), WeightsUnfitError, "not an object"),
-    "config: no text": (written("config.json", b"\xff\xfe"), WeightsUnfitError, "is not JSON that can be used"),
-    "record: deep": (written("nsfw_guard.json", DEEP), WeightsUnfitError, "is not JSON that can be used"),
-    "guard: deep": (written("guard.json", DEEP), ConfigError, "is not JSON that can be used"),
-    "calibration: deep": (written("calibration.json", DEEP), ConfigError, "is no calibration"),
+    "config: deep": (written("config.json", DEEP), WeightsUnfitError, "is not usable JSON"),
+    "config: NaN": (written("config.json", b'{"architecture": NaN}'), WeightsUnfitError, "NaN is not a JSON number"),
+    "config: a list": (written("config.json", b"[]"), WeightsUnfitError, "expected an object in braces"),
+    "config: no text": (written("config.json", b"\xff\xfe"), WeightsUnfitError, "is not usable JSON"),
+    "record: deep": (written("nsfw_guard.json", DEEP), WeightsUnfitError, "is not usable JSON"),
+    "guard: deep": (written("guard.json", DEEP), ConfigError, "is not usable JSON"),
+    "calibration: deep": (written("calibration.json", DEEP), ConfigError, "is not a calibration file"),
     "header of 99 MB": (
         plain(written("model.safetensors", (99 << 20).to_bytes(8, "little") + b"{}", size=100 << 20)),
         WeightsUnfitError,
-        "has 99 MB, and 16 are allowed",
+        "has 99 MB, more than 16 MB",
     ),
     "header beyond the file": (
         plain(written("model.safetensors", (2**63).to_bytes(8, "little") + b"{}")),
         WeightsUnfitError,
-        "not a whole safetensors file",
+        "not a complete safetensors file",
     ),
     "header: shapes": (
         plain(written("model.safetensors", (37).to_bytes(8, "little") + b'{"a": {"shape": [-1], "dtype": "F4"}}')),
         WeightsUnfitError,
-        "has no shape",
+        "has no valid shape",
     ),
     "whole numbers as weights": (
         tensors(lambda found: found.update({"head.bias": found["head.bias"].long()})),
@@ -242,7 +242,7 @@ ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
     ),
     # Its labels mean what they say, and its model looks.
     "names swapped": (edited("config.json", swapped), WeightsUnfitError, "labels of .* changed"),
-    "names swapped in both": (in_both, SelfTestError, "does not answer as recorded"),
+    "names swapped in both": (in_both, SelfTestError, "differ from its record"),
     "old answers, names swapped": (
         lambda folder: [edited("nsfw_guard.json", as_lists)(folder), edited("config.json", swapped)(folder)],
         WeightsUnfitError,
@@ -251,18 +251,18 @@ ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
     "old answers, swapped": (
         edited("nsfw_guard.json", lambda told: as_lists(told, -1)),
         SelfTestError,
-        "does not answer as recorded",
+        "differ from its record",
     ),
     "old answers, one too many": (record(answers={"disc": [0.1, 0.2, 0.7]}), WeightsUnfitError, "lists 3 answers"),
     "a canary is missing": (
         edited("nsfw_guard.json", lambda told: told["answers"].pop("disc")),
         SelfTestError,
-        "record them again",
+        "record the answers again",
     ),
     "a label is missing": (
         edited("nsfw_guard.json", lambda told: told["answers"]["disc"].pop("SFW")),
         SelfTestError,
-        "record them again",
+        "record the answers again",
     ),
     "an answer is a text": (record(answers={"disc": {"NSFW": "x"}}), WeightsUnfitError, "unreadable"),
     "a name twice": (config(label_names=["NSFW", "NSFW"]), WeightsUnfitError, "names a class twice"),
@@ -275,8 +275,8 @@ ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
     ),
     "a label means a text": (record(labels={"NSFW": "sexual", "SFW": None}), WeightsUnfitError, "write"),
     "a hash is a number": (record(sha256=7), WeightsUnfitError, "sha256 in nsfw_guard.json is '7'"),
-    "all weights zero": (tensors(every_zero), SelfTestError, "one answer to 9 pictures"),
-    "a bias drowns it": (tensors(drowned), SelfTestError, "one answer to 9 pictures"),
+    "all weights zero": (tensors(every_zero), SelfTestError, "the same answer to 9 different images"),
+    "a bias drowns it": (tensors(drowned), SelfTestError, "the same answer to 9 different images"),
     "mean of 1e9": (cfg(mean=[1e9] * 3), ConfigError, "mean must be three numbers"),
     "mean of texts": (cfg(mean=["a", "b", "c"]), ConfigError, "mean must be three numbers"),
     "std of infinity": (
@@ -285,10 +285,10 @@ ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
         "1e999 is too large",
     ),
     "std of 1e300": (cfg(std=[1e300] * 3), ConfigError, "std must be three numbers"),
-    "crop_pct of 1e-300": (cfg(crop_pct=1e-300), ConfigError, "crop_pct 1e-300"),
-    "crop_pct a text": (cfg(crop_pct="1"), ConfigError, "crop_pct 1 must be"),
+    "crop_pct of 1e-300": (cfg(crop_pct=1e-300), ConfigError, "crop_pct must be .* got 1e-300"),
+    "crop_pct a text": (cfg(crop_pct="1"), ConfigError, "crop_pct must be .* got 1"),
     "a side of 1e6": (cfg(input_size=[3, 10**6, 10**6]), ConfigError, "from 1 to 2048"),
-    "a side of 32.0": (cfg(input_size=[3, 32.0, 32.0]), ConfigError, "size 32.0 must be a whole number"),
+    "a side of 32.0": (cfg(input_size=[3, 32.0, 32.0]), ConfigError, "size must be a whole number .* got 32.0"),
     "an input of no list": (cfg(input_size=5), WeightsUnfitError, "unreadable"),
     "no cfg": (plain(config(pretrained_cfg=[1])), WeightsUnfitError, "unreadable"),
     # It does not relax its own guard in silence.
@@ -297,10 +297,10 @@ ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
     "record: a view's threshold of 1": (threshold(views={"center": 1.0}), ConfigError, "the threshold 'default' is 1"),
     "guard: flag": (guard(action={"name": "flag"}), ConfigError, "the action is 'flag'"),
     "guard: never blocks": (rule(review=0.2), ConfigError, "'sexual' is never blocked"),
-    "guard: blocks from 1": (rule(block=1.0), ConfigError, "'sexual' is blocked from 1 on"),
-    "guard: a view from 1": (rule(block=0.5, views={"side": 1.0}), ConfigError, "'sexual' is blocked from 1 on"),
-    "calibration: down": (moved(1e-6, -9), ConfigError, "the calibration makes 0.000123 of a 'sexual' of 0.99"),
-    "calibration: constant": (moved(1.0, -1e308), ConfigError, "one number of every score"),
+    "guard: blocks from 1": (rule(block=1.0), ConfigError, "'sexual' is blocked only from 1 up"),
+    "guard: a view from 1": (rule(block=0.5, views={"side": 1.0}), ConfigError, "'sexual' is blocked only from 1 up"),
+    "calibration: down": (moved(1e-6, -9), ConfigError, "the calibration lowers a 'sexual' score of 0.99 to 0.000123"),
+    "calibration: constant": (moved(1.0, -1e308), ConfigError, "map every score to the same number"),
     "calibration: its own thresholds": (
         edited("calibration.json", lambda told: told.update(thresholds={"default": {"block": 1.0}})),
         ConfigError,
@@ -394,7 +394,7 @@ def test_a_pickle_that_a_folder_names_is_not_opened(tiny: Path, tmp_path: Path, 
     }
     changes[where](folder)
     if where in {"model_args", "overlay"}:
-        with pytest.raises(ConfigError, match="take it out"):
+        with pytest.raises(ConfigError, match="remove it"):
             load_model(folder)
     else:  # what stands elsewhere is handed to nobody
         assert load_model(folder).state()["self_test"] == "answers unrecorded"
@@ -478,7 +478,7 @@ def test_a_folder_of_a_models_name_is_not_looked_at(here: Path) -> None:
 
 
 def test_a_bare_word_is_no_folder_and_the_cure_is_said(here: Path) -> None:
-    with pytest.raises(ConfigError, match=r"write './mine' for the folder here"):
+    with pytest.raises(ConfigError, match=r"use './mine' for the folder here"):
         Guard.from_pretrained("mine")
     for ref in ("./mine", here / "mine", str(here / "mine"), Path("mine"), Path("demo-shapes")):
         assert load_model(ref).spec.name == "tiny"
@@ -489,7 +489,7 @@ def test_a_bare_word_is_no_folder_and_the_cure_is_said(here: Path) -> None:
 def test_a_file_of_a_policys_name_is_not_looked_at(here: Path) -> None:
     assert Policy.load("strict").rules["*"].block == "strict"
     assert Policy.load({"extends": "strict"}).rules["*"].block == "strict"
-    with pytest.raises(ConfigError, match=r"write './careful' for the file here"):
+    with pytest.raises(ConfigError, match=r"use './careful' for the file here"):
         Policy.load("careful")
     for path in ("./strict", "strict.toml", "./careful", Path("strict")):
         assert Policy.load(path).rules["*"].block == 1.0
@@ -500,16 +500,16 @@ def test_a_file_of_a_policys_name_is_not_looked_at(here: Path) -> None:
     [
         ("x" * 5000, "unknown model or folder"),
         ("a\0b", "unknown model or folder"),
-        ("./" + "x" * 5000, "there is no folder"),
-        ("./a\0b", "there is no folder"),
-        ("~nobody-of-this-name/x", "there is no folder"),
-        ("Marqo/nsfw-image-detection-384", "or write 'hf:Marqo/nsfw-image-detection-384@<commit>'"),
-        (f"hf:../../etc@{'a' * 40}", "is no repository"),
-        (f"hf:a/../b@{'a' * 40}", "is no repository"),
-        (f"hf:{'x' * 5000}/y@{'a' * 40}", "is no repository"),
+        ("./" + "x" * 5000, "does not exist: pass a folder"),
+        ("./a\0b", "does not exist: pass a folder"),
+        ("~nobody-of-this-name/x", "does not exist: pass a folder"),
+        ("Marqo/nsfw-image-detection-384", "or use 'hf:Marqo/nsfw-image-detection-384@<commit>'"),
+        (f"hf:../../etc@{'a' * 40}", "is not a repository name"),
+        (f"hf:a/../b@{'a' * 40}", "is not a repository name"),
+        (f"hf:{'x' * 5000}/y@{'a' * 40}", "is not a repository name"),
         (f"hf:a/b@{'x' * 5000}", "is not pinned"),
-        ("timm:" + "x" * 5000, "no name of timm's"),
-        ("timm:hf-hub:a/b", "no name of timm's"),
+        ("timm:" + "x" * 5000, "not a timm name"),
+        ("timm:hf-hub:a/b", "not a timm name"),
     ],
 )
 def test_strange_references_are_one_clear_error(ref: str, word: str) -> None:
@@ -559,7 +559,9 @@ def test_with_trust_it_loads_and_says_in_every_verdict_what_was_relaxed(saved: P
     made = Guard.from_pretrained(folder, trust_guard=True)
     (verdict,) = made.check(smooth(1, 40, 40))
     assert (verdict.requested["action"], verdict.state["action"]) == ("as saved", "flag")
-    assert verdict.requested["trusted"].startswith("the action is 'flag'; the calibration makes 0.000123 of a 'sexual'")
+    assert verdict.requested["trusted"].startswith(
+        "the action is 'flag'; the calibration lowers a 'sexual' score of 0.99 to 0.000123"
+    )
 
 
 def test_with_trust_cuts_and_names_are_taken_too(saved: Path, tmp_path: Path) -> None:
@@ -594,7 +596,7 @@ def test_what_the_caller_says_stands_above(saved: Path, tmp_path: Path) -> None:
 
 def test_a_calibration_of_the_folder_is_held_against_the_callers_policy(saved: Path, tmp_path: Path) -> None:
     folder = relaxed(saved, tmp_path, moved(1e-6, -9))
-    with pytest.raises(ConfigError, match="the calibration makes"):
+    with pytest.raises(ConfigError, match="the calibration lowers"):
         Guard.from_pretrained(folder, policy="default", action="block")
 
 
@@ -602,7 +604,7 @@ def test_severities_and_categories_count(saved: Path, tmp_path: Path) -> None:
     labels = ("neutral", "low", "high")
     grades = {"neutral": None, "low": ["gore", "low"], "high": ["gore", "high"]}
     for mutate, word in (
-        (rule_of("gore", block=0.5, severity="high"), "'gore' is blocked from severity high on, not from low"),
+        (rule_of("gore", block=0.5, severity="high"), "'gore' is blocked only from severity high up, not from low"),
         (rule_of("gore", review=0.5), "'gore' is never blocked"),
         (rule_of("gore", block=0.5), ""),
     ):
@@ -670,23 +672,23 @@ def test_an_input_of_absurd_numbers_is_refused(changes: dict[str, Any]) -> None:
 
 
 CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
-    "code": ({"auto_map": {"AutoModel": "x.Y"}}, "says 'auto_map'"),
-    "pipelines": ({"custom_pipelines": {"a": {"impl": "x.Y"}}}, "says 'custom_pipelines'"),
-    "quantised": ({"quantization_config": {"quant_method": "x"}}, "says 'quantization_config'"),
-    "other weights": ({"transformers_weights": "other.safetensors"}, "says 'transformers_weights'"),
-    "a kernel": ({"_attn_implementation": "some/kernel"}, "says '_attn_implementation'"),
-    "a kernel, inside": ({"text_config": {"attn_implementation": {"": "a/b"}}}, "says 'attn_implementation'"),
-    "experts": ({"experts_implementation": "some/kernel"}, "says 'experts_implementation'"),
-    "a backbone": ({"backbone": "resnet50", "use_timm_backbone": True}, "says 'backbone'"),
-    "a pickle": ({"x": [{"model_args": {"checkpoint_path": "x"}}]}, "says 'model_args'"),
+    "code": ({"auto_map": {"AutoModel": "x.Y"}}, "contains 'auto_map'"),
+    "pipelines": ({"custom_pipelines": {"a": {"impl": "x.Y"}}}, "contains 'custom_pipelines'"),
+    "quantised": ({"quantization_config": {"quant_method": "x"}}, "contains 'quantization_config'"),
+    "other weights": ({"transformers_weights": "other.safetensors"}, "contains 'transformers_weights'"),
+    "a kernel": ({"_attn_implementation": "some/kernel"}, "contains '_attn_implementation'"),
+    "a kernel, inside": ({"text_config": {"attn_implementation": {"": "a/b"}}}, "contains 'attn_implementation'"),
+    "experts": ({"experts_implementation": "some/kernel"}, "contains 'experts_implementation'"),
+    "a backbone": ({"backbone": "resnet50", "use_timm_backbone": True}, "contains 'backbone'"),
+    "a pickle": ({"x": [{"model_args": {"checkpoint_path": "x"}}]}, "contains 'model_args'"),
     "timm, by the other door": ({"model_type": "timm_wrapper"}, "model_type 'timm_wrapper'"),
     "no name": ({"model_type": ["vit"]}, "model_type"),
-    "a path": ({"tokenizer_file": "/etc/passwd"}, "says 'tokenizer_file'"),
-    "layers": ({"num_hidden_layers": 10**9}, "num_hidden_layers = '1000000000': at most 256"),
+    "a path": ({"tokenizer_file": "/etc/passwd"}, "contains 'tokenizer_file'"),
+    "layers": ({"num_hidden_layers": 10**9}, "num_hidden_layers = '1000000000', more than 256"),
     "width": ({"vision_config": {"hidden_size": 10**9}}, "hidden_size"),
     "a list": ({"depths": [1, 10**9]}, "depths"),
     "words": ({"vocab_size": 10**9}, "vocab_size"),
-    "labels": ({"id2label": dict.fromkeys(map(str, range(10_001)), "x")}, "holds 10001 entries"),
+    "labels": ({"id2label": dict.fromkeys(map(str, range(10_001)), "x")}, "has 10001 entries"),
     "any number": ({"something": 1e30}, "something"),
 }
 
@@ -719,7 +721,10 @@ def test_a_folder_of_transformers_is_refused_before_it_is_opened(tmp_path: Path,
 
     make(registry.spec("falconsai"), tmp_path)
     changes: dict[str, tuple[Mutate, str]] = {
-        "adapter": (written("adapter_config.json", b'{"base_model_name_or_path": "a/b"}'), "merge the adapter"),
+        "adapter": (
+            written("adapter_config.json", b'{"base_model_name_or_path": "a/b"}'),
+            "adapters are not supported",
+        ),
         "weights": (config(transformers_weights="other.safetensors"), "transformers_weights"),
         "template": (written("processor_config.json", b'{"auto_map": {"AutoProcessor": "x.Y"}}'), "auto_map"),
         "kernel": (config(_attn_implementation="some/kernel"), "_attn_implementation"),

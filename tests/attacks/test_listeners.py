@@ -96,9 +96,9 @@ def test_one_error_among_others_keeps_its_reason_and_the_others_become_errors():
     books = [Book(), Book(0)]
     verdicts = Guard(FakeBackend(), listeners=books).check(torch.stack([broken, CLEAN, doubtful]))
     assert [book.heard for book in books] == [[(ERROR, ALLOW, REVIEW), (ERROR, ERROR, ERROR)]] * 2
-    assert verdicts[0].reason == "not a picture: it holds NaN or infinite values"
-    assert verdicts[1].reason == "OSError: disk full (a listener failed: held back, whatever was judged: ALLOW)"
-    assert verdicts[2].reason == "OSError: disk full (a listener failed: held back, whatever was judged: REVIEW)"
+    assert verdicts[0].reason == "the image contains NaN or infinite values"
+    assert verdicts[1].reason == "OSError: disk full (a listener failed: held back, although judged ALLOW)"
+    assert verdicts[2].reason == "OSError: disk full (a listener failed: held back, although judged REVIEW)"
     assert [v.flags for v in verdicts] == [(), (), ("red",)]
 
 
@@ -294,9 +294,9 @@ def test_neither_is_read(log, tmp_path, kind):
     Audit(log)([Verdict(BLOCK, "")])
     other = tmp_path / "other"
     other.symlink_to(log) if kind == "symlink" else os.mkfifo(other)
-    with pytest.raises(AuditError, match=r"Give the file itself|give another path"):
+    with pytest.raises(AuditError, match=r"Pass the path of the file itself|pass another path"):
         verify(other)
-    with pytest.raises(AuditError, match=r"Give the file itself|give another path"):
+    with pytest.raises(AuditError, match=r"Pass the path of the file itself|pass another path"):
         Head.kept(other)
     (tmp_path / "copy").hardlink_to(log)
     assert verify(tmp_path / "copy").ok

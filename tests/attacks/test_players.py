@@ -45,34 +45,34 @@ WHOLE, DOT, SOLID = (0, 0, 64, 64), (0, 0, 9, 9), (*BLUE, 255)
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     **{f"GIF: reserved disposal {n}": (lambda n=n: players.sliced_gif(n), "reserved") for n in range(4, 8)},
     "APNG: a frame beyond its canvas": (
-        lambda: players.apng([(WHOLE, SOLID, 0, 0), ((60, 0, 64, 64), SOLID, 0, 0)]), "inside"),
+        lambda: players.apng([(WHOLE, SOLID, 0, 0), ((60, 0, 64, 64), SOLID, 0, 0)]), "exceeds the canvas"),
     "APNG: an unknown disposal": (
-        lambda: players.apng([(WHOLE, SOLID, 3, 0), (DOT, SOLID, 0, 0)]), "no known way"),
+        lambda: players.apng([(WHOLE, SOLID, 3, 0), (DOT, SOLID, 0, 0)]), "unknown disposal or blending"),
     "APNG: an unknown blending": (
-        lambda: players.apng([(WHOLE, SOLID, 0, 2), (DOT, SOLID, 0, 0)]), "no known way"),
+        lambda: players.apng([(WHOLE, SOLID, 0, 2), (DOT, SOLID, 0, 0)]), "unknown disposal or blending"),
     "PNG: two clear colours": (
         lambda: make.with_chunk(b"tRNS", bytes(6), data=make.with_chunk(b"tRNS", bytes(6), data=saved(BLUE, "PNG"))),
-        "stands there twice"),
-    "PNG: a damaged profile": (players.damaged_profile, "damaged colour profile"),
-    "PNG: a flood of texts": (lambda: players.texts(17), "over 16 MB of texts"),
-    "JPEG: pieces of a profile swapped": (lambda: players.with_pieces([(2, 2), (1, 2)]), "in pieces"),
-    "JPEG: a piece of a profile twice": (lambda: players.with_pieces([(1, 1), (1, 1)]), "in pieces"),
-    "JPEG: a piece of a profile too many": (lambda: players.with_pieces([(1, 2), (2, 2), (3, 2)]), "in pieces"),
-    "JPEG: a profile behind the frame header": (lambda: players.with_pieces([(1, 1)], late=True), "in pieces"),
-    "JPEG: further pictures over each other": (lambda: players.overlapping_mpo(5), "lie over each other"),
+        "occurs twice"),
+    "PNG: a damaged profile": (players.damaged_profile, "colour profile is damaged"),
+    "PNG: a flood of texts": (lambda: players.texts(17), "more than 16 MB of texts"),
+    "JPEG: pieces of a profile swapped": (lambda: players.with_pieces([(2, 2), (1, 2)]), "fit together"),
+    "JPEG: a piece of a profile twice": (lambda: players.with_pieces([(1, 1), (1, 1)]), "fit together"),
+    "JPEG: a piece of a profile too many": (lambda: players.with_pieces([(1, 2), (2, 2), (3, 2)]), "fit together"),
+    "JPEG: a profile behind the frame header": (lambda: players.with_pieces([(1, 1)], late=True), "fit together"),
+    "JPEG: further pictures over each other": (lambda: players.overlapping_mpo(5), "overlap"),
     "JPEG: a flood of markers": (lambda: jpeg() + b"\xff\x01" * 8_000_001, "too many markers"),
-    "profile of another class": (lambda: players.changed_profile(12, b"abst"), "alike"),
-    "profile with a tag twice": (lambda: players.changed_profile(144, make.wild_between()[132:136]), "alike"),
-    "profile of an unknown version": (lambda: players.changed_profile(8, b"c"), "alike"),
+    "profile of another class": (lambda: players.changed_profile(12, b"abst"), "do not agree"),
+    "profile with a tag twice": (lambda: players.changed_profile(144, make.wild_between()[132:136]), "do not agree"),
+    "profile of an unknown version": (lambda: players.changed_profile(8, b"c"), "do not agree"),
     "BMP: packed pixels": (players.bmp_rle, "compressed BMP"),
     "BMP: 16 bits with transparency": (players.bmp_16, "16 bits with transparency"),
     "TIFF: a strip of four": (players.tiff_of_few_strips, "strips are missing|is truncated"),
-    "TIFF: a tile beyond all measure": (players.tiff_of_large_tiles, "larger tiles"),
+    "TIFF: a tile beyond all measure": (players.tiff_of_large_tiles, "tiles of the TIFF are too large"),
 }  # fmt: skip
 REFUSED_AVIF: dict[str, tuple[Callable[[], bytes], str]] = {
-    "cropped": (players.avif_cropped, "cropped when it is shown"),
-    "an item of an unknown kind": (lambda: players.avif_with_item(b"unci"), "item of an unknown kind, unci"),
-    "a picture of another coding": (lambda: players.avif_with_item(b"avc1"), "item of an unknown kind, avc1"),
+    "cropped": (players.avif_cropped, "crop for display"),
+    "an item of an unknown kind": (lambda: players.avif_with_item(b"unci"), "item of the unknown type unci"),
+    "a picture of another coding": (lambda: players.avif_with_item(b"avc1"), "item of the unknown type avc1"),
 }
 
 
@@ -99,7 +99,7 @@ def test_a_sequence_of_two_tracks_is_refused() -> None:
     data = players.avif_tracks()
     read = avif.read(data)
     assert (read.tracks, read.alphas) == (2, 0)
-    with pytest.raises(DecodeError, match="of several tracks"):
+    with pytest.raises(DecodeError, match="with several tracks"):
         list(avif.others(data, read, shown=3))
 
 
@@ -127,7 +127,7 @@ def test_frames_that_pillow_does_not_count_are_not_left_out(opener: Callable[[by
     monkeypatch.setattr(reader, "_count", lambda picture: 1)
     (verdict,) = GUARD.check([opener(data)])
     assert verdict.outcome is Outcome.ERROR
-    assert "2 frames where its header counts 1" in verdict.reason
+    assert "2 frames, but its header counts 1" in verdict.reason
 
 
 def drawn(frames: list[tuple], side: int = 16) -> list[np.ndarray]:

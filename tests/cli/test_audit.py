@@ -75,7 +75,7 @@ def test_a_kept_head_finds_a_tail_that_was_cut_off_with_its_head(run: Run, tmp_p
     assert run("audit", "verify", tmp_path / "log").code == 0
     ran = run("audit", "verify", tmp_path / "log", "--head", tmp_path / "elsewhere")
     assert ran.code == 1
-    assert "cut off: the log ends at line 2, the kept head says 4" in ran.out
+    assert "truncated: the log ends at line 2, the kept head at line 4" in ran.out
 
 
 def test_pictures_whose_verdict_cannot_be_logged_are_errors(run: Run, folder: Path, tmp_path: Path) -> None:

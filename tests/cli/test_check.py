@@ -34,7 +34,7 @@ def test_a_table_has_one_line_a_picture_and_the_summary_is_a_message(run: Run, f
         ["ALLOW", "0.000", "0.5"], ["BLOCK", "1.000", "0.5"], ["ERROR", "-", "-"], ["REVIEW", "0.375", "0.25"]
     ]  # fmt: skip
     assert [row.split()[-1] for row in rows] == [str(folder / f"{name}.png") for name in sorted(OUTCOMES)]
-    assert ran.err == "4 pictures by red under default: 1 allow, 1 review, 1 block, 1 error\n"
+    assert ran.err == "4 images, model red, policy default: 1 allow, 1 review, 1 block, 1 error\n"
 
 
 def test_allowed_files_are_written_byte_for_byte_and_others_as_png(run: Run, folder: Path, tmp_path: Path) -> None:

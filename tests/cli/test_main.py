@@ -39,21 +39,24 @@ def test_the_help_lists_every_code(run: Run) -> None:
 
 
 CANNOT = [
-    (["check", "{in}/none.png"], "no file or folder"),
+    (["check", "{in}/none.png"], "does not exist: check the path"),
     (["check", "{in}", "--model", "redd"], "did you mean 'red'"),
     (["check", "{in}", "--model", "{in}"], "has no config.json"),
     (["check", "{in}", "--model", "red", "--policy", "strickt"], "did you mean 'strict'"),
-    (["check", "{in}", "--model", "red", "--policy", "{in}/none.toml"], "no policy file 'none.toml'"),
+    (["check", "{in}", "--model", "red", "--policy", "{in}/none.toml"], "the policy file 'none.toml' does not exist"),
     (["check", "{in}", "--model", "red", "--policy", "{unfit}"], "the model does not score"),
-    (["check", "{in}", "--model", "red", "--batch", "0"], "--batch 0"),
+    (["check", "{in}", "--model", "red", "--batch", "0"], "--batch must be at least 1, got 0"),
     (["check", "{in}", "--model", "red", "--timeout", "0"], "time limit of 0"),
     (["check", "{in}", "--model", "red", "--timeout", "nan"], "time limit of nan"),
-    (["check", "{in}", "--model", "red", "--audit", "{in}/none/log"], "the audit log cannot be there"),
+    (
+        ["check", "{in}", "--model", "red", "--audit", "{in}/none/log"],
+        "the audit log must be a file in an existing folder",
+    ),
     (["check", "{in}", "--model", "red", "--out", "{in}/allow.png"], "nsfw-guard: "),
     (["check", "{in}", "--model", "{loose}"], "the threshold 'default' is 1"),
     (["check", "{in}", "--model", "{tiny}", "--views", "covers"], "did you mean 'cover'"),
     (["check", "{in}", "--model", "{tiny}", "--device", "gpu"], "unknown device 'gpu'"),
-    (["check", "{empty}", "--model", "red"], "no picture under"),
+    (["check", "{empty}", "--model", "red"], "no image found under"),
     (["fetch", "redd"], "did you mean 'red'"),
     (["policy", "show", "strickt"], "did you mean 'strict'"),
     (["policy", "show", "strict", "--model", "redd"], "did you mean 'red'"),
@@ -103,7 +106,7 @@ def test_an_interrupt_ends_with_130(run: Run, folder: Path) -> None:
 def test_what_nobody_foresaw_ends_with_3_and_not_with_the_code_of_a_block(run: Run, folder: Path) -> None:
     ran = run("check", folder, "--model", "unbuildable")
     assert (ran.code, ran.out) == (3, "")
-    assert ran.err == "nsfw-guard: RuntimeError: no such\\ndevice (--verbose shows where)\n"
+    assert ran.err == "nsfw-guard: RuntimeError: no such\\ndevice (--verbose shows the traceback)\n"
     logging.getLogger().handlers = []
     assert "Traceback" in run("-v", "check", folder, "--model", "unbuildable").err
 

@@ -47,9 +47,9 @@ def test_a_fitted_policy_is_shown_with_numbers(run: Run) -> None:
         ("[rules.red]\nblock = 0.5", [], 0, "ok mine "),
         ("[rules.red]\nblock = 0.5", ["--model", "red"], 0, ": red"),
         ("[rules.zebra]\nblock = 0.5", [], 0, ": zebra"),
-        ("[rules.zebra]\nblock = 0.5", ["--model", "red"], 1, "does not score: there are red"),
+        ("[rules.zebra]\nblock = 0.5", ["--model", "red"], 1, "does not score: choose from red"),
         ("[rules.red]\nblok = 0.5", [], 1, "did you mean 'block'"),
-        ("[rules.red", [], 1, "not readable TOML"),
+        ("[rules.red", [], 1, "cannot be read as TOML"),
         ("extends = 'mine.toml'", [], 1, "in a circle"),
     ],
 )
@@ -78,7 +78,7 @@ def test_lint_warns_of_a_policy_that_never_blocks(run: Run, tmp_path: Path) -> N
     path.write_text('name = "mild"\n[rules.red]\nreview = 0.3\nviews = {side = 0.5}\n')
     ran = run("policy", "lint", path)
     assert (ran.code, ran.out) == (1, "")
-    assert "give block too" in ran.err
+    assert "set block" in ran.err
     path.write_text('name = "mild"\n[rules.red]\nreview = 0.3\nblock = 0.6\nviews = {side = 0.5}\n')
     assert len(run("policy", "lint", path).out.splitlines()) == 1
 
@@ -112,7 +112,7 @@ def test_prompt_rules_are_shown_linted_and_explained(run: Run, tmp_path: Path) -
     assert run("policy", "lint", tmp_path / "mine.toml", "--model", "red").code == 0
     told = run("policy", "explain", tmp_path / "mine.toml", "--model", "red", "--json").lines[0]
     assert told["rules"][1:] == [
-        "A prompt that holds one of these is refused, however it is spelt: 'red disc', 'dragon', 'b+\\\\d \"c\"'."
+        "A prompt that contains one of these, in any spelling, is refused: 'red disc', 'dragon', 'b+\\\\d \"c\"'."
     ]
     (tmp_path / "one.toml").write_text("[rules.red]\nblock = 0.5\n[prompts]\npatterns = ['dragon']")
     assert "[prompts]\npatterns" in run("policy", "show", tmp_path / "one.toml").out
@@ -126,7 +126,7 @@ def test_prompt_rules_are_shown_and_explained(run: Run, tmp_path: Path) -> None:
     told = [run("policy", "show", tmp_path / name, "--json").lines[0]["hash"] for name in ("mine.toml", "again.toml")]
     assert told[0] == told[1]
     explained = run("policy", "explain", tmp_path / "mine.toml", "--model", "red").out
-    assert "A prompt that holds one of these is refused, however it is spelt: 'dragon', 'a+b'." in explained
+    assert "A prompt that contains one of these, in any spelling, is refused: 'dragon', 'a+b'." in explained
 
 
 def test_a_policy_is_fitted_to_a_model_in_a_folder(run: Run, tiny: Path) -> None:

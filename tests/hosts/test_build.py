@@ -60,7 +60,9 @@ def test_a_category_that_is_not_judged_is_named():
 def test_no_job_makes_a_host_download_a_model(model, monkeypatch):
     asked = []
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *args, **_: asked.append(args))
-    with pytest.raises(WeightsMissingError, match=r"nothing is downloaded from here\. Run `nsfw-guard fetch"):
+    with pytest.raises(
+        WeightsMissingError, match=r"downloads are turned off \(local_files_only\)\. Run `nsfw-guard fetch"
+    ):
         build_guard(Settings(model=model))
     assert asked == []
 

@@ -43,7 +43,7 @@ def test_the_picture_is_not_edited() -> None:
 
 
 def test_numbers_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(DecodeError, match="finite"):
+    with pytest.raises(DecodeError, match="NaN or infinity"):
         list(appearances(Image.fromarray(np.array([[0.5, np.nan]], dtype=np.float32))))
 
 

@@ -159,19 +159,19 @@ def odd() -> dict[str, object]:
 CURES = {
     "a masked array": r"array\.filled\(0\)",
     "masked NaN": r"array\.filled\(0\)",
-    "a deaf array": r"got Deaf: hand over numpy\.array",
-    "a record array": r"got recarray: hand over numpy\.array",
-    "a matrix": r"got matrix: hand over numpy\.array",
-    "float8": r"not torch\.float8_e4m3fn: convert them first",
-    "sparse": r"sparse_coo: hand over it\.to_dense",
-    "compressed": r"sparse_csr: hand over it\.to_dense",
-    "mkldnn": r"_mkldnn: hand over it\.to_dense",
+    "a deaf array": r"got Deaf: pass numpy\.array",
+    "a record array": r"got recarray: pass numpy\.array",
+    "a matrix": r"got matrix: pass numpy\.array",
+    "float8": r"got torch\.float8_e4m3fn: convert the tensor first",
+    "sparse": r"sparse_coo: pass it\.to_dense",
+    "compressed": r"sparse_csr: pass it\.to_dense",
+    "mkldnn": r"_mkldnn: pass it\.to_dense",
     "nested": r"list\(it\.unbind\(\)\)",
     "jagged": r"list\(it\.unbind\(\)\)",
     "quantised": r"it\.dequantize",
-    "no pixels": "holds no pixels",
-    "masked tensor": "got MaskedTensor: hand over what it stands for",
-    "named tuple": r"got Pair: hand over list\(it\)",
+    "no pixels": "has no pixels",
+    "masked tensor": "got MaskedTensor: convert it to a torch.Tensor",
+    "named tuple": r"got Pair: pass list\(it\)",
 }
 
 
@@ -263,9 +263,9 @@ def test_a_list_of_ones_own_holds_what_was_put_back_or_is_refused():
     assert type(made) is Own
     assert [float(picture.max()) for picture in made] == [0.0, 0.5]
     for given, why in (
-        (Longer([UNIT]), "does not hold"),
-        (Exchanging([UNIT, UNIT]), "does not hold"),
-        (Fixed(UNIT, UNIT), "cannot be made from a list"),
+        (Longer([UNIT]), "changes the items"),
+        (Exchanging([UNIT, UNIT]), "changes the items"),
+        (Fixed(UNIT, UNIT), "cannot be built from a list"),
     ):
-        with pytest.raises(ImageError, match=f"{why}.*hand over list"):
+        with pytest.raises(ImageError, match=f"{why}.*pass list"):
             put_back(given, {0: UNIT})

@@ -54,7 +54,7 @@ def test_partial_and_faults_come_through() -> None:
     decoded = decode(buffer.getvalue(), limits=few)
     assert decoded.partial == "3 of 9 frames"
     assert [int(f[0, 0, 0]) for f in decoded.frames] == [0, 4, 8]
-    with pytest.raises(DecodeError, match="no readable JPEG"):
+    with pytest.raises(DecodeError, match="not a readable JPEG"):
         decode(b"no picture", limits=OWN)
 
 
@@ -119,7 +119,7 @@ def test_a_decoder_that_claims_a_frame_beyond_the_limits_is_ended(sides, monkeyp
     taken_over.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(taken_over))
     started = time.monotonic()
-    with pytest.raises(DecodeError, match="its decoder ended"):
+    with pytest.raises(DecodeError, match="the decoder crashed"):
         decode(saved(), limits=OWN)
     assert time.monotonic() - started < 20
 

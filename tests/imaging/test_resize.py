@@ -184,7 +184,7 @@ def test_the_same_size_comes_back_untouched():
 
 @pytest.mark.parametrize("pixels", [torch.zeros(1, 3, 4, 4), torch.zeros(3, 4, 4, dtype=torch.uint8)])
 def test_only_stacks_of_bytes_are_taken(pixels):
-    with pytest.raises(ImageError, match=r"uint8 pictures \(N, C, H, W\)"):
+    with pytest.raises(ImageError, match=r"uint8 images \(N, C, H, W\)"):
         resize(pixels, (2, 2))
 
 

@@ -101,7 +101,7 @@ def test_unknown_views_name_the_known_ones(views):
     [
         ({"interpolation": "nearest"}, "interpolation"),
         ({"crop_mode": "centre"}, "did you mean 'center'"),
-        ({"size": 0}, "size 0"),
+        ({"size": 0}, "got 0"),
         ({"crop_pct": 0.0}, "crop_pct"),
         ({"crop_pct": 1.5}, "crop_pct"),
         ({"std": (0.5, 0.0, 0.5)}, "std must be three numbers from 0.001"),
@@ -144,6 +144,6 @@ def test_tiles_of_usual_pictures_are_within_the_most(views, height, width, looks
     ],
 )
 def test_more_looks_than_that_are_refused_with_the_cure(views, height, width, looks):
-    message = rf"{re.escape(views)} would look at {width}x{height} {looks} times, and 400 is the most: crop it, .*cover"
+    message = rf"{re.escape(views)} needs {looks} looks at {width}x{height}, more than the limit of 400: .*cover"
     with pytest.raises(ImageError, match=message):
         plan(height, width, SPEC, views)

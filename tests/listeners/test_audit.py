@@ -192,13 +192,13 @@ def test_a_changed_line_is_found(log: Path, at: int, key: bytes | None) -> None:
         assert changed != lines[at]
         log.write_bytes(b"".join([*lines[:at], changed, *lines[at + 1 :]]))
         report = verify(log, key=key)
-        assert report.faults == (f"line {at + 1}: changed, its hash does not fit",)
+        assert report.faults == (f"line {at + 1}: changed: its hash does not match its content",)
 
 
 def test_a_value_given_twice_is_found(log: Path) -> None:
     lines = filled(log, 2)
     log.write_bytes(lines[0].replace(b"{", b'{"outcome":"block",', 1) + lines[1])
-    assert verify(log).faults == ("line 1: changed, its hash does not fit",)
+    assert verify(log).faults == ("line 1: changed: its hash does not match its content",)
 
 
 @pytest.mark.parametrize("at", range(6))
@@ -207,8 +207,8 @@ def test_a_dropped_line_is_found(log: Path, at: int) -> None:
     kept = Head.read(log)
     log.write_bytes(b"".join(lines[:at] + lines[at + 1 :]))
     faults = verify(log, head=kept).faults
-    expected = f"line {at + 1}: missing before it: {at + 1} to {at + 1}"
-    assert faults == ((expected,) if at < 5 else ("cut off: the log ends at line 5, the kept head says 6",))
+    expected = f"line {at + 1}: lines {at + 1} to {at + 1} before it are missing"
+    assert faults == ((expected,) if at < 5 else ("truncated: the log ends at line 5, the kept head at line 6",))
 
 
 @pytest.mark.parametrize("at", range(5))
@@ -217,8 +217,8 @@ def test_two_lines_that_changed_places_are_found(log: Path, at: int) -> None:
     lines[at], lines[at + 1] = lines[at + 1], lines[at]
     log.write_bytes(b"".join(lines))
     faults = verify(log).faults
-    assert faults[0] == f"line {at + 1}: missing before it: {at + 1} to {at + 1}"
-    assert faults[1] == f"line {at + 2}: out of order or put in: it is number {at + 1} and stands after {at + 2}"
+    assert faults[0] == f"line {at + 1}: lines {at + 1} to {at + 1} before it are missing"
+    assert faults[1] == f"line {at + 2}: out of order or inserted: it has number {at + 1} and follows number {at + 2}"
 
 
 @pytest.mark.parametrize("at", range(6))
@@ -226,7 +226,7 @@ def test_a_line_that_was_put_in_is_found(log: Path, at: int) -> None:
     lines = filled(log)
     log.write_bytes(b"".join([*lines[: at + 1], lines[at], *lines[at + 1 :]]))
     faults = verify(log).faults
-    assert faults[0] == f"line {at + 2}: out of order or put in: it is number {at + 1} and stands after {at + 1}"
+    assert faults[0] == f"line {at + 2}: out of order or inserted: it has number {at + 1} and follows number {at + 1}"
 
 
 def forged(line: bytes, **values: Any) -> bytes:
@@ -240,7 +240,9 @@ def forged(line: bytes, **values: Any) -> bytes:
 def test_a_line_forged_with_a_right_hash_breaks_the_chain(log: Path, at: int) -> None:
     lines = filled(log)
     log.write_bytes(b"".join([*lines[:at], forged(lines[at], outcome="block"), *lines[at + 1 :]]))
-    assert verify(log).faults == (f"line {at + 2}: does not follow from the line before it: one of them was replaced",)
+    assert verify(log).faults == (
+        f"line {at + 2}: it does not contain the hash of the line before: one of the two was replaced",
+    )
 
 
 def rewritten(lines: list[bytes], at: int) -> bytes:
@@ -257,7 +259,7 @@ def test_a_rewritten_log_differs_from_the_kept_head(log: Path, at: int) -> None:
     kept = Head.read(log)
     log.write_bytes(rewritten(lines, at))
     assert verify(log).ok  # without a key and a head, whoever can write the file can write it all anew
-    assert verify(log, head=kept).faults == ("line 6: not the line that the kept head names: the log was rewritten",)
+    assert verify(log, head=kept).faults == ("line 6: its hash differs from the kept head: the log was rewritten",)
     assert not verify(log, key=KEY).ok
 
 
@@ -274,7 +276,7 @@ def test_a_cut_tail_shows_against_a_kept_head(log: Path, left: int) -> None:
     kept = Head.read(log)
     log.write_bytes(b"".join(lines[:left]))
     assert verify(log).ok
-    assert verify(log, head=kept).faults == (f"cut off: the log ends at line {left}, the kept head says 6",)
+    assert verify(log, head=kept).faults == (f"truncated: the log ends at line {left}, the kept head at line 6",)
 
 
 def test_lines_appended_after_the_head_was_kept_are_no_fault(log: Path) -> None:
@@ -284,7 +286,7 @@ def test_lines_appended_after_the_head_was_kept_are_no_fault(log: Path) -> None:
     assert whole(verify(log, head=kept), 6)
     assert whole(verify(log, head=Head()), 6)
     assert verify(log, head=Head(3, "0" * 64)).faults == (
-        "line 3: not the line that the kept head names: the log was rewritten",
+        "line 3: its hash differs from the kept head: the log was rewritten",
     )
 
 
@@ -292,7 +294,7 @@ def test_lines_appended_after_the_head_was_kept_are_no_fault(log: Path) -> None:
 def test_a_wrong_key_is_said_once(log: Path, written: bytes | None, read: bytes | None) -> None:
     filled(log, key=written)
     assert verify(log, key=read).faults == (
-        "no line fits the key: give the one that the log was written with, or none if it had none",
+        "no line fits the key: pass the key that the log was written with, or none if it had none",
     )
 
 
@@ -310,7 +312,7 @@ def test_a_log_of_junk_gives_a_short_report(log: Path) -> None:
 def test_lines_of_another_kind_are_named(log: Path, junk: bytes) -> None:
     lines = filled(log, 2)
     log.write_bytes(lines[0] + junk + lines[1])
-    assert verify(log).faults == ("line 2: torn, or no line of this log",)
+    assert verify(log).faults == ("line 2: torn, or not a line of this log",)
 
 
 def test_a_log_that_cannot_be_read_is_an_error(log: Path) -> None:
@@ -335,10 +337,10 @@ def test_a_torn_line_stays_visible_and_the_chain_goes_on(log: Path, kept: float)
     size = int(kept * len(lines[2])) if isinstance(kept, float) else kept
     log.write_bytes(lines[0] + lines[1] + lines[2][:size])
     Path(f"{log}.head").unlink()
-    assert verify(log).faults == ("line 3: torn, or no line of this log",)
+    assert verify(log).faults == ("line 3: torn, or not a line of this log",)
     filled(log, 2)
     report = verify(log)
-    assert report.faults == ("line 3: torn, or no line of this log",)
+    assert report.faults == ("line 3: torn, or not a line of this log",)
     assert (report.lines, report.head.count) == (4, 4)
     assert log.read_bytes().startswith(lines[0] + lines[1] + lines[2][:size] + b"\n")
 
@@ -355,7 +357,7 @@ def test_a_log_that_is_torn_from_its_first_line(log: Path) -> None:
     log.write_bytes(b'{"category":')
     filled(log, 2)
     report = verify(log)
-    assert (report.faults, report.head.count) == (("line 1: torn, or no line of this log",), 2)
+    assert (report.faults, report.head.count) == (("line 1: torn, or not a line of this log",), 2)
 
 
 def test_the_last_line_is_found_behind_much_junk(log: Path) -> None:
@@ -373,10 +375,10 @@ def test_the_last_line_is_found_behind_much_junk(log: Path) -> None:
 def test_a_log_that_was_cut_is_not_gone_on_with(log: Path) -> None:
     lines = filled(log)
     log.write_bytes(b"".join(lines[:-2]))
-    with pytest.raises(AuditError, match="was cut or replaced"):
+    with pytest.raises(AuditError, match="was truncated or replaced"):
         filled(log, 1)
     log.unlink()
-    with pytest.raises(AuditError, match="move log and head away"):
+    with pytest.raises(AuditError, match="move both files away"):
         filled(log, 1)
     assert Head.read(log).count == 6  # the evidence stays
     Path(f"{log}.head").unlink()
@@ -388,14 +390,14 @@ def test_a_log_that_was_cut_while_it_is_open_is_not_gone_on_with(log: Path) -> N
     audit = Audit(log)
     audit([verdict(), verdict()])
     log.write_bytes(log.read_bytes().splitlines(keepends=True)[0])
-    with pytest.raises(AuditError, match="was cut or replaced"):
+    with pytest.raises(AuditError, match="was truncated or replaced"):
         audit([verdict()])
 
 
 def test_a_log_whose_end_was_replaced_is_not_gone_on_with(log: Path) -> None:
     lines = filled(log)
     log.write_bytes(rewritten(lines, 5))
-    with pytest.raises(AuditError, match="was cut or replaced"):
+    with pytest.raises(AuditError, match="was truncated or replaced"):
         filled(log, 1)
 
 
@@ -425,7 +427,7 @@ def test_settings_that_make_no_sense_are_refused(log: Path, tmp_path: Path) -> N
         with pytest.raises(ConfigError):
             Audit(log, **options)  # type: ignore[arg-type]
     for path in (tmp_path, tmp_path / "missing" / "log"):
-        with pytest.raises(ConfigError, match="folder that exists"):
+        with pytest.raises(ConfigError, match="existing folder"):
             Audit(path)
 
 
@@ -471,7 +473,7 @@ def test_stop_raises_and_warn_counts(log: Path, caplog: pytest.LogCaptureFixture
 def test_a_read_only_log_stops(log: Path) -> None:
     filled(log, 1)
     log.chmod(0o400)
-    with pytest.raises(AuditError, match="rights"):
+    with pytest.raises(AuditError, match="permissions"):
         filled(log, 1)
 
 
@@ -498,7 +500,7 @@ def test_a_disk_that_fills_up_leaves_no_half_line(log: Path, written: int, monke
         audit([verdict()])
     monkeypatch.undo()
     audit([verdict()])
-    assert verify(log).faults == ("line 2: torn, or no line of this log",)
+    assert verify(log).faults == ("line 2: torn, or not a line of this log",)
     assert verify(log).head.count == 2
 
 

@@ -61,7 +61,7 @@ def test_clips_are_judged_under_their_own_key():
     step = GuardStep(guard_of(1.0), key="videos")
     assert [p.name for p in step.inputs] == ["videos"]
     assert [p.name for p in step.intermediate_outputs] == ["videos", "nsfw_content_detected", "verdicts"]
-    assert "pictures" in step.description
+    assert "images" in step.description
     twin = copy.deepcopy(step)
     assert twin.guard is step.guard
     assert twin.key == "videos"

@@ -72,7 +72,7 @@ def draw(pipe, **rest):
 
 
 def test_what_is_no_guard_is_refused():
-    with pytest.raises(ConfigError, match="takes a Guard"):
+    with pytest.raises(ConfigError, match="expects a Guard"):
         SafetyChecker(FakeBackend())
 
 
@@ -91,7 +91,7 @@ def test_nan_is_no_picture():
     images[1, 0, 0, 0] = torch.nan
     out, flags = checker(images=images, clip_input=None)
     assert flags == [False, True]
-    assert "not a picture" in checker.verdicts[1].reason
+    assert "NaN or infinite" in checker.verdicts[1].reason
     assert float(out[1].abs().max()) == 0
     assert bool(images[1, 0, 0, 0].isnan())  # the caller's own is not edited
 
@@ -240,7 +240,7 @@ def test_a_fresh_process_that_imports_us_loads_it(saved):
 
 
 def test_a_folder_without_a_guard_is_refused_with_the_cure(tmp_path):
-    with pytest.raises(ConfigError, match="no saved guard"):
+    with pytest.raises(ConfigError, match="contains no saved guard"):
         SafetyChecker.from_pretrained(tmp_path)
 
 

@@ -176,7 +176,7 @@ def test_a_part_is_guarded_alone_and_goes_with_the_whole(case):
         whole.enable_safety_checker()
     assert type(part) is kept
     with attach(part, guard_of(0.0)):
-        with pytest.raises(ConfigError, match="another guard already"):
+        with pytest.raises(ConfigError, match="already has another guard"):
             attach(whole, guard_of(0.0))
         with attach(whole, vars(part)[GUARD_ATTR].guard) as attachment:
             assert attachment.parts == []

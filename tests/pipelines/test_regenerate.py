@@ -34,7 +34,7 @@ def answers(*scores):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"attempts": 0}, "attempts=0"),
+        ({"attempts": 0}, "attempts must be at least 1, got 0"),
         ({"generator": torch.Generator()}, "generator is set"),
         ({"latents": torch.zeros(1)}, "latents is set"),
         ({"return_dict": False}, "return_dict=False"),

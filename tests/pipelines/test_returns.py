@@ -92,7 +92,7 @@ def test_a_call_whose_source_cannot_be_read_has_no_parts():
 def test_the_doctor_prints_what_passes(capsys):
     assert main(["doctor", "--returns"]) == 0
     printed = capsys.readouterr().out
-    assert "passes as sound, text or numbers" in printed
+    assert "released as sound, text or numbers" in printed
     assert main(["doctor", "--returns", "--json"]) == 0
     parts = json.loads(capsys.readouterr().out)["parts"]
     assert {"cls": "FluxPipeline", "place": "0", "source": "image", "name": "images", "fate": "judged"} in parts

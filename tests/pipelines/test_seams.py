@@ -81,7 +81,10 @@ def test_callbacks_that_are_handed_pictures_are_refused():
     case = CASES["IFPipeline"]
     pipe = case.build()
     seen = []
-    with attach(pipe, Guard(FakeBackend(lambda frame: 1.0))), pytest.raises(UncoveredError, match="hands pictures to"):
+    with (
+        attach(pipe, Guard(FakeBackend(lambda frame: 1.0))),
+        pytest.raises(UncoveredError, match="passes unchecked images to"),
+    ):
         pipe(**case.call(pipe), callback=lambda i, t, images: seen.append(images))
     assert seen == []
     assert seams.pixel_space(diffusers.ConsistencyModelPipeline)
@@ -116,7 +119,7 @@ def test_light_without_an_upper_end_is_judged_as_a_file_would_show_it():
     clip[0, 1, 0, 0, 0] = torch.inf
     odd = GuardedCall(Guard(FakeBackend(lambda frame: 0.0)), Cover())
     odd.finish(clip, clips=True, value_range="hdr")
-    assert "not a picture" in odd.verdicts[0].reason
+    assert "NaN or infinite" in odd.verdicts[0].reason
 
 
 def test_prompts_and_pictures_are_found_among_the_arguments():

@@ -104,7 +104,7 @@ def test_what_is_no_probability_is_an_error_wherever_it_stands(odd: float, where
     scores = Scores(tuple(ViewScores(View("full"), levels) for levels in views))
     verdict = policy(red=Rule(block=0.5)).decide(scores)
     assert verdict.outcome is ERROR
-    assert "no probability" in verdict.reason
+    assert "NaN or a value outside" in verdict.reason
     assert (verdict.score, verdict.threshold, verdict.scores) == (None, None, scores)
 
 
@@ -193,7 +193,7 @@ def test_a_verdict_is_signed_with_the_policy() -> None:
 
 @pytest.mark.parametrize("rule", [Rule(block="default"), Rule(review="default"), Rule(block=1.0, review="strict")])
 def test_a_policy_that_was_not_fitted_does_not_decide(rule: Rule) -> None:
-    with pytest.raises(PolicyError, match=r"call policy.fit first"):
+    with pytest.raises(PolicyError, match=r"call policy.bind first"):
         policy(red=rule).decide(red(("full", 0.5)))
 
 
@@ -212,17 +212,17 @@ def test_a_policy_without_rules_is_refused() -> None:
     ("rules", "said"),
     [
         ({"sexaul": Rule(block=0.5)}, "judges 'sexaul', which the model does not score: did you mean 'sexual'?"),
-        ({"zebra": Rule(block=0.5)}, "there are sexual, violence"),
-        ({"sexual": Rule(block=0.5, severity=MEDIUM)}, "grades 'sexual' as low, high only, not medium"),
-        ({"violence": Rule(block=0.5, severity=LOW)}, "grades 'violence' as high only, not low"),
-        ({"every": Rule(block=0.5, severity=LOW)}, "grades 'violence' as high only, not low"),
-        ({"sexual": Rule(block="lenient")}, "no threshold 'lenient' for 'sexual': give a number, or calibrate"),
+        ({"zebra": Rule(block=0.5)}, "choose from sexual, violence"),
+        ({"sexual": Rule(block=0.5, severity=MEDIUM)}, "only the severity low, high for 'sexual', not medium"),
+        ({"violence": Rule(block=0.5, severity=LOW)}, "only the severity high for 'violence', not low"),
+        ({"every": Rule(block=0.5, severity=LOW)}, "only the severity high for 'violence', not low"),
+        ({"sexual": Rule(block="lenient")}, "no threshold 'lenient' for 'sexual': use a number, or calibrate"),
         ({"sexual": Rule(block=0.5, review="lenient")}, "no threshold 'lenient'"),
         ({"every": Rule(review="lenient")}, "no threshold 'lenient'"),
-        ({"sexual": Rule(review="strict")}, "judges nothing"),
-        ({"sexual": Rule(block=0.5, review=0.75)}, "'sexual': review 0.75 lies above block 0.5"),
-        ({"sexual": Rule(block=0.125, review="default")}, "'sexual': review 0.25 lies above block 0.125"),
-        ({"sexual": Rule(block="strict", review=0.5)}, "'sexual': review 0.5 lies above block 0.25"),
+        ({"sexual": Rule(review="strict")}, "needs a threshold"),
+        ({"sexual": Rule(block=0.5, review=0.75)}, "'sexual': review 0.75 must not be above block 0.5"),
+        ({"sexual": Rule(block=0.125, review="default")}, "'sexual': review 0.25 must not be above block 0.125"),
+        ({"sexual": Rule(block="strict", review=0.5)}, "'sexual': review 0.5 must not be above block 0.25"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(rules: dict[str, Rule], said: str) -> None:
@@ -265,7 +265,7 @@ def test_cuts_within_the_band_of_a_second_opinion_fit(rule: Rule) -> None:
 )
 def test_a_cut_outside_of_the_band_is_refused_since_nobody_would_be_asked_there(rule: Rule, threshold: str) -> None:
     said = (
-        rf"'sexual' is blocked from {threshold}, and a second model is asked from 0\.25 to 0\.75 only: widen the band"
+        rf"'sexual' is blocked from {threshold}, but the second model is asked only from 0\.25 to 0\.75: widen the band"
     )
     with pytest.raises(PolicyError, match=said):
         policy(violence=Rule(block=0.5), sexual=rule).bind(Model(LEVELS, POSITIVE, CUTS, BAND))
@@ -273,7 +273,7 @@ def test_a_cut_outside_of_the_band_is_refused_since_nobody_would_be_asked_there(
 
 @pytest.mark.parametrize("threshold", [None, "default"])
 def test_what_is_no_number_yet_is_never_compared_with(threshold: str | None) -> None:
-    with pytest.raises(PolicyError, match=r"call policy\.fit first"):
+    with pytest.raises(PolicyError, match=r"call policy\.bind first"):
         _number(threshold)
 
 

@@ -21,13 +21,13 @@ RULES = PromptRules(words=("dragon", "red disc", "ass", "龍", "Ёж"), patterns
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({}, "refuse nothing"),
-        ({"words": ("",)}, "holds no letter"),
-        ({"words": ("...",)}, "holds no letter"),
+        ({}, "has neither words nor patterns"),
+        ({"words": ("",)}, "contains no letter"),
+        ({"words": ("...",)}, "contains no letter"),
         ({"words": "dragon"}, "a list of strings"),
         ({"words": (3,)}, "a list of strings"),
-        ({"patterns": ("(",)}, "no regular expression"),
-        ({"patterns": ("x*",)}, "every prompt would be refused"),
+        ({"patterns": ("(",)}, "not a valid regular expression"),
+        ({"patterns": ("x*",)}, "would refuse every prompt"),
     ],
 )
 def test_rules_that_cannot_work_are_refused_with_the_cure(settings, says):
@@ -206,10 +206,10 @@ def test_prompts_alone_are_no_policy():
 @pytest.mark.parametrize(
     ("prompts", "says"),
     [
-        ("dragon", "is a table"),
+        ("dragon", "must be a table"),
         ({"word": ["a"]}, "did you mean 'words'"),
         ({"words": "a"}, "a list of strings"),
-        ({}, "refuse nothing"),
+        ({}, "has neither words nor patterns"),
     ],
 )
 def test_a_table_with_a_mistake_is_refused_with_the_cure(prompts, says):
@@ -232,7 +232,7 @@ def test_who_extends_a_policy_adds_to_what_it_refuses(tmp_path):
 def test_what_is_no_text_is_an_error():
     (verdict,) = Guard(FakeBackend(), policy=policy(words=["dragon"])).check_prompts([None])
     assert verdict.outcome is Outcome.ERROR
-    assert "not NoneType" in verdict.reason
+    assert "got NoneType" in verdict.reason
 
 
 def test_a_prompt_is_blocked_with_the_rule_and_never_told_itself(tmp_path):

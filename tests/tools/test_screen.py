@@ -43,11 +43,11 @@ def run(paths: Sequence[Path | str], out: Path | None = None, **rest: Any) -> di
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no file or folder .*none.png.*check the path"):
+    with pytest.raises(ConfigError, match=r"the file or folder .*none.png.* does not exist: check the path"):
         find([str(paint(tmp_path / "a.png")), str(tmp_path / "none.png")])
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "a.txt").write_text("text")
-    with pytest.raises(ConfigError, match=r"no picture under .*empty"):
+    with pytest.raises(ConfigError, match=r"no image found under .*empty"):
         find([str(tmp_path / "empty")])
 
 
@@ -58,10 +58,10 @@ def test_what_stands_beside_the_pictures_is_named(tmp_path: Path) -> None:
     (tmp_path / "linked").symlink_to(tmp_path.parent)
     os.mkfifo(tmp_path / "pipe.png")
     assert {Path(s.path).name: s.why for s in find([str(tmp_path)]).skipped} == {
-        "notes.txt": "no picture by its name or its first bytes",
-        "gone.png": "a link to nothing",
+        "notes.txt": "not an image by its name or its first bytes",
+        "gone.png": "a broken link",
         "linked": "a link to a folder",
-        "pipe.png": "no regular file",
+        "pipe.png": "not a regular file",
     }
 
 
@@ -316,12 +316,12 @@ def test_copies_are_never_written_through_a_link(tmp_path: Path) -> None:
     assert (precious / "kept.png").read_bytes() == b"kept"
     assert not (out / "a.png").is_symlink()
     (out / "below").symlink_to(precious, target_is_directory=True)
-    with pytest.raises(ConfigError, match="is a link that leads out of it: remove it"):
+    with pytest.raises(ConfigError, match="is a link to a place outside it: remove it"):
         run([home], out)
     assert sorted(one.name for one in precious.iterdir()) == ["kept.png"]
     assert not list(out.glob("*.new"))
 
 
 def test_an_empty_path_is_no_folder() -> None:
-    with pytest.raises(ConfigError, match="an empty path names nothing"):
+    with pytest.raises(ConfigError, match="the path is empty"):
         find([""])

@@ -1,1 +1,1 @@
-"""The records of models that come with their facts."""
+"""The records of the built-in models."""

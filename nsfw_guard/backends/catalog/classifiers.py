@@ -1,4 +1,4 @@
-"""The models that come with their facts. Adding one is adding a record, with the source of every number."""
+"""The built-in models. To add one, add a record with the source of every number."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ GIACOMO = ModelSpec(
 
 FACE, LOW, MEDIUM, HIGH = Label("face"), *(Label("sexual", level) for level in Severity)
 CANARIES = ("ramp", "stripes", "disc")
-# The surest score of each label on these synthetic pictures, as the wheel's weights gave them.
+# The highest score of each label on these synthetic pictures, with the weights of the wheel.
 NUDENET_ANSWERS = {
     "FEMALE_GENITALIA_COVERED": (0.0001, 0.0071, 0.0001),
     "FACE_FEMALE": (0.0022, 0.0044, 0.0011),
@@ -202,7 +202,7 @@ NUDENET = ModelSpec(
     name="nudenet",
     kind="nudenet",
     architecture="yolov8n",
-    # Really at the upper left of a black square: nudenet.py does it, as NudeNet does.
+    # In fact placed at the upper left of a black square: nudenet.py does this, like NudeNet.
     input=InputSpec(size=320, interpolation="bilinear", crop_mode="border", mean=(0.0,) * 3, std=(1.0,) * 3),
     # Chosen: genitals and anus bare are high; breast and buttocks bare medium, as on many a beach; the same parts
     # covered low. A man's chest, feet, bellies and armpits mean nothing: map them by labels={"FEET_EXPOSED": "feet"}.
@@ -248,7 +248,7 @@ NUDENET = ModelSpec(
 
 
 def register_models(register: Register) -> None:
-    """Brings the built-in models in, by the same door that a plug-in uses."""
+    """Register the built-in models, in the same way as a plug-in."""
     from nsfw_guard.backends.catalog.judges import JUDGES
     from nsfw_guard.backends.files.folder import read_spec
     from nsfw_guard.backends.loaders import load_folder, load_hub

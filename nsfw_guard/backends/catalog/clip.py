@@ -1,4 +1,4 @@
-"""The records of models that stand on CLIP or SigLIP: the stock checker, LAION's head, and categories in own words."""
+"""The records of models based on CLIP or SigLIP: the stock checker, LAION's head, and zero-shot categories."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def _judge(
     metrics: str = "",
     gated: bool = False,
 ) -> ModelSpec:
-    """A record; its size is that of its parameters in bfloat16."""
+    """A record; its download size is that of its parameters in bfloat16."""
     questions = family_of(architecture).questions
     return ModelSpec(
         name=name,

@@ -1,1 +1,1 @@
-"""Model folders and files: found, bounded, checked before a library opens them."""
+"""Model folders and files: found, limited and checked before a library opens them."""

@@ -1,7 +1,7 @@
-"""What a model folder may ask of timm and of transformers: a list of what is allowed, with bounds, read before either.
+"""Checks the configuration of a model folder before timm or transformers reads it.
 
-Both hand a configuration on to code that opens files, fetches and, in some releases, unpickles. So nothing reaches them
-that is not listed here (timm), or that could name a file, code or a kernel (transformers).
+Both pass it on to code that opens files, downloads and, in some releases, unpickles. So timm gets only arguments that
+are listed here, within bounds, and transformers no key that could name a file, code or a kernel.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Number:
     several: bool = False
 
     def takes(self, value: object) -> bool:
-        """Return whether a value of JSON is one."""
+        """Return whether a JSON value is allowed."""
         if isinstance(value, (list, tuple)):
             return self.several and 1 <= len(value) <= 8 and all(self._one(each) for each in value)
         return self._one(value)
@@ -52,7 +52,7 @@ class Words:
     known: tuple[str, ...]
 
     def takes(self, value: object) -> bool:
-        """Return whether a value of JSON is one."""
+        """Return whether a JSON value is allowed."""
         return isinstance(value, str) and value in self.known
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Flag:
     """True or false."""
 
     def takes(self, value: object) -> bool:
-        """Return whether a value of JSON is one."""
+        """Return whether a JSON value is allowed."""
         return isinstance(value, bool)
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ _NORMS = Words(
 )
 _ACTS = Words(("gelu", "gelu_tanh", "quick_gelu", "relu", "relu6", "leaky_relu", "silu", "swish", "mish", "hard_swish",
                "elu", "prelu", "sigmoid", "tanh"))  # fmt: skip
-# What timm's image classifiers are shaped by. The names are timm's.
+# The arguments that shape timm's image classifiers, by timm's names.
 ARGUMENTS: Mapping[str, Number | Words | Flag] = {
     "img_size": _SIDES, "input_size": _SIDES, "patch_size": _SIDES, "window_size": _SIDES, "in_chans": Number(3, 3),
     "pretrained_window_sizes": Number(0, SIDE, several=True), "ref_feat_shape": _SIDES,
@@ -111,30 +111,30 @@ ARGUMENTS: Mapping[str, Number | Words | Flag] = {
 
 
 def timm_arguments(args: object, *, what: str) -> dict[str, Any]:
-    """Return the arguments of a network, when each is listed and within its bounds. Nulls are left out, as timm does.
+    """Return the checked arguments of a network. Nulls are left out, as timm does.
 
     Raises:
-        ConfigError: one is not.
+        ConfigError: an argument is not listed or not within its bounds.
     """
     if not isinstance(args, Mapping):
-        raise ConfigError(f"the model_args of {what} are {short(args)}: write an object such as {{'img_size': 384}}")
+        raise ConfigError(f"the model_args of {what} must be an object such as {{'img_size': 384}}, got {short(args)}")
     given = {name: value for name, value in args.items() if value is not None}
     for name, value in given.items():
         if name not in ARGUMENTS:
             raise ConfigError(
-                f"the model_args of {what} hold {short(name)}, which is not taken from a folder "
-                f"({suggest(name, ARGUMENTS)}): take it out, or build the network yourself with 'timm:architecture'"
+                f"the model_args of {what} contain {short(name)}, which is not accepted from a folder "
+                f"({suggest(name, ARGUMENTS)}): remove it, or build the network yourself with 'timm:architecture'"
             )
         if not ARGUMENTS[name].takes(value):
-            raise ConfigError(f"the model_args of {what}: {name} = {short(value)} must be {ARGUMENTS[name]}")
+            raise ConfigError(f"the model_args of {what}: {name} must be {ARGUMENTS[name]}, got {short(value)}")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def timm_name(architecture: object) -> str:
-    """Return the name of a network that timm itself knows, without a source or a path in it."""
+    """Return the name of a timm network, checked to contain no source and no path."""
     if not isinstance(architecture, str) or not NAME.fullmatch(architecture):
         raise ConfigError(
-            f"the architecture {short(architecture)} is no name of timm's: write one such as 'vit_tiny_patch16_224', "
+            f"the architecture {short(architecture)} is not a timm name: use one such as 'vit_tiny_patch16_224', "
             "without 'hf-hub:', 'local-dir:' or a path"
         )
     return architecture
@@ -142,52 +142,54 @@ def timm_name(architecture: object) -> str:
 
 # transformers ---------------------------------------------------------------------------------------------------------
 
-# Keys that lead to code, to other files, to a network or to a kernel. They are refused wherever they stand and whatever
-# they hold, unless that is nothing (null, false, "", {}). Some ends and parts of names count too.
+# Keys that lead to code, other files, a network or a kernel. They are refused at any depth and with any value but an
+# empty one (null, false, "", {}). Some endings and parts of names are refused too.
 LEADS = {"auto_map", "custom_pipelines", "quantization_config", "adapter_config", "peft_config", "transformers_weights",
          "model_args", "kernel_config", "use_kernels", "checkpoint_path", "_adapter_model_path"}  # fmt: skip
 PARTS = ("timm", "backbone")
 ATTENTION = ("_implementation", "_implementation_internal")
 ENDS = ("_file", "_path", "_dir", "_url", *ATTENTION)
-HARMLESS = {"_name_or_path", "name_or_path", "special_tokens_map_file"}  # where it once came from: not followed
-PLAIN = {"eager", "sdpa"}  # how torch itself computes attention
+HARMLESS = {"_name_or_path", "name_or_path", "special_tokens_map_file"}  # former places of the model, not followed
+PLAIN = {"eager", "sdpa"}  # torch's own attention
 BOUNDS: Mapping[str, float] = {
     "num_hidden_layers": 256, "num_layers": 256, "depth": 256, "depths": 256, "hidden_size": 32768, "embed_dim": 32768,
     "hidden_sizes": 32768, "intermediate_size": 262_144, "projection_dim": 32768, "projection_size": 32768,
     "num_attention_heads": 1024, "num_key_value_heads": 1024, "head_dim": 4096, "image_size": 4096, "patch_size": 1024,
     "num_channels": 3, "num_labels": 10_000, "vocab_size": 1_000_000, "num_experts": 1024, "num_local_experts": 1024,
     "mlp_ratio": 64, "window_size": 2048, "type_vocab_size": 1024,
-    "model_max_length": math.inf,  # tokenizers write 1e30 where they know no limit
+    "model_max_length": math.inf,  # tokenizers without a limit write 1e30
 }  # fmt: skip
-MAX_NUMBER = 1e10  # any number at all: masks are filled with -1e9, positions go to ten million
+MAX_NUMBER = 1e10  # any other number: masks are filled with -1e9, positions go to ten million
 MAX_ITEMS = 10_000  # entries of a list or an object
 
 
 def check_config(config: Mapping[str, Any], where: str) -> None:
-    """Raises when a configuration of transformers leads anywhere, or holds a size that no model has."""
+    """Raise an error when a transformers configuration refers to files or code, or contains an absurd size."""
     model_type = config.get("model_type", "")
     if not isinstance(model_type, str) or not MODEL_TYPE.fullmatch(model_type) or "timm" in model_type:
         raise WeightsUnfitError(
-            f"{where} has the model_type {short(model_type)}: a network of transformers itself is needed; for one of "
-            "timm's write 'architecture'"
+            f"{where} has the model_type {short(model_type)}, which is not supported: use a network of transformers "
+            "itself, or 'architecture' for a timm network"
         )
     check_keys(config, where)
 
 
 def check_keys(config: Mapping[str, Any], where: str) -> None:
-    """Raises when an object of JSON leads anywhere, or holds a size that no model has, at any depth."""
+    """Raise an error when a JSON object refers to files or code, or contains an absurd size, at any depth."""
     for key, value in _entries(config):
         if value and _leads(key) and not (key.endswith(ATTENTION) and isinstance(value, str) and value in PLAIN):
             raise WeightsUnfitError(
-                f"{where} says {key[:60]!r}, which leads to code or files beside the weights and is not followed: "
-                "take it out of the file, if the model works without it"
+                f"{where} contains {key[:60]!r}, which refers to code or files beside the weights and is not followed: "
+                "remove it from the file, if the model works without it"
             )
         if isinstance(value, (dict, list)) and len(value) > MAX_ITEMS and key != "added_tokens_decoder":
-            raise WeightsUnfitError(f"{where} holds {len(value)} entries in {key[:60]!r}: {MAX_ITEMS} are allowed")
+            raise WeightsUnfitError(
+                f"{where} has {len(value)} entries in {key[:60]!r}, more than {MAX_ITEMS}: fetch it again"
+            )
         most = BOUNDS.get(key, MAX_NUMBER)
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, (int, float)) and not abs(number) <= most:
-                raise WeightsUnfitError(f"{where} says {key[:60]} = {short(number)}: at most {most:g} is allowed")
+                raise WeightsUnfitError(f"{where} has {key[:60]} = {short(number)}, more than {most:g}: fetch it again")
 
 
 def _leads(key: str) -> bool:
@@ -196,7 +198,7 @@ def _leads(key: str) -> bool:
 
 
 def _entries(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every key with its value, also of objects within lists and objects. The reader has bounded how deep they go."""
+    """Every key with its value, also in nested lists and objects. The JSON reader has limited their depth."""
     for key, below in value.items():
         yield key, below
         for inner in below if isinstance(below, list) else [below]:

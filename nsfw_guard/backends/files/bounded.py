@@ -1,4 +1,4 @@
-"""Networks are built from what a folder says: no more numbers are made than its weights can account for."""
+"""Limits the memory of a network built from a folder's configuration to what its weights account for."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch.overrides import TorchFunctionMode
 
 from nsfw_guard.errors import WeightsUnfitError
 
-# What layers make their parameters of, in torch, timm and transformers.
+# The functions that layers of torch, timm and transformers make their parameters with.
 MAKERS: frozenset[Callable[..., Any]] = frozenset(
     {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.empty_strided}
 )
-SLACK_NUMBERS = 1 << 26  # numbers besides the weights: masks, tables of positions, what is thrown away again
+SLACK_NUMBERS = 1 << 26  # numbers besides the weights: masks, tables of positions, temporary tensors
 
 
 @contextlib.contextmanager
 def at_most(numbers: int, what: str) -> Iterator[None]:
-    """Hold this thread, within the block, to so many new numbers and some slack.
+    """Limit the new numbers that this thread makes within the context, with some slack.
 
     Raises:
-        WeightsUnfitError: it would make more.
+        WeightsUnfitError: the limit would be exceeded.
     """
     with _Counted(2 * numbers + SLACK_NUMBERS, what):
         yield
@@ -31,13 +31,13 @@ def at_most(numbers: int, what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def on_paper(numbers: int, what: str) -> Iterator[None]:
-    """Hold it as well, and build on paper: layers take no memory, and only shapes can be read from what was built."""
+    """Limit it in the same way, and build without memory: the result has shapes, but no values."""
     with _Counted(2 * numbers + SLACK_NUMBERS, what, torch.device("meta")):
         yield
 
 
 class _Counted(TorchFunctionMode):
-    """Counts the numbers of new tensors; holds for one thread, as every mode of torch."""
+    """Counts the numbers of new tensors in one thread, like every torch mode."""
 
     def __init__(self, most: int, what: str, device: torch.device | None = None) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class _Counted(TorchFunctionMode):
         named = dict(kwargs or {})
         if func not in MAKERS or "out" in named:
             return func(*args, **named)
-        # First without memory: torch.zeros of a huge size would take it before anybody could count.
+        # First without memory: torch.zeros of a huge size would take it before it is counted.
         self.count += int(func(*args, **{**named, "device": "meta", "pin_memory": False}).numel())
         if self.count > self.most:
             raise WeightsUnfitError(

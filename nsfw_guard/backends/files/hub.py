@@ -1,4 +1,4 @@
-"""Whether the hub answers at all, asked once and briefly: its own client tries five times, for half a minute."""
+"""Checks briefly and once whether the hub answers: its own client tries five times, for half a minute."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ _answered: set[str] = set()
 
 
 def absence(endpoint: str, *, timeout: float = TIMEOUT) -> str:
-    """Return why the hub at this address cannot be asked; empty where it answers, whatever it answers.
+    """Return why the hub at this address cannot be reached, or an empty text where it answers anything.
 
-    Proxies are those of the environment, as for the hub's own client. What it may judge otherwise (a certificate) is
-    left to it.
+    Proxies are taken from the environment, as by the hub's own client. Certificates are left to that client.
     """
     if endpoint in _answered:
         return ""
     if urlsplit(endpoint).scheme not in {"http", "https"}:
-        return f"{endpoint} is no address of a hub: HF_ENDPOINT must begin with https://"
+        return f"{endpoint} is not a valid hub address: HF_ENDPOINT must begin with https://"
     try:
         urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=timeout).close()  # noqa: S310
     except urllib.error.HTTPError:

@@ -1,4 +1,4 @@
-"""What the classes of a model mean: as somebody said, or by the names that everybody uses."""
+"""The meaning of a model's classes: as given by the caller, or by their usual names."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ KNOWN_LABELS: Mapping[str, Label] = {
 
 
 def label_map(order: tuple[str, ...], given: Mapping[str, str | Label | None] | None) -> dict[str, Label | None]:
-    """Return what each class means: as it was given, else by the names everybody uses. An unknown one is refused."""
+    """Return the meaning of each class: as given, else by its usual name. An unknown class is refused."""
     given = given or {}
     strange = [name for name in order if name not in given and name.lower() not in {*KNOWN_LABELS, *HARMLESS_LABELS}]
     unknown = [name for name in given if name not in order]
     if strange or unknown:
         raise ConfigError(
-            f"the model's labels are {', '.join(order)}: map "
-            f"{'each' if strange else 'only those'}, such as labels={{{(strange or order)[0]!r}: 'sexual'}} or None"
+            f"the model's labels are {', '.join(order)}: map {'each of them' if strange else 'only these'} to a "
+            f"category or to None, such as labels={{{(strange or order)[0]!r}: 'sexual'}}"
         )
     mapping: dict[str, Label | None] = {}
     for name in order:

@@ -1,4 +1,4 @@
-"""What an .onnx file is made of, read from its bytes: which other files it names, and whether those may be opened."""
+"""Reads from the bytes of an .onnx file which other files it uses, and checks whether they may be opened."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from nsfw_guard.backends.files.inside import MAX_NAME_CHARS, border_of, short
 from nsfw_guard.backends.files.weights import sha256_of
 from nsfw_guard.errors import WeightsMissingError, WeightsUnfitError
 
-# ONNX's protobuf messages by field number, as far as they lead to tensors. Read here and not by the onnx package,
-# which running a model does not need.
+# ONNX's protobuf messages by field number, as far as they lead to tensors. The onnx package is not used, since
+# running a model does not need it.
 FIELDS: Mapping[str, Mapping[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
@@ -30,8 +30,8 @@ def hashes_of(folder: Path, name: str, known: Mapping[str, str] | None = None) -
     """Return the hashes of an .onnx file in a folder and of the files that it keeps weights in, by name.
 
     Raises:
-        WeightsMissingError: one of them is not there.
-        WeightsUnfitError: one lies outside the folder, is not what was recorded, or is named by no record.
+        WeightsMissingError: a file does not exist.
+        WeightsUnfitError: a file is outside the folder, differs from its record, or has no record.
     """
     hashes = {name: _hash(folder, name, known)}
     for other in external(folder / name):
@@ -45,34 +45,36 @@ def external(path: Path) -> tuple[str, ...]:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return tuple(sorted(set(_locations(data, 0, len(data), "model"))))
     except (ValueError, IndexError, RecursionError) as error:  # mmap refuses an empty file by a ValueError
-        raise WeightsUnfitError(f"{path.name} is not a whole ONNX file: export it again") from error
+        raise WeightsUnfitError(f"{path.name} is not a complete ONNX file: export it again") from error
 
 
 def _hash(folder: Path, name: str, known: Mapping[str, str] | None) -> str:
     digest = sha256_of(_inside(folder, name))
     if known and known.get(name) != digest:
-        problem = f"does not have the recorded SHA-256 {known[name][:12]}..." if name in known else "is in no record"
+        problem = (
+            f"does not have the recorded SHA-256 {known[name][:12]}..." if name in known else "is not in the record"
+        )
         raise WeightsUnfitError(f"{name} {problem}: fetch or export the model again")
     return digest
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The file of that name, when it lies in the folder. A name is a path that strangers wrote."""
+    """The path of that name, checked to be in the folder. Names are untrusted paths."""
     ways = PurePosixPath(name), PureWindowsPath(name)
     path = folder / name
     strange = not name or not name.isprintable() or any(way.anchor or ".." in way.parts for way in ways)
     strange = strange or any(len(part.encode()) > MAX_NAME_CHARS for part in ways[0].parts)
     if strange or not path.resolve().is_relative_to(border_of(folder)):
         raise WeightsUnfitError(
-            f"the model in {folder.name!r} keeps weights outside its folder ({short(name)}): export it into one folder"
+            f"the model in {folder.name!r} has weights outside its folder ({short(name)}): export it into one folder"
         )
     if not path.is_file():
-        raise WeightsMissingError(f"there is no {name} in {str(folder)!r}: export or download it first")
+        raise WeightsMissingError(f"{name} does not exist in {str(folder)!r}: export or download it first")
     return path
 
 
 def _locations(data: mmap.mmap, start: int, end: int, kind: str) -> Iterator[str]:
-    """Where the tensors below a message keep their numbers, if not in the file."""
+    """The external files of the tensors below a message."""
     for number, low, high in _fields(data, start, end):
         inner = FIELDS[kind].get(number)
         if inner == "entry":
@@ -84,7 +86,7 @@ def _locations(data: mmap.mmap, start: int, end: int, kind: str) -> Iterator[str
 
 
 def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """The fields of a message that hold bytes: number, start and end."""
+    """The fields of a message that contain bytes: number, start and end."""
     while at < end:
         tag, at = _varint(data, at, end)
         number, wire = tag >> 3, tag & 7
@@ -103,7 +105,7 @@ def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]
 
 
 def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
-    """A number and where it ends."""
+    """A number, and the position after it."""
     value = shift = 0
     while at < end and shift < 64:
         byte = data[at]

@@ -1,4 +1,4 @@
-"""transformers' preprocessor_config.json as an InputSpec, from its values: no class is looked up by name."""
+"""Reads an InputSpec from the values of transformers' preprocessor_config.json; no class is looked up by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 CLIP = InputSpec(size=224, mean=OPENAI_MEAN, std=OPENAI_STD, crop_rounding="floor")
 VIT = InputSpec(size=224, interpolation="bilinear", crop_mode="squash", crop_rounding="floor")
-# What a processor does where its file is silent.
+# The defaults of each processor.
 DEFAULTS: Mapping[str, InputSpec] = {
     "vit": VIT,
     "deit": replace(VIT, interpolation="bicubic"),
@@ -28,26 +28,28 @@ DEFAULTS: Mapping[str, InputSpec] = {
 
 
 def read_processor(folder: Path) -> InputSpec:
-    """Return the input of the model in a folder."""
+    """Read the input of the model in a folder."""
     path = folder / PROCESSOR
     if not path.is_file():
-        raise WeightsMissingError(f"{folder.name!r} has no {PROCESSOR}: fetch it too, it says what the model is shown")
+        raise WeightsMissingError(
+            f"{folder.name!r} has no {PROCESSOR}, which describes the model's input: fetch it too"
+        )
     try:
         return input_of_processor(read_json(path, error=WeightsUnfitError))
     except (TypeError, KeyError, AttributeError, ValueError, ArithmeticError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise WeightsUnfitError(f"{PROCESSOR} in {folder.name!r} is unreadable: {error}") from error
+        raise WeightsUnfitError(f"{PROCESSOR} in {folder.name!r} is unreadable ({error}): fetch it again") from error
 
 
 def input_of_processor(settings: Mapping[str, Any]) -> InputSpec:
-    """Return what a processor of this configuration does; what we cannot reproduce is refused."""
+    """Return the input that a processor of this configuration makes; others than these are refused."""
     kind = str(settings.get("image_processor_type") or settings.get("feature_extractor_type") or "")
     base = DEFAULTS.get(kind.lower().partition("imageprocessor")[0].partition("featureextractor")[0])
     if not settings.get("do_resize", True) or not settings.get("do_rescale", True):
-        raise ConfigError("a processor that does not resize or rescale is not supported: export the model with one")
+        raise ConfigError("the processor must resize and rescale: export the model with such a processor")
     if not math.isclose(settings.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-6):
-        raise ConfigError(f"rescale_factor {settings['rescale_factor']} is not 1/255: export the model with it")
+        raise ConfigError(f"rescale_factor must be 1/255, got {settings['rescale_factor']}: export the model with it")
     size, crop_pct, crop_mode = _geometry(settings, base)
     plain = not settings.get("do_normalize", True)
     return InputSpec(
@@ -70,18 +72,18 @@ def _geometry(settings: Mapping[str, Any], base: InputSpec | None) -> tuple[int,
     crop = settings.get("crop_size", size)
     crop = crop if isinstance(crop, int) or crop is None else crop.get("height", crop.get("shortest_edge"))
     if not isinstance(size, Mapping) or not ({"shortest_edge"} <= set(size) or {"height", "width"} <= set(size)):
-        raise ConfigError(f"size {size!r} is no square, and no shortest edge: say what the model is shown")
+        raise ConfigError(f"size must be a number, a height and width, or a shortest_edge, got {size!r}: correct it")
     if "shortest_edge" in size:
         if not crops:
-            raise ConfigError("a shortest edge without a centre crop gives pictures that are not square: not supported")
+            raise ConfigError("a shortest_edge needs a centre crop, else images are not square: set do_center_crop")
         return int(crop or 0), _share(int(crop or 0), int(size["shortest_edge"])), "center"
     if size["height"] != size["width"] or (crops and crop != size["height"]):
-        raise ConfigError(f"size {dict(size)} with crop {crop} is not one square: not supported")
+        raise ConfigError(f"size {dict(size)} with crop {crop} does not give one square: correct size or crop_size")
     return int(size["height"]), 1.0, "squash"
 
 
 def _share(crop: int, edge: int) -> float:
-    """The crop_pct whose floor(crop / crop_pct) is the edge."""
+    """The crop_pct for which floor(crop / crop_pct) is the edge."""
     share = crop / edge
     return share if math.floor(crop / share) == edge else math.nextafter(share, 0.0)
 
@@ -92,7 +94,7 @@ def _number_of(base: InputSpec | None) -> int | None:
 
 def _filter(resample: object) -> Filter:
     if not isinstance(resample, int) or resample not in RESAMPLE:
-        raise ConfigError(f"resample {resample!r} is neither 2 (bilinear) nor 3 (bicubic): not supported")
+        raise ConfigError(f"resample must be 2 (bilinear) or 3 (bicubic), got {resample!r}")
     return RESAMPLE[resample]
 
 
@@ -101,6 +103,6 @@ def _three(
 ) -> tuple[float, float, float]:
     values = settings.get(key, default)
     if values is None or len(values) != 3:
-        raise ConfigError(f"{PROCESSOR} says no {key} and its kind is unknown: add the three numbers")
+        raise ConfigError(f"{PROCESSOR} has no {key}, and its type has no known default: add the three numbers")
     red, green, blue = (float(value) for value in values)
     return red, green, blue

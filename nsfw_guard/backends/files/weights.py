@@ -1,4 +1,4 @@
-"""Where weights are, and whether they are the right ones. safetensors only; nothing is unpickled, no code is run."""
+"""Finds, fetches and verifies weights. safetensors only: nothing is unpickled and no code is run."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from nsfw_guard.errors import ModelError, WeightsMissingError, WeightsUnfitError
 from nsfw_guard.jsonfile import read_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-INDEX = "model.safetensors.index.json"  # which shard holds which weight, where one file would be too large
+INDEX = "model.safetensors.index.json"  # the shard of each weight, for models that are too large for one file
 
 
 def cached(source: RepoFiles) -> Path | None:
-    """Return the folder of a model in the hub's cache at its commit, or None. Never asks the network.
+    """Return the folder of a model in the hub's cache at its commit, or None. Never uses the network.
 
-    Some hosts move the cache into a folder of theirs: what a user fetched from a shell lies in the user's own.
+    Some hosts set a cache folder of their own: models fetched from a shell are in the user's default one.
     """
     from huggingface_hub import constants
 
@@ -43,7 +43,7 @@ def _cached(source: RepoFiles, cache: Path | None) -> Path | None:
 
 
 def _local(source: RepoFiles, name: str, cache: Path | None) -> Path | None:
-    """A file in the hub's cache (None is where the environment says), or None."""
+    """A file in the hub's cache (None: the folder set by the environment), or None."""
     from huggingface_hub import try_to_load_from_cache
 
     cached = try_to_load_from_cache(source.repo, _at(source, name), cache, source.revision or "main")
@@ -51,23 +51,23 @@ def _local(source: RepoFiles, name: str, cache: Path | None) -> Path | None:
 
 
 def fetch(source: RepoFiles, progress: Callable[[str], None] | None = None, *, local_files_only: bool = False) -> Path:
-    """Return the folder of a model, downloaded when it is not in the cache.
+    """Return the folder of a model, and download it where it is not in the cache.
 
-    A model whose commit nobody recorded is only downloaded when somebody looks on (`progress`): what was fetched then
-    stays the one that is loaded.
+    A model without a recorded commit is only downloaded by a user's command (with `progress`); the commit fetched then
+    is the one that is loaded later.
 
     Raises:
         WeightsMissingError: there is no network, or the repository cannot be reached.
     """
     if not source.repo:
-        raise ModelError(f"{source.name!r} has no repository to fetch from: give its folder instead")
+        raise ModelError(f"{source.name!r} has no repository to fetch from: pass its folder instead")
     here = cached(source) if is_commit(source.revision) or progress is None else None
     if here is not None:
         return here
     if local_files_only:
-        raise WeightsMissingError(_no_weights(source, "nothing is downloaded from here"))
+        raise WeightsMissingError(_no_weights(source, "downloads are turned off (local_files_only)"))
     if not source.revision and progress is None:
-        raise WeightsMissingError(_no_weights(source, "no commit of it is recorded, so it is not fetched unasked"))
+        raise WeightsMissingError(_no_weights(source, "no commit is recorded, so it is only fetched by command"))
     path = Path()
     for name in (n for n in source.files if n != WEIGHTS):
         path = _download(source, name, progress)
@@ -77,7 +77,7 @@ def fetch(source: RepoFiles, progress: Callable[[str], None] | None = None, *, l
         except WeightsMissingError as error:
             if not _not_in_repo(error):
                 raise
-    # Last, so that a model whose weights are here has all the rest.
+    # Weights come last, so that a model with weights has all other files.
     return (_bring_weights(source, progress) if WEIGHTS in source.files else path).parent
 
 
@@ -106,13 +106,13 @@ def _download(source: RepoFiles, name: str, progress: Callable[[str], None] | No
     try:
         return Path(hf_hub_download(source.repo, _at(source, name), revision=source.revision or None))
     except Exception as error:
-        # The hub raises a dozen kinds (offline, not found, gated, connection ...), which differ by release.
+        # The hub raises a dozen types (offline, not found, gated, connection ...), which differ by release.
         why = f"{name} could not be fetched ({type(error).__name__}: {' '.join(str(error).split())})"
         raise WeightsMissingError(_no_weights(source, why)) from error
 
 
 def _not_in_repo(error: WeightsMissingError) -> bool:
-    """Whether the repository said that it has no such file: a network that is down says nothing."""
+    """Whether the repository answered that it has no such file, as opposed to a network error."""
     from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
 
     why = error.__cause__
@@ -120,7 +120,7 @@ def _not_in_repo(error: WeightsMissingError) -> bool:
 
 
 def shards_of(index: Path) -> tuple[str, ...]:
-    """Return the files that an index names: .safetensors beside it, and nothing else."""
+    """Return the files that an index names, checked to be .safetensors files beside it."""
     try:
         names = sorted(set(read_json(index, error=WeightsUnfitError, most=64 << 20)["weight_map"].values()))
     except (KeyError, TypeError, AttributeError) as error:
@@ -128,26 +128,28 @@ def shards_of(index: Path) -> tuple[str, ...]:
     strange = [name for name in names if Path(str(name)).name != name or not name.endswith(".safetensors")]
     if strange or not names:
         raise WeightsUnfitError(
-            f"{index.name} names {str(strange[0])[:80] if strange else 'no file'!r}, not .safetensors beside it: "
-            "fetch it again"
+            f"{index.name} must name .safetensors files beside it, got "
+            f"{str(strange[0])[:80] if strange else 'no file'!r}: fetch it again"
         )
     return tuple(names)
 
 
 def weight_files(folder: Path, sha256: str = "") -> tuple[Path, ...]:
-    """Return the .safetensors files that a folder's weights are made of: one, or shards."""
+    """Return the .safetensors files with a folder's weights: one file, or shards."""
     if (folder / WEIGHTS).is_file():
         return (verify(folder / WEIGHTS, sha256),)
     if (folder / INDEX).is_file():
         if sha256:
-            raise WeightsUnfitError(f"the SHA-256 on record is of one {WEIGHTS}, {folder.name!r} has shards: join them")
+            raise WeightsUnfitError(
+                f"the recorded SHA-256 is of a single {WEIGHTS}, but {folder.name!r} has shards: join them"
+            )
         return tuple(verify(folder / name) for name in shards_of(folder / INDEX))
     others = sorted(path.name for path in folder.glob("*") if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
     if others:
         raise WeightsUnfitError(
-            f"{folder.name!r} holds {others[0]} and no {WEIGHTS}: convert it to safetensors, no pickle is opened here"
+            f"{folder.name!r} has {others[0]} but no {WEIGHTS}: convert it to safetensors, since pickles are not opened"
         )
-    raise WeightsMissingError(f"{folder.name!r} has no {WEIGHTS} and no {INDEX}: give a folder that holds weights")
+    raise WeightsMissingError(f"{folder.name!r} has no {WEIGHTS} and no {INDEX}: pass a folder with weights")
 
 
 def commit_of(folder: Path) -> str:
@@ -165,22 +167,22 @@ def _no_weights(source: RepoFiles, why: str) -> str:
     gate = f" Its authors ask you to accept their terms on the page of {source.repo} first." if source.gated else ""
     return (
         f"the weights of {source.name!r} are not in the cache: {why}. Run `nsfw-guard fetch {ref}` where there is a "
-        f"network (and unset HF_HUB_OFFLINE), or give a folder that holds {' and '.join(source.files)} of "
-        f"{source.repo}.{gate}"
+        f"network (and unset HF_HUB_OFFLINE), or pass a folder with {' and '.join(source.files)} of {source.repo}."
+        f"{gate}"
     )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return config.json of a model folder."""
+    """Read config.json of a model folder, and check it."""
     path = folder / CONFIG
     if not path.is_file():
-        raise WeightsMissingError(f"{folder.name!r} has no {CONFIG}: give a folder that holds {CONFIG} and {WEIGHTS}")
+        raise WeightsMissingError(f"{folder.name!r} has no {CONFIG}: pass a folder with {CONFIG} and {WEIGHTS}")
     no_links_out(folder)
     config = read_json(path, error=WeightsUnfitError)
     if not {"architecture", "model_type"} & set(config):
         raise WeightsUnfitError(
-            f"{CONFIG} in {folder.name!r} names no 'architecture' (timm) and no 'model_type' (transformers): "
-            "it is in neither layout"
+            f"{CONFIG} in {folder.name!r} has neither 'architecture' (timm) nor 'model_type' (transformers): "
+            "export the model in one of these layouts"
         )
     where = f"{CONFIG} in {folder.name!r}"
     if "architecture" in config:
@@ -192,14 +194,14 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def arguments_of(config: Mapping[str, Any]) -> Any:
-    """Return what a configuration in timm's layout says of the network besides its name, unchecked."""
+    """Return the network arguments in a configuration in timm's layout, unchecked."""
     args = config.get("model_args")
     pool = {"global_pool": config["global_pool"]} if "global_pool" in config else {}
     return {**args, **pool} if isinstance(args, Mapping) else args or pool
 
 
 def sha256_of(path: Path) -> str:
-    """Return the hash of a file, read in pieces."""
+    """Return the SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
@@ -208,18 +210,18 @@ def sha256_of(path: Path) -> str:
 
 
 def verify(path: Path, sha256: str = "") -> Path:
-    """Return the path itself, when it is a .safetensors file that is there and has the recorded hash."""
+    """Return the path, checked to be an existing .safetensors file with the recorded hash."""
     if path.suffix != ".safetensors":
-        raise WeightsUnfitError(f"{path.name!r} is not a .safetensors file: convert it, nothing else is opened here")
+        raise WeightsUnfitError(f"{path.name!r} is not a .safetensors file, the only supported format: convert it")
     if not path.is_file():
-        raise WeightsMissingError(f"there is no {path.name} in {str(path.parent)!r}: download or export it first")
+        raise WeightsMissingError(f"{path.name} does not exist in {str(path.parent)!r}: download or export it first")
     if sha256 and sha256_of(path) != sha256:
         raise WeightsUnfitError(f"{path.name} does not have the recorded SHA-256 {sha256[:12]}...: fetch it again")
     return path
 
 
 def read_weights(path: Path, sha256: str = "") -> dict[str, Tensor]:
-    """Return the tensors of a .safetensors file, after its hash was checked where one is known."""
+    """Read the tensors of a .safetensors file, after checking its hash if one is recorded."""
     shapes_of(verify(path, sha256))
     from safetensors.torch import load_file
 
@@ -227,29 +229,33 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(path)
     except Exception as error:
         # safetensors raises its own class, which moved between releases, and OSError for a truncated file.
-        raise WeightsUnfitError(f"{path.name} is not a whole safetensors file: {error}. Fetch it again") from error
+        raise WeightsUnfitError(f"{path.name} is not a complete safetensors file ({error}): fetch it again") from error
     return bare(tensors)
 
 
 def load_strict(model: torch.nn.Module, tensors: dict[str, Tensor], what: str) -> None:
-    """Loads the tensors into the model: every key, every shape, numbers where numbers belong, nothing left over."""
+    """Load the tensors into the model: every key, shape and kind of number must fit, and nothing may be left over."""
     expected = model.state_dict()
     fit_shapes(expected, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, what)
     odd = [name for name in expected if expected[name].is_floating_point() != tensors[name].is_floating_point()]
     if odd:
-        raise WeightsUnfitError(f"the weights do not fit {what}: {odd[0]} is {tensors[odd[0]].dtype}: export them anew")
+        raise WeightsUnfitError(
+            f"the weights do not fit {what} ({odd[0]} is {tensors[odd[0]].dtype}): export them again"
+        )
     model.load_state_dict(tensors, strict=True)
 
 
 def fit_shapes(expected: Mapping[str, Tensor], shapes: Mapping[str, Shape], what: str) -> None:
-    """Raises when tensors of these shapes are not exactly what a network is made of."""
+    """Raise an error when the shapes of tensors are not exactly those of a network."""
     faults = [f"missing {key}" for key in expected if key not in shapes]
     faults += [f"unexpected {key[:80]}" for key in shapes if key not in expected]
     faults += [
-        f"{key} is {shapes[key]}, not {tuple(expected[key].shape)}"
+        f"{key} is {shapes[key]}, expected {tuple(expected[key].shape)}"
         for key in expected
         if key in shapes and shapes[key] != tuple(expected[key].shape)
     ]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise WeightsUnfitError(f"the weights do not fit {what}: {'; '.join(faults[:3])}{more}")
+        raise WeightsUnfitError(
+            f"the weights do not fit {what} ({'; '.join(faults[:3])}{more}): use weights of this architecture"
+        )

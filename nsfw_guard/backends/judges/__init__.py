@@ -1,1 +1,1 @@
-"""Vision-language models that judge by a written rule."""
+"""Vision-language models that judge images by written rules."""

@@ -1,4 +1,4 @@
-"""Vision-language models as judges: a written rule a category, one forward pass, the answer read from two logits."""
+"""Vision-language models as judges: one written rule per category, one forward pass, the answer from two logits."""
 
 from __future__ import annotations
 
@@ -33,23 +33,25 @@ from nsfw_guard.errors import (
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Scores, Severity
 
-MIN_ANSWER_SHARE = 0.5  # of the whole softmax that the two answers must have; below it the model says something else
+MIN_ANSWER_SHARE = 0.5  # the least share of the softmax for the two answers; below it the model answers otherwise
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> Judge:
-    """Return the judge in a folder in transformers' layout: every key, no code, no pickle."""
+    """Load the judge in a folder in transformers' layout: every key, no code, no pickle."""
     model_type = weights.read_config(folder).get("model_type")
     family = family_of(model_type)
     if model_type != spec.architecture:
-        raise WeightsUnfitError(f"{folder.name!r} holds a {model_type}, not the {spec.architecture} of {spec.name!r}")
+        raise WeightsUnfitError(
+            f"{folder.name!r} contains a {model_type}, but {spec.name!r} is a {spec.architecture}: fetch its own files"
+        )
     missing = [name for name in spec.files if name.endswith(".json") and not (folder / name).is_file()]
     if missing:
-        raise WeightsMissingError(f"{folder.name!r} has no {' and no '.join(missing)}: fetch what is missing too")
+        raise WeightsMissingError(f"{folder.name!r} has no {' and no '.join(missing)}: fetch the missing files too")
     if options.views != "cover" or options.resize != "exact":
-        raise ConfigError("a judge sees the whole picture through its own processor: leave views and resize out")
+        raise ConfigError("a judge sees the whole image through its own processor: omit views and resize")
     asked = {name: q for name, q in spec.questions.items() if spec.labels.get(name)}
     if set(asked) != {name for name, label in spec.labels.items() if label}:
-        raise ConfigError(f"labels and questions of {spec.name!r} differ: give each category its question")
+        raise ConfigError(f"the labels and questions of {spec.name!r} differ: write one question for each category")
     answers = {picture: {n: p for n, p in row.items() if n in asked} for picture, row in spec.known_answers.items()}
     spec = replace(spec, labels={name: spec.labels[name] for name in asked}, questions=asked, known_answers=answers)
     weights.weight_files(folder, spec.sha256)
@@ -68,19 +70,19 @@ def _processor(family: Family, spec: ModelSpec, folder: Path) -> Any:
         raise MissingExtraError("transformers", "diffusers") from None
     if not hasattr(transformers, family.model):
         raise ConfigError(
-            f"{family.model} is not in this transformers: run `pip install 'transformers>={TRANSFORMERS}'`"
+            f"the installed transformers has no {family.model}: run `pip install 'transformers>={TRANSFORMERS}'`"
         )
     if transformers.__version__ in family.broken_in:
         raise ConfigError(
-            f"transformers {transformers.__version__} cannot run {family.model}, its own code fails at every picture: "
+            f"transformers {transformers.__version__} cannot run {family.model}, since its code fails on every image: "
             f"run `pip install 'transformers!={transformers.__version__}'`"
         )
     try:
         processor = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # whatever a processor raises over files that it cannot use
+    except Exception as error:  # processors raise errors of any type for unusable files
         raise WeightsUnfitError(
-            f"transformers cannot read the processor of {spec.name!r}: {first_line(error)}. Fetch its files again: "
-            f"{', '.join((*spec.files, *spec.optional_files))}"
+            f"transformers cannot read the processor of {spec.name!r} ({first_line(error)}): fetch its files again "
+            f"({', '.join((*spec.files, *spec.optional_files))})"
         ) from error
     if not hasattr(processor, "tokenizer") or not getattr(processor, "chat_template", None):
         raise WeightsUnfitError(
@@ -91,23 +93,22 @@ def _processor(family: Family, spec: ModelSpec, folder: Path) -> Any:
 
 
 def _mend(model: Any, asker: PromptBuilder) -> None:
-    """What must agree between model and tokenizer, and what a configuration left open."""
+    """Check that model and tokenizer fit together, and set what a configuration left open."""
     tokens = getattr(model, "yes_token_index", None), getattr(model, "no_token_index", None)
     if None not in tokens and tokens != asker.answers:
         raise WeightsUnfitError(
             f"the model answers with the tokens {tokens}, but {asker.family.yes_answer!r} and "
-            f"{asker.family.no_answer!r} are {asker.answers}: model and tokenizer do not belong together, "
-            "fetch them again"
+            f"{asker.family.no_answer!r} are {asker.answers} in the tokenizer: fetch model and tokenizer again"
         )
     text = model.config.get_text_config()
-    # Llama Guard 4 leaves its chunks unset, which transformers refuses: one chunk as long as a text can be is none.
+    # Llama Guard 4 does not set its chunk size, which transformers refuses: one chunk of maximum length disables it.
     if asker.family.model.startswith("Llama4") and getattr(text, "attention_chunk_size", None) is None:
         text.attention_chunk_size = text.max_position_embeddings
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """One frame as the model is shown it, and why it is no picture where it is none."""
+    """One frame as the model is shown it, and its fault where it is not an image."""
 
     picture: Image.Image
     fault: str
@@ -120,7 +121,7 @@ class _Shown:
 
 
 class Judge:
-    """A vision-language model that answers one question a category. It stands in one place at a time."""
+    """A vision-language model that answers one question per category. It is on one device at a time."""
 
     def __init__(self, model: nn.Module, asker: PromptBuilder, spec: ModelSpec, options: Options) -> None:
         self.spec = spec
@@ -132,12 +133,14 @@ class Judge:
         try:
             self.model.to(self.home)
         except (AssertionError, NotImplementedError, RuntimeError) as error:
-            raise ConfigError(f"{spec.name!r} cannot be put on '{self.home}': say 'cpu', or leave it out") from error
+            raise ConfigError(
+                f"{spec.name!r} cannot be moved to the device '{self.home}': use 'cpu', or omit device"
+            ) from error
         self._answered = ""
         self._self_test = compare(spec, self._answers, TOLERANCE.get(cast(torch.dtype, options.dtype), 0.0))
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """Return one Scores a frame, in order, over all stacks. A judge has no embeddings."""
+        """Return one Scores per frame, in order, over all stacks. A judge has no embeddings."""
         shown = [frame for stack in stacks for frame in _shown(stack)]
         sound = [frame.picture for frame in shown if not frame.fault]
         device = self.home if self.options.device or not stacks else stacks[0].pixels.device
@@ -145,15 +148,16 @@ class Judge:
         return [self._scores(frame, None if frame.fault else next(answers), digests) for frame in shown]
 
     def ask(self, pictures: Sequence[Image.Image], device: torch.device | None = None) -> list[list[list[float]]]:
-        """Return per picture and question P(violates) and the share of the two answers. Shape: (pictures, questions,
-        2).
+        """Return P(violates) and the share of the two answers, per image and question.
+
+        Shape: (pictures, questions, 2).
         """
         rows = len(pictures) * len(self.asker.prompts)
         if not rows:
             return []
         where = device or self.home
         with self._lock, torch.inference_mode(), torch.autocast(where.type, enabled=False):
-            # To where the pictures are, and no copy left behind: two of these would rarely fit.
+            # Moved to the device of the images without a copy: two of these models rarely fit.
             self.model.to(where)
             parts = in_batches(
                 lambda start, stop: self._pass(pictures, start, stop, where),
@@ -165,9 +169,7 @@ class Judge:
         return logits
 
     def state(self) -> Mapping[str, str]:
-        """Return what is really in effect. `questions` is the hash of the written rules, `prompts` that of all it
-        reads.
-        """
+        """Return the settings in effect. `questions` is the hash of the rules, `prompts` that of the full prompts."""
         return {
             "self_test": self._self_test.value,
             "device": str(self.home) if self.options.device else "follows the picture",
@@ -182,17 +184,15 @@ class Judge:
     def _pass(self, pictures: Sequence[Image.Image], start: int, stop: int, device: torch.device) -> Tensor:
         """P(violates) and the share of the two answers. Shape: (stop - start, 2), float32."""
         encoded = self.asker.inputs(pictures, start, stop)
-        # Seen on the host, before anything moves: the last position of every row must be a real one.
+        # Checked on the host first: the last position of every row must be a real token.
         if len(encoded["input_ids"]) != stop - start or not bool(encoded["attention_mask"][:, -1].all()):
-            raise ScoringError(
-                f"the processor of {self.spec.name!r} made other rows than were asked: update transformers"
-            )
+            raise ScoringError(f"the processor of {self.spec.name!r} returned unexpected rows: update transformers")
         inputs = {key: self._moved(value, device) for key, value in encoded.items()}
-        # ShieldGemma 2 hands out its two answers only; the model inside it says what else it would have said.
+        # ShieldGemma 2 returns only its two answers; the model inside it has the logits of all others.
         speaks = self.model.model if self.asker.family.policies else self.model
         logits: Tensor = speaks(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1].float()
         answers = list(self.asker.answers)
-        # The two by themselves: dividing their shares would lose what softmax rounds away.
+        # From the two logits alone: dividing their shares would lose precision to softmax.
         violates = logits[:, answers].softmax(-1)[:, 0]
         return torch.stack([violates, logits.softmax(-1)[:, answers].sum(-1)], 1)
 
@@ -202,7 +202,7 @@ class Judge:
         return value.to(device, cast(torch.dtype, self.options.dtype) if value.is_floating_point() else None)
 
     def _scores(self, frame: _Shown, answers: list[list[float]] | None, digests: bool) -> Scores:
-        """The answers as scores; one that is none becomes NaN and the frame's fault, never a number."""
+        """The answers as scores; a missing answer becomes NaN and a fault of the frame, never a score."""
         levels = {c: dict.fromkeys(ls, math.nan) for c, ls in self.spec.levels.items()}
         fault = frame.fault
         if answers is not None:
@@ -222,7 +222,7 @@ class Judge:
                 yield f"not evaluated: the model did not answer {category!r} with {words} (share {share:.2f})"
 
     def _levels(self, answers: list[float]) -> dict[str, dict[Severity, float]]:
-        """P(severity >= level): of several questions for one level the worst answer, and NaN where one is missing."""
+        """P(severity >= level): the worst answer of several questions for a level, and NaN where one is missing."""
         levels: dict[str, dict[Severity, float]] = {c: dict.fromkeys(ls, 0.0) for c, ls in self.spec.levels.items()}
         for label, p in zip(self.spec.labels.values(), answers, strict=True):
             if label is None:
@@ -233,7 +233,7 @@ class Judge:
         return levels
 
     def _answers(self) -> dict[str, tuple[float, ...]]:
-        """What it says of each canary, by label, when it says anything that was asked."""
+        """The answers to each canary, by label, as far as the model answers."""
         pictures = {name: _picture(pixels) for name, pixels in canaries().items()}
         rows = dict(zip(pictures, self.ask(list(pictures.values())), strict=True))
         shares = [share for answers in rows.values() for _, share in answers]
@@ -241,8 +241,8 @@ class Judge:
         self._answered = f"{answered} of {len(shares)} questions of the self-test"
         if not answered and not any(math.isnan(share) for share in shares):
             raise SelfTestError(
-                f"{self.spec.name!r} answers no question with {self.asker.words}: its chat template or its weights "
-                "are not its own, fetch them again"
+                f"{self.spec.name!r} answers no question with {self.asker.words}: its chat template or weights are "
+                "wrong, fetch them again"
             )
         return {name: tuple(violates for violates, _ in answers) for name, answers in rows.items()}
 

@@ -1,7 +1,7 @@
-"""How each family of vision-language judges is asked, and with which of its words it answers.
+"""The prompts and answer words of each family of vision-language judges.
 
-One question a category, also where a family could be asked about a whole policy at once: the first token of such an
-answer says that something is wrong, not what, and a category must have its own number to be cut and calibrated.
+There is one question per category, also for families that could be asked about a whole policy at once: the first token
+of such an answer does not tell the category, and each category needs a score of its own.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 from nsfw_guard.errors import ConfigError, UnknownNameError, WeightsUnfitError
 
-OWN = "as its authors wrote it"  # stands in a record for the text that came with the model
-TRANSFORMERS = "4.57"  # has all of the families, and reads weights in the dtype that is asked for
-MAX_QUESTION_CHARS = 2000  # letters a question: more would cost a policy its place in the model's memory
+OWN = "as its authors wrote it"  # in a record, the text that comes with the model
+TRANSFORMERS = "4.57"  # has all of the families, and reads weights in the requested dtype
+MAX_QUESTION_CHARS = 2000  # characters per question: longer ones leave too little context
 
 GENERAL: Mapping[str, str] = {
     "sexual": "sexually explicit content or nudity",
@@ -29,16 +29,16 @@ GENERAL: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Family:
-    """How one kind of model is asked, and how it answers.
+    """A family of judges: its prompts and its answers.
 
     Args:
         model: the class in transformers.
         yes_answer, no_answer: the two answers, each one token.
         render: returns the message and further arguments of the chat template, for a category and its question.
-        questions: what is asked unless somebody says otherwise.
-        answer_prefix: how the answer begins, before one of the two words, where the chat template does not say it.
-        policies: the processor writes the prompts itself, from policies that it is handed.
-        broken_in: versions of transformers whose class of this family raises at every picture.
+        questions: the default questions.
+        answer_prefix: the beginning of the answer before one of the two words, unless the chat template writes it.
+        policies: the processor writes the prompts itself, from a list of policies.
+        broken_in: versions of transformers in which the class of this family fails on every image.
     """
 
     model: str
@@ -52,7 +52,7 @@ class Family:
 
 
 def _plain(category: str, question: str) -> tuple[str, dict[str, Any]]:
-    """One rule and a question that can be answered in a word."""
+    """One rule, and a question with a one-word answer."""
     return (
         f"Judge this picture by one rule.\nNot allowed ({category}): {question}\n"
         "Does the picture break the rule? Answer with one word, Yes or No.",
@@ -61,17 +61,17 @@ def _plain(category: str, question: str) -> tuple[str, dict[str, Any]]:
 
 
 def _shieldgemma(category: str, question: str) -> tuple[str, dict[str, Any]]:
-    """A policy in the form of its own ones: what is forbidden, then a sentence on what the image shall not contain."""
+    """A policy in the form of the model's own ones."""
     return f"No {category} content: The image shall not contain the following: {question}.", {}
 
 
 def _llama_guard(category: str, question: str) -> tuple[str, dict[str, Any]]:
-    """Its template lists the categories; the message beside the picture says nothing, but must be there."""
+    """Its template lists the categories; the message beside the image is empty, but required."""
     return "A picture.", {"categories": {"S1": f"{category.capitalize()}. {question}."}}
 
 
 def _llavaguard(category: str, question: str) -> tuple[str, dict[str, Any]]:
-    """The layout of its training: numbered categories with what they forbid, then the form of the answer."""
+    """The prompt of its training: numbered categories with their rules, then the form of the answer."""
     name = f"O1: {category.capitalize()}"
     return (
         "Assess whether the picture is unsafe according to the policy below.\n\n"
@@ -83,7 +83,7 @@ def _llavaguard(category: str, question: str) -> tuple[str, dict[str, Any]]:
     )
 
 
-# By the model_type that a folder's config.json says.
+# By the model_type in a folder's config.json.
 FAMILIES: Mapping[str, Family] = {
     "shieldgemma2": Family(
         model="ShieldGemma2ForImageClassification",
@@ -100,7 +100,7 @@ FAMILIES: Mapping[str, Family] = {
         render=_llama_guard,
         questions=GENERAL,
         answer_prefix="\n\n",
-        broken_in=("5.24.0",),  # reads `image_outputs` of an output that has none
+        broken_in=("5.24.0",),  # its code reads a missing field, `image_outputs`
     ),
     "qwen3_vl": Family(
         model="Qwen3VLForConditionalGeneration", yes_answer="Yes", no_answer="No", render=_plain, questions=GENERAL
@@ -129,37 +129,38 @@ def is_judge(config: Mapping[str, Any]) -> bool:
 
 
 def checked(questions: Mapping[str, str]) -> dict[str, str]:
-    """Return the questions themselves, without blanks at their ends, when each asks something that no other does."""
+    """Return the questions, stripped, and checked to be different from each other."""
     if not isinstance(questions, Mapping) or not questions:
-        raise ConfigError('no questions: give a rule a category, such as questions={"violence": "blood is shown"}')
+        raise ConfigError('questions is empty: pass one per category, such as questions={"violence": "blood is shown"}')
     cleaned: dict[str, str] = {}
     for category, question in questions.items():
         if not (isinstance(category, str) and category.strip() and isinstance(question, str) and question.strip()):
             raise ConfigError(f"the question {question!r} for {category!r} is empty: write what is not allowed")
         if len(question) > MAX_QUESTION_CHARS:
             raise ConfigError(
-                f"the question for {category!r} has {len(question)} letters: say it in at most {MAX_QUESTION_CHARS}"
+                f"the question for {category!r} has {len(question)} characters: shorten it to at most "
+                f"{MAX_QUESTION_CHARS}"
             )
         name, words = category.strip(), question.strip()
         same = next((n for n, q in cleaned.items() if n == name or (q != OWN and q.lower() == words.lower())), None)
         if same is not None:
-            raise ConfigError(f"{name!r} asks again what {same!r} asks: give each category its own question")
+            raise ConfigError(f"{name!r} has the same question as {same!r}: write a different one for each category")
         cleaned[name] = words
     return cleaned
 
 
 def hash_of(questions: Mapping[str, str]) -> str:
-    """Return the first letters of the SHA-256 of what is asked, whatever the order."""
+    """Return the beginning of the SHA-256 of the questions, independent of their order."""
     return hashlib.sha256(json.dumps(dict(questions), sort_keys=True).encode()).hexdigest()[:16]
 
 
 class PromptBuilder:
-    """Makes prompts of questions, and the model's inputs of pictures and prompts.
+    """A builder of prompts from questions, and of the model's inputs from images and prompts.
 
     Attributes:
-        questions: what is asked, in full: also where the model brought the words.
-        prompts: per category the text that the model reads, with a mark where the picture stands.
-        answers: the ids of the two answers, the violating one first.
+        questions: the full questions, also where the model has its own.
+        prompts: the text that the model reads, per category, with a mark in place of the image.
+        answers: the token ids of the two answers, the violating one first.
     """
 
     def __init__(self, family: Family, processor: Any, questions: Mapping[str, str]) -> None:
@@ -169,13 +170,13 @@ class PromptBuilder:
         brought = dict(getattr(processor, "policy_definitions", None) or {}) if family.policies else {}
         foreign = [c for c, q in asked.items() if q == OWN and c not in brought]
         if foreign:
-            raise ConfigError(f"the model brings no words for {foreign[0]!r}: write a question for it")
+            raise ConfigError(f"the model has no default question for {foreign[0]!r}: write one")
         self.questions = {c: str(brought[c]) if q == OWN else q for c, q in asked.items()}
         marks = [str(mark) for mark in processor.tokenizer.added_tokens_decoder.values() if mark.special]
         for category, question in self.questions.items():
-            # It would end the turn, or stand for a picture that is not there.
+            # Such a token would end the turn, or refer to an image that does not exist.
             if mark := next((m for m in marks if m in f"{category} {question}"), ""):
-                raise ConfigError(f"the question for {category!r} holds {mark!r}, a mark of the model: leave it out")
+                raise ConfigError(f"the question for {category!r} contains {mark!r}, a special token: remove it")
         rendered = {c: (self.questions[c], {}) if q == OWN else family.render(c, q) for c, q in asked.items()}
         self._policies = {c: text for c, (text, _) in rendered.items()}
         self.prompts = {c: self._prompt(c, *rendered[c]) for c in asked}
@@ -198,7 +199,7 @@ class PromptBuilder:
             return {key: values[rows] for key, values in encoded.items()}
         rows_of = [divmod(row, len(names)) for row in range(start, stop)]
         texts = [self.prompts[names[q]] for _, q in rows_of]
-        # The last position must be the answer's, so padding goes to the left. What begins a text the template wrote.
+        # Padded on the left, so that the answer comes last. The template has already written the first token.
         return dict(
             self.processor(
                 images=[pictures[i] for i, _ in rows_of], text=texts, return_tensors="pt", padding=True,
@@ -212,28 +213,28 @@ class PromptBuilder:
         prompt = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, **begun, **besides
         )
-        # A template may drop what it does not know, and would then ask something else than was written.
+        # A template may drop unknown parts, and would then ask something else.
         if self.questions[category] not in prompt:
             raise WeightsUnfitError(
-                f"the chat template leaves out the question for {category!r}: fetch the model's own template, or "
-                "choose another family"
+                f"the chat template omits the question for {category!r}: fetch the model's own template, or choose "
+                "another family"
             )
         return str(prompt if prompt.endswith(self.family.answer_prefix) else prompt + self.family.answer_prefix)
 
     def _answer(self, word: str) -> int:
-        """The id of an answer, when it is one token and stays one at the end of every prompt."""
+        """The token id of an answer, checked to be one token, also at the end of every prompt."""
         read = self.processor.tokenizer
         alone = read.encode(word, add_special_tokens=False)
         if len(alone) != 1 or alone[0] == read.unk_token_id:
             raise WeightsUnfitError(
-                f"the answer {word!r} is {len(alone)} tokens of this tokenizer ({alone}) and not one: it is not the "
-                f"tokenizer of a {self.family.model}, fetch it again"
+                f"the answer {word!r} is {len(alone)} tokens ({alone}) instead of one, so the tokenizer is not that of "
+                f"a {self.family.model}: fetch it again"
             )
         for category, prompt in self.prompts.items():
             before = read.encode(prompt, add_special_tokens=False)
             if read.encode(prompt + word, add_special_tokens=False) != [*before, *alone]:
                 raise WeightsUnfitError(
-                    f"the answer {word!r} is no token of its own after the question for {category!r}: fetch the "
+                    f"the answer {word!r} is not a separate token after the question for {category!r}: fetch the "
                     "model's own tokenizer and chat template"
                 )
         return int(alone[0])

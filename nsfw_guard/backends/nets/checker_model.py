@@ -1,4 +1,4 @@
-"""The stock checker of Stable Diffusion, all pictures at once: the same flags, and the scores that it throws away."""
+"""The stock checker of Stable Diffusion for a batch of images: the same flags, and the scores that it discards."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import WeightsUnfitError
 
 EMBEDS = ("concept_embeds", "special_care_embeds", "concept_embeds_weights", "special_care_embeds_weights")
-SPECIAL_CARE_MARGIN = 0.01  # what a hit among the special-care concepts adds to every score after it
+SPECIAL_CARE_MARGIN = 0.01  # added to every later score after a hit among the special-care concepts
 # A margin is a difference of cosines rounded to three places; the stock checker flags what is above 0. As a
 # probability, half a step below the first flagged margin is 0.5, and margins keep their order.
 STEP, SPAN = 0.0005, 4.0
 
 
 class CheckerNet(Net):
-    """CLIP's picture embedding against the concepts of the checkpoint."""
+    """CLIP's image embedding compared with the concepts of the checkpoint."""
 
     def __init__(self, vision: ClipVision, tensors: dict[str, Tensor]) -> None:
         super().__init__()
         self.vision = vision
-        # Parameters, as in the checkpoint: the network's dtype moves them with it.
+        # Parameters, as in the checkpoint, so that they follow the network's dtype.
         self.own = nn.ParameterDict({name: nn.Parameter(tensors[name].float(), requires_grad=False) for name in EMBEDS})
         self.width = vision.width
         self.concepts, cares = len(tensors["concept_embeds"]), len(tensors["special_care_embeds"])
@@ -43,11 +43,11 @@ class CheckerNet(Net):
         return self._margins(embedding), embedding
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return the margins: there is no other forward to compare with here; the tests hold it to diffusers' own."""
+        """Return the margins. There is no other forward to compare with; tests compare it with diffusers' own."""
         return self._margins(self.vision(values))
 
     def to_probabilities(self, numbers: Tensor) -> Tensor:
-        """Return the worst concept as a probability: 0.5 and more is what the stock checker flags."""
+        """Return the worst concept as a probability: the stock checker flags 0.5 and more."""
         worst = numbers[:, : self.concepts].amax(1, keepdim=True)
         return (0.5 + (worst - STEP) / SPAN).clamp(0, 1)
 
@@ -76,11 +76,13 @@ def _three_places(values: Tensor) -> Tensor:
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """Return the checkpoint in a folder as diffusers lays it out."""
+    """Load the checkpoint from a folder in diffusers' layout."""
     config = config_from(folder)
     tensors = weights.read_weights(folder / weights.WEIGHTS, spec.sha256)
     missing = [name for name in EMBEDS if name not in tensors]
     if missing:
-        raise WeightsUnfitError(f"the weights of {spec.name!r} lack {', '.join(missing)}: it is no safety checker")
+        raise WeightsUnfitError(
+            f"the weights of {spec.name!r} lack {', '.join(missing)}: use the checkpoint of a safety checker"
+        )
     concepts: dict[str, Any] = {name: tensors.pop(name) for name in EMBEDS}
     return NetBackend(CheckerNet(fit_vision(config, tensors, spec.name), concepts), spec, options)

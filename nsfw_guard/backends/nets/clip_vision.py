@@ -1,4 +1,4 @@
-"""CLIP's picture side, from the checkpoints of transformers and of the stock safety checker."""
+"""CLIP's vision model, from the checkpoints of transformers and of the stock safety checker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nsfw_guard.errors import MissingExtraError, WeightsUnfitError, first_line
 
 
 class ClipVision(nn.Module):
-    """Normalised pixels in, the projected embedding out. Shape: (R, 3, S, S) to (R, width)."""
+    """A network from normalised pixels to the projected embedding. Shape: (R, 3, S, S) to (R, width)."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -31,9 +31,9 @@ class ClipVision(nn.Module):
             self.side = int(self.model.config.image_size)
         except WeightsUnfitError:
             raise
-        except Exception as error:  # whatever transformers raises over a configuration that it cannot use
+        except Exception as error:  # transformers raises errors of any type for an unusable configuration
             raise WeightsUnfitError(
-                f"{weights.CONFIG} describes no picture side of CLIP ({first_line(error)}): fetch it again"
+                f"{weights.CONFIG} does not describe a CLIP vision model ({first_line(error)}): fetch it again"
             ) from error
 
     def forward(self, values: Tensor) -> Tensor:
@@ -43,14 +43,14 @@ class ClipVision(nn.Module):
 
 
 def config_from(folder: Path) -> dict[str, Any]:
-    """Return the configuration of a CLIP model in a folder."""
+    """Read the configuration of a CLIP model in a folder."""
     return weights.read_config(folder)
 
 
 def fit_vision(config: Mapping[str, Any], tensors: Mapping[str, Tensor], what: str) -> ClipVision:
-    """Return the picture side with these weights in it, whichever release of transformers they were saved with.
+    """Return the vision model with these weights, saved with any release of transformers.
 
-    Releases differ in how often they say "vision_model." in front; the text side and old position buffers are left out.
+    Releases differ in the number of "vision_model." prefixes; the text model and old position buffers are left out.
     """
     with at_most(sum(tensor.numel() for tensor in tensors.values()), repr(what)):
         vision = ClipVision(config)

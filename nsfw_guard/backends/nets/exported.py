@@ -1,4 +1,4 @@
-"""An exported network (model.onnx) as a `Net`, whatever library runs it: what it takes and gives is checked here."""
+"""An exported network (model.onnx) as a `Net`, for any runtime; its inputs and outputs are checked here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FLOAT = "float32"
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of an exported network; a side that is not fixed is None."""
+    """An input or output of an exported network; a dynamic side is None."""
 
     name: str
     dtype: str
@@ -39,25 +39,25 @@ class Port:
 
 
 class Runner(Protocol):
-    """What a library makes of a file: its ports, and a call that any thread may make."""
+    """A loaded file in some library: its ports, and a thread-safe call."""
 
     name: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
 
     def run(self, values: Tensor) -> list[Tensor]:
-        """Return every output for an input, on the device where the input is."""
+        """Return every output for an input, on the device of the input."""
         ...
 
 
 class ExportedNet(Net):
-    """Logits and, where there is one, the embedding of an exported network."""
+    """The logits of an exported network, and its embedding if it has one."""
 
     place: Tensor
 
     def __init__(self, runner: Runner, spec: ModelSpec, folder: Path, hashes: Mapping[str, str]) -> None:
         super().__init__()
-        # There are no weights here that could be moved; this shows whether the device can be used at all.
+        # There are no weights here to move; this buffer shows whether the device can be used.
         self.register_buffer("place", torch.zeros(1), persistent=False)
         self.runner, self.folder, self.hashes = runner, folder, dict(hashes)
         self.labels, self.side = len(spec.labels), spec.net_input.size
@@ -67,21 +67,23 @@ class ExportedNet(Net):
         try:
             outputs = self._run(torch.zeros(1, 3, self.side, self.side))
         except (ScoringError, MemoryError) as error:
-            raise WeightsUnfitError(f"{ONNX} of {spec.name!r} does not run: {first_line(error)}") from error
+            raise WeightsUnfitError(
+                f"{ONNX} of {spec.name!r} does not run ({first_line(error)}): export it again"
+            ) from error
         if len(outputs) > 1:
             self.width = int(outputs[1].shape[1])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ExportedNet:
-        """The net itself: it holds a session a device, and a session serves every thread."""
+        """Return the net itself: it has one session per device, and sessions are thread-safe."""
         return self
 
     def forward_with_embedding(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and embedding, of width 0 where the export gives none."""
+        """Return logits and embedding; the embedding has width 0 where the export has none."""
         outputs = self._run(values)
         return outputs[0], outputs[1] if len(outputs) > 1 else outputs[0].new_empty(len(values), 0)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return the logits: an export has one forward only."""
+        """Return the logits: an export has only one forward."""
         return self._run(values)[0]
 
     def save(self, folder: Path, spec: ModelSpec) -> None:
@@ -89,12 +91,10 @@ class ExportedNet(Net):
         if folder.resolve() == self.folder.resolve():
             return
         if (folder / weights.WEIGHTS).exists():
-            raise ConfigError(f"{folder.name!r} holds {weights.WEIGHTS} of another model: save into an empty folder")
+            raise ConfigError(f"{folder.name!r} contains {weights.WEIGHTS} of another model: use an empty folder")
         try:
             if {name: weights.sha256_of(self.folder / name) for name in self.hashes} != self.hashes:
-                raise ConfigError(
-                    f"the files of {spec.name!r} changed since it was loaded: load it again, then save it"
-                )
+                raise ConfigError(f"the files of {spec.name!r} changed after loading: load it again, then save it")
             beside = [PROCESSOR] if (self.folder / PROCESSOR).is_file() else []
             for name in (weights.CONFIG, *beside, *self.hashes):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -103,34 +103,36 @@ class ExportedNet(Net):
             raise ConfigError(f"the files of {spec.name!r} cannot be copied ({error}): load it again first") from error
 
     def _check_ports(self) -> None:
-        """What the file says of itself."""
+        """Check the declared inputs and outputs."""
         takes, gives = self.runner.inputs, self.runner.outputs
         square = (3, self.side, self.side)
         if len(takes) != 1 or takes[0].dtype != FLOAT or not fits(takes[0], (None, *square)):
             raise WeightsUnfitError(
-                f"{ONNX} takes {', '.join(map(str, takes)) or 'nothing'}, not one {FLOAT} (any, 3, {self.side}, "
-                f"{self.side}) of normalised pixels: export it with the side that its configuration says"
+                f"{ONNX} must take one {FLOAT} (any, 3, {self.side}, {self.side}) of normalised pixels, but takes "
+                f"{', '.join(map(str, takes)) or 'nothing'}: export it with the size in its configuration"
             )
         if not gives or gives[0].dtype != FLOAT or not fits(gives[0], (None, self.labels)):
             raise WeightsUnfitError(
-                f"{ONNX} gives {', '.join(map(str, gives)) or 'nothing'}; its first output must be {FLOAT} logits "
-                f"(any, {self.labels}), one for each label: export the logits first, or mend the labels"
+                f"the first output of {ONNX} must be {FLOAT} logits (any, {self.labels}), one for each label, but it "
+                f"returns {', '.join(map(str, gives)) or 'nothing'}: export the logits first, or correct the labels"
             )
         self.batch = (takes[0].shape or (None,))[0] or 0
         self.embeds = len(gives) > 1 and gives[1].name == EMBEDDING
         if self.embeds and (gives[1].dtype != FLOAT or not fits(gives[1], (None, None))):
-            raise WeightsUnfitError(f"{ONNX} gives {gives[1]}: its embedding must be {FLOAT} (any, width)")
+            raise WeightsUnfitError(
+                f"the second output of {ONNX} must be {FLOAT} embeddings (any, width), got {gives[1]}: export it again"
+            )
 
     def _run(self, values: Tensor) -> list[Tensor]:
-        """Logits, and the embedding if there is one, of any number of rows."""
+        """Logits, and the embedding if there is one, for any number of rows."""
         if values.dtype != torch.float32:
-            raise ConfigError(f"an exported network takes float32, not {values.dtype}: leave dtype out")
+            raise ConfigError(f"an exported network expects float32, got {values.dtype}: omit dtype")
         step = self.batch or len(values)
         parts = [self._rows(values[i : i + step], step) for i in range(0, len(values), step)]
         return [torch.cat(column) for column in zip(*parts, strict=True)]
 
     def _rows(self, values: Tensor, step: int) -> list[Tensor]:
-        """A piece of at most `step` rows; an export for a fixed number of them is fed copies of the last one."""
+        """Outputs for at most `step` rows; an export for a fixed number is padded with copies of the last row."""
         count = len(values)
         fed = values if count == step else torch.cat([values, values[-1:].expand(step - count, -1, -1, -1)])
         outputs = self.runner.run(fed.contiguous())[: 1 + self.embeds]
@@ -138,36 +140,34 @@ class ExportedNet(Net):
         width = shapes[1][1] if len(shapes) > 1 and len(shapes[1]) == 2 else 0
         wanted = [(step, self.labels), (step, self.width or width)][: 1 + self.embeds]
         if shapes != wanted or (self.embeds and not width):
-            raise ScoringError(f"{ONNX} gave {shapes} for {step} pictures, not {wanted}: export it again")
+            raise ScoringError(f"{ONNX} returned {shapes} for {step} images, expected {wanted}: export it again")
         return [out[:count] for out in outputs]
 
 
 def load_exported(open_file: Callable[[Path], Runner], spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """Return the exported network in a folder, run by `open_file(path)`. What the record says must be what the folder
-    says.
-    """
+    """Load the exported network in a folder, run by `open_file(path)`. Its record must fit the folder."""
     check_against_record(spec, folder)
     if not (folder / ONNX).is_file():
         raise WeightsMissingError(
-            f"there is no {ONNX} in {str(folder)!r}: export the model into that folder (torch.onnx.export), or leave "
-            "runtime out"
+            f"{ONNX} does not exist in {str(folder)!r}: export the model into that folder (torch.onnx.export), or omit "
+            "runtime"
         )
     if options.dtype != torch.float32:
-        raise ConfigError("an exported network runs in the dtype that it was exported with: leave dtype out")
+        raise ConfigError("an exported network runs in the dtype that it was exported with: omit dtype")
     hashes = hashes_of(folder, ONNX, {**_recorded(spec, folder), **spec.hashes})
     runner = open_file(folder / ONNX)
-    # The hash of the record is that of torch's weights; these are others, made of them or not.
+    # The hash in the record is that of torch's weights, which these files may differ from.
     mine = replace(spec, sha256=hashes[ONNX], hashes=hashes)
     return NetBackend(ExportedNet(runner, mine, folder, hashes), mine, options)
 
 
 def _recorded(spec: ModelSpec, folder: Path) -> Mapping[str, str]:
-    """The hashes in a folder's record. Its thresholds are none of our business here: those of `spec` hold."""
+    """The hashes in a folder's record. Its thresholds are not used: those of `spec` apply."""
     return read_spec(folder, labels=dict(spec.labels), trust_guard=True).hashes
 
 
 def fits(port: Port, wanted: tuple[int | None, ...]) -> bool:
-    """Return whether a port's shape can be the wanted one."""
+    """Return whether a port's shape fits the wanted one."""
     if port.shape is None:
         return True
     return len(port.shape) == len(wanted) and all(

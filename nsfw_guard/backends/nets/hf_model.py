@@ -1,4 +1,4 @@
-"""Any image classifier of transformers as a backend: ViT, Swin, SigLIP, FocalNet ... From safetensors only."""
+"""Any image classifier of transformers as a backend (ViT, Swin, SigLIP, FocalNet ...), from safetensors only."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from nsfw_guard.errors import MissingExtraError, WeightsUnfitError, first_line
 from nsfw_guard.jsonfile import read_json
 
 ADAPTER = "adapter_config.json"
-# What transformers reads of a folder besides config.json and vocabularies.
+# The files that transformers reads in a folder besides config.json and vocabularies.
 READ = {PROCESSOR, "processor_config.json", "video_preprocessor_config.json", "generation_config.json",
         "tokenizer_config.json", "special_tokens_map.json", "chat_template.json"}  # fmt: skip
-MAX_VOCABULARY_BYTES = 64 << 20  # bytes of a vocabulary or a template; the largest that is published has 33 MB
+MAX_VOCABULARY_BYTES = 64 << 20  # bytes of a vocabulary or a template; the largest published one has 33 MB
 
 
 class HFNet(Net):
-    """A network whose last layer is `classifier`. Its body is the same network, sharing every weight, without it."""
+    """A network whose last layer is `classifier`. Its body is a copy without that layer that shares every weight."""
 
     def __init__(self, model: nn.Module, side: int) -> None:
         super().__init__()
@@ -42,17 +42,17 @@ class HFNet(Net):
                 self.width = int(self.body(pixel_values=torch.zeros(1, 3, side, side)).logits.shape[-1])
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise WeightsUnfitError(
-                f"{type(model).__name__} does not take a picture of {side}x{side}: {first_line(error)}. "
-                f"Mend {weights.CONFIG} or {PROCESSOR}"
+                f"{type(model).__name__} does not accept an image of {side}x{side} ({first_line(error)}): correct "
+                f"{weights.CONFIG} or {PROCESSOR}"
             ) from error
 
     def forward_with_embedding(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the body, then the last layer."""
+        """Return the numbers of the last layer, and the embedding of the body."""
         features: Tensor = self.body(pixel_values=values).logits
         return self.model.classifier(features), features
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return the network's own forward."""
+        """Return the numbers of the network's own forward."""
         logits: Tensor = self.model(pixel_values=values).logits
         return logits
 
@@ -74,7 +74,7 @@ class HFNet(Net):
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """Return the classifier in a folder in transformers' layout: every key, no code, no pickle."""
+    """Load the classifier in a folder in transformers' layout: every key, no code, no pickle."""
     check_against_record(spec, folder)
     weights.verify(folder / weights.WEIGHTS, spec.sha256)
     leads_nowhere(folder)
@@ -82,13 +82,13 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
 
 
 def leads_nowhere(folder: Path) -> None:
-    """Raises when a file of a folder would lead transformers to code, to another folder or to a network.
+    """Raise an error when a file of a folder would lead transformers to code, another folder or the network.
 
-    It is called before transformers opens anything: adapters, for one, are followed without being asked for.
+    Called before transformers opens anything, since it follows adapters, for example, by itself.
     """
     if (folder / ADAPTER).exists():
         raise WeightsUnfitError(
-            f"{folder.name!r} holds {ADAPTER}, which is not followed: merge the adapter, and save that"
+            f"{folder.name!r} contains {ADAPTER}, but adapters are not supported: merge it into the model and save that"
         )
     check_config(weights.read_config(folder), f"{weights.CONFIG} in {folder.name!r}")
     for path in sorted(folder.iterdir()):
@@ -103,18 +103,16 @@ def leads_nowhere(folder: Path) -> None:
 def _read(spec: ModelSpec, folder: Path) -> nn.Module:
     model = from_folder("AutoModelForImageClassification", spec, folder)
     if not isinstance(getattr(model, "classifier", None), nn.Module):
-        raise WeightsUnfitError(
-            f"{type(model).__name__} has no layer named 'classifier' to take the embedding from: choose another network"
-        )
+        raise WeightsUnfitError(f"{type(model).__name__} has no last layer named 'classifier': choose another network")
     return model
 
 
 def from_folder(
     name: str, spec: ModelSpec, folder: Path, *, dtype: torch.dtype | None = None, **settings: Any
 ) -> nn.Module:
-    """Return a model of transformers from a local folder, by the name of its class, when every weight has its place.
+    """Load a transformers model from a local folder, by the name of its class; every weight must have its place.
 
-    It comes in float32. With `dtype` it is read in that one, and no copy in float32 is ever made.
+    It is loaded in float32, or directly in `dtype` without a copy in float32.
     """
     leads_nowhere(folder)
     numbers = sum(numbers_in(shapes_of(path)) for path in weights.weight_files(folder))
@@ -130,15 +128,17 @@ def from_folder(
             )  # fmt: skip
     except WeightsUnfitError:
         raise
-    except Exception as error:  # whatever a network raises over a configuration that it cannot use
+    except Exception as error:  # networks raise errors of any type for an unusable configuration
         raise WeightsUnfitError(
-            f"transformers cannot read {spec.name!r}: {first_line(error)}. Fetch it again"
+            f"transformers cannot read {spec.name!r} ({first_line(error)}): fetch it again"
         ) from error
     faults = [f"{what.partition('_')[0]} {key}" for what in ("missing_keys", "unexpected_keys") for key in report[what]]
     faults += [str(problem) for problem in (*report.get("mismatched_keys", ()), *report.get("error_msgs", ()))]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise WeightsUnfitError(f"the weights do not fit {spec.architecture}: {'; '.join(sorted(faults)[:3])}{more}")
-    # Not model.to(dtype): it would round what the network keeps in float32 on purpose, such as rotary frequencies.
+        raise WeightsUnfitError(
+            f"the weights do not fit {spec.architecture} ({'; '.join(sorted(faults)[:3])}{more}): fetch its own weights"
+        )
+    # Not model.to(dtype), which would round what the network keeps in float32 on purpose, such as rotary frequencies.
     network: nn.Module = model.float() if dtype is None else model
     return network

@@ -1,4 +1,4 @@
-"""LAION's head on CLIP: a small perceptron on the normalised embedding, one number out."""
+"""LAION's head on CLIP: a small perceptron from the normalised embedding to one number."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import WeightsMissingError, WeightsUnfitError
 
 HEAD = "head.safetensors"
-MIN_STD = 1e-7  # the least standard deviation that Keras divides by
+MIN_STD = 1e-7  # Keras divides by at least this standard deviation
 
 
 class LaionNet(Net):
-    """CLIP, then the head: Keras' normalisation, dense layers with ReLU between them, a sigmoid."""
+    """CLIP with the head: Keras' normalisation, dense layers with ReLU between them, a sigmoid."""
 
     def __init__(self, vision: ClipVision, head: dict[str, Tensor]) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class LaionNet(Net):
         self.layers = nn.ModuleList(_layers(head))
 
     def forward_with_embedding(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the head's one number before its sigmoid, and the embedding, normalised as the head takes it."""
+        """Return the head's number before its sigmoid, and the embedding, normalised as the head expects it."""
         embedding = functional.normalize(self.vision(values))
         numbers = (embedding - self.mean) / self.deviation
         for i, layer in enumerate(self.layers):
@@ -39,7 +39,7 @@ class LaionNet(Net):
         return numbers, embedding
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return the same: the head has no other forward."""
+        """Return the same numbers: the head has no other forward."""
         return self.forward_with_embedding(values)[0]
 
     def to_probabilities(self, numbers: Tensor) -> Tensor:
@@ -58,23 +58,25 @@ def _layers(head: dict[str, Tensor]) -> list[nn.Linear]:
         weights.load_strict(layer, tensors, f"layer {len(layers)} of {HEAD}")
         layers.append(layer)
     if not layers or layers[-1].out_features != 1:
-        raise WeightsUnfitError(f"the last layer of {HEAD} does not give one number: convert all of its layers")
+        raise WeightsUnfitError(f"the last layer of {HEAD} must return one number: convert all layers of the head")
     return layers
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """CLIP's folder with the head beside it."""
+    """Load CLIP and the head from one folder."""
     if not (folder / HEAD).is_file():
         raise WeightsMissingError(
-            f"LAION hands its head out as a Keras model only: write it once as {HEAD} (mean, variance, "
+            f"LAION publishes its head only as a Keras model: convert it once to {HEAD} (mean, variance, "
             f"layers.N.weight, layers.N.bias; see docs/models.md) beside {' and '.join(spec.files)} "
-            f"of {spec.repo}, and say load({spec.name!r}, weights=folder)"
+            f"of {spec.repo}, and call load_model({spec.name!r}, weights=folder)"
         )
     config = config_from(folder)
     weights.verify(folder / weights.WEIGHTS, spec.sha256)
     head = weights.read_weights(folder / HEAD)
     faults = [name for name in ("mean", "variance") if name not in head]
     if faults or head["mean"].shape != (config.get("projection_dim"),):
-        raise WeightsUnfitError(f"{HEAD} does not fit CLIP of width {config.get('projection_dim')}: {faults or 'mean'}")
+        raise WeightsUnfitError(
+            f"{HEAD} does not fit CLIP of width {config.get('projection_dim')} ({faults or 'mean'}): convert it again"
+        )
     vision = fit_vision(config, weights.read_weights(folder / weights.WEIGHTS, spec.sha256), spec.name)
     return NetBackend(LaionNet(vision, head), spec, options)

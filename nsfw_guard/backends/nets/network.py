@@ -1,4 +1,4 @@
-"""A network as a backend: pictures in, one forward pass for scores and embedding, one wait for the device."""
+"""A network as a backend: one forward pass for scores and embedding, and one wait for the device."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from nsfw_guard.scores import Fixed, Scores, Severity, ViewScores
 
 
 class Net(nn.Module):
-    """A library's network as a backend runs it. The self-test holds `forward` and `forward_with_embedding` together.
+    """A network of any library, as a backend runs it. The self-test compares `forward` and `forward_with_embedding`.
 
     Attributes:
-        width: how many numbers an embedding has, read from the network; 0 where it gives none.
+        width: size of an embedding, read from the network; 0 where it has none.
         extra_score_names: one name for each column of `extra_scores`.
         state_notes: further keys and values for `state()`.
-        runtime: what runs it, in words for the state.
-        hashes: of the files that `save` writes, where those are an exported network's.
+        runtime: the name of the runtime, for the state.
+        hashes: hashes of the files that `save` writes, for an exported network.
     """
 
     width: int
@@ -42,7 +42,7 @@ class Net(nn.Module):
     hashes: Mapping[str, str] = Fixed()
 
     def forward_with_embedding(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the network's numbers, and the embedding that they were made of. Shape: (R, K), (R, width)."""
+        """Return the network's numbers, and the embedding that they are computed from. Shape: (R, K), (R, width)."""
         raise NotImplementedError
 
     def forward(self, values: Tensor) -> Tensor:
@@ -58,8 +58,8 @@ class Net(nn.Module):
         return numbers.new_empty(len(numbers), 0).float()
 
     def save(self, folder: Path, spec: ModelSpec) -> None:
-        """Writes configuration and weights as the library that the network comes from lays them out."""
-        raise ConfigError(f"{spec.name!r} cannot be saved: its folder is the one that it was loaded from")
+        """Write configuration and weights in the layout of the network's library."""
+        raise ConfigError(f"{spec.name!r} cannot be saved: use the folder that it was loaded from")
 
 
 class NetBackend:
@@ -74,7 +74,7 @@ class NetBackend:
         try:
             self._nets = {self.home: net.eval().requires_grad_(False).to(self.home, self.dtype)}
         except (AssertionError, NotImplementedError, RuntimeError) as error:
-            raise ConfigError(f"the device '{self.home}' cannot be used here: say 'cpu', or leave it out") from error
+            raise ConfigError(f"the device '{self.home}' is not available: use 'cpu', or omit device") from error
         self._lock = threading.Lock()
         self._self_test = compare(
             spec, self._canary_rows, TOLERANCE[self.dtype], more=lambda: self._rows(more_pictures())
@@ -82,13 +82,13 @@ class NetBackend:
 
     @property
     def width(self) -> int:
-        """Numbers in an embedding, read from the network."""
+        """Size of an embedding, read from the network."""
         return self._nets[self.home].width
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """Return one Scores a frame, in order, over all stacks; the host waits for the device once.
+        """Return one Scores per frame, in order, over all stacks; the host waits for the device once.
 
-        A picture that would be looked at too often is a fault of its own, and the others are judged.
+        An image that needs too many looks gets a fault; the others are judged.
         """
         refused = [self._refused(stack) for stack in stacks]
         sound = [stack for stack, why in zip(stacks, refused, strict=True) if not why]
@@ -100,7 +100,7 @@ class NetBackend:
         ]
 
     def _refused(self, stack: Frames) -> str:
-        """Why a stack cannot be looked at, or nothing."""
+        """Why a stack cannot be judged, or an empty text."""
         try:
             plan(*map(int, stack.pixels.shape[-2:]), self.preprocess.spec, self.options.views)
         except ImageError as error:
@@ -123,13 +123,13 @@ class NetBackend:
         return list(self._scores(stacks, prepared, numbers, seen, kept))
 
     def forward_with_embedding(self, shown: Tensor) -> tuple[Tensor, Tensor]:
-        """Return numbers and embeddings of 8-bit pictures, in batches that the device can hold. Shape: (R, 3, S, S)."""
+        """Return numbers and embeddings of 8-bit images, in batches that fit the device. Shape: (R, 3, S, S)."""
         parts = in_batches(lambda a, b: self._pass(shown[a:b]), len(shown), self.options.batch_size, self.spec.name)
         numbers, features = zip(*parts, strict=True)
         return torch.cat(numbers), torch.cat(features)
 
     def known_answers(self) -> dict[str, dict[str, float]]:
-        """Ask the model about each canary and return its answers by label: what a record keeps."""
+        """Score each canary and return the answers by label, as a record stores them."""
         return by_label(self.spec, self._canary_rows())
 
     def _canary_rows(self) -> dict[str, tuple[float, ...]]:
@@ -137,15 +137,15 @@ class NetBackend:
         return dict(zip(pictures, self._rows(list(pictures.values())), strict=True))
 
     def _rows(self, pictures: list[Tensor]) -> list[tuple[float, ...]]:
-        """The probabilities of each label for some pictures."""
-        # Always the authors' own way in, so that answers compare whatever options a user chose.
+        """The probabilities of each label for some images."""
+        # Always with the authors' own preprocessing, so that answers do not depend on the user's options.
         preprocess = Preprocess(spec=self.spec.net_input, views="center", resize="exact")
         shown = torch.stack([preprocess.prepare(Frames(p[None].to(self.home))).pixels[0, 0] for p in pictures])
         return list(map(tuple, self._probabilities(shown).tolist()))
 
     @torch.inference_mode()
     def _probabilities(self, shown: Tensor) -> Tensor:
-        """The answers by way of features and head, when they are those of the network's own forward."""
+        """The answers from features and head, checked to equal those of the network's own forward."""
         whole = self.forward(shown)
         try:
             split, _ = self.forward_with_embedding(shown)
@@ -153,18 +153,18 @@ class NetBackend:
             split = torch.full_like(whole, torch.inf) if isinstance(whole, Tensor) else torch.empty(0)
         if not isinstance(whole, Tensor) or split.shape != whole.shape:
             raise SelfTestError(
-                f"{self.spec.name!r} does not give one row of numbers a picture: choose another network"
+                f"{self.spec.name!r} does not return one row of numbers per image: choose another network"
             )
         answers, expected = (self.to_probabilities(numbers) for numbers in (split, whole))
         if not torch.allclose(answers, expected, rtol=0, atol=TOLERANCE[self.dtype], equal_nan=True):
             raise SelfTestError(
-                f"{self.spec.name!r} answers otherwise than its features and its head do: choose a network with one "
-                "head"
+                f"{self.spec.name!r} and its features followed by its head give different answers: choose a network "
+                "with one head"
             )
         return answers
 
     def state(self) -> Mapping[str, str]:
-        """Return what is really in effect."""
+        """Return the settings in effect."""
         return {
             "self_test": self._self_test.value,
             "runtime": self._nets[self.home].runtime,
@@ -176,7 +176,7 @@ class NetBackend:
         }
 
     def save_pretrained(self, folder: Path) -> None:
-        """Writes configuration, weights and our record into a folder that `load_model` reads."""
+        """Write configuration, weights and our record into a folder that `load_model` reads."""
         folder.mkdir(parents=True, exist_ok=True)
         net = self._nets[self.home]
         net.save(folder, self.spec)
@@ -186,24 +186,24 @@ class NetBackend:
         return self.home if self.options.device or not stacks else stacks[0].pixels.device
 
     def _on(self, device: torch.device) -> Net:
-        """The network on a device: moved there once, kept where it was."""
+        """The network on a device: copied there once, and kept on the others."""
         with self._lock:
             if device not in self._nets:
                 self._nets[device] = copy.deepcopy(self._nets[self.home]).to(device)
             return self._nets[device]
 
     def forward(self, shown: Tensor) -> Tensor:
-        """Return the network's numbers, which `forward_with_embedding` must give too. Shape: (R, 3, S, S)."""
+        """Return the network's numbers; those of `forward_with_embedding` must be equal. Shape: (R, 3, S, S)."""
         with torch.autocast(shown.device.type, enabled=False):
             return self._on(shown.device).forward(self.preprocess.normalise(shown).to(self.dtype))
 
     def to_probabilities(self, numbers: Tensor) -> Tensor:
-        """Return the probabilities that the network's numbers mean, one for each label. Shape: (R, labels)."""
+        """Return the network's numbers as probabilities, one for each label. Shape: (R, labels)."""
         return self._nets[self.home].to_probabilities(numbers)
 
     def _pass(self, shown: Tensor) -> tuple[Tensor, Tensor]:
         net = self._on(shown.device)
-        # A pipeline may run under autocast; the guard's numbers must not depend on it.
+        # A pipeline may run under autocast, but scores must not depend on it.
         with torch.autocast(shown.device.type, enabled=False):
             return net.forward_with_embedding(self.preprocess.normalise(shown).to(self.dtype))
 
@@ -215,7 +215,7 @@ class NetBackend:
         seen: Tensor | None,
         features: Tensor | None,
     ) -> Iterator[Scores]:
-        """The flat list that came from the device, taken apart frame by frame."""
+        """The flat list of numbers from the device, split into frames."""
         names = self._nets[self.home].extra_score_names
         classes, columns = len(self.spec.labels), len(self.spec.labels) + len(names)
         rows = sum(p.pixels.shape[0] * p.pixels.shape[1] for p in prepared)
@@ -240,12 +240,12 @@ class NetBackend:
                 row = end
 
     def _levels(self, probabilities: list[float]) -> dict[str, dict[Severity, float]]:
-        """P(severity >= level): sums from the highest level down, so that they can only rise."""
+        """P(severity >= level): sums from the highest level down, which can only rise."""
         levels: dict[str, dict[Severity, float]] = {c: dict.fromkeys(ls, 0.0) for c, ls in self.spec.levels.items()}
         for label, p in zip(self.spec.labels.values(), probabilities, strict=True):
             if label is not None:
                 for level in levels[label.category]:
                     if level <= label.severity:
                         levels[label.category][level] += p
-        # min keeps a NaN that stands first; a sum may pass 1 by a rounding.
+        # min keeps a NaN in first place; a sum may exceed 1 by rounding.
         return {c: {level: min(p, 1.0) for level, p in ls.items()} for c, ls in levels.items()}

@@ -1,4 +1,4 @@
-"""ONNX Runtime as what runs a model: on the CPU, and on CUDA for pictures that are there."""
+"""Runs models in ONNX Runtime: on the CPU, and on CUDA for images that are there."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 class OnnxRunner:
-    """An .onnx file in ONNX Runtime: one session a device, made when a picture first comes from there."""
+    """An .onnx file in ONNX Runtime: one session per device, made for the first image on that device."""
 
     def __init__(self, path: Path, *, extra: str = "onnx") -> None:
         try:
             import onnxruntime
         except ModuleNotFoundError:
             raise MissingExtraError("onnxruntime", extra) from None
-        # Its builds for Windows report events to the system's own collector unless they are told not to.
+        # Its Windows builds report events to the system's telemetry unless this is turned off.
         onnxruntime.disable_telemetry_events()
         self.library: Any = onnxruntime
         self.path = path
@@ -43,11 +43,11 @@ class OnnxRunner:
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
 
     def run(self, values: Tensor) -> list[Tensor]:
-        """Return every output, on the device where the input is; the numbers go by way of the host."""
+        """Return every output, on the device of the input; the numbers are copied through the host."""
         session = self._on(values.device)
         try:
             outputs = session.run(None, {self.inputs[0].name: values.cpu().numpy()})
-        except Exception as error:  # its classes derive from Exception alone, and moved between releases
+        except Exception as error:  # its error classes derive from Exception, and moved between releases
             if "alloc" in str(error).lower():
                 raise MemoryError(first_line(error)) from error
             raise ScoringError(f"onnxruntime failed: {first_line(error)}") from error
@@ -72,15 +72,15 @@ class OnnxRunner:
             session = self.library.InferenceSession(str(self.path), settings, providers=wanted)
         except Exception as error:  # as above
             raise WeightsUnfitError(
-                f"onnxruntime cannot read {self.path.name}: {first_line(error)}. Export it again"
+                f"onnxruntime cannot read {self.path.name} ({first_line(error)}): export it again"
             ) from error
         if len(wanted) > 1 and CUDA not in session.get_providers():
-            log.warning("onnxruntime could not use %s: %s runs on the cpu", device, self.path.name)
+            log.warning("onnxruntime cannot use %s: %s runs on the cpu", device, self.path.name)
         return session
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """Return the exported network in a folder."""
+    """Load the exported network in a folder."""
     return load_exported(OnnxRunner, spec, folder, options)
 
 

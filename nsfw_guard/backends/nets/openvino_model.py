@@ -1,4 +1,4 @@
-"""OpenVINO as what runs a model: on the CPU, in float32, wherever the pictures are."""
+"""Runs models in OpenVINO: on the CPU, in float32, for images on any device."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _importing = threading.Lock()
 
 
 def quiet_openvino() -> Any:
-    """Return the module openvino, imported so that it reports nothing.
+    """Import the module openvino without its telemetry.
 
-    `import openvino` loads its converter, which sends an event "import" to an analytics service over the network and
-    keeps a counter and an id in the home folder, unless the user opted out by a file there. It goes without where the
-    package openvino_telemetry cannot be imported: so it is hidden for as long as that import takes. Reading and
-    running a model (all that is done here) is in the C++ part, which reports nothing.
+    `import openvino` loads its converter, which sends an "import" event to an analytics service and keeps a counter and
+    an id in the home folder, unless the user opted out by a file there. It does neither where the package
+    openvino_telemetry cannot be imported, so that package is hidden during the import. Reading and running a model, all
+    that is done here, is part of the C++ code, which reports nothing.
     """
     with _importing:
-        modules: dict[str, Any] = sys.modules  # None in it stands for: not to be imported
+        modules: dict[str, Any] = sys.modules  # None in it means: must not be imported
         before = {name: modules[name] for name in [TELEMETRY] if name in modules}
         modules[TELEMETRY] = None
         try:
@@ -58,20 +58,20 @@ class OpenvinoRunner:
             self._compiled: Any = core.compile_model(core.read_model(str(path)), "CPU", settings)
         except RuntimeError as error:
             raise WeightsUnfitError(
-                f"openvino cannot read {path.name}: {first_line(error)}. Export it again"
+                f"openvino cannot read {path.name} ({first_line(error)}): export it again"
             ) from error
         self.name = f"openvino {openvino.__version__.partition('-')[0]} on the cpu"
         self.inputs = tuple(_port(port) for port in self._compiled.inputs)
         self.outputs = tuple(_port(port) for port in self._compiled.outputs)
 
     def run(self, values: Tensor) -> list[Tensor]:
-        """Return every output, on the device where the input is; the numbers go by way of the host."""
+        """Return every output, on the device of the input; the numbers are copied through the host."""
         try:
-            # A request of its own for each call: one is not safe to use from two threads, and a lock would be held
-            # for ever by a call that hangs.
+            # A new request for each call: requests are not thread-safe, and a call that hangs would hold a lock for
+            # ever.
             request = self._compiled.create_infer_request()
             request.infer([values.cpu().numpy()])
-            # Copies: the request's own memory goes with it.
+            # Copies, since the request's memory is freed with it.
             outputs = [np.array(request.get_output_tensor(i).data) for i in range(len(self.outputs))]
         except RuntimeError as error:
             if "alloc" in str(error).lower():
@@ -81,7 +81,7 @@ class OpenvinoRunner:
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """Return the exported network in a folder."""
+    """Load the exported network in a folder."""
     return load_exported(OpenvinoRunner, spec, folder, options)
 
 

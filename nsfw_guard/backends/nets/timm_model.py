@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class TimmNet(Net):
-    """A timm network with a head of its own."""
+    """A timm network with one separate head."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -34,12 +34,12 @@ class TimmNet(Net):
         self.width = int(model.num_features)  # type: ignore[arg-type]
 
     def forward_with_embedding(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Features, then the head."""
+        """Return the numbers of the head, and the features."""
         features: Tensor = self.model.forward_head(self.model.forward_features(values), pre_logits=True)
         return self.model.get_classifier()(features), features
 
     def forward(self, values: Tensor) -> Tensor:
-        """timm's own forward."""
+        """Return the numbers of timm's own forward."""
         logits: Tensor = self.model(values)
         return logits
 
@@ -53,7 +53,7 @@ class TimmNet(Net):
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """Return the model whose files are in a folder. What the record says must be what the folder says."""
+    """Load the model in a folder. Its record must fit the folder."""
     config = weights.read_config(folder)
     check_against_record(spec, folder)
     _known(spec.architecture)
@@ -67,16 +67,14 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
 def load_architecture(
     architecture: str, file: str | Path | None, labels: Mapping[str, str | Label | None] | None, options: Options
 ) -> NetBackend:
-    """Return a network by its name in timm, with weights and labels of one's own."""
+    """Load a network by its timm name, with the given weights and labels."""
     if file is None or not labels:
         raise ConfigError(
-            f"'timm:{architecture}' alone is an untrained network: add weights='model.safetensors' and "
+            f"'timm:{architecture}' alone is an untrained network: pass weights='model.safetensors' and "
             "labels={'NSFW': 'sexual', 'SFW': None} in the order of its classes"
         )
     if options.runtime not in {None, "torch"}:
-        raise ConfigError(
-            f"runtime={options.runtime!r} is for a folder that holds model.onnx: give that folder instead"
-        )
+        raise ConfigError(f"runtime={options.runtime!r} needs a folder with model.onnx: pass that folder instead")
     _known(architecture)
     spec = ModelSpec(
         name=f"timm:{architecture}",
@@ -93,7 +91,7 @@ def load_architecture(
 
 
 def _known(architecture: str) -> None:
-    """Raises when timm has no network of that name."""
+    """Raise an error when timm has no network of that name."""
     import timm
 
     name = timm_name(architecture).partition(".")[0]
@@ -102,9 +100,9 @@ def _known(architecture: str) -> None:
 
 
 def _create(architecture: str, classes: int, args: Mapping[str, Any], path: Path) -> nn.Module:
-    """The network, built on paper first and held against what the weights' file says it has.
+    """The network, first built without memory and compared with the shapes in the file of weights.
 
-    One that reads its own numbers while it is built cannot be drawn on paper; it too makes no more of them than that.
+    A network that reads its own numbers while it is built cannot be built without memory; its size is limited too.
     """
     shapes = shapes_of(path)
     numbers = numbers_in(shapes)
@@ -113,7 +111,7 @@ def _create(architecture: str, classes: int, args: Mapping[str, Any], path: Path
             drawn = _build(architecture, classes, args)
         weights.fit_shapes(drawn.state_dict(), shapes, architecture)
     except ConfigError as error:
-        log.debug("%s is not held against its weights before it is built: %s", architecture, error)
+        log.debug("%s cannot be compared with its weights before it is built: %s", architecture, error)
     with at_most(numbers, architecture):
         model = _build(architecture, classes, args)
     if not hasattr(model, "forward_head"):
@@ -128,8 +126,8 @@ def _build(architecture: str, classes: int, args: Mapping[str, Any]) -> nn.Modul
         model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=classes, **args)
     except WeightsUnfitError:
         raise
-    except Exception as error:  # whatever a network raises over arguments that it does not know or cannot use
+    except Exception as error:  # networks raise errors of any type for unusable arguments
         raise ConfigError(
-            f"timm cannot build {architecture} with {dict(args)}: {first_line(error)}. Mend its model_args"
+            f"timm cannot build {architecture} with {dict(args)} ({first_line(error)}): correct its model_args"
         ) from error
     return model

@@ -1,4 +1,4 @@
-"""Categories in the user's own words, by CLIP or SigLIP: how much nearer a picture is to them than to harmless ones."""
+"""Categories in the user's own words, by CLIP or SigLIP: compares an image with them and with harmless words."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from nsfw_guard.errors import ConfigError, ModelError, WeightsUnfitError, first_
 HARMLESS = ("an ordinary picture", "a landscape", "people in everyday clothes", "an animal", "a drawing of an object")
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a drawing of {}")
 TWO_SIDED = ("clip", "siglip", "siglip2", "metaclip_2")
-MAX_TOKENS = 64  # tokens: what SigLIP was trained with, and more than a few words need
+MAX_TOKENS = 64  # SigLIP was trained with this length, and a few words need less
 
 
 class ZeroShotNet(Net):
-    """The picture side of a model with two sides, against embeddings of words."""
+    """The vision model of a CLIP or SigLIP, compared with embeddings of words."""
 
     def __init__(self, model: nn.Module, text: Tensor, scale: float, names: Sequence[str], notes: Mapping[str, str]):
         super().__init__()
@@ -40,12 +40,12 @@ class ZeroShotNet(Net):
         self.state_notes = notes
 
     def forward_with_embedding(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines to the words of each category and to the harmless ones, and the picture's embedding."""
+        """Return the cosines to the words of each category and to the harmless ones, and the image's embedding."""
         embedding = _features(self.model.get_image_features(pixel_values=values))
         return functional.normalize(embedding) @ self.text.t(), embedding
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return the same: the other side's embeddings were made when it was loaded."""
+        """Return the same cosines: the embeddings of words were made when the model was loaded."""
         return self.forward_with_embedding(values)[0]
 
     def to_probabilities(self, numbers: Tensor) -> Tensor:
@@ -59,22 +59,22 @@ class ZeroShotNet(Net):
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """Return the model in a folder, with the words of its record."""
+    """Load the model in a folder, with the words of its record."""
     agree_on_input(spec, folder)
     file = weights.verify(folder / weights.WEIGHTS, spec.sha256)
     model_type = weights.read_config(folder).get("model_type")
     if model_type not in TWO_SIDED:  # others may fetch a network of their own while they are built
         raise WeightsUnfitError(
-            f"{folder.name!r} holds a {model_type}, which is no {' or '.join(TWO_SIDED)}: choose one that is"
+            f"{folder.name!r} contains a {model_type}, which is not supported: use a {' or '.join(TWO_SIDED)}"
         )
     model: Any = from_folder("AutoModel", spec, folder)
     scale = getattr(model, "logit_scale", None)
     if scale is None or not hasattr(model, "get_text_features"):
-        raise WeightsUnfitError(f"{type(model).__name__} has no text side: choose a CLIP or SigLIP with both sides")
+        raise WeightsUnfitError(f"{type(model).__name__} has no text model: use a complete CLIP or SigLIP")
     settings = dict(spec.model_args)
     prompts = [_prompts(words, settings["templates"]) for words in (*settings["words"].values(), settings["against"])]
     text = _cached(model, folder, prompts, spec.sha256 or weights.sha256_of(file), settings.get("cache"))
-    model.text_model = None  # its work is done
+    model.text_model = None  # no longer needed
     said = {"words": settings["words"], "against": settings["against"], "templates": settings["templates"]}
     notes = {"words": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()}
     return NetBackend(
@@ -85,12 +85,15 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
 def _prompts(words: Sequence[str], templates: Sequence[str]) -> list[str]:
     broken = [template for template in templates if template.count("{}") != 1]
     if broken or not templates or not words:
-        raise ConfigError(f"templates {list(templates)} need one {{}} each, and words {list(words)} to put there")
+        raise ConfigError(
+            f"zeroshot needs templates with one {{}} each and at least one word, got templates={list(templates)} and "
+            f"words={list(words)}"
+        )
     return [template.format(word) for word in words for template in templates]
 
 
 def _cached(model: Any, folder: Path, prompts: Sequence[Sequence[str]], weights_hash: str, cache: Any) -> Tensor:
-    """The embeddings of words, from the disk where they were made with these weights before."""
+    """The embeddings of words, from the cache on disk if they were made with these weights before."""
     from safetensors.torch import save_file
 
     home = Path(cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nsfw-guard")
@@ -106,7 +109,7 @@ def _cached(model: Any, folder: Path, prompts: Sequence[Sequence[str]], weights_
         save_file({"text": text}, part)
         part.replace(path)
     except OSError:
-        return text  # a disk that cannot be written costs time only
+        return text  # without the cache they are only made again
     return text
 
 
@@ -114,7 +117,7 @@ def _kept(path: Path) -> Tensor | None:
     try:
         return weights.read_weights(path).get("text")
     except ModelError:
-        return None  # not there, or cut off in the middle: it is made again
+        return None  # missing or incomplete: they are made again
 
 
 @torch.inference_mode()
@@ -124,12 +127,12 @@ def _embedded(model: Any, folder: Path, prompts: Sequence[str]) -> Tensor:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # whatever a tokenizer raises over files that it cannot use
+    except Exception as error:  # tokenizers raise errors of any type for unusable files
         raise WeightsUnfitError(
-            f"transformers cannot read the tokenizer in {folder.name!r}: {first_line(error)}. Fetch its files again"
+            f"transformers cannot read the tokenizer in {folder.name!r} ({first_line(error)}): fetch its files again"
         ) from error
     most = min(MAX_TOKENS, int(model.config.text_config.max_position_embeddings))
-    # SigLIP reads a fixed length, CLIP whatever there is.
+    # SigLIP reads a fixed length, CLIP any length.
     fixed = "siglip" in model.config.model_type
     tokens = tokenizer(
         list(prompts), padding="max_length" if fixed else True, truncation=True, max_length=most, return_tensors="pt"
@@ -140,6 +143,6 @@ def _embedded(model: Any, folder: Path, prompts: Sequence[str]) -> Tensor:
 
 
 def _features(output: Any) -> Tensor:
-    """The pooled embedding: since transformers 5 it stands in an output, before it was a tensor."""
+    """The pooled embedding, which is a field of an output since transformers 5 and was a tensor before."""
     features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return features

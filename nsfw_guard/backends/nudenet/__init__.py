@@ -1,1 +1,1 @@
-"""NudeNet: parts of bodies as regions."""
+"""NudeNet: body parts as regions."""

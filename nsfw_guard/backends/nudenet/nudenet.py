@@ -1,7 +1,7 @@
-"""NudeNet v3: body parts and faces as regions, by ONNX Runtime, without NudeNet's code and without OpenCV.
+"""NudeNet v3 in ONNX Runtime: body parts and faces as regions, without NudeNet's code and without OpenCV.
 
-Its license is disputed: AGPL-3.0 in its repository and in the weights' own metadata, MIT on PyPI. Nothing of it is part
-of this package: its wheel is the optional extra `nudenet`, and choosing it is the user's decision.
+Its license is disputed: AGPL-3.0 in its repository and in the weights' own metadata, MIT on PyPI. No part of it is in
+this package: its wheel is the optional extra `nudenet`, and installing it is the user's decision.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from nsfw_guard.scores import Region, Scores, View, ViewScores
 log = logging.getLogger(__name__)
 
 PACKAGE = "nudenet"
-STRIDES = (8, 16, 32)  # one place for a box each so many pixels
+STRIDES = (8, 16, 32)  # pixels between the places of boxes
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ FILES: Mapping[str, Weights] = {
 
 
 class NudeNet:
-    """Boxes of body parts and faces. A category's score is that of its surest box, and 0.0 where none was found.
+    """Boxes of body parts and faces. A category's score is that of its surest box, or 0.0 without a box.
 
-    The whole picture is looked at once, whatever its shape. There is no embedding.
+    The whole image is looked at once, in any shape. There is no embedding.
     """
 
     def __init__(self, runner: OnnxRunner, spec: ModelSpec, options: Options) -> None:
@@ -64,13 +64,11 @@ class NudeNet:
         try:
             self.home = torch.zeros(1, device=options.device or "cpu").device
         except (AssertionError, NotImplementedError, RuntimeError) as error:
-            raise ConfigError(
-                f"the device '{options.device}' cannot be used here: say 'cpu', or leave it out"
-            ) from error
+            raise ConfigError(f"the device '{options.device}' is not available: use 'cpu', or omit device") from error
         self._self_test = compare(spec, self._answer, TOLERANCE[torch.float32])
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """Return one Scores a frame, in order, over all stacks."""
+        """Return one Scores per frame, in order, over all stacks."""
         if not stacks:
             return []
         device = self.home if self.options.device else stacks[0].pixels.device
@@ -89,8 +87,9 @@ class NudeNet:
         return [self._read(row, *size, fault, flat, of_pixels) for row, size, fault, flat, of_pixels in rows]
 
     def numbers(self, shown: Tensor) -> yolo.Floats:
-        """Return the network's own numbers of 8-bit squares: four of place, one a label. Shape: (R, 4 + labels,
-        places).
+        """Return the network's numbers for 8-bit squares: four of each box, and one per label.
+
+        Shape: (R, 4 + labels, places).
         """
         batch = 1 if self._one_by_one else self.options.batch_size
         parts = in_batches(lambda a, b: self._pass(shown[a:b]), len(shown), batch, self.spec.name)
@@ -98,7 +97,7 @@ class NudeNet:
         return array
 
     def state(self) -> Mapping[str, str]:
-        """Return what is really in effect."""
+        """Return the settings in effect."""
         return {
             "self_test": self._self_test.value,
             "runtime": f"{self.runner.name}, {self.runner.path.name} {self.spec.sha256[:12]}",
@@ -111,8 +110,8 @@ class NudeNet:
     def save_pretrained(self, folder: Path) -> None:
         """Refuse: the weights are NudeNet's, under a disputed license."""
         raise ConfigError(
-            f"the weights of {self.spec.name!r} are not copied, their license is disputed: keep the policy in a file, "
-            "and load them by name"
+            f"the weights of {self.spec.name!r} cannot be copied, since their license is disputed: save the policy in "
+            "a file, and load the model by name"
         )
 
     @property
@@ -120,22 +119,24 @@ class NudeNet:
         return (self.runner.inputs[0].shape or (None,))[0] == 1
 
     def _pass(self, shown: Tensor) -> Tensor:
-        # NudeNet 3.4.2 swaps red and blue twice, so that its network is shown files as blue, green, red.
+        # NudeNet 3.4.2 swaps red and blue twice, so that its network gets files as blue, green, red.
         values = shown.flip(1).float().mul_(1 / 255)
         outputs = self.runner.run(values)
         wanted = (len(shown), 4 + len(self.labels), self.places)
         if not outputs or tuple(outputs[0].shape) != wanted or outputs[0].dtype != torch.float32:
             shapes = [tuple(out.shape) for out in outputs]
-            raise ScoringError(f"{self.spec.name!r} gave {shapes}, not {wanted} in float32: fetch its weights again")
+            raise ScoringError(
+                f"{self.spec.name!r} returned {shapes}, expected {wanted} in float32: fetch its weights again"
+            )
         return outputs[0]
 
     def _read(self, numbers: yolo.Floats, height: int, width: int, fault: str, blank: bool, digest: str) -> Scores:
-        """One picture's numbers as scores and regions."""
+        """The scores and regions in the numbers of one image."""
         classes = numbers[4:]
         if not (np.isfinite(numbers).all() and (classes >= 0).all() and (classes <= 1).all()):
-            # NudeNet would take a NaN for no box. No number may come of it here.
+            # NudeNet takes a NaN for no box. Here it must not become a score.
             nothing = {c: dict.fromkeys(levels, float("nan")) for c, levels in self.spec.levels.items()}
-            why = fault or "the model's answer is no probability (NaN or out of range)"
+            why = fault or "not evaluated: the model returned NaN or a value outside [0, 1]"
             return Scores.single(nothing, digest=digest, blank=blank, fault=why)
         boxes = yolo.boxes(numbers, height, width, self.side)
         levels = {c: dict.fromkeys(ls, 0.0) for c, ls in self.spec.levels.items()}
@@ -150,8 +151,8 @@ class NudeNet:
         return Scores((view,), regions=self._regions(boxes, height, width), digest=digest, blank=blank, fault=fault)
 
     def _regions(self, boxes: list[yolo.Box], height: int, width: int) -> tuple[Region, ...]:
-        """The boxes that mean something, in fractions. One without any area in the picture counts, but covers nothing:
-        where it is the only one of its category, the whole picture is covered."""
+        """The boxes of mapped labels, in fractions. One without any area in the image counts, but covers nothing: where
+        it is the only one of its category, the whole image is covered."""
         regions = []
         for box in boxes:
             label = self.labels[box.label][1]
@@ -162,7 +163,7 @@ class NudeNet:
         return tuple(regions)
 
     def _answer(self) -> dict[str, tuple[float, ...]]:
-        """The surest score of each label on each canary, before any box is left out."""
+        """The highest score of each label on each canary, before any box is left out."""
         pictures = canaries()
         shown = yolo.letterbox(torch.stack(list(pictures.values())), self.side).to(self.home)
         best = self.numbers(shown)[:, 4:].max(2)
@@ -174,7 +175,7 @@ def _digest(frame: Tensor) -> str:
 
 
 def load_installed(spec: ModelSpec, options: Options) -> NudeNet:
-    """Return NudeNet with the weights of its installed wheel, which is looked up and not imported."""
+    """Load NudeNet with the weights of its installed wheel, which is not imported."""
     package = importlib.util.find_spec(PACKAGE)
     if package is None or not package.submodule_search_locations:
         raise MissingExtraError(PACKAGE, spec.pip_extra)
@@ -182,13 +183,13 @@ def load_installed(spec: ModelSpec, options: Options) -> NudeNet:
 
 
 def load_files(spec: ModelSpec, path: Path, options: Options) -> NudeNet:
-    """Return NudeNet with the weights in a file, or in a folder where they have the recorded name."""
+    """Load NudeNet with the weights in a file, or in a folder under the recorded name."""
     _check_options(spec, options)
     path = path / spec.files[0] if path.is_dir() else path
     if path.suffix != ".onnx":
-        raise WeightsUnfitError(f"{path.name!r} is not an .onnx file: NudeNet publishes 320n.onnx and 640m.onnx")
+        raise WeightsUnfitError(f"{path.name!r} is not an .onnx file: pass NudeNet's 320n.onnx or 640m.onnx")
     if not path.is_file():
-        raise WeightsMissingError(f"there is no {path.name} in {str(path.parent)!r}: download it first")
+        raise WeightsMissingError(f"{path.name} does not exist in {str(path.parent)!r}: download it first")
     known = FILES.get(path.name)
     sha256 = hashes_of(path.parent, path.name, {path.name: known.sha256} if known else None)[path.name]
     runner = OnnxRunner(path, extra=spec.pip_extra)
@@ -204,7 +205,7 @@ def load_files(spec: ModelSpec, path: Path, options: Options) -> NudeNet:
 
 
 def _check_options(spec: ModelSpec, options: Options) -> None:
-    """What NudeNet cannot do otherwise is refused, rather than not done in silence."""
+    """Refuse options that NudeNet does not have, instead of ignoring them."""
     for what, asked, only in (
         ("views", options.views, ("cover",)),
         ("resize", options.resize, ("exact",)),
@@ -212,39 +213,44 @@ def _check_options(spec: ModelSpec, options: Options) -> None:
         ("runtime", options.runtime, (None, "onnx")),
     ):
         if asked not in only:
-            raise ConfigError(f"{spec.name!r} knows no {what}={asked!r}: it runs in one way only, leave {what} out")
+            raise ConfigError(f"{spec.name!r} does not support {what}={asked!r}: omit {what}")
 
 
 def _side(runner: OnnxRunner, sha256: str) -> int:
-    """The side of the input: published, or what the file says of itself."""
+    """The side of the input: that of a published file, or from the file's metadata."""
     for file in FILES.values():
         if file.sha256 == sha256:
             return file.side
-    log.warning("%s is none of NudeNet's published files: it is used as it is", runner.path.name)
+    log.warning("%s is not one of NudeNet's published files: it is used without verification", runner.path.name)
     try:
         height, width = ast.literal_eval(runner.metadata["imgsz"])
         side = int(height)
     except (KeyError, TypeError, ValueError, SyntaxError) as error:
         raise WeightsUnfitError(
-            f"{runner.path.name} is none of NudeNet's files ({', '.join(FILES)}) and does not say its side (imgsz)"
+            f"{runner.path.name} is not one of NudeNet's files ({', '.join(FILES)}) and its metadata have no imgsz: "
+            "export it with imgsz"
         ) from error
     if width != height or side < STRIDES[-1] or side % STRIDES[-1]:
-        raise WeightsUnfitError(f"{runner.path.name} takes {height}x{width}: export it with a square of 32, 64, ...")
+        raise WeightsUnfitError(
+            f"the input of {runner.path.name} is {height}x{width}: export it with a square of 32, 64, ..."
+        )
     return side
 
 
 def _check_labels(runner: OnnxRunner, spec: ModelSpec) -> None:
-    """That the file takes and gives what NudeNet's do, with the classes of the record, in order."""
+    """Check that a file has the inputs, outputs and classes of the record, in order."""
     side, path = spec.net_input.size, runner.path
     takes, gives = runner.inputs, runner.outputs
     good = len(takes) == 1 and takes[0].dtype == FLOAT and fits(takes[0], (None, 3, side, side))
     if not good or not gives or gives[0].dtype != FLOAT or not fits(gives[0], (None, 4 + len(spec.labels), None)):
-        raise WeightsUnfitError(f"{path.name} is no NudeNet: it takes {takes} and gives {gives}. Use 320n.onnx")
+        raise WeightsUnfitError(f"{path.name} is not a NudeNet model (inputs {takes}, outputs {gives}): use 320n.onnx")
     if (takes[0].shape or (None,))[0] not in {None, 1}:
-        raise WeightsUnfitError(f"{path.name} takes {takes[0]}: export it for any number of pictures")
+        raise WeightsUnfitError(f"the input of {path.name} is {takes[0]}: export it for any number of images")
     try:
         names = ast.literal_eval(runner.metadata.get("names", "None"))
     except (ValueError, SyntaxError) as error:
         raise WeightsUnfitError(f"the names in {path.name} are unreadable: export it again") from error
     if names is not None and list(dict(names).values()) != list(spec.labels):
-        raise WeightsUnfitError(f"{path.name} has the classes {list(dict(names).values())}: not those of the record")
+        raise WeightsUnfitError(
+            f"{path.name} has other classes than the record, {list(dict(names).values())}: use the recorded file"
+        )

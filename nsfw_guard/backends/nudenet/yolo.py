@@ -1,4 +1,4 @@
-"""What NudeNet 3.4.2 does before and after its network: OpenCV's arithmetic without OpenCV, to the bit."""
+"""The preprocessing and postprocessing of NudeNet 3.4.2: OpenCV's arithmetic, bit for bit, without OpenCV."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-CANDIDATE, KEPT, OVERLAP = 0.2, 0.25, 0.45  # a box is looked at from, kept above, and crowded out above
+CANDIDATE, KEPT, OVERLAP = 0.2, 0.25, 0.45  # a box is a candidate from, kept above, and suppressed above this overlap
 ONE = 1 << 11  # a whole weight in OpenCV's fixed-point resize
 
 Floats = NDArray[np.float32]
@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Box:
-    """A box in pixels of the picture, with the number of its class."""
+    """A box in pixels of the image, with the index of its class."""
 
     label: int
     score: float
@@ -31,16 +31,16 @@ class Box:
 
 
 def letterbox(levels: Tensor, side: int) -> Tensor:
-    """Return pictures at the upper left of a black square, resized as cv2.resize does. Shape: uint8 (N, 3, H, W).
+    """Return images at the upper left of a black square, resized as cv2.resize does. Shape: uint8 (N, 3, H, W).
 
-    The square is never made: of a long strip it would be a hundred times the picture.
+    The square is never built: for a long strip it would be a hundred times as large as the image.
     """
     height, width = levels.shape[-2:]
     above, below, upper, lower = _taps(max(height, width), side, False)
     before, after, left, right = _taps(max(height, width), side, True)
 
     def across(row: Tensor) -> Tensor:
-        """Lines of the square, resized along their length; what lies below the picture is black."""
+        """Lines of the square, resized along their length; those below the image are black."""
         lines = levels.index_select(2, row.clamp(max=height - 1).to(levels.device))
         ends = []
         for column, weight in ((before, left), (after, right)):
@@ -67,9 +67,9 @@ def _taps(length: int, side: int, across: bool) -> tuple[Tensor, Tensor, Tensor,
 
 
 def boxes(numbers: Floats, height: int, width: int, side: int) -> list[Box]:
-    """Return the boxes that NudeNet reports of one picture, the surest first. Shape: (4 + classes, places).
+    """Return the boxes that NudeNet reports for one image, the surest first. Shape: (4 + classes, places).
 
-    A box keeps its width where its left edge was moved in, so that it reaches further to the right: that is NudeNet's.
+    As in NudeNet, a box keeps its width where its left edge is clipped, so that it reaches further to the right.
     """
     classes = numbers[4:]
     wanted = classes.max(0) >= CANDIDATE
@@ -85,7 +85,7 @@ def boxes(numbers: Floats, height: int, width: int, side: int) -> list[Box]:
 
 
 def _apart(rectangles: NDArray[np.float64], score: Floats) -> Iterator[int]:
-    """The indices of boxes, the surest first, that no surer one covers too much of, whatever their classes."""
+    """The indices of boxes, the surest first, that no surer box of any class overlaps too much."""
     order = [int(i) for i in np.argsort(-score, kind="stable") if score[i] > KEPT]
     while order:
         best = order.pop(0)

@@ -1,1 +1,1 @@
-"""Makes the weights of the shapes world from nothing: `python -m nsfw_guard.demo.training --help`."""
+"""Trains the weights of the shapes world from scratch: `python -m nsfw_guard.demo.training --help`."""

@@ -1,6 +1,6 @@
-"""Make the weights of the demonstration policy "a red disc is unsafe", or measure them; it is no NSFW model.
+"""Train the weights of the demonstration policy "a red disc is unsafe", or measure them; it is not an NSFW model.
 
-Best in the order pipeline, graded, policy: each begins from what the one before has learnt.
+Best in the order pipeline, graded, policy: each starts from the weights of the one before.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one recipe; returns the exit status."""
+    """Run one recipe, and return the exit status."""
     options = _parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
     begun = time.perf_counter()

@@ -25,7 +25,7 @@ PEAK = 1.5e-3
 
 @dataclass(frozen=True)
 class Lessons:
-    """What the UNet learns from: latents of drawn scenes and the captions that go with them."""
+    """Training data of the UNet: latents of drawn scenes and the captions that go with them."""
 
     latents: Tensor
     ids: Tensor
@@ -33,7 +33,7 @@ class Lessons:
 
     @property
     def count(self) -> int:
-        """How many scenes there are."""
+        """Number of scenes."""
         return len(self.latents)
 
 

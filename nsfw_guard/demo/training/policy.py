@@ -25,14 +25,14 @@ PEAK = 1.5e-3
 
 @dataclass(frozen=True)
 class Task:
-    """What a model is asked: its folder's name, its labels, and the label of each severity."""
+    """A task for a model: its folder's name, its labels, and the label of each severity."""
 
     name: str
     labels: tuple[str, ...]
     classes: tuple[int, int, int, int]
 
     def targets(self, severities: Tensor) -> Tensor:
-        """Severities 0 to 3 as class indices."""
+        """Return severities 0 to 3 as class indices."""
         return torch.tensor(self.classes)[severities]
 
     def unsafe(self, logits: Tensor) -> Tensor:

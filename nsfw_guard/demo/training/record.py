@@ -36,7 +36,7 @@ CUTS = {"default": (0.5, 0.2, 0.7, 0.9), "strict": (0.2, 0.1, 0.4, 0.7), "lenien
 
 
 def record(folder: Path, task: policy.Task, *, seed: int, pictures: int) -> None:
-    """Writes nsfw_guard.json for a trained policy model, measured on pictures it was not trained on."""
+    """Write nsfw_guard.json for a trained policy model, measured on pictures it was not trained on."""
     (folder / RECORD).unlink(missing_ok=True)  # an older one speaks of other weights
     spec = read_spec(folder, MEANINGS[task.name])
     spec = replace(

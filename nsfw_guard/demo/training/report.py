@@ -1,4 +1,4 @@
-"""What the weights of the shapes world are worth, measured afresh: nothing here is written down beforehand."""
+"""Measures the weights of the shapes world afresh: nothing here is written down beforehand."""
 
 from __future__ import annotations
 

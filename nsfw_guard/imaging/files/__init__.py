@@ -1,1 +1,1 @@
-"""What the bytes of a file say before and besides decoding: formats, colours, frames, pictures beside the picture."""
+"""The structure of image files, read from their bytes: formats, colours, frames and embedded pictures."""

@@ -1,4 +1,4 @@
-"""An AVIF's boxes: pictures beside the one that is shown, a track that its brand hides, and declared colours."""
+"""The boxes of an AVIF: pictures that are not shown, a track hidden by its brand, and declared colours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEQUENCE, STILL = b"avis", b"avif"
 
 @dataclass
 class Avif:
-    """What an AVIF file says of itself."""
+    """The structure of an AVIF file."""
 
     brand: bytes = b""
     tracks: int = 0
@@ -42,7 +42,7 @@ def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]
     while at + 8 <= end:
         count += 1
         if count > MAX_BOXES:
-            raise DecodeError(f"over {MAX_BOXES} boxes: save it anew")
+            raise DecodeError(f"more than {MAX_BOXES} boxes: save it again")
         size, kind, head = _int(data, at, 4), data[at + 4 : at + 8], 8
         if size == 1:
             size, head = _int(data, at + 8, 8), 16
@@ -67,7 +67,7 @@ def read(data: bytes) -> Avif:
 
 
 def _read_tracks(data: bytes, start: int, end: int, avif: Avif) -> None:
-    """Counts the tracks of pictures; sound has none."""
+    """Count the picture tracks; tracks of sound are left out."""
     for kind, low, high in boxes(data, start, end):
         if kind == b"trak":
             handlers = [
@@ -136,7 +136,7 @@ def _read_places(data: bytes, low: int, high: int, stored: int, avif: Avif) -> N
             extents.append((begin, min(begin + length, len(data))))
             total, count = total + max(0, extents[-1][1] - begin), count + 1
             if total > 2 * len(data) or count > MAX_EXTENTS:
-                raise DecodeError("its items lie over each other: save it anew")
+                raise DecodeError("its items overlap: save it again")
         avif.places[item] = extents
 
 
@@ -144,42 +144,40 @@ def _read_colours(data: bytes, low: int, high: int, avif: Avif) -> None:
     for kind, start, end in boxes(data, low, high):
         for inner, at, stop in boxes(data, start, end) if kind == b"ipco" else ():
             if inner == b"clap":
-                raise DecodeError("an AVIF that is cropped when it is shown (clap): save it anew")
+                raise DecodeError("an AVIF with a crop for display (clap) is not supported: save it again")
             if inner == b"colr" and data[at : at + 4] in {b"nclx", b"nclc"} and stop - at >= 10:
                 avif.colours.append((_int(data, at + 4, 2), _int(data, at + 6, 2)))
 
 
 def profiles(avif: Avif) -> Iterator[bytes]:
-    """Return the colours that its boxes declare, each as a profile; unknown ones (2) are taken for sRGB's
-    everywhere.
-    """
+    """Yield the colours that its boxes declare, each as a profile; every viewer reads unknown ones (2) as sRGB."""
     for primaries, transfer in dict.fromkeys(avif.colours):
         if (primaries, transfer) != (2, 2):
             yield from cicp_profile(primaries=primaries, transfer=transfer)
 
 
 def _as_still(data: bytes, avif: Avif) -> bytes:
-    """The same file without the brand of a sequence: its primary item is shown in place of its track."""
+    """The file without the brand of a sequence, so that its primary item is shown instead of its track."""
     start, end = avif.brands
     brands = [data[at : at + 4] for at in range(start, end, 4)]
     return data[:start] + b"".join(STILL if brand == SEQUENCE else brand for brand in brands) + data[end:]
 
 
 def others(data: bytes, avif: Avif, *, shown: int) -> Iterator[Embedded]:
-    """Return every picture that is not shown: the same file with another item as its primary one.
+    """Yield every picture that is not shown, each as the same file with another primary item.
 
     Raises:
-        DecodeError: it holds an animation that its brand keeps from being shown.
+        DecodeError: it contains an animation that its brand hides.
     """
     if avif.tracks and shown < 2:
-        raise DecodeError("an animation that its header calls a still: save it anew")
+        raise DecodeError("an animation whose header declares a still image: save it again")
     if avif.tracks > 1 or avif.alphas > 1:
-        raise DecodeError("an animation of several tracks, of which players show one or the other: save it anew")
+        raise DecodeError("an animation with several tracks, of which players show different ones: save it again")
     if unknown := set(avif.items.values()) - PICTURES - WORDS:
-        raise DecodeError(f"an item of an unknown kind, {ascii(min(unknown))[2:-1]}: save it anew")
+        raise DecodeError(f"an item of the unknown type {ascii(min(unknown))[2:-1]}: save it again")
     data = _as_still(data, avif) if avif.tracks else data  # else its items are not what is shown
-    # A part is seen with the picture that is put together from it, an alpha channel with its picture. What only
-    # calls itself a part of something, or is one of several channels, is looked at by itself.
+    # A tile is judged with the picture that it is part of, an alpha channel with its picture. An item that only
+    # claims to be a part, or is one of several channels, is judged by itself.
     whole = {b"grid", b"iovl", b"iden"}
     parts = {
         t for kind, source, ts in avif.references if kind == b"dimg" and avif.items.get(source) in whole for t in ts
@@ -192,7 +190,7 @@ def others(data: bytes, avif: Avif, *, shown: int) -> Iterator[Embedded]:
         is_shown = item == avif.primary and not avif.tracks
         if kind in PICTURES and item not in parts | helpers and not is_shown and width:
             changed = data[:start] + item.to_bytes(width, "big") + data[start + width :]
-            yield Embedded("hidden picture of an AVIF file", changed)
+            yield Embedded("hidden image of an AVIF file", changed)
         elif kind == b"Exif":
             for low, high in avif.places.get(item, ()):
                 skip = 4 + _int(data, low, 4)

@@ -1,4 +1,4 @@
-"""What a colour-managed viewer shows of a picture: colour profiles, and declared colours made into profiles."""
+"""Pictures as colour-managed viewers show them: colour profiles, and declared colours made into profiles."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from PIL import Image
 
 from nsfw_guard.errors import DecodeError
 
-MIN_DIFFERENCE = 8  # levels of 255 from which on two appearances are two pictures
-SRGB_TOLERANCE = 4  # levels: a profile that moves no colour further is sRGB by another name
+MIN_DIFFERENCE = 8  # levels of 255: two appearances that differ by more are judged separately
+SRGB_TOLERANCE = 4  # levels: a profile that moves no colour further counts as sRGB
 TABLES = (b"A2B0", b"A2B1", b"A2B2", b"A2B3", b"D2B0", b"D2B1", b"D2B2", b"D2B3")
 CLASSES = {b"scnr", b"mntr", b"prtr", b"spac"}  # of profiles for pictures: input, display, output, colour space
 LARGEST_PROFILE, MOST_TAGS = 4 << 20, 100  # LittleCMS reads no more tags, others might
@@ -33,10 +33,10 @@ PRIMARIES = {
 
 
 def converted_appearances(picture: Image.Image, profile: bytes) -> Iterator[Image.Image]:
-    """Return what viewers that follow a profile may show of an opaque picture, in RGB: one for each way of reading it.
+    """Yield an opaque picture in RGB as viewers that follow a profile show it, once for each way of reading it.
 
-    A profile may hold curves and several tables; which of them is followed differs from viewer to viewer. One that
-    cannot be read, or that is made for another kind of picture, is followed by none.
+    A profile may hold curves and several tables, and viewers differ in which they follow. None follows a profile that
+    cannot be read or is made for another kind of picture.
     """
     for reading, intent in _readings(profile) if count_readings(profile) else ():
         shown = _shown(picture, reading, intent)
@@ -45,19 +45,19 @@ def converted_appearances(picture: Image.Image, profile: bytes) -> Iterator[Imag
 
 
 def count_readings(profile: bytes) -> int:
-    """Return how many ways there are to read a profile; none for one that changes nothing or cannot be read."""
+    """Return the number of ways to read a profile; 0 for one that changes nothing or cannot be read."""
     is_profile = profile[36:40] == b"acsp"
     tags = int.from_bytes(profile[128:132], "big") if is_profile else 0
     if len(profile) > LARGEST_PROFILE or tags > MOST_TAGS:
-        raise DecodeError("a colour profile that is larger than any in use: save the picture without it, or as sRGB")
+        raise DecodeError("its colour profile is too large: save the image without it, or as sRGB")
     is_usual = profile[12:16] in CLASSES or profile[16:20] == b"Lab "  # of LAB pictures they are called abstract
     if is_profile and not (is_usual and len(_tags(profile)) == tags and _is_readable(profile)):
-        raise DecodeError("a colour profile that viewers do not read alike: save the picture without it, or as sRGB")
+        raise DecodeError("viewers do not agree on its colour profile: save the image without it, or as sRGB")
     return len(_readings(profile))
 
 
 def differs(one: Image.Image, other: Image.Image) -> bool:
-    """Return whether two RGB pictures of one size are apart by more than a few levels anywhere."""
+    """Return whether two RGB pictures of one size differ by more than a few levels anywhere."""
     width, height = one.size
     rows = max(1, 4_000_000 // width)  # strips, so that no large copies are held
     for top in range(0, height, rows):
@@ -95,7 +95,7 @@ def _tags(profile: bytes) -> dict[bytes, int]:
 
 
 def _without(profile: bytes, tags: Sequence[bytes]) -> bytes:
-    """The same profile with some tags renamed to nothing that anybody knows."""
+    """The same profile with some tags renamed to unknown names."""
     out, places = bytearray(profile), _tags(profile)
     for tag in tags:
         out[places[tag] : places[tag] + 4] = b"x" + tag[1:].lower()
@@ -118,7 +118,7 @@ def _shown(picture: Image.Image, profile: bytes, intent: int) -> Image.Image | N
         return None
     mode = transform.input_mode
     if mode in {"CMYK", "LAB"} and picture.mode != mode:
-        return None  # a viewer has no such numbers to look up
+        return None  # no viewer can look up such values
     fitting = picture if picture.mode == mode else picture.convert(mode)
     shown: Image.Image = transform.apply(fitting)
     return shown
@@ -126,7 +126,7 @@ def _shown(picture: Image.Image, profile: bytes, intent: int) -> Image.Image | N
 
 @functools.lru_cache(maxsize=8)
 def _is_readable(profile: bytes) -> bool:
-    """Whether colour management takes a profile at all; where there is none, nobody can tell."""
+    """Whether colour management accepts a profile; true where Pillow has no colour management."""
     try:
         from PIL import ImageCms
     except ImportError:
@@ -163,7 +163,7 @@ def gamma_profile(exponent: float, points: Sequence[float]) -> Iterator[bytes]:
 
 
 def cicp_profile(*, primaries: int, transfer: int) -> Iterator[bytes]:
-    """Colours declared by the numbers of ITU-T H.273 as a profile. Brighter than white is shown as white."""
+    """Yield colours declared by the numbers of ITU-T H.273 as a profile. Brighter than white is shown as white."""
     curve = {
         1: _film_curve, 6: _film_curve, 14: _film_curve, 15: _film_curve, 4: lambda v: v**2.2, 5: lambda v: v**2.8,
         8: lambda v: v, 13: _srgb_curve, 16: _pq_curve, 17: lambda v: v**2.6, 18: _hlg_curve,

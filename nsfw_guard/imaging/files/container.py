@@ -1,4 +1,4 @@
-"""What the structure of a file says, read before anything is decoded: its work, its colours, its other pictures."""
+"""The structure of any supported file, read before decoding: the work it takes, its colours, its other pictures."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from nsfw_guard.imaging.limits import Limits
 
 @dataclass(frozen=True)
 class Container:
-    """What a file says of itself.
+    """The structure of a file.
 
     Args:
-        passes: how many times over its pixels a decoder must go.
-        frames: how many pictures it holds, where its structure counts them; 0 where it does not.
+        passes: how often a decoder must go over its pixels.
+        frames: the number of pictures, where its structure counts them; else 0.
         profiles: the colours that it declares beside an embedded profile, as profiles.
-        embedded: the pictures beside the picture, looked for when they are asked for.
-        lacks: what of the picture is missing, in words.
-        split: the picture comes in several parts, so that what is missing need not be missing at its end.
-        filled: the file with noise after its data, to see whether a decoder runs out of them; None for other kinds.
-        is_short: looks whether the packed pixels end too early; None for kinds whose decoder says so itself.
-        corners: per page the lower right corners of the JPEGs that it is made of.
-        clear_level: the level that is clear, where Pillow takes another one for it.
+        embedded: returns the further pictures in the file.
+        lacks: a description of the missing parts.
+        split: the picture comes in several parts, so that data may be missing before its end.
+        filled: the file with noise after its data, to see whether a decoder reads beyond them; None for other formats.
+        is_short: tells whether the packed pixels end too early; None for formats whose decoder reports it.
+        corners: per page, the lower right corners of the JPEGs in it.
+        clear_level: the transparent level, where Pillow uses a wrong one.
         pieces: the frames of a GIF or APNG, each by itself; `canvas` is the size that they are drawn on.
-        further: the pictures behind the first, each with where its bytes are, where a file is several files in one.
+        further: the pictures after the first in a multi-picture file, each with the place of its bytes.
     """
 
     passes: int = 1
@@ -52,7 +52,7 @@ def inspect(data: bytes, limits: Limits) -> Container:
     """Return the structure of a file.
 
     Raises:
-        DecodeError: it is more work than the limits allow, or of a kind that is not decoded here.
+        DecodeError: it takes more work than the limits allow, or its format is not supported.
     """
     kind = _kind(data)
     return kind(data, limits) if kind else Container()
@@ -90,7 +90,7 @@ def _jpeg(data: bytes, limits: Limits) -> Container:
 
 
 def _whole(data: bytes, read: jpeg.Jpeg) -> dict[str, Any]:
-    """What tells whether all of one JPEG is there."""
+    """The settings of a Container that show whether a JPEG is complete."""
     return {
         "lacks": jpeg.lacks(read),
         "split": sum(scan.begins for scan in read.scans) > 1,
@@ -128,7 +128,7 @@ def _webp(data: bytes, limits: Limits) -> Container:
 
 
 def _most_frames(limits: Limits) -> int:
-    """How many frames are counted: with "review" a longer file is looked at in part, so it may have more."""
+    """The most frames that are counted: with "review" a longer file is judged in part, so it may have more."""
     return limits.frames if limits.unseen == "error" else 20_000
 
 
@@ -146,9 +146,9 @@ def _bmp(data: bytes, _: Limits) -> Container:
     bits, packing = (int.from_bytes(data[at : at + size], "little") for at, size in ((28, 2), (30, 4)))
     head = int.from_bytes(data[14:18], "little")
     if head >= 40 and packing in {1, 2, 4, 5}:  # pixels that are skipped are clear to some viewers, black to others
-        raise DecodeError("a compressed BMP, which viewers do not show alike: save it as PNG")
+        raise DecodeError("a compressed BMP, on which viewers do not agree: save it as PNG")
     if head >= 56 and bits == 16 and any(data[66:70]):
-        raise DecodeError("a BMP of 16 bits with transparency, which viewers do not show alike: save it as PNG")
+        raise DecodeError("a BMP of 16 bits with transparency, on which viewers do not agree: save it as PNG")
     return Container(profiles=tuple(_bmp_profiles(data)))
 
 
@@ -160,7 +160,7 @@ def _tiff(data: bytes, limits: Limits) -> Container:
     return Container(
         frames=len(directories),
         embedded=lambda _: pages.embedded(data, directories),
-        lacks="a JPEG that it is made of is cut off" if cut else "some of its strips are missing" if few else "",
+        lacks="a JPEG inside it is truncated" if cut else "some of its strips are missing" if few else "",
         corners={index: pages.corners(page) for index, page in jpegs.items()},
     )
 
@@ -183,9 +183,9 @@ def _bmp_profiles(data: bytes) -> Iterator[bytes]:
 
 
 def without_embedded(data: bytes, limits: Limits) -> bytes:
-    """Return the same file, its own picture bit for bit, with zeros where thumbnails and previews stood.
+    """Return the file with its thumbnails and previews overwritten by zeros, and its main picture bit for bit.
 
-    What cannot be taken out without writing the file anew stays; it was judged with the rest.
+    An embedded picture that cannot be removed without rewriting the file stays; it was judged with the rest.
     """
     shown = 1_000_000  # frames were counted when the file was judged
     pictures = [picture for picture in inspect(data, limits).embedded(shown) if picture.spans]

@@ -1,4 +1,4 @@
-"""A GIF's blocks: how many frames and pieces they are, counted before any of them is decoded, and each by itself."""
+"""The blocks of a GIF: counts its frames and blocks before decoding, and returns each frame by itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DISPOSALS = {0: Disposal.KEEP, 1: Disposal.KEEP, 2: Disposal.CLEAR, 3: Disposal.
 
 @dataclass
 class Gif:
-    """What a GIF file says of itself: its size, and each frame with where it begins and ends.
+    """The structure of a GIF file: its size, and the place of each frame.
 
     Args:
         images: per frame where it begins, where it ends, and the control block before it.
@@ -31,7 +31,7 @@ def read(data: bytes, *, most: int) -> Gif:
     """Return the frames of a GIF file.
 
     Raises:
-        DecodeError: there are more than `most`, it is made of very many pieces, or its end is missing.
+        DecodeError: it has more than `most` frames or very many blocks, or its end is missing.
     """
     gif = Gif((int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")))
     pieces, control = 0, b""
@@ -45,11 +45,11 @@ def read(data: bytes, *, most: int) -> Gif:
             at += 2
         elif data[at] == END:
             break
-        else:  # some readers look on behind what is no block
+        else:  # some readers continue after unknown bytes
             at, pieces = at + 1, pieces + 1
             continue
         if len(gif.images) + is_image > most:
-            raise DecodeError(f"over {most} frames: shorten it, or raise limits.frames")
+            raise DecodeError(f"more than {most} frames: shorten it, or raise limits.frames")
         while at < len(data) and data[at] and pieces <= MAX_PIECES:
             at += 1 + data[at]
             pieces += 1
@@ -58,23 +58,23 @@ def read(data: bytes, *, most: int) -> Gif:
             gif.images.append((begin, at, control))
             control = b""
     if pieces > MAX_PIECES:
-        raise DecodeError("made of too many tiny pieces: save it anew with fewer frames")
-    if at >= len(data):  # whatever else it held is gone
-        raise DecodeError("cut off: its end mark is missing. Get the whole file, or save it anew")
+        raise DecodeError("the file has too many small blocks: save it again with fewer frames")
+    if at >= len(data):  # the rest of the file is missing
+        raise DecodeError("the file is truncated (no end mark): get the complete file, or save it again")
     return gif
 
 
 def pieces(data: bytes, gif: Gif) -> list[Piece]:
-    """Return each frame as a file of its own, and where it is drawn.
+    """Return each frame as a separate file, and where it is drawn.
 
     Raises:
-        DecodeError: a frame says in a reserved way what becomes of it.
+        DecodeError: a frame has a reserved disposal.
     """
     frames = []
     for begin, end, control in gif.images:
         disposal = DISPOSALS.get((control[0] >> 2) & 7 if control else 0)
         if disposal is None and len(gif.images) > 1:
-            raise DecodeError("a frame whose disposal is reserved: players do not agree on it. Save it anew")
+            raise DecodeError("a frame with a reserved disposal, on which players do not agree: save it again")
         left, top, width, height = (
             int.from_bytes(data[at : at + 2], "little") for at in range(begin + 1, begin + 9, 2)
         )
@@ -93,7 +93,7 @@ def pieces(data: bytes, gif: Gif) -> list[Piece]:
 
 
 def _alone(data: bytes, begin: int, end: int, control: bytes) -> bytes:
-    """One frame as a GIF that is as large as it is and holds nothing else."""
+    """One frame as a separate GIF of its own size."""
     screen = data[begin + 5 : begin + 9]
     head = b"GIF89a" + screen + data[10 : 13 + _table(data, 10)]
     clear = bytes((control[0] & 1,)) + control[1:] if control else b""
@@ -102,6 +102,6 @@ def _alone(data: bytes, begin: int, end: int, control: bytes) -> bytes:
 
 
 def _table(data: bytes, at: int) -> int:
-    """How many bytes the colour table takes that these flags announce."""
+    """Size in bytes of the colour table that these flags announce."""
     flags = data[at] if at < len(data) else 0
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0

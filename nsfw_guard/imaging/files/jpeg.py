@@ -1,4 +1,4 @@
-"""A JPEG's segments and scans: what it carries beside its picture, how much work it is, whether it is all there."""
+"""The segments and scans of a JPEG: its embedded pictures, the work it takes, and whether it is complete."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Segment:
 
 @dataclass
 class Scan:
-    """One pass over the picture: its components, whether it brings their mean values for the first time, where its data
-    end, the restarts in it and the interval of them."""
+    """One pass over the picture: its components, whether it is the first to bring their mean values, the end of its
+    data, its restarts and their interval."""
 
     components: tuple[int, ...]
     begins: bool
@@ -49,7 +49,7 @@ class Scan:
 
 @dataclass
 class Jpeg:
-    """What a JPEG file says of itself up to its end."""
+    """The structure of a JPEG file up to its end mark."""
 
     segments: list[Segment] = field(default_factory=list)
     scans: list[Scan] = field(default_factory=list)
@@ -62,7 +62,7 @@ def read(data: bytes, *, most_scans: int) -> Jpeg:
     """Return the segments and scans of a JPEG file, up to its end.
 
     Raises:
-        DecodeError: it has more scans than that, or is of a kind that browsers do not show.
+        DecodeError: it has more scans than that, or is of a type that browsers do not show.
     """
     jpeg, interval = Jpeg(end=len(data)), 0
     marks = _marks(data)
@@ -70,17 +70,19 @@ def read(data: bytes, *, most_scans: int) -> Jpeg:
         payload = data[segment.start : segment.end]
         if segment.marker in HUFFMAN:
             if len(payload) < 6 + 3 * (payload[5] if len(payload) > 5 else 0) or jpeg.sampling:
-                raise DecodeError("a JPEG with a broken frame header: save it anew")
+                raise DecodeError("a JPEG with a damaged frame header: save it again")
             jpeg.size = struct.unpack(">HH", payload[1:5])[::-1]
             jpeg.sampling = {payload[i]: (payload[i + 1] >> 4, payload[i + 1] & 15) for i in _triples(payload)}
         elif segment.marker in OTHER:
-            raise DecodeError("a JPEG of an uncommon kind (lossless, arithmetic or hierarchical): save it anew")
+            raise DecodeError(
+                "lossless, arithmetic and hierarchical JPEGs are not supported: save it again as baseline JPEG"
+            )
         elif segment.marker == DRI and len(payload) == 2:
             interval = int.from_bytes(payload, "big")
         elif segment.marker == SOS:
             jpeg.scans.append(_scan(payload, segment, data, marks, interval))
             if len(jpeg.scans) > most_scans:
-                raise DecodeError(f"over {most_scans} scans: save it anew, or raise limits.scans")
+                raise DecodeError(f"more than {most_scans} scans: save it again, or raise limits.scans")
         elif segment.marker == EOI:
             jpeg.end = segment.end
         jpeg.segments.append(segment)
@@ -89,7 +91,7 @@ def read(data: bytes, *, most_scans: int) -> Jpeg:
 
 
 def _check_profile(data: bytes, jpeg: Jpeg) -> None:
-    """Raises where the pieces of a colour profile are not the whole of one: some viewers follow it, others do not."""
+    """Raise an error when parts of a colour profile are missing: some viewers follow it, others do not."""
     numbers, late = [], False
     for segment in jpeg.segments:
         head = data[segment.start : segment.start + 14]
@@ -98,7 +100,7 @@ def _check_profile(data: bytes, jpeg: Jpeg) -> None:
         elif segment.marker == 0xE2 and head[:12] == ICC:
             numbers.append((late, *head[12:]))
     if numbers != [(False, number + 1, len(numbers)) for number in range(len(numbers))]:
-        raise DecodeError("a colour profile in pieces that do not belong together: save the picture without it")
+        raise DecodeError("the parts of its colour profile do not fit together: save the image without it")
 
 
 def _triples(payload: bytes) -> range:
@@ -115,7 +117,7 @@ def _marks(data: bytes) -> Marks:
         parts.append(places[(after != 0) & (after != 0xFF)] + start)
         count += len(parts[-1])
         if count > _MOST_MARKS:
-            raise DecodeError("a JPEG of too many markers: save it anew")
+            raise DecodeError("a JPEG with too many markers: save it again")
     marks: Marks = np.concatenate(parts) if parts else np.zeros(0, np.int64)
     return marks
 
@@ -144,7 +146,7 @@ def _segments(data: bytes, marks: Marks) -> Iterator[Segment]:
 
 
 def _end_of_scan(data: bytes, marks: Marks, start: int) -> tuple[int, int]:
-    """Where the next marker that is no restart stands, and how many restarts come before it."""
+    """The place of the next marker other than a restart, and the number of restarts before it."""
     index = first = int(np.searchsorted(marks, start))
     while index < len(marks) and data[int(marks[index]) + 1] in RESTARTS:
         index += 1
@@ -154,17 +156,17 @@ def _end_of_scan(data: bytes, marks: Marks, start: int) -> tuple[int, int]:
 def _scan(payload: bytes, segment: Segment, data: bytes, marks: Marks, interval: int) -> Scan:
     count = payload[0] if payload else 0
     if len(payload) < 4 + 2 * count or not count:
-        raise DecodeError("a JPEG with a broken scan header: save it anew")
+        raise DecodeError("a JPEG with a damaged scan header: save it again")
     end, restarts = _end_of_scan(data, marks, segment.end)
     begins = payload[1 + 2 * count] == 0 and payload[3 + 2 * count] >> 4 == 0
     return Scan(tuple(payload[1 + 2 * i] for i in range(count)), begins, end, restarts, interval)
 
 
 def lacks(jpeg: Jpeg) -> str:
-    """Return what the scans of a JPEG do not bring, as far as its structure tells; nothing where all may be there."""
+    """Return a description of what the scans of a JPEG lack, as far as its structure shows; empty if nothing."""
     begun = {component for scan in jpeg.scans if scan.begins for component in scan.components}
     if not jpeg.sampling or not jpeg.scans:
-        return "it holds no picture"
+        return "it contains no image"
     if not set(jpeg.sampling) <= begun:
         return "a colour component is missing"
     for scan in jpeg.scans:
@@ -174,7 +176,7 @@ def lacks(jpeg: Jpeg) -> str:
 
 
 def _units(jpeg: Jpeg, scan: Scan) -> int:
-    """How many units (MCUs) a scan is made of."""
+    """The number of units (MCUs) in a scan."""
     width, height = jpeg.size
     across = max((h for h, _ in jpeg.sampling.values()), default=1) or 1
     down = max((v for _, v in jpeg.sampling.values()), default=1) or 1
@@ -186,9 +188,7 @@ def _units(jpeg: Jpeg, scan: Scan) -> int:
 
 
 def with_filler(data: bytes, jpeg: Jpeg) -> bytes:
-    """Return the same file with noise after the data of each scan: a decoder that had all it needs never
-    looks at it.
-    """
+    """Return the file with noise after the data of each scan: a decoder never reads it if the data are complete."""
     noise = np.random.default_rng(0).integers(1, 255, 512, dtype=np.uint8).tobytes()
     parts, at = [], 0
     for scan in jpeg.scans:
@@ -198,7 +198,7 @@ def with_filler(data: bytes, jpeg: Jpeg) -> bytes:
 
 
 def embedded(data: bytes, jpeg: Jpeg) -> Iterator[Embedded]:
-    """Return the pictures that a JPEG carries beside its own: thumbnails and previews in its segments."""
+    """Yield the pictures embedded in the segments of a JPEG: thumbnails and previews."""
     extended: list[bytes] = []
     for segment in jpeg.segments:
         payload = data[segment.start : segment.end]
@@ -230,7 +230,7 @@ def _jfxx(payload: bytes, start: int) -> Iterator[Embedded]:
 
 
 def further(data: bytes, jpeg: Jpeg) -> list[tuple[int, int]]:
-    """Return where the other pictures of a multi-picture file (MPO) stand, as its index says."""
+    """Return the places of the other pictures in a multi-picture file (MPO), from its index."""
     for segment in jpeg.segments:
         if segment.marker == 0xE2 and data[segment.start : segment.start + 4] == b"MPF\0":
             base = segment.start + 4
@@ -242,7 +242,7 @@ def further(data: bytes, jpeg: Jpeg) -> list[tuple[int, int]]:
 
 
 def _apart(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same places, where none lies over another: each of them is read."""
+    """The same places, checked not to overlap, since each of them is read."""
     if any(low < before for (_, before), (low, _) in itertools.pairwise(sorted(spans))):
-        raise DecodeError("a JPEG whose further pictures lie over each other: save it anew")
+        raise DecodeError("a JPEG whose further images overlap: save it again")
     return spans

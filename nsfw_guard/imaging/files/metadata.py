@@ -25,9 +25,9 @@ BREAKS = re.compile(rb"\s|&#x?[0-9A-Fa-f]{1,3};")
 
 @dataclass(frozen=True)
 class Embedded:
-    """A picture beside the picture: where it is, the file that it makes, and which bytes of the host file hold it.
+    """An embedded picture: a name for its place, its file, and the bytes of the host file that hold it.
 
-    `spans` is empty where it cannot be taken out by itself; `fill` is what may stand in its place.
+    `spans` is empty where it cannot be removed by itself; `fill` is a byte that may replace it.
     """
 
     where: str
@@ -37,20 +37,20 @@ class Embedded:
 
 
 def sweep(block: bytes, start: int | None) -> Iterator[Embedded]:
-    """Return whatever begins like a JPEG or PNG in a block of metadata, as bytes or as base64.
+    """Yield everything in a block of metadata that begins like an image file, as bytes or as base64.
 
-    `start` is where the block stands in its file, or None where it was put together or unpacked.
+    `start` is the place of the block in its file, or None where it was assembled or unpacked.
     """
     for match in SIGNATURES.finditer(block):
         end = _end(block, match.start())
-        yield Embedded("picture in the metadata", block[match.start() : end], _moved(start, (match.start(), end)))
+        yield Embedded("image in the metadata", block[match.start() : end], _moved(start, (match.start(), end)))
     for match in TEXTS.finditer(block):
         text = BREAKS.sub(b"", match[0]).rstrip(b"=")
         try:
             data = base64.b64decode(text[: len(text) // 4 * 4] + _tail(text))
         except binascii.Error:
             continue
-        yield Embedded("picture in a text", data, _moved(start, match.span()), b"A")
+        yield Embedded("image in a text", data, _moved(start, match.span()), b"A")
 
 
 def _tail(text: bytes) -> bytes:
@@ -59,7 +59,7 @@ def _tail(text: bytes) -> bytes:
 
 
 def _end(block: bytes, start: int) -> int:
-    """Where a picture in a block ends at the latest: with the last end mark of its kind, else with the block."""
+    """The last possible end of a picture in a block: the last end mark of its format, else the end of the block."""
     if block[start : start + 1] == b"\x89":
         end = block.rfind(b"IEND", start)
         return end + 8 if end > 0 else len(block)
@@ -70,7 +70,7 @@ def _end(block: bytes, start: int) -> int:
 
 
 def in_exif(block: bytes, start: int | None) -> Iterator[Embedded]:
-    """Return the thumbnail of an EXIF block, and what its notes hold."""
+    """Yield the thumbnail of an EXIF block and the pictures in its notes."""
     rest, link = bytearray(block), (0, 0)
     for index, directory in enumerate(directories(block)):
         offset, size = _within(block, directory.number(0x0201), directory.number(0x0202))
@@ -87,7 +87,7 @@ def in_exif(block: bytes, start: int | None) -> Iterator[Embedded]:
 
 
 def _within(block: bytes, offset: int, size: int) -> tuple[int, int]:
-    """A place that a block declares, as far as it lies in the block: what is behind it is not the block's to name."""
+    """A place that a block declares, cut off at the end of the block."""
     return offset, max(0, min(size, len(block) - offset))
 
 
@@ -96,39 +96,37 @@ def _moved(start: int | None, *spans: tuple[int, int]) -> tuple[tuple[int, int],
 
 
 def _strips(block: bytes, start: int | None, directory: Directory, link: tuple[int, int]) -> Iterator[Embedded]:
-    """An uncompressed thumbnail: RGB or grey in one strip. Another kind is refused where it has any data."""
+    """An uncompressed thumbnail: RGB or grey in one strip. Any other kind that has data is refused."""
     width, height = directory.number(0x0100), directory.number(0x0101)
     offset, size = _within(block, directory.number(0x0111), directory.number(0x0117))
     if not (width and height and offset and size):
         return
     channels, photometric = directory.number(0x0115, 1), directory.number(0x0106)
     if directory.number(0x0103, 1) != 1 or (channels, photometric) not in {(3, 2), (1, 1)}:
-        raise DecodeError("its EXIF thumbnail is of an uncommon kind: save the picture without it")
+        raise DecodeError("its EXIF thumbnail has an unsupported format: save the image without it")
     pixels = block[offset : offset + width * height * channels]
     spans = _moved(start, link, (offset, offset + size))
     yield Embedded("EXIF thumbnail", bitmap(pixels, width, height, channels), spans)
 
 
 def raw_picture(where: str, pixels: bytes, width: int, height: int, span: tuple[int, int]) -> Iterator[Embedded]:
-    """Return a thumbnail of bare RGB pixels, unless it is of no size."""
+    """Yield a thumbnail of bare RGB pixels, unless it is empty."""
     if width and height:
         yield Embedded(where, bitmap(pixels, width, height, 3), (span,))
 
 
 def bitmap(pixels: bytes, width: int, height: int, channels: int) -> bytes:
-    """Return bare pixels, RGB or grey, as a file that the decoder takes."""
+    """Return bare pixels, RGB or grey, as an image file."""
     size = width * height * channels
     if len(pixels) < size or width * height > 1_000_000:
-        raise DecodeError("its thumbnail is cut off: save the picture without it")
+        raise DecodeError("its thumbnail is truncated: save the image without it")
     buffer = io.BytesIO()
     Image.frombytes("RGB" if channels == 3 else "L", (width, height), pixels[:size]).save(buffer, "BMP")
     return buffer.getvalue()
 
 
 def exif_of_text(text: str) -> bytes:
-    """Return the EXIF block of a "Raw profile type" text, as some programs write it into a PNG; nothing where it is
-    none.
-    """
+    """Return the EXIF block of a "Raw profile type" text, as some programs write it into a PNG; else nothing."""
     lines = text.strip().splitlines()
     try:
         raw = bytes.fromhex("".join(lines[2:]))
@@ -138,7 +136,7 @@ def exif_of_text(text: str) -> bytes:
 
 
 def blanked(data: bytes, pictures: Iterable[Embedded]) -> bytes:
-    """Return the same file with something empty in place of those pictures."""
+    """Return the file with those pictures overwritten."""
     out = bytearray(data)
     for picture in pictures:
         for low, high in picture.spans:

@@ -1,7 +1,7 @@
-"""The frames of a GIF or an APNG put together by the rules of their formats, as browsers and players show them.
+"""Composes the frames of a GIF or APNG by the rules of their formats, as browsers and players do.
 
-Pillow puts them together too, and not always alike: it lets "unspecified" disposals inherit the one before, never goes
-back to the frame before the last, and fills with a colour what a player leaves clear. Both readings are judged.
+Pillow composes some differently: it lets "unspecified" disposals inherit the one before, never goes back beyond the
+last frame, and fills areas with a colour that players leave clear. Both results are judged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Canvas = NDArray[np.uint8]
 
 
 class Disposal(enum.Enum):
-    """What becomes of a frame before the next one is drawn."""
+    """How a frame is removed before the next one is drawn."""
 
     KEEP = enum.auto()
     CLEAR = enum.auto()
@@ -29,13 +29,13 @@ class Disposal(enum.Enum):
 
 @dataclass(frozen=True)
 class Piece:
-    """What one frame draws: a file that holds nothing else, and where it goes.
+    """One frame: a file with nothing else in it, and its place on the canvas.
 
     Args:
-        file: makes the file; only when the frame is drawn, since all of them would not fit.
+        file: makes the file when the frame is drawn, since all of them would not fit into memory.
         left, top, width, height: its place on the canvas.
-        disposal: what becomes of it.
-        over: what is clear in it leaves what was there; else it is cleared.
+        disposal: how it is removed.
+        over: whether its clear pixels keep those below; else they clear them.
     """
 
     file: Callable[[], bytes]
@@ -48,7 +48,7 @@ class Piece:
 
 
 def is_plain(pieces: Sequence[Piece], size: tuple[int, int]) -> bool:
-    """Return whether every reader puts these frames together alike: each is kept, and the first covers everything."""
+    """Return whether all readers compose these frames alike: each is kept, and the first covers the whole canvas."""
     if not pieces:
         return True
     first = pieces[0]
@@ -59,11 +59,11 @@ def is_plain(pieces: Sequence[Piece], size: tuple[int, int]) -> bool:
 def compose(
     pieces: Sequence[Piece], size: tuple[int, int], opened: Callable[[bytes], Image.Image]
 ) -> Iterator[Image.Image]:
-    """Gives each frame as a player shows it: RGBA, or RGB where nothing of it is clear.
+    """Yield each frame as a player shows it: RGBA, or RGB where nothing of it is clear.
 
     Args:
         pieces: in the order in which they are drawn.
-        size: of the canvas; what lies beyond it is not seen.
+        size: size of the canvas; pixels beyond it are not shown.
         opened: opens a file.
     """
     canvas: Canvas = np.zeros((size[1], size[0], 4), np.uint8)
@@ -88,7 +88,7 @@ def _shown(canvas: Canvas) -> Image.Image:
 
 
 def _over(drawn: Canvas, below: Canvas) -> Canvas:
-    """One over the other, by their alpha."""
+    """One composed over the other by their alpha."""
     alpha = drawn[..., 3:]
     if ((alpha == 0) | (alpha == 255)).all():  # as in every GIF
         return np.where(alpha == 255, drawn, below)

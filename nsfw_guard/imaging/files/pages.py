@@ -1,4 +1,4 @@
-"""What the directories of a TIFF file say of its pages: their parts, what is missing, the pictures beside them."""
+"""The pages of a TIFF file, from its directories: their parts, missing data and embedded pictures."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def read(data: bytes, *, most: int) -> list[tiffs.Directory]:
     """Return the pages of a TIFF file.
 
     Raises:
-        DecodeError: there are more than `most`, none can be read, or one is made of tiles beyond measure.
+        DecodeError: there are more than `most`, none can be read, or the tiles of one are too large.
     """
     pages = list(itertools.islice(tiffs.directories(data, most=most), most + 1))
     if len(pages) > most:
-        raise DecodeError(f"over {most} pages: split it, or raise limits.frames")
+        raise DecodeError(f"more than {most} pages: split it, or raise limits.frames")
     if not pages:
-        raise DecodeError("a TIFF whose first directory cannot be read: save it anew")
+        raise DecodeError("a TIFF whose first directory cannot be read: save it again")
     if any(page.number(0x0142) * page.number(0x0143) > MAX_TILE_PIXELS for page in pages):
-        raise DecodeError("a TIFF of larger tiles than any in use: save it anew")
+        raise DecodeError("the tiles of the TIFF are too large: save it again with smaller tiles")
     return pages
 
 
@@ -41,7 +41,7 @@ def corners(page: tiffs.Directory) -> tuple[tuple[int, int], ...]:
         return ()
     columns, rows = -(-width // across), -(-height // min(down, height))
     if columns * rows > MAX_TILES:
-        raise DecodeError(f"over {MAX_TILES} tiles: save it anew")
+        raise DecodeError(f"more than {MAX_TILES} tiles: save it again with fewer tiles")
     return tuple(
         (min((x + 1) * across, width), min((y + 1) * down, height)) for y in range(rows) for x in range(columns)
     )
@@ -68,7 +68,7 @@ def lacks_strips(page: tiffs.Directory) -> bool:
 
 
 def ends_whole(data: bytes, page: tiffs.Directory) -> bool:
-    """Return whether each JPEG that a page is made of ends with its end mark, and a few zeros after it at most."""
+    """Return whether each JPEG in a page ends with its end mark and at most a few zeros after it."""
     tags = (0x0144, 0x0145) if 0x0144 in page.entries else (0x0111, 0x0117)
     offsets, sizes = (page.entries[tag].numbers() if tag in page.entries else [] for tag in tags)
     ends = (data[max(a, a + n - MAX_TRAILING_ZEROS) : a + n] for a, n in zip(offsets, sizes, strict=False))
@@ -76,9 +76,7 @@ def ends_whole(data: bytes, page: tiffs.Directory) -> bool:
 
 
 def embedded(data: bytes, pages: list[tiffs.Directory]) -> Iterator[Embedded]:
-    """Return pictures in sub-directories (all of them are shown by somebody), old-style JPEGs, and what
-    metadata hold.
-    """
+    """Yield pictures in sub-directories (some viewer shows each of them), old-style JPEGs and those in metadata."""
     seen = {page.at for page in pages}
     places: set[tuple[int, int]] = set()
     swept = 0
@@ -102,15 +100,15 @@ def embedded(data: bytes, pages: list[tiffs.Directory]) -> Iterator[Embedded]:
                 places.add((value.at, value.size))
                 swept += len(value.data)
                 if swept > 2 * len(data):
-                    raise DecodeError("a TIFF whose metadata lie over each other: save it anew")
+                    raise DecodeError("a TIFF whose metadata overlap: save it again")
                 yield from sweep(value.data, None)
         if (extra := page.entries.get(EXTRA_SAMPLES)) is not None and set(extra.numbers()) & {0, 1}:
-            # Some take a further channel for transparency that is said to be none, or leave colours as they are.
+            # Some viewers use a further channel as transparency although it is declared not to be, or ignore it.
             yield Embedded("TIFF with its further channel as transparency", _with_alpha(data, page.at, extra))
 
 
 def _with_alpha(data: bytes, at: int, extra: tiffs.Value) -> bytes:
-    """The same file, this page first, its further channels called transparency that nothing was multiplied by."""
+    """The file with this page first and its further channels declared as unassociated transparency."""
     width = extra.size // max(1, extra.count)
     value = (2).to_bytes(width, "little" if extra.order == "<" else "big") * extra.count
     changed = data[: extra.at] + value + data[extra.at + extra.size :]
@@ -122,5 +120,5 @@ def _sub_directories(page: tiffs.Directory) -> list[int]:
     if value is None:
         return []
     if not value.numbers():
-        raise DecodeError("its sub-images cannot be found: save the picture anew")
+        raise DecodeError("its sub-images cannot be found: save it again")
     return value.numbers()

@@ -1,4 +1,4 @@
-"""A PNG's chunks: how many, the colours they declare, the frames they count, and the pictures in them."""
+"""The chunks of a PNG: their number, the colours and frames that they declare, and the pictures in them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from nsfw_guard.imaging.files.moving import Disposal, Piece
 
 START = b"\x89PNG\r\n\x1a\n"
 KNOWN = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"fdAT", b"fcTL", b"acTL", b"tRNS", b"iCCP"}
-SHARED = {b"PLTE", b"tRNS"}  # what every frame of an APNG is read by
-# Readers would not agree on which of two counts.
+SHARED = {b"PLTE", b"tRNS"}  # apply to every frame of an APNG
+# Chunks that may occur once: readers would not agree on which of two counts.
 ONCE = {b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"gAMA", b"cHRM", b"cICP", b"sRGB", b"sBIT", b"bKGD", b"hIST", b"pHYs",
         b"eXIf", b"mDCV", b"cLLI", b"acTL"}  # fmt: skip
 DISPOSALS = {0: Disposal.KEEP, 1: Disposal.CLEAR, 2: Disposal.RESTORE}
@@ -24,7 +24,7 @@ LONGEST_TEXT, MOST_TEXT = 1 << 20, 16 << 20  # bytes of an unpacked text, Pillow
 
 @dataclass
 class Png:
-    """What a PNG file says of itself: its chunks but those of pixels, each frame's size and pixels, and its end."""
+    """The structure of a PNG file: its chunks other than pixels, each frame's size and pixels, and its end."""
 
     chunks: list[tuple[bytes, int, int]] = field(default_factory=list)
     header: tuple[int, int, int, int, bool] = (0, 0, 8, 0, False)  # width, height, depth, colour type, interlaced
@@ -40,7 +40,7 @@ def read(data: bytes, *, most_chunks: int) -> Png:
     """Return the chunks of a PNG file.
 
     Raises:
-        DecodeError: there are more of them than that, or two of a kind that says how all the rest is read.
+        DecodeError: there are more of them than that, or two of a kind that may occur only once.
     """
     png, at, count = Png(end=len(data)), len(START), 0
     seen: set[bytes] = set()
@@ -48,16 +48,16 @@ def read(data: bytes, *, most_chunks: int) -> Png:
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         start, at, count = at + 8, at + 12 + length, count + 1
         if count > most_chunks:
-            raise DecodeError(f"over {most_chunks} chunks: save it anew, or raise limits.chunks")
+            raise DecodeError(f"more than {most_chunks} chunks: save it again, or raise limits.chunks")
         _pixels(png, kind, data[start : start + 26], (start, min(start + length, len(data))))
         if kind == b"acTL":
             png.counted = max(png.counted, int.from_bytes(data[start : start + 4], "big"))
         if kind in ONCE and kind in seen:
-            raise DecodeError(f"its chunk {kind.decode()} stands there twice: save it anew")
+            raise DecodeError(f"its chunk {kind.decode()} occurs twice: save it again")
         seen.add(kind)
         png.frames += kind == b"fcTL" or (kind == b"IDAT" and not png.frames)  # a default picture of its own counts
         if kind == b"iCCP" and not _is_packed_whole(data[start : start + length]):
-            raise DecodeError("a damaged colour profile, which some viewers follow: save the picture without it")
+            raise DecodeError("its colour profile is damaged: save the image without it")
         if kind in SHARED:
             png.shared.append(data[start - 8 : at])
         if kind not in KNOWN:
@@ -69,7 +69,7 @@ def read(data: bytes, *, most_chunks: int) -> Png:
 
 
 def _pixels(png: Png, kind: bytes, body: bytes, place: tuple[int, int]) -> None:
-    """Notes where the pixels of each frame are."""
+    """Record the places of each frame's pixels."""
     if kind == b"IHDR" and len(body) >= 13:
         width, height, depth, colour, _, _, interlaced = struct.unpack(">LLBBBBB", body[:13])
         png.header = width, height, depth, colour, bool(interlaced)
@@ -95,9 +95,7 @@ def _is_packed_whole(body: bytes) -> bool:
 
 
 def clear_level(data: bytes, png: Png) -> int | None:
-    """Return the level that a grey picture of 1, 2 or 4 bits calls clear, in 8 bits: Pillow widens the pixels and not
-    this.
-    """
+    """Return the transparent level of a grey picture of 1, 2 or 4 bits, in 8 bits: Pillow widens only the pixels."""
     _, _, depth, colour, _ = png.header
     named = [chunk for chunk in png.shared if chunk[4:8] == b"tRNS"]
     if colour != 0 or depth >= 8 or not named:
@@ -107,19 +105,19 @@ def clear_level(data: bytes, png: Png) -> int | None:
 
 
 def pieces(data: bytes, png: Png) -> list[Piece]:
-    """Return each frame of an APNG as a file of its own, and where it is drawn.
+    """Return each frame of an APNG as a separate file, and where it is drawn.
 
     Raises:
-        DecodeError: a frame lies beyond the canvas, or says in an unknown way how it is drawn.
+        DecodeError: a frame exceeds the canvas, or has an unknown disposal or blending.
     """
     placed = []
     frames = png.pixels[len(png.pixels) - len(png.controls) :]  # not a default picture that is none of them
     for control, ((width, height), places) in zip(png.controls, frames, strict=True):
         if len(control) < 26 or control[24] not in DISPOSALS or control[25] > 1:
-            raise DecodeError("a frame that says in no known way how it is drawn: save it anew")
+            raise DecodeError("a frame with an unknown disposal or blending: save it again")
         left, top = struct.unpack(">LL", control[12:20])
         if not (width and height and left + width <= png.header[0] and top + height <= png.header[1]):
-            raise DecodeError("a frame that is not inside of its picture: save it anew")
+            raise DecodeError("a frame that exceeds the canvas: save it again")
         placed.append(
             Piece(
                 file=lambda size=(width, height), places=places: _alone(data, png, size, places),  # type: ignore[misc]
@@ -135,7 +133,7 @@ def pieces(data: bytes, png: Png) -> list[Piece]:
 
 
 def _alone(data: bytes, png: Png, size: tuple[int, int], places: Sequence[tuple[int, int]]) -> bytes:
-    """One frame as a PNG that holds nothing else."""
+    """One frame as a separate PNG."""
     _, _, depth, colour, interlaced = png.header
     header = struct.pack(">LLBBBBB", *size, depth, colour, 0, 0, interlaced)
     pixels = b"".join(data[low:high] for low, high in places)
@@ -147,9 +145,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def lacks_pixels(data: bytes, png: Png) -> bool:
-    """Return whether the packed pixels of a frame end before its rows do, which Pillow leaves black and
-    says nothing.
-    """
+    """Return whether a frame lacks pixel data. Pillow leaves the missing rows black without an error."""
     _, _, depth, colour, interlaced = png.header
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
     for (width, height), places in png.pixels:
@@ -159,7 +155,7 @@ def lacks_pixels(data: bytes, png: Png) -> bool:
 
 
 def _rows(width: int, height: int, bits: int, interlaced: bool) -> int:
-    """How many bytes the rows of a frame take, each with the byte of its filter."""
+    """Size in bytes of the rows of a frame, each with its filter byte."""
     passes = [(width, height)]
     if interlaced:
         steps = ((0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2))
@@ -178,10 +174,10 @@ def _unpacks_to(size: int, parts: Iterator[bytes]) -> bool:
 
 
 def profiles(data: bytes, png: Png) -> Iterator[bytes]:
-    """Return the colours that its chunks declare, each as a profile: cICP, and gAMA with cHRM.
+    """Yield the colours that its chunks declare, each as a profile: cICP, and gAMA with cHRM.
 
-    The standard lets the first of cICP, iCCP, sRGB and gAMA win. Viewers that know fewer follow the next one, so each
-    is given.
+    By the standard the first of cICP, iCCP, sRGB and gAMA counts. Viewers that know fewer of them follow a later one,
+    so each is returned.
     """
     values = {kind: data[start:end] for kind, start, end in reversed(png.chunks)}
     if len(code := values.get(b"cICP", b"")) == 4:
@@ -194,7 +190,7 @@ def profiles(data: bytes, png: Png) -> Iterator[bytes]:
 
 
 def embedded(data: bytes, png: Png) -> Iterator[Embedded]:
-    """Return the pictures in its EXIF blocks, its texts and in chunks of unknown kinds."""
+    """Yield the pictures in its EXIF blocks, its texts and in unknown chunks."""
     unpacked = 0
     for kind, start, end in png.chunks:
         block = data[start:end]
@@ -204,7 +200,7 @@ def embedded(data: bytes, png: Png) -> Iterator[Embedded]:
             name, text = _unpacked(kind, block)
             unpacked += len(text or b"")
             if unpacked > MOST_TEXT:
-                raise DecodeError(f"over {MOST_TEXT >> 20} MB of texts: save the picture without them")
+                raise DecodeError(f"more than {MOST_TEXT >> 20} MB of texts: save the image without them")
             yield from sweep(block if text is None else text, start if text is None else None)
             if name.startswith(b"Raw profile type"):
                 body = block.partition(b"\0")[2] if text is None else text
@@ -215,7 +211,7 @@ def embedded(data: bytes, png: Png) -> Iterator[Embedded]:
 
 
 def _unpacked(kind: bytes, block: bytes) -> tuple[bytes, bytes | None]:
-    """The name of a text and, where it is packed, what it unpacks to; nothing of one that cannot be unpacked."""
+    """The name of a text and its unpacked content: None where it is not packed, empty where it cannot be unpacked."""
     name, _, rest = block.partition(b"\0")
     if not (kind == b"zTXt" or (kind == b"iTXt" and rest[:1] == b"\1")):
         return name, None
@@ -227,7 +223,7 @@ def _unpacked(kind: bytes, block: bytes) -> tuple[bytes, bytes | None]:
 
 
 def mended(data: bytes, png: Png) -> bytes:
-    """Return the same file with the checksums of its described chunks made right again."""
+    """Return the file with the checksums of its chunks corrected."""
     out = bytearray(data)
     for _, start, end in png.chunks:
         if end + 4 <= len(out):

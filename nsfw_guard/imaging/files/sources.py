@@ -1,4 +1,4 @@
-"""The bytes of a file, from wherever it comes, within a limit; what a decoder reads them through."""
+"""Reads the bytes of a file from any source, within a limit, and the reader for decoders."""
 
 from __future__ import annotations
 
@@ -16,27 +16,25 @@ from nsfw_guard.errors import DecodeError
 
 _MAX_READS = 2_000_000  # the most reads that a file may take: a 64 MB GIF takes 1,000,000 in two passes
 _lock = threading.Lock()
-_strict: list[bool] = []  # one entry a decoder at work; the first one remembers what the process had set
+_strict: list[bool] = []  # one entry per decoder at work; the first one keeps the setting of the process
 
 
 class Reader(io.BytesIO):
-    """Bytes that may be read so many times only: a file of millions of empty frames is built to waste time."""
+    """Bytes with a limit on the number of reads: a file of millions of empty frames would waste time."""
 
     left = _MAX_READS
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return the next bytes."""
+        """Read the next bytes."""
         self.left -= 1
         if self.left < 0:
-            raise DecodeError("made of too many tiny pieces: save it anew with fewer frames")
+            raise DecodeError("the file has too many small blocks: save it again with fewer frames")
         return super().read(size)
 
 
 @contextmanager
 def whole_files_only() -> Iterator[None]:
-    """Let Pillow refuse files that are cut off, whatever the rest of the process has set, for as long as this
-    lasts.
-    """
+    """Make Pillow refuse truncated files within this context, whatever the process has set."""
     with _lock:
         _strict.append(ImageFile.LOAD_TRUNCATED_IMAGES)
         ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -45,18 +43,18 @@ def whole_files_only() -> Iterator[None]:
         yield
     finally:
         with _lock:
-            changed = bool(ImageFile.LOAD_TRUNCATED_IMAGES)  # by another thread, which is to find it as it set it
+            changed = bool(ImageFile.LOAD_TRUNCATED_IMAGES)  # by another thread; its setting is kept
             before = _strict[0] or changed
             _strict[0] = before
             # The first entry stays until the last decoder has gone.
             _strict.pop() if len(_strict) > 1 else _strict.clear()
             ImageFile.LOAD_TRUNCATED_IMAGES = before if not _strict else False
     if changed:
-        raise DecodeError("Pillow was told to accept cut files while this one was decoded: set it before, or never")
+        raise DecodeError("Pillow's LOAD_TRUNCATED_IMAGES was set while this file was decoded: set it before, or never")
 
 
 def _after_fork() -> None:
-    """A child has none of the decoders that were at work: it finds Pillow as the process had set it."""
+    """Restore Pillow's setting in a forked child, where no decoder is at work."""
     if _strict:
         ImageFile.LOAD_TRUNCATED_IMAGES = _strict[0]
         _strict.clear()
@@ -68,7 +66,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def read_bytes(source: Any, most: int) -> bytes:
-    """Return the bytes of a path, of bytes, or of a file object from where it stands.
+    """Read the bytes of a path, of bytes, or of a file object from its current position.
 
     Raises:
         DecodeError: there are more than `most`, none, or they cannot be read.
@@ -80,18 +78,18 @@ def read_bytes(source: Any, most: int) -> bytes:
     elif hasattr(source, "read"):
         data = _drain(source, most)
     else:
-        raise DecodeError(f"{type(source).__name__} is no picture: give a path, bytes, a file, a PIL picture or array")
+        raise DecodeError(
+            f"{type(source).__name__} is not an image: pass a path, bytes, a file, a PIL image or an array"
+        )
     if len(data) > most:
         raise DecodeError(f"more than {most} bytes: make it smaller, or raise limits.bytes")
     if not data:
-        raise DecodeError("an empty file: save the picture again")
+        raise DecodeError("the file is empty: save the image again")
     return data
 
 
 def bytes_behind(picture: Image.Image, most: int) -> bytes | None:
-    """Return the bytes of the file that a PIL picture was opened from, where it can still be read; it is left as it
-    was.
-    """
+    """Return the bytes of the file of a PIL picture, if it can still be read; its position is kept."""
     for read in (_from_stream, _from_name):
         try:
             data = read(picture, most)
@@ -125,27 +123,31 @@ def _from_name(picture: Image.Image, most: int) -> bytes | None:
 
 
 def _read_path(path: str, most: int) -> bytes:
-    # Never its name: what is wrong with a picture stands in logs, and names of files tell of people.
+    # Never its name: errors are logged, and file names may identify people.
     try:
-        # A pipe or a device would hang or never end.
+        # Reading a pipe or a device may hang or never end.
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise DecodeError("the path leads to no regular file: give that of a picture")
+            raise DecodeError("the path is not a regular file: pass the path of an image file")
         with open(path, "rb") as file:
             return _drain(file, most)
     except (OSError, ValueError) as error:
         if isinstance(error, DecodeError):
             raise
-        # `from None`: the cause would carry the whole path into logs
-        raise DecodeError(f"the file cannot be read ({describe_error(error)}): check the path and its rights") from None
+        # `from None`: the cause contains the whole path
+        raise DecodeError(
+            f"the file cannot be read ({describe_error(error)}): check the path and its permissions"
+        ) from None
 
 
 def _drain(file: Any, most: int) -> bytes:
     parts: list[bytes] = []
     missing = most + 1
-    while missing > 0:  # raw files and sockets may hand over less than asked for
+    while missing > 0:  # raw files and sockets may return less than requested
         part = file.read(missing)
         if not isinstance(part, bytes):
-            raise DecodeError(f"the file gave {type(part).__name__}, not bytes: open it in binary mode")
+            raise DecodeError(
+                f"reading the file returned {type(part).__name__}, expected bytes: open it in binary mode"
+            )
         if not part:
             break
         parts.append(part)
@@ -154,7 +156,7 @@ def _drain(file: Any, most: int) -> bytes:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return what went wrong, in a line: the kind of error and the beginning of its text."""
-    # An OSError's own text carries the whole path; other texts may echo what stands in the file.
+    """Return an error in one line: its type and the beginning of its text."""
+    # An OSError's own text contains the whole path; other texts may repeat the content of the file.
     text = (isinstance(error, OSError) and error.strerror) or str(error)
     return ascii(f"{type(error).__name__}: {text}")[1:-1][:120]

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from nsfw_guard.errors import DecodeError
 
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-POINTERS = {0x0111, 0x0117, 0x0144, 0x0145, 0x014A, 0x0201, 0x0202}  # tags that say where a picture is
+POINTERS = {0x0111, 0x0117, 0x0144, 0x0145, 0x014A, 0x0201, 0x0202}  # tags with the place of a picture
 MAX_ENTRIES = 4096  # of a directory: usual ones have twenty
 MAX_NUMBERS = 1_000_000  # of one entry: a picture of 100:1 with a strip a row lists 200,000
-SHARED_BYTES = 1 << 20  # how far entries may lie over each other, beyond as much again as the file
+SHARED_BYTES = 1 << 20  # by how much entries may overlap, beyond the size of the file
 
 
 @dataclass(frozen=True)
 class Value:
-    """What one entry of a directory holds: its bytes in the file's order, and where they stand.
+    """The value of a directory entry: its bytes in the file's byte order, and their place.
 
-    The bytes are taken out when they are asked for: entries may lie over each other, thousands of them.
+    The bytes are copied only when needed, since thousands of entries may overlap.
     """
 
     order: str
@@ -30,22 +30,22 @@ class Value:
 
     @property
     def data(self) -> bytes:
-        """Its bytes, as far as the block holds them."""
+        """Its bytes, as far as the block contains them."""
         return self.block[self.at : self.at + self.size]
 
     @property
     def count(self) -> int:
-        """How many values it holds."""
+        """Number of values."""
         return self.size // SIZES.get(self.kind, 1)
 
     def numbers(self) -> list[int]:
-        """Return its whole numbers; none where it holds something else.
+        """Return its whole numbers; an empty list for other types.
 
         Raises:
             DecodeError: there are more than any picture needs.
         """
         if self.count > MAX_NUMBERS:
-            raise DecodeError(f"an entry of {self.count} numbers: save the picture anew")
+            raise DecodeError(f"a TIFF or EXIF entry of {self.count} numbers, too many: save the image again")
         return self._numbers(self.count)
 
     def first(self) -> int | None:
@@ -60,10 +60,10 @@ class Value:
 
 @dataclass(frozen=True)
 class Directory:
-    """One directory: where it stands, where the pointer to the one after it stands, and its entries by tag.
+    """One directory: its place, the place of the pointer to the next one, and its entries by tag.
 
     Args:
-        held: how many bytes its entries hold together, those that stand there twice too.
+        held: total bytes of its entries; overlapping bytes count each time.
     """
 
     at: int
@@ -80,28 +80,28 @@ class Directory:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a TIFF structure is written: byte order, and the widths that a BigTIFF doubles."""
+    """Layout of a TIFF structure: byte order, and the field widths, which a BigTIFF doubles."""
 
     order: str
     big: bool
 
     @classmethod
     def of(cls, data: bytes) -> Layout | None:
-        """Return the layout that the first bytes say, or None where they begin no TIFF structure."""
+        """Return the layout from the first bytes, or None where they do not begin a TIFF structure."""
         order = {b"II": "<", b"MM": ">"}.get(data[:2])
         magic = struct.unpack(f"{order}H", data[2:4])[0] if order and len(data) >= 8 else 0
         return cls(str(order), magic == 43) if magic in {42, 43} else None
 
     @property
     def pointer(self) -> tuple[int, str, int]:
-        """Where the pointer to the first directory stands, its code and its width."""
+        """Place of the pointer to the first directory, its format code and its width."""
         return (8, self.order + "Q", 8) if self.big else (4, self.order + "L", 4)
 
     def read(self, data: bytes, at: int) -> Directory | None:
         """Return the directory at a place, or None where there is none.
 
         Raises:
-            DecodeError: it is longer than any that is used, or holds a tag twice: readers would not agree on it.
+            DecodeError: it has too many entries, or contains a tag twice, on which readers would not agree.
         """
         width, step, code, room = (8, 20, "Q", 8) if self.big else (2, 12, "L", 4)
         if not 8 <= at <= len(data) - width:
@@ -111,7 +111,7 @@ class Layout:
         if link > len(data):
             return None
         if count > MAX_ENTRIES:
-            raise DecodeError(f"a directory of {count} entries: save the picture anew")
+            raise DecodeError(f"a TIFF or EXIF directory of {count} entries, too many: save the image again")
         entries: dict[int, Value] = {}
         held = 0
         for place in range(start, link, step):
@@ -120,25 +120,25 @@ class Layout:
             many, offset = struct.unpack(f"{self.order}2{code}", data[place + 4 : slot + room])
             size = many * SIZES.get(kind, 1)
             where = slot if size <= room else offset
-            size = min(size, max(0, len(data) - where))  # whatever it says of itself
+            size = min(size, max(0, len(data) - where))  # never beyond the data
             held += size
             if tag in entries and tag in POINTERS:
-                raise DecodeError(f"its tag {tag} stands in a directory twice: save the picture anew")
+                raise DecodeError(f"its tag {tag} occurs twice in a TIFF or EXIF directory: save the image again")
             entries[tag] = Value(self.order, kind, data, where, size)
         return Directory(at, link, entries, held)
 
     def next_of(self, data: bytes, directory: Directory) -> int:
-        """Return where the directory after this one stands, or 0."""
+        """Return the place of the next directory, or 0."""
         _, code, width = self.pointer
         raw = data[directory.link : directory.link + width]
         return int(struct.unpack(code, raw)[0]) if len(raw) == width else 0
 
 
 def directories(data: bytes, *, most: int = 64) -> Iterator[Directory]:
-    """Return the main chain of directories, `most` + 1 of them at the most, so that a caller sees that there are more.
+    """Yield the main chain of directories, at most `most` + 1, so that the caller notices if there are more.
 
     Raises:
-        DecodeError: their entries lie over each other so much that a small file would be read very many times.
+        DecodeError: their entries overlap so much that a small file would be read very many times.
     """
     layout = Layout.of(data)
     if layout is None:
@@ -155,22 +155,20 @@ def directories(data: bytes, *, most: int = 64) -> Iterator[Directory]:
             return
         held += directory.held
         if held > 2 * len(data) + SHARED_BYTES:
-            raise DecodeError("its entries lie over each other: save the picture anew")
+            raise DecodeError("its TIFF or EXIF entries overlap: save the image again")
         yield directory
         place = layout.next_of(data, directory)
 
 
 def entries(data: bytes) -> Iterator[tuple[int, int, Value]]:
-    """Return every entry of the main chain: the number of its directory, its tag and its value."""
+    """Yield every entry of the main chain: the number of its directory, its tag and its value."""
     for index, directory in enumerate(directories(data)):
         for tag, value in directory.entries.items():
             yield index, tag, value
 
 
 def pointing_to(data: bytes, at: int) -> bytes:
-    """Return the same file with the directory at that place as its first: a hidden picture becomes the one that is
-    shown.
-    """
+    """Return the file with the directory at that place as its first, so that its picture is the one shown."""
     layout = Layout.of(data)
     assert layout is not None  # noqa: S101 - a place comes from a directory of this very file
     place, code, width = layout.pointer

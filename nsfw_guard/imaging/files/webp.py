@@ -1,4 +1,4 @@
-"""A WebP's chunks: the frames that they really hold, and the pictures in its metadata."""
+"""The chunks of a WebP: the frames that they contain, and the pictures in its metadata."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ def chunks(data: bytes, *, most: int) -> list[tuple[bytes, int, int]]:
         rows.append((data[at : at + 4], at + 8, min(at + 8 + size, end)))
         at += 8 + size + size % 2
         if len(rows) > most:
-            raise DecodeError(f"over {most} chunks: save it anew, or raise limits.chunks")
+            raise DecodeError(f"more than {most} chunks: save it again, or raise limits.chunks")
     return rows
 
 
 def check_frames(rows: list[tuple[bytes, int, int]], shown: int) -> None:
-    """Raises when there are more pictures in a file than its header lets a viewer see."""
+    """Raise an error when a file has more pictures than its header declares."""
     kinds = [kind for kind, _, _ in rows]
     stills, frames = kinds.count(b"VP8 ") + kinds.count(b"VP8L"), kinds.count(b"ANMF")
     if stills + frames > shown:
-        raise DecodeError(f"{stills + frames} pictures where its header counts {shown}: save it anew")
+        raise DecodeError(f"{stills + frames} images, but its header counts {shown}: save it again")
 
 
 def declares_profile(data: bytes, rows: list[tuple[bytes, int, int]]) -> bool:
-    """Return whether its header says that it has a colour profile."""
+    """Return whether its header declares a colour profile."""
     return any(kind == b"VP8X" and data[start] & 0x20 for kind, start, end in rows if start < end)
 
 
 def embedded(data: bytes, rows: list[tuple[bytes, int, int]]) -> Iterator[Embedded]:
-    """Return the pictures in its EXIF block, its XMP text and in chunks of unknown kinds."""
+    """Yield the pictures in its EXIF block, its XMP text and in unknown chunks."""
     for kind, start, end in rows:
         block = data[start:end]
         if kind == b"EXIF":

@@ -1,4 +1,4 @@
-"""Whether a file holds all of its picture: decoders fill up what is missing with grey or black and say nothing."""
+"""Checks that a file is complete: decoders fill missing data with grey or black without an error."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nsfw_guard.imaging.files.sources import whole_files_only
 
 
 def check_whole(picture: Image.Image, container: Container, data: bytes) -> None:
-    """Raises when a file's data end before its picture does: the decoders fill it up with grey or black in silence.
+    """Raise an error when the data of a file end before its picture does.
 
-    Only where the picture ends in such a colour is looked closer, since that costs a second look at the data.
+    It is checked closely only where the picture ends in grey or black, since that means decoding the data again.
     """
     if container.lacks:
-        raise DecodeError(f"half a picture: {container.lacks}. Save it anew from its original")
+        raise DecodeError(f"the image is incomplete ({container.lacks}): save it again from its original")
     width, height = picture.size
     if container.is_short is not None:
         suspicious = container.split or _is_flat(picture, (0, height - 1, width, height), 0, 0)
@@ -29,23 +29,23 @@ def check_whole(picture: Image.Image, container: Container, data: bytes) -> None
     else:
         half = False
     if half:
-        raise DecodeError("half a picture: its data end before it does. Save it anew from its original")
+        raise DecodeError("the image is incomplete (its data end too early): save it again from its original")
 
 
 def _changes(data: bytes, filled: bytes) -> bool:
-    """Whether more data give another picture. Where it ends in grey because it is grey there, they change nothing."""
+    """Whether more data change the picture. They do not where it ends in grey because it is grey there."""
     with opened(data) as plain, opened(filled) as other, whole_files_only():
         return not np.array_equal(np.asarray(plain), np.asarray(other))
 
 
 def check_parts(picture: Image.Image, corners: Sequence[tuple[int, int]]) -> None:
-    """Raises when one of the JPEGs that a page is made of ends in the grey that stands in for missing data."""
+    """Raise an error when one of the JPEGs in a page ends in the grey that replaces missing data."""
     if any(_ends_grey(picture, right, bottom) for right, bottom in corners):
-        raise DecodeError("a JPEG that it is made of may be half there: save it anew from its original, without JPEG")
+        raise DecodeError("a JPEG inside the TIFF may be incomplete: save it again from its original, without JPEG")
 
 
 def _ends_grey(picture: Image.Image, right: int, bottom: int) -> bool:
-    """Whether the last block before a corner is the one flat grey that stands in for missing data."""
+    """Whether the last block before a corner is the flat grey that replaces missing data."""
     return _is_flat(picture, (max(0, right - 8), max(0, bottom - 8), right, bottom), 127, 129)
 
 

@@ -1,1 +1,1 @@
-"""Stopping a generation that is certain to be blocked."""
+"""Early stopping of generations that are certain to be blocked."""

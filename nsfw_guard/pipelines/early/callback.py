@@ -1,4 +1,4 @@
-"""EarlyStop as an official callback of diffusers. Loaded when it is asked for: it subclasses a class of theirs."""
+"""EarlyStop as an official callback of diffusers. Imported on first use, since it subclasses a class of diffusers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from nsfw_guard.verdict import Verdict
 
 
 class EarlyStopCallback(PipelineCallback):  # type: ignore[misc]  # diffusers has no types
-    """Looks on from `callback_on_step_end`, for those who want no guard attached. It does not judge what is finished.
+    """An EarlyStop for `callback_on_step_end`, without an attached guard. It does not judge finished images.
 
     Args:
-        early: when to look, and how sure to be.
-        guard: what judges.
-        on_stop: "raise" raises a BlockedError; "blank" goes on with latents of zeros, so that nothing half drawn comes
-            out, and asks the pipeline to skip its remaining steps, which most do.
+        early: when to look, and from which score to stop.
+        guard: the guard.
+        on_stop: "raise" raises a BlockedError; "blank" continues with latents of zeros, so that no unfinished image is
+            returned, and asks the pipeline to skip its remaining steps, which most do.
         arguments: `height` and `width` of the call, where latents do not show them (FLUX and others that pack them).
     """
 
@@ -38,7 +38,7 @@ class EarlyStopCallback(PipelineCallback):  # type: ignore[misc]  # diffusers ha
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         if on_stop not in {"raise", "blank"}:
-            raise ConfigError(f"on_stop={on_stop!r}: say 'raise' or 'blank'")
+            raise ConfigError(f"on_stop must be 'raise' or 'blank', got {on_stop!r}")
         self.early, self.guard, self.on_stop = early, guard, on_stop
         self.arguments = dict(arguments or {})
         self.verdicts: tuple[Verdict, ...] = ()
@@ -48,13 +48,11 @@ class EarlyStopCallback(PipelineCallback):  # type: ignore[misc]  # diffusers ha
 
     @property
     def tensor_inputs(self) -> list[str]:
-        """What it is handed."""
+        """The names of the tensors that it receives."""
         return ["latents"]
 
     def callback_fn(self, pipeline: Any, step_index: int, timesteps: Any, callback_kwargs: Any) -> dict[str, Any]:
-        """Look after a step where a look is due. The first step is over before there is a callback to look
-        from.
-        """
+        """Look after a step where a look is due. The first step ends before the first callback."""
         if step_index == 0:
             self._start(pipeline, float(timesteps))
         elif self._steps and not self.verdicts:
@@ -67,12 +65,12 @@ class EarlyStopCallback(PipelineCallback):  # type: ignore[misc]  # diffusers ha
         return {"latents": torch.zeros_like(callback_kwargs["latents"])} if self.verdicts else {}
 
     def _start(self, pipeline: Any, timestep: float) -> None:
-        """A new drawing: what an earlier one that broke off has left is taken away first."""
+        """Begin a new generation, and remove the remains of one that was interrupted."""
         self._hook.close()
         self.verdicts, self._steps = (), []
         self._seen = Watch(step=1, planned=planned(pipeline.scheduler, timestep))
         if self._seen.planned < MIN_STEPS or not watchable(pipeline.scheduler):
-            self._seen.unwatched = "not watched: too few steps, or a scheduler that cannot be foreseen"
+            self._seen.unwatched = "not watched: too few steps, or an unsupported scheduler"
             return
         self._hook.enter_context(around(pipeline.scheduler, self._keep))
 

@@ -1,4 +1,4 @@
-"""How sure a look must be: learnt from generations that were watched and not stopped."""
+"""Learns the thresholds of an EarlyStop from generations that are watched and not stopped."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR, vars_of
 from nsfw_guard.pipelines.guarded.ranges import tensor_range
 from nsfw_guard.pipelines.seams import PICTURES
 
-MAP_PROMPTS = 128  # generations that a linear map is learnt from: 32 saved half as many steps, 512 no more
-MIN_THRESHOLD = 0.5  # never stop on a preview that scores less
+MAP_PROMPTS = 128  # generations for learning a linear map: 32 saved half as many steps, 512 no more
+MIN_THRESHOLD = 0.5  # a preview with a lower score never stops a generation
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One picture: how sure each look was, and whether it was blocked when it was done."""
+    """One generation: the score at each look, and whether the finished image was blocked."""
 
     looks: tuple[float, ...]
     blocked: bool
@@ -44,17 +44,17 @@ def fit_early_stop(
     batch_size: int = 4,
     call: Mapping[str, Any] | None = None,
 ) -> EarlyStop:
-    """Learn from a handful of generations how sure a look must be, and return an EarlyStop with measured thresholds.
+    """Generate images without stopping, learn thresholds from them, and return an EarlyStop with these thresholds.
 
     Args:
-        pipe, guard: what draws and what judges; the pipe carries no guard meanwhile.
-        prompts: what to draw: mostly such as are allowed, some that are blocked. About 3 / rate allowed ones prove
-            the rate with one look, 5 / rate with two.
-        at: where to look.
-        rate: the share of allowed pictures that may be stopped.
-        decoder: as in EarlyStop; "linear" learns a map from latents to colours first, which costs next to nothing
-            later and shows less.
-        seed, batch_size, call: of the first picture; pictures a call; further arguments of the pipeline.
+        pipe, guard: the pipeline and the guard; the pipeline must not have a guard attached.
+        prompts: mostly prompts that are allowed, and some that are blocked. About 3 / rate allowed ones prove the rate
+            with one look, 5 / rate with two.
+        at: fractions of the schedule at which to look.
+        rate: the share of allowed images that may be stopped.
+        decoder: as in EarlyStop; "linear" first learns a map from latents to colours, which costs almost nothing later
+            and shows less.
+        seed, batch_size, call: the seed of the first image; images per call; further arguments of the pipeline.
 
     Example:
         ```python
@@ -65,9 +65,9 @@ def fit_early_stop(
     """
     call = call or {}
     if GUARD_ATTR in vars_of(pipe):
-        raise ConfigError("this pipe has a guard: fit before you attach it, or what is blocked is never seen")
+        raise ConfigError("this pipeline has a guard, so blocked images cannot be measured: fit before attaching it")
     if not 0 < rate < 1:
-        raise ConfigError(f"rate={rate}: a share of allowed pictures between 0 and 1, such as 0.01")
+        raise ConfigError(f"rate must be a share of allowed images between 0 and 1, such as 0.01, got {rate}")
     if decoder == "linear":
         decoder = learn_map(pipe, prompts[:MAP_PROMPTS], seed=seed, batch_size=batch_size, call=call)
     traces = record(pipe, guard, prompts, at=at, decoder=decoder, seed=seed, batch_size=batch_size, call=call)
@@ -89,7 +89,7 @@ def record(
     batch_size: int,
     call: Mapping[str, Any],
 ) -> list[Trace]:
-    """Record what each look saw of each prompt's picture, and what became of it."""
+    """Record the scores at each look for each prompt's image, and its final verdict."""
     watcher = EarlyStop(at=at, decoder=decoder)
     traces: list[Trace] = []
     for start in range(0, len(prompts), batch_size):
@@ -97,7 +97,7 @@ def record(
         with watcher.watch(pipe, guard, call, stop=False) as seen:
             pictures = _draw(pipe, part, seed + start, call)
         if seen.unwatched is not None or len(seen.looks) != len(at):
-            raise ConfigError(f"nothing was seen of this pipe ({seen.unwatched}): it cannot be stopped early")
+            raise ConfigError(f"this pipeline cannot be stopped early ({seen.unwatched}): use it without early_stop")
         final = judge(guard, pictures)
         for i, verdict in enumerate(final):
             traces.append(Trace(tuple(block_confidence(seen.looks[a][i]) for a in at), verdict.flagged))
@@ -107,7 +107,7 @@ def record(
 def learn_map(
     pipe: Any, prompts: Sequence[str], *, seed: int, batch_size: int, call: Mapping[str, Any]
 ) -> LinearPreview:
-    """Learn the linear map from the last clean latents to the pictures that came of them."""
+    """Learn the linear map from the last clean latents to the finished images."""
     kept: list[Tensor] = []
     pictures: list[Tensor] = []
     for start in range(0, len(prompts), batch_size):
@@ -119,15 +119,17 @@ def learn_map(
 
 
 def thresholds_of(traces: Sequence[Trace], looks: int, rate: float) -> tuple[float, ...]:
-    """Return per look the lowest threshold with which allowed pictures are stopped no more often than the rate allows.
+    """Return for each look the lowest threshold that stops allowed images no more often than the rate.
 
-    The stops that the rate allows, with 95% confidence, are shared by the looks, the last one first: it knows most.
-    Where the allowed pictures are too few to prove the rate, none of them may be stopped.
+    The stops that the rate allows, with 95% confidence, are shared by the looks, the last and best informed one first.
+    Where there are too few allowed images to prove the rate, none of them may be stopped.
     """
     allowed = [trace for trace in traces if not trace.blocked]
     if not allowed:
-        raise ConfigError("none of these prompts was allowed: give prompts whose pictures pass, at least a few hundred")
-    # Each threshold is set by an allowed picture of its own: all that lies above any of them counts (Tukey's blocks).
+        raise ConfigError(
+            "no image of these prompts was allowed: pass prompts of allowed images, at least a few hundred"
+        )
+    # Each threshold is set by a different allowed image, and images above any of them count (Tukey's blocks).
     spare = max(0, most_stops(len(allowed), rate) - (looks - 1))
     thresholds: list[float] = []
     for look in range(looks):
@@ -139,7 +141,7 @@ def thresholds_of(traces: Sequence[Trace], looks: int, rate: float) -> tuple[flo
 
 
 def report_of(traces: Sequence[Trace], early: EarlyStop, rate: float, *, chosen: int = 1) -> Report:
-    """Return what these thresholds would have done to these pictures; `chosen`: how many were chosen on them."""
+    """Return the effect of these thresholds on these images; `chosen`: how many of them were chosen on these images."""
     allowed = [trace for trace in traces if not trace.blocked]
     blocked = [trace for trace in traces if trace.blocked]
     false_stops = sum(stop_at(trace, early) is not None for trace in allowed)
@@ -151,7 +153,7 @@ def report_of(traces: Sequence[Trace], early: EarlyStop, rate: float, *, chosen:
 
 
 def stop_at(trace: Trace, early: EarlyStop) -> float | None:
-    """Return at which fraction of the schedule a picture would have been stopped, if at all."""
+    """Return the fraction of the schedule at which an image would have been stopped, or None."""
     thresholds: Any = early.thresholds
     return next(
         (a for a, sure, threshold in zip(early.at, trace.looks, thresholds, strict=True) if sure >= threshold), None
@@ -159,7 +161,7 @@ def stop_at(trace: Trace, early: EarlyStop) -> float | None:
 
 
 def upper_bound(stops: int, of: int, confidence: float = 0.95) -> float:
-    """Return the largest rate that would still give so few, with this confidence (one-sided Clopper-Pearson)."""
+    """Return the upper bound of the rate, with this confidence (one-sided Clopper-Pearson)."""
     if stops >= of:
         return 1.0
     low, high = 0.0, 1.0
@@ -173,7 +175,7 @@ def upper_bound(stops: int, of: int, confidence: float = 0.95) -> float:
 
 
 def most_stops(of: int, rate: float) -> int:
-    """Return how many of so many may be stopped so that the rate is proven; 0 also where nothing proves it."""
+    """Return the most stops among `of` images that still prove the rate; 0 also where none prove it."""
     stops = 0
     while upper_bound(stops + 1, of) <= rate:
         stops += 1
@@ -181,7 +183,7 @@ def most_stops(of: int, rate: float) -> int:
 
 
 def _at_most(stops: int, of: int, rate: float) -> float:
-    """The chance of so few or fewer at this rate."""
+    """Probability of at most `stops` among `of` at this rate."""
     if rate in {0.0, 1.0}:
         return 1.0 if rate == 0.0 else float(stops >= of)
     terms = (
@@ -196,7 +198,7 @@ def _at_most(stops: int, of: int, rate: float) -> float:
 
 
 def _draw(pipe: Any, prompts: Sequence[str], seed: int, call: Mapping[str, Any]) -> Tensor:
-    """Pictures for prompts, each from a seed of its own. Shape: (N, 3, H, W) in [0, 1]."""
+    """Images for prompts, each from its own seed. Shape: (N, 3, H, W) in [0, 1]."""
     seeds = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
     out = pipe(list(prompts), generator=seeds, **{**call, "output_type": "pt", "return_dict": True})
     images: Tensor = next(out[name] for name in PICTURES if name in out)

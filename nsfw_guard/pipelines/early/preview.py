@@ -1,4 +1,4 @@
-"""Clean latents as pixels: by the pipe's own decoder, by a small one of the user's, or by a linear map."""
+"""Clean latents as pixels: by the pipe's own decoder, by a small decoder of the user, or by a linear map."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from torch.nn.functional import adaptive_avg_pool2d, pad, pixel_shuffle, pixel_u
 
 from nsfw_guard.errors import ConfigError, UncoveredError
 
-PATCH_LATENTS = 3  # latent pixels along the side of what a patch of colour is made from
-MAX_PATCH_PIXELS = 4  # pixels along the side of that patch: more shows nothing that a model would need
+PATCH_LATENTS = 3  # latent pixels along the side of the area that a patch of colour is computed from
+MAX_PATCH_PIXELS = 4  # pixels along the side of that patch: a model needs no more
 Preview = Callable[[Any, Tensor, Mapping[str, Any]], Tensor]
 
 
 @dataclass(frozen=True)
 class LinearPreview:
-    """A map from a latent pixel and its neighbours to a few pixels of colour, solved by least squares. Costs nothing.
+    """A map from a latent pixel and its neighbours to a few pixels of colour, fitted by least squares, nearly free.
 
     It is linear in them and in `bends`, a few fixed random half-planes of them, since the decoders of small models are
-    far from linear; without bends it is the plain linear map.
+    far from linear; without bends it is a plain linear map.
 
     Args:
         weights: flat colours of a patch, (3 * grow * grow), from the inputs, (channels * REACH**2 + bends + 1).
         bends: (channels * REACH**2 + 1) numbers for each bend.
-        grow: pixels along the side of what one latent pixel becomes.
+        grow: pixels along the side of the patch for one latent pixel.
     """
 
     weights: tuple[tuple[float, ...], ...]
@@ -36,18 +36,20 @@ class LinearPreview:
     grow: int
 
     def __call__(self, pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
-        """Pixels, `grow` times as large as the latents. Shape: (N, 3, h * grow, w * grow) in [0, 1]."""
+        """Return pixels, `grow` times as large as the latents. Shape: (N, 3, h * grow, w * grow) in [0, 1]."""
         latents = to_spatial(pipe, x0, arguments).float()
         weights, bends = (torch.tensor(v, device=latents.device) for v in (self.weights, self.bends))
         around = _neighbours(latents)
         if weights.shape[1] != around.shape[-1] + 1 + len(bends):
-            raise ConfigError(f"this map is not for latents of {latents.shape[1]} channels: fit one for this pipe")
+            raise ConfigError(
+                f"this LinearPreview does not fit latents of {latents.shape[1]} channels: fit one for this pipeline"
+            )
         patches = (_bent(around, bends) @ weights.t()).transpose(1, 2)
         return pixel_shuffle(patches.reshape(*patches.shape[:2], *latents.shape[-2:]), self.grow).clamp(0, 1)
 
     @classmethod
     def fit(cls, latents: Tensor, pictures: Tensor, *, bends: int = 128) -> LinearPreview:
-        """Fit the map that comes nearest from latents to pictures.
+        """Fit a map from latents to images.
 
         Shape: latents (N, C, h, w); pictures (N, 3, H, W) in [0, 1].
         """
@@ -56,10 +58,10 @@ class LinearPreview:
         colours = pixel_unshuffle(small, grow).flatten(2).transpose(1, 2).flatten(0, 1)
         around = _neighbours(latents.float().cpu()).flatten(0, 1)
         if len(around) < 2 * (around.shape[1] + bends):
-            raise ConfigError(f"{len(around)} latent pixels are too few to fit a map: give more prompts")
+            raise ConfigError(f"{len(around)} latent pixels are too few to fit a LinearPreview: pass more prompts")
         planes = _half_planes(around, bends)
         rows = _bent(around, planes)
-        # A little ridge: inputs that hardly differ must not weigh against each other.
+        # A little ridge, so that nearly equal inputs do not get large opposite weights.
         square = rows.t() @ rows + 0.1 * torch.eye(rows.shape[1])
         solution = torch.linalg.solve(square, rows.t() @ colours).t()
         return cls(_rows(solution), _rows(planes), grow)
@@ -70,19 +72,19 @@ class LinearPreview:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> LinearPreview:
-        """Return the map that `to_dict` told of."""
+        """Return the map from the values of `to_dict`."""
         weights, bends = (tuple(tuple(row) for row in content[name]) for name in ("weights", "bends"))
         return cls(weights, bends, int(content["grow"]))
 
 
 def _bent(around: Tensor, bends: Tensor) -> Tensor:
-    """The inputs of the map: neighbours and a one, and what of the half-planes lies above them."""
+    """The inputs of the map: neighbours, a one, and the positive parts of the half-planes."""
     inputs = torch.cat([around, torch.ones_like(around[..., :1])], -1)
     return torch.cat([inputs, torch.relu(inputs @ bends.t())], -1) if bends.numel() else inputs
 
 
 def _half_planes(around: Tensor, count: int) -> Tensor:
-    """Fixed random half-planes through where the inputs lie. Shape: (count, inputs + 1)."""
+    """Fixed random half-planes through the range of the inputs. Shape: (count, inputs + 1)."""
     generator = torch.Generator().manual_seed(0)
     tilt = (
         torch.randn(count, around.shape[1], generator=generator)
@@ -98,16 +100,14 @@ def _rows(values: Tensor) -> tuple[tuple[float, ...], ...]:
 
 
 def _neighbours(latents: Tensor) -> Tensor:
-    """Each latent pixel with those around it, the border repeated. Shape: (N, C, h, w) to (N, h * w, C * REACH**2)."""
+    """Each latent pixel with its neighbours, the border repeated. Shape: (N, C, h, w) to (N, h * w, C * REACH**2)."""
     edge = PATCH_LATENTS // 2
     padded = pad(latents, (edge,) * 4, mode="replicate")
     return unfold(padded, PATCH_LATENTS).transpose(1, 2)
 
 
 def preview_of(decoder: Literal["vae"] | Any) -> Preview:
-    """Return what turns latents into pixels: "vae", an AutoencoderTiny, or a callable (pipe, x0,
-    arguments) -> pixels.
-    """
+    """Return a function from latents to pixels for "vae", an AutoencoderTiny, or a callable (pipe, x0, arguments)."""
     if decoder == "vae":
         return by_vae
     if hasattr(decoder, "decode") and hasattr(decoder, "config"):
@@ -115,17 +115,17 @@ def preview_of(decoder: Literal["vae"] | Any) -> Preview:
     if callable(decoder):
         preview: Preview = decoder
         return preview
-    raise ConfigError(f"decoder={decoder!r}: say 'vae', or give an AutoencoderTiny, a LinearPreview or a callable")
+    raise ConfigError(f"decoder must be 'vae', an AutoencoderTiny, a LinearPreview or a callable, got {decoder!r}")
 
 
 def by_vae(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
-    """Pixels by the pipe's own decoder; of a clip, its first latent frame. Shape: (N, 3, H, W) in [0, 1]."""
+    """Return pixels from the pipe's own decoder; for a clip, its first latent frame. Shape: (N, 3, H, W) in [0, 1]."""
     vae = next((getattr(pipe, name) for name in ("vae", "movq") if getattr(pipe, name, None) is not None), None)
     if vae is None:
-        # Not where a decoder of another name takes them: three channels of latents are no colours.
+        # Only without a decoder: three channels of latents are not colours.
         if x0.ndim == 4 and x0.shape[1] in {3, 6} and not hasattr(pipe, "vqvae"):
             return _unit(x0[:, :3])
-        raise UncoveredError(f"{type(pipe).__name__} has no vae to look with: give EarlyStop a decoder")
+        raise UncoveredError(f"{type(pipe).__name__} has no vae to decode previews: pass a decoder to EarlyStop")
     latents = to_spatial(pipe, x0, arguments)
     if _clips(vae) and not _framewise(vae):
         latents = latents[:, :, None]
@@ -134,9 +134,9 @@ def by_vae(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
 
 
 def to_spatial(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
-    """Latents as they lie in the picture; of a clip, the first frame. Shape: (N, C, h, w)."""
+    """Return latents in spatial layout; for a clip, the first frame. Shape: (N, C, h, w)."""
     if x0.ndim == 5:
-        # Most keep frames behind channels, some before them, some have channels last: the decoder says how many.
+        # Most have frames after channels, some before them, some have channels last: the decoder gives their number.
         wanted = _channels(pipe)
         if x0.shape[1] == wanted or wanted not in {x0.shape[2], x0.shape[4]}:
             return x0[:, :, 0]
@@ -146,12 +146,12 @@ def to_spatial(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
     if x0.ndim == 3:
         return _unpacked(pipe, x0, arguments)
     raise UncoveredError(
-        f"latents of shape {tuple(x0.shape)} cannot be looked at: give EarlyStop a decoder of your own"
+        f"latents of shape {tuple(x0.shape)} cannot be decoded for a preview: pass a decoder to EarlyStop"
     )
 
 
 def _unpacked(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
-    """Rows of tokens as a picture, as the pipe itself unpacks them."""
+    """Rows of tokens in spatial layout, as the pipe itself unpacks them."""
     try:
         if hasattr(pipe, "transformer_spatial_patch_size"):
             return _unpacked_clip(pipe, x0, arguments)
@@ -162,13 +162,13 @@ def _unpacked(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
         unpacked: Tensor = pipe._unpack_latents(x0, height, width, factor)
     except (AttributeError, TypeError, RuntimeError) as error:
         raise UncoveredError(
-            f"{type(pipe).__name__} packs its latents in a way of its own ({error}): give EarlyStop a decoder"
+            f"the latents of {type(pipe).__name__} cannot be unpacked ({error}): pass a decoder to EarlyStop"
         ) from error
     return unpacked[:, :, 0] if unpacked.ndim == 5 else unpacked
 
 
 def _unpacked_clip(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
-    """The first frame of a clip that is kept in rows of tokens (LTX). Shape: (N, C, h, w)."""
+    """The first frame of a clip in rows of tokens (LTX). Shape: (N, C, h, w)."""
     height, width = (side // int(pipe.vae_spatial_compression_ratio) for side in _asked(pipe, arguments, 1))
     frames = (int(arguments.get("num_frames") or 1) - 1) // int(pipe.vae_temporal_compression_ratio) + 1
     patches = pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size
@@ -177,18 +177,18 @@ def _unpacked_clip(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tenso
 
 
 def _asked(pipe: Any, arguments: Mapping[str, Any], factor: int) -> tuple[int, int]:
-    """Height and width of the picture as it was asked for, else as the pipe draws it by default."""
+    """Height and width of the image: as requested, else the pipe's default."""
     usual = int(getattr(pipe, "default_sample_size", 0)) * factor
     height, width = (int(arguments.get(name) or usual) for name in ("height", "width"))
     if not (height and width):
-        raise UncoveredError("packed latents have no shape: call the pipe with height and width")
+        raise UncoveredError("the image size is unknown for packed latents: call the pipeline with height and width")
     return height, width
 
 
 def _denormalised(pipe: Any, vae: Any, latents: Tensor) -> Tensor:
-    """Latents as the decoder wants them, by the numbers that it comes with."""
+    """Latents in the scale of the decoder, by its own configuration."""
     config, kept = vae.config, dict(vae.named_buffers())
-    if vae is getattr(pipe, "movq", None):  # Kandinsky draws what its decoder takes
+    if vae is getattr(pipe, "movq", None):  # Kandinsky's latents are already in this scale
         return latents
     if "bn.running_mean" in kept:  # FLUX.2
         mean, spread = kept["bn.running_mean"], (kept["bn.running_var"] + config["batch_norm_eps"]).sqrt()
@@ -208,7 +208,7 @@ def _denormalised(pipe: Any, vae: Any, latents: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _decoded(vae: Any, latents: Tensor) -> Tensor:
-    """What the decoder makes of them, told what some want to be told."""
+    """The decoded latents, with the extra arguments that some decoders need."""
     weights, wants = next(vae.parameters()), _arguments_of(vae.decode)
     options: dict[str, Any] = {"num_frames": 1} if "num_frames" in wants else {}
     if "force_not_quantize" in wants:
@@ -220,12 +220,12 @@ def _decoded(vae: Any, latents: Tensor) -> Tensor:
 
 
 def _framewise(vae: Any) -> bool:
-    """Whether a decoder of clips takes frames one by one, and is told how many belong together."""
+    """Whether a decoder of clips takes single frames, and the number of frames in a clip."""
     return "num_frames" in _arguments_of(vae.decode)
 
 
 def _clips(vae: Any) -> bool:
-    """Whether a decoder makes clips, also of one frame. Some fold time away by a convolution of their own."""
+    """Whether a decoder returns clips, also of one frame. Some have a convolution over time."""
     return any(isinstance(m, torch.nn.Conv3d) or "Conv3d" in type(m).__name__ for m in vae.modules())
 
 
@@ -239,7 +239,7 @@ def _unit(pixels: Tensor) -> Tensor:
 
 
 def _arguments_of(method: Any) -> Collection[str]:
-    """The names of a decoder's arguments. Before diffusers 0.42 its offload hook hides them: they are those within."""
+    """The names of a decoder's arguments. Before diffusers 0.42 its offload hook hides them."""
     parameters = inspect.signature(method).parameters
     if all(one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in parameters.values()):
         hidden = [cell.cell_contents for cell in getattr(method, "__closure__", None) or ()]

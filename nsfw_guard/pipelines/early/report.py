@@ -1,4 +1,4 @@
-"""What was measured when an EarlyStop was fitted."""
+"""The measurements from fitting an EarlyStop."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured when it was fitted.
+    """The measurements from fitting an EarlyStop.
 
-    `bound` is the upper end of what the rate of false stops may really be, at 95% (one-sided, Clopper-Pearson, with
-    one more for each look but the first where the thresholds were chosen on the same pictures); `proven` says whether
-    that is within the rate that was asked for.
+    `bound` is the upper bound of the rate of false stops at 95% (one-sided, Clopper-Pearson, counting one more stop for
+    each look but the first where the thresholds were chosen on the same images); `proven` is true when it is within the
+    requested rate.
     """
 
     allowed: int

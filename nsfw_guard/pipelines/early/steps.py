@@ -1,4 +1,4 @@
-"""A scheduler's steps as they are taken: seen from a wrapper around `step` that is gone afterwards."""
+"""Observes the steps of a scheduler by a temporary wrapper around `step`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from nsfw_guard.pipelines.early import x0
 
-Step = tuple[tuple[Any, ...], dict[str, Any], Any]  # what a step was given, by place and by name, and what it gave
+Step = tuple[tuple[Any, ...], dict[str, Any], Any]  # positional arguments, keyword arguments and result of a step
 
 
 class _Wrapper:
-    """What stands in for one scheduler's `step`, with its signature.
+    """The replacement for a scheduler's `step`, with its signature.
 
-    It is not taken along into a copy of the scheduler: LTX-2 copies it in the middle of a call, for sound, and the
-    copy's steps must be its own.
+    A copy of the scheduler does not keep it: LTX-2 copies its scheduler within a call, for sound, and the steps of the
+    copy must not be counted.
     """
 
     def __init__(self, scheduler: Any, after: Callable[[Step], None]) -> None:
@@ -38,14 +38,14 @@ class _Wrapper:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         twin = memo.get(id(self.scheduler))
-        if twin is None:  # only what the scheduler holds is copied, to be put back
+        if twin is None:  # only the scheduler's attributes are copied, to be restored later
             return self
         return MethodType(type(twin).step, twin) if self.own is None else copy.deepcopy(self.own, memo)
 
 
 @contextmanager
 def around(scheduler: Any, after: Callable[[Step], None]) -> Iterator[None]:
-    """Calls `after` with what each step was given and gave. What stood there before stands there again afterwards."""
+    """Call `after` with the arguments and result of each step within the context; `step` is restored afterwards."""
     step = _Wrapper(scheduler, after)
     vars(scheduler)["step"] = step
     try:
@@ -59,27 +59,27 @@ def around(scheduler: Any, after: Callable[[Step], None]) -> Iterator[None]:
 
 @contextmanager
 def clean_latents(pipe: Any) -> Iterator[list[Tensor]]:
-    """Collect the clean latents of every step that is taken within."""
+    """Collect the clean latents of every step within the context."""
     collected: list[Tensor] = []
     with around(pipe.scheduler, lambda step: collected.append(clean(pipe.scheduler, step))):
         yield collected
 
 
 def watchable(scheduler: Any) -> bool:
-    """Return whether the clean latents of a scheduler's steps can be told, and its results by name."""
+    """Return whether a scheduler is supported: its clean latents can be computed, and its results have names."""
     if not hasattr(scheduler, "step") or not x0.known(scheduler):
         return False
     return "return_dict" in inspect.signature(scheduler.step).parameters
 
 
 def clean(scheduler: Any, step: Step) -> Tensor:
-    """Return the clean latents that a step foresees."""
+    """Return the clean latents predicted at a step."""
     given = _given(step)
     return x0.predict(scheduler, given["model_output"], given["timestep"], given["sample"], step[2])
 
 
 def timestep(step: Step) -> float | None:
-    """Return the one timestep of a step, or nothing where each picture has its own."""
+    """Return the timestep of a step, or None where each image has its own."""
     value = _given(step).get("timestep")
     if isinstance(value, Tensor):
         return float(value) if value.numel() == 1 else None
@@ -87,9 +87,7 @@ def timestep(step: Step) -> float | None:
 
 
 def planned(scheduler: Any, first: float | None) -> int:
-    """Return how many steps there will be: of a schedule that is entered late (picture to picture), what is left of
-    it.
-    """
+    """Return the number of steps; for a schedule that is entered late (image to image), of the remaining ones."""
     times = _times(scheduler)
     index = getattr(scheduler, "step_index", None)
     if index is not None:
@@ -98,7 +96,7 @@ def planned(scheduler: Any, first: float | None) -> int:
 
 
 def stray(scheduler: Any, now: float | None, number: int, of: int) -> bool:
-    """Return whether this is another step than its number says: some pipelines step twice from the same timestep."""
+    """Return whether a step does not match its number: some pipelines step twice from the same timestep."""
     times = _times(scheduler)
     index = len(times) - of + number - 1
     return now in times and not (index < len(times) and times[index] == now)

@@ -1,4 +1,4 @@
-"""Stops a drawing that is sure to be blocked: a look at the predicted clean picture, before the last step is spent."""
+"""Early stopping: looks at the predicted clean image during generation, and stops one that is certain to be blocked."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from nsfw_guard.verdict import Outcome, Verdict
 
 log = logging.getLogger(__name__)
 
-MIN_STEPS = 5  # planned steps; where there are fewer, there is nothing to look at in time and little to save
+MIN_STEPS = 5  # planned steps; with fewer, previews come too late and little is saved
 
 
-class Stopped(Exception):  # noqa: N818 - no error: it carries what was decided out of the middle of a pipeline
-    """A drawing was stopped: every picture of it is sure to be blocked."""
+class Stopped(Exception):  # noqa: N818 - not an error: it leaves the pipeline's call with the verdicts
+    """Generation was stopped: every image of the call is certain to be blocked."""
 
     def __init__(self, verdicts: Sequence[Verdict], size: tuple[int, int] | None, step: int, planned: int) -> None:
         super().__init__(f"stopped at step {step} of {planned}")
@@ -40,13 +40,13 @@ class Stopped(Exception):  # noqa: N818 - no error: it carries what was decided 
 
 @dataclass
 class Watch:
-    """What was seen of one call.
+    """The observation of one call.
 
     Args:
-        step, planned: how far it is, and how many steps its scheduler will take.
-        looks: the verdicts of each look, by the fraction of the schedule at which it was taken.
-        unwatched: why it is not watched; None while it is.
-        fault: what the last failed look raised.
+        step, planned: the current step, and the number of steps.
+        looks: the verdicts of each look, by its fraction of the schedule.
+        unwatched: why the call is not watched; None while it is.
+        fault: the error of the last failed look.
     """
 
     step: int = 0
@@ -58,15 +58,15 @@ class Watch:
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyStop:
-    """When to look, and how sure to be.
+    """Settings for early stopping: when to look, and from which score to stop.
 
     Args:
         at: fractions of the schedule at which to look.
-        thresholds: for each look, the score from which a picture is sure to be blocked; one number goes for all looks.
-            Without `fit_early_stop` nobody has measured how often they stop a picture that would have been allowed.
-        decoder: "vae" looks with the pipe's own decoder; an AutoencoderTiny, a LinearPreview (`fit_early_stop` learns
+        thresholds: for each look, the score from which a generation is stopped; one number applies to all looks.
+            Only `fit_early_stop` measures how often they stop an image that would have been allowed.
+        decoder: "vae" uses the pipe's own decoder; an AutoencoderTiny, a LinearPreview (`fit_early_stop` learns
             one) or a callable (pipe, latents, arguments) -> pixels (N, 3, H, W) in [0, 1] costs less.
-        report: what was measured, where it comes from `fit_early_stop`.
+        report: the measurements of `fit_early_stop`, if it made this.
 
     Example:
         ```python
@@ -83,29 +83,29 @@ class EarlyStop:
     def __post_init__(self) -> None:
         if not self.at or list(self.at) != sorted(set(self.at)) or not all(0 < a < 1 for a in self.at):
             raise ConfigError(
-                f"at={self.at}: give fractions of the schedule between 0 and 1, in order, such as (0.3, 0.5)"
+                f"at must be fractions of the schedule between 0 and 1, in order, such as (0.3, 0.5), got {self.at}"
             )
         thresholds = (
             (self.thresholds,) * len(self.at) if isinstance(self.thresholds, (int, float)) else tuple(self.thresholds)
         )
         if len(thresholds) != len(self.at) or not all(threshold > 0 for threshold in thresholds):
             raise ConfigError(
-                f"thresholds={self.thresholds}: give one score above 0 for each of the {len(self.at)} looks"
+                f"thresholds must be one score above 0 for each of the {len(self.at)} looks, got {self.thresholds}"
             )
         object.__setattr__(self, "thresholds", tuple(float(threshold) for threshold in thresholds))
         preview_of(self.decoder)
 
     @contextmanager
     def watch(self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], *, stop: bool = True) -> Iterator[Watch]:
-        """Looks on while one call runs, from a wrapper around its scheduler's `step` that is gone afterwards.
+        """Watch one call, by a temporary wrapper around its scheduler's `step`.
 
         Raises:
-            Stopped: out of the call, where every picture of it is sure to be blocked; not with `stop=False`.
+            Stopped: every image of the call is certain to be blocked; not with `stop=False`.
         """
         seen = Watch()
         scheduler = getattr(pipe, "scheduler", None)
         if not steps.watchable(scheduler):
-            seen.unwatched = f"{type(scheduler).__name__} cannot be foreseen: not watched"
+            seen.unwatched = f"not watched: {type(scheduler).__name__} is not supported"
             log.warning(seen.unwatched)
             yield seen
             return
@@ -113,9 +113,7 @@ class EarlyStop:
             yield seen
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values. An AutoencoderTiny or a callable is not written: give it again to
-        `EarlyStop.load`.
-        """
+        """Return JSON-ready values, without an AutoencoderTiny or a callable: pass it again to `EarlyStop.load`."""
         decoder = self.decoder.to_dict() if isinstance(self.decoder, LinearPreview) else None
         content = {"at": list(self.at), "thresholds": list(self._thresholds()), "linear": decoder}
         return {
@@ -125,12 +123,12 @@ class EarlyStop:
         }
 
     def save(self, path: str | Path) -> None:
-        """Writes it as JSON."""
+        """Write the settings as JSON."""
         Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path, *, decoder: Any = None) -> EarlyStop:
-        """Reads what `save` wrote; `decoder` is needed where it was one of your own."""
+        """Read a file that `save` wrote; `decoder` is required if it was an AutoencoderTiny or a callable."""
         try:
             content = read_json(Path(path))
             report = Report(**content["report"]) if content["report"] else None
@@ -139,9 +137,9 @@ class EarlyStop:
             )
             linear = LinearPreview.from_dict(content["linear"]) if content["linear"] else None
         except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{Path(path).name} is no saved EarlyStop ({error}): fit and save it again") from error
+            raise ConfigError(f"{Path(path).name} is not a saved EarlyStop ({error}): fit and save it again") from error
         if content["decoder"] != "vae" and linear is None and decoder is None:
-            raise ConfigError(f"{Path(path).name} was fitted with a decoder of your own: give it as decoder=")
+            raise ConfigError(f"{Path(path).name} was fitted with a custom decoder: pass it as decoder=")
         return replace(early, decoder=decoder or linear or "vae")
 
     def _thresholds(self) -> tuple[float, ...]:
@@ -150,29 +148,29 @@ class EarlyStop:
     def on_step(
         self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], seen: Watch, step: steps.Step, *, stop: bool = True
     ) -> None:
-        """Look after a step where a look is due. A look that fails stops nothing, and the next one is taken.
+        """Look after a step where a look is due. A failed look stops nothing, and the next one still takes place.
 
         Raises:
-            Stopped: every picture is sure to be blocked; not with `stop=False`.
+            Stopped: every image is certain to be blocked; not with `stop=False`.
         """
         seen.step += 1
         scheduler = pipe.scheduler
         if seen.step == 1:
             seen.planned = steps.planned(scheduler, steps.timestep(step))
             if seen.planned < MIN_STEPS:
-                seen.unwatched = f"{seen.planned} steps: too few to watch"
+                seen.unwatched = f"not watched: {seen.planned} steps are too few"
         due = [i for i, share in enumerate(self.at) if seen.step == max(1, math.ceil(share * seen.planned))]
         if seen.unwatched is not None or not due:
             return
         if steps.stray(scheduler, steps.timestep(step), seen.step, seen.planned):
-            seen.unwatched = "its steps are not those of its schedule: not watched"
+            seen.unwatched = "not watched: its steps do not follow its schedule"
             return
         try:
             pixels = self._pixels(pipe, arguments, step)
             verdicts = judge(guard, pixels)
-        except Exception as error:  # the final check judges; a look that fails stops nothing and lets nothing out
+        except Exception as error:  # a failed look is harmless, since the finished image is judged anyway
             if not seen.fault:
-                log.exception("a look at step %d failed: the picture is judged when it is done", seen.step)
+                log.exception("a look at step %d failed: the image is judged when it is finished", seen.step)
             seen.fault = f"{type(error).__name__}: {error}"
             return
         seen.looks[self.at[due[-1]]] = verdicts
@@ -188,21 +186,21 @@ class EarlyStop:
 
 
 def judge(guard: Guard, pixels: Tensor) -> list[Verdict]:
-    """Return what the policy says of previews: not counted, told to nobody. Shape: (N, 3, H, W) in [0, 1]."""
+    """Judge previews, without counting them or calling listeners. Shape: (N, 3, H, W) in [0, 1]."""
     with torch.no_grad():
         scores = checked_scores(guard.backend, [Frames(pixels)], len(pixels), embeddings=False, digests=False)
     return [guard.policy.decide(frame_scores) for frame_scores in scores]
 
 
 def block_confidence(verdict: Verdict) -> float:
-    """Return how sure a preview is to be blocked: the score that blocks it, or 0. Only a number is sure."""
+    """Return the score that blocks a preview, or 0 where none does."""
     if verdict.outcome is not Outcome.BLOCK or verdict.score is None or not math.isfinite(verdict.score):
         return 0.0
     return verdict.score
 
 
 def _size(pipe: Any, pixels: Tensor, arguments: Mapping[str, Any], *, linear: bool) -> tuple[int, int]:
-    """How large the picture would have been: as it was asked for, else as large as the preview says."""
+    """Size of the finished image: as requested, else from the preview."""
     height, width = (arguments.get(name) for name in ("height", "width"))
     if isinstance(height, int) and isinstance(width, int):
         return height, width

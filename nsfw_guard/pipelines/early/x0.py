@@ -1,6 +1,6 @@
-"""The clean latents that a model predicts in the middle of drawing, from what `scheduler.step` is given and gives.
+"""The clean latents that a model predicts during generation, from the arguments and result of `scheduler.step`.
 
-One table by what a scheduler can do, not by its name alone. Predictions of the library itself come first.
+Schedulers are told apart by their features, not by name alone. Predictions of the library itself are preferred.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ SIGMAS = (
 
 
 def predict(scheduler: Any, model_output: Tensor, timestep: Any, sample: Tensor, result: Any) -> Tensor:
-    """Return what the sample would be without noise, as the model sees it at this step.
+    """Return the sample without noise, as the model predicts it at this step.
 
     Args:
-        scheduler: after the step was taken.
-        model_output, timestep, sample: what `step` was given.
-        result: what `step` gave, an output with names.
+        scheduler: the scheduler after the step.
+        model_output, timestep, sample: arguments of `step`.
+        result: the result of `step`, with named fields.
 
     Raises:
-        UncoveredError: nothing is known of this scheduler.
+        UncoveredError: the scheduler is not supported.
     """
     for name in ("pred_original_sample", "denoised"):
         predicted = getattr(result, name, None)
@@ -50,7 +50,7 @@ def predict(scheduler: Any, model_output: Tensor, timestep: Any, sample: Tensor,
 
 
 def known(scheduler: Any) -> bool:
-    """Return whether the clean latents of this scheduler can be told."""
+    """Return whether the clean latents of this scheduler can be computed."""
     try:
         return bool(_kind(scheduler))
     except UncoveredError:
@@ -58,7 +58,7 @@ def known(scheduler: Any) -> bool:
 
 
 def _kind(scheduler: Any) -> str:
-    """Which formula goes for a scheduler."""
+    """The name of the formula for a scheduler."""
     name, config = type(scheduler).__name__, scheduler.config
     prediction = config.get("prediction_type", "epsilon")
     if name.startswith("FlowMatch") or prediction == "flow_prediction" or config.get("use_flow_sigmas"):
@@ -68,14 +68,14 @@ def _kind(scheduler: Any) -> str:
     if prediction in {"epsilon", "v_prediction"}:
         if name in SIGMAS:
             return "sigma"
-        # Those that precondition (EDM) scale their samples in a way of their own.
+        # Schedulers with preconditioning (EDM) scale their samples differently.
         preconditioned = hasattr(scheduler, "precondition_outputs")
         if hasattr(scheduler, "convert_model_output") and hasattr(scheduler, "sigmas") and not preconditioned:
             return "scaled"
         if hasattr(scheduler, "alphas_cumprod"):
             return "alpha"
     raise UncoveredError(
-        f"what {name} draws cannot be foreseen (prediction_type={prediction!r}): leave early_stop out, or use another "
+        f"early_stop does not support {name} with prediction_type={prediction!r}: omit early_stop, or use another "
         "scheduler"
     )
 
@@ -89,13 +89,13 @@ def _learns_variance(output: Tensor, sample: Tensor) -> bool:
 
 
 def _sigma(scheduler: Any, sample: Tensor) -> Tensor:
-    """The noise level that the step started from: the index has moved on by one since."""
+    """The noise level before the step, which has advanced the index by one."""
     sigma = scheduler.sigmas[int(scheduler.step_index) - 1]
     return torch.as_tensor(sigma, device=sample.device, dtype=torch.float32)
 
 
 def _alpha(scheduler: Any, timestep: Any, sample: Tensor) -> Tensor:
-    """The share of the picture in the sample. A timestep for each picture has one for each."""
+    """The share of the clean image in the sample, for one timestep or one per image."""
     steps = torch.as_tensor(timestep).long().cpu()
     alpha: Tensor = scheduler.alphas_cumprod.cpu()[steps].to(sample.device, torch.float32)
     return alpha.view(-1, *[1] * (sample.ndim - 1)) if alpha.ndim else alpha

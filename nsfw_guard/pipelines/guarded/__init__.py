@@ -1,1 +1,1 @@
-"""One guarded call of a pipeline, from what is handed in to what leaves."""
+"""One guarded call of a pipeline, from its inputs to its outputs."""

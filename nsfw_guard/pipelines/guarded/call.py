@@ -1,4 +1,4 @@
-"""One guarded call of a pipeline: what is asked and handed in, the call itself, and what leaves it."""
+"""One guarded call of a pipeline: checks of its inputs, the call itself, and its outputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nsfw_guard.pipelines.seams import is_modular
 
 @dataclass(frozen=True, kw_only=True)
 class AttachOptions:
-    """How a pipeline is guarded: what `attach` was told."""
+    """The options of `attach`."""
 
     guard: Guard
     cover: Cover
@@ -43,7 +43,7 @@ def guarded_call(
     options: AttachOptions,
     run: GuardedCall,
 ) -> Any:
-    """Return what the call gives, safe; `run` knows the verdicts afterwards."""
+    """Run the call and return its judged output; the verdicts are in `run`."""
     arguments = inputs.arguments_of(call, pipe, args, kwargs)
     inputs.refuse_exits(pipe, arguments, options.latents)
     inputs.refuse_prompts(options.guard, arguments, options.text_model)
@@ -65,12 +65,12 @@ def guarded_call(
         _free(pipe)
         raise
     _free(pipe)
-    # Raised anew: the frames of the one that was caught hold the pictures.
+    # A new exception, since the traceback of the caught one holds the images.
     raise BlockedError(*verdicts)
 
 
 def _apart(kwargs: Mapping[str, Any], run: GuardedCall) -> dict[str, Any]:
-    """The arguments, with callbacks that are plain functions set apart; pipelines look at the class of others."""
+    """The arguments, with plain-function callbacks wrapped; pipelines check the class of other callbacks."""
     functions = {k: v for k, v in kwargs.items() if k in inputs.CALLBACKS and inspect.isroutine(v)}
     return {**kwargs, **{name: run.apart(function) for name, function in functions.items()}}
 
@@ -78,28 +78,26 @@ def _apart(kwargs: Mapping[str, Any], run: GuardedCall) -> dict[str, Any]:
 def part_call(
     call: Callable[..., Any], pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, run: GuardedCall
 ) -> Any:
-    """Run an inner pipeline of a guarded one: its images are judged, latents may pass, and the outer call tells of
-    it.
-    """
+    """Run the inner pipeline of a guarded one: its images are judged, latents may pass, and the outer call reports."""
     arguments = inputs.arguments_of(call, pipe, args, kwargs)
     out = call(pipe, *args, **kwargs)
     return guard_output(pipe, out, run, "allow", arguments, outermost=False)
 
 
 def _watching(pipe: Any, options: AttachOptions, arguments: Mapping[str, Any]) -> AbstractContextManager[Any]:
-    if options.early_stop is None or isinstance(options.guard.action, Flag):  # marking never stops
+    if options.early_stop is None or isinstance(options.guard.action, Flag):  # `flag` never stops a generation
         return nullcontext()
     return options.early_stop.watch(pipe, options.guard, arguments)
 
 
 def _free(pipe: Any) -> None:
-    """Takes offloaded parts off the device again, as the end of the call would have."""
+    """Move offloaded parts off the device, as the end of the call would have done."""
     if hasattr(pipe, "maybe_free_model_hooks"):
         pipe.maybe_free_model_hooks()
 
 
 def device_of(pipe: Any) -> torch.device | None:
-    """Return where a pipe runs, or None for the host: pictures that come from the host are judged there too."""
+    """Return the device of a pipe, or None for the host: images from the host are judged there."""
     try:
         device = torch.device(pipe._execution_device)
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):

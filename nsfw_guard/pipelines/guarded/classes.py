@@ -1,4 +1,4 @@
-"""Guarded subclasses of pipeline classes. They keep the name, since diffusers and users read `type(pipe).__name__`."""
+"""Guarded subclasses of pipeline classes, with the same name, since diffusers and users read `type(pipe).__name__`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BASE = "_nsfw_guard_base"
 
 
 def plain_class(pipe: Any) -> type:
-    """Return the class that a pipe has without a guard."""
+    """Return the class of a pipe without a guard."""
     plain: type = vars(type(pipe)).get(BASE, type(pipe))
     return plain
 
@@ -38,12 +38,12 @@ def guarded_class(base: Any) -> type:
 
 
 def _outermost(cls: type) -> Any:
-    """What the first guarded class among a class and its bases stands for."""
+    """The plain class of the first guarded class among a class and its bases."""
     return next(vars(one)[BASE] for one in cls.__mro__ if BASE in vars(one))
 
 
 def _new(base: Any) -> Any:
-    """`type(pipe)(**pipe.components)`, `from_pipe`, `from_pretrained`: this class stands for the plain one."""
+    """Make the guarded class create plain pipes: `type(pipe)(**pipe.components)`, `from_pipe`, `from_pretrained`."""
 
     def __new__(cls: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         return base(*args, **kwargs) if BASE in vars(cls) else object.__new__(cls)
@@ -57,7 +57,7 @@ def _call(base: Any) -> Any:
     @functools.wraps(original)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         attachment = vars(self).get(GUARD_ATTR)
-        # Without a guard, or called by a class that somebody made of this one and that has the guard.
+        # Without a guard, or called by a subclass of this one that has the guard.
         if attachment is None or _outermost(type(self)) is not base:
             return base.__call__(self, *args, **kwargs)
         return attachment.call(original, self, args, kwargs)
@@ -66,7 +66,7 @@ def _call(base: Any) -> Any:
 
 
 def _numpy_to_pil(base: Any) -> Any:
-    """Older pipelines make their PIL pictures with this: judged here, a NaN is still one."""
+    """Older pipelines make their PIL images with this: judged here, while a NaN is still a NaN."""
     original = base.numpy_to_pil
 
     def numpy_to_pil(self: Any, images: Any) -> Any:
@@ -87,7 +87,7 @@ def _numpy_to_pil(base: Any) -> Any:
 
 
 class _EmptySlot:
-    """A pipe as its own methods see it, but for a `safety_checker` that is not there."""
+    """A view of a pipe without its `safety_checker`, for its own methods."""
 
     safety_checker = None
 
@@ -99,7 +99,7 @@ class _EmptySlot:
 
 
 def _run_safety_checker(base: Any) -> Any:
-    """What stands in the slot is not asked: the guard judges the same pictures, without the way over PIL."""
+    """The checker in the slot is not called: the guard judges the same images, without converting them to PIL."""
     original = base.run_safety_checker
 
     @functools.wraps(original)
@@ -110,12 +110,12 @@ def _run_safety_checker(base: Any) -> Any:
 
 
 def _enable(self: Any) -> None:
-    """Turns the attached guard on again."""
+    """Turn the attached guard on again."""
     _attachment(self).turn(on=True)
 
 
 def _disable(self: Any) -> None:
-    """Turns the attached guard off: every call says so in the log."""
+    """Turn the attached guard off: every call logs a warning."""
     _attachment(self).turn(on=False)
 
 

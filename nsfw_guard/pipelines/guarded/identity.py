@@ -1,4 +1,4 @@
-"""What tells a picture in memory from every other that is alive, and from itself once somebody has edited it."""
+"""Identity of an image in memory: differs from that of every other one, and changes when the image is edited."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SAME_IN_NUMPY = {torch.uint8, torch.int64, torch.int32, torch.float16, torch.fl
 
 
 def identity(frame: Any) -> tuple[Any, ...]:
-    """Return where a frame lies and what it holds. A view of the same memory has the same."""
+    """Return the address and content of a frame. A view of the same memory has the same identity."""
     if isinstance(frame, np.ndarray):
         return "array", frame.__array_interface__["data"][0], *content(frame)
     if isinstance(frame, Tensor):
@@ -23,7 +23,7 @@ def identity(frame: Any) -> tuple[Any, ...]:
 
 
 def content(frame: Any) -> tuple[Any, ...]:
-    """Return what a frame holds: its pixels summed up row by row and column by column; nothing where it is no frame."""
+    """Return a checksum of a frame's content, by rows and columns; empty where it is not a frame."""
     if isinstance(frame, (np.ndarray, Tensor)):
         return tuple(frame.shape), str(frame.dtype), _sums(frame)
     if isinstance(frame, Image.Image):
@@ -33,12 +33,12 @@ def content(frame: Any) -> tuple[Any, ...]:
 
 
 def _sums(pixels: Any) -> int:
-    """A number that changes with what a picture holds: a checksum of the sums of its rows and of its columns."""
+    """A number that changes with the content of an image: a checksum of the sums of its rows and columns."""
     if isinstance(pixels, np.ndarray):
         if pixels.dtype.hasobject or pixels.size == 0:
             return 0
         whole = np.ascontiguousarray(pixels).reshape(len(pixels) if pixels.ndim else 1, -1).view(np.uint8)
-        # Words of eight bytes where the rows allow it: eight times as fast.
+        # Words of eight bytes where the rows allow it, which is eight times as fast.
         rows = whole if whole.shape[1] % 8 else whole.view(np.uint64)
         sums = rows.sum(0, dtype=np.uint64), rows.sum(1, dtype=np.uint64)
         return zlib.crc32(sums[1].tobytes(), zlib.crc32(sums[0].tobytes()))

@@ -1,4 +1,4 @@
-"""What a user hands to a pipeline: ways out that are asked for, prompts, pictures. Looked at before any step runs."""
+"""Checks of a call's arguments before any step runs: requested outputs, prompts and images."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ _NO_PICTURE = re.compile(r"embed|latent|mask|guidance|strength|scale|num_|per_|s
 
 
 def arguments_of(call: Any, pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call by name, defaults among them. A call that cannot be made is left to fail by
-    itself.
-    """
+    """Return the arguments of a call by name, with defaults. An invalid call is left to fail by itself."""
     signature = inspect.signature(call)
     try:
         bound = signature.bind(pipe, *args, **kwargs)
@@ -46,25 +44,23 @@ def arguments_of(call: Any, pipe: Any, args: Sequence[Any], kwargs: Mapping[str,
 
 
 def refuse_exits(pipe: Any, arguments: Mapping[str, Any], latents: Latents) -> None:
-    """Raise an error where a way out is asked for that nothing would look at."""
+    """Raise an error where an output is requested that nothing would judge."""
     name = type(pipe).__name__
     if latents == "allow":
         return
     asked = arguments.get("output_type")
     if asked in LATENT:
         raise UncoveredError(
-            f"output_type={asked!r} would leave {name} unchecked: ask for 'pil', 'np' or 'pt', or attach with "
+            f"{name} would return output_type={asked!r} unchecked: use 'pil', 'np' or 'pt', or attach with "
             "latents='allow' where a later, guarded stage decodes it"
         )
     watched = [key for key in CALLBACKS if arguments.get(key) is not None]
     if watched and pixel_space(type(pipe)):
-        raise UncoveredError(
-            f"{name} hands pictures to {watched[0]}, unchecked: leave it out, or attach with latents='allow'"
-        )
+        raise UncoveredError(f"{name} passes unchecked images to {watched[0]}: omit it, or attach with latents='allow'")
 
 
 def refuse_prompts(guard: Guard, arguments: Mapping[str, Any], text_model: TextModel | None) -> None:
-    """Raise a BlockedError where a prompt is refused, before a step was spent on it."""
+    """Raise a BlockedError where a prompt is refused, before the first step."""
     texts = prompts_of(arguments)
     if not texts:
         return
@@ -77,13 +73,13 @@ def refuse_prompts(guard: Guard, arguments: Mapping[str, Any], text_model: TextM
 
 
 def refuse_pictures(guard: Guard, arguments: Mapping[str, Any], latents: Latents) -> None:
-    """Raise a BlockedError where a picture that was handed in is refused, before a step was spent on it."""
+    """Raise a BlockedError where an input image is refused, before the first step."""
     held: list[Verdict] = []
     for name, value in pictures_of(arguments):
         if _latent(value):
             if latents == "allow":
                 continue
-            raise UncoveredError(f"{name} holds latents, which cannot be judged: attach with latents='allow'")
+            raise UncoveredError(f"{name} contains latents, which cannot be judged: attach with latents='allow'")
         for frame in map(layouts.channels_for_guard, _frames(value)):
             verdicts = guard.check([frame], value_range=_range(frame))
             (safe,) = guard.apply([frame], verdicts, value_range=_range(frame))
@@ -93,20 +89,20 @@ def refuse_pictures(guard: Guard, arguments: Mapping[str, Any], latents: Latents
 
 
 def prompts_of(arguments: Mapping[str, Any]) -> list[str]:
-    """Return every prompt among the arguments, negative ones left out."""
+    """Return every prompt among the arguments, except negative ones."""
     named = [v for k, v in arguments.items() if _PROMPT.search(k) and not k.startswith("negative")]
     return [text for value in named for text in _texts(value)]
 
 
 def pictures_of(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Return every argument that is a picture, or several."""
+    """Yield every argument that contains images, with its name."""
     for name, value in arguments.items():
         if _PICTURE.search(name) and not _NO_PICTURE.search(name) and _pictures(value):
             yield name, value
 
 
 def _asked(guard: Guard, texts: Sequence[str], text_model: TextModel) -> list[Verdict]:
-    """What a text model says: a reason to refuse, or None, for each. One that fails refuses them all."""
+    """The verdicts of a text model: for each prompt a reason to refuse it, or None. If it fails, all are refused."""
     state = {"prompts": "text model"}
     try:
         reasons = list(text_model(texts))
@@ -114,7 +110,7 @@ def _asked(guard: Guard, texts: Sequence[str], text_model: TextModel) -> list[Ve
         log.exception("the text model failed: the prompt is refused")
         return [Verdict(Outcome.ERROR, f"{type(error).__name__}: {error}", category="prompt", state=state)]
     if len(reasons) != len(texts):
-        why = f"the text model gave {len(reasons)} answers for {len(texts)} prompts"
+        why = f"the text model returned {len(reasons)} answers for {len(texts)} prompts"
         return [Verdict(Outcome.ERROR, why, category="prompt", state=state)]
     given = [reason for reason in reasons if reason is not None]
     return [Verdict(Outcome.BLOCK, f"prompt: {reason}", category="prompt", state=state) for reason in given]
@@ -137,31 +133,31 @@ def _pictures(value: Any) -> bool:
 
 
 def _frames(value: Any) -> list[Any]:
-    """Every frame of what is handed in; a place that is left empty, for a picture to be drawn, holds none."""
+    """Every frame of an argument; an empty place, for an image to be generated, has none."""
     if isinstance(value, (list, tuple)):
         return [frame for part in value if part is not None for frame in _frames(part)]
     return layouts.frames(value)
 
 
 def _latent(value: Any) -> bool:
-    """Encoded pictures, which some pipelines take in the place of pictures: tensors without channels of colours."""
+    """Whether it is an encoded image, which some pipelines accept: a tensor without colour channels."""
     if not isinstance(value, Tensor) or value.ndim < 3:
         return False
     return not {value.shape[-3], value.shape[-1]} & {1, 3}
 
 
 def _range(frame: Any) -> Literal["unit", "signed"]:
-    """As the pipelines themselves take it: a float picture with a value below zero is in [-1, 1] already."""
+    """The range of a frame, by the pipelines' own rule: a float image with a value below zero is in [-1, 1]."""
     floats = frame.is_floating_point() if isinstance(frame, Tensor) else getattr(frame, "dtype", np.uint8) != np.uint8
     return "signed" if isinstance(frame, (np.ndarray, Tensor)) and floats and bool(frame.min() < 0) else "unit"
 
 
 def _goes_on(guard: Guard, verdict: Verdict) -> bool:
-    """Whether a prompt may be drawn: nothing was found, or the guard is told to mark only, or to fail open."""
+    """Whether a prompt may be used: it was allowed, or the guard only marks, or it fails open."""
     if not verdict.flagged:
         return verdict.outcome in {Outcome.ALLOW, Outcome.REVIEW}
     unjudged = verdict.outcome is Outcome.ERROR
     goes = guard.fail_open and not verdict.flags if unjudged else isinstance(guard.action, Flag)
     if goes:
-        log.warning("a prompt goes on although flagged (%s): %r", verdict.outcome.name, verdict.reason)
+        log.warning("a flagged prompt is used (%s): %r", verdict.outcome.name, verdict.reason)
     return goes

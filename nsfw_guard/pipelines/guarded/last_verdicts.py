@@ -1,4 +1,4 @@
-"""The verdicts of the last call in this thread or task, for whoever keeps them: never shared between two of them."""
+"""Stores the verdicts of the last call, separately for each thread and task."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ _LAST: ContextVar[Mapping[int, tuple[Verdict, ...]]] = ContextVar("nsfw_guard_la
 
 
 class LastVerdicts:
-    """One keeper's own place in every context."""
+    """The verdicts of one owner's last call, per context."""
 
     def __init__(self) -> None:
         self._number = next(_NUMBERS)
 
     def put(self, verdicts: Sequence[Verdict]) -> None:
-        """Keeps them, in this context."""
+        """Store verdicts in this context."""
         _LAST.set(MappingProxyType({**_LAST.get(), self._number: tuple(verdicts)}))
 
     def get(self) -> tuple[Verdict, ...]:
-        """Return those of the last call in this context."""
+        """Return the verdicts of the last call in this context."""
         kept = _LAST.get().get(self._number)
         if kept is None:
-            raise ConfigError("no guarded call was made in this thread or task: read out.verdicts of the call you mean")
+            raise ConfigError(
+                "there was no guarded call in this thread or task: read out.verdicts of the call's own output"
+            )
         return kept

@@ -1,4 +1,4 @@
-"""The shapes in which pictures leave a pipeline, PIL, arrays, tensors, lists, clips: taken apart and put back."""
+"""The forms in which pipelines return images (PIL, arrays, tensors, lists, clips): split into frames and rebuilt."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from nsfw_guard.errors import UncoveredError
 from nsfw_guard.verdict import Verdict
 
 CHANNELS = {1, 3, 4}
-MIN_PICTURE_SIDE = 8  # of a picture that is called something else: poses are matrices of four by four
-MAX_PLAIN_NUMBERS = 256  # that pass as numbers: more could be the pixels of a picture
+MIN_PICTURE_SIDE = 8  # of an image under another name: poses are matrices of four by four
+MAX_PLAIN_NUMBERS = 256  # more numbers than this could be the pixels of an image
 
 
 def split_entries(value: Any, *, clips: bool) -> list[list[Any]]:
-    """Return the frames of each entry of what leaves; an entry leaves whole or not at all.
+    """Return the frames of each entry of an output; an entry is released as a whole or not at all.
 
-    A picture is an entry of one frame; a clip, or a list inside a list, one of many. Nothing is copied.
+    An image is an entry of one frame; a clip, or a list inside a list, one of many. Nothing is copied.
 
     Args:
         value: PIL, an array (..., H, W, C), a tensor (..., C, H, W), or a list of them.
-        clips: a flat list, or one more axis, is one clip and not many pictures.
+        clips: a flat list, or one more axis, is one clip instead of many images.
     """
     if is_data(value):
         return []
@@ -43,7 +43,7 @@ def split_entries(value: Any, *, clips: bool) -> list[list[Any]]:
 
 
 def frames(value: Any) -> list[Any]:
-    """Return every frame in what leaves, in reading order."""
+    """Return every frame in an output, in reading order."""
     if is_data(value):
         return []
     if isinstance(value, Mapping):
@@ -58,7 +58,7 @@ def frames(value: Any) -> list[Any]:
 
 
 def _parts(value: Sequence[Any]) -> list[Any]:
-    """What of a list may be pictures; an error where its numbers are so many that they could be pixels."""
+    """The parts of a list that may be images; an error where it has so many numbers that they could be pixels."""
     if _numbers([part for part in value if is_data(part)]) > MAX_PLAIN_NUMBERS:
         raise _no_picture(value)
     return [part for part in value if not is_data(part)]
@@ -66,14 +66,14 @@ def _parts(value: Sequence[Any]) -> list[Any]:
 
 def _no_picture(value: Any) -> UncoveredError:
     return UncoveredError(
-        f"{_told(value)} leaves the pipeline and is no picture: ask for output_type 'pil', 'np' or 'pt'"
+        f"the pipeline returns {_told(value)}, which cannot be judged as an image: use output_type 'pil', 'np' or 'pt'"
     )
 
 
 def replace_frames(value: Any, news: Iterator[Any]) -> Any:
-    """Return what leaves with frames replaced: one new frame each, in reading order, or None for one that stays.
+    """Return an output with frames replaced: one new frame each, in reading order, or None to keep it.
 
-    What has nothing replaced in it is the very object that came; nothing is edited.
+    An object without a replaced frame is returned itself; nothing is changed in place.
     """
     if is_data(value):
         return value
@@ -97,7 +97,7 @@ def replace_frames(value: Any, news: Iterator[Any]) -> Any:
 
 
 def rebuilt(value: Any, parts: Sequence[Any]) -> Any:
-    """Return a list, tuple, named tuple or mapping of the same kind with other parts."""
+    """Return a list, tuple, named tuple or mapping of the same type with other parts."""
     if isinstance(value, Mapping):
         twin = copy.copy(value)
         for key, part in zip(value, parts, strict=True):
@@ -107,7 +107,7 @@ def rebuilt(value: Any, parts: Sequence[Any]) -> Any:
 
 
 def is_data(value: Any) -> bool:
-    """Return whether it holds no picture, whatever it is called: nothing, a flag, numbers, a text, or some of those."""
+    """Return whether it cannot contain an image: None, a flag, a few numbers, a text, or a list of these."""
     if value is None or isinstance(value, (bool, int, float, complex, str, Enum, np.generic, Verdict)):
         return True
     if isinstance(value, Mapping):
@@ -120,7 +120,7 @@ def is_data(value: Any) -> bool:
 
 
 def _numbers(value: Any) -> int:
-    """How many numbers something holds, however deep they lie."""
+    """The count of numbers in a value, at any depth."""
     if isinstance(value, Mapping):
         return _numbers(list(value.values()))
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -131,7 +131,7 @@ def _numbers(value: Any) -> int:
 
 
 def looks_like_pictures(value: Any) -> bool:
-    """Return whether something that is called sound, text or poses is pictures all the same."""
+    """Return whether a value named as sound, text or poses may nevertheless contain images."""
     if isinstance(value, (list, tuple)):
         return any(looks_like_pictures(part) for part in value)
     if isinstance(value, Mapping):
@@ -146,9 +146,7 @@ def looks_like_pictures(value: Any) -> bool:
 
 
 def channels_for_guard(frame: Any) -> Any:
-    """Return an array or tensor frame with its channels where a guard expects them: first in a tensor, last in an
-    array.
-    """
+    """Return a frame with its channels first in a tensor and last in an array, as a guard expects them."""
     if _axes(frame) < 3:
         return frame
     first, last = frame.shape[-3] in CHANNELS, frame.shape[-1] in CHANNELS
@@ -165,7 +163,7 @@ def restore_layout(new: Any, like: Any) -> Any:
 
 
 def stack(images: Sequence[Any], device: torch.device | None) -> Any:
-    """Frames of one kind and size as one tensor, those of the host on a device; else the list they are.
+    """Return frames of one kind and size as one tensor, those of the host on a device; else the list itself.
 
     Shape: (N, C, H, W).
     """
@@ -179,7 +177,7 @@ def stack(images: Sequence[Any], device: torch.device | None) -> Any:
 
 
 def _kind(frame: Any) -> tuple[Any, ...] | None:
-    """What frames must share to be one stack; None for what only a decoder can read."""
+    """The properties that frames of one stack share; None for frames that only a decoder can read."""
     if isinstance(frame, Image.Image):
         return ("pil", frame.size) if frame.mode == "RGB" and not frame.info else None
     whole = frame.ndim == 3 and (isinstance(frame, Tensor) or frame.dtype.kind == "f" or frame.dtype == np.uint8)
@@ -191,7 +189,7 @@ def _single(value: Any) -> bool:
 
 
 def _clips_of(value: Any) -> Any:
-    """An array or tensor with the channels of each frame beside its rows: some clips have them before the frames."""
+    """An array or tensor with the channels next to the rows: some clips have them before the frames."""
     if _axes(value) != 5 or not isinstance(value, Tensor):
         return value
     usual = {value.shape[-3], value.shape[-1]} & CHANNELS

@@ -1,4 +1,4 @@
-"""What leaves a call, an output, a tuple, a bare value, a state: judged, with flags and verdicts on it."""
+"""Judges the result of a call (an output, a tuple, a bare value, a state), and adds flags and verdicts to it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from nsfw_guard.pipelines.guarded.run import ExitRange, GuardedCall
 def guard_output(
     pipe: Any, out: Any, run: GuardedCall, latents: Latents, arguments: Mapping[str, Any], *, outermost: bool = True
 ) -> Any:
-    """Return what leaves, by the kind of thing it is; of a part of a pipeline, into it, without flags and verdicts."""
+    """Return the judged result of a call; without flags and verdicts for a part of another pipeline."""
     cls = type(pipe)
     if latents == "allow" and arguments.get("output_type") in seams.LATENT:
-        return out  # on purpose, and unchecked: it carries no flags
+        return out  # unchecked on purpose, so it has no flags
     if seams.is_modular(cls):
         return leave_state(out, run, latents, run.given, arguments.get("output"))
     ends = exit_range(cls)
@@ -36,12 +36,12 @@ def guard_output(
 
 
 def exit_range(cls: type) -> ExitRange:
-    """Return the range of the arrays and tensors that leave a class."""
+    """Return the range of the arrays and tensors that a class returns."""
     return "hdr" if any(base.__name__ == "LTX2HDRPipeline" for base in cls.__mro__) else tensor_range(cls)
 
 
 def _leave_output(out: Any, run: GuardedCall, ends: ExitRange, *, outermost: bool) -> Any:
-    """An output of named fields: the same object, with flags and verdicts on it."""
+    """An output with named fields: the same object, with flags and verdicts added."""
     for name in _in_order(dict.fromkeys(_names(out))):
         old = getattr(out, name) if name in vars(out) else out[name]
         new = _field(name, old, run, ends, outermost=outermost)
@@ -53,14 +53,14 @@ def _leave_output(out: Any, run: GuardedCall, ends: ExitRange, *, outermost: boo
 
 
 def _names(out: Any) -> Iterator[str]:
-    """What an output holds: its fields, and whatever else was set on it."""
+    """The fields of an output, and any other attributes set on it."""
     yield from (f.name for f in dataclasses.fields(out))
     yield from vars(out)
     yield from out if isinstance(out, dict) else ()
 
 
 def _leave_mapping(out: Any, run: GuardedCall, ends: ExitRange, *, outermost: bool) -> Any:
-    """A mapping, or a tuple whose places have names."""
+    """A mapping, or a named tuple."""
     named = out if isinstance(out, Mapping) else out._asdict()
     parts = _leave_named([str(name) for name in named], list(named.values()), run, ends, outermost=outermost)
     same = all(new is old for new, old in zip(parts, named.values(), strict=True))
@@ -70,7 +70,7 @@ def _leave_mapping(out: Any, run: GuardedCall, ends: ExitRange, *, outermost: bo
 def _leave_named(
     names: Sequence[str], values: Sequence[Any], run: GuardedCall, ends: ExitRange, *, outermost: bool
 ) -> list[Any]:
-    """Values with a name each, in the order in which they came."""
+    """Named values, in their original order."""
     parts = list(values)
     for place in sorted(range(len(parts)), key=lambda i: names[i] in seams.WITHHELD_FIELDS):
         parts[place] = _field(names[place], parts[place], run, ends, outermost=outermost)
@@ -88,7 +88,7 @@ def _leave_tuple(
 
 
 def _field(name: str, value: Any, run: GuardedCall, ends: ExitRange, *, outermost: bool) -> Any:
-    """What becomes of one field: what can hold a picture is one, unless its name says that it is something else."""
+    """The judged value of one field: treated as images if it can be, unless its name denotes something else."""
     other = name in seams.OTHER and name not in seams.MARKS
     if layouts.is_data(value) or (other and not layouts.looks_like_pictures(value)):
         return value
@@ -96,7 +96,7 @@ def _field(name: str, value: Any, run: GuardedCall, ends: ExitRange, *, outermos
         return None if run.flagged else value
     main = outermost and not run.verdicts
     if ends == "signed" and isinstance(value, Tensor) and value.ndim == 5:
-        # As a video decoder gave it: the channels of a clip stand before its frames, however many these are.
+        # As a video decoder returns it: the channels of a clip come before its frames, for any number of frames.
         turned = value.transpose(1, 2)
         safe = run.finish(turned, clips=name in seams.CLIPS, value_range=ends, main=main)
         return value if safe is turned else safe.transpose(1, 2)
@@ -104,7 +104,7 @@ def _field(name: str, value: Any, run: GuardedCall, ends: ExitRange, *, outermos
 
 
 def mark(out: Any, run: GuardedCall) -> None:
-    """Puts flags and verdicts on an output: into its own field for them, where it has one."""
+    """Add flags and verdicts to an output, in its own field for them if it has one."""
     names = {f.name for f in dataclasses.fields(out)}
     for name in seams.FLAGS:
         if name in names:
@@ -114,12 +114,12 @@ def mark(out: Any, run: GuardedCall) -> None:
 
 
 def _in_order(names: Iterable[str]) -> list[str]:
-    """What is held back where something was flagged comes last, when that is known."""
+    """The names in order of judging: values that are held back when something is flagged come last."""
     return sorted(names, key=lambda name: name in seams.WITHHELD_FIELDS)
 
 
 def _set(out: Any, name: str, value: Any) -> None:
-    if value is None:  # an output forgets no key once it has it
+    if value is None:  # an output never loses a key
         dict.__setitem__(out, name, None) if isinstance(out, dict) and name in out else None
         object.__setattr__(out, name, None)
     elif isinstance(out, dict):

@@ -1,4 +1,4 @@
-"""What leaves a modular pipeline: one value, some, or the whole state, latents among it."""
+"""Judges the result of a modular pipeline: one value, some values, or the whole state with latents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nsfw_guard.pipelines.guarded.identity import content
 from nsfw_guard.pipelines.guarded.inputs import Latents
 from nsfw_guard.pipelines.guarded.run import ExitRange, GuardedCall
 
-# What a picture could be made from, and what steers how: numbers that no model of pictures can judge.
+# Values that an image could be made from, or that control it: numbers that no image model can judge.
 _UNDECODED = frozenset({
     "latent", "latents", "embed", "embeds", "embedding", "embeddings", "noise", "timestep", "timesteps", "sigma",
     "sigmas", "id", "ids", "attention", "freqs", "guidance", "keyframes", "depth",
@@ -24,7 +24,7 @@ _UNDECODED = frozenset({
 
 
 def came_in(arguments: Mapping[str, Any]) -> frozenset[Any]:
-    """Return what a call was handed, by what each thing held then."""
+    """Return the content of each argument of a call."""
     return frozenset(content(value) for value in _each(list(arguments.values())))
 
 
@@ -40,9 +40,9 @@ def leave_state(out: Any, run: GuardedCall, latents: Latents, given: frozenset[A
     """Return a state, a dictionary of its values, or one value, safe.
 
     Args:
-        out: what the pipeline gave.
-        given: what came in: unchanged, it may go out again.
-        asked: what the call was asked for: the name of the one value.
+        out: the result of the pipeline.
+        given: the arguments; they may be returned if unchanged.
+        asked: the name of the requested value.
     """
     values = getattr(out, "values", None)
     if isinstance(values, dict):
@@ -56,7 +56,7 @@ def leave_state(out: Any, run: GuardedCall, latents: Latents, given: frozenset[A
 def _leave(values: dict[str, Any], run: GuardedCall, latents: Latents, given: frozenset[Any]) -> None:
     new = [name for name, value in values.items() if _holds(value) and not _same(value, given)]
     held = [name for name in new if _undecoded(name, values[name])]
-    # The first of these is what verdicts are given for.
+    # The verdicts are those of the first of these.
     for name in sorted((name for name in new if name not in held), key=_place):
         clips = name in seams.CLIPS
         ends: ExitRange = "signed" if _signed(values[name]) else "unit"
@@ -64,7 +64,7 @@ def _leave(values: dict[str, Any], run: GuardedCall, latents: Latents, given: fr
     pictures = run.verdicts or run.judged
     if latents == "refuse" and not pictures and any("latent" in name for name in held):
         raise UncoveredError(
-            "latents would leave this modular pipeline unchecked: let it decode, or attach with latents='allow'"
+            "this modular pipeline would return latents unchecked: let it decode them, or attach with latents='allow'"
         )
     if latents == "refuse" and run.flagged:
         for name in held:
@@ -72,14 +72,14 @@ def _leave(values: dict[str, Any], run: GuardedCall, latents: Latents, given: fr
 
 
 def _same(value: Any, given: frozenset[Any]) -> bool:
-    """Whether it holds just what something held that came in."""
+    """Whether its content is that of an argument."""
     return all(content(part) in given for part in _each(value))
 
 
 def _undecoded(name: str, value: Any) -> bool:
-    """Whether a picture could only be made from it: known by a word of its name, or by a shape that no picture has.
+    """Whether it is an undecoded image: known by a word in its name, or by a shape that no image has.
 
-    What has three channels is a picture under any name: latents have four or more.
+    A value with three channels is an image under any name, since latents have four or more.
     """
     if _has_pil(value):
         return False
@@ -98,7 +98,7 @@ def _place(name: str) -> int:
 
 
 def _signed(value: Any) -> bool:
-    """Whether tensors hold values below zero, as what a processor prepared for a model does."""
+    """Whether tensors contain values below zero, as inputs prepared for a model do."""
     if isinstance(value, (list, tuple)):
         return any(_signed(part) for part in value)
     return isinstance(value, Tensor) and value.is_floating_point() and bool(value.min() < 0)

@@ -1,7 +1,7 @@
-"""Image processors that judge what they are about to turn into pictures: the seam on the device.
+"""Image processors that judge tensors before turning them into images: the seam on the device.
 
-A guarded processor is a copy of the pipe's own, of a subclass with the same name. The one that the pipe had is never
-touched, so that another pipe which shares it goes on as before.
+A guarded processor is a copy of the pipe's own, in a subclass of the same name. The original is never changed, since
+other pipes may share it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ GUARD_ATTR = "_nsfw_guard"
 
 
 class Owner(Protocol):
-    """Whoever put a guarded processor into a pipe; not `enabled`, it judges nothing."""
+    """The owner of a guarded processor in a pipe. While it is not `enabled`, the processor judges nothing."""
 
     enabled: bool
 
     def run(self, pipe: Any = None) -> GuardedCall:
-        """Return a run of its own, for pictures that are made outside of any call."""
+        """Return a new run, for images made outside any call."""
         ...
 
 
 def processors_of(pipe: Any) -> dict[str, Any]:
-    """Return the processors of a pipe that turn tensors into pictures, by attribute."""
+    """Return the processors of a pipe that turn tensors into images, by attribute."""
     from diffusers.image_processor import VaeImageProcessor
 
     return {
@@ -58,7 +58,7 @@ def is_guarded(processor: Any) -> bool:
 
 
 def by_hand(guarded: Any) -> GuardedCall | None:
-    """Return a run for pictures that are made outside of any call, or None where the guard is turned off."""
+    """Return a run for images made outside any call, or None while the guard is turned off."""
     owner: Owner = vars(guarded)[GUARD_ATTR]
     return owner.run() if owner.enabled else None
 
@@ -90,10 +90,12 @@ def _deepcopy(self: Any, memo: dict[int, Any]) -> Any:
 
 
 def _no_pickle(self: Any, protocol: Any) -> Any:
-    raise ConfigError("what a guard was put on is not pickled, since it would come back without it: detach it first")
+    raise ConfigError(
+        "a guarded pipeline or processor cannot be pickled, since it would lose the guard: detach it first"
+    )
 
 
-# Of every class that a guard puts in place of another: copied with its guard, and never pickled without it.
+# Methods of every guarded class: it is copied with its guard, and never pickled without it.
 WHOLE = {"__copy__": _copy, "__deepcopy__": _deepcopy, "__reduce_ex__": _no_pickle}
 
 
@@ -140,7 +142,7 @@ def _postprocess_video(base: Any) -> Any:
 
 
 def _signed(processor: Any, flags: Any, count: int) -> list[bool]:
-    """Which pictures will be moved from [-1, 1] to [0, 1], and so are in the former."""
+    """For each image, whether it is in [-1, 1] and will be converted to [0, 1]."""
     return [processor.config.do_normalize] * count if flags is None else list(flags)
 
 

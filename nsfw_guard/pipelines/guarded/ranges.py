@@ -1,4 +1,4 @@
-"""Whether the tensors that a class hands out for `output_type="pt"` are in [0, 1]: read from what its call does."""
+"""Whether the tensors that a class returns for `output_type="pt"` are in [0, 1], from the source of its call."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from typing import Any
 from nsfw_guard.imaging.quantise import ValueRange
 from nsfw_guard.pipelines.seams import cached_per_class, classify
 
-# Calls that bring what a decoder gave to [0, 1], or hand it to something that does.
+# Calls that convert a decoder's result to [0, 1], or pass it to code that does.
 _TO_UNIT = ("postprocess", "denormalize", "decode_latents", "numpy_to_pil", "convert_vae", "_vae_decoder")
 _KIND = "output_type"
 
 
 @cached_per_class
 def tensor_range(cls: Any) -> ValueRange:
-    """Return the range of the tensors that leave a class: signed where nothing on the way to "pt" moves them to [0, 1].
+    """Return the range of the tensors that a class returns: signed where no step towards "pt" converts them to [0, 1].
 
-    Where the source cannot be read, the usual [0, 1]: values beyond it are then an ERROR.
+    Where the source cannot be read, it is the usual [0, 1]; values beyond it then become an ERROR.
     """
     parts = [part for name in _made_of(cls) if (part := vars(_module(cls)).get(name)) and classify(part).seam]
-    if parts:  # it hands on what these give
+    if parts:  # it returns the results of these
         return "signed" if "signed" in map(tensor_range, parts) else "unit"
     steps = list(_on_the_way(_call(cls)))
     return "signed" if steps and not any(map(_moves, steps)) else "unit"
 
 
 def _call(cls: Any) -> list[ast.stmt]:
-    """What a class's call does, or that of the first base that draws and says what "pt" is; nothing where none does."""
+    """The statements of a class's call, or of the first base that generates and handles "pt"; else none."""
     for base in cls.__mro__:
         try:
             source = textwrap.dedent(inspect.getsource(inspect.unwrap(vars(base)["__call__"])))
             call = ast.parse(source).body[0]
         except (KeyError, OSError, TypeError, SyntaxError):
             continue
-        draws = '"pt"' in source and "scheduler.step(" in source  # one that hands on what another gave does not count
+        draws = '"pt"' in source and "scheduler.step(" in source  # not one that only returns another call's result
         if draws and isinstance(call, ast.FunctionDef):
             return call.body
     return []
 
 
 def _made_of(cls: Any) -> set[str]:
-    """The pipeline classes that a class makes its parts of."""
+    """The pipeline classes of a class's parts."""
     try:
         text = inspect.getsource(cls.__init__)
     except (OSError, TypeError):
@@ -59,7 +59,7 @@ def _module(cls: Any) -> Any:
 
 
 def _on_the_way(statements: list[ast.stmt]) -> Iterator[ast.AST]:
-    """Every expression that runs when "pt" is asked for, or may run."""
+    """Every expression that runs, or may run, for "pt"."""
     for statement in statements:
         if isinstance(statement, ast.If):
             yield statement.test
@@ -78,7 +78,7 @@ def _on_the_way(statements: list[ast.stmt]) -> Iterator[ast.AST]:
 
 
 def _truth(test: ast.expr) -> bool | None:
-    """What a condition is when "pt" is asked for; None where that does not decide it."""
+    """The value of a condition for "pt"; None where it depends on something else."""
     if isinstance(test, ast.BoolOp):
         parts = [_truth(value) for value in test.values]
         decisive = isinstance(test.op, ast.Or)
@@ -101,7 +101,7 @@ def _truth(test: ast.expr) -> bool | None:
 
 
 def _moves(step: ast.AST) -> bool:
-    """Whether a step moves a picture to [0, 1]."""
+    """Whether a step converts an image to [0, 1]."""
     return any(_call_to_unit(node) or _half_and_shift(node) or _clamp(node) for node in ast.walk(step))
 
 
@@ -110,7 +110,7 @@ def _call_to_unit(node: ast.AST) -> bool:
 
 
 def _half_and_shift(node: ast.AST) -> bool:
-    """`x * 0.5 + 0.5`, `x / 2 + 0.5`."""
+    """Whether it is `x * 0.5 + 0.5` or `x / 2 + 0.5`."""
     return (
         isinstance(node, ast.BinOp)
         and isinstance(node.op, ast.Add)

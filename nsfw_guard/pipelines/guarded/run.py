@@ -1,4 +1,4 @@
-"""One guarded call: what was judged on the way, and what is made of it when it leaves. Never kept on a pipe."""
+"""The state of one guarded call: what was judged during the call, and how its output is acted on."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from nsfw_guard.pipelines.guarded.identity import identity
 from nsfw_guard.verdict import Outcome, Verdict, worst
 
 Clips = Literal["whole", "frames"]
-ExitRange = Literal["unit", "signed", "hdr"]  # of tensors that leave; "hdr" has no upper end
+ExitRange = Literal["unit", "signed", "hdr"]  # of returned tensors; "hdr" has no upper end
 _RUN: ContextVar[GuardedCall | None] = ContextVar("nsfw_guard_run", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cover:
-    """How much of a clip is acted on: the whole of it, or flagged frames with `margin` of their neighbours."""
+    """The part of a clip that is acted on: all of it, or flagged frames and `margin` neighbours of each."""
 
     clips: Clips = "whole"
     margin: int = 8
@@ -37,12 +37,12 @@ class Cover:
         if self.clips not in get_args(Clips):
             raise UnknownNameError("way to cover clips", self.clips, get_args(Clips))
         if self.margin < 0:
-            raise ConfigError(f"margin must be 0 or more (0 covers flagged frames alone), got {self.margin}")
+            raise ConfigError(f"margin must be 0 or more (0 covers only the flagged frames), got {self.margin}")
 
     def spread(self, verdicts: Sequence[Verdict], *, clip: bool, again: bool = False) -> list[Verdict]:
-        """Return what decides over each frame of one entry: the worst of all of them, or of its neighbours in a clip.
+        """Return the deciding verdict for each frame of one entry: the worst of all, or of its neighbours in a clip.
 
-        `again`: it was spread on the way already, so that neighbours are not taken for flagged frames.
+        `again`: the verdicts were already spread during the call, so neighbours must not count as flagged frames.
         """
         if len(verdicts) > 1 and not (clip and self.clips == "frames"):
             return [worst(verdicts)] * len(verdicts)
@@ -54,7 +54,7 @@ class Cover:
 
 @dataclass(frozen=True)
 class Judged:
-    """Something that was made on the way, kept alive so that its addresses stay its own."""
+    """An image made during the call, kept alive so that its address is not used again."""
 
     output: Any
     verdicts: Mapping[tuple[Any, ...], Verdict]
@@ -62,7 +62,7 @@ class Judged:
 
 @dataclass
 class GuardedCall:
-    """What is known of one call."""
+    """The state of one guarded call."""
 
     guard: Guard
     cover: Cover
@@ -71,18 +71,18 @@ class GuardedCall:
     judged: list[Judged] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     clip: bool = False
-    showing: bool = False  # within a callback: what it makes is a preview, and no part of what leaves
-    given: frozenset[Any] = frozenset()  # what came in: unchanged, it may go out again
+    showing: bool = False  # within a callback, whose images are previews and not part of the output
+    given: frozenset[Any] = frozenset()  # the arguments, which may be returned if unchanged
 
     def guard_batch(self, images: Tensor, value_range: ValueRange) -> tuple[Tensor, list[Verdict]]:
-        """Return pictures on the way, flagged ones acted on. Shape: (N, C, H, W)."""
+        """Judge images during the call, and act on flagged ones. Shape: (N, C, H, W)."""
         verdicts = self._check(images, value_range)
         if self.clip:
             verdicts = self.cover.spread(verdicts, clip=True)
         return self.guard.apply(images, verdicts, value_range=value_range), verdicts
 
     def remember(self, output: Any, verdicts: Sequence[Verdict]) -> None:
-        """Keeps what was made of judged pictures, so that it is known when it leaves."""
+        """Store judged images with their verdicts, to recognise them in the output."""
         if self.showing:
             return
         outputs = layouts.frames(output)
@@ -93,7 +93,7 @@ class GuardedCall:
             self.judged.append(Judged(output, {("unclaimed", i): verdict for i, verdict in enumerate(verdicts)}))
 
     def apart(self, callback: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a callback whose own pictures, judged and acted on as any, decide nothing about those that leave."""
+        """Wrap a callback: its own images are judged and acted on, but do not affect the verdicts of the output."""
 
         @functools.wraps(callback)
         def shown(*args: Any, **kwargs: Any) -> Any:
@@ -107,7 +107,7 @@ class GuardedCall:
 
     @contextmanager
     def clips(self) -> Iterator[list[Judged]]:
-        """Judge as one clip what is judged within; gives what was judged meanwhile, to register it anew."""
+        """Judge images within the context as one clip; yields what was judged, to be registered again."""
         before, self.clip, mark = self.clip, True, len(self.judged)
         judged: list[Judged] = []
         try:
@@ -118,9 +118,7 @@ class GuardedCall:
             del self.judged[mark:]
 
     def finish(self, value: Any, *, clips: bool, value_range: ExitRange = "unit", main: bool = True) -> Any:
-        """Judge what leaves where it was not judged yet, and act on it. Verdicts are kept one an entry, of the main
-        field.
-        """
+        """Judge the parts of an output that are not yet judged, and act on it. Keeps one verdict per main entry."""
         groups = [group for group in layouts.split_entries(value, clips=clips) if group]
         flat = [frame for group in groups for frame in group]
         if not flat:
@@ -139,17 +137,17 @@ class GuardedCall:
         safe = layouts.replace_frames(
             value, iter([self._acted(f, v, value_range) if new else None for f, v, new in acts])
         )
-        self.remember(safe, decided)  # the image of an inner pipeline is on the way in the outer one
+        self.remember(safe, decided)  # the output of an inner pipeline is an intermediate image of the outer one
         return safe
 
     @property
     def flags(self) -> list[bool]:
-        """One bool an entry that left."""
+        """One bool per returned entry."""
         return [verdict.flagged for verdict in self.verdicts]
 
     @property
     def flagged(self) -> bool:
-        """Whether anything in this call was flagged, on the way or as it left."""
+        """True when anything in this call was flagged, during the call or in its output."""
         on_the_way = [v for j in self.judged for v in j.verdicts.values()]
         return any(v.flagged for v in (*self.verdicts, *on_the_way))
 
@@ -159,7 +157,7 @@ class GuardedCall:
         return verdicts
 
     def _raise(self, verdicts: Sequence[Verdict]) -> None:
-        """With the action `raise`: one error for all of a batch, before any of it is acted on."""
+        """Raise one error for a whole batch, if the action is `raise`, before acting on any of it."""
         if isinstance(self.guard.action, Raise):
             goes = [self.guard.fail_open and v.outcome is Outcome.ERROR and not v.flags for v in verdicts]
             held = [v for v, let_go in zip(verdicts, goes, strict=True) if v.flagged and not let_go]
@@ -171,7 +169,7 @@ class GuardedCall:
         return next((j.verdicts[key] for j in reversed(self.judged) if key in j.verdicts), None)
 
     def _judge_unknown(self, flat: Sequence[Any], known: Sequence[Verdict | None], ends: ExitRange) -> list[Verdict]:
-        """A verdict for every frame: those that are not known are judged, all at once."""
+        """A verdict for every frame: all unknown ones are judged at once."""
         unknown = [frame for frame, verdict in zip(flat, known, strict=True) if verdict is None]
         if not unknown:
             return [verdict for verdict in known if verdict is not None]
@@ -182,9 +180,9 @@ class GuardedCall:
         return [next(fresh) if verdict is None else verdict for verdict in known]
 
     def _carry_flags(self, verdicts: list[Verdict]) -> list[Verdict]:
-        """Carry flags forward from images on the way that do not leave themselves: what leaves was made of them.
+        """Apply flags of intermediate images that are not returned themselves, since the output was made from them.
 
-        A pasted overlay, a grid, a second stage: pairwise where the counts say so, else over everything.
+        Examples are a pasted overlay, a grid, a second stage. Pairwise where the counts are equal, else to all.
         """
         leaving = {id(v) for v in verdicts}
         lost = [v for j in self.judged for v in j.verdicts.values() if id(v) not in leaving]
@@ -199,7 +197,7 @@ class GuardedCall:
         return verdict.flagged or (verdict.outcome is Outcome.REVIEW and not isinstance(self.guard.on_review, Flag))
 
     def _acted(self, frame: Any, verdict: Verdict, ends: ExitRange) -> Any:
-        """The frame with the action taken, in its own layout, or None where it stays."""
+        """The frame after the action, in its own layout, or None where it is released."""
         turned = layouts.channels_for_guard(frame)
         if ends == "hdr":
             turned = _clipped(turned)
@@ -208,12 +206,12 @@ class GuardedCall:
 
 
 def _range(ends: ExitRange, frames: Sequence[Any]) -> ValueRange:
-    """The range of frames that leave: only what leaves as a tensor may be in [-1, 1]."""
+    """The range of returned frames: only tensors may be in [-1, 1]."""
     return "signed" if ends == "signed" and isinstance(frames[0], Tensor) else "unit"
 
 
 def _clipped(linear: Any) -> Any:
-    """Linear light as a file of 8 bits would show it; what is infinite is no picture."""
+    """Linear light as an 8-bit file would show it; infinite values are kept, as a fault."""
     if isinstance(linear, Tensor):
         return torch.where(linear.isinf(), torch.nan, linear).clamp(0, 1)
     if isinstance(linear, np.ndarray):
@@ -222,13 +220,13 @@ def _clipped(linear: Any) -> Any:
 
 
 def current() -> GuardedCall | None:
-    """Return the guarded call that this context is in."""
+    """Return the guarded call of this context."""
     return _RUN.get()
 
 
 @contextmanager
 def running(run: GuardedCall) -> Iterator[GuardedCall]:
-    """Makes a run the current one of this context."""
+    """Make a run the current one of this context."""
     token = _RUN.set(run)
     try:
         yield run

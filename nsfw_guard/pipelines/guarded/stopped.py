@@ -1,4 +1,4 @@
-"""What stands in for pictures whose drawing was stopped: of the kind, the size and the number that were asked for."""
+"""The output of a stopped generation: images of the requested type, size and number, acted on by the guard."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from nsfw_guard.pipelines.guarded.leaving import mark
 from nsfw_guard.pipelines.guarded.run import GuardedCall
 from nsfw_guard.verdict import Verdict
 
-DEFAULT_SIDE = 512  # where nothing says how large the picture would have been
+DEFAULT_SIDE = 512  # where the image size is unknown
 
 
 def blocked_output(
     pipe: Any, verdicts: Sequence[Verdict], size: tuple[int, int] | None, run: GuardedCall, arguments: Mapping[str, Any]
 ) -> list[Any] | Any:
-    """Return the output that the call would have given, filled with the guard's action on a black frame.
+    """Return an output like that of the call, with the guard's action on a black frame as its images.
 
     Raises:
-        BlockedError: the action is `raise`, or the output of this class cannot be made up.
+        BlockedError: the action is `raise`, or an output of this class cannot be created.
     """
     counted = tuple(run.guard.notify(list(verdicts)))
     cls = type(pipe)
@@ -67,7 +67,7 @@ def _pil(frame: Tensor) -> Image.Image:
 
 
 def _wrapped(cls: type, name: str, pictures: Any, run: GuardedCall, arguments: Mapping[str, Any]) -> Any:
-    """The pictures in what the class returns."""
+    """The images in the output type of the class."""
     (output,) = [o for o in seams.output_classes(cls) if name in o.__dataclass_fields__]
     fields = {field: pictures if field == name else None for field in output.__dataclass_fields__}
     if arguments.get("return_dict", True):

@@ -219,7 +219,7 @@ def test_a_head_of_nan_never_starts(name, own):
     with torch.no_grad():
         head(model).weight.fill_(math.nan)
     model.save_pretrained(folder)
-    with pytest.raises(SelfTestError, match="does not answer with probabilities"):
+    with pytest.raises(SelfTestError, match="are not probabilities"):
         judge(folder, questions=QUESTIONS)
 
 
@@ -234,7 +234,7 @@ def test_a_row_that_does_not_end_with_the_question_is_an_error(folders, monkeypa
         return inputs
 
     monkeypatch.setattr(made.asker, "inputs", padded_right)
-    with pytest.raises(ScoringError, match="made other rows than were asked"):
+    with pytest.raises(ScoringError, match="returned unexpected rows"):
         made.score([Frames(smooth(1, 40, 56))])
     assert Guard(made).check(smooth(1, 40, 56))[0].outcome is Outcome.ERROR
 
@@ -265,7 +265,7 @@ def test_memory_that_runs_out_halves_the_batch(folders, monkeypatch, caplog):
     monkeypatch.setattr(made, "_pass", small_only)
     assert (numbers(made, smooth(3, 40, 56)) - expected).abs().max() < 1e-5
     assert sizes == [8, 4, 2, 2, 2, 2, 1]
-    assert "goes on with batches of 2" in caplog.text
+    assert "continues with batch_size 2" in caplog.text
 
 
 # The written rules
@@ -318,22 +318,22 @@ def test_shieldgemma_takes_its_own_words_beside_yours(folders):
     assert numbers(made, smooth(1, 40, 56))[0, 0] == pytest.approx(
         numbers(alone, smooth(1, 40, 56))[0, 1].item(), abs=1e-5
     )
-    with pytest.raises(ConfigError, match="brings no words for 'mess': write a question"):
+    with pytest.raises(ConfigError, match="no default question for 'mess': write one"):
         judge(folders["shieldgemma2"], questions={"mess": OWN})
-    with pytest.raises(ConfigError, match="brings no words for 'sexual'"):
+    with pytest.raises(ConfigError, match="no default question for 'sexual'"):
         judge(folders["qwen3_vl"], questions={"sexual": OWN})
 
 
 @pytest.mark.parametrize(
     ("questions", "what"),
     [
-        ({}, "no questions: give a rule a category"),
+        ({}, "questions is empty"),
         ({"violence": "  "}, "for 'violence' is empty"),
         ({" ": "blood"}, "is empty"),
         ({"violence": None}, "is empty"),
-        ({"a": "Blood is shown", "b": "blood is shown "}, "'b' asks again what 'a' asks"),
-        ({"a": "x" * 2001}, "has 2001 letters"),
-        (["violence"], "no questions"),
+        ({"a": "Blood is shown", "b": "blood is shown "}, "'b' has the same question as 'a'"),
+        ({"a": "x" * 2001}, "has 2001 characters"),
+        (["violence"], "questions is empty"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -345,7 +345,7 @@ def test_questions_that_ask_nothing_are_refused(questions, what, folders):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_question_cannot_speak_for_the_model(name, folders):
     for mark in tiny_judges.SPECIAL[name]:
-        with pytest.raises(ConfigError, match="a mark of the model: leave it out"):
+        with pytest.raises(ConfigError, match="a special token: remove it"):
             judge(folders[name], questions={"mess": f"an untidy desk{mark}"})
 
 
@@ -369,7 +369,7 @@ def test_a_template_that_leaves_the_question_out_is_refused(own):
     folder = own("llama4")
     template = (folder / "chat_template.jinja").read_text()
     (folder / "chat_template.jinja").write_text(template.replace("categories[key]", "'S1'"))
-    with pytest.raises(WeightsUnfitError, match="leaves out the question for 'sexual'"):
+    with pytest.raises(WeightsUnfitError, match="omits the question for 'sexual'"):
         judge(folder, questions=QUESTIONS)
 
 
@@ -398,7 +398,7 @@ def test_known_answers_are_held_against_the_model(folders):
     )
     assert load_files(spec, folders["qwen3_vl"], Options()).state()["self_test"] == "passed"
     wrong = replace(spec, known_answers=dict.fromkeys(answers, dict.fromkeys(spec.labels, 0.9)))
-    with pytest.raises(SelfTestError, match="does not answer as recorded"):
+    with pytest.raises(SelfTestError, match="differ from its record"):
         load_files(wrong, folders["qwen3_vl"], Options())
     left_out = spec.with_labels({"hate": None})
     assert load_files(left_out, folders["qwen3_vl"], Options()).state()["self_test"] == "passed"
@@ -412,7 +412,7 @@ def test_without_weights_and_network_one_line_names_the_cure(name):
     assert "\n" not in str(raised.value)
     assert ("accept their terms" in str(raised.value)) == spec.gated
     assert spec.gated == (name in {"shieldgemma2", "llama-guard-4"})
-    assert ("no commit of it is recorded" in str(raised.value)) == (spec.revision == "")
+    assert ("no commit is recorded" in str(raised.value)) == (spec.revision == "")
     assert set(spec.questions) == set(spec.labels)
     assert spec.pip_extra == "diffusers"
 
@@ -430,7 +430,7 @@ def test_shards_are_one_model(name, folders, judges, own, tmp_path):
     assert weights.weight_files(folder) == tuple(folder / shard for shard in shards)
     pixels = smooth(1, 40, 56)
     assert torch.equal(numbers(judge(folder, questions=QUESTIONS), pixels), numbers(judges[name], pixels))
-    with pytest.raises(WeightsUnfitError, match=r"is of one model\.safetensors"):
+    with pytest.raises(WeightsUnfitError, match=r"is of a single model\.safetensors"):
         weights.weight_files(folder, "0" * 64)
     (folder / shards[1]).unlink()
     with pytest.raises(WeightsMissingError, match=shards[1]):
@@ -452,10 +452,10 @@ def test_an_index_names_safetensors_beside_it_and_nothing_else(named, own):
 def test_a_pickle_is_refused_and_so_is_nothing_at_all(own):
     folder = own("llava_onevision")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(WeightsUnfitError, match=r"holds pytorch_model.bin and no .* convert it to safetensors"):
+    with pytest.raises(WeightsUnfitError, match=r"has pytorch_model.bin but no .* convert it to safetensors"):
         judge(folder)
     (folder / "pytorch_model.bin").unlink()
-    with pytest.raises(WeightsMissingError, match="give a folder that holds weights"):
+    with pytest.raises(WeightsMissingError, match="pass a folder with weights"):
         judge(folder)
 
 
@@ -472,7 +472,7 @@ def test_weights_that_do_not_fit_are_refused(own):
 
 def test_the_answers_must_be_tokens(tmp_path):
     folder = tiny_judges.write(tmp_path / "mute", "qwen3_vl", without=["Yes", "No"])
-    with pytest.raises(WeightsUnfitError, match=r"the answer 'Yes' is [2-9] tokens .* and not one"):
+    with pytest.raises(WeightsUnfitError, match=r"the answer 'Yes' is [2-9] tokens .* instead of one"):
         judge(folder, questions=QUESTIONS)
 
 
@@ -481,7 +481,7 @@ def test_shieldgemmas_answers_are_those_of_its_configuration(own):
     config = json.loads((folder / "config.json").read_text())
     config["yes_token_index"], config["no_token_index"] = config["no_token_index"], config["yes_token_index"]
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(WeightsUnfitError, match="model and tokenizer do not belong together"):
+    with pytest.raises(WeightsUnfitError, match="fetch model and tokenizer again"):
         judge(folder)
 
 
@@ -498,7 +498,7 @@ def test_a_processor_that_is_not_whole_is_refused(own):
 def test_what_is_not_installed_is_named(folders, monkeypatch):
     strange = replace(FAMILIES["qwen3_vl"], model="ThirdForConditionalGeneration")
     monkeypatch.setitem(FAMILIES, "qwen3_vl", strange)
-    with pytest.raises(ConfigError, match="is not in this transformers: run `pip install"):
+    with pytest.raises(ConfigError, match=r"the installed transformers has no .*: run `pip install"):
         judge(folders["qwen3_vl"])
     broken = replace(strange, model="Qwen3VLForConditionalGeneration", broken_in=(transformers.__version__,))
     monkeypatch.setitem(FAMILIES, "qwen3_vl", broken)
@@ -528,13 +528,13 @@ def test_what_is_no_judge_takes_no_questions(tiny, folders, own):
     (folder / "config.json").write_text('{"model_type": "mllama"}')
     with pytest.raises(UnknownNameError, match="unknown family of judges 'mllama'"):
         load_model("qwen3-vl-2b", weights=folder)
-    with pytest.raises(WeightsUnfitError, match="holds a llava_onevision, not the qwen3_vl"):
+    with pytest.raises(WeightsUnfitError, match=r"contains a llava_onevision, but .* is a qwen3_vl"):
         load_model("qwen3-vl-2b", weights=folders["llava_onevision"])
 
 
 @pytest.mark.parametrize("settings", [{"views": "tiles(2)"}, {"resize": "fast"}])
 def test_it_sees_the_whole_picture_its_own_way(settings, folders):
-    with pytest.raises(ConfigError, match="leave views and resize out"):
+    with pytest.raises(ConfigError, match="omit views and resize"):
         load_model(folders["qwen3_vl"], **settings)
 
 
@@ -546,7 +546,7 @@ def test_a_picture_of_an_odd_size_is_judged_or_refused_and_never_released_unseen
 
 
 def test_a_device_that_is_not_there_is_said(folders):
-    with pytest.raises(ConfigError, match="cannot be put on 'cuda:77'"):
+    with pytest.raises(ConfigError, match="cannot be moved to the device 'cuda:77'"):
         judge(folders["qwen3_vl"], device="cuda:77")
     assert judge(folders["qwen3_vl"], device="cpu").state()["device"] == "cpu"
 
@@ -602,7 +602,7 @@ def test_what_a_user_fetched_is_found_where_a_host_moved_the_cache(hub, tmp_path
     home = tmp_path / "home"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "of the host"))
     monkeypatch.setattr("huggingface_hub.constants.default_home", str(home))
-    with pytest.raises(WeightsMissingError, match="nothing is downloaded from here"):
+    with pytest.raises(WeightsMissingError, match="downloads are turned off"):
         weights.fetch(spec, local_files_only=True)
     shutil.copytree(tmp_path / "cache", home / "huggingface" / "hub")
     found = home / "huggingface" / "hub" / at.relative_to(tmp_path / "cache")

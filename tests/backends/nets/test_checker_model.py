@@ -153,5 +153,5 @@ def test_a_saved_guard_of_it_is_refused_in_plain_words(folder, tmp_path):
     from nsfw_guard.errors import ConfigError
 
     backend = loaders.load_files(make(SPEC, tmp_path / "made"), tmp_path / "made", Options())
-    with pytest.raises(ConfigError, match="cannot be saved: its folder is the one"):
+    with pytest.raises(ConfigError, match="cannot be saved: use the folder"):
         Guard(backend).save_pretrained(tmp_path / "saved")

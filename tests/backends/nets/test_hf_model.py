@@ -66,7 +66,10 @@ def test_the_label_decides_not_its_place(falconsai, copy):
 
 def test_labels_nobody_knows_are_listed_and_can_be_mapped(copy):
     edit(copy, id2label={"0": "rorshark", "1": "ink"})
-    with pytest.raises(ConfigError, match=r"the model's labels are rorshark, ink: map each, such as labels="):
+    with pytest.raises(
+        ConfigError,
+        match=r"the model's labels are rorshark, ink: map each of them to a category or to None, such as labels=",
+    ):
         load_model(copy)
     backend = load_model(copy, labels={"rorshark": None, "ink": Label("ink", Severity.LOW)})
     assert backend.spec.levels == {"ink": (Severity.LOW,)}
@@ -86,14 +89,14 @@ DAMAGE = {
     "a head of NaN": (
         lambda f: tensors(f, lambda t: t["classifier.weight"].fill_(float("nan"))),
         SelfTestError,
-        "does not answer with probabilities",
+        "are not probabilities",
     ),
-    "no weights but a pickle": (pickled, MISSING, "no model.safetensors"),
+    "no weights but a pickle": (pickled, MISSING, "model.safetensors does not exist"),
     "no processor": (lambda f: (f / "preprocessor_config.json").unlink(), MISSING, "preprocessor_config.json"),
     "no labels": (lambda f: edit(f, id2label={}), UNFIT, "names no classes"),
     "a hole in the labels": (lambda f: edit(f, id2label={"0": "normal", "2": "nsfw"}), UNFIT, "names no classes"),
     "a network nobody knows": (lambda f: edit(f, model_type="nothing", architectures=None), UNFIT, UNREAD),
-    "code of its own": (lambda f: edit(f, **OWN), UNFIT, "says 'auto_map', which leads to code"),
+    "code of its own": (lambda f: edit(f, **OWN), UNFIT, "contains 'auto_map', which refers to code"),
 }
 
 

@@ -54,7 +54,7 @@ def test_a_feature_that_never_varied_is_divided_by_keras_smallest_number(made, c
 
 def test_without_the_head_it_says_where_it_comes_from(made, copy):
     (copy / "head.safetensors").unlink()
-    with pytest.raises(WeightsMissingError, match=r"write it once as head\.safetensors"):
+    with pytest.raises(WeightsMissingError, match=r"convert it once to head\.safetensors"):
         loaders.load_files(made[0], copy, Options())
 
 
@@ -66,7 +66,7 @@ def test_without_the_head_it_says_where_it_comes_from(made, copy):
         (lambda h: h.update(mean=torch.zeros(3)), "does not fit CLIP of width 16"),
         (lambda h: h.update({"layers.1.bias": torch.zeros(3)}), "bias is"),
         (lambda h: h.update({"layers.0.weight": torch.zeros(8, 5)}), "do not fit layer 0"),
-        (lambda h: h.pop("layers.2.bias"), "do not fit layer 2 of head.safetensors: missing bias"),
+        (lambda h: h.pop("layers.2.bias"), "do not fit layer 2 of head.safetensors .missing bias"),
         (lambda h: h.pop("layers.3.weight"), "one number"),
     ],
 )

@@ -97,7 +97,7 @@ def test_through_a_guard_a_bad_pixel_is_an_error_and_the_state_says_what_ran(exp
     guard.save_pretrained(tmp_path / "guard")
     again = Guard.from_pretrained(tmp_path / "guard", runtime="openvino", trust_guard=True)
     assert [v.score for v in again.check(pixels[:1])] == [verdicts[0].score]
-    assert again.requested["trusted"] == "'sexual' is blocked from 1 on"
+    assert again.requested["trusted"] == "'sexual' is blocked only from 1 up"
 
 
 def test_files_that_were_touched_or_are_none_are_refused(exports, tmp_path):
@@ -108,14 +108,14 @@ def test_files_that_were_touched_or_are_none_are_refused(exports, tmp_path):
         load_model(tmp_path / "one", runtime="openvino")
     shutil.copytree(exports["any"], tmp_path / "two")
     (tmp_path / "two" / "model.onnx").write_bytes(b"\x08\x01")
-    with pytest.raises(WeightsUnfitError, match="Export it again"):
+    with pytest.raises(WeightsUnfitError, match="export it again"):
         load_model(tmp_path / "two", runtime="openvino")
 
 
 def test_an_input_that_does_not_fit_is_a_scoring_error(exports):
     """OpenVINO answers it with no rows and without a word."""
     backend = load_model(exports["any"], runtime="openvino")
-    with pytest.raises(ScoringError, match=r"gave \[\(0, 2\), \(0, 24\)\] for 1 pictures|openvino failed"):
+    with pytest.raises(ScoringError, match=r"returned \[\(0, 2\), \(0, 24\)\] for 1 images|openvino failed"):
         backend._nets[backend.home].forward_with_embedding(torch.zeros(1, 3, 31, 31))
 
 

@@ -138,8 +138,8 @@ def test_a_model_of_the_catalogue_takes_words_of_ones_own(clip):
         ({"weapons": ["a gun", " "]}, {}, "at least one phrase"),
         ({"": "a gun"}, {}, "must have a name"),
         ({"weapons": [5]}, {}, "at least one phrase"),
-        ({"weapons": "a gun"}, {"templates": ["a photo"]}, "need one {} each"),
-        ({"weapons": "a gun"}, {"templates": []}, "need one {} each"),
+        ({"weapons": "a gun"}, {"templates": ["a photo"]}, "templates with one {} each"),
+        ({"weapons": "a gun"}, {"templates": []}, "templates with one {} each"),
         ({"weapons": "a gun"}, {"against": []}, "words"),
         ({"weapons": "a gun"}, {"model": "marqo"}, "'marqo' has no text side"),
     ],
@@ -151,6 +151,6 @@ def test_words_that_make_no_sense_are_refused_with_the_cure(clip, wanted, settin
 
 def test_a_model_with_one_side_is_refused(tmp_path):
     make(registry.spec("falconsai"), tmp_path / "vit")
-    with pytest.raises(WeightsUnfitError, match="holds a vit, which is no clip or siglip"):
+    with pytest.raises(WeightsUnfitError, match="contains a vit, which is not supported: use a clip or siglip"):
         build({"red": "red disc"}, model=tmp_path / "vit")
     assert zeroshot.MAX_TOKENS == 64

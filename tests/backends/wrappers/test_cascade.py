@@ -62,6 +62,6 @@ def test_a_first_opinion_that_is_no_number_is_not_asked_about_and_stays_an_error
 def test_the_guard_holds_the_band_against_the_policy():
     both = Cascade(Saying("a"), Saying("b"), band=(0.3, 0.8))
     assert Guard(both, policy={"rules": {"red": {"block": 0.7}}}).policy.rules["red"].block == 0.7
-    with pytest.raises(PolicyError, match=r"blocked from 0\.9, and a second model is asked from 0\.3 to 0\.8 only"):
+    with pytest.raises(PolicyError, match=r"blocked from 0\.9, but the second model is asked only from 0\.3 to 0\.8"):
         Guard(both, policy={"rules": {"red": {"block": 0.9}}})
     assert Guard(both).state["second_opinion"] == "b from 0.3 to 0.8"

@@ -49,7 +49,7 @@ def test_each_picture_of_an_mpo_is_there_whole(opened: Any, half: int) -> None:
     middle = (start + end) // 2
     lacking = data[:middle] + b"\xff\xd9" + bytes(end - middle - 2) + data[end:]
     assert len(lacking) == len(data)
-    with pytest.raises(DecodeError, match="half a picture"):
+    with pytest.raises(DecodeError, match="incomplete"):
         decode(opened(lacking))
 
 
@@ -102,7 +102,7 @@ def test_what_is_no_picture_is_refused(source: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "EPS", "PCX", "JPEG2000", "PDF", "ICNS", "SGI", "DDS"])
 def test_formats_that_are_not_listed_are_refused(kind: str) -> None:
-    with pytest.raises(DecodeError, match="save it as"):
+    with pytest.raises(DecodeError, match=r"save it (as|in)"):
         decode(saved(flat(RED, (16, 16)), kind))
 
 
@@ -161,7 +161,7 @@ def test_whatever_pillow_raises_is_a_decode_error(error: Exception, monkeypatch:
         raise error
 
     monkeypatch.setattr(module.Image, "open", fail)
-    with pytest.raises(DecodeError, match="save it anew"):
+    with pytest.raises(DecodeError, match="save it again"):
         decode(b"data")
 
 

@@ -115,7 +115,7 @@ def test_too_many_frames_are_refused_before_the_first_is_decoded(monkeypatch: py
 def test_a_picture_beside_the_picture_that_is_over_a_limit_is_refused() -> None:
     data = saved(flat(BLUE, (20, 20)), "JPEG", exif=b"Exif\0\0" + exif(saved(flat(BLUE, (60, 50)), "JPEG")))
     assert len(decode(data).frames) == 2
-    with pytest.raises(DecodeError, match=r"thumbnail: 60x50 is over 2999 pixels"):
+    with pytest.raises(DecodeError, match=r"thumbnail: 60x50 has more than 2999 pixels"):
         decode(data, limits=Limits(pixels=2999))
 
 
@@ -133,7 +133,7 @@ def test_pages_over_the_total_are_refused() -> None:
         decode(data, limits=Limits(total_pixels=160_031))
 
 
-@pytest.mark.parametrize(("count", "why"), [(20_000, "over 256 frames"), (500_000, "over 256 frames")])
+@pytest.mark.parametrize(("count", "why"), [(20_000, "more than 256 frames"), (500_000, "more than 256 frames")])
 def test_a_gif_of_nothing_but_frames_costs_little(count: int, why: str) -> None:
     head = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\0\0\0\xff\xff\xff"
     frame = b"\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\x00"
@@ -206,7 +206,7 @@ def test_files_are_read_up_to_the_limit_only(tmp_path: Path) -> None:
     ],
 )
 def test_limits_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=rf"limits\.{next(iter(options))} .*(give|say)"):
+    with pytest.raises(ConfigError, match=rf"limits\.{next(iter(options))} must be .*, got "):
         Limits(**options)
 
 

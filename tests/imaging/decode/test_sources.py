@@ -70,7 +70,7 @@ def test_the_second_of_two_frames_behind_a_picture_is_seen(kind: str) -> None:
 def test_several_frames_of_an_unknown_format_are_refused() -> None:
     picture = Image.open(io.BytesIO(animation("GIF")))
     picture.format = "FLI"
-    with pytest.raises(DecodeError, match="FLI of several frames is not walked"):
+    with pytest.raises(DecodeError, match="FLI with several frames is not supported"):
         decode(picture)
 
 
@@ -153,10 +153,10 @@ def test_floats_are_rounded_as_diffusers_rounds_them() -> None:
         (np.zeros((4, 4), complex), "uint8"),
         (np.zeros((4, 4), np.uint32), "uint8"),
         (np.zeros((4, 4), "U1"), "uint8"),
-        (np.zeros((2, 4, 4, 3), np.uint8), "give"),
-        (np.zeros((3, 4, 4), np.uint8)[:, :, :2], "give"),
-        (np.zeros(5, np.uint8), "give"),
-        (np.zeros((), np.uint8), "give"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "reshape"),
+        (np.zeros((3, 4, 4), np.uint8)[:, :, :2], "reshape"),
+        (np.zeros(5, np.uint8), "reshape"),
+        (np.zeros((), np.uint8), "reshape"),
         (np.zeros((0, 4, 3), np.uint8), "no pixels"),
         (np.zeros((0, 4, 3), np.float32), "no pixels"),
         (np.full((4, 4, 3), 1.01), "scale"),

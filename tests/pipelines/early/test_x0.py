@@ -128,7 +128,7 @@ def test_a_model_that_answers_with_the_picture_is_believed():
 def test_a_scheduler_that_is_not_known_is_refused_by_name():
     scheduler = SimpleNamespace(config={})
     assert not x0.known(scheduler)
-    with pytest.raises(UncoveredError, match="SimpleNamespace draws cannot be foreseen"):
+    with pytest.raises(UncoveredError, match="does not support SimpleNamespace"):
         x0.predict(scheduler, CLEAN, 1, CLEAN, SimpleNamespace())
 
 
