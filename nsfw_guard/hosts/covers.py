@@ -6,28 +6,28 @@ from typing import Any
 
 from PIL import Image
 
-from nsfw_guard.hosts import pictures
+from nsfw_guard.hosts import host_images
+from nsfw_guard.hosts.host_images import Layout
 from nsfw_guard.hosts.label import labelled
-from nsfw_guard.hosts.pictures import Layout
 from nsfw_guard.verdict import Verdict
 
 
 def stand_in(size: tuple[int, int], verdict: Verdict, *, label: bool) -> Image.Image:
     """Gives a picture of one colour that says why it stands there."""
-    cover = pictures.solid(*size)
+    cover = host_images.solid(*size)
     return labelled(cover, verdict) if label else cover
 
 
 def cover(picture: Any, by: Image.Image, verdict: Verdict, layout: Layout | None, *, label: bool) -> Any:
     """Paints a cover over a picture, in place where its kind allows it."""
     flat = by.convert("RGB")
-    return pictures.paint(picture, labelled(flat, verdict) if label else flat, layout)
+    return host_images.paint(picture, labelled(flat, verdict) if label else flat, layout)
 
 
 def cover_solid(picture: Any, verdict: Verdict, layout: Layout | None, *, label: bool) -> Any:
     """Paints one colour over a picture. Never raises: what cannot be painted is not handed on."""
     try:
-        by = stand_in(pictures.size_of(picture, layout), verdict, label=label)
-        return pictures.paint(picture, by, layout)
+        by = stand_in(host_images.size_of(picture, layout), verdict, label=label)
+        return host_images.paint(picture, by, layout)
     except Exception:  # noqa: BLE001  (another picture is a cover as well)
-        return pictures.solid(64, 64)
+        return host_images.solid(64, 64)

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from nsfw_guard.errors import NsfwGuardError
 from nsfw_guard.guard import Guard
-from nsfw_guard.hosts import covers, pictures
+from nsfw_guard.hosts import covers, host_images
 from nsfw_guard.hosts.build import Build, build_guard
 from nsfw_guard.hosts.coverage import Coverage, Exit
 from nsfw_guard.hosts.faults import Faults, in_words
+from nsfw_guard.hosts.host_images import Layout
 from nsfw_guard.hosts.label import describe
 from nsfw_guard.hosts.memory import Memory
-from nsfw_guard.hosts.pictures import Layout
 from nsfw_guard.hosts.settings import Settings, locked
 from nsfw_guard.verdict import Outcome, Verdict, released
 from nsfw_guard.version import __version__
@@ -145,7 +145,7 @@ class HostGuard:
         """
         safe = [covers.cover_solid(picture, verdict, layout, label=self.settings.label) for picture in images]
         for picture in safe:
-            self._memory.remember("cover " + pictures.fingerprint(picture), verdict)
+            self._memory.remember("cover " + host_images.fingerprint(picture), verdict)
         return GuardedImages(safe, [verdict] * len(safe), [True] * len(safe))
 
     def judge(self, source: Any) -> Verdict:
@@ -164,15 +164,15 @@ class HostGuard:
             return picture
         try:
             if self.settings.previews == "pixelate" and isinstance(picture, Image.Image):
-                return pictures.pixelated(picture)
+                return host_images.pixelated(picture)
             copy = picture.clone() if isinstance(picture, Tensor) else picture.copy()
             if self.settings.previews == "check":
                 (shown,) = self.guard_images([copy], layout=layout, where=PREVIEW).images
                 return shown
-            return pictures.paint(copy, None, layout)
+            return host_images.paint(copy, None, layout)
         except Exception as error:  # noqa: BLE001
             self.faults.say("a preview could not be covered: another picture stands in", error)
-            return pictures.solid(64, 64)
+            return host_images.solid(64, 64)
 
     def refuse(self, prompts: str | Sequence[str]) -> Verdict | None:
         """Return why the prompts are refused, or None. What cannot be read is refused."""
@@ -241,11 +241,11 @@ class HostGuard:
         guard = self._ready()
         if guard is None:
             return [self._error(self.startup_error) for _ in images]
-        keys = [pictures.judged_as(picture) if pictures.is_picture(picture) else "" for picture in images]
+        keys = [host_images.judged_as(picture) if host_images.is_picture(picture) else "" for picture in images]
         known = {key: verdict for key in set(keys) if key and (verdict := memory.recall(key)) is not None}
         new = {key: picture for key, picture in zip(keys, images, strict=True) if key and key not in known}
         if new:
-            fresh = guard.check([pictures.readable(picture, layout) for picture in new.values()])
+            fresh = guard.check([host_images.readable(picture, layout) for picture in new.values()])
             for key, verdict in zip(new, fresh, strict=True):
                 known[key] = verdict
                 self.counts[verdict.outcome.name.lower()] += 1
@@ -272,25 +272,26 @@ class HostGuard:
     def _cover(self, picture: Any, verdict: Verdict, layout: Layout | None) -> Any:
         if self._guard is not None and verdict.outcome is not Outcome.ERROR:
             self._keep_original(picture, layout)
-            (cover,) = self._guard.apply([pictures.as_pil(picture, layout)], [verdict])
+            (cover,) = self._guard.apply([host_images.as_pil(picture, layout)], [verdict])
             painted = covers.cover(picture, cover, verdict, layout, label=self.settings.label)
         else:
             painted = covers.cover_solid(picture, verdict, layout, label=self.settings.label)
         # The cover is known, so that the next hook leaves it alone.
-        self._memory.remember("cover " + pictures.fingerprint(painted), verdict)
-        self._memory.remember(pictures.judged_as(painted), verdict)
+        self._memory.remember("cover " + host_images.fingerprint(painted), verdict)
+        self._memory.remember(host_images.judged_as(painted), verdict)
         return painted
 
     def _covered_before(self, picture: Any) -> bool:
         return (
-            pictures.is_picture(picture) and self._memory.recall("cover " + pictures.fingerprint(picture)) is not None
+            host_images.is_picture(picture)
+            and self._memory.recall("cover " + host_images.fingerprint(picture)) is not None
         )
 
     def _keep_original(self, picture: Any, layout: Layout | None) -> None:
         """Only where a folder was named on purpose. A disk that is full must not keep a picture from being covered."""
         try:
             if self.settings.originals:
-                pictures.keep(picture, layout, Path(self.settings.originals))
+                host_images.keep(picture, layout, Path(self.settings.originals))
         except Exception as error:  # noqa: BLE001
             self.faults.say("an original could not be kept", error)
 

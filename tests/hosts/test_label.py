@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageFont
 
 from nsfw_guard.hosts import label as module
+from nsfw_guard.hosts.host_images import GROUND, solid
 from nsfw_guard.hosts.label import labelled
-from nsfw_guard.hosts.pictures import GROUND, solid
 from nsfw_guard.verdict import Outcome, Verdict
 
 BLOCKED = Verdict(Outcome.BLOCK, "sexual 0.99 >= 0.8", category="sexual")

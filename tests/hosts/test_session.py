@@ -14,8 +14,8 @@ from PIL import Image, ImageSequence
 from nsfw_guard.errors import WeightsMissingError
 from nsfw_guard.guard import Guard
 from nsfw_guard.hosts.coverage import Coverage, Exit
+from nsfw_guard.hosts.host_images import GROUND
 from nsfw_guard.hosts.label import describe
-from nsfw_guard.hosts.pictures import GROUND
 from nsfw_guard.hosts.session import HostGuard
 from nsfw_guard.hosts.settings import Settings
 from nsfw_guard.testing import FAULTS, FakeBackend, FaultyBackend

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from nsfw_guard.errors import ImageError, UncoveredError
-from nsfw_guard.hosts import pictures
+from nsfw_guard.hosts import host_images
 from nsfw_guard.hosts.comfyui.types import Holds, declared
 from nsfw_guard.hosts.session import GuardedImages, HostGuard
 from nsfw_guard.verdict import Verdict
@@ -137,7 +137,7 @@ class NodeGuard:
             return video, done.verdicts
         frames = done.images.clone()
         for index in _beside(done.covered, whole=whole or not clear, margin=margin):
-            frames[index] = _fitted(pictures.paint(frames[index].clone(), None, "hwc"), frames[index])
+            frames[index] = _fitted(host_images.paint(frames[index].clone(), None, "hwc"), frames[index])
         replaced = {"images": frames, **({} if alpha is None else {"alpha": None})}
         return _video_of(video, parts, replaced), done.verdicts
 
@@ -223,7 +223,7 @@ def _readings(value: Tensor) -> list[int | None]:
 def _same(old: Any, new: Any) -> bool:
     """Whether the pixels are those that came. NaN is never the same, so that it is never let go by mistake."""
     if isinstance(old, Image.Image):
-        return isinstance(new, Image.Image) and pictures.fingerprint(old) == pictures.fingerprint(new)
+        return isinstance(new, Image.Image) and host_images.fingerprint(old) == host_images.fingerprint(new)
     return isinstance(new, Tensor) and new.shape == old.shape and torch.equal(new, old)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from nsfw_guard.hosts import pictures
+from nsfw_guard.hosts import host_images
 from nsfw_guard.hosts.build import Build, build_guard
 from nsfw_guard.hosts.label import describe
 from nsfw_guard.hosts.session import GuardedImages, HostGuard
@@ -202,7 +202,7 @@ class Adapter:
         for more in getattr(pp, "extra_images", None) or []:
             if getattr(more, "image", None) is not None and more is not pp:
                 more.image = self._guard_images([more.image], None, "extras").images[0]
-            elif pictures.is_picture(more):
+            elif host_images.is_picture(more):
                 self._guard_images([more], None, "extras")
 
     # --- what the wraps ask for
@@ -210,7 +210,7 @@ class Adapter:
     def preview(self, image: Any) -> Any:
         """Return a picture that is still being drawn, as it may be shown."""
         if image is not None and self.jobs.current.refused is not None and self.guard.settings.enabled:
-            return pictures.solid(64, 64)
+            return host_images.solid(64, 64)
         return wraps.shown(self, image)
 
     @covers_on_failure

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from nsfw_guard.hosts import pictures
-from nsfw_guard.hosts.pictures import Layout
+from nsfw_guard.hosts import host_images
+from nsfw_guard.hosts.host_images import Layout
 from nsfw_guard.hosts.session import GuardedImages, HostGuard
 from nsfw_guard.verdict import Outcome, Verdict
 
@@ -126,10 +126,10 @@ def _levels(guard: HostGuard, picture: Any, layout: Layout | None) -> Image.Imag
 
 def _paint(guard: HostGuard, picture: Any, cover: Image.Image, layout: Layout | None) -> Any:
     try:
-        return pictures.paint(picture, cover, layout)
+        return host_images.paint(picture, cover, layout)
     except Exception as error:  # noqa: BLE001
         guard.faults.say("a picture could not be painted: a solid one stands in", error)
-        return pictures.solid(64, 64)
+        return host_images.solid(64, 64)
 
 
 def paint_all(*values: Any) -> None:
@@ -137,7 +137,7 @@ def paint_all(*values: Any) -> None:
     for one in values:
         for name in ("image", "images", "imgs", "extra_images"):
             held = getattr(one, name, None)
-            if held is not None and not pictures.is_picture(one):
+            if held is not None and not host_images.is_picture(one):
                 solids = [_solid(picture) for picture in as_image_list(held)]
                 value = solids if isinstance(held, (list, tuple)) else (held if len(solids) != 1 else solids[0])
                 if isinstance(held, list):
@@ -148,7 +148,7 @@ def paint_all(*values: Any) -> None:
             one.bytes = None
         if isinstance(one, list):
             one[:] = [_solid(picture) for picture in one]
-        elif pictures.is_picture(one):
+        elif host_images.is_picture(one):
             for picture in as_image_list(one):
                 _solid(picture)
 
@@ -157,9 +157,9 @@ def _solid(picture: Any) -> Any:
     if picture is None:
         return None
     try:
-        return pictures.paint(picture, None, layout_of(picture))
+        return host_images.paint(picture, None, layout_of(picture))
     except Exception:  # noqa: BLE001  (what cannot be painted is not handed on)
-        return pictures.solid(64, 64)
+        return host_images.solid(64, 64)
 
 
 def covers_on_failure(hook: Hook) -> Hook:

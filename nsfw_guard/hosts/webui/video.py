@@ -116,7 +116,7 @@ def _rgb(safe: Any, size: Any) -> Image.Image:
     height, width = int(size[0]), int(size[1])
     if isinstance(safe, Image.Image):
         return safe.convert("RGB").resize((width, height))
-    from nsfw_guard.hosts.pictures import solid
+    from nsfw_guard.hosts.host_images import solid
 
     return solid(width, height)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from nsfw_guard.errors import ImageError
-from nsfw_guard.hosts import pictures
+from nsfw_guard.hosts import host_images
 from nsfw_guard.hosts.webui.host import WRAPPED_ATTR, Host, wrap
 from nsfw_guard.hosts.webui.job_images import as_image_list, layout_of
 from nsfw_guard.hosts.webui.video import clean_frames
@@ -255,7 +255,7 @@ def shown(adapter: Adapter, image: Any) -> Any:
     """Return a picture that is still being drawn, as it may be shown: PIL, an array, or a list of them."""
     if isinstance(image, (list, tuple)):
         return [shown(adapter, one) for one in image]
-    if image is None or isinstance(image, Image.Image) or not pictures.is_picture(image) or image.ndim <= 3:
+    if image is None or isinstance(image, Image.Image) or not host_images.is_picture(image) or image.ndim <= 3:
         return adapter.guard.preview(image, layout=layout_of(image))
     parts = as_image_list(image)
     return [shown(adapter, one) for one in parts]

@@ -22,33 +22,33 @@ Preview = Callable[[Any, Tensor, Mapping[str, Any]], Tensor]
 class LinearPreview:
     """A map from a latent pixel and its neighbours to a few pixels of colour, fitted by least squares, nearly free.
 
-    It is linear in them and in `bends`, a few fixed random half-planes of them, since the decoders of small models are
-    far from linear; without bends it is a plain linear map.
+    It is linear in them and in `relu_features`, the positive parts of a few fixed random projections of them, since the
+    decoders of small models are far from linear; without these it is a plain linear map.
 
     Args:
-        weights: flat colours of a patch, (3 * grow * grow), from the inputs, (channels * REACH**2 + bends + 1).
-        bends: (channels * REACH**2 + 1) numbers for each bend.
+        weights: colours of a patch from the inputs, (3 * grow * grow, channels * PATCH_LATENTS**2 + 1 + relu_features).
+        relu_features: per feature its projection, (channels * PATCH_LATENTS**2 + 1).
         grow: pixels along the side of the patch for one latent pixel.
     """
 
     weights: tuple[tuple[float, ...], ...]
-    bends: tuple[tuple[float, ...], ...]
+    relu_features: tuple[tuple[float, ...], ...]
     grow: int
 
     def __call__(self, pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
         """Return pixels, `grow` times as large as the latents. Shape: (N, 3, h * grow, w * grow) in [0, 1]."""
         latents = to_spatial(pipe, x0, arguments).float()
-        weights, bends = (torch.tensor(v, device=latents.device) for v in (self.weights, self.bends))
+        weights, relu_features = (torch.tensor(v, device=latents.device) for v in (self.weights, self.relu_features))
         around = _neighbours(latents)
-        if weights.shape[1] != around.shape[-1] + 1 + len(bends):
+        if weights.shape[1] != around.shape[-1] + 1 + len(relu_features):
             raise ConfigError(
                 f"this LinearPreview does not fit latents of {latents.shape[1]} channels: fit one for this pipeline"
             )
-        patches = (_bent(around, bends) @ weights.t()).transpose(1, 2)
+        patches = (_with_features(around, relu_features) @ weights.t()).transpose(1, 2)
         return pixel_shuffle(patches.reshape(*patches.shape[:2], *latents.shape[-2:]), self.grow).clamp(0, 1)
 
     @classmethod
-    def fit(cls, latents: Tensor, pictures: Tensor, *, bends: int = 128) -> LinearPreview:
+    def fit(cls, latents: Tensor, pictures: Tensor, *, relu_features: int = 128) -> LinearPreview:
         """Fit a map from latents to images.
 
         Shape: latents (N, C, h, w); pictures (N, 3, H, W) in [0, 1].
@@ -57,10 +57,10 @@ class LinearPreview:
         small = adaptive_avg_pool2d(pictures.float().cpu(), (latents.shape[-2] * grow, latents.shape[-1] * grow))
         colours = pixel_unshuffle(small, grow).flatten(2).transpose(1, 2).flatten(0, 1)
         around = _neighbours(latents.float().cpu()).flatten(0, 1)
-        if len(around) < 2 * (around.shape[1] + bends):
+        if len(around) < 2 * (around.shape[1] + relu_features):
             raise ConfigError(f"{len(around)} latent pixels are too few to fit a LinearPreview: pass more prompts")
-        planes = _half_planes(around, bends)
-        rows = _bent(around, planes)
+        planes = _half_planes(around, relu_features)
+        rows = _with_features(around, planes)
         # A little ridge, so that nearly equal inputs do not get large opposite weights.
         square = rows.t() @ rows + 0.1 * torch.eye(rows.shape[1])
         solution = torch.linalg.solve(square, rows.t() @ colours).t()
@@ -68,19 +68,21 @@ class LinearPreview:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return {name: [list(r) for r in getattr(self, name)] for name in ("weights", "bends")} | {"grow": self.grow}
+        return {name: [list(r) for r in getattr(self, name)] for name in ("weights", "relu_features")} | {
+            "grow": self.grow
+        }
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> LinearPreview:
         """Return the map from the values of `to_dict`."""
-        weights, bends = (tuple(tuple(row) for row in content[name]) for name in ("weights", "bends"))
-        return cls(weights, bends, int(content["grow"]))
+        weights, relu_features = (tuple(tuple(row) for row in content[name]) for name in ("weights", "relu_features"))
+        return cls(weights, relu_features, int(content["grow"]))
 
 
-def _bent(around: Tensor, bends: Tensor) -> Tensor:
+def _with_features(around: Tensor, relu_features: Tensor) -> Tensor:
     """The inputs of the map: neighbours, a one, and the positive parts of the half-planes."""
     inputs = torch.cat([around, torch.ones_like(around[..., :1])], -1)
-    return torch.cat([inputs, torch.relu(inputs @ bends.t())], -1) if bends.numel() else inputs
+    return torch.cat([inputs, torch.relu(inputs @ relu_features.t())], -1) if relu_features.numel() else inputs
 
 
 def _half_planes(around: Tensor, count: int) -> Tensor:

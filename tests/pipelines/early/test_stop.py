@@ -319,13 +319,13 @@ def test_a_small_decoder_of_the_users_is_used(pipe, guard):
 def test_a_linear_map_learns_colours():
     latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     colours = (latents[:, :3] * 0.1 + 0.5).repeat_interleave(2, -1).repeat_interleave(2, -2)
-    made = LinearPreview.fit(latents, colours, bends=4)
+    made = LinearPreview.fit(latents, colours, relu_features=4)
     assert torch.allclose(made(None, latents, {}), colours.clamp(0, 1), atol=0.02)
     assert LinearPreview.from_dict(made.to_dict()) == made
     with pytest.raises(ConfigError, match="fit one for this pipe"):
         made(None, torch.randn(1, 16, 8, 8), {})
     with pytest.raises(ConfigError, match="too few"):
-        LinearPreview.fit(latents[:, :, :2, :2], colours, bends=64)
+        LinearPreview.fit(latents[:, :, :2, :2], colours, relu_features=64)
 
 
 def test_latents_of_clips_are_looked_at_by_their_first_frame(pipe):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nsfw_guard.hosts.pictures import GROUND, fingerprint, judged_as, paint, readable, solid
+from nsfw_guard.hosts.host_images import GROUND, fingerprint, judged_as, paint, readable, solid
 
 RED = (220, 30, 30)
 MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16", "RGBX")
