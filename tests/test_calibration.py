@@ -36,7 +36,7 @@ def moved(p: float, slope: float = 1.0, shift: float = 0.0) -> float:
 
 
 @pytest.mark.parametrize("odd", [math.inf, -math.inf, 1.5, -0.5, math.nextafter(1.0, 2)])
-def test_what_is_no_probability_stays_as_it_is(odd: float) -> None:
+def test_a_number_that_is_not_a_probability_is_unchanged(odd: float) -> None:
     assert moved(odd, 0.5, -3.0) == odd
 
 
@@ -102,7 +102,7 @@ def test_each_category_has_its_own_map_and_one_without_stays() -> None:
         assert view.levels["green"][HIGH] == 0.3
 
 
-def test_all_but_the_numbers_is_kept_and_what_was_given_is_left_alone() -> None:
+def test_only_the_scores_change_and_the_input_is_left_alone() -> None:
     given_ = Scores.single(
         {"red": {HIGH: 0.5}}, digest="ab", blank=True, fault="odd", embedding="e", regions=(Region(0, 0, 1, 1),)
     )
@@ -125,12 +125,12 @@ def test_a_map_that_loses_the_order_is_refused(pair: tuple[float, float]) -> Non
 @pytest.mark.parametrize(
     "made", [FULL, Calibration(model="m", maps={}), Calibration(model="m", maps={"a": (1.0, 0.1)})]
 )
-def test_what_was_saved_is_what_is_loaded(made: Calibration, tmp_path: Path) -> None:
+def test_a_saved_calibration_is_loaded_unchanged(made: Calibration, tmp_path: Path) -> None:
     made.save(tmp_path / "calibration.json")
     assert Calibration.load(tmp_path / "calibration.json") == made
 
 
-def test_one_that_says_cuts_is_read_as_one_that_says_thresholds(tmp_path: Path) -> None:
+def test_the_older_key_cuts_is_read_as_thresholds(tmp_path: Path) -> None:
     FULL.save(tmp_path / "calibration.json")
     text = (tmp_path / "calibration.json").read_text()
     (tmp_path / "calibration.json").write_text(text.replace('"thresholds"', '"cuts"'))

@@ -77,12 +77,12 @@ def test_the_worst_keeps_categories_and_levels_apart() -> None:
     ("value", "level"),
     [("low", LOW), ("Medium", MEDIUM), ("HIGH", HIGH), (1, LOW), (3, HIGH), (MEDIUM, MEDIUM)],
 )
-def test_a_severity_is_meant_by_name_number_or_itself(value: Any, level: Severity) -> None:
+def test_a_severity_is_given_by_name_number_or_itself(value: Any, level: Severity) -> None:
     assert Severity.of(value) is level
 
 
 @pytest.mark.parametrize("value", ["", "hi", "3", 0, 4, -1, 2.5, None, [1], True, False])
-def test_anything_else_is_no_severity(value: Any) -> None:
+def test_anything_else_is_refused_as_a_severity(value: Any) -> None:
     with pytest.raises(ValueError, match="low, medium or high"):
         Severity.of(value)
 
@@ -116,7 +116,7 @@ def test_an_empty_region_is_refused(box: Any) -> None:
         Region(*box)
 
 
-def test_what_a_caller_changes_later_does_not_change_the_scores() -> None:
+def test_later_changes_by_the_caller_do_not_change_the_scores() -> None:
     levels = {"red": {HIGH: 0.75}}
     made = Scores.single(levels)
     levels["red"][HIGH] = 0.0
@@ -124,7 +124,7 @@ def test_what_a_caller_changes_later_does_not_change_the_scores() -> None:
     assert made.worst == {"red": {HIGH: 0.75}}
 
 
-def test_scores_cannot_be_set_anew() -> None:
+def test_scores_are_immutable() -> None:
     made = scores(0.75)
     for owner, name in ((made, "views"), (made.views[0], "levels"), (Region(0, 0, 1, 1), "left")):
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -164,11 +164,11 @@ def test_the_list_is_json_with_faults_as_text() -> None:
 @pytest.mark.parametrize(
     ("value", "written"), [(None, None), (0.0, 0.0), (0.5, 0.5), (NAN, "nan"), (INF, "inf"), (-INF, "-inf")]
 )
-def test_a_number_is_never_written_as_something_else(value: float | None, written: Any) -> None:
+def test_a_number_is_always_written_as_a_number(value: float | None, written: Any) -> None:
     assert number(value) == written
 
 
-def test_what_a_verdict_rests_on_cannot_be_changed_but_copied() -> None:
+def test_a_fixed_mapping_is_immutable_but_can_be_copied() -> None:
     fixed = Fixed({"a": 1})
     for change in (
         lambda: fixed.update(b=2),
@@ -217,7 +217,7 @@ def test_every_number_becomes_a_plain_float(value: Any, expected: float) -> None
 @pytest.mark.parametrize(
     "value", [True, False, np.True_, np.False_, torch.tensor(False), "0.5", b"0", None, 0.5j, [0.5], {}, object()]
 )
-def test_truth_values_texts_and_whatever_is_no_number_are_refused(value: Any) -> None:
+def test_booleans_texts_and_other_non_numbers_are_refused(value: Any) -> None:
     kind = type(value).__name__
     for build in (
         lambda: plain(value),
@@ -230,13 +230,13 @@ def test_truth_values_texts_and_whatever_is_no_number_are_refused(value: Any) ->
             build()
 
 
-def test_numbers_that_are_none_stay_seen() -> None:
+def test_nan_and_infinity_are_kept() -> None:
     assert math.isnan(plain(np.float32("nan")))
     assert plain(Decimal("Infinity")) == INF
     assert not Scores.single({"red": {HIGH: Decimal("nan")}}).finite
 
 
-def test_views_and_regions_are_tuples_of_their_own() -> None:
+def test_views_and_regions_are_copied_into_tuples() -> None:
     views, regions = [ViewScores(View("full"), {"red": {HIGH: 0.75}})], [Region(0, 0, 1, 1)]
     made, read_once = Scores(views, regions=regions), Scores(iter(views), regions=iter(regions))  # type: ignore[arg-type]
     views.clear(), regions.clear()
@@ -261,7 +261,7 @@ def test_parts_of_another_kind_are_refused(given: Any, said: str) -> None:
         Scores(**{"views": (), **given})
 
 
-def test_what_is_not_said_is_nothing() -> None:
+def test_omitted_fields_have_empty_defaults() -> None:
     made = Scores.single({"red": {HIGH: 0.5}})
     assert (made.regions, made.embedding, made.digest, made.blank, made.fault) == ((), None, "", False, "")
     assert made.views[0].view == View("full", (0.0, 0.0, 1.0, 1.0))
@@ -303,7 +303,7 @@ def test_a_region_in_pixels(region: Region, margin: float, box: tuple[int, int, 
         assert region.pixels(1024, 1024) == box
 
 
-def test_what_is_barely_under_the_least_is_widened() -> None:
+def test_a_region_barely_under_the_minimum_is_widened() -> None:
     side = 0.5 + 1 / 33
     assert Region(0.5, 0.5, side, side).pixels(33 * 32, 33 * 32) == (527, 527, 561, 561)
 

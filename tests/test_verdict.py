@@ -52,7 +52,7 @@ def ask(verdict: Verdict, switches: tuple[bool, bool, bool]) -> bool:
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 @pytest.mark.parametrize("outcome", Outcome)
-def test_a_judged_picture_leaves_as_the_table_says(outcome: Outcome, switches: tuple[bool, bool, bool]) -> None:
+def test_a_judged_picture_is_released_as_the_table_says(outcome: Outcome, switches: tuple[bool, bool, bool]) -> None:
     for self_test in ("passed", "answers unrecorded"):
         verdict = Verdict(outcome, "", scores=GOOD, state={"self_test": self_test})
         assert ask(verdict, switches) is TABLE[outcome](*switches)
@@ -61,7 +61,7 @@ def test_a_judged_picture_leaves_as_the_table_says(outcome: Outcome, switches: t
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 @pytest.mark.parametrize("outcome", Outcome)
 @pytest.mark.parametrize("fault", UNJUDGED)
-def test_what_was_not_judged_leaves_with_fail_open_only(
+def test_an_unjudged_picture_is_released_only_with_fail_open(
     fault: str, outcome: Outcome, switches: tuple[bool, bool, bool]
 ) -> None:
     assert ask(Verdict(outcome, "", scores=UNJUDGED[fault], state=PASSED), switches) is switches[2]
@@ -70,14 +70,14 @@ def test_what_was_not_judged_leaves_with_fail_open_only(
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 @pytest.mark.parametrize("outcome", Outcome)
 @pytest.mark.parametrize("state", UNTESTED, ids=str)
-def test_what_an_untested_model_judged_leaves_with_fail_open_only(
+def test_a_picture_judged_by_an_untested_model_is_released_only_with_fail_open(
     state: dict[str, str], outcome: Outcome, switches: tuple[bool, bool, bool]
 ) -> None:
     assert ask(Verdict(outcome, "", scores=GOOD, state=state), switches) is switches[2]
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
-def test_what_was_flagged_before_it_became_an_error_is_not_let_go(switches: tuple[bool, bool, bool]) -> None:
+def test_a_picture_flagged_before_it_became_an_error_is_not_released(switches: tuple[bool, bool, bool]) -> None:
     for state in (PASSED, {}):
         assert not ask(Verdict(ERROR, "", flags=("red",), scores=GOOD, state=state), switches)
     assert not ask(Verdict(BLOCK, "", flags=("red",), state=PASSED), switches)
@@ -170,7 +170,7 @@ def test_the_dict_is_pinned() -> None:
     assert json.loads(json.dumps(told, allow_nan=False)) == told
 
 
-def test_what_was_not_evaluated_is_null_and_never_zero() -> None:
+def test_a_score_that_was_not_evaluated_is_null_and_never_zero() -> None:
     told = Verdict(ERROR, "broken").to_dict()
     assert list(told) == KEYS
     unset = {"category", "severity", "score", "threshold", "view", "digest"}
@@ -180,7 +180,7 @@ def test_what_was_not_evaluated_is_null_and_never_zero() -> None:
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
-def test_what_json_has_no_number_for_becomes_text(odd: float) -> None:
+def test_numbers_that_json_lacks_become_text(odd: float) -> None:
     scores = Scores.single({"red": {HIGH: odd}}, regions=(Region(0, 0, 1, 1, "red", odd),))
     told = Verdict(ERROR, "", score=odd, threshold=odd, scores=scores).to_dict()
     assert told["score"] == told["threshold"] == str(odd)
@@ -196,12 +196,12 @@ def test_a_verdict_survives_a_copy(again: Any) -> None:
     assert copied.to_dict() == FULL.to_dict()
 
 
-def test_a_verdict_cannot_be_set_anew() -> None:
+def test_a_verdict_is_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         FULL.outcome = ALLOW  # type: ignore[misc]
 
 
-def test_what_a_verdict_rests_on_is_its_own() -> None:
+def test_a_verdict_copies_what_it_is_given() -> None:
     state, requested = {"self_test": "failed"}, {"model": "tiny"}
     verdict = Verdict(ALLOW, "", state=state, requested=requested)
     state["self_test"], requested["model"] = "passed", "other"
@@ -211,11 +211,11 @@ def test_what_a_verdict_rests_on_is_its_own() -> None:
             mapping["model"] = "other"  # type: ignore[index]
 
 
-def test_no_digest_is_null_and_no_text() -> None:
+def test_a_missing_digest_is_null_not_text() -> None:
     assert Verdict(ALLOW, "", scores=GOOD).to_dict()["digest"] is None
 
 
-def test_what_is_done_to_the_dict_does_not_reach_the_verdict() -> None:
+def test_changing_the_dict_does_not_change_the_verdict() -> None:
     told = FULL.to_dict()
     told["state"]["self_test"] = "failed"
     told["regions"][0]["left"] = 1

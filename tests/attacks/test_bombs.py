@@ -131,7 +131,7 @@ BOMBS = {
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of some; where warnings are errors it stops there
 @pytest.mark.parametrize("name", BOMBS)
-def test_it_is_refused_at_once(name: str) -> None:
+def test_a_bomb_is_refused_at_once(name: str) -> None:
     make, why = BOMBS[name]
     data = make()
     start = time.process_time()
@@ -153,7 +153,7 @@ def test_an_animation_that_takes_too_long_is_stopped_on_the_way() -> None:
         decode(data, limits=Limits(seconds=0.01))
 
 
-def test_a_budget_begins_no_frame_that_would_be_late() -> None:
+def test_no_frame_is_begun_that_would_exceed_the_time_budget() -> None:
     budget = Budget(Limits(seconds=1.0))
     budget.spent, budget.frames = 0.6, 1
     with pytest.raises(DecodeError, match="takes more than 1 s"), budget.frame():
@@ -164,7 +164,7 @@ def test_a_budget_begins_no_frame_that_would_be_late() -> None:
     assert budget.frames == 2
 
 
-def test_each_way_to_show_a_picture_is_work() -> None:
+def test_each_way_to_show_a_picture_counts_as_work() -> None:
     clear = saved((9, 9, 9, 90), "PNG", mode="RGBA", size=(100, 100))
     assert len(decode(clear, limits=Limits(total_pixels=75_000)).frames) == 3
     with pytest.raises(DecodeError, match="counting each way"):

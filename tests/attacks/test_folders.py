@@ -315,7 +315,7 @@ def _with_infinity(folder: Path) -> bytes:
     return json.dumps(told).replace('"big"', "1e999").encode()
 
 
-def test_the_folder_itself_is_taken(saved: Path) -> None:
+def test_the_unchanged_folder_loads(saved: Path) -> None:
     made = Guard.from_pretrained(saved)
     assert made.state["self_test"] == "passed"
     assert (made.requested["policy"], made.requested["action"], made.requested["calibration"]) == ("as saved",) * 3
@@ -333,7 +333,7 @@ def test_a_folder_that_attacks_is_refused_in_one_clear_line(saved: Path, tmp_pat
     assert "\n" not in str(raised.value)
 
 
-def test_a_record_of_before_is_read_and_held_to_the_same(saved: Path, tmp_path: Path) -> None:
+def test_an_older_record_is_read_and_checked_like_a_new_one(saved: Path, tmp_path: Path) -> None:
     """It says "cuts" and "licence", and may relax as little."""
     folder = Path(shutil.copytree(saved, tmp_path / "before"))
     threshold(block=0.75)(folder)
@@ -351,7 +351,7 @@ def test_a_record_of_before_is_read_and_held_to_the_same(saved: Path, tmp_path: 
         load_model(folder)
 
 
-def test_a_network_that_reads_its_own_numbers_is_built_within_the_same_bound(tiny: Path, tmp_path: Path) -> None:
+def test_a_network_that_reads_values_while_built_has_the_same_size_bound(tiny: Path, tmp_path: Path) -> None:
     import timm
 
     def vit_reading(pretrained: bool = False, **settings: Any) -> torch.nn.Module:
@@ -401,7 +401,7 @@ def test_a_pickle_that_a_folder_names_is_not_opened(tiny: Path, tmp_path: Path, 
     assert not mark.exists()
 
 
-def test_the_hash_is_looked_at_before_anything_is_built(saved: Path, tmp_path: Path, monkeypatch) -> None:
+def test_the_hash_is_checked_before_anything_is_built(saved: Path, tmp_path: Path, monkeypatch) -> None:
     import timm
 
     folder = Path(shutil.copytree(saved, tmp_path / "folder"))
@@ -467,7 +467,7 @@ def here(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_folder_of_a_models_name_is_not_looked_at(here: Path) -> None:
+def test_a_folder_named_like_a_model_is_ignored(here: Path) -> None:
     made = Guard.from_pretrained("demo-shapes")
     assert (made.spec.name, made.action.name, made.requested["action"]) == ("demo-shapes", "block", "block")
     assert "calibration" not in made.state
@@ -477,7 +477,7 @@ def test_a_folder_of_a_models_name_is_not_looked_at(here: Path) -> None:
         load_model("marqo")
 
 
-def test_a_bare_word_is_no_folder_and_the_cure_is_said(here: Path) -> None:
+def test_a_bare_word_is_not_a_folder_and_the_error_names_the_cure(here: Path) -> None:
     with pytest.raises(ConfigError, match=r"write './mine' for the folder here"):
         Guard.from_pretrained("mine")
     for ref in ("./mine", here / "mine", str(here / "mine"), Path("mine"), Path("demo-shapes")):
@@ -486,7 +486,7 @@ def test_a_bare_word_is_no_folder_and_the_cure_is_said(here: Path) -> None:
         load_model("marqoo")
 
 
-def test_a_file_of_a_policys_name_is_not_looked_at(here: Path) -> None:
+def test_a_file_named_like_a_policy_is_ignored(here: Path) -> None:
     assert Policy.load("strict").rules["*"].block == "strict"
     assert Policy.load({"extends": "strict"}).rules["*"].block == "strict"
     with pytest.raises(ConfigError, match=r"write './careful' for the file here"):
@@ -518,12 +518,12 @@ def test_strange_references_are_one_clear_error(ref: str, word: str) -> None:
     assert len(str(raised.value)) < 700
 
 
-def test_what_is_written_as_a_path() -> None:
+def test_what_counts_as_a_path() -> None:
     assert [is_path(ref) for ref in ("./a", "../a", "~/a", "/a", "a/b", "a\\b", ".", Path("a"))] == [True] * 8
     assert [is_path(ref) for ref in ("a", "marqo", "a.b", "", "hf:a/b@c", "timm:a")] == [False] * 6
 
 
-def test_a_repository_is_no_path_and_relaxes_nothing_either(saved: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_repository_may_not_relax_its_guard_either(saved: Path, tmp_path: Path, monkeypatch) -> None:
     from nsfw_guard.backends import loaders
 
     folder = Path(shutil.copytree(saved, tmp_path / "snapshot"))
@@ -537,7 +537,7 @@ def test_a_repository_is_no_path_and_relaxes_nothing_either(saved: Path, tmp_pat
     assert made.requested["trusted"] == "the threshold 'default' is 1"
 
 
-def test_a_calibration_of_the_callers_own_may_cut_anywhere(saved: Path) -> None:
+def test_the_callers_own_calibration_may_set_any_threshold(saved: Path) -> None:
     high = Calibration(model="tiny", maps={"sexual": (1.0, 9.0)}, thresholds={"default": Threshold(block=0.999)})
     made = Guard.from_pretrained(saved, calibration=high, policy="default")
     assert made.policy.rules["sexual"].block == 0.999
@@ -553,7 +553,7 @@ def relaxed(saved: Path, tmp_path: Path, mutate: Mutate) -> Path:
     return folder
 
 
-def test_with_trust_it_loads_and_says_in_every_verdict_what_was_relaxed(saved: Path, tmp_path: Path) -> None:
+def test_with_trust_it_loads_and_every_verdict_says_what_was_relaxed(saved: Path, tmp_path: Path) -> None:
     folder = relaxed(saved, tmp_path, guard(action={"name": "flag"}))
     moved(1e-6, -9)(folder)
     made = Guard.from_pretrained(folder, trust_guard=True)
@@ -562,7 +562,7 @@ def test_with_trust_it_loads_and_says_in_every_verdict_what_was_relaxed(saved: P
     assert verdict.requested["trusted"].startswith("the action is 'flag'; the calibration makes 0.000123 of a 'sexual'")
 
 
-def test_with_trust_cuts_and_names_are_taken_too(saved: Path, tmp_path: Path) -> None:
+def test_with_trust_thresholds_and_names_are_accepted_too(saved: Path, tmp_path: Path) -> None:
     folder = relaxed(saved, tmp_path, plain_guard)
     threshold(block=1.0)(folder)
     made = Guard.from_pretrained(folder, trust_guard=True)
@@ -580,7 +580,7 @@ def plain_guard(folder: Path) -> None:
     (folder / "calibration.json").unlink()
 
 
-def test_what_the_caller_says_stands_above(saved: Path, tmp_path: Path) -> None:
+def test_the_callers_settings_override_the_folders(saved: Path, tmp_path: Path) -> None:
     folder = relaxed(saved, tmp_path, guard(action={"name": "flag"}, on_review={"name": "replace", "picture": "x.png"}))
     made = Guard.from_pretrained(folder, action="blur", on_review="block")
     assert (made.action.name, made.on_review.name) == ("blur", "block")
@@ -592,7 +592,7 @@ def test_what_the_caller_says_stands_above(saved: Path, tmp_path: Path) -> None:
     assert "trusted" not in made.requested
 
 
-def test_a_calibration_of_the_folder_is_held_against_the_callers_policy(saved: Path, tmp_path: Path) -> None:
+def test_the_folders_calibration_is_checked_against_the_callers_policy(saved: Path, tmp_path: Path) -> None:
     folder = relaxed(saved, tmp_path, moved(1e-6, -9))
     with pytest.raises(ConfigError, match="the calibration makes"):
         Guard.from_pretrained(folder, policy="default", action="block")
@@ -622,7 +622,7 @@ def rule_of(category: str, **changes: object) -> Mutate:
     return guard(policy={"rules": {category: changes}})
 
 
-def test_a_guard_that_only_marks_comes_back_with_trust(tiny: Path, tmp_path: Path) -> None:
+def test_a_guard_that_only_flags_loads_with_trust(tiny: Path, tmp_path: Path) -> None:
     Guard.from_pretrained(tiny, action="flag", on_review=Replace()).save_pretrained(tmp_path / "guard")
     with pytest.raises(ConfigError, match="the action is 'flag'"):
         Guard.from_pretrained(tmp_path / "guard")
@@ -635,7 +635,7 @@ def test_a_guard_that_only_marks_comes_back_with_trust(tiny: Path, tmp_path: Pat
 # Links, inputs, other libraries ---------------------------------------------------------------------------------------
 
 
-def test_links_of_the_hubs_cache_are_followed_and_no_others(tiny: Path, tmp_path: Path) -> None:
+def test_only_links_of_the_hubs_cache_are_followed(tiny: Path, tmp_path: Path) -> None:
     repo = tmp_path / "models--some--one"
     snapshot = repo / "snapshots" / ("a" * 40)
     shutil.copytree(tiny, repo / "blobs")
@@ -651,7 +651,7 @@ def test_links_of_the_hubs_cache_are_followed_and_no_others(tiny: Path, tmp_path
         no_links_out(snapshot)
 
 
-def test_a_link_to_the_folder_itself_is_the_users_own(tiny: Path, tmp_path: Path) -> None:
+def test_a_link_to_the_folder_itself_is_followed(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tiny)
     assert load_model(tmp_path / "link").width == 24
 
@@ -692,13 +692,13 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_configuration_of_transformers_leads_nowhere(name: str) -> None:
+def test_a_transformers_configuration_that_leads_elsewhere_is_refused(name: str) -> None:
     told, word = CONFIGS[name]
     with pytest.raises(WeightsUnfitError, match=word):
         check_config({"model_type": "vit", **told}, "config.json in 'it'")
 
 
-def test_what_published_configurations_hold_is_taken() -> None:
+def test_published_configurations_are_accepted() -> None:
     check_config(
         {
             "model_type": "vit", "_name_or_path": "google/vit-base-patch16-224-in21k", "architectures": ["V"],
@@ -712,7 +712,7 @@ def test_what_published_configurations_hold_is_taken() -> None:
 
 
 @pytest.mark.parametrize("name", ["adapter", "weights", "template", "kernel", "huge"])
-def test_a_folder_of_transformers_is_refused_before_it_is_opened(tmp_path: Path, monkeypatch, name: str) -> None:
+def test_a_bad_transformers_folder_is_refused_before_it_is_opened(tmp_path: Path, monkeypatch, name: str) -> None:
     transformers = pytest.importorskip("transformers")
     from nsfw_guard.backends import registry
     from tests.backends.made import make

@@ -135,7 +135,7 @@ WAYS: tuple[Callable[[FakeHost, random.Random], object], ...] = (
 
 @pytest.mark.parametrize("number", every(10, range(CASES)))
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_mixture_of_jobs_and_neighbours_lets_the_marker_out(family: str, number: int, monkeypatch: Any) -> None:
+def test_no_mixture_of_jobs_and_extensions_lets_the_marker_out(family: str, number: int, monkeypatch: Any) -> None:
     chance = random.Random(f"{family} {number}")
     world = World(family, monkeypatch)
     neighbours(world.host, chance)
@@ -145,7 +145,7 @@ def test_no_mixture_of_jobs_and_neighbours_lets_the_marker_out(family: str, numb
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_without_the_guard_the_same_mixtures_do(family: str, monkeypatch: Any) -> None:
+def test_without_the_guard_the_same_mixtures_let_the_marker_out(family: str, monkeypatch: Any) -> None:
     """Else the test above would show nothing."""
     leaked = 0
     for number in range(40):
@@ -188,7 +188,7 @@ WAYS_OUT = [(name, flavour) for name in GRAPHS for flavour in (("async",) if nam
 
 
 @pytest.mark.parametrize(("way", "layout"), latin(WAYS_OUT, list(LAYOUTS), share=5))
-def test_no_layout_of_a_picture_leaves_by_any_graph(way: tuple[str, str], layout: str) -> None:
+def test_no_graph_lets_a_flagged_picture_out_in_any_layout(way: tuple[str, str], layout: str) -> None:
     name, flavour = way
     chance = random.Random(f"{name} {flavour} {layout}")
     count, sides = chance.randint(1, 4), (chance.randint(16, 40), chance.randint(16, 40))

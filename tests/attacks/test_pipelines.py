@@ -90,7 +90,7 @@ def is_red(value: Any) -> bool:
 
 @pytest.mark.parametrize("given", ["noise", "none", "left out"])
 @pytest.mark.parametrize("output", [None, "latents", ["images", "latents"]])
-def test_denoised_latents_stay_whoever_gave_the_first_ones(given, output):
+def test_denoised_latents_are_held_back_whoever_gave_the_initial_ones(given, output) -> None:
     noise = torch.randn(1, 64, 4) if given == "noise" else None
     more = {} if given == "left out" else {"latents": noise}
     pipe = modular_flux()
@@ -102,7 +102,7 @@ def test_denoised_latents_stay_whoever_gave_the_first_ones(given, output):
 
 @pytest.mark.parametrize("given", [None, "noise"])
 @pytest.mark.parametrize("output", [None, "latents", ["latents"]])
-def test_a_pipeline_without_a_decoder_lets_no_latents_out(given, output):
+def test_a_pipeline_without_a_decoder_lets_no_latents_out(given, output) -> None:
     made = blocks()
     made.sub_blocks.pop("decode")
     pipe = modular_flux(made)
@@ -129,7 +129,7 @@ NAMES = ["picture", "image", "decoded", "control_image", "result", "mask", "vide
 
 
 @pytest.mark.parametrize(("name", "kind", "asked"), latin(NAMES, list(RED), ["state", "one", "some"]))
-def test_a_block_of_a_users_own_writes_nothing_that_leaves_unjudged(name, kind, asked):
+def test_a_custom_block_lets_nothing_leave_unjudged(name, kind, asked) -> None:
     made = blocks()
     made.sub_blocks.insert("own", type("Own", (Writes,), {"name": name, "thing": staticmethod(RED[kind])})(), 99)
     pipe = modular_flux(made)
@@ -190,7 +190,7 @@ def everything(out: Any) -> Any:
 
 
 @pytest.mark.parametrize(("shape", "kind"), latin(list(SHAPES), VALUES))
-def test_a_pipeline_of_a_users_own_gives_nothing_unjudged(plain, shape, kind):
+def test_a_custom_pipeline_lets_nothing_leave_unjudged(plain, shape, kind) -> None:
     with_red = custom(plain, lambda out: SHAPES[shape](out, RED[kind]()))
     assert is_red(everything(drawn(with_red)))
     with attach(with_red, guard_of(reddish)):
@@ -202,7 +202,7 @@ DATA = {"text": "a blue star", "number": 7, "dict": {"steps": 3, "names": ["a"]}
 
 @pytest.mark.parametrize("name", DATA)
 @pytest.mark.parametrize("shape", ["second place", "fourth place", "named place", "key", "attribute"])
-def test_what_is_no_picture_leaves_with_the_pictures(plain, name, shape):
+def test_outputs_that_are_not_pictures_leave_with_the_pictures(plain, name, shape) -> None:
     pipe = custom(plain, lambda out: SHAPES[shape](out, DATA[name]))
     before = drawn(pipe)
     with attach(pipe, guard_of(lambda _: 0.0)):
@@ -217,7 +217,7 @@ def test_what_is_no_picture_leaves_with_the_pictures(plain, name, shape):
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
-def test_a_picture_that_is_edited_in_place_is_judged_again(plain, kind):
+def test_a_picture_that_is_edited_in_place_is_judged_again(plain, kind) -> None:
     def paint(out: Any) -> Any:
         if kind == "pil":
             out.images[0].paste((255, 0, 0), (0, 0, 64, 64))
@@ -238,7 +238,7 @@ def test_a_picture_that_is_edited_in_place_is_judged_again(plain, kind):
 # ---- ranges
 
 
-def test_tensors_that_nothing_moves_to_unit_range_are_judged_as_they_are():
+def test_tensors_that_nothing_moves_to_unit_range_are_judged_as_they_are() -> None:
     signed = [
         "PRXPixelPipeline",
         "KandinskyPipeline",
@@ -254,7 +254,7 @@ def test_tensors_that_nothing_moves_to_unit_range_are_judged_as_they_are():
 
 
 @pytest.mark.skipif(not hasattr(diffusers, "PRXPixelPipeline"), reason="this diffusers has no PRXPixelPipeline")
-def test_a_pipeline_that_gives_signed_tensors_keeps_them_bit_for_bit():
+def test_a_pipeline_that_gives_signed_tensors_keeps_them_bit_for_bit() -> None:
     case = CASES["PRXPixelPipeline"]
     pipe = case.build()
     before = pipe(**case.call(pipe), output_type="pt").images
@@ -266,7 +266,7 @@ def test_a_pipeline_that_gives_signed_tensors_keeps_them_bit_for_bit():
         assert float(pipe(**case.call(pipe), output_type="pt").images.max()) == -1.0
 
 
-def test_a_users_class_has_the_range_of_the_one_it_calls(plain):
+def test_a_custom_class_has_the_range_of_the_class_it_calls(plain) -> None:
     class Own(diffusers.KandinskyPipeline):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             return super().__call__(*args, **kwargs)
@@ -275,7 +275,7 @@ def test_a_users_class_has_the_range_of_the_one_it_calls(plain):
 
 
 @pytest.mark.parametrize("name", ["latents", "image_embeds", "noise", "depth"])
-def test_what_has_three_channels_is_a_picture_under_any_name(name):
+def test_anything_with_three_channels_is_judged_under_any_name(name) -> None:
     made = blocks()
     made.sub_blocks.insert("own", type("Own", (Writes,), {"name": name, "thing": staticmethod(red_tensor)})(), 99)
     pipe = modular_flux(made)
@@ -287,7 +287,7 @@ def test_what_has_three_channels_is_a_picture_under_any_name(name):
     "value", [[[[1.0] * 64] * 64], [0] * 257, {"rows": [[1] * 32] * 32}, np.ones((64, 64), np.uint8)]
 )
 @pytest.mark.parametrize("place", ["second place", "third place", "key of flags", "field of flags"])
-def test_pixels_do_not_leave_as_numbers_or_flags(plain, place, value):
+def test_pixels_do_not_leave_as_numbers_or_flags(plain, place, value) -> None:
     pipe = custom(plain, lambda out: SHAPES[place](out, value))
     with attach(pipe, guard_of(lambda _: 1.0)):
         try:
@@ -297,7 +297,7 @@ def test_pixels_do_not_leave_as_numbers_or_flags(plain, place, value):
     assert not any(part is value for part in out)
 
 
-def test_a_class_made_of_the_guarded_one_and_put_in_its_place_is_guarded(plain):
+def test_a_subclass_put_in_place_of_the_guarded_class_is_guarded(plain) -> None:
     pipe = custom(plain, lambda out: out)
     attachment = attach(pipe, guard_of(lambda _: 1.0))
     guarded = type(pipe)
@@ -308,7 +308,7 @@ def test_a_class_made_of_the_guarded_one_and_put_in_its_place_is_guarded(plain):
 
 
 @pytest.mark.parametrize("frames", [1, 3, 4, 9])
-def test_a_clip_as_its_decoder_gave_it_is_seen_frame_by_frame(frames):
+def test_a_clip_in_its_decoders_layout_is_judged_frame_by_frame(frames) -> None:
     run = GuardedCall(guard_of(reddish), Cover())
     red = (red_tensor() * 2 - 1)[:, :, None].repeat(1, 1, frames, 1, 1)
     out = guard_output(_Raw(), (red,), run, "refuse", {})
@@ -328,7 +328,7 @@ class _Raw:
         return self.video_processor.postprocess(self.decoded)
 
 
-def test_a_call_that_hands_on_what_another_drew_says_nothing_of_its_range():
+def test_a_call_that_only_forwards_has_the_range_of_its_base_class() -> None:
     class Own(diffusers.StableDiffusionPipeline):
         def __call__(self, *args: Any, output_type: str = "pt", **kwargs: Any) -> Any:
             return super().__call__(*args, output_type=output_type, **kwargs)

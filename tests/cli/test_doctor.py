@@ -11,7 +11,7 @@ from tests.cli.conftest import Run
 
 
 @pytest.mark.parametrize(("old", "code"), [(False, 0), (True, 1)])
-def test_the_doctor_ends_with_1_when_something_should_be_mended(
+def test_the_doctor_exits_with_1_when_something_needs_fixing(
     old: bool, code: int, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "pillow_is_old", lambda: old)

@@ -33,7 +33,7 @@ def as_jpeg(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 @pytest.mark.parametrize("wear", [as_drawn, blurred, noisy, as_jpeg])
 @pytest.mark.parametrize("number", [1, 2])
-def test_at_least_99_in_100_worn_pictures_are_read_right(wear: Wear, number: int) -> None:
+def test_at_least_99_in_100_degraded_pictures_are_read_right(wear: Wear, number: int) -> None:
     rng = np.random.default_rng(11)
     scenes = [shapes.random_scene(rng, shapes=number) for _ in range(200)]
     right = [pixels.matches(wear(shapes.draw(scene, rng=rng), rng), scene) for scene in scenes]
@@ -83,7 +83,7 @@ def test_an_empty_picture_holds_nothing() -> None:
     assert pixels.background(Image.new("RGB", (64, 64), "white")) == "white"
 
 
-def test_what_it_does_not_know_is_unknown() -> None:
+def test_an_unknown_shape_is_reported_as_unknown() -> None:
     odd = shapes.paint([shapes.Mark("disc", (255, 255, 255), 0.5, 0.5, 0.2)], background=(200, 0, 0))
     (found,) = pixels.find(odd)
     assert found.colour == pixels.UNKNOWN

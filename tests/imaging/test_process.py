@@ -134,7 +134,7 @@ def test_a_stream_that_is_left_early_ends_its_process() -> None:
     assert process._idle.get(os.getpid(), []) == []
 
 
-def test_a_guard_says_so_and_judges_the_same() -> None:
+def test_a_guard_reports_the_process_and_judges_the_same() -> None:
     guard = Guard(FakeBackend(), limits=OWN)
     verdicts = guard.check([saved((255, 0, 0)), saved((0, 0, 255)), b"junk", Image.new("RGB", (4, 4))])
     assert [v.outcome for v in verdicts] == [Outcome.BLOCK, Outcome.ALLOW, Outcome.ERROR, Outcome.ALLOW]

@@ -72,7 +72,7 @@ def whole(report: AuditReport, lines: int) -> bool:
 # ---- what a line says
 
 
-def test_a_line_says_what_was_decided_and_no_more(log: Path) -> None:
+def test_a_line_holds_the_decision_and_nothing_else(log: Path) -> None:
     Audit(log, clock=lambda: 1_800_000_000.25)([verdict()])
     line = json.loads(log.read_text())
     own = line.pop("hash")
@@ -169,7 +169,7 @@ def test_no_verdicts_write_nothing(log: Path) -> None:
 
 
 @posix
-def test_the_files_are_the_owners_alone(log: Path) -> None:
+def test_only_the_owner_can_read_the_files(log: Path) -> None:
     filled(log, 1)
     for name in ("", ".head", ".lock"):
         assert os.stat(f"{log}{name}").st_mode & 0o077 == 0
@@ -262,14 +262,14 @@ def test_a_rewritten_log_differs_from_the_kept_head(log: Path, at: int) -> None:
 
 
 @pytest.mark.parametrize("at", range(6))
-def test_nobody_rewrites_a_log_without_its_key(log: Path, at: int) -> None:
+def test_a_log_cannot_be_rewritten_without_its_key(log: Path, at: int) -> None:
     lines = filled(log, key=KEY)
     log.write_bytes(rewritten(lines, at))
     assert not verify(log, key=KEY).ok
 
 
 @pytest.mark.parametrize("left", range(6))
-def test_a_cut_tail_shows_against_a_kept_head(log: Path, left: int) -> None:
+def test_a_truncated_log_is_found_with_a_kept_head(log: Path, left: int) -> None:
     lines = filled(log)
     kept = Head.read(log)
     log.write_bytes(b"".join(lines[:left]))
@@ -289,7 +289,7 @@ def test_lines_appended_after_the_head_was_kept_are_no_fault(log: Path) -> None:
 
 
 @pytest.mark.parametrize(("written", "read"), [(None, KEY), (KEY, None), (KEY, b"other")])
-def test_a_wrong_key_is_said_once(log: Path, written: bytes | None, read: bytes | None) -> None:
+def test_a_wrong_key_is_reported_once(log: Path, written: bytes | None, read: bytes | None) -> None:
     filled(log, key=written)
     assert verify(log, key=read).faults == (
         "no line fits the key: give the one that the log was written with, or none if it had none",
@@ -319,7 +319,7 @@ def test_a_log_that_cannot_be_read_is_an_error(log: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", '{"count":1}', '{"count":"x","hash":""}'])
-def test_a_head_that_is_none_is_an_error(log: Path, text: str | None) -> None:
+def test_an_invalid_head_is_an_error(log: Path, text: str | None) -> None:
     if text is not None:
         Path(f"{log}.head").write_text(text)
     with pytest.raises(AuditError, match="kept elsewhere"):
@@ -351,7 +351,7 @@ def test_a_line_that_lacks_its_end_only_is_whole(log: Path) -> None:
     assert whole(verify(log), 4)
 
 
-def test_a_log_that_is_torn_from_its_first_line(log: Path) -> None:
+def test_a_log_with_a_torn_first_line_is_written_on(log: Path) -> None:
     log.write_bytes(b'{"category":')
     filled(log, 2)
     report = verify(log)
@@ -370,7 +370,7 @@ def test_the_last_line_is_found_behind_much_junk(log: Path) -> None:
 # ---- what the writer refuses to go on from
 
 
-def test_a_log_that_was_cut_is_not_gone_on_with(log: Path) -> None:
+def test_a_truncated_log_is_not_continued(log: Path) -> None:
     lines = filled(log)
     log.write_bytes(b"".join(lines[:-2]))
     with pytest.raises(AuditError, match="was cut or replaced"):
@@ -384,7 +384,7 @@ def test_a_log_that_was_cut_is_not_gone_on_with(log: Path) -> None:
     assert whole(verify(log), 1)
 
 
-def test_a_log_that_was_cut_while_it_is_open_is_not_gone_on_with(log: Path) -> None:
+def test_a_log_truncated_while_open_is_not_continued(log: Path) -> None:
     audit = Audit(log)
     audit([verdict(), verdict()])
     log.write_bytes(log.read_bytes().splitlines(keepends=True)[0])
@@ -392,14 +392,14 @@ def test_a_log_that_was_cut_while_it_is_open_is_not_gone_on_with(log: Path) -> N
         audit([verdict()])
 
 
-def test_a_log_whose_end_was_replaced_is_not_gone_on_with(log: Path) -> None:
+def test_a_log_whose_end_was_replaced_is_not_continued(log: Path) -> None:
     lines = filled(log)
     log.write_bytes(rewritten(lines, 5))
     with pytest.raises(AuditError, match="was cut or replaced"):
         filled(log, 1)
 
 
-def test_a_log_of_another_key_is_not_gone_on_with(log: Path) -> None:
+def test_a_log_of_another_key_is_not_continued(log: Path) -> None:
     filled(log, 1, key=KEY)
     for key in (None, b"other"):
         with pytest.raises(AuditError, match="key"):
@@ -407,7 +407,7 @@ def test_a_log_of_another_key_is_not_gone_on_with(log: Path) -> None:
     assert whole(verify(log, key=KEY), 1)
 
 
-def test_a_log_that_was_moved_away_with_its_head_is_begun_anew(log: Path, tmp_path: Path) -> None:
+def test_a_log_moved_away_with_its_head_is_started_anew(log: Path, tmp_path: Path) -> None:
     audit = Audit(log)
     audit([verdict()])
     for name in ("", ".head"):
@@ -662,7 +662,7 @@ def test_fsync_writes_the_same(log: Path) -> None:
     assert whole(verify(log, head=Head.read(log)), 2)
 
 
-def test_a_log_of_schema_1_verifies_and_is_written_on(tmp_path):
+def test_a_log_of_schema_1_verifies_and_is_written_on(tmp_path) -> None:
     """Written by the version before: its lines call the threshold "cut"."""
     for path in (Path(__file__).parent / "schema_1").iterdir():
         shutil.copy(path, tmp_path / path.name)

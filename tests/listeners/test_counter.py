@@ -25,7 +25,7 @@ def test_each_outcome_is_counted_by_its_name() -> None:
     assert tally.counts == {"allow": 2, "review": 1, "block": 2, "error": 1}
 
 
-def test_the_counts_that_were_given_out_are_a_copy() -> None:
+def test_returned_counts_are_a_copy() -> None:
     tally = OutcomeCounter()
     tally.counts["allow"] = 99
     assert tally.counts == NONE

@@ -89,7 +89,7 @@ WAYS = ["raises", "nan", "infinite", "above one", "few", "many", "none", "genera
 
 
 @pytest.mark.parametrize(("how", "kind", "action"), latin(WAYS, ["pil", "np", "pt"], ["block", "blur", "flag"]))
-def test_a_model_that_breaks_lets_nothing_out_and_leaves_the_pipe_whole(pipe, how, kind, action):
+def test_a_model_that_breaks_lets_nothing_out_and_leaves_the_pipe_whole(pipe, how, kind, action) -> None:
     plain = draw(pipe, output_type=kind).images
     with attach(pipe, Guard(BreaksLater(how), action=action)):
         out = draw(pipe, output_type=kind)
@@ -100,14 +100,14 @@ def test_a_model_that_breaks_lets_nothing_out_and_leaves_the_pipe_whole(pipe, ho
 
 
 @pytest.mark.parametrize("how", ["raises", "nan", "few", "none"])
-def test_a_model_that_does_not_answer_is_not_attached(pipe, how):
+def test_a_model_that_does_not_answer_is_not_attached(pipe, how) -> None:
     with pytest.raises(SelfTestError, match="nothing was attached"):
         attach(pipe, Guard(FaultyBackend(how)))
     assert type(pipe) is diffusers.StableDiffusionPipeline
     assert GUARD_ATTR not in vars(pipe)
 
 
-def test_nan_latents_are_no_picture_and_not_nsfw(pipe):
+def test_nan_latents_are_an_error_and_not_flagged_as_nsfw(pipe) -> None:
     latents = torch.full((1, 4, 16, 16), torch.nan)
     with attach(pipe, guard_of(nothing)):
         out = pipe("a red disc on white", latents=latents, num_inference_steps=1)
@@ -117,7 +117,7 @@ def test_nan_latents_are_no_picture_and_not_nsfw(pipe):
     assert np.asarray(out.images[0]).max() == 0
 
 
-def test_a_listener_that_fails_holds_the_pictures(pipe):
+def test_a_listener_that_fails_holds_the_pictures_back(pipe) -> None:
     def fails(verdicts):
         raise OSError("disk full")
 
@@ -127,7 +127,7 @@ def test_a_listener_that_fails_holds_the_pictures(pipe):
     assert [v.outcome for v in out.verdicts] == [Outcome.ERROR] * 2
 
 
-def test_raising_leaks_no_picture_and_the_pipe_goes_on(pipe):
+def test_raising_leaks_no_picture_and_the_pipe_still_works(pipe) -> None:
     plain = draw(pipe, output_type="pt").images
     with attach(pipe, guard_of(everything, action=Raise())), pytest.raises(BlockedError) as caught:
         draw(pipe, output_type="pt")
@@ -138,7 +138,7 @@ def test_raising_leaks_no_picture_and_the_pipe_goes_on(pipe):
     assert torch.equal(draw(pipe, output_type="pt").images, plain)
 
 
-def test_an_error_of_the_pipe_itself_passes_and_leaves_it_whole(pipe):
+def test_an_error_of_the_pipe_itself_passes_and_leaves_it_whole(pipe) -> None:
     def stop(*args):
         raise KeyError("mine")
 
@@ -148,7 +148,7 @@ def test_an_error_of_the_pipe_itself_passes_and_leaves_it_whole(pipe):
         assert draw(pipe).nsfw_content_detected == [False, False]
 
 
-def test_latents_are_refused_with_the_cure_before_a_step_is_spent(pipe):
+def test_latents_are_refused_with_the_cure_before_the_first_step(pipe) -> None:
     steps = []
     guard = guard_of(nothing)
     with attach(pipe, guard), pytest.raises(UncoveredError, match="latents='allow'"):
@@ -158,7 +158,7 @@ def test_latents_are_refused_with_the_cure_before_a_step_is_spent(pipe):
         assert draw(pipe, output_type="latent").images.shape == (2, 4, 16, 16)
 
 
-def test_what_is_no_pipeline_is_refused(pipe):
+def test_what_is_no_pipeline_is_refused(pipe) -> None:
     for thing in (object(), pipe.unet, pipe.image_processor, "a pipe", None):
         with pytest.raises(UncoveredError, match="no diffusers pipeline"):
             attach(thing, guard_of(nothing))
@@ -166,7 +166,7 @@ def test_what_is_no_pipeline_is_refused(pipe):
         attach(pipe, FakeBackend())
 
 
-def test_attaching_twice_and_detaching_out_of_order_are_errors(pipe):
+def test_attaching_twice_and_detaching_out_of_order_are_errors(pipe) -> None:
     guard = guard_of(nothing)
     attachment = attach(pipe, guard)
     with pytest.raises(ConfigError, match="has a guard already"):
@@ -185,13 +185,13 @@ def test_attaching_twice_and_detaching_out_of_order_are_errors(pipe):
 
 
 @pytest.mark.parametrize("settings", [{"latents": "maybe"}, {"clips": "some"}, {"margin": -1}])
-def test_settings_are_checked(pipe, settings):
+def test_settings_are_checked(pipe, settings) -> None:
     with pytest.raises(ConfigError):
         attach(pipe, guard_of(nothing), **settings)
     assert GUARD_ATTR not in vars(pipe)
 
 
-def test_a_guarded_pipe_is_not_pickled(pipe):
+def test_a_guarded_pipe_is_not_pickled(pipe) -> None:
     with attach(pipe, guard_of(nothing)), pytest.raises(ConfigError, match="detach it first"):
         pickle.dumps(pipe)
 
@@ -201,7 +201,7 @@ def test_a_guarded_pipe_is_not_pickled(pipe):
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
 @pytest.mark.parametrize("bare", [True, False])
-def test_allowed_pictures_keep_every_bit(pipe, kind, bare):
+def test_allowed_pictures_keep_every_bit(pipe, kind, bare) -> None:
     def images(out):
         return out[0] if bare else out.images
 
@@ -217,7 +217,7 @@ def test_allowed_pictures_keep_every_bit(pipe, kind, bare):
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
-def test_a_flagged_picture_is_acted_on_and_its_neighbour_is_not(pipe, kind):
+def test_a_flagged_picture_is_covered_and_its_neighbour_is_not(pipe, kind) -> None:
     plain = draw(pipe, output_type=kind).images
     with attach(pipe, guard_of(first_only(), action=Block(colour=(1.0, 0.5, 0.0)))):
         out = draw(pipe, output_type=kind)
@@ -229,7 +229,7 @@ def test_a_flagged_picture_is_acted_on_and_its_neighbour_is_not(pipe, kind):
     assert np.array_equal(array(out.images)[1], array(plain)[1])
 
 
-def test_blur_shows_what_the_pixels_say_in_the_right_range(pipe):
+def test_blur_shows_what_the_pixels_say_in_the_right_range(pipe) -> None:
     plain = array(draw(pipe, output_type="np").images)
     with attach(pipe, guard_of(everything, action=Blur())):
         for kind, top in (("np", 1.0), ("pil", 255.0)):
@@ -238,7 +238,7 @@ def test_blur_shows_what_the_pixels_say_in_the_right_range(pipe):
             assert out.std() < plain.std()
 
 
-def test_observe_mode_marks_and_lets_go(pipe):
+def test_observe_mode_flags_and_releases(pipe) -> None:
     plain = draw(pipe, output_type="pt").images
     with attach(pipe, guard_of(everything, action="flag")):
         out = draw(pipe, output_type="pt")
@@ -246,7 +246,7 @@ def test_observe_mode_marks_and_lets_go(pipe):
     assert torch.equal(out.images, plain)
 
 
-def test_the_callers_latents_are_not_edited(pipe):
+def test_the_callers_latents_are_not_edited(pipe) -> None:
     latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(5))
     before = latents.clone()
     with attach(pipe, guard_of(everything)):
@@ -254,7 +254,7 @@ def test_the_callers_latents_are_not_edited(pipe):
     assert torch.equal(latents, before)
 
 
-def test_the_stock_checker_is_not_asked_and_no_picture_becomes_pil_for_it(whole):
+def test_the_stock_checker_is_not_asked_and_no_picture_becomes_pil_for_it(whole) -> None:
     asked = []
 
     class Stock(torch.nn.Module):
@@ -272,7 +272,7 @@ def test_the_stock_checker_is_not_asked_and_no_picture_becomes_pil_for_it(whole)
     assert type(pipe.safety_checker) is Stock
 
 
-def test_detaching_restores_class_processors_and_model_index(pipe, tmp_path):
+def test_detaching_restores_class_processors_and_model_index(pipe, tmp_path) -> None:
     processor, cls = pipe.image_processor, type(pipe)
     pipe.save_pretrained(tmp_path / "before")
     with attach(pipe, guard_of(nothing)):
@@ -286,13 +286,13 @@ def test_detaching_restores_class_processors_and_model_index(pipe, tmp_path):
     assert index[0] == index[1]
 
 
-def test_what_is_made_by_hand_with_its_processor_is_judged_too(pipe):
+def test_a_picture_postprocessed_by_hand_is_judged_too(pipe) -> None:
     with attach(pipe, guard_of(everything)):
         (image,) = pipe.image_processor.postprocess(torch.ones(1, 3, 8, 8))
     assert np.asarray(image).max() == 0
 
 
-def test_a_pipe_that_shares_the_processor_goes_on_unguarded(whole):
+def test_a_pipe_that_shares_the_processor_goes_on_unguarded(whole) -> None:
     other = diffusers.StableDiffusionPipeline(**whole.components, requires_safety_checker=False)
     other.set_progress_bar_config(disable=True)
     other.image_processor = whole.image_processor
@@ -302,7 +302,7 @@ def test_a_pipe_that_shares_the_processor_goes_on_unguarded(whole):
         assert float(draw(whole, output_type="pt").images.max()) == 0
 
 
-def test_a_deep_copy_is_guarded_by_the_same_guard_and_lives_on_its_own(pipe):
+def test_a_deep_copy_has_the_same_guard_and_is_independent(pipe) -> None:
     guard = guard_of(everything)
     attach(pipe, guard)
     twin = copy.deepcopy(pipe)
@@ -317,7 +317,7 @@ def test_a_deep_copy_is_guarded_by_the_same_guard_and_lives_on_its_own(pipe):
     assert array(draw(twin).images).max() > 0
 
 
-def test_a_processor_that_is_replaced_meanwhile_is_left_and_the_exit_judges(pipe):
+def test_a_processor_replaced_meanwhile_is_kept_and_the_exit_judges(pipe) -> None:
     original = pipe.image_processor
     guard = guard_of(everything)
     with attach(pipe, guard):
@@ -329,7 +329,7 @@ def test_a_processor_that_is_replaced_meanwhile_is_left_and_the_exit_judges(pipe
     pipe.image_processor = original
 
 
-def test_two_threads_keep_their_verdicts_apart(whole):
+def test_two_threads_keep_their_verdicts_apart(whole) -> None:
     pipes = [copy.copy(whole) for _ in range(2)]
     for pipe in pipes:
         pipe.scheduler = copy.deepcopy(whole.scheduler)
@@ -359,7 +359,7 @@ def test_two_threads_keep_their_verdicts_apart(whole):
         attachment.detach()
 
 
-def test_two_tasks_keep_their_verdicts_apart(pipe):
+def test_two_tasks_keep_their_verdicts_apart(pipe) -> None:
     attachment = attach(pipe, guard_of(first_only()))
 
     async def one(prompts):
@@ -373,7 +373,7 @@ def test_two_tasks_keep_their_verdicts_apart(pipe):
     assert asyncio.run(both()) == [(True, 2), (True, 1)]
 
 
-def test_a_callback_that_runs_another_guarded_pipe_is_no_way_out(whole):
+def test_a_callback_that_runs_another_guarded_pipe_leaks_nothing(whole) -> None:
     inner = copy.copy(whole)
     inner.scheduler = copy.deepcopy(whole.scheduler)
     seen = []
@@ -389,7 +389,7 @@ def test_a_callback_that_runs_another_guarded_pipe_is_no_way_out(whole):
 
 
 @pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
-def test_compiled_parts_tiling_and_offload_go_with_a_guard(whole):
+def test_compiled_parts_tiling_and_offload_go_with_a_guard(whole) -> None:
     pipe = copy.deepcopy(whole)
     plain = draw(pipe, output_type="pt").images
     with attach(pipe, guard_of(nothing)):
@@ -401,7 +401,7 @@ def test_compiled_parts_tiling_and_offload_go_with_a_guard(whole):
         assert torch.equal(draw(pipe, output_type="pt").images, plain)
 
 
-def test_inference_mode_and_half_precision_go_with_a_guard(whole):
+def test_inference_mode_and_half_precision_go_with_a_guard(whole) -> None:
     pipe = copy.deepcopy(whole).to(torch.bfloat16)
     with torch.inference_mode():
         plain = draw(pipe, output_type="pt").images
@@ -411,7 +411,7 @@ def test_inference_mode_and_half_precision_go_with_a_guard(whole):
             assert float(draw(pipe, output_type="pt").images.max()) == 0
 
 
-def test_the_verbs_of_cosmos_turn_the_guard_off_and_on(pipe, caplog):
+def test_the_cosmos_methods_turn_the_guard_off_and_on(pipe, caplog) -> None:
     with attach(pipe, guard_of(everything)) as attachment:
         assert pipe.requires_safety_checker is True
         pipe.disable_safety_checker()
@@ -423,7 +423,7 @@ def test_the_verbs_of_cosmos_turn_the_guard_off_and_on(pipe, caplog):
         assert array(draw(pipe).images).max() == 0
 
 
-def test_the_state_says_what_is_in_effect(pipe):
+def test_the_state_says_what_is_in_effect(pipe) -> None:
     with attach(pipe, guard_of(nothing), latents="allow", check_inputs=True) as attachment:
         state = attachment.state
     assert state["seam"] == "processor"
@@ -431,7 +431,7 @@ def test_the_state_says_what_is_in_effect(pipe):
     assert (state["latents"], state["check_inputs"], state["self_test"]) == ("allow", "true", "passed")
 
 
-def test_pictures_handed_in_are_judged_before_any_step(whole):
+def test_pictures_handed_in_are_judged_before_any_step(whole) -> None:
     pipe = diffusers.StableDiffusionImg2ImgPipeline(**whole.components, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     red, blue = Image.new("RGB", (64, 64), (220, 30, 30)), Image.new("RGB", (64, 64), (30, 30, 220))
@@ -460,7 +460,7 @@ def prompt_guard(**settings):
     return Guard(FakeBackend(nothing), policy=policy, **settings)
 
 
-def test_a_refused_prompt_costs_no_step(pipe):
+def test_a_refused_prompt_costs_no_step(pipe) -> None:
     steps = []
     with attach(pipe, prompt_guard()):
         for prompts in (["a blue r.i.n.g"], ["a star", "a RING"]):
@@ -470,13 +470,13 @@ def test_a_refused_prompt_costs_no_step(pipe):
         assert draw(pipe, ["a ringed star"], negative_prompt=["a ring"]).nsfw_content_detected == [False]
 
 
-def test_a_refused_prompt_goes_on_where_everything_does(pipe, caplog):
+def test_a_refused_prompt_still_runs_in_observe_mode(pipe, caplog) -> None:
     with attach(pipe, prompt_guard(action="flag")):
         assert draw(pipe, ["a ring"]).nsfw_content_detected == [False]
     assert "goes on although flagged" in caplog.text
 
 
-def test_a_text_model_may_refuse_and_one_that_fails_refuses_all(pipe):
+def test_a_text_model_may_refuse_and_a_failing_one_refuses_everything(pipe) -> None:
     def asked(texts):
         return ["too blue" if "blue" in text else None for text in texts]
 
@@ -492,7 +492,7 @@ def test_a_text_model_may_refuse_and_one_that_fails_refuses_all(pipe):
             draw(pipe)
 
 
-def test_shapes_that_are_asked_for_are_judged_as_the_pixels_say(whole):
+def test_requested_shapes_are_judged_by_their_pixels(whole) -> None:
     prompts = ["a large red disc on white", "a blue star on grey", "a red square on black", "a red disc on sky"]
     with attach(whole, Guard.from_pretrained("demo-shapes", action="blur")):
         out = draw(whole, prompts, num_inference_steps=20)
@@ -502,7 +502,7 @@ def test_shapes_that_are_asked_for_are_judged_as_the_pixels_say(whole):
 # what is made of a guarded pipe
 
 
-def test_the_class_of_a_guarded_pipe_makes_plain_ones(pipe):
+def test_the_class_of_a_guarded_pipe_makes_unguarded_pipes(pipe) -> None:
     with attach(pipe, guard_of(everything)):
         again = type(pipe)(**pipe.components, requires_safety_checker=False)
         other = type(pipe).from_pipe(pipe)
@@ -516,7 +516,7 @@ def test_the_class_of_a_guarded_pipe_makes_plain_ones(pipe):
             assert np.asarray(draw(again).images[0]).max() == 0
 
 
-def test_the_class_of_a_guarded_pipe_loads_one(pipe, tmp_path):
+def test_the_class_of_a_guarded_pipe_loads_a_folder(pipe, tmp_path) -> None:
     pipe.save_pretrained(tmp_path)
     with attach(pipe, guard_of(everything)):
         loaded = pipe.from_pretrained(tmp_path, requires_safety_checker=False)
@@ -524,7 +524,7 @@ def test_the_class_of_a_guarded_pipe_loads_one(pipe, tmp_path):
     assert len(draw(loaded).images) == 2
 
 
-def test_a_class_made_of_a_guarded_pipes_class_can_be_guarded_too(pipe):
+def test_a_subclass_of_a_guarded_pipes_class_can_be_guarded_too(pipe) -> None:
     with attach(pipe, guard_of(everything)):
         own = type("Own", (type(pipe),), {})(**pipe.components, requires_safety_checker=False)
     own.set_progress_bar_config(disable=True)
@@ -537,7 +537,7 @@ def test_a_class_made_of_a_guarded_pipes_class_can_be_guarded_too(pipe):
     assert np.asarray(draw(own).images[0]).max() > 0
 
 
-def test_guarded_processors_and_checkers_are_not_pickled(pipe):
+def test_guarded_processors_and_checkers_are_not_pickled(pipe) -> None:
     with attach(pipe, guard_of(nothing)):
         with pytest.raises(ConfigError, match="detach it first"):
             pickle.dumps(pipe.image_processor)
@@ -556,7 +556,7 @@ def test_guarded_processors_and_checkers_are_not_pickled(pipe):
         (object(), "object is no diffusers pipeline"),
     ],
 )
-def test_what_cannot_be_guarded_is_named(thing, says):
+def test_what_cannot_be_guarded_is_named(thing, says) -> None:
     with pytest.raises(UncoveredError, match=says):
         attach(thing, guard_of(nothing))
     with pytest.raises(ConfigError, match=says):
@@ -565,7 +565,7 @@ def test_what_cannot_be_guarded_is_named(thing, says):
 
 @pytest.mark.filterwarnings("ignore:.*callback:FutureWarning")  # the older of the two
 @pytest.mark.parametrize("name", ["callback_on_step_end", "callback"])
-def test_a_preview_that_is_flagged_is_covered_and_decides_nothing_else(pipe, name):
+def test_a_flagged_preview_is_covered_and_decides_nothing_else(pipe, name) -> None:
     shown = []
 
     def preview(*given):

@@ -40,7 +40,7 @@ def brightest(out):
     return max(int(np.asarray(image).max()) for image in out.images)
 
 
-def test_what_is_wrong_is_said_and_nothing_is_changed(whole):
+def test_wrong_settings_are_refused_and_nothing_is_changed(whole) -> None:
     guard = Guard(FakeBackend())
     call = diffusers.StableDiffusionPipeline.__call__
     with pytest.raises(TypeError, match="latents"):
@@ -54,7 +54,7 @@ def test_what_is_wrong_is_said_and_nothing_is_changed(whole):
     assert diffusers.StableDiffusionPipeline.__call__ is call
 
 
-def test_every_pipe_is_guarded_and_from_pipe_loses_nothing(whole, everything):
+def test_every_pipe_is_guarded_and_from_pipe_keeps_the_guard(whole, everything) -> None:
     assert brightest(draw(whole)) == 0
     other = diffusers.StableDiffusionPipeline.from_pipe(whole)
     out = draw(other)
@@ -66,7 +66,7 @@ def test_every_pipe_is_guarded_and_from_pipe_loses_nothing(whole, everything):
         draw(third, output_type="latent")
 
 
-def test_what_the_class_of_a_guarded_pipe_makes_is_guarded_from_its_next_call(whole, everything):
+def test_what_the_class_of_a_guarded_pipe_makes_is_guarded_from_its_next_call(whole, everything) -> None:
     draw(whole)
     again = type(whole)(**whole.components, requires_safety_checker=False)
     assert GUARD_ATTR not in vars(again)
@@ -74,7 +74,7 @@ def test_what_the_class_of_a_guarded_pipe_makes_is_guarded_from_its_next_call(wh
     assert brightest(draw(type(whole).from_pipe(whole))) == 0
 
 
-def test_diffusers_raises_no_alarm_about_a_checker_that_ours_stands_in_for(whole, everything):
+def test_diffusers_raises_no_alarm_about_a_checker_that_ours_stands_in_for(whole, everything) -> None:
     handler = logging.getLogger("diffusers").handlers[0]
     alarm, other = (
         logging.makeLogRecord({"msg": text}) for text in ("You have disabled the safety checker for", "else")
@@ -86,7 +86,7 @@ def test_diffusers_raises_no_alarm_about_a_checker_that_ours_stands_in_for(whole
     attach_all(Guard(FakeBackend(lambda _: 1.0)), latents="refuse")  # the fixture takes it off
 
 
-def test_the_cure_that_doctor_names_runs(whole, everything):
+def test_the_cure_that_doctor_names_runs(whole, everything) -> None:
     detach_all()
     with attach(whole, everything):
         (gap,) = [gap for gap in doctor(whole).gaps if "from_pipe" in gap]
@@ -96,12 +96,12 @@ def test_the_cure_that_doctor_names_runs(whole, everything):
     assert brightest(draw(diffusers.StableDiffusionPipeline.from_pipe(whole))) == 0
 
 
-def test_installing_twice_is_an_error(everything):
+def test_installing_twice_is_an_error(everything) -> None:
     with pytest.raises(ConfigError, match=r"detach_all\(\) first"):
         attach_all(everything, latents="refuse")
 
 
-def test_a_class_that_comes_later_is_guarded_too(whole, everything):
+def test_a_class_that_comes_later_is_guarded_too(whole, everything) -> None:
     class Mine(diffusers.StableDiffusionPipeline):
         def __call__(self, *args, **kwargs):
             return super().__call__(*args, **kwargs)
@@ -109,7 +109,7 @@ def test_a_class_that_comes_later_is_guarded_too(whole, everything):
     assert brightest(draw(Mine(**whole.components, requires_safety_checker=False))) == 0
 
 
-def test_a_guard_of_its_own_stays(whole, everything):
+def test_a_pipes_own_guard_is_kept(whole, everything) -> None:
     pipe = diffusers.StableDiffusionPipeline(**whole.components, requires_safety_checker=False)
     with attach(pipe, Guard(FakeBackend(lambda frame: 0.0))):
         assert draw(pipe).nsfw_content_detected == [False]
@@ -117,7 +117,7 @@ def test_a_guard_of_its_own_stays(whole, everything):
     detach(pipe)
 
 
-def test_uninstalling_restores_everything(whole):
+def test_uninstalling_restores_everything(whole) -> None:
     call = diffusers.StableDiffusionPipeline.__call__
     plain = draw(whole, output_type="pt").images
     attach_all(Guard(FakeBackend(lambda frame: 1.0)), latents="allow")
@@ -130,7 +130,7 @@ def test_uninstalling_restores_everything(whole):
     assert torch.equal(draw(whole, output_type="pt").images, plain)
 
 
-def test_what_makes_no_pictures_is_left_alone(everything):
+def test_a_pipeline_without_pictures_is_left_alone(everything) -> None:
     class Text(diffusers.DiffusionPipeline):
         def __call__(self):
             return AudioPipelineOutput(audios=np.zeros((1, 1, 8)))

@@ -31,12 +31,12 @@ def stepped(guard, **settings):
     return modular_flux(made)
 
 
-def test_a_key_that_holds_no_pictures_is_refused():
+def test_a_key_that_holds_no_pictures_is_refused() -> None:
     with pytest.raises(ConfigError, match="'images' or 'videos'"):
         GuardStep(guard_of(0.0), key="latents")
 
 
-def test_a_step_before_anything_is_decoded_fails():
+def test_a_step_before_anything_is_decoded_fails() -> None:
     made = blocks()
     made.sub_blocks.insert("guard", GuardStep(guard_of(0.0)), 0)
     pipe = modular_flux(made)
@@ -45,7 +45,7 @@ def test_a_step_before_anything_is_decoded_fails():
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
-def test_a_step_judges_what_leaves(kind):
+def test_a_step_judges_the_pictures_that_leave(kind) -> None:
     plain = modular_flux()(**flux_call(2), output_type=kind, output="images")
     guard = guard_of(0.0)
     state = stepped(guard)(**flux_call(2), output_type=kind)
@@ -57,7 +57,7 @@ def test_a_step_judges_what_leaves(kind):
     assert [v.flagged for v in state.values["verdicts"]] == [True, True]
 
 
-def test_clips_are_judged_under_their_own_key():
+def test_clips_are_judged_under_their_own_key() -> None:
     step = GuardStep(guard_of(1.0), key="videos")
     assert [p.name for p in step.inputs] == ["videos"]
     assert [p.name for p in step.intermediate_outputs] == ["videos", "nsfw_content_detected", "verdicts"]
@@ -68,7 +68,7 @@ def test_clips_are_judged_under_their_own_key():
 
 
 @pytest.mark.parametrize("output", ["images", ["images", "latents"], None])
-def test_an_attached_guard_judges_whatever_is_asked_for(output):
+def test_an_attached_guard_judges_every_requested_output(output) -> None:
     pipe = modular_flux()
     with attach(pipe, guard_of(1.0)) as attachment:
         out = pipe(**flux_call(2), output=output)
@@ -82,7 +82,7 @@ def test_an_attached_guard_judges_whatever_is_asked_for(output):
         assert not any(isinstance(v, torch.Tensor) for k, v in out.values.items() if "latent" in k)
 
 
-def test_allowed_latents_leave_with_their_pictures_and_never_alone():
+def test_allowed_latents_leave_with_their_pictures_and_never_alone() -> None:
     pipe = modular_flux()
     with attach(pipe, guard_of(0.0)):
         out = pipe(**flux_call(1), output=["images", "latents"])
@@ -91,7 +91,7 @@ def test_allowed_latents_leave_with_their_pictures_and_never_alone():
             pipe(**flux_call(1), output_type="latent", output="images")
 
 
-def test_prompts_handed_in_stay_in_the_state():
+def test_prompts_handed_in_stay_in_the_state() -> None:
     pipe = modular_flux()
     call = flux_call(1)
     with attach(pipe, guard_of(1.0)):

@@ -32,12 +32,12 @@ def guard():
     return Guard(FakeBackend(), requested={"model": "red"})
 
 
-def test_what_is_no_pipeline_is_an_error(pipe):
+def test_what_is_no_pipeline_is_an_error(pipe) -> None:
     with pytest.raises(ConfigError, match="no diffusers pipeline"):
         doctor(pipe.unet)
 
 
-def test_a_bare_pipe_is_not_covered_and_says_what_would(pipe):
+def test_a_bare_pipe_is_not_covered_and_says_what_would(pipe) -> None:
     found = doctor(pipe)
     assert not found.covered
     assert found.how == "nothing judges"
@@ -45,13 +45,13 @@ def test_a_bare_pipe_is_not_covered_and_says_what_would(pipe):
     assert "NOT COVERED" in str(found)
 
 
-def test_a_class_without_a_slot_says_that_the_keyword_is_ignored():
+def test_a_class_without_a_slot_says_that_the_keyword_is_ignored() -> None:
     found = doctor(object.__new__(diffusers.FluxPipeline))
     assert any("`safety_checker=` is ignored" in gap for gap in found.gaps)
     assert any("from_pipe" in gap for gap in found.gaps)
 
 
-def test_a_guarded_pipe_is_covered_with_requested_and_effective_state(pipe, guard):
+def test_a_guarded_pipe_is_covered_with_requested_and_effective_state(pipe, guard) -> None:
     with attach(pipe, guard):
         found = doctor(pipe)
     assert found.covered
@@ -61,7 +61,7 @@ def test_a_guarded_pipe_is_covered_with_requested_and_effective_state(pipe, guar
     assert json.loads(json.dumps(found.to_dict()))["covered"] is True
 
 
-def test_what_goes_round_a_guard_is_told(pipe, guard):
+def test_every_way_round_a_guard_is_reported(pipe, guard) -> None:
     with attach(pipe, guard, latents="allow"):
         original, pipe.image_processor = pipe.image_processor, VaeImageProcessor()
         pipe.disable_safety_checker()
@@ -73,7 +73,7 @@ def test_what_goes_round_a_guard_is_told(pipe, guard):
         assert any(words in gap for gap in found.gaps), words
 
 
-def test_a_model_that_stopped_answering_does_not_cover(pipe, guard):
+def test_a_model_that_stopped_answering_does_not_cover(pipe, guard) -> None:
     with attach(pipe, guard):
         guard.backend.rule = lambda frame: float("nan")
         found = doctor(pipe)
@@ -81,7 +81,7 @@ def test_a_model_that_stopped_answering_does_not_cover(pipe, guard):
     assert "without numbers" in found.canary
 
 
-def test_a_foreign_checker_in_the_slot_is_not_ours(pipe):
+def test_a_foreign_checker_in_the_slot_is_not_ours(pipe) -> None:
     class Other(torch.nn.Module):
         pass
 
@@ -92,7 +92,7 @@ def test_a_foreign_checker_in_the_slot_is_not_ours(pipe):
     assert "Other in the slot" in found.how
 
 
-def test_our_checker_in_the_slot_covers_where_it_fits(pipe, guard):
+def test_our_checker_in_the_slot_covers_where_it_fits(pipe, guard) -> None:
     checker = SafetyChecker(guard)
     other = copy.copy(pipe)
     vars(other)["safety_checker"] = checker
@@ -106,7 +106,7 @@ def test_our_checker_in_the_slot_covers_where_it_fits(pipe, guard):
     assert "checker.for_pipeline(pipe)" in found.gaps[0]
 
 
-def test_a_checker_that_cosmos_would_skip_is_told():
+def test_a_checker_that_cosmos_would_skip_is_reported() -> None:
     checker = torch.nn.Module()
     assert skipped(diffusers.Cosmos3OmniPipeline, checker)
     assert not skipped(diffusers.StableDiffusionPipeline, checker)

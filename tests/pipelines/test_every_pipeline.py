@@ -79,13 +79,13 @@ def guard_of(score, **settings):
     return Guard(FakeBackend(lambda frame: score), **settings)
 
 
-def test_there_are_enough_classes_of_enough_families():
+def test_there_are_enough_classes_of_enough_families() -> None:
     assert len({name.split("/")[0] for name in CASES}) >= 40
     assert len({case.family for case in CASES.values()}) >= 26
 
 
 @pytest.mark.parametrize("case", DECODED, indirect=True, ids="-".join)
-def test_allowed_pictures_keep_every_bit_and_are_judged_once(case, request):
+def test_allowed_pictures_keep_every_bit_and_are_judged_once(case, request) -> None:
     kind = request.node.callspec.params["case"][1]
     before = plain(case.name, kind)
     guard = guard_of(0.0)
@@ -108,7 +108,7 @@ def test_allowed_pictures_keep_every_bit_and_are_judged_once(case, request):
 
 
 @pytest.mark.parametrize("case", DECODED, indirect=True, ids="-".join)
-def test_flagged_pictures_never_leave(case, request):
+def test_flagged_pictures_never_leave(case, request) -> None:
     kind = request.node.callspec.params["case"][1]
     before = plain(case.name, kind)
     with attach(built(case.name), guard_of(1.0)) as attachment:
@@ -129,7 +129,7 @@ def test_flagged_pictures_never_leave(case, request):
 
 
 @pytest.mark.parametrize("case", every(2, [n for n, c in CASES.items() if not c.modular]), indirect=True)
-def test_without_names_the_pictures_and_flags_leave_in_their_places(case):
+def test_a_tuple_output_has_pictures_and_flags_in_their_places(case) -> None:
     kind = case.kinds[0]
     free = run(case, output_type=kind, return_dict=False)
     for score, flags in ((0.0, False), (1.0, True)):
@@ -146,7 +146,7 @@ def test_without_names_the_pictures_and_flags_leave_in_their_places(case):
 
 
 @pytest.mark.parametrize("case", LATENT, indirect=True)
-def test_latents_are_refused_unless_they_are_allowed(case):
+def test_latents_are_refused_unless_they_are_allowed(case) -> None:
     free = run(case, output_type="latent", return_dict=False)
     with attach(built(case.name), guard_of(0.0)), pytest.raises(UncoveredError, match="latents='allow'"):
         run(case, output_type="latent")
@@ -157,7 +157,7 @@ def test_latents_are_refused_unless_they_are_allowed(case):
 
 
 @pytest.mark.parametrize("case", ["KandinskyV22CombinedPipeline"], indirect=True)
-def test_a_part_is_guarded_alone_and_goes_with_the_whole(case):
+def test_a_part_guarded_alone_is_guarded_within_the_whole(case) -> None:
     whole = built(case.name)
     part = whole.decoder_pipe
     kept = type(part)
@@ -186,7 +186,7 @@ def test_a_part_is_guarded_alone_and_goes_with_the_whole(case):
 
 
 @pytest.mark.parametrize("case", every(2, list(CASES), start=1), indirect=True)
-def test_raising_leaks_nothing_and_the_pipe_goes_on(case):
+def test_raising_leaks_nothing_and_the_pipe_still_works(case) -> None:
     if case.name.startswith("LEdits"):
         pytest.skip("it raises in pipe.invert, of what was handed in: that is no guarded call")
     kind = case.kinds[0]

@@ -28,7 +28,7 @@ def arrays(value):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_guard_follows_its_pipe(name, kind, dtype):
+def test_a_guard_follows_its_pipe(name, kind, dtype) -> None:
     case, pipe = CASES[name], CASES[name].build().to("cuda", dtype)
 
     def run():

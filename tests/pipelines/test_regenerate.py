@@ -40,21 +40,21 @@ def answers(*scores):
         ({"return_dict": False}, "return_dict=False"),
     ],
 )
-def test_what_cannot_work_is_said_before_anything_is_drawn(pipe, settings, says):
+def test_wrong_arguments_are_refused_before_anything_is_drawn(pipe, settings, says) -> None:
     guard = answers()
     with pytest.raises(ConfigError, match=says):
         regenerate(pipe, guard, prompt=PROMPTS, **settings)
     assert guard.backend.calls == 0
 
 
-def test_a_pipe_with_another_guard_is_an_error(pipe):
+def test_a_pipe_with_another_guard_is_an_error(pipe) -> None:
     attach(pipe, answers())
     with pytest.raises(ConfigError, match="another guard"):
         regenerate(pipe, answers(), prompt=PROMPTS, **CALL)
     detach(pipe)
 
 
-def test_nothing_blocked_is_drawn_once(pipe):
+def test_nothing_blocked_is_drawn_once(pipe) -> None:
     found = regenerate(pipe, answers(0.0, 0.0), prompt=PROMPTS, seed=7, **CALL)
     seeds = [torch.Generator().manual_seed(s) for s in (7, 8)]
     plain = pipe(PROMPTS, generator=seeds, **CALL).images
@@ -64,7 +64,7 @@ def test_nothing_blocked_is_drawn_once(pipe):
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
-def test_only_the_blocked_one_is_drawn_again_with_a_seed_that_is_told(pipe, kind):
+def test_only_the_blocked_picture_is_redrawn_with_a_reported_seed(pipe, kind) -> None:
     found = regenerate(pipe, answers(0.0, 1.0, 1.0, 0.0), prompt=PROMPTS, output_type=kind, **CALL)
     assert found.tries == (1, 3)
     assert (found.calls, found.drawn) == (3, 4)
@@ -78,7 +78,7 @@ def test_only_the_blocked_one_is_drawn_again_with_a_seed_that_is_told(pipe, kind
         assert np.allclose(np.asarray(found.images[i], float), np.asarray(alone, float), atol=near)
 
 
-def test_several_pictures_a_prompt_find_their_prompt_again(pipe):
+def test_several_pictures_a_prompt_are_redrawn_with_their_prompt(pipe) -> None:
     guard = answers(0, 0, 1, 0, 0)  # the third is the second prompt's first
     found = regenerate(pipe, guard, prompt=PROMPTS, num_images_per_prompt=2, output_type="pt", **CALL)
     assert found.tries == (1, 1, 2, 1)
@@ -86,7 +86,7 @@ def test_several_pictures_a_prompt_find_their_prompt_again(pipe):
     assert torch.allclose(found.images[2], alone[0], atol=1e-4)
 
 
-def test_what_stays_blocked_leaves_covered(pipe):
+def test_a_picture_that_stays_blocked_leaves_covered(pipe) -> None:
     found = regenerate(pipe, answers(*[1.0] * 9), prompt="a red disc on white", attempts=3, **CALL)
     assert found.nsfw_content_detected == [True]
     assert (found.tries, found.calls) == ((3,), 3)
@@ -94,7 +94,7 @@ def test_what_stays_blocked_leaves_covered(pipe):
     assert found.seconds > 0
 
 
-def test_what_comes_one_a_prompt_is_cut_down_with_it(pipe):
+def test_arguments_given_per_prompt_are_reduced_with_the_prompts(pipe) -> None:
     negative = ["a ring", "a cross"]
     found = regenerate(pipe, answers(0, 1, 0), prompt=PROMPTS, negative_prompt=negative, output_type="pt", **CALL)
     again = torch.Generator().manual_seed(found.seeds[1])
@@ -102,7 +102,7 @@ def test_what_comes_one_a_prompt_is_cut_down_with_it(pipe):
     assert torch.allclose(found.images[1], alone[0], atol=1e-4)
 
 
-def test_embeddings_do_as_prompts(pipe):
+def test_embeddings_work_in_place_of_prompts(pipe) -> None:
     embeds, _ = pipe.encode_prompt(PROMPTS, "cpu", 1, False)
     found = regenerate(pipe, answers(1, 0, 0), prompt_embeds=embeds, negative_prompt_embeds=embeds * 0, **CALL)
     assert found.tries == (2, 1)

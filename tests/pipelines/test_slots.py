@@ -106,7 +106,7 @@ def reddest(frame: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("action", ["block", "blur", "pixelate", "replace"])
-def test_what_is_flagged_comes_back_in_unit_range(action):
+def test_a_covered_picture_comes_back_in_unit_range(action) -> None:
     images = decoded()
     images[1, 0] += 2  # red
     images[0, 0] -= 2
@@ -125,7 +125,7 @@ def test_what_is_flagged_comes_back_in_unit_range(action):
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "hangs"])
-def test_a_model_that_fails_holds_every_picture(fault):
+def test_a_model_that_fails_holds_every_picture_back(fault) -> None:
     made = SafetyChecker(Guard(FaultyBackend(fault), action="blur"))
     safe, flags = made(images=decoded(), clip_input=None)
     assert flags == [True] * 3
@@ -134,7 +134,7 @@ def test_a_model_that_fails_holds_every_picture(fault):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")  # the pipeline's own, of NaN
-def test_an_overflow_of_the_decoder_is_held():
+def test_an_overflow_of_the_decoder_is_held_back() -> None:
     pipe, made = guarded(SD, checker(0.0))
     latents = torch.zeros(2, 4, 32, 32)
     latents[1] = float("nan")
@@ -145,7 +145,7 @@ def test_an_overflow_of_the_decoder_is_held():
     assert "not a picture" in made.verdicts[1].reason
 
 
-def test_too_few_or_too_many_values_fail_before_a_picture_leaves():
+def test_too_few_or_too_many_values_fail_before_a_picture_leaves() -> None:
     pipe = CASES["IFPipeline"].build()
     pipe.register_modules(safety_checker=checker(0.0), feature_extractor=nsfw_guard.NoFeatures())
     with pytest.raises(ValueError, match="expected 3, got 2"):
@@ -157,36 +157,36 @@ def test_too_few_or_too_many_values_fail_before_a_picture_leaves():
         run(pipe, SD, "np")
 
 
-def test_the_action_raise_lets_no_picture_out():
+def test_the_action_raise_lets_no_picture_out() -> None:
     pipe, _ = guarded(SD, checker(1.0, action="raise"))
     with pytest.raises(BlockedError, match="red"):
         run(pipe, SD, "np")
 
 
 @pytest.mark.parametrize("images", [[Image.new("RGB", (8, 8))], torch.zeros(1, 3, 8, 8, dtype=torch.uint8), None])
-def test_what_no_pipeline_hands_over_is_refused(images):
+def test_inputs_that_no_pipeline_hands_over_are_refused(images) -> None:
     with pytest.raises(ImageError, match="call the guard"):
         checker(0.0)(images=images, clip_input=None)
 
 
-def test_a_checker_without_a_guard_answers_nothing():
+def test_a_checker_without_a_guard_is_an_error() -> None:
     bare = SafetyChecker(nsfw_guard.GuardConfig())
     for ask in (lambda: bare(images=decoded(), clip_input=None), lambda: bare.check_text_safety("a disc")):
         with pytest.raises(ConfigError, match="made without a guard"):
             ask()
 
 
-def test_what_is_no_guard_is_refused():
+def test_an_object_that_is_not_a_guard_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"takes a Guard, not FakeBackend: use Guard\.from_pretrained"):
         SafetyChecker(FakeBackend())
 
 
-def test_a_pipeline_without_a_slot_is_named():
+def test_a_pipeline_without_a_slot_is_named() -> None:
     with pytest.raises(UncoveredError, match=r"StableDiffusionXLPipeline has no slot.*attach"):
         checker(0.0).for_pipeline(diffusers.StableDiffusionXLPipeline)
 
 
-def test_latents_and_the_tensors_of_deepfloyd_pass_a_slot_unseen():
+def test_a_slot_does_not_see_latents_and_deepfloyds_tensors() -> None:
     """Known, and why `attach` is there: the pipelines ask nobody."""
     for case, kind in ((SD, "latent"), (CASES["IFPipeline"], "pt")):
         pipe, made = guarded(case, checker(1.0))
@@ -199,7 +199,7 @@ def test_latents_and_the_tensors_of_deepfloyd_pass_a_slot_unseen():
 
 
 @pytest.mark.parametrize(("name", "kind"), one_each(SHOWN, lambda shown: shown[0]))
-def test_what_is_allowed_is_untouched(name, kind):
+def test_an_allowed_picture_is_untouched(name, kind) -> None:
     case = SLOTS[name]
     pipe = case.build()
     plain = arrays(run(pipe, case, kind))
@@ -215,7 +215,7 @@ def test_what_is_allowed_is_untouched(name, kind):
     ("name", "kind", "action"),
     one_each([(*shown, action) for shown in SHOWN for action in ("block", "blur")], lambda shown: shown[0]),
 )
-def test_what_is_flagged_is_covered(name, kind, action):
+def test_a_flagged_picture_is_covered(name, kind, action) -> None:
     case = SLOTS[name]
     pipe = case.build()
     plain = arrays(run(pipe, case, kind))
@@ -244,7 +244,7 @@ def detail(pictures: np.ndarray) -> float:
     return min(np.abs(np.diff(values, axis=axis)).mean() for axis in (-1, -2) if values.shape[axis] > 4)
 
 
-def test_one_of_a_batch_is_covered_and_the_other_is_not():
+def test_one_of_a_batch_is_covered_and_the_other_is_not() -> None:
     pipe = SD.build()
     plain = run(pipe, SD, "pt")
     lighter = [float(one.mean()) for one in plain]
@@ -262,7 +262,7 @@ def test_one_of_a_batch_is_covered_and_the_other_is_not():
 # shapes and settings
 
 
-def test_arrays_are_taken_in_unit_range():
+def test_arrays_are_read_in_unit_range() -> None:
     images = np.ascontiguousarray(smooth(2, 24, 24).permute(0, 2, 3, 1).numpy())
     before = images.copy()
     safe, flags = checker(1.0)(images=images, clip_input=None)
@@ -274,7 +274,7 @@ def test_arrays_are_taken_in_unit_range():
     np.testing.assert_array_equal(safe, before[:1])
 
 
-def test_three_values_name_no_watermark():
+def test_the_third_value_reports_no_watermark() -> None:
     three = SafetyChecker(Guard(FakeBackend(lambda _: 1.0)), watermark=True)
     safe, flags, marks = three(images=decoded(), clip_input=None)
     assert (flags, marks) == ([True] * 3, [False] * 3)
@@ -294,11 +294,11 @@ def test_three_values_name_no_watermark():
         ("Cosmos3OmniPipeline", "cosmos"),
     ],
 )
-def test_what_is_asked_is_found_from_the_class(name, asked):
+def test_the_kind_of_answer_is_found_from_the_class(name, asked) -> None:
     assert answers(checker(0.0).for_pipeline(getattr(diffusers, name))) == asked
 
 
-def test_observing_changes_nothing_but_the_flags():
+def test_observing_changes_nothing_but_the_flags() -> None:
     pipe = SD.build()
     plain = run(pipe, SD, "pt")
     put(pipe, checker(1.0, action="flag"))
@@ -312,7 +312,7 @@ def test_observing_changes_nothing_but_the_flags():
     assert torch.equal(safe, (before * 0.5 + 0.5).clamp(0, 1))
 
 
-def test_what_is_under_review_is_no_content_detected():
+def test_a_picture_under_review_is_not_flagged() -> None:
     pipe, made = guarded(SD, checker(0.3, on_review="blur"))
     plain = run(SD.build(), SD, "pt")
     out = pipe(**SD.call(pipe), output_type="pt")
@@ -321,7 +321,7 @@ def test_what_is_under_review_is_no_content_detected():
     assert detail(out.images.numpy()) < 0.5 * detail(plain.numpy())
 
 
-def test_verdicts_are_those_of_this_thread():
+def test_verdicts_are_those_of_this_thread() -> None:
     made, both = checker(reddest), Barrier(2, timeout=60)  # else one thread may do the work of both
 
     def judge(red: float) -> list[Outcome]:
@@ -343,7 +343,7 @@ def test_verdicts_are_those_of_this_thread():
 # Cosmos
 
 
-def test_cosmos_would_pass_over_any_other_checker():
+def test_cosmos_skips_checkers_of_other_classes() -> None:
     plain = checker(0.0)
     for cls in (diffusers.Cosmos2_5_PredictBasePipeline, diffusers.Cosmos3OmniPipeline):
         wanted = sys.modules[cls.__module__].CosmosSafetyChecker
@@ -356,7 +356,7 @@ def test_cosmos_would_pass_over_any_other_checker():
         assert fitted.guard is plain.guard
 
 
-def test_one_frame_covers_the_clip():
+def test_one_frame_covers_the_clip() -> None:
     frames = (smooth(4, 24, 24).permute(0, 2, 3, 1) * 255).to(torch.uint8).numpy()
     frames[2, ..., 0], frames[2, ..., 1:] = 255, 0
     before = frames.copy()
@@ -384,7 +384,7 @@ class Cornered(FakeBackend):
         return Scores.single({"red": {Severity.HIGH: 0.9}}, regions=(Region(*box, category="red"),))
 
 
-def test_each_frame_is_covered_where_its_own_regions_are():
+def test_each_frame_is_covered_where_its_own_regions_are() -> None:
     frames = np.full((3, 32, 32, 3), 90, np.uint8)
     frames[0, :6, :6] = frames[1, 24:30, 24:30] = 255
     covered = SafetyChecker(Guard(Cornered())).check_video_safety(frames)
@@ -394,13 +394,13 @@ def test_each_frame_is_covered_where_its_own_regions_are():
 
 
 @pytest.mark.parametrize("name", ["IFPipeline", "Cosmos2_5_PredictBasePipeline"])
-def test_a_class_made_of_a_pipelines_class_is_answered_as_that(name):
+def test_a_subclass_of_a_pipeline_is_answered_like_the_pipeline(name) -> None:
     base = getattr(diffusers, name)
     made = type("Own", (base,), {})
     assert answers(checker(0.0).for_pipeline(made)) == answers(checker(0.0).for_pipeline(base)) != ""
 
 
-def test_cosmos_asks_about_the_prompt_first():
+def test_cosmos_asks_about_the_prompt_first() -> None:
     policy = {"rules": {"*": {"block": 0.5}}, "prompts": {"words": ["dragon"]}}
     made = checker(0.0, policy=policy)
     assert made.check_text_safety("a red disc")
@@ -423,7 +423,7 @@ def tiny_guard(tiny) -> Guard:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_scores_do_not_depend_on_the_dtype_of_the_pipeline(tiny_guard, dtype):
+def test_scores_do_not_depend_on_the_dtype_of_the_pipeline(tiny_guard, dtype) -> None:
     pipe, made = guarded(SD, SafetyChecker(tiny_guard))
     made(images=decoded(), clip_input=None)
     before = [verdict.score for verdict in made.verdicts]
@@ -436,7 +436,7 @@ def test_scores_do_not_depend_on_the_dtype_of_the_pipeline(tiny_guard, dtype):
 
 
 @pytest.mark.parametrize("offload", ["model", "block_level", "leaf_level"])
-def test_offloading_changes_no_verdict(tiny_guard, offload):
+def test_offloading_changes_no_verdict(tiny_guard, offload) -> None:
     pipe, made = guarded(SD, SafetyChecker(tiny_guard))
     run(pipe, SD, "np")
     before = [verdict.score for verdict in made.verdicts]
@@ -449,7 +449,7 @@ def test_offloading_changes_no_verdict(tiny_guard, offload):
     assert [verdict.score for verdict in made.verdicts] == before
 
 
-def test_pipelines_made_from_a_pipeline_keep_it(tiny_guard):
+def test_pipelines_made_from_a_pipeline_keep_it(tiny_guard) -> None:
     pipe, made = guarded(SD, SafetyChecker(tiny_guard))
     assert diffusers.StableDiffusionImg2ImgPipeline.from_pipe(pipe).safety_checker is made
     assert diffusers.AutoPipelineForInpainting.from_pipe(pipe).safety_checker is made
@@ -489,23 +489,23 @@ def saved(tiny_guard, tmp_path) -> Path:
     return tmp_path / "pipe"
 
 
-def test_a_model_without_weights_cannot_be_saved(tmp_path):
+def test_a_model_without_weights_cannot_be_saved(tmp_path) -> None:
     pipe, _ = guarded(SD, checker(0.0))
     with pytest.raises(ConfigError, match="FakeBackend has no weights to save"):
         pipe.save_pretrained(tmp_path / "pipe")
 
 
-def test_what_is_no_saved_checker_is_not_loaded(tiny):
+def test_a_folder_without_a_saved_checker_is_refused(tiny) -> None:
     with pytest.raises(ConfigError, match="no saved guard"):
         SafetyChecker.from_pretrained(tiny)
 
 
-def test_a_setting_that_would_be_dropped_is_refused(saved):
+def test_a_setting_that_would_be_dropped_is_refused(saved) -> None:
     with pytest.raises(ConfigError, match="'policy' means nothing to a saved checker: set it on the Guard"):
         SafetyChecker.from_pretrained(saved, subfolder="safety_checker", policy="lenient")
 
 
-def test_what_a_folder_holds(saved, tiny):
+def test_the_saved_folder_holds_the_guard_and_its_weights(saved, tiny) -> None:
     index = json.loads((saved / "model_index.json").read_text())
     assert index["safety_checker"] == ["nsfw_guard", "SafetyChecker"]
     assert index["feature_extractor"] == ["nsfw_guard", "NoFeatures"]
@@ -519,7 +519,7 @@ def test_what_a_folder_holds(saved, tiny):
 
 
 @pytest.mark.parametrize("cls", ["StableDiffusionPipeline", "DiffusionPipeline", "AutoPipelineForText2Image"])
-def test_it_comes_back_with_the_pipeline(saved, tiny_guard, cls):
+def test_the_checker_is_loaded_with_its_pipeline(saved, tiny_guard, cls) -> None:
     with Heard() as heard:
         pipe = getattr(diffusers, cls).from_pretrained(saved)
     assert heard.said == []
@@ -548,14 +548,14 @@ def test_it_comes_back_with_the_pipeline(saved, tiny_guard, cls):
     ],
     ids=str,
 )
-def test_it_takes_what_loaders_say(saved, told):
+def test_the_checker_accepts_the_loaders_settings(saved, told) -> None:
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(saved, **told)
     assert pipe.safety_checker.guard.policy.name == "mine"
     assert pipe.safety_checker.dtype == told.get("dtype", torch.float32)
 
 
 @pytest.mark.parametrize("name", ["IFPipeline", "StableDiffusionUpscalePipeline", "CosmosTextToWorldPipeline"])
-def test_how_it_answers_comes_back(tiny_guard, tmp_path, name):
+def test_the_kind_of_answer_is_saved_and_loaded(tiny_guard, tmp_path, name) -> None:
     case = CASES[name]
     pipe, made = guarded(case, SafetyChecker(tiny_guard))
     pipe.save_pretrained(tmp_path)
@@ -570,7 +570,7 @@ def test_how_it_answers_comes_back(tiny_guard, tmp_path, name):
     assert len(again.safety_checker.verdicts) == case.count
 
 
-def test_it_stands_in_for_the_stock_checker_without_a_word(saved, tiny_guard):
+def test_it_replaces_the_stock_checker_without_a_warning(saved, tiny_guard) -> None:
     made = SafetyChecker(tiny_guard)
     with Heard() as heard:
         pipe = diffusers.StableDiffusionPipeline.from_pretrained(
@@ -580,7 +580,7 @@ def test_it_stands_in_for_the_stock_checker_without_a_word(saved, tiny_guard):
     assert pipe.safety_checker is made
 
 
-def test_a_cosmos_checker_that_comes_back_is_not_passed_over(tiny_guard, tmp_path):
+def test_a_loaded_cosmos_checker_is_not_skipped(tiny_guard, tmp_path) -> None:
     for cls in (diffusers.Cosmos2_5_PredictBasePipeline, diffusers.Cosmos3OmniPipeline):
         SafetyChecker(tiny_guard).for_pipeline(cls).save_pretrained(tmp_path)
         again = SafetyChecker.from_pretrained(tmp_path)
@@ -589,7 +589,7 @@ def test_a_cosmos_checker_that_comes_back_is_not_passed_over(tiny_guard, tmp_pat
             assert isinstance(one, sys.modules[cls.__module__].CosmosSafetyChecker)
 
 
-def test_a_fresh_process_needs_the_import_and_no_more(saved):
+def test_a_new_process_only_needs_the_import(saved) -> None:
     code = (
         "import sys, diffusers\n"
         "load = lambda: diffusers.DiffusionPipeline.from_pretrained(sys.argv[1]).safety_checker\n"
@@ -602,7 +602,7 @@ def test_a_fresh_process_needs_the_import_and_no_more(saved):
     assert done.stdout.split() == ["True", "SafetyChecker", "mine"], done.stderr
 
 
-def test_the_module_shows_what_loaders_look_for():
+def test_the_module_shows_what_loaders_look_for() -> None:
     import transformers
 
     assert nsfw_guard.PreTrainedModel is transformers.PreTrainedModel

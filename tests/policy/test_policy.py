@@ -86,14 +86,14 @@ def test_a_rule_that_only_reviews_never_blocks(p: float, outcome: Outcome) -> No
     assert decide(p, review=0.5).outcome is outcome
 
 
-def test_certainty_reaches_the_highest_cut_there_is() -> None:
+def test_a_score_of_one_reaches_the_highest_threshold() -> None:
     assert decide(1.0, block=1.0).outcome is BLOCK
     assert decide(math.nextafter(1.0, 0), block=1.0).outcome is ALLOW
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, 1.5, -0.5, math.nextafter(1.0, 2)])
 @pytest.mark.parametrize("where", ["alone", "first", "last", "other category", "other level"])
-def test_what_is_no_probability_is_an_error_wherever_it_stands(odd: float, where: str) -> None:
+def test_a_score_that_is_not_a_probability_is_an_error_at_every_level(odd: float, where: str) -> None:
     views = {
         "alone": ({"red": {HIGH: odd}},),
         "first": ({"red": {HIGH: odd}}, {"red": {HIGH: 0.0}}),
@@ -163,7 +163,7 @@ def test_each_kind_of_view_has_its_own_cut(kind: str, p: float, outcome: Outcome
     assert (verdict.outcome, verdict.threshold, verdict.view) == (outcome, threshold, kind)
 
 
-def test_among_several_blocks_the_one_furthest_above_its_cut_is_named_and_all_are_flagged() -> None:
+def test_of_several_blocks_the_furthest_above_its_threshold_is_named_and_all_are_flagged() -> None:
     rules = policy(a=Rule(block=0.9), b=Rule(block=0.5), c=Rule(block=0.75, review=0.25), d=Rule(block=0.5))
     levels = {"a": {HIGH: 0.95}, "b": {HIGH: 0.875}, "c": {HIGH: 0.5}, "d": {HIGH: 0.25}}
     verdict = rules.decide(Scores.single(levels))
@@ -272,7 +272,7 @@ def test_a_cut_outside_of_the_band_is_refused_since_nobody_would_be_asked_there(
 
 
 @pytest.mark.parametrize("threshold", [None, "default"])
-def test_what_is_no_number_yet_is_never_compared_with(threshold: str | None) -> None:
+def test_an_unfitted_threshold_is_never_compared_with(threshold: str | None) -> None:
     with pytest.raises(PolicyError, match=r"call policy\.fit first"):
         _number(threshold)
 
@@ -297,7 +297,7 @@ def test_a_policy_says_whether_it_blocks_anything() -> None:
     assert not policy(a=Rule(review=0.5), b=Rule(review=0.1)).blocks
 
 
-def test_every_leaves_out_what_has_no_positive_class_unless_it_is_named() -> None:
+def test_the_star_rule_leaves_out_categories_without_a_positive_class() -> None:
     levels, positive = {"sexual": (LOW, HIGH), "face": (HIGH,)}, {"sexual": LOW}
     every, named = Policy(rules={"*": Rule(block=0.5)}), Policy(rules={"face": Rule(block=0.5)})
     assert set(every.bind(Model(levels, positive, {})).rules) == {"sexual"}
@@ -306,7 +306,7 @@ def test_every_leaves_out_what_has_no_positive_class_unless_it_is_named() -> Non
         every.bind(Model({"face": (HIGH,)}, {}, {}))
 
 
-def test_every_stands_for_what_no_other_rule_names() -> None:
+def test_the_star_rule_stands_for_every_category_without_a_rule() -> None:
     made = fitted(every=Rule(block="default"), violence=Rule(block=0.875))
     assert made.rules == {
         "sexual": Rule(block=0.5, severity=LOW, views={"side": 0.75}),
@@ -328,18 +328,18 @@ def test_every_stands_for_what_no_other_rule_names() -> None:
         ),
     ],
 )
-def test_names_become_the_models_numbers_and_ones_own_win(rule: Rule, expected: Rule) -> None:
+def test_named_thresholds_become_the_models_numbers_and_the_policys_own_win(rule: Rule, expected: Rule) -> None:
     assert fitted(sexual=rule).rules == {"sexual": expected}
 
 
-def test_a_fitted_policy_fits_again_and_comes_back_from_its_dict() -> None:
+def test_a_fitted_policy_can_be_fitted_again_and_read_back_from_its_dict() -> None:
     made = fitted(every=Rule(block="default", review="default"))
     assert made.bind(Model(LEVELS, POSITIVE, {})) == made
     assert Policy.load(made.to_dict()) == made
     assert Policy.load(made) is made
 
 
-def test_a_policy_cannot_be_set_anew() -> None:
+def test_a_policy_is_immutable() -> None:
     made = policy(red=Rule(block=0.5))
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.rules = {}  # type: ignore[misc]
@@ -357,7 +357,7 @@ SAME = {"a": Rule(block=0.5, views={"side": 0.75, "tile": 1.0}), "b": Rule(revie
     ],
     ids=["name", "order", "order and kind of number"],
 )
-def test_the_hash_is_of_what_a_policy_says(other: Policy) -> None:
+def test_the_hash_covers_the_content_of_a_policy(other: Policy) -> None:
     assert other.hash == Policy(rules=SAME).hash
 
 
@@ -395,7 +395,7 @@ def test_the_lowest_level_is_cut_where_nothing_is_called_positive() -> None:
     assert made.rules == {"face": Rule(block=0.5, severity=LOW)}
 
 
-def test_review_may_begin_where_block_does() -> None:
+def test_review_and_block_may_share_a_threshold() -> None:
     assert fitted(sexual=Rule(block="strict", review="default")).rules["sexual"].review == 0.25
 
 
@@ -497,6 +497,6 @@ def test_lowering_a_cut_never_releases_more(p: float, kind: str, thresholds: tup
 
 @settings(max_examples=200, deadline=None)
 @given(rule=rules(), one=st.tuples(kinds, probability), other=st.tuples(kinds, probability))
-def test_looking_once_more_never_makes_the_outcome_milder(rule: Rule, one: Any, other: Any) -> None:
+def test_another_view_never_makes_the_outcome_milder(rule: Rule, one: Any, other: Any) -> None:
     made = policy(red=rule)
     assert made.decide(red(one, other)).outcome is max(made.decide(red(v)).outcome for v in (one, other))

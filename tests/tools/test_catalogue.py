@@ -20,12 +20,12 @@ def written(text: str) -> str:
     return re.sub(r"<!-- records -->.*<!-- end of records -->", lambda _: part, text, flags=re.DOTALL)
 
 
-def test_the_document_says_what_the_records_say():
+def test_the_document_says_what_the_records_say() -> None:
     text = DOC.read_text()
     assert text == written(text), f"docs/models.md drifted from the records: run `{WRITE}`"
 
 
-def test_every_record_has_a_page_and_every_cut_a_source():
+def test_every_record_has_a_page_and_every_cut_a_source() -> None:
     text = DOC.read_text()
     for name in registry.list_models():
         assert f"\n### {name}\n" in text
@@ -35,7 +35,7 @@ def test_every_record_has_a_page_and_every_cut_a_source():
             assert told.source
 
 
-def test_facts_are_words_and_numbers():
+def test_facts_are_words_and_numbers() -> None:
     told = facts(registry.spec("marqo"))
     assert told["labels"] == "NSFW = sexual:high, SFW = harmless"
     assert told["input"] == "384 px, shorter side, centre crop, bicubic"

@@ -23,7 +23,9 @@ def test_versions_are_those_that_are_installed() -> None:
 
 
 @pytest.mark.parametrize(("cached", "said"), [(Path("here"), "in the cache"), (None, "to be fetched")])
-def test_weights_are_at_hand_or_not(cached: Path | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_reported_as_present_or_missing(
+    cached: Path | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(doctor.weights, "cached", lambda spec: cached)
     assert doctor.where(MARQO) == said
     assert doctor.where(red_model()) == "built in"
@@ -55,12 +57,12 @@ def test_everything_is_examined() -> None:
 
 
 @pytest.mark.parametrize(("agrees", "said"), [(True, "agrees with this Pillow"), (False, "its resize changed")])
-def test_the_way_of_the_resize_is_said(agrees: bool, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_method_of_resizing_is_reported(agrees: bool, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "matrix_is_pillow", lambda: agrees)
     assert said in doctor.examine()["exact resize"]
 
 
-def test_a_pillow_with_a_hole_is_to_be_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vulnerable_pillow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "pillow_is_old", lambda: True)
     assert [
         w.endswith("install pillow>=13.0.0 before opening files that strangers sent") for w in doctor.warnings()

@@ -42,7 +42,7 @@ def run(paths: Sequence[Path | str], out: Path | None = None, **rest: Any) -> di
     return {f.path: f.verdict.outcome for f in screen(guard, find([str(p) for p in paths]).sources, out=out, **rest)}
 
 
-def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_path_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no file or folder .*none.png.*check the path"):
         find([str(paint(tmp_path / "a.png")), str(tmp_path / "none.png")])
     (tmp_path / "empty").mkdir()
@@ -51,7 +51,7 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
         find([str(tmp_path / "empty")])
 
 
-def test_what_stands_beside_the_pictures_is_named(tmp_path: Path) -> None:
+def test_files_that_are_not_pictures_are_named(tmp_path: Path) -> None:
     paint(tmp_path / "a.png")
     (tmp_path / "notes.txt").write_text("text")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nothing")
@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("name", ["a.txt", "b", "c.bak", "d.heic", "e.PNG.old"])
-def test_a_picture_is_one_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+def test_a_picture_is_recognised_under_any_name(tmp_path: Path, name: str) -> None:
     paint(tmp_path / name, RED, format="PNG")
     assert run([tmp_path]) == {str(tmp_path / name): BLOCK}
 
@@ -94,7 +94,7 @@ def test_a_picture_that_nobody_can_read_here_is_an_error_and_not_skipped(tmp_pat
     assert run([tmp_path]) == {str(tmp_path / "file.dat"): ERROR}
 
 
-def test_what_is_written_has_its_own_picture_and_no_thumbnail(tmp_path: Path) -> None:
+def test_a_written_file_has_the_picture_and_no_thumbnail(tmp_path: Path) -> None:
     small = io.BytesIO()
     Image.new("RGB", (4, 4), BLUE).save(small, "JPEG")
     tiff = b"II*\0\x08\0\0\0" + b"\0\0" + b"\x0e\0\0\0" + b"\2\0"
@@ -121,7 +121,7 @@ def test_a_folder_is_walked_in_order_and_only_for_pictures(tmp_path: Path) -> No
     assert [s.path for s in find([str(tmp_path)]).sources] == [str(tmp_path / name) for name in expected]
 
 
-def test_a_named_file_is_taken_whatever_it_is_called(tmp_path: Path) -> None:
+def test_a_file_named_by_the_user_is_judged_whatever_its_suffix(tmp_path: Path) -> None:
     paint(tmp_path / "a.png").rename(tmp_path / "picture")
     assert list(find([str(tmp_path / "picture"), STDIN]).sources) == [
         Source(str(tmp_path / "picture"), Path("picture")),
@@ -189,7 +189,7 @@ def test_the_files_that_are_judged_are_never_written_over(out: str, tmp_path: Pa
     assert len(list(tmp_path.rglob("*.*"))) == 2 * len(before)
 
 
-def test_a_file_is_read_once_so_that_what_is_judged_is_what_is_written(tmp_path: Path) -> None:
+def test_each_file_is_read_once_so_the_judged_bytes_are_written(tmp_path: Path) -> None:
     path = paint(tmp_path / "a.png", BLUE)
     good = path.read_bytes()
     bad = paint(tmp_path / "bad.png", RED)
@@ -262,7 +262,7 @@ def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: py
     assert (found.verdict.outcome, found.verdict.scores) == (ERROR, None)
 
 
-def test_a_file_that_could_not_even_be_read_is_not_written_when_it_fails_open(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_not_written_even_with_fail_open(tmp_path: Path) -> None:
     sources = find([str(paint(tmp_path / "a.png"))]).sources
     (tmp_path / "a.png").unlink()
     (found,) = screen(Guard(FakeBackend(), fail_open=True), sources, out=tmp_path / "out")

@@ -23,18 +23,18 @@ FALCONSAI = {
 }  # fmt: skip
 
 
-def test_a_vit_squashes_bilinearly():
+def test_a_vit_squashes_bilinearly() -> None:
     assert input_of_processor(FALCONSAI) == VIT
 
 
-def test_what_is_left_out_is_what_the_processor_does_by_default():
+def test_omitted_settings_have_the_processors_defaults() -> None:
     assert input_of_processor({"image_processor_type": "ViTImageProcessor"}) == VIT
     assert input_of_processor({"feature_extractor_type": "ViTFeatureExtractor", "size": 224}) == VIT
     assert input_of_processor({"image_processor_type": "CLIPImageProcessor"}) == CLIP
     assert input_of_processor({"feature_extractor_type": "CLIPFeatureExtractor", "size": 224, "crop_size": 224}) == CLIP
 
 
-def test_a_shortest_edge_with_a_crop_keeps_its_edge():
+def test_a_shortest_edge_with_a_crop_keeps_its_edge() -> None:
     for edge in (225, 232, 248, 256, 257, 292):
         told = {
             **FALCONSAI,
@@ -47,7 +47,7 @@ def test_a_shortest_edge_with_a_crop_keeps_its_edge():
         assert math.isclose(spec.crop_pct, 224 / edge, rel_tol=1e-3)
 
 
-def test_without_normalising_bytes_become_unit_floats():
+def test_without_normalising_bytes_become_unit_floats() -> None:
     spec = input_of_processor({**FALCONSAI, "do_normalize": False})
     assert (spec.mean, spec.std) == ((0.0,) * 3, (1.0,) * 3)
 
@@ -68,18 +68,18 @@ def test_without_normalising_bytes_become_unit_floats():
         ({"image_std": [0.5, 0.0, 0.5]}, "std must be three numbers from 0.001"),
     ],
 )
-def test_what_we_cannot_reproduce_is_refused(change, message):
+def test_processors_that_cannot_be_reproduced_are_refused(change, message) -> None:
     with pytest.raises(ConfigError, match=message):
         input_of_processor({**FALCONSAI, **change})
 
 
-def test_an_unknown_kind_must_say_everything():
+def test_an_unknown_kind_must_say_everything() -> None:
     assert input_of_processor({**FALCONSAI, "image_processor_type": "NewImageProcessor"}) == VIT
     with pytest.raises(ConfigError, match="neither 2"):
         input_of_processor({**{k: v for k, v in FALCONSAI.items() if k != "resample"}, "image_processor_type": "New"})
 
 
-def test_a_file_that_is_not_there_or_no_table_names_the_cure(tmp_path):
+def test_a_missing_or_malformed_file_names_the_cure(tmp_path) -> None:
     with pytest.raises(WeightsMissingError, match=r"has no preprocessor_config\.json: fetch it too"):
         read_processor(tmp_path)
     for text in ("[]", "{", '{"size": {"height": "x", "width": "x"}, "image_processor_type": "ViTImageProcessor"}'):
@@ -89,7 +89,7 @@ def test_a_file_that_is_not_there_or_no_table_names_the_cure(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["ViTImageProcessor", "CLIPImageProcessor"])
-def test_pictures_come_out_as_the_processors_own_bits(kind, tmp_path):
+def test_pictures_come_out_as_the_processors_own_bits(kind, tmp_path) -> None:
     transformers = pytest.importorskip("transformers")
     made = getattr(transformers, f"{kind}Pil", None)
     if made is None:
@@ -105,7 +105,7 @@ def test_pictures_come_out_as_the_processors_own_bits(kind, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", ["ViTImageProcessor", "CLIPImageProcessor"])
-def test_the_torchvision_processors_are_a_level_off_at_most(kind):
+def test_the_torchvision_processors_are_a_level_off_at_most(kind) -> None:
     """What transformers runs by default since version 5 is not what these models were trained with; we follow PIL."""
     transformers = pytest.importorskip("transformers")
     if not hasattr(transformers, f"{kind}Pil"):
@@ -119,7 +119,7 @@ def test_the_torchvision_processors_are_a_level_off_at_most(kind):
     assert float((levels - ours).abs().max()) < 1.5
 
 
-def test_every_byte_becomes_the_same_float_in_both_libraries():
+def test_every_byte_becomes_the_same_float_in_both_libraries() -> None:
     spec = InputSpec(size=1, mean=OPENAI_MEAN, std=(0.26862954, 0.26130258, 0.27577711))
     levels = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(256, 3, 1, 1)
     scaled = (np.arange(256).astype(np.float64) * (1 / 255)).astype(np.float32)[:, None]
@@ -127,7 +127,7 @@ def test_every_byte_becomes_the_same_float_in_both_libraries():
     assert np.array_equal(Preprocess(spec=spec).normalise(levels)[..., 0, 0].numpy(), theirs)
 
 
-def test_odd_crops_begin_where_each_library_begins_them():
+def test_odd_crops_begin_where_each_library_begins_them() -> None:
     pixels = (smooth(1, 224, 227) * 255).round().to(torch.uint8)
     before = Preprocess(spec=CLIP, views="center").prepare(Frames(pixels)).pixels
     even = (

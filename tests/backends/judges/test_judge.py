@@ -84,7 +84,7 @@ def picture_of(pixels: torch.Tensor) -> Image.Image:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [(40, 56), (28, 28), (70, 31)], ids=str)
-def test_it_answers_as_transformers_does(name, size, folders):
+def test_it_answers_as_transformers_does(name, size, folders) -> None:
     pixels = smooth(1, *size)
     # ShieldGemma 2's own call asks everything at once; the others are asked one question at a time.
     alone = judge(folders[name], questions=QUESTIONS, batch_size=3 if name == "shieldgemma2" else 1)
@@ -97,7 +97,7 @@ def test_it_answers_as_transformers_does(name, size, folders):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_answers_differ_by_picture_and_by_question(name, judges):
+def test_the_answers_differ_by_picture_and_by_question(name, judges) -> None:
     found = numbers(judges[name], smooth(3, 40, 56))
     assert found.shape == (3, len(QUESTIONS))
     assert len(found.flatten().unique()) == found.numel()
@@ -105,7 +105,7 @@ def test_the_answers_differ_by_picture_and_by_question(name, judges):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("batch", [1, 2, 3, 32])
-def test_a_batch_is_its_pictures_one_by_one(name, batch, folders, judges):
+def test_a_batch_is_its_pictures_one_by_one(name, batch, folders, judges) -> None:
     # Sizes and questions of several lengths, so that rows must be padded.
     stacks = smooth(2, 40, 56), smooth(1, 64, 20, seed=1), smooth(2, 30, 30, seed=2)
     many = judge(folders[name], questions=QUESTIONS, batch_size=batch)
@@ -116,7 +116,7 @@ def test_a_batch_is_its_pictures_one_by_one(name, batch, folders, judges):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_twice_the_same(name, judges):
+def test_the_same_picture_gets_the_same_answer_twice(name, judges) -> None:
     pixels = smooth(2, 40, 56)
     assert torch.equal(numbers(judges[name], pixels), numbers(judges[name], pixels))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -124,7 +124,7 @@ def test_twice_the_same(name, judges):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_in_bfloat16_no_copy_in_float32_is_made(name, folders):
+def test_in_bfloat16_no_copy_in_float32_is_made(name, folders) -> None:
     half = judge(folders[name], questions=QUESTIONS, dtype="bfloat16", batch_size=3 if name == "shieldgemma2" else 1)
     assert {p.dtype for p in half.model.parameters()} == {torch.bfloat16}
     # What turns positions into angles stays in float32, as transformers has it.
@@ -139,7 +139,7 @@ def test_in_bfloat16_no_copy_in_float32_is_made(name, folders):
     assert half.state()["dtype"] == "bfloat16"
 
 
-def test_bytes_and_floats_are_the_same_picture_and_stay_as_they_are(judges):
+def test_bytes_and_floats_are_the_same_picture_and_stay_as_they_are(judges) -> None:
     floats = smooth(2, 40, 56)
     levels = (floats * 255).round().to(torch.uint8)
     kept, signed = levels.clone(), floats * 2 - 1
@@ -150,7 +150,7 @@ def test_bytes_and_floats_are_the_same_picture_and_stay_as_they_are(judges):
     assert torch.equal(levels, kept)
 
 
-def test_what_besides_is_told_of_a_frame(judges):
+def test_blank_digest_and_views_are_reported_per_frame(judges) -> None:
     flat = torch.full((1, 3, 40, 56), 0.5)
     flat[:, 0] = 1.0
     one, two = judges["qwen3_vl"].score([Frames(flat), Frames(smooth(1, 40, 56))], embeddings=True, digests=True)
@@ -175,7 +175,7 @@ def spoil(made: Judge, word: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_answer_that_is_none_is_an_error(name, folders):
+def test_an_invalid_answer_is_an_error(name, folders) -> None:
     made = judge(folders[name], questions=QUESTIONS)
     guard = Guard(made, action="flag")
     assert guard.check(smooth(1, 40, 56))[0].outcome is not Outcome.ERROR
@@ -189,7 +189,7 @@ def test_an_answer_that_is_none_is_an_error(name, folders):
     assert not torch.equal(guard(smooth(1, 40, 56))[0], smooth(1, 40, 56))
 
 
-def test_one_question_without_an_answer_is_enough(judges, monkeypatch):
+def test_one_question_without_an_answer_is_enough(judges, monkeypatch) -> None:
     made = judges["qwen3_vl"]
     answers = [[[0.1, 0.9], [0.0, 0.49], [0.2, 1.0]], [[0.1, 0.5], [0.1, 0.9], [0.1, 0.9]]]
     monkeypatch.setattr(made, "ask", lambda pictures, device: answers)
@@ -202,7 +202,7 @@ def test_one_question_without_an_answer_is_enough(judges, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_judge_that_answers_nothing_never_starts(name, own):
+def test_a_judge_without_an_answer_never_starts(name, own) -> None:
     folder = own(name)
     model = getattr(transformers, FAMILIES[name].model).from_pretrained(folder)
     with torch.no_grad():
@@ -213,7 +213,7 @@ def test_a_judge_that_answers_nothing_never_starts(name, own):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_head_of_nan_never_starts(name, own):
+def test_a_head_of_nan_never_starts(name, own) -> None:
     folder = own(name)
     model = getattr(transformers, FAMILIES[name].model).from_pretrained(folder)
     with torch.no_grad():
@@ -223,7 +223,7 @@ def test_a_head_of_nan_never_starts(name, own):
         judge(folder, questions=QUESTIONS)
 
 
-def test_a_row_that_does_not_end_with_the_question_is_an_error(folders, monkeypatch):
+def test_a_row_that_does_not_end_with_the_question_is_an_error(folders, monkeypatch) -> None:
     made = judge(folders["qwen3_vl"], questions=QUESTIONS)
     whole = made.asker.inputs
 
@@ -240,7 +240,7 @@ def test_a_row_that_does_not_end_with_the_question_is_an_error(folders, monkeypa
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 3.0])
-def test_a_bad_pixel_is_an_error_of_that_frame(bad, judges):
+def test_a_bad_pixel_is_an_error_of_that_frame(bad, judges) -> None:
     pixels = smooth(3, 40, 56)
     pixels[1, 0, 5, 5] = bad
     verdicts = Guard(judges["qwen3_vl"]).check(pixels)
@@ -252,7 +252,7 @@ def test_a_bad_pixel_is_an_error_of_that_frame(bad, judges):
     assert all(math.isnan(p) for p in told[1].numbers())
 
 
-def test_memory_that_runs_out_halves_the_batch(folders, monkeypatch, caplog):
+def test_memory_that_runs_out_halves_the_batch(folders, monkeypatch, caplog) -> None:
     made = judge(folders["qwen3_vl"], questions=QUESTIONS, batch_size=8)
     expected, whole, sizes = numbers(made, smooth(3, 40, 56)), made._pass, []
 
@@ -272,7 +272,7 @@ def test_memory_that_runs_out_halves_the_batch(folders, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_words_stand_in_the_prompt_and_in_the_state(name, folders, judges):
+def test_the_words_stand_in_the_prompt_and_in_the_state(name, folders, judges) -> None:
     made = judges[name]
     for category, question in QUESTIONS.items():
         assert question in made.asker.prompts[category]
@@ -289,14 +289,14 @@ def test_the_words_stand_in_the_prompt_and_in_the_state(name, folders, judges):
     assert verdict.to_dict()["state"]["questions"] == hash_of(QUESTIONS)
 
 
-def test_the_hash_is_of_the_words_whatever_their_order():
+def test_the_hash_is_of_the_words_whatever_their_order() -> None:
     assert hash_of({"a": "x", "b": "y"}) == hash_of({"b": "y", "a": "x"})
     assert hash_of({"a": "x", "b": "y"}) != hash_of({"a": "y", "b": "x"})
     assert len(hash_of(QUESTIONS)) == 16
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_folder_has_the_questions_of_its_family(name, folders):
+def test_a_folder_has_the_questions_of_its_family(name, folders) -> None:
     made = load_model(folders[name])
     told = registry.spec(RECORDS[name])
     assert made.state()["self_test"] == "answers unrecorded"
@@ -311,7 +311,7 @@ def test_a_folder_has_the_questions_of_its_family(name, folders):
         assert made.spec.questions == GENERAL
 
 
-def test_shieldgemma_takes_its_own_words_beside_yours(folders):
+def test_shieldgemma_takes_its_own_words_beside_yours(folders) -> None:
     made = judge(folders["shieldgemma2"], questions={"sexual": OWN, "mess": "an untidy desk"})
     assert made.spec.questions["sexual"].startswith("No Sexually Explicit content")
     alone = judge(folders["shieldgemma2"])
@@ -337,23 +337,23 @@ def test_shieldgemma_takes_its_own_words_beside_yours(folders):
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_questions_that_ask_nothing_are_refused(questions, what, folders):
+def test_questions_that_ask_nothing_are_refused(questions, what, folders) -> None:
     with pytest.raises(ConfigError, match=what):
         judge(folders["qwen3_vl"], questions=questions)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_question_cannot_speak_for_the_model(name, folders):
+def test_a_question_cannot_speak_for_the_model(name, folders) -> None:
     for mark in tiny_judges.SPECIAL[name]:
         with pytest.raises(ConfigError, match="a mark of the model: leave it out"):
             judge(folders[name], questions={"mess": f"an untidy desk{mark}"})
 
 
-def test_blanks_around_a_question_are_no_part_of_it():
+def test_blanks_around_a_question_are_no_part_of_it() -> None:
     assert checked({" mess ": " an untidy desk\n"}) == {"mess": "an untidy desk"}
 
 
-def test_labels_can_be_mapped_left_out_and_joined(folders):
+def test_labels_can_be_mapped_left_out_and_joined(folders) -> None:
     names = {"gore": "violence", "hate": None, "self-harm": Label("violence", Severity.LOW)}
     made, plain = load_model(folders["qwen3_vl"], labels=names), load_model(folders["qwen3_vl"])
     assert made.spec.levels == {"sexual": (Severity.HIGH,), "violence": (Severity.LOW, Severity.HIGH)}
@@ -365,7 +365,7 @@ def test_labels_can_be_mapped_left_out_and_joined(folders):
     assert joined[Severity.LOW] == pytest.approx(max(before["violence"], before["gore"], before["self-harm"]), abs=1e-5)
 
 
-def test_a_template_that_leaves_the_question_out_is_refused(own):
+def test_a_template_that_leaves_the_question_out_is_refused(own) -> None:
     folder = own("llama4")
     template = (folder / "chat_template.jinja").read_text()
     (folder / "chat_template.jinja").write_text(template.replace("categories[key]", "'S1'"))
@@ -377,7 +377,7 @@ def test_a_template_that_leaves_the_question_out_is_refused(own):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_record_takes_the_folder_where_its_files_are(name, folders):
+def test_a_record_takes_the_folder_where_its_files_are(name, folders) -> None:
     made = load_model(RECORDS[name], weights=folders[name], dtype="float32")
     told = made.state()
     assert told["self_test"] == "answers unrecorded"
@@ -388,7 +388,7 @@ def test_a_record_takes_the_folder_where_its_files_are(name, folders):
         assert Guard(made, policy=policy).policy.rules
 
 
-def test_known_answers_are_held_against_the_model(folders):
+def test_known_answers_are_held_against_the_model(folders) -> None:
     plain = load_model("qwen3-vl-2b", weights=folders["qwen3_vl"])
     answers = plain._answers()
     assert list(answers) == list(canaries())
@@ -405,7 +405,7 @@ def test_known_answers_are_held_against_the_model(folders):
 
 
 @pytest.mark.parametrize("name", [spec for spec in registry.list_models() if registry.spec(spec).kind == "judge"])
-def test_without_weights_and_network_one_line_names_the_cure(name):
+def test_without_weights_and_network_one_line_names_the_cure(name) -> None:
     spec = registry.spec(name)
     with pytest.raises(WeightsMissingError, match=f"nsfw-guard fetch {name}") as raised:
         judge(name, questions=QUESTIONS)
@@ -418,7 +418,7 @@ def test_without_weights_and_network_one_line_names_the_cure(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shards_are_one_model(name, folders, judges, own, tmp_path):
+def test_shards_are_one_model(name, folders, judges, own, tmp_path) -> None:
     folder = own(name)
     (folder / "model.safetensors").unlink()
     getattr(transformers, FAMILIES[name].model).from_pretrained(folders[name]).save_pretrained(
@@ -438,7 +438,7 @@ def test_shards_are_one_model(name, folders, judges, own, tmp_path):
 
 
 @pytest.mark.parametrize("named", ["../evil.safetensors", "model.bin", "", 3])
-def test_an_index_names_safetensors_beside_it_and_nothing_else(named, own):
+def test_an_index_names_safetensors_beside_it_and_nothing_else(named, own) -> None:
     folder = own("qwen3_vl")
     (folder / "model.safetensors").unlink()
     (folder / weights.INDEX).write_text(json.dumps({"weight_map": {"a": named}}))
@@ -449,7 +449,7 @@ def test_an_index_names_safetensors_beside_it_and_nothing_else(named, own):
         judge(folder)
 
 
-def test_a_pickle_is_refused_and_so_is_nothing_at_all(own):
+def test_a_pickle_is_refused_and_so_is_nothing_at_all(own) -> None:
     folder = own("llava_onevision")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(WeightsUnfitError, match=r"holds pytorch_model.bin and no .* convert it to safetensors"):
@@ -459,7 +459,7 @@ def test_a_pickle_is_refused_and_so_is_nothing_at_all(own):
         judge(folder)
 
 
-def test_weights_that_do_not_fit_are_refused(own):
+def test_weights_that_do_not_fit_are_refused(own) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = own("qwen3_vl")
@@ -470,13 +470,13 @@ def test_weights_that_do_not_fit_are_refused(own):
         judge(folder)
 
 
-def test_the_answers_must_be_tokens(tmp_path):
+def test_the_answers_must_be_tokens(tmp_path) -> None:
     folder = tiny_judges.write(tmp_path / "mute", "qwen3_vl", without=["Yes", "No"])
     with pytest.raises(WeightsUnfitError, match=r"the answer 'Yes' is [2-9] tokens .* and not one"):
         judge(folder, questions=QUESTIONS)
 
 
-def test_shieldgemmas_answers_are_those_of_its_configuration(own):
+def test_shieldgemmas_answers_are_those_of_its_configuration(own) -> None:
     folder = own("shieldgemma2")
     config = json.loads((folder / "config.json").read_text())
     config["yes_token_index"], config["no_token_index"] = config["no_token_index"], config["yes_token_index"]
@@ -485,7 +485,7 @@ def test_shieldgemmas_answers_are_those_of_its_configuration(own):
         judge(folder)
 
 
-def test_a_processor_that_is_not_whole_is_refused(own):
+def test_a_processor_that_is_not_whole_is_refused(own) -> None:
     folder = own("qwen3_vl")
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(WeightsUnfitError, match=r"chat template: fetch .*chat_template\.jinja"):
@@ -495,7 +495,7 @@ def test_a_processor_that_is_not_whole_is_refused(own):
         judge(folder)
 
 
-def test_what_is_not_installed_is_named(folders, monkeypatch):
+def test_a_missing_library_is_named(folders, monkeypatch) -> None:
     strange = replace(FAMILIES["qwen3_vl"], model="ThirdForConditionalGeneration")
     monkeypatch.setitem(FAMILIES, "qwen3_vl", strange)
     with pytest.raises(ConfigError, match="is not in this transformers: run `pip install"):
@@ -511,13 +511,13 @@ def test_what_is_not_installed_is_named(folders, monkeypatch):
         judge(folders["qwen3_vl"])
 
 
-def test_labels_and_questions_belong_together(folders):
+def test_labels_and_questions_belong_together(folders) -> None:
     spec = replace(registry.spec("qwen3-vl-2b"), questions=QUESTIONS)
     with pytest.raises(ConfigError, match="labels and questions of 'qwen3-vl-2b' differ"):
         load_files(spec, folders["qwen3_vl"], Options())
 
 
-def test_what_is_no_judge_takes_no_questions(tiny, folders, own):
+def test_a_model_that_is_not_a_judge_takes_no_questions(tiny, folders, own) -> None:
     with pytest.raises(ConfigError, match="'marqo' takes no questions: choose one of llama-guard-4"):
         judge("marqo", questions=QUESTIONS)
     with pytest.raises(ConfigError, match="takes no questions"):
@@ -533,19 +533,19 @@ def test_what_is_no_judge_takes_no_questions(tiny, folders, own):
 
 
 @pytest.mark.parametrize("settings", [{"views": "tiles(2)"}, {"resize": "fast"}])
-def test_it_sees_the_whole_picture_its_own_way(settings, folders):
+def test_it_sees_the_whole_picture_its_own_way(settings, folders) -> None:
     with pytest.raises(ConfigError, match="leave views and resize out"):
         load_model(folders["qwen3_vl"], **settings)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [(1, 1), (1, 90), (3, 40), (90, 1)], ids=str)
-def test_a_picture_of_an_odd_size_is_judged_or_refused_and_never_released_unseen(name, size, judges):
+def test_a_picture_of_an_odd_size_is_judged_or_refused_and_never_released_unseen(name, size, judges) -> None:
     (verdict,) = Guard(judges[name]).check(smooth(1, *size))
     assert verdict.outcome is Outcome.ERROR or verdict.scores.finite
 
 
-def test_a_device_that_is_not_there_is_said(folders):
+def test_a_missing_device_is_named(folders) -> None:
     with pytest.raises(ConfigError, match="cannot be put on 'cuda:77'"):
         judge(folders["qwen3_vl"], device="cuda:77")
     assert judge(folders["qwen3_vl"], device="cpu").state()["device"] == "cpu"
@@ -582,7 +582,7 @@ def hub(own, tmp_path, monkeypatch):
     return spec, at, asked, source
 
 
-def test_shards_are_fetched_by_their_index_and_weights_come_last(hub):
+def test_shards_are_fetched_by_their_index_and_weights_come_last(hub) -> None:
     spec, at, asked, source = hub
     assert weights.cached(spec) is None
     assert weights.fetch(spec) == at
@@ -596,7 +596,7 @@ def test_shards_are_fetched_by_their_index_and_weights_come_last(hub):
     assert weights.cached(spec) is None
 
 
-def test_what_a_user_fetched_is_found_where_a_host_moved_the_cache(hub, tmp_path, monkeypatch):
+def test_fetched_weights_are_found_where_a_host_moved_the_cache(hub, tmp_path, monkeypatch) -> None:
     spec, at, *_ = hub
     assert weights.fetch(spec) == at
     home = tmp_path / "home"
@@ -609,7 +609,7 @@ def test_what_a_user_fetched_is_found_where_a_host_moved_the_cache(hub, tmp_path
     assert weights.fetch(spec, local_files_only=True) == weights.cached(spec) == found
 
 
-def test_a_model_without_a_pinned_commit_says_which_one_it_is(folders, tmp_path, monkeypatch):
+def test_a_model_without_a_pinned_commit_says_which_one_it_is(folders, tmp_path, monkeypatch) -> None:
     spec, commit = registry.spec("llavaguard-0.5b"), "1234567890" * 4
     home = tmp_path / f"models--{spec.repo.replace('/', '--')}"
     shutil.copytree(folders["llava_onevision"], home / "snapshots" / commit)
@@ -620,7 +620,7 @@ def test_a_model_without_a_pinned_commit_says_which_one_it_is(folders, tmp_path,
     assert load_model("llavaguard-0.5b").spec.revision == commit
 
 
-def test_any_repository_with_a_judge_is_loaded_by_its_commit(hub):
+def test_any_repository_with_a_judge_is_loaded_by_its_commit(hub) -> None:
     spec, _, asked, _ = hub
     made = load_model(f"hf:{spec.repo}@{spec.revision}")
     assert isinstance(made, Judge)
@@ -628,7 +628,7 @@ def test_any_repository_with_a_judge_is_loaded_by_its_commit(hub):
     assert "chat_template.jinja" in asked
 
 
-def test_a_file_that_is_not_there_is_no_network_that_is_down(hub, monkeypatch):
+def test_a_missing_file_is_not_reported_as_a_network_failure(hub, monkeypatch) -> None:
     from huggingface_hub.utils import LocalEntryNotFoundError
 
     spec, _, asked, _ = hub

@@ -59,7 +59,7 @@ def told_by_stock(model, embeddings: torch.Tensor) -> tuple[list[bool], torch.Te
 
 
 @torch.inference_mode()
-def test_flags_and_margins_are_the_stock_checkers_on_random_embeddings(folder, net):
+def test_flags_and_margins_are_the_stock_checkers_on_random_embeddings(folder, net) -> None:
     model, _ = stock(folder)
     embeddings = torch.randn(400, 16)
     flags, margins = told_by_stock(model, embeddings)
@@ -71,7 +71,7 @@ def test_flags_and_margins_are_the_stock_checkers_on_random_embeddings(folder, n
 
 @torch.inference_mode()
 @pytest.mark.parametrize("offset", [-0.0006, -0.0005, -0.0004, 0.0, 0.0004, 0.0005, 0.0006, 0.001, -0.0095, -0.0105])
-def test_flags_are_equal_where_a_picture_sits_at_a_threshold(folder, offset):
+def test_flags_are_equal_where_a_picture_sits_at_a_threshold(folder, offset) -> None:
     """One threshold is moved to within a rounding of each picture's own cosine, with and without a special-care hit."""
     model, _ = stock(folder)
     embeddings = torch.randn(40, 16)
@@ -94,7 +94,7 @@ def test_flags_are_equal_where_a_picture_sits_at_a_threshold(folder, offset):
     assert offset != -0.0105 or not any(found[::2])
 
 
-def test_pictures_get_the_stock_flags_and_stay_as_they_were(folder):
+def test_pictures_get_the_stock_flags_and_stay_as_they_were(folder) -> None:
     model, processor = stock(folder)
     pixels = (smooth(24, 100, 140) * 255).round().to(torch.uint8)
     pixels[12:] = (torch.rand(12, 3, 100, 140) * 255).to(torch.uint8)
@@ -107,7 +107,7 @@ def test_pictures_get_the_stock_flags_and_stay_as_they_were(folder):
     assert torch.equal(pixels, before)
 
 
-def test_every_concept_score_stands_in_the_verdict(folder):
+def test_every_concept_score_stands_in_the_verdict(folder) -> None:
     (verdict,) = Guard(load_model(folder)).check(smooth(1, 64, 64))
     details = verdict.to_dict()["scores"][0]["details"]
     assert sorted(details) == sorted([f"concept {i}" for i in range(17)] + [f"special care {i}" for i in range(3)])
@@ -116,7 +116,7 @@ def test_every_concept_score_stands_in_the_verdict(folder):
     )
 
 
-def test_special_care_alone_flags_nothing(folder, net):
+def test_special_care_concepts_alone_flag_nothing(folder, net) -> None:
     tensors = {name: net.own[name].data.clone() for name in net.own}
     tensors["concept_embeds_weights"].fill_(2.0)
     tensors["special_care_embeds_weights"].fill_(-2.0)
@@ -126,11 +126,11 @@ def test_special_care_alone_flags_nothing(folder, net):
     assert bool((alone.to_probabilities(numbers) < 0.5).all())
 
 
-def test_a_nan_embedding_is_no_probability(net):
+def test_a_nan_embedding_is_no_probability(net) -> None:
     assert bool(net.to_probabilities(net._margins(torch.full((1, 16), float("nan")))).isnan().all())
 
 
-def test_weights_without_concepts_are_no_checker(folder, tmp_path):
+def test_weights_without_concepts_are_no_checker(folder, tmp_path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     tensors = load_file(copy / "model.safetensors")
     del tensors["concept_embeds"]
@@ -139,7 +139,7 @@ def test_weights_without_concepts_are_no_checker(folder, tmp_path):
         load_model(copy)
 
 
-def test_files_of_newer_releases_load_too(folder, tmp_path):
+def test_files_of_newer_releases_load_too(folder, tmp_path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     tensors = load_file(copy / "model.safetensors")
     new = {k.replace("vision_model.vision_model.", "vision_model."): v for k, v in tensors.items()}
@@ -149,7 +149,7 @@ def test_files_of_newer_releases_load_too(folder, tmp_path):
     assert list(load_model(copy).score(picture)[0].numbers()) == list(load_model(folder).score(picture)[0].numbers())
 
 
-def test_a_saved_guard_of_it_is_refused_in_plain_words(folder, tmp_path):
+def test_a_saved_guard_of_it_is_refused_in_plain_words(folder, tmp_path) -> None:
     from nsfw_guard.errors import ConfigError
 
     backend = loaders.load_files(make(SPEC, tmp_path / "made"), tmp_path / "made", Options())

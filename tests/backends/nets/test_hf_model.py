@@ -49,7 +49,7 @@ def tensors(folder: Path, change) -> None:
     save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def test_a_folder_loads_by_itself_with_its_labels_by_name(falconsai):
+def test_a_folder_loads_by_itself_with_its_labels_by_name(falconsai) -> None:
     backend = load_model(falconsai)
     assert backend.spec.labels == {"normal": None, "nsfw": Label("sexual")}
     assert backend.spec.input == FALCONSAI.input
@@ -57,14 +57,14 @@ def test_a_folder_loads_by_itself_with_its_labels_by_name(falconsai):
     assert backend.state()["self_test"] == "answers unrecorded"
 
 
-def test_the_label_decides_not_its_place(falconsai, copy):
+def test_labels_are_found_by_name_not_by_position(falconsai, copy) -> None:
     edit(copy, id2label={"0": "nsfw", "1": "normal"})
     picture = [Frames(smooth(1, 64, 64))]
     one, other = (next(load_model(folder).score(picture)[0].numbers()) for folder in (falconsai, copy))
     assert one == pytest.approx(1 - other, abs=1e-6)
 
 
-def test_labels_nobody_knows_are_listed_and_can_be_mapped(copy):
+def test_labels_nobody_knows_are_listed_and_can_be_mapped(copy) -> None:
     edit(copy, id2label={"0": "rorshark", "1": "ink"})
     with pytest.raises(ConfigError, match=r"the model's labels are rorshark, ink: map each, such as labels="):
         load_model(copy)
@@ -98,7 +98,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_folder_is_refused_with_the_cure(copy, damage):
+def test_a_damaged_folder_is_refused_with_the_cure(copy, damage) -> None:
     harm, error, message = DAMAGE[damage]
     harm(copy)
     (copy / "own.py").write_text("raise SystemExit('foreign code was run')")
@@ -107,7 +107,7 @@ def test_a_damaged_folder_is_refused_with_the_cure(copy, damage):
     assert "\n" not in str(raised.value)
 
 
-def test_what_the_record_says_must_be_what_the_folder_says(copy):
+def test_the_record_must_agree_with_the_folder(copy) -> None:
     edit(copy, id2label={"0": "safe", "1": "nsfw"})
     registry_spec = replace(FALCONSAI, sha256="", name="falconsai-here")
     registry.register_model(registry_spec, lambda spec, options: None)  # type: ignore[arg-type, return-value]
@@ -118,7 +118,7 @@ def test_what_the_record_says_must_be_what_the_folder_says(copy):
         registry.unregister_model("falconsai-here")
 
 
-def test_a_saved_guard_comes_back_with_the_same_numbers(falconsai, tmp_path):
+def test_a_saved_guard_comes_back_with_the_same_numbers(falconsai, tmp_path) -> None:
     guard = Guard.from_pretrained(falconsai, policy={"rules": {"sexual": {"block": 0.4}}})
     guard.save_pretrained(tmp_path / "saved")
     again = Guard.from_pretrained(tmp_path / "saved")
@@ -127,7 +127,7 @@ def test_a_saved_guard_comes_back_with_the_same_numbers(falconsai, tmp_path):
     assert again.policy.rules["sexual"].block == 0.4
 
 
-def test_threads_do_not_see_each_others_embeddings(falconsai):
+def test_threads_do_not_see_each_others_embeddings(falconsai) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     backend = load_model(falconsai)
@@ -139,7 +139,7 @@ def test_threads_do_not_see_each_others_embeddings(falconsai):
             assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(told, alone, strict=True))
 
 
-def test_without_transformers_the_extra_is_named(falconsai, monkeypatch):
+def test_without_transformers_the_extra_is_named(falconsai, monkeypatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "transformers", None)
@@ -147,12 +147,12 @@ def test_without_transformers_the_extra_is_named(falconsai, monkeypatch):
         load_model(falconsai)
 
 
-def test_bfl_blocks_from_its_repositories_cut():
+def test_bfl_blocks_from_its_repositories_cut() -> None:
     spec = registry.spec("bfl")
     assert (spec.repo, spec.thresholds["default"].block, spec.labels) == (FALCONSAI.repo, 0.85, FALCONSAI.labels)
 
 
-def test_freepiks_severity_is_cumulative_and_computed_in_float32(tmp_path):
+def test_freepiks_severity_is_cumulative_and_computed_in_float32(tmp_path) -> None:
     from nsfw_guard.backends import loaders
     from nsfw_guard.backends.base import Options
 

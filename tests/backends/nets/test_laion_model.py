@@ -37,13 +37,13 @@ def head(folder: Path, change) -> None:
     save_file(found, folder / "head.safetensors")
 
 
-def test_the_embedding_has_length_one_as_the_head_takes_it(made):
+def test_the_embedding_has_length_one_as_the_head_takes_it(made) -> None:
     spec, folder = made
     (scores,) = loaders.load_files(spec, folder, Options()).score([Frames(smooth(1, 64, 64))], embeddings=True)
     assert scores.embedding.norm() == pytest.approx(1.0, abs=1e-6)
 
 
-def test_a_feature_that_never_varied_is_divided_by_keras_smallest_number(made, copy):
+def test_a_feature_that_never_varied_is_divided_by_keras_smallest_number(made, copy) -> None:
     spec, _ = made
     head(copy, lambda h: (h["variance"].__setitem__(0, 0.0), h["layers.0.weight"][:, 0].zero_()))
     backend = loaders.load_files(spec, copy, Options())
@@ -52,7 +52,7 @@ def test_a_feature_that_never_varied_is_divided_by_keras_smallest_number(made, c
     assert backend.score([Frames(smooth(1, 64, 64))])[0].finite
 
 
-def test_without_the_head_it_says_where_it_comes_from(made, copy):
+def test_without_the_head_the_error_names_its_source(made, copy) -> None:
     (copy / "head.safetensors").unlink()
     with pytest.raises(WeightsMissingError, match=r"write it once as head\.safetensors"):
         loaders.load_files(made[0], copy, Options())
@@ -70,7 +70,7 @@ def test_without_the_head_it_says_where_it_comes_from(made, copy):
         (lambda h: h.pop("layers.3.weight"), "one number"),
     ],
 )
-def test_a_head_that_does_not_fit_is_refused(made, copy, change, message):
+def test_a_head_that_does_not_fit_is_refused(made, copy, change, message) -> None:
     head(copy, change)
     with pytest.raises(WeightsUnfitError, match=message):
         loaders.load_files(made[0], copy, Options())

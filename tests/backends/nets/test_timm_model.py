@@ -52,7 +52,7 @@ def center(backend, pixels: torch.Tensor) -> torch.Tensor:
     return torch.tensor([s.views[0].levels["sexual"][Severity.HIGH] for s in backend.score([Frames(pixels)])])
 
 
-def test_scores_and_embedding_are_the_models_own_bits(tiny):
+def test_scores_and_embedding_are_the_models_own_bits(tiny) -> None:
     pixels = (smooth(3, 40, 40) * 255).to(torch.uint8)
     transform = create_transform((3, 32, 32), is_training=False, interpolation="bicubic", crop_pct=1.0,
                                  mean=(0.5,) * 3, std=(0.5,) * 3)  # fmt: skip
@@ -74,7 +74,7 @@ def test_scores_and_embedding_are_the_models_own_bits(tiny):
     assert backend.width == 24 == found[0].embedding.shape[0]
 
 
-def test_marqos_layout_has_its_label_first_and_192_numbers(tmp_path):
+def test_marqos_layout_has_its_label_first_and_192_numbers(tmp_path) -> None:
     folder = tmp_path / "marqo"
     folder.mkdir()
     model = timm.create_model("vit_tiny_patch16_384", num_classes=2)
@@ -116,7 +116,7 @@ def in_a_hub_cache(tmp_path: Path, repo: str, revision: str, code: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_marqo_record_loads_from_the_hubs_cache_offline(tmp_path):
+def test_the_marqo_record_loads_from_the_hubs_cache_offline(tmp_path) -> None:
     from nsfw_guard.backends import registry
 
     marqo = registry.spec("marqo")
@@ -142,7 +142,7 @@ print(guard.policy.rules["sexual"].block, guard.check(torch.rand(1, 3, 64, 64))[
     assert in_a_hub_cache(tmp_path, marqo.repo, marqo.revision, code) == f"0.15 {marqo.revision}"
 
 
-def test_a_pinned_repository_loads_from_the_cache(tiny, tmp_path):
+def test_a_pinned_repository_loads_from_the_cache(tiny, tmp_path) -> None:
     shutil.copytree(tiny, tmp_path / "files")
     commit = "ab" * 20
     code = f"from nsfw_guard import load_model as load; spec = load('hf:some/one@{commit}').spec\n"
@@ -151,7 +151,7 @@ def test_a_pinned_repository_loads_from_the_cache(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 3, 17])
-def test_a_batch_is_its_pictures_one_by_one(tiny, count):
+def test_a_batch_is_its_pictures_one_by_one(tiny, count) -> None:
     backend = load_model(tiny, batch_size=5)
     pixels = smooth(count, 40, 70)
 
@@ -164,7 +164,7 @@ def test_a_batch_is_its_pictures_one_by_one(tiny, count):
         assert list(one.numbers()) == pytest.approx(list(other.numbers()), abs=1e-6)
 
 
-def test_stacks_of_different_sizes_keep_their_order(tiny):
+def test_stacks_of_different_sizes_keep_their_order(tiny) -> None:
     backend = load_model(tiny)
     stacks = [Frames(smooth(2, 40, 40)), Frames(smooth(1, 30, 90, seed=1)), Frames(smooth(1, 40, 40, seed=2))]
 
@@ -175,7 +175,7 @@ def test_stacks_of_different_sizes_keep_their_order(tiny):
         assert list(scores.numbers()) == pytest.approx(list(backend.score([stack])[0].numbers()), abs=1e-6)
 
 
-def test_the_digest_is_that_of_the_pixels_shown(tiny):
+def test_the_digest_is_that_of_the_pixels_shown(tiny) -> None:
     backend = load_model(tiny, views="center")
     pixels = (smooth(1, 50, 40) * 255).to(torch.uint8)
     shown = backend.preprocess.prepare(Frames(pixels)).pixels
@@ -190,12 +190,12 @@ def test_the_digest_is_that_of_the_pixels_shown(tiny):
     assert {v.scores.digest for v in same} == {found.digest}
 
 
-def test_one_flat_colour_is_said(tiny):
+def test_one_flat_colour_is_reported(tiny) -> None:
     verdicts = Guard(load_model(tiny)).check([torch.full((3, 40, 40), 0.5), smooth(1, 40, 40)[0]])
     assert [v.reason.endswith("one flat colour") for v in verdicts] == [True, False]
 
 
-def test_a_nan_picture_is_an_error_and_its_neighbour_is_judged(tiny):
+def test_a_nan_picture_is_an_error_and_its_neighbour_is_judged(tiny) -> None:
     pixels = smooth(2, 40, 70)
     pixels[0, 1, 7, 7] = float("nan")
     verdicts = Guard(load_model(tiny)).check(pixels)
@@ -206,7 +206,7 @@ def test_a_nan_picture_is_an_error_and_its_neighbour_is_judged(tiny):
     assert verdicts[1].outcome < Outcome.ERROR
 
 
-def test_severities_add_up_and_only_rise(tmp_path):
+def test_severities_add_up_and_only_rise(tmp_path) -> None:
     folder = tiny_model(tmp_path / "graded", labels=("neutral", "low", "high", "medium"))
     grades = {"low": Label("x", Severity.LOW), "medium": Label("x", Severity.MEDIUM), "high": Label("x", Severity.HIGH)}
     backend = load_model(folder, labels=grades)
@@ -223,27 +223,27 @@ def test_severities_add_up_and_only_rise(tmp_path):
 
 
 @pytest.mark.parametrize(("dtype", "apart"), [("bfloat16", 0.05), (torch.bfloat16, 0.05)])
-def test_another_dtype_gives_nearly_the_same_scores(tiny, dtype, apart):
+def test_another_dtype_gives_nearly_the_same_scores(tiny, dtype, apart) -> None:
     pixels = smooth(3, 40, 40)
     one, other = center(load_model(tiny), pixels), center(load_model(tiny, dtype=dtype), pixels)
     assert 0 < float((one - other).abs().max()) < apart
 
 
-def test_autocast_around_it_changes_nothing(tiny):
+def test_autocast_around_it_changes_nothing(tiny) -> None:
     backend, pixels = load_model(tiny), smooth(3, 40, 40)
     expected = center(backend, pixels)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(center(backend, pixels), expected)
 
 
-def test_embeddings_can_be_used_with_gradients_around(tiny):
+def test_embeddings_can_be_used_with_gradients_around(tiny) -> None:
     (found,) = load_model(tiny).score([Frames(smooth(1, 32, 32))], embeddings=True)
     weight = torch.ones(24, requires_grad=True)
     (found.embedding * weight).sum().backward()
     assert torch.equal(weight.grad, found.embedding)
 
 
-def test_eight_threads_get_the_same_numbers(tiny):
+def test_eight_threads_get_the_same_numbers(tiny) -> None:
     backend, pixels = load_model(tiny), smooth(2, 40, 70)
     expected, wrong = center(backend, pixels), []
 
@@ -260,7 +260,7 @@ def test_eight_threads_get_the_same_numbers(tiny):
     assert not wrong
 
 
-def test_out_of_memory_goes_on_with_smaller_batches(tiny, monkeypatch, caplog):
+def test_out_of_memory_goes_on_with_smaller_batches(tiny, monkeypatch, caplog) -> None:
     backend, pixels = load_model(tiny, batch_size=8), smooth(8, 32, 32)
     expected, whole, sizes = center(backend, pixels), backend._pass, []
 
@@ -276,7 +276,7 @@ def test_out_of_memory_goes_on_with_smaller_batches(tiny, monkeypatch, caplog):
     assert "batches of 2" in caplog.text
 
 
-def test_out_of_memory_for_one_picture_is_an_error(tiny, monkeypatch):
+def test_out_of_memory_for_one_picture_is_an_error(tiny, monkeypatch) -> None:
     backend = load_model(tiny)
 
     def never(shown):
@@ -286,7 +286,7 @@ def test_out_of_memory_for_one_picture_is_an_error(tiny, monkeypatch):
     assert [v.outcome for v in Guard(backend).check(smooth(4, 32, 32))] == [Outcome.ERROR] * 4
 
 
-def test_another_error_is_not_taken_for_memory(tiny, monkeypatch):
+def test_another_error_is_not_mistaken_for_out_of_memory(tiny, monkeypatch) -> None:
     backend, calls = load_model(tiny), []
 
     def broken(shown):
@@ -298,7 +298,7 @@ def test_another_error_is_not_taken_for_memory(tiny, monkeypatch):
     assert calls == [4]
 
 
-def test_state_says_what_is_in_effect(tiny):
+def test_the_state_reports_the_effective_settings(tiny) -> None:
     assert load_model(tiny).state() == {
         "self_test": "answers unrecorded", "device": "follows the picture", "dtype": "float32",
         "resize": "exact (pillow on the cpu, matrix elsewhere)", "views": "cover", "runtime": "torch",
@@ -307,7 +307,7 @@ def test_state_says_what_is_in_effect(tiny):
     assert (state["device"], state["dtype"], state["resize"], state["views"]) == ("cpu", "bfloat16", "fast", "tiles(2)")
 
 
-def test_the_network_follows_the_picture_to_its_device(tiny):
+def test_the_network_follows_the_picture_to_its_device(tiny) -> None:
     backend = load_model(tiny)
     frames = Frames(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     object.__setattr__(frames, "pixels", frames.pixels.to("meta"))  # the one other device there is everywhere
@@ -381,14 +381,14 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_folder_is_refused_with_the_cure(copy, damage):
+def test_a_damaged_folder_is_refused_with_the_cure(copy, damage) -> None:
     harm, error, message = DAMAGE[damage]
     harm(copy)
     with pytest.raises(error, match=message):
         load_model(copy)
 
 
-def test_weights_with_timms_prefix_are_taken(copy):
+def test_weights_with_timms_prefix_are_taken(copy) -> None:
     pixels = smooth(1, 32, 32)
     expected = center(load_model(copy), pixels)
     found = load_file(copy / "model.safetensors")
@@ -396,7 +396,7 @@ def test_weights_with_timms_prefix_are_taken(copy):
     assert torch.equal(center(load_model(copy), pixels), expected)
 
 
-def test_labels_are_told_by_name(copy):
+def test_labels_are_told_by_name(copy) -> None:
     pixels = smooth(2, 32, 32)
     straight = center(load_model(copy), pixels)
     edit(copy, label_names=["SFW", "NSFW"])
@@ -413,7 +413,7 @@ def test_labels_are_told_by_name(copy):
 # Saving, records, answers -------------------------------------------------------------------------------------------
 
 
-def test_a_saved_model_answers_as_recorded_or_not_at_all(tiny, tmp_path):
+def test_a_saved_model_answers_as_recorded_or_not_at_all(tiny, tmp_path) -> None:
     from dataclasses import replace
 
     backend = load_model(tiny)
@@ -434,7 +434,7 @@ def test_a_saved_model_answers_as_recorded_or_not_at_all(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("at", [-1, -200, 5000])
-def test_one_flipped_bit_is_found_by_the_hash(tiny, tmp_path, at):
+def test_one_flipped_bit_is_found_by_the_hash(tiny, tmp_path, at) -> None:
     backend = load_model(tiny)
     backend.save_pretrained(tmp_path / "saved")
     path = tmp_path / "saved" / "model.safetensors"
@@ -448,13 +448,13 @@ def test_one_flipped_bit_is_found_by_the_hash(tiny, tmp_path, at):
 @pytest.mark.parametrize(
     "content", ["{", "[]", '{"labels": 3}', '{"answers": {"disc": 3}}', '{"thresholds": {"default": {}}}']
 )
-def test_a_record_that_cannot_be_read_is_refused(copy, content):
+def test_a_record_that_cannot_be_read_is_refused(copy, content) -> None:
     (copy / "nsfw_guard.json").write_text(content)
     with pytest.raises((WeightsUnfitError, ConfigError)):
         load_model(copy)
 
 
-def test_a_preprocessing_that_changed_is_refused(copy):
+def test_a_preprocessing_that_changed_is_refused(copy) -> None:
     from dataclasses import replace
 
     from nsfw_guard.backends.files.folder import read_spec
@@ -469,7 +469,7 @@ def test_a_preprocessing_that_changed_is_refused(copy):
             timm_model.load_files(changed, copy, Options())
 
 
-def test_a_network_whose_head_is_more_than_its_classifier_is_refused(tmp_path):
+def test_a_network_with_more_than_a_classifier_as_its_head_is_refused(tmp_path) -> None:
     name = "deit_tiny_distilled_patch16_224"
     save_file(timm.create_model(name, num_classes=2).state_dict(), tmp_path / "own.safetensors")
     with pytest.raises(SelfTestError, match="one head"):
@@ -482,7 +482,7 @@ def test_a_network_whose_head_is_more_than_its_classifier_is_refused(tmp_path):
 NET = "timm:vit_tiny_patch16_224"
 
 
-def test_a_timm_architecture_takes_ones_own_weights(tmp_path):
+def test_a_timm_architecture_takes_ones_own_weights(tmp_path) -> None:
     model = timm.create_model("vit_tiny_patch16_224", num_classes=2)
     save_file(model.state_dict(), tmp_path / "own.safetensors")
 
@@ -524,7 +524,7 @@ OWN = {"weights": "w.safetensors", "labels": {"a": "x"}}
         ("marqo", {"batch_size": 0}, ConfigError, "batch_size must be 1 or more, got 0"),
     ],
 )
-def test_what_cannot_be_loaded_names_its_cure(ref, settings, error, message, tmp_path, monkeypatch):
+def test_what_cannot_be_loaded_names_its_cure(ref, settings, error, message, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
         load_model(ref, **settings)
@@ -532,7 +532,7 @@ def test_what_cannot_be_loaded_names_its_cure(ref, settings, error, message, tmp
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_a_gpu_gives_the_same_scores(tiny, dtype):
+def test_a_gpu_gives_the_same_scores(tiny, dtype) -> None:
     backend, pixels = load_model(tiny, dtype=dtype), smooth(3, 200, 300)
     on_gpu = torch.tensor([list(s.numbers()) for s in backend.score([Frames(pixels.cuda())])])
     on_cpu = torch.tensor([list(s.numbers()) for s in load_model(tiny).score([Frames(pixels)])])

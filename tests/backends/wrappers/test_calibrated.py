@@ -46,7 +46,7 @@ def test_every_score_goes_through_the_calibration() -> None:
     assert (backend.calls, backend.frames) == (1, 2)
 
 
-def test_calibrated_cuts_stand_in_for_the_records() -> None:
+def test_calibrated_thresholds_replace_the_records() -> None:
     thresholds = {"default": Threshold(block=0.875)}
     spec = Calibrated(FakeBackend(), Calibration(model="red", maps={"red": (1.0, 0.0)}, thresholds=thresholds)).spec
     assert spec.thresholds == thresholds

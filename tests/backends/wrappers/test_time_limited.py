@@ -30,12 +30,12 @@ def score_of(scores: Sequence[Scores]) -> list[float]:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf, 1e12])
-def test_a_limit_that_is_none_is_refused(seconds: float) -> None:
+def test_an_invalid_limit_is_refused(seconds: float) -> None:
     with pytest.raises(ConfigError, match="a time limit of"):
         TimeLimited(FakeBackend(), seconds)
 
 
-def test_an_answer_in_time_comes_through_whole() -> None:
+def test_an_answer_in_time_is_passed_on_unchanged() -> None:
     backend = FakeBackend(lambda frame: 0.5)
     limited = TimeLimited(backend, 30)
     assert limited.score(PICTURES, embeddings=True, digests=True) == backend.score(PICTURES, digests=True)
@@ -86,7 +86,7 @@ def test_a_hung_call_does_not_keep_the_process_from_ending() -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("broke"), MemoryError("full"), KeyboardInterrupt("now")], ids=repr)
-def test_what_the_model_raises_comes_through(error: BaseException) -> None:
+def test_an_error_of_the_model_is_passed_on(error: BaseException) -> None:
     def broken(frame: torch.Tensor) -> float:
         raise error
 

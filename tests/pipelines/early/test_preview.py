@@ -55,7 +55,7 @@ def drawn(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_last_preview_is_the_picture(name):
+def test_the_last_preview_is_the_picture(name) -> None:
     pipe, latents, told, pictures = drawn(name)
     preview = by_vae(pipe, latents, told).permute(0, 2, 3, 1).numpy()
     assert preview.shape == pictures.shape
@@ -63,13 +63,13 @@ def test_the_last_preview_is_the_picture(name):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_latents_that_nobody_can_read_are_refused(name):
+def test_latents_that_nobody_can_read_are_refused(name) -> None:
     pipe, latents, told, _ = drawn(name)
     with pytest.raises(UncoveredError, match="give EarlyStop a decoder"):
         by_vae(pipe, latents, told)
 
 
-def test_packed_latents_need_a_size_that_fits():
+def test_packed_latents_need_a_size_that_fits() -> None:
     pipe, latents, told, _ = drawn("FluxPipeline")
     with pytest.raises(UncoveredError, match="packs its latents"):
         by_vae(pipe, latents, {**told, "height": 48, "width": 80})
@@ -78,24 +78,24 @@ def test_packed_latents_need_a_size_that_fits():
         to_spatial(clip, tokens, {**asked, "height": None})
 
 
-def test_latents_of_no_known_shape_are_refused():
+def test_latents_of_no_known_shape_are_refused() -> None:
     with pytest.raises(UncoveredError, match=r"latents of shape \(2, 3\)"):
         to_spatial(SimpleNamespace(), torch.zeros(2, 3), {})
 
 
-def test_the_size_that_a_pipe_draws_by_default_is_known():
+def test_the_size_that_a_pipe_draws_by_default_is_known() -> None:
     pipe, latents, _, _ = drawn("FluxPipeline")
     pipe.default_sample_size = 32 // pipe.vae_scale_factor
     assert torch.equal(by_vae(pipe, latents, {}), by_vae(pipe, latents, {"height": 32, "width": 32}))
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 2, 8, 8), (1, 2, 4, 8, 8), (1, 2, 8, 8, 4)])
-def test_the_first_frame_is_found_wherever_channels_stand(shape):
+def test_the_first_frame_is_found_wherever_channels_stand(shape) -> None:
     pipe = SimpleNamespace(vae=SimpleNamespace(config={"latent_channels": 4}))
     assert to_spatial(pipe, torch.zeros(shape), {}).shape == (1, 4, 8, 8)
 
 
-def test_a_small_decoder_is_given_latents_as_they_are():
+def test_a_small_decoder_is_given_latents_as_they_are() -> None:
     tiny = diffusers.AutoencoderTiny(
         encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
         num_decoder_blocks=(1, 1), latent_channels=4,
@@ -106,7 +106,7 @@ def test_a_small_decoder_is_given_latents_as_they_are():
     assert torch.equal(preview_of(tiny)(SimpleNamespace(), latents, {}), expected)
 
 
-def test_arguments_that_a_hook_hides_are_known():
+def test_arguments_that_a_hook_hides_are_found() -> None:
     def hook(method):
         def wrapper(self, *args, **kwargs):
             return method(self, *args, **kwargs)
@@ -124,6 +124,6 @@ def test_arguments_that_a_hook_hides_are_known():
 
 
 @pytest.mark.parametrize("decoder", [3, None, "tiny"])
-def test_what_is_no_decoder_is_refused(decoder):
+def test_a_part_that_is_not_a_decoder_is_refused(decoder) -> None:
     with pytest.raises(ConfigError, match="AutoencoderTiny"):
         preview_of(decoder)

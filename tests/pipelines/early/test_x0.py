@@ -83,7 +83,7 @@ CASES += [(name, settings, "flow") for name, settings in FLOW]
 
 
 @pytest.mark.parametrize(("name", "settings", "kind"), CASES)
-def test_the_truth_is_foreseen_at_every_step(name, settings, kind):
+def test_the_true_latents_are_predicted_at_every_step(name, settings, kind) -> None:
     scheduler = getattr(diffusers, name)(**settings)
     prediction = "flow" if kind == "flow" else settings["prediction_type"]
     found = walk(scheduler, kind, prediction)
@@ -93,7 +93,7 @@ def test_the_truth_is_foreseen_at_every_step(name, settings, kind):
 
 
 @pytest.mark.parametrize("name", ["DDIMScheduler", "DDPMScheduler", "LCMScheduler", "EulerDiscreteScheduler"])
-def test_it_says_what_the_library_says_where_that_says_it(name):
+def test_it_agrees_with_the_librarys_own_prediction(name) -> None:
     scheduler = getattr(diffusers, name)(clip_sample=False) if name[0] in "DL" else getattr(diffusers, name)()
     scheduler.set_timesteps(6)
     made = torch.Generator().manual_seed(1)
@@ -109,7 +109,7 @@ def test_it_says_what_the_library_says_where_that_says_it(name):
         assert torch.allclose(own, result.pred_original_sample, atol=1e-3)
 
 
-def test_a_learned_variance_is_left_out():
+def test_a_learned_variance_is_ignored() -> None:
     scheduler = diffusers.DDPMScheduler()
     scheduler.set_timesteps(6)
     sample, output = torch.randn(1, 4, 8, 8), torch.randn(1, 8, 8, 8)
@@ -119,13 +119,13 @@ def test_a_learned_variance_is_left_out():
     assert torch.equal(twice, once)
 
 
-def test_a_model_that_answers_with_the_picture_is_believed():
+def test_a_model_that_predicts_the_sample_is_taken_as_it_is() -> None:
     scheduler = diffusers.DDPMScheduler(prediction_type="sample")
     output = torch.randn(1, 4, 8, 8)
     assert x0.predict(scheduler, output, 1, output * 0, SimpleNamespace()) is output
 
 
-def test_a_scheduler_that_is_not_known_is_refused_by_name():
+def test_a_scheduler_that_is_not_known_is_refused_by_name() -> None:
     scheduler = SimpleNamespace(config={})
     assert not x0.known(scheduler)
     with pytest.raises(UncoveredError, match="SimpleNamespace draws cannot be foreseen"):
@@ -135,5 +135,5 @@ def test_a_scheduler_that_is_not_known_is_refused_by_name():
 @pytest.mark.parametrize(
     "name", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler", "CMStochasticIterativeScheduler", "IPNDMScheduler"]
 )
-def test_schedulers_that_scale_in_ways_of_their_own_are_not_guessed_at(name):
+def test_schedulers_that_scale_in_ways_of_their_own_are_not_guessed_at(name) -> None:
     assert not x0.known(getattr(diffusers, name)())

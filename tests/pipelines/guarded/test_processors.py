@@ -34,7 +34,7 @@ def owner():
     return Owner()
 
 
-def test_a_guarded_processor_is_a_copy_with_the_same_name_and_settings(owner):
+def test_a_guarded_processor_is_a_copy_with_the_same_name_and_settings(owner) -> None:
     original = VaeImageProcessor(vae_scale_factor=4)
     made = guarded(original, owner)
     assert is_guarded(made)
@@ -45,7 +45,7 @@ def test_a_guarded_processor_is_a_copy_with_the_same_name_and_settings(owner):
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
-def test_by_hand_it_judges_and_turned_off_it_does_not(owner, kind):
+def test_called_by_hand_it_judges_unless_turned_off(owner, kind) -> None:
     made = guarded(VaeImageProcessor(), owner)
     both = torch.cat([RED, BLUE])
     first, second = made.postprocess(both, output_type=kind)
@@ -55,7 +55,7 @@ def test_by_hand_it_judges_and_turned_off_it_does_not(owner, kind):
     assert float(np.asarray(made.postprocess(both, output_type=kind)[0]).max()) > 0
 
 
-def test_pictures_that_are_in_different_ranges_are_judged_in_their_own(owner):
+def test_pictures_that_are_in_different_ranges_are_judged_in_their_own(owner) -> None:
     made = guarded(VaeImageProcessor(), owner)
     both = torch.cat([RED, (BLUE * 0.5 + 0.5)])
     out = made.postprocess(both, output_type="pt", do_denormalize=[True, False])
@@ -66,7 +66,7 @@ def test_pictures_that_are_in_different_ranges_are_judged_in_their_own(owner):
     assert float(out[1].max()) == 0
 
 
-def test_latents_and_what_has_other_channels_pass_by_and_are_for_the_exit(owner):
+def test_latents_and_other_channels_pass_and_are_left_to_the_exit(owner) -> None:
     made = guarded(VaeImageProcessor(), owner)
     latents = torch.randn(1, 4, 8, 8) * 9
     assert made.postprocess(latents, output_type="latent") is latents
@@ -74,7 +74,7 @@ def test_latents_and_what_has_other_channels_pass_by_and_are_for_the_exit(owner)
     assert (colours.shape, depth.shape) == ((1, 8, 8, 3), (1, 8, 8))
 
 
-def test_a_clip_by_hand_is_covered_whole(owner):
+def test_a_clip_by_hand_is_covered_whole(owner) -> None:
     made = guarded(VideoProcessor(), owner)
     clip = torch.stack([BLUE[0], RED[0], BLUE[0]], 1)[None]
     out = made.postprocess_video(clip, output_type="np")
@@ -83,7 +83,7 @@ def test_a_clip_by_hand_is_covered_whole(owner):
     assert float(made.postprocess_video(clip, output_type="np").max()) > 0
 
 
-def test_the_processor_inside_a_processor_is_the_one_that_judges(owner):
+def test_the_processor_inside_a_processor_is_the_one_that_judges(owner) -> None:
     original = InpaintProcessor()
     inner = original._image_processor
     made = guarded(original, owner)
@@ -100,7 +100,7 @@ def test_the_processor_inside_a_processor_is_the_one_that_judges(owner):
     assert list(processors_of(pipe)) == ["image_processor"]
 
 
-def test_a_pasted_overlay_is_covered_where_its_crop_was_flagged(owner):
+def test_a_pasted_overlay_is_covered_where_its_crop_was_flagged(owner) -> None:
     processor = guarded(InpaintProcessor(), owner)
     run = owner.run()
     mask, whole = Image.new("L", (16, 16), 0), Image.new("RGB", (16, 16), (200, 200, 200))
