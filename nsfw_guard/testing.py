@@ -53,12 +53,18 @@ def redness(levels: Tensor) -> float:
 
 
 class FakeBackend:
-    """Scores each frame by a function of its 8-bit pixels; counts its calls and frames."""
+    """Scores each frame by a function of its 8-bit pixels, or all alike by a number; counts its calls and frames.
+
+    Example:
+        ```python
+        Guard(FakeBackend(1.0))  # blocks every picture
+        ```
+    """
 
     spec = RED
 
-    def __init__(self, rule: Callable[[Tensor], float] = redness) -> None:
-        self.rule = rule
+    def __init__(self, rule: Callable[[Tensor], float] | float = redness) -> None:
+        self.rule: Callable[[Tensor], float] = rule if callable(rule) else lambda frame: rule
         self.calls = 0
         self.frames = 0
 

@@ -47,7 +47,7 @@ def unbuildable() -> FakeBackend:
 
 BACKENDS: dict[str, Callable[[], FakeBackend]] = {
     "red": FakeBackend,
-    "dull": lambda: FakeBackend(lambda frame: 0.0),
+    "dull": lambda: FakeBackend(0.0),
     "broken": lambda: FaultyBackend("raises"),
     "slow": lambda: FaultyBackend("hangs", seconds=1.0),
     "single": Single,

@@ -23,9 +23,10 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.checker import NoFeatures, SafetyChecker
 from nsfw_guard.testing import FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
+from tests.pipelines.drawing import draw, quiet, stacked
 from tests.pipelines.zoo import CASES
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = quiet
 
 SLOTS = ["StableDiffusionPipeline", "StableDiffusionInpaintPipeline", "LatentConsistencyModelPipeline",
          "StableDiffusionUpscalePipeline", "StableDiffusionAdapterPipeline", "StableDiffusionPAGPipeline",
@@ -37,10 +38,6 @@ PAIRS = [
     for kind in CASES[name].kinds
     if kind != "latent" and (name, kind) != ("IFPipeline", "pt")
 ]
-
-
-def guard_of(score, **settings):
-    return Guard(FakeBackend(lambda frame: score), **settings)
 
 
 def slotted(name, guard):
@@ -55,17 +52,8 @@ def run(name, pipe, **settings):
     return pipe(**CASES[name].call(pipe), **settings)
 
 
-def array(images):
-    return np.stack([np.asarray(image, np.float64) for image in images])
-
-
 def flags_of(out):
     return out.nsfw_detected if hasattr(out, "nsfw_detected") else out.nsfw_content_detected
-
-
-def draw(pipe, **rest):
-    seeds = [torch.Generator().manual_seed(i) for i in range(2)]
-    return pipe(["a large red disc on white", "a blue star"], num_inference_steps=2, generator=seeds, **rest)
 
 
 # faults
@@ -81,12 +69,12 @@ def test_an_object_that_is_not_a_guard_is_refused() -> None:
 def test_a_model_that_breaks_lets_nothing_out(how, kind) -> None:
     pipe = slotted("StableDiffusionPipeline", Guard(FaultyBackend(how)))
     out = run("StableDiffusionPipeline", pipe, output_type=kind)
-    assert float(array(out.images).max()) == 0
+    assert float(stacked(out.images).max()) == 0
     assert out.nsfw_content_detected == [True, True]
 
 
 def test_nan_is_no_picture() -> None:
-    checker = SafetyChecker(guard_of(0.0))
+    checker = SafetyChecker(Guard(FakeBackend(0.0)))
     images = torch.zeros(2, 3, 8, 8)
     images[1, 0, 0, 0] = torch.nan
     out, flags = checker(images=images, clip_input=None)
@@ -97,7 +85,7 @@ def test_nan_is_no_picture() -> None:
 
 
 def test_raise_raises_out_of_the_slot() -> None:
-    pipe = slotted("StableDiffusionPipeline", guard_of(1.0, action="raise"))
+    pipe = slotted("StableDiffusionPipeline", Guard(FakeBackend(1.0), action="raise"))
     with pytest.raises(BlockedError):
         run("StableDiffusionPipeline", pipe)
 
@@ -109,9 +97,9 @@ def test_raise_raises_out_of_the_slot() -> None:
 def test_allowed_pictures_keep_every_bit(name, kind) -> None:
     free = CASES[name].build()
     before = run(name, free, output_type=kind).images
-    guard = guard_of(0.0)
+    guard = Guard(FakeBackend(0.0))
     out = run(name, slotted(name, guard), output_type=kind)
-    assert np.array_equal(array(out.images), array(before))
+    assert np.array_equal(stacked(out.images), stacked(before))
     assert flags_of(out) == [False] * CASES[name].count
     assert all(type(flag) is bool for flag in flags_of(out))
     assert guard.backend.frames == CASES[name].count
@@ -119,25 +107,25 @@ def test_allowed_pictures_keep_every_bit(name, kind) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), PAIRS)
 def test_flagged_pictures_leave_as_the_action_says(name, kind) -> None:
-    out = run(name, slotted(name, guard_of(1.0)), output_type=kind)
-    assert array(out.images).max() == 0
+    out = run(name, slotted(name, Guard(FakeBackend(1.0))), output_type=kind)
+    assert stacked(out.images).max() == 0
     assert flags_of(out) == [True] * CASES[name].count
-    blurred = array(run(name, slotted(name, guard_of(1.0, action=Blur())), output_type=kind).images)
+    blurred = stacked(run(name, slotted(name, Guard(FakeBackend(1.0), action=Blur())), output_type=kind).images)
     assert 0 <= blurred.min() <= blurred.max() <= (255 if kind == "pil" else 1)
-    assert blurred.std() < array(run(name, CASES[name].build(), output_type=kind).images).std()
+    assert blurred.std() < stacked(run(name, CASES[name].build(), output_type=kind).images).std()
 
 
 def test_observe_mode_and_review_release_the_drawn_picture() -> None:
     before = run("StableDiffusionPipeline", CASES["StableDiffusionPipeline"].build(), output_type="pt").images
     for score, flag in ((1.0, True), (0.3, False)):
-        pipe = slotted("StableDiffusionPipeline", guard_of(score, action="flag"))
+        pipe = slotted("StableDiffusionPipeline", Guard(FakeBackend(score), action="flag"))
         out = run("StableDiffusionPipeline", pipe, output_type="pt")
         assert torch.equal(out.images, before)
         assert out.nsfw_content_detected == [flag, flag]
 
 
 def test_a_covered_review_is_not_flagged_and_in_the_right_range() -> None:
-    pipe = slotted("StableDiffusionPipeline", guard_of(0.3, on_review="block"))
+    pipe = slotted("StableDiffusionPipeline", Guard(FakeBackend(0.3), on_review="block"))
     out = run("StableDiffusionPipeline", pipe, output_type="pt")
     assert float(out.images.max()) == 0
     assert out.nsfw_content_detected == [False, False]
@@ -155,7 +143,7 @@ def test_onnx_pipelines_call_it_picture_by_picture_with_arrays() -> None:
 
 
 def test_pipelines_that_want_three_values_get_three() -> None:
-    checker = SafetyChecker(guard_of(0.0))
+    checker = SafetyChecker(Guard(FakeBackend(0.0)))
     assert len(checker(images=torch.zeros(1, 3, 8, 8))) == 2
     three = checker.for_pipeline(diffusers.IFPipeline)
     assert three(images=np.zeros((1, 8, 8, 3), np.float32))[1:] == ([False], [False])
@@ -182,7 +170,7 @@ def test_cosmos_pipelines_call_it_with_text_and_clips() -> None:
 def test_cosmos_pipelines_get_an_instance_of_their_own_class() -> None:
     from diffusers.pipelines.cosmos import pipeline_cosmos3_omni as omni
 
-    checker = SafetyChecker(guard_of(0.0))
+    checker = SafetyChecker(Guard(FakeBackend(0.0)))
     assert not isinstance(checker, omni.CosmosSafetyChecker)
     assert isinstance(checker.for_pipeline(diffusers.Cosmos3OmniPipeline), omni.CosmosSafetyChecker)
     assert isinstance(checker.for_pipeline(diffusers.Cosmos3OmniPipeline), SafetyChecker)
@@ -192,7 +180,7 @@ def test_a_cosmos_pipeline_runs_with_it() -> None:
     name = "CosmosTextToWorldPipeline"
     for score in (0.0, 1.0):
         pipe = CASES[name].build()
-        vars(pipe)["safety_checker"] = SafetyChecker(guard_of(score))
+        vars(pipe)["safety_checker"] = SafetyChecker(Guard(FakeBackend(score)))
         clip = run(name, pipe, output_type="np").frames
         assert (float(clip.max()) == 0) is (score == 1.0)
 
@@ -246,7 +234,7 @@ def test_a_folder_without_a_guard_is_refused_with_the_cure(tmp_path) -> None:
 
 def test_loading_a_stock_folder_with_it_says_nothing_of_types(saved, whole, tmp_path, caplog) -> None:
     whole.save_pretrained(tmp_path)
-    checker = SafetyChecker(guard_of(1.0))
+    checker = SafetyChecker(Guard(FakeBackend(1.0)))
     with caplog.at_level(logging.WARNING):
         pipe = diffusers.StableDiffusionPipeline.from_pretrained(
             tmp_path, safety_checker=checker, feature_extractor=checker.feature_extractor
@@ -257,7 +245,7 @@ def test_loading_a_stock_folder_with_it_says_nothing_of_types(saved, whole, tmp_
 
 @pytest.fixture
 def guarded(whole):
-    checker = SafetyChecker(guard_of(1.0))
+    checker = SafetyChecker(Guard(FakeBackend(1.0)))
     parts = {**whole.components, "safety_checker": checker, "feature_extractor": checker.feature_extractor}
     pipe = diffusers.StableDiffusionPipeline(**copy.deepcopy(parts))
     pipe.set_progress_bar_config(disable=True)

@@ -13,18 +13,12 @@ pytest.importorskip("diffusers")
 import diffusers
 from diffusers.image_processor import VaeImageProcessor
 
-from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach
 from nsfw_guard.pipelines.checker import SafetyChecker
 from nsfw_guard.pipelines.doctor import doctor, skipped
 from nsfw_guard.testing import FakeBackend
-
-
-@pytest.fixture(scope="module")
-def pipe():
-    return load_pipeline()
 
 
 @pytest.fixture

@@ -8,21 +8,15 @@ import torch
 
 pytest.importorskip("diffusers")
 
-from nsfw_guard.demo.run import load_pipeline
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach, detach
 from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR
 from nsfw_guard.pipelines.regenerate import regenerate
 from nsfw_guard.testing import FakeBackend
+from tests.pipelines.drawing import PROMPTS
 
-PROMPTS = ["a large red disc on white", "a blue star on grey"]
 CALL = {"num_inference_steps": 2, "guidance_scale": 3.0}
-
-
-@pytest.fixture(scope="module")
-def pipe():
-    return load_pipeline()
 
 
 def answers(*scores):

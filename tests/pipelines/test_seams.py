@@ -81,7 +81,7 @@ def test_callbacks_that_are_handed_pictures_are_refused() -> None:
     case = CASES["IFPipeline"]
     pipe = case.build()
     seen = []
-    with attach(pipe, Guard(FakeBackend(lambda frame: 1.0))), pytest.raises(UncoveredError, match="hands pictures to"):
+    with attach(pipe, Guard(FakeBackend(1.0))), pytest.raises(UncoveredError, match="hands pictures to"):
         pipe(**case.call(pipe), callback=lambda i, t, images: seen.append(images))
     assert seen == []
     assert seams.pixel_space(diffusers.ConsistencyModelPipeline)
@@ -93,7 +93,7 @@ def test_sound_leaves_unchanged_with_its_clip() -> None:
     case = CASES["LTX2Pipeline"]
     pipe = case.build()
     free = pipe(**case.call(pipe), output_type="np")
-    with attach(pipe, Guard(FakeBackend(lambda frame: 1.0))):
+    with attach(pipe, Guard(FakeBackend(1.0))):
         out = pipe(**case.call(pipe), output_type="np")
         pair = pipe(**case.call(pipe), output_type="np", return_dict=False)
     assert out.frames.max() == 0
@@ -108,13 +108,13 @@ def test_hdr_light_is_judged_as_a_file_would_show_it() -> None:
 
     assert exit_range(diffusers.LTX2HDRPipeline) == "hdr"
     clip = torch.full((1, 2, 8, 8, 3), 3.0)  # channels last, above 1
-    run = GuardedCall(Guard(FakeBackend(lambda frame: 0.0)), Cover())
+    run = GuardedCall(Guard(FakeBackend(0.0)), Cover())
     assert run.finish(clip, clips=True, value_range="hdr") is clip
-    blocked = GuardedCall(Guard(FakeBackend(lambda frame: 1.0)), Cover()).finish(clip, clips=True, value_range="hdr")
+    blocked = GuardedCall(Guard(FakeBackend(1.0)), Cover()).finish(clip, clips=True, value_range="hdr")
     assert blocked.shape == clip.shape
     assert float(blocked.max()) == 0
     clip[0, 1, 0, 0, 0] = torch.inf
-    odd = GuardedCall(Guard(FakeBackend(lambda frame: 0.0)), Cover())
+    odd = GuardedCall(Guard(FakeBackend(0.0)), Cover())
     odd.finish(clip, clips=True, value_range="hdr")
     assert "not a picture" in odd.verdicts[0].reason
 

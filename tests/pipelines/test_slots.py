@@ -33,6 +33,7 @@ from nsfw_guard.testing import FAULTS, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
 from tests.conftest import smooth
 from tests.matrix import one_each
+from tests.pipelines.drawing import stacked
 from tests.pipelines.zoo import CASES
 from tests.pipelines.zoo.parts import Case, words
 from tests.pipelines.zoo.parts import case as case_of
@@ -57,7 +58,7 @@ SD = case_of("StableDiffusionPipeline", "sd", sd_words, lambda: words(num_images
 
 def checker(rule: float | Callable[[torch.Tensor], float], **settings: Any) -> SafetyChecker:
     """A checker whose model says this of every picture."""
-    return SafetyChecker(Guard(FakeBackend(rule if callable(rule) else lambda _: rule), **settings))
+    return SafetyChecker(Guard(FakeBackend(rule), **settings))
 
 
 def run(pipe: Any, case: Case, kind: str) -> Any:
@@ -83,14 +84,6 @@ def answers(made: SafetyChecker) -> str:
 def guarded(case: Case, made: SafetyChecker) -> tuple[Any, SafetyChecker]:
     pipe = case.build()
     return pipe, put(pipe, made)
-
-
-def arrays(pictures: Any) -> np.ndarray:
-    if isinstance(pictures, torch.Tensor):
-        return pictures.float().numpy()
-    if isinstance(pictures, (np.ndarray, Image.Image)):
-        return np.asarray(pictures)
-    return np.stack([arrays(one) for one in pictures])
 
 
 def decoded(count: int = 3) -> torch.Tensor:
@@ -202,10 +195,10 @@ def test_a_slot_does_not_see_latents_and_deepfloyds_tensors() -> None:
 def test_an_allowed_picture_is_untouched(name, kind) -> None:
     case = SLOTS[name]
     pipe = case.build()
-    plain = arrays(run(pipe, case, kind))
+    plain = stacked(run(pipe, case, kind))
     made = put(pipe, checker(0.0))
     out = pipe(**case.call(pipe), output_type=kind)
-    np.testing.assert_array_equal(arrays(out[case.field]), plain)
+    np.testing.assert_array_equal(stacked(out[case.field]), plain)
     assert [verdict.outcome for verdict in made.verdicts] == [Outcome.ALLOW] * case.count
     flags = out.get("nsfw_content_detected", out.get("nsfw_detected"))
     assert flags == ([False] * case.count if case.family != "cosmos" else None)
@@ -218,10 +211,10 @@ def test_an_allowed_picture_is_untouched(name, kind) -> None:
 def test_a_flagged_picture_is_covered(name, kind, action) -> None:
     case = SLOTS[name]
     pipe = case.build()
-    plain = arrays(run(pipe, case, kind))
+    plain = stacked(run(pipe, case, kind))
     put(pipe, checker(1.0, action=action))
     out = pipe(**case.call(pipe), output_type=kind)
-    found = arrays(out[case.field])
+    found = stacked(out[case.field])
     flags = out.get("nsfw_content_detected", out.get("nsfw_detected"))
 
     assert flags == ([True] * case.count if case.family != "cosmos" else None)
@@ -275,7 +268,7 @@ def test_arrays_are_read_in_unit_range() -> None:
 
 
 def test_the_third_value_reports_no_watermark() -> None:
-    three = SafetyChecker(Guard(FakeBackend(lambda _: 1.0)), watermark=True)
+    three = SafetyChecker(Guard(FakeBackend(1.0)), watermark=True)
     safe, flags, marks = three(images=decoded(), clip_input=None)
     assert (flags, marks) == ([True] * 3, [False] * 3)
     assert not safe.any()

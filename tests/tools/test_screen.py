@@ -295,10 +295,10 @@ def test_every_frame_of_an_animation_is_judged(tmp_path: Path) -> None:
 
 def test_scores_between_the_cuts_are_kept_for_review(tmp_path: Path) -> None:
     data = paint(tmp_path / "a.png").read_bytes()
-    guard = Guard(FakeBackend(lambda frame: 0.25))
+    guard = Guard(FakeBackend(0.25))
     assert run([tmp_path / "a.png"], tmp_path / "out", guard=guard) == {str(tmp_path / "a.png"): REVIEW}
     assert (tmp_path / "out" / "a.png").read_bytes() == data
-    covering = Guard(FakeBackend(lambda frame: 0.25), on_review="block")
+    covering = Guard(FakeBackend(0.25), on_review="block")
     run([tmp_path / "a.png"], tmp_path / "covered", guard=covering)
     assert colours(tmp_path / "covered" / "a.png") == {(0, 0, 0)}
 

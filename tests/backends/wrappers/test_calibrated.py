@@ -38,7 +38,7 @@ def test_a_calibration_of_a_category_that_the_model_lacks_is_refused() -> None:
 
 
 def test_every_score_goes_through_the_calibration() -> None:
-    backend = FakeBackend(lambda frame: 0.5)
+    backend = FakeBackend(0.5)
     made = Calibrated(backend, TRIPLED).score(PICTURES, embeddings=True, digests=True)
     assert score_of(made) == pytest.approx([0.75, 0.75])
     assert made[0].digest == f"{0:064x}"
@@ -71,9 +71,7 @@ def test_cuts_without_a_map_for_every_category_are_refused() -> None:
 @pytest.mark.parametrize(("p", "outcome"), [(0.5, Outcome.REVIEW), (0.75, Outcome.BLOCK), (0.1, Outcome.ALLOW)])
 def test_a_guard_judges_by_calibrated_scores_and_cuts(p: float, outcome: Outcome) -> None:
     thresholds = {"default": Threshold(block=0.875, review=0.625)}
-    backend = Calibrated(
-        FakeBackend(lambda frame: p), Calibration(model="red", maps=TRIPLED.maps, thresholds=thresholds)
-    )
+    backend = Calibrated(FakeBackend(p), Calibration(model="red", maps=TRIPLED.maps, thresholds=thresholds))
     assert Guard(backend).check(torch.zeros(1, 3, 8, 8))[0].outcome is outcome
 
 

@@ -36,7 +36,7 @@ def test_an_invalid_limit_is_refused(seconds: float) -> None:
 
 
 def test_an_answer_in_time_is_passed_on_unchanged() -> None:
-    backend = FakeBackend(lambda frame: 0.5)
+    backend = FakeBackend(0.5)
     limited = TimeLimited(backend, 30)
     assert limited.score(PICTURES, embeddings=True, digests=True) == backend.score(PICTURES, digests=True)
     assert limited.score(PICTURES, embeddings=True)[0].embedding is not None

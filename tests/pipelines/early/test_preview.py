@@ -16,9 +16,10 @@ from nsfw_guard.errors import ConfigError, UncoveredError
 from nsfw_guard.pipelines.early.preview import _arguments_of, by_vae, preview_of, to_spatial
 from nsfw_guard.pipelines.early.steps import clean_latents, watchable
 from nsfw_guard.pipelines.guarded.inputs import arguments_of
+from tests.pipelines.drawing import quiet
 from tests.pipelines.zoo import CASES
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = quiet
 
 # A clip of one frame is decoded as a preview is: more frames reach into each other.
 CLIPS = ["LTXPipeline", "LTX2Pipeline", "HunyuanVideoPipeline", "CogVideoXPipeline", "StableVideoDiffusionPipeline"]

@@ -34,22 +34,20 @@ from nsfw_guard.pipelines.early.steps import around
 from nsfw_guard.pipelines.early.stop import EarlyStop, Stopped, block_confidence
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome, Verdict
+from tests.pipelines import drawing
+from tests.pipelines.drawing import quiet
 from tests.pipelines.zoo import CASES
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = quiet
 
 RED, BLUE = "a large red disc on white", "a large blue disc on white"
 CALL = {"guidance_scale": 3.0, "num_inference_steps": 10}
+draw = functools.partial(drawing.draw, **CALL)
 
 
 @pytest.fixture(scope="module")
 def guard():
     return Guard.from_pretrained("demo-shapes")
-
-
-def draw(pipe, *prompts, **rest):
-    seeds = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
-    return pipe(list(prompts), generator=seeds, **{**CALL, **rest})
 
 
 def counted(pipe, *prompts, **rest):
@@ -67,7 +65,7 @@ def test_a_look_that_fails_stops_nothing_and_lets_nothing_out(pipe, caplog) -> N
         raise RuntimeError("no pixels")
 
     early = EarlyStop(decoder=broken)  # two looks, both of which fail: said once
-    with attach(pipe, Guard(FakeBackend(lambda frame: 1.0)), early_stop=early):
+    with attach(pipe, Guard(FakeBackend(1.0)), early_stop=early):
         out, steps = counted(pipe, RED)
     assert steps == 10
     assert out.nsfw_content_detected == [True]
@@ -76,7 +74,7 @@ def test_a_look_that_fails_stops_nothing_and_lets_nothing_out(pipe, caplog) -> N
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), 2.0])
 def test_a_score_that_is_not_a_number_never_stops_early(pipe, score) -> None:
-    guard = Guard(FakeBackend(lambda frame: 0.0))
+    guard = Guard(FakeBackend(0.0))
     with attach(pipe, guard, early_stop=EarlyStop(thresholds=0.1)):
         guard.backend.rule = lambda frame: score
         out, steps = counted(pipe, RED)
@@ -129,7 +127,7 @@ class Stepped:
 @pytest.mark.parametrize("times", [2, 3])
 def test_a_pipeline_that_steps_several_times_a_step_is_not_watched(times) -> None:
     pipe = Stepped()
-    with EarlyStop(thresholds=0.1).watch(pipe, Guard(FakeBackend(lambda frame: 1.0)), {}) as seen:
+    with EarlyStop(thresholds=0.1).watch(pipe, Guard(FakeBackend(1.0)), {}) as seen:
         pipe(10, times=times)
     assert seen.unwatched == "its steps are not those of its schedule: not watched"
     assert seen.looks == {}
@@ -159,7 +157,7 @@ def test_a_schedule_that_is_entered_late_has_fewer_steps(skip, stopped) -> None:
     pipe = Stepped()
     with (
         contextlib.suppress(Stopped),
-        EarlyStop(thresholds=0.1).watch(pipe, Guard(FakeBackend(lambda f: 1.0)), {}) as seen,
+        EarlyStop(thresholds=0.1).watch(pipe, Guard(FakeBackend(1.0)), {}) as seen,
     ):
         pipe(10, skip=skip)
     assert seen.planned == 10 - skip
@@ -287,9 +285,9 @@ def test_families_are_watched_without_a_change_and_stopped(name) -> None:
         return pipe(**{**case.call(pipe), "num_inference_steps": 6}, output_type="np", **rest)
 
     plain = run()[case.field]
-    with attach(pipe, Guard(FakeBackend(lambda frame: 0.0)), early_stop=early):
+    with attach(pipe, Guard(FakeBackend(0.0)), early_stop=early):
         assert np.array_equal(run()[case.field], plain)
-    backend = FakeBackend(lambda frame: 1.0)
+    backend = FakeBackend(1.0)
     with attach(pipe, Guard(backend), early_stop=early) as attachment:
         out = run()
     told = attachment.verdicts
@@ -396,7 +394,9 @@ def test_every_look_whose_cut_was_chosen_counts_against_the_rate() -> None:
 @pytest.mark.parametrize("decoder", ["linear", "vae"])
 def test_it_is_fitted_saved_and_loaded(pipe, guard, tmp_path, decoder) -> None:
     prompts = [f"a large {colour} disc on white" for colour in ("blue", "green", "red", "yellow", "purple", "red")] * 2
-    early = fit_early_stop(pipe, guard, prompts, at=(0.5,), decoder=decoder, call=CALL)
+    early = fit_early_stop(
+        pipe, guard, prompts, at=(0.5,), decoder=decoder, call={"guidance_scale": 3.0, "num_inference_steps": 10}
+    )
     assert early.report.allowed == 8
     assert early.report.blocked == 4
     assert early.report.false_stops == 0
@@ -462,7 +462,7 @@ def test_the_callback_is_told_how_large_packed_latents_are(told, caplog) -> None
     pipe = case.build()
     asked = {**case.call(pipe), "num_inference_steps": 6}
     size = {name: asked[name] for name in ("height", "width")}
-    guard = Guard(FakeBackend(lambda frame: 1.0))
+    guard = Guard(FakeBackend(1.0))
     callback = EarlyStopCallback(EarlyStop(at=(0.5,), thresholds=0.9), guard, arguments=size if told else None)
     if told:
         with pytest.raises(BlockedError, match="stopped at step 3 of 6"):
