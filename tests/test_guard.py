@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import threading
@@ -26,6 +25,7 @@ from nsfw_guard.listeners.audit import Audit, verify
 from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.testing import FAULTS, RED, FakeBackend, FaultyBackend, red_model
 from nsfw_guard.verdict import Outcome, Verdict
+from tests.imaging.decode.files import flat, moving
 
 CLEAN = torch.full((3, 8, 12), 0.4)
 UNSAFE = torch.zeros(3, 8, 12)
@@ -53,10 +53,7 @@ def test_a_backend_that_fails_releases_nothing(fault, action) -> None:
 
 
 def animated(*colours: tuple[int, int, int]) -> bytes:
-    buffer = io.BytesIO()
-    frames = [Image.new("RGB", (16, 12), colour) for colour in colours]
-    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
-    return buffer.getvalue()
+    return moving([flat(colour, (16, 12)) for colour in colours], "PNG")
 
 
 @pytest.mark.parametrize("group", [16_000_000, 1])

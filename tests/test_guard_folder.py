@@ -12,7 +12,7 @@ from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.testing import FakeBackend
-from tests.conftest import smooth
+from tests.pictures import smooth
 
 
 def test_a_guard_comes_back_as_it_was(tiny, tmp_path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import time
 import zlib
@@ -26,6 +25,7 @@ from tests.attacks.files import (
     tiff_with_sub_image,
     with_chunk,
 )
+from tests.imaging.decode.files import saved as file_of
 
 
 def scans(count: int, side: int = 64) -> bytes:
@@ -145,9 +145,7 @@ def test_a_bomb_is_refused_at_once(name: str) -> None:
 
 def test_an_animation_that_takes_too_long_is_stopped_on_the_way() -> None:
     frames = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (400, 400, 3), np.uint8)) for i in range(12)]
-    buffer = io.BytesIO()
-    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
-    data = buffer.getvalue()
+    data = file_of(frames[0], "PNG", save_all=True, append_images=frames[1:])
     assert len(decode(data).frames) == 12
     with pytest.raises(DecodeError, match=r"takes more than 0\.01 s to decode.*limits\.seconds"):
         decode(data, limits=Limits(seconds=0.01))

@@ -19,6 +19,7 @@ from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome
 from tests.attacks import files as make
 from tests.attacks.files import BLUE, DARK, RED, WHITE, jpeg, saved
+from tests.imaging.decode.files import saved as file_of
 
 GREY100 = (100, 100, 100)
 
@@ -42,10 +43,8 @@ def _one_scan_of_three() -> bytes:
 
 def _gif_of_two() -> bytes:
     """The first two of three frames, each of them whole."""
-    buffer = io.BytesIO()
     frames = [Image.new("RGB", (64, 64), colour) for colour in (BLUE, DARK, RED)]
-    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
-    data = buffer.getvalue()
+    data = file_of(frames[0], "GIF", save_all=True, append_images=frames[1:])
     return data[: gif.read(data, most=3).images[-1][0]]
 
 
@@ -60,9 +59,8 @@ def _png_of(colour: tuple[int, ...], *, rows: int = 64, interlaced: bool = False
 
 def _jpeg_tiff(*, ended: bool) -> bytes:
     """A TIFF made of a JPEG that is cut off, with an end mark of its own or without one."""
-    picture, buffer = Image.effect_noise((64, 64), 90).convert("RGB"), io.BytesIO()
-    picture.save(buffer, "TIFF", compression="jpeg")
-    data = bytearray(buffer.getvalue())
+    picture = Image.effect_noise((64, 64), 90).convert("RGB")
+    data = bytearray(file_of(picture, "TIFF", compression="jpeg"))
     page = next(tiffs.directories(bytes(data)))
     sizes, offset = page.entries[0x0117], page.number(0x0111)
     half = page.number(0x0117) // 2

@@ -15,7 +15,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 
 from nsfw_guard.actions import Replace
 from nsfw_guard.backends.files.arguments import ARGUMENTS, check_config, check_keys, timm_arguments
@@ -35,7 +34,8 @@ from nsfw_guard.imaging.views import InputSpec
 from nsfw_guard.policy.policy import Policy
 from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.testing import tiny_model
-from tests.conftest import smooth
+from tests.backends.folders import edit_weights
+from tests.pictures import smooth
 
 Mutate = Callable[[Path], object]
 MARK = "code ran"
@@ -113,12 +113,7 @@ def plain(change: Mutate) -> Mutate:
 
 
 def tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Mutate:
-    def mutate(folder: Path) -> None:
-        found = load_file(folder / "model.safetensors")
-        change(found)
-        save_file(found, folder / "model.safetensors")
-
-    return plain(mutate)
+    return plain(lambda folder: edit_weights(folder, change))
 
 
 def written(name: str, data: bytes, *, size: int = 0) -> Mutate:
@@ -715,7 +710,7 @@ def test_published_configurations_are_accepted() -> None:
 def test_a_bad_transformers_folder_is_refused_before_it_is_opened(tmp_path: Path, monkeypatch, name: str) -> None:
     transformers = pytest.importorskip("transformers")
     from nsfw_guard.backends import registry
-    from tests.backends.made import make
+    from tests.backends.make_models import make
 
     make(registry.spec("falconsai"), tmp_path)
     changes: dict[str, tuple[Mutate, str]] = {

@@ -23,9 +23,9 @@ from nsfw_guard.errors import WeightsMissingError, WeightsUnfitError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.verdict import Outcome
-from tests.backends.made import make, reference
-from tests.conftest import smooth
+from tests.backends.make_models import make, reference
 from tests.matrix import every, latin
+from tests.pictures import smooth
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

@@ -10,7 +10,7 @@ from nsfw_guard.imaging.channels import alpha_composites, to_decoder_array, with
 from nsfw_guard.imaging.frames import in_groups
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome
-from tests.conftest import smooth
+from tests.pictures import smooth
 
 
 def rgba(alpha: float) -> torch.Tensor:

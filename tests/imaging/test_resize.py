@@ -12,7 +12,7 @@ from PIL import Image
 from nsfw_guard.errors import ConfigError, ImageError
 from nsfw_guard.imaging import resize as room
 from nsfw_guard.imaging.resize import effective_method, matrix_is_pillow, resize, weights
-from tests.conftest import smooth
+from tests.pictures import smooth
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 SIZES = [  # (height, width) from, to

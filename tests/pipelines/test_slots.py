@@ -31,8 +31,8 @@ from nsfw_guard.pipelines.doctor import skipped
 from nsfw_guard.scores import Region, Scores, Severity
 from nsfw_guard.testing import FAULTS, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
-from tests.conftest import smooth
 from tests.matrix import one_each
+from tests.pictures import smooth
 from tests.pipelines.drawing import stacked
 from tests.pipelines.zoo import CASES
 from tests.pipelines.zoo.parts import Case, words

@@ -14,7 +14,7 @@ from nsfw_guard.errors import ConfigError, WeightsMissingError, WeightsUnfitErro
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.imaging.preprocess import Preprocess
 from nsfw_guard.imaging.views import InputSpec
-from tests.conftest import smooth
+from tests.pictures import smooth
 
 FALCONSAI = {
     "do_normalize": True, "do_rescale": True, "do_resize": True, "image_mean": [0.5] * 3,

@@ -36,8 +36,9 @@ from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Severity
 from nsfw_guard.verdict import Outcome
 from tests.backends import tiny_judges
+from tests.backends.folders import edit_weights
 from tests.backends.tiny_judges import NAMES, QUESTIONS, head, reference
-from tests.conftest import smooth
+from tests.pictures import smooth
 
 transformers = pytest.importorskip("transformers")
 
@@ -460,12 +461,8 @@ def test_a_pickle_is_refused_and_so_is_nothing_at_all(own) -> None:
 
 
 def test_weights_that_do_not_fit_are_refused(own) -> None:
-    from safetensors.torch import load_file, save_file
-
     folder = own("qwen3_vl")
-    tensors = load_file(folder / "model.safetensors")
-    tensors.pop("lm_head.weight")
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    edit_weights(folder, lambda tensors: tensors.pop("lm_head.weight"))
     with pytest.raises(WeightsUnfitError, match=r"missing lm_head\.weight"):
         judge(folder)
 

@@ -18,8 +18,9 @@ from nsfw_guard.errors import WeightsUnfitError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.verdict import Outcome
-from tests.backends.made import make, stock
-from tests.conftest import smooth
+from tests.backends.folders import edit_weights
+from tests.backends.make_models import make, stock
+from tests.pictures import smooth
 
 pytest.importorskip("diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -132,9 +133,7 @@ def test_a_nan_embedding_is_no_probability(net) -> None:
 
 def test_weights_without_concepts_are_no_checker(folder, tmp_path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
-    tensors = load_file(copy / "model.safetensors")
-    del tensors["concept_embeds"]
-    save_file(tensors, copy / "model.safetensors")
+    edit_weights(copy, lambda tensors: tensors.pop("concept_embeds"))
     with pytest.raises(WeightsUnfitError, match="lack concept_embeds"):
         load_model(copy)
 

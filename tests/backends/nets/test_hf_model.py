@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from nsfw_guard import load_model
 from nsfw_guard.backends import registry
@@ -19,8 +17,9 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Severity
 from nsfw_guard.verdict import Outcome
-from tests.backends.made import make
-from tests.conftest import smooth
+from tests.backends.folders import edit_config, edit_weights
+from tests.backends.make_models import make
+from tests.pictures import smooth
 
 pytest.importorskip("transformers")
 FALCONSAI = registry.spec("falconsai")
@@ -38,17 +37,6 @@ def copy(falconsai, tmp_path) -> Path:
     return Path(shutil.copytree(falconsai, tmp_path / "copy"))
 
 
-def edit(folder: Path, **changes: object) -> None:
-    told = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**told, **changes}))
-
-
-def tensors(folder: Path, change) -> None:
-    found = load_file(folder / "model.safetensors")
-    change(found)
-    save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
-
-
 def test_a_folder_loads_by_itself_with_its_labels_by_name(falconsai) -> None:
     backend = load_model(falconsai)
     assert backend.spec.labels == {"normal": None, "nsfw": Label("sexual")}
@@ -58,14 +46,14 @@ def test_a_folder_loads_by_itself_with_its_labels_by_name(falconsai) -> None:
 
 
 def test_labels_are_found_by_name_not_by_position(falconsai, copy) -> None:
-    edit(copy, id2label={"0": "nsfw", "1": "normal"})
+    edit_config(copy, id2label={"0": "nsfw", "1": "normal"})
     picture = [Frames(smooth(1, 64, 64))]
     one, other = (next(load_model(folder).score(picture)[0].numbers()) for folder in (falconsai, copy))
     assert one == pytest.approx(1 - other, abs=1e-6)
 
 
 def test_labels_nobody_knows_are_listed_and_can_be_mapped(copy) -> None:
-    edit(copy, id2label={"0": "rorshark", "1": "ink"})
+    edit_config(copy, id2label={"0": "rorshark", "1": "ink"})
     with pytest.raises(ConfigError, match=r"the model's labels are rorshark, ink: map each, such as labels="):
         load_model(copy)
     backend = load_model(copy, labels={"rorshark": None, "ink": Label("ink", Severity.LOW)})
@@ -80,20 +68,28 @@ MISSING, UNFIT, UNREAD = WeightsMissingError, WeightsUnfitError, "transformers c
 THREE = {"0": "normal", "1": "nsfw", "2": "safe"}
 OWN = {"model_type": "own", "auto_map": {"AutoModelForImageClassification": "own.Own"}}
 DAMAGE = {
-    "a weight missing": (lambda f: tensors(f, lambda t: t.pop("classifier.bias")), UNFIT, "missing classifier.bias"),
-    "a weight too many": (lambda f: tensors(f, lambda t: t.update(more=torch.ones(1))), UNFIT, "unexpected more"),
-    "a head of another size": (lambda f: edit(f, id2label=THREE), UNFIT, "size|mismatch|shape"),
+    "a weight missing": (
+        lambda f: edit_weights(f, lambda t: t.pop("classifier.bias")),
+        UNFIT,
+        "missing classifier.bias",
+    ),
+    "a weight too many": (lambda f: edit_weights(f, lambda t: t.update(more=torch.ones(1))), UNFIT, "unexpected more"),
+    "a head of another size": (lambda f: edit_config(f, id2label=THREE), UNFIT, "size|mismatch|shape"),
     "a head of NaN": (
-        lambda f: tensors(f, lambda t: t["classifier.weight"].fill_(float("nan"))),
+        lambda f: edit_weights(f, lambda t: t["classifier.weight"].fill_(float("nan"))),
         SelfTestError,
         "does not answer with probabilities",
     ),
     "no weights but a pickle": (pickled, MISSING, "no model.safetensors"),
     "no processor": (lambda f: (f / "preprocessor_config.json").unlink(), MISSING, "preprocessor_config.json"),
-    "no labels": (lambda f: edit(f, id2label={}), UNFIT, "names no classes"),
-    "a hole in the labels": (lambda f: edit(f, id2label={"0": "normal", "2": "nsfw"}), UNFIT, "names no classes"),
-    "a network nobody knows": (lambda f: edit(f, model_type="nothing", architectures=None), UNFIT, UNREAD),
-    "code of its own": (lambda f: edit(f, **OWN), UNFIT, "says 'auto_map', which leads to code"),
+    "no labels": (lambda f: edit_config(f, id2label={}), UNFIT, "names no classes"),
+    "a hole in the labels": (
+        lambda f: edit_config(f, id2label={"0": "normal", "2": "nsfw"}),
+        UNFIT,
+        "names no classes",
+    ),
+    "a network nobody knows": (lambda f: edit_config(f, model_type="nothing", architectures=None), UNFIT, UNREAD),
+    "code of its own": (lambda f: edit_config(f, **OWN), UNFIT, "says 'auto_map', which leads to code"),
 }
 
 
@@ -108,7 +104,7 @@ def test_a_damaged_folder_is_refused_with_the_cure(copy, damage) -> None:
 
 
 def test_the_record_must_agree_with_the_folder(copy) -> None:
-    edit(copy, id2label={"0": "safe", "1": "nsfw"})
+    edit_config(copy, id2label={"0": "safe", "1": "nsfw"})
     registry_spec = replace(FALCONSAI, sha256="", name="falconsai-here")
     registry.register_model(registry_spec, lambda spec, options: None)  # type: ignore[arg-type, return-value]
     try:

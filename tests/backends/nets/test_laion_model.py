@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from nsfw_guard.backends import loaders, registry
 from nsfw_guard.backends.base import Options
 from nsfw_guard.errors import WeightsMissingError, WeightsUnfitError
 from nsfw_guard.imaging.frames import Frames
-from tests.backends.made import make
-from tests.conftest import smooth
+from tests.backends.folders import edit_weights
+from tests.backends.make_models import make
+from tests.pictures import smooth
 
 pytest.importorskip("transformers")
 SPEC = registry.spec("laion")
@@ -31,12 +31,6 @@ def copy(made, tmp_path) -> Path:
     return Path(shutil.copytree(made[1], tmp_path / "copy"))
 
 
-def head(folder: Path, change) -> None:
-    found = load_file(folder / "head.safetensors")
-    change(found)
-    save_file(found, folder / "head.safetensors")
-
-
 def test_the_embedding_has_length_one_as_the_head_takes_it(made) -> None:
     spec, folder = made
     (scores,) = loaders.load_files(spec, folder, Options()).score([Frames(smooth(1, 64, 64))], embeddings=True)
@@ -45,7 +39,9 @@ def test_the_embedding_has_length_one_as_the_head_takes_it(made) -> None:
 
 def test_a_feature_that_never_varied_is_divided_by_keras_smallest_number(made, copy) -> None:
     spec, _ = made
-    head(copy, lambda h: (h["variance"].__setitem__(0, 0.0), h["layers.0.weight"][:, 0].zero_()))
+    edit_weights(
+        copy, lambda h: (h["variance"].__setitem__(0, 0.0), h["layers.0.weight"][:, 0].zero_()), "head.safetensors"
+    )
     backend = loaders.load_files(spec, copy, Options())
     net = backend._nets[torch.device("cpu")]
     assert net.deviation[0].item() == pytest.approx(1e-7)
@@ -71,6 +67,6 @@ def test_without_the_head_the_error_names_its_source(made, copy) -> None:
     ],
 )
 def test_a_head_that_does_not_fit_is_refused(made, copy, change, message) -> None:
-    head(copy, change)
+    edit_weights(copy, change, "head.safetensors")
     with pytest.raises(WeightsUnfitError, match=message):
         loaders.load_files(made[0], copy, Options())

@@ -23,7 +23,7 @@ from nsfw_guard.errors import (
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.verdict import Outcome
-from tests.conftest import smooth
+from tests.pictures import smooth
 
 onnx = pytest.importorskip("onnx", reason="pip install onnx: the tests make files with it")
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'nsfw-guard[onnx]'")

@@ -18,7 +18,7 @@ from nsfw_guard.errors import MissingExtraError, ScoringError, WeightsUnfitError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.verdict import Outcome
-from tests.conftest import smooth
+from tests.pictures import smooth
 
 if importlib.util.find_spec("openvino") is None:  # not importorskip: a plain import would send an event
     pytest.skip("pip install 'nsfw-guard[openvino]'", allow_module_level=True)

@@ -36,15 +36,8 @@ from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Severity
 from nsfw_guard.testing import tiny_model
 from nsfw_guard.verdict import Outcome
-from tests.conftest import smooth
-
-
-def reference(folder: Path) -> torch.nn.Module:
-    """The network of a folder, by timm alone."""
-    config = json.loads((folder / "config.json").read_text())
-    model = timm.create_model(config["architecture"], num_classes=config["num_classes"], **config["model_args"])
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    return model.eval()
+from tests.backends.folders import edit_config, edit_weights, torch_model
+from tests.pictures import smooth
 
 
 def center(backend, pixels: torch.Tensor) -> torch.Tensor:
@@ -57,7 +50,7 @@ def test_scores_and_embedding_are_the_models_own_bits(tiny) -> None:
     transform = create_transform((3, 32, 32), is_training=False, interpolation="bicubic", crop_pct=1.0,
                                  mean=(0.5,) * 3, std=(0.5,) * 3)  # fmt: skip
     values = torch.stack([transform(Image.fromarray(p.permute(1, 2, 0).numpy())) for p in pixels])
-    model = reference(tiny)
+    model = torch_model(tiny)
     with torch.inference_mode():
         logits = model(values)
         embedding = model.forward_head(model.forward_features(values), pre_logits=True)
@@ -326,18 +319,6 @@ def copy(tiny, tmp_path) -> Path:
     return Path(shutil.copytree(tiny, tmp_path / "copy"))
 
 
-def edit(folder: Path, **changes: object) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    config.update(changes)
-    (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
-
-
-def tensors(folder: Path, change) -> None:
-    found = load_file(folder / "model.safetensors")
-    change(found)
-    save_file(found, folder / "model.safetensors")
-
-
 def nan_head(found):
     found["head.weight"].fill_(float("nan"))
 
@@ -352,31 +333,39 @@ def rewrite(change):
 DAMAGE = {
     "no config": (lambda f: (f / "config.json").unlink(), WeightsMissingError, "has no config.json: give a folder"),
     "config no JSON": (lambda f: (f / "config.json").write_text("{"), WeightsUnfitError, "is not JSON"),
-    "no architecture": (lambda f: edit(f, architecture=None), WeightsUnfitError, "names no 'architecture'"),
+    "no architecture": (lambda f: edit_config(f, architecture=None), WeightsUnfitError, "names no 'architecture'"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), WeightsMissingError, "download or export it"),
     "truncated": (rewrite(lambda data: data[:-9]), WeightsUnfitError, "is not a whole safetensors file"),
     "pickle inside": (rewrite(lambda _: b"\x80\x04."), WeightsUnfitError, "is not a whole safetensors file"),
-    "missing key": (lambda f: tensors(f, lambda t: t.pop("head.bias")), WeightsUnfitError, "missing head.bias"),
-    "extra key": (lambda f: tensors(f, lambda t: t.update(more=torch.ones(1))), WeightsUnfitError, "unexpected more"),
+    "missing key": (lambda f: edit_weights(f, lambda t: t.pop("head.bias")), WeightsUnfitError, "missing head.bias"),
+    "extra key": (
+        lambda f: edit_weights(f, lambda t: t.update(more=torch.ones(1))),
+        WeightsUnfitError,
+        "unexpected more",
+    ),
     "other shape": (
-        lambda f: tensors(f, lambda t: t.update({"head.bias": torch.ones(3)})),
+        lambda f: edit_weights(f, lambda t: t.update({"head.bias": torch.ones(3)})),
         WeightsUnfitError,
         r"head.bias is \(3,\), not",
     ),
-    "NaN weights": (lambda f: tensors(f, nan_head), SelfTestError, "does not answer with probabilities"),
-    "no labels": (lambda f: edit(f, label_names=None), WeightsUnfitError, "names no classes"),
-    "unknown labels": (lambda f: edit(f, label_names=["a", "b"]), ConfigError, "such as labels={'a': 'sexual'}"),
+    "NaN weights": (lambda f: edit_weights(f, nan_head), SelfTestError, "does not answer with probabilities"),
+    "no labels": (lambda f: edit_config(f, label_names=None), WeightsUnfitError, "names no classes"),
+    "unknown labels": (lambda f: edit_config(f, label_names=["a", "b"]), ConfigError, "such as labels={'a': 'sexual'}"),
     "unknown network": (
-        lambda f: edit(f, architecture="vit_tiny_patch16_225"),
+        lambda f: edit_config(f, architecture="vit_tiny_patch16_225"),
         UnknownNameError,
         "did you mean 'vit_tiny_patch16_224'",
     ),
     "other crop": (
-        lambda f: edit(f, pretrained_cfg={"input_size": [3, 32, 32], "crop_mode": "middle"}),
+        lambda f: edit_config(f, pretrained_cfg={"input_size": [3, 32, 32], "crop_mode": "middle"}),
         UnknownNameError,
         "crop mode",
     ),
-    "not square": (lambda f: edit(f, pretrained_cfg={"input_size": [3, 32, 64]}), ConfigError, r"only \(3, S, S\)"),
+    "not square": (
+        lambda f: edit_config(f, pretrained_cfg={"input_size": [3, 32, 64]}),
+        ConfigError,
+        r"only \(3, S, S\)",
+    ),
 }
 
 
@@ -399,10 +388,10 @@ def test_weights_with_timms_prefix_are_taken(copy) -> None:
 def test_labels_are_told_by_name(copy) -> None:
     pixels = smooth(2, 32, 32)
     straight = center(load_model(copy), pixels)
-    edit(copy, label_names=["SFW", "NSFW"])
+    edit_config(copy, label_names=["SFW", "NSFW"])
     swapped = center(load_model(copy), pixels)
     assert torch.allclose(straight, 1 - swapped)
-    edit(copy, label_names=["bad", "good"])
+    edit_config(copy, label_names=["bad", "good"])
     assert torch.equal(straight, center(load_model(copy, labels={"bad": "sexual", "good": None}), pixels))
     with pytest.raises(ConfigError, match=r"such as labels=\{'good'"):
         load_model(copy, labels={"bad": "sexual"})

@@ -17,8 +17,8 @@ from nsfw_guard.errors import ConfigError, WeightsMissingError, WeightsUnfitErro
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Severity
-from tests.backends.made import make, pil_processor, tokenizer
-from tests.conftest import smooth
+from tests.backends.make_models import make, pil_processor, tokenizer
+from tests.pictures import smooth
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -32,7 +32,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Severity
 from nsfw_guard.verdict import Outcome
-from tests.conftest import smooth
+from tests.pictures import smooth
 
 reference = pytest.importorskip("nudenet.nudenet", reason="pip install 'nsfw-guard[nudenet]'")
 pytest.importorskip("onnxruntime", reason="pip install 'nsfw-guard[nudenet]'")

@@ -1,7 +1,8 @@
-"""Models for tests of ensembles and cascades: each says what the blue channel says."""
+"""What the tests of wrappers share: models that say what the blue channel says, pictures, a calibration."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,10 +10,18 @@ import torch
 
 from nsfw_guard.backends.base import Backend
 from nsfw_guard.backends.spec import Label
+from nsfw_guard.calibration import Calibration
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Scores, Severity, View, ViewScores
 from nsfw_guard.testing import RED, FakeBackend
+
+PICTURES = [Frames(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))]
+TRIPLED = Calibration(model="red", maps={"red": (1.0, math.log(3))}, source="a test")
+
+
+def score_of(scores: Sequence[Scores]) -> list[float]:
+    return [s.worst["red"][Severity.HIGH] for s in scores]
 
 
 class Saying(FakeBackend):

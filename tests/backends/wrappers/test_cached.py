@@ -13,7 +13,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.testing import FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
-from tests.conftest import smooth
+from tests.pictures import smooth
 
 
 def test_the_same_pixels_are_asked_about_once_whatever_they_come_as() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import pytest
 import torch
 
@@ -12,18 +9,10 @@ from nsfw_guard.backends.wrappers.calibrated import Calibrated
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError, PolicyError
 from nsfw_guard.guard import Guard
-from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.policy.rules import Threshold
-from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.testing import RED, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
-
-PICTURES = [Frames(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))]
-TRIPLED = Calibration(model="red", maps={"red": (1.0, math.log(3))}, source="a test")
-
-
-def score_of(scores: Sequence[Scores]) -> list[float]:
-    return [s.worst["red"][Severity.HIGH] for s in scores]
+from tests.backends.wrappers.members import PICTURES, TRIPLED, score_of
 
 
 @pytest.mark.parametrize("model", ["", "blue", "Red", "red "])
