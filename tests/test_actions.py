@@ -57,7 +57,7 @@ def strongest(action: Action, *pictures: tuple[torch.Tensor, torch.Tensor]) -> f
     for picture, bits in pictures:
         for name, guess in attempts([action(picture, verdict()) for _ in range(3)]).items():
             rates.setdefault(name, []).append(cells_right(guess, bits))
-    means = [sum(found) / len(found) for found in rates.values()]
+    means = [sum(values) / len(values) for values in rates.values()]
     return max(max(mean, 1 - mean) for mean in means)
 
 
@@ -83,12 +83,12 @@ def test_a_checkerboard_under_a_region_is_gone_too(action) -> None:
     inner, bits = board(160, 200)
     picture[:, 100:260, 150:350] = inner
 
-    made = action(picture, verdict(Region(0.25, 0.25, 350 / 600, 0.65, "red")))
+    result = action(picture, verdict(Region(0.25, 0.25, 350 / 600, 0.65, "red")))
 
-    found = {n: cells_right(g, bits) for n, g in attempts([made[:, 100:260, 150:350]]).items()}
-    assert all(0.40 <= rate <= 0.60 for rate in found.values()), found
-    assert torch.equal(made[:, :80], picture[:, :80])
-    assert torch.equal(made[:, :, 380:], picture[:, :, 380:])
+    rates = {n: cells_right(g, bits) for n, g in attempts([result[:, 100:260, 150:350]]).items()}
+    assert all(0.40 <= rate <= 0.60 for rate in rates.values()), rates
+    assert torch.equal(result[:, :80], picture[:, :80])
+    assert torch.equal(result[:, :, 380:], picture[:, :, 380:])
 
 
 def test_a_weak_blur_fails_the_same_attempts() -> None:
@@ -103,11 +103,11 @@ def test_actions_keep_shape_range_and_the_given_frame(name, size) -> None:
     frame = torch.rand(3, *size)
     before = frame.clone()
 
-    made = Action.of(name)(frame, verdict())
+    result = Action.of(name)(frame, verdict())
 
-    assert made.shape == frame.shape
-    assert made.dtype == frame.dtype
-    assert 0.0 <= float(made.min()) <= float(made.max()) <= 1.0
+    assert result.shape == frame.shape
+    assert result.dtype == frame.dtype
+    assert 0.0 <= float(result.min()) <= float(result.max()) <= 1.0
     assert torch.equal(frame, before)
 
 
@@ -115,9 +115,9 @@ def test_actions_keep_shape_range_and_the_given_frame(name, size) -> None:
 def test_allowed_pictures_beside_a_covered_one_keep_every_bit(name) -> None:
     frames = torch.rand(3, 3, 20, 30)
     before = frames.clone()
-    made = put_back(frames, {1: covered(frames[1], verdict(), Action.of(name))})
+    result = put_back(frames, {1: covered(frames[1], verdict(), Action.of(name))})
 
-    assert torch.equal(made[[0, 2]], before[[0, 2]])
+    assert torch.equal(result[[0, 2]], before[[0, 2]])
     assert torch.equal(frames, before)
 
 
@@ -142,9 +142,9 @@ def test_a_strength_out_of_range_is_refused(strength) -> None:
 
 
 def test_block_has_a_colour() -> None:
-    made = Block(colour=(0.25, 0.5, 0.75))(torch.rand(3, 4, 5), verdict())
-    assert made[:, 0, 0].tolist() == [0.25, 0.5, 0.75]
-    assert len(made.flatten(1).unique(dim=1).t()) == 1
+    result = Block(colour=(0.25, 0.5, 0.75))(torch.rand(3, 4, 5), verdict())
+    assert result[:, 0, 0].tolist() == [0.25, 0.5, 0.75]
+    assert len(result.flatten(1).unique(dim=1).t()) == 1
 
 
 def test_raise_carries_the_verdict() -> None:
@@ -157,9 +157,9 @@ def test_replace_takes_a_custom_picture(tmp_path) -> None:
     from PIL import Image
 
     Image.new("RGB", (30, 20), (51, 102, 153)).save(tmp_path / "own.png")
-    made = Replace(picture=tmp_path / "own.png")(torch.rand(3, 12, 9), verdict())
-    assert (made[:, 5, 5] * 255).round().tolist() == [51, 102, 153]
-    assert made.shape == (3, 12, 9)
+    result = Replace(picture=tmp_path / "own.png")(torch.rand(3, 12, 9), verdict())
+    assert (result[:, 5, 5] * 255).round().tolist() == [51, 102, 153]
+    assert result.shape == (3, 12, 9)
 
 
 def test_an_unknown_action_names_the_nearest() -> None:
@@ -212,15 +212,15 @@ class Broken(Action):
 
 @pytest.mark.parametrize("how", ["raises", "nan", "small"])
 def test_an_action_that_fails_gives_a_solid_picture(how, caplog) -> None:
-    made = covered(torch.rand(3, 9, 9), verdict(), Broken(how))
-    assert made.unique().tolist() == [0.0]
+    result = covered(torch.rand(3, 9, 9), verdict(), Broken(how))
+    assert result.unique().tolist() == [0.0]
     assert "a solid" in caplog.text
 
 
 @pytest.mark.parametrize("name", sorted(ACTIONS))
 def test_an_error_is_a_solid_picture_whatever_the_action(name) -> None:
-    made = covered(torch.rand(3, 9, 9), verdict(outcome=Outcome.ERROR), Action.of(name))
-    assert made.unique().tolist() == [0.0]
+    result = covered(torch.rand(3, 9, 9), verdict(outcome=Outcome.ERROR), Action.of(name))
+    assert result.unique().tolist() == [0.0]
 
 
 def test_a_held_picture_is_never_shown_by_flag() -> None:
@@ -237,21 +237,21 @@ def test_an_action_must_declare_how_it_covers() -> None:
 
 def shares(length: int, parts: int) -> torch.Tensor:
     """How much of each of `parts` equal parts each pixel is. Shape: (parts, length)."""
-    made = torch.zeros(parts, length)
+    weights = torch.zeros(parts, length)
     for i in range(parts):
         for x in range(length):
-            made[i, x] = max(0.0, min((x + 1) * parts / length, i + 1) - max(x * parts / length, i))
-    return made
+            weights[i, x] = max(0.0, min((x + 1) * parts / length, i + 1) - max(x * parts / length, i))
+    return weights
 
 
 def lines(length: int, parts: int) -> torch.Tensor:
     """How much of each of `parts` values is in each pixel, in straight lines between their centres. (length, parts)."""
-    made = torch.zeros(length, parts)
+    weights = torch.zeros(length, parts)
     for x in range(length):
         at = min(max((x + 0.5) * parts / length - 0.5, 0.0), parts - 1.0)
-        made[x, int(at)] += 1 - at + int(at)
-        made[x, min(int(at) + 1, parts - 1)] += at - int(at)
-    return made
+        weights[x, int(at)] += 1 - at + int(at)
+        weights[x, min(int(at) + 1, parts - 1)] += at - int(at)
+    return weights
 
 
 def averages(patch: torch.Tensor, strength: float) -> torch.Tensor:
@@ -316,9 +316,9 @@ class Given(Action):
 
 
 def with_pixels(frame: torch.Tensor, count: int, value: float) -> torch.Tensor:
-    made = frame.clone()
-    made.flatten(1)[1, :count] = value
-    return made
+    changed = frame.clone()
+    changed.flatten(1)[1, :count] = value
+    return changed
 
 
 BOARD = board(16, 16, 4)[0]
@@ -326,17 +326,17 @@ BOARD = board(16, 16, 4)[0]
 
 @pytest.mark.parametrize(("count", "taken"), [(31, False), (32, True), (256, True), (0, False)])
 def test_an_eighth_of_the_pixels_must_differ(count, taken) -> None:
-    made = with_pixels(BOARD, count, 0.5)
-    assert torch.equal(covered(BOARD, verdict(), Given(made)), made if taken else torch.zeros(3, 16, 16))
+    changed = with_pixels(BOARD, count, 0.5)
+    assert torch.equal(covered(BOARD, verdict(), Given(changed)), changed if taken else torch.zeros(3, 16, 16))
 
 
 @pytest.mark.parametrize(("by", "taken"), [(1 / 32, False), (1 / 32 + 2**-20, True), (1 / 64, False)])
 def test_a_pixel_differs_when_a_channel_is_more_than_eight_levels_away(by, taken) -> None:
     frame = torch.zeros(3, 16, 16)
     frame[0, :8] = 0.5
-    made = frame.clone()
-    made[2] = by
-    assert torch.equal(covered(frame, verdict(), Given(made)), made if taken else torch.zeros(3, 16, 16))
+    changed = frame.clone()
+    changed[2] = by
+    assert torch.equal(covered(frame, verdict(), Given(changed)), changed if taken else torch.zeros(3, 16, 16))
 
 
 @pytest.mark.parametrize(
@@ -347,9 +347,9 @@ def test_a_pixel_differs_when_a_channel_is_more_than_eight_levels_away(by, taken
     ],
 )  # fmt: skip
 def test_a_rounding_out_of_range_is_clipped_and_more_is_refused(value, taken) -> None:
-    made = covered(BOARD * 0.5 + 0.25, verdict(), Given(torch.cat([torch.full((3, 8, 16), value), BOARD[:, 8:]], 1)))
-    assert made[0, 0, 0] == (0.0 if taken is None else taken)
-    assert (made.unique().tolist() == [0.0]) is (taken is None)
+    result = covered(BOARD * 0.5 + 0.25, verdict(), Given(torch.cat([torch.full((3, 8, 16), value), BOARD[:, 8:]], 1)))
+    assert result[0, 0, 0] == (0.0 if taken is None else taken)
+    assert (result.unique().tolist() == [0.0]) is (taken is None)
 
 
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)], ids=str)

@@ -23,8 +23,8 @@ def test_all_is_sorted_and_complete() -> None:
 def test_every_name_is_there_and_documented(name) -> None:
     if nsfw_guard._HOME_OF.get(name) in {"pipelines.blocks", "pipelines.early.callback", "pipelines.checker"}:
         pytest.importorskip("diffusers")
-    found = getattr(nsfw_guard, name)
-    assert name == "__version__" or (found.__doc__ or "").strip()
+    value = getattr(nsfw_guard, name)
+    assert name == "__version__" or (value.__doc__ or "").strip()
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -27,8 +27,8 @@ def public() -> set[str]:
 
 def example(name: str) -> str:
     doc = inspect.getdoc(getattr(nsfw_guard, name)) or ""
-    found = re.search(r"^ *Example:\n(?P<block> *```python\n.*?) *```", doc, re.MULTILINE | re.DOTALL)
-    return textwrap.dedent(found["block"]).partition("\n")[2] if found else ""
+    match = re.search(r"^ *Example:\n(?P<block> *```python\n.*?) *```", doc, re.MULTILINE | re.DOTALL)
+    return textwrap.dedent(match["block"]).partition("\n")[2] if match else ""
 
 
 def of_record(spec, *_):

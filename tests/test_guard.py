@@ -226,12 +226,12 @@ def test_a_verdict_says_who_decided_and_how() -> None:
     guard = Guard(FakeBackend(), requested={"model": "red"})
     verdict = guard.check(BATCH)[1]
 
-    told = json.loads(json.dumps(verdict.to_dict()))
-    assert (told["model"], told["policy"], told["policy_hash"]) == ("red", "default", guard.policy.hash)
-    assert told["state"] == {"self_test": "passed", "action": "block", "on_review": "flag", "fail_open": "false"}
-    assert told["requested"]["model"] == "red"
-    assert told["reason"] == "red 1.000 >= 0.5 (full view)"
-    assert (told["score"], told["threshold"], told["flags"]) == (1.0, 0.5, ["red"])
+    line = json.loads(json.dumps(verdict.to_dict()))
+    assert (line["model"], line["policy"], line["policy_hash"]) == ("red", "default", guard.policy.hash)
+    assert line["state"] == {"self_test": "passed", "action": "block", "on_review": "flag", "fail_open": "false"}
+    assert line["requested"]["model"] == "red"
+    assert line["reason"] == "red 1.000 >= 0.5 (full view)"
+    assert (line["score"], line["threshold"], line["flags"]) == (1.0, 0.5, ["red"])
 
 
 def test_a_policy_that_does_not_fit_fails_when_the_guard_is_built() -> None:
@@ -299,9 +299,9 @@ def test_sixteen_threads_get_their_own_verdicts() -> None:
     wrong: list[int] = []
 
     def work(seed: int) -> None:
-        made = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         for _ in range(20):
-            pick = torch.randint(0, 3, (4,), generator=made)
+            pick = torch.randint(0, 3, (4,), generator=generator)
             out, verdicts = guard(BATCH[pick])
             if [v.outcome for v in verdicts] != [(Outcome.ALLOW, Outcome.BLOCK, Outcome.REVIEW)[i] for i in pick]:
                 wrong.append(seed)
@@ -331,8 +331,8 @@ def test_regions_of_the_worst_frame_are_covered() -> None:
 
     class Boxes(FakeBackend):
         def score(self, stacks, *, embeddings=False, digests=False):
-            made = super().score(stacks)
-            return [Scores(s.views, regions=(Region(0.0, 0.0, 0.25, 0.5, "red"),)) for s in made]
+            scores = super().score(stacks)
+            return [Scores(s.views, regions=(Region(0.0, 0.0, 0.25, 0.5, "red"),)) for s in scores]
 
     out, _ = Guard(Boxes())(BATCH)
     assert out[1, :, :4, :3].max() == 0.0
@@ -447,9 +447,9 @@ def test_flags_are_those_of_every_frame() -> None:
 
 
 @pytest.mark.parametrize(
-    ("revision", "sha256", "told"), [("r1", "ab", "r1"), ("r1", "", "r1"), ("", "ab", "ab"), ("", "", "")]
+    ("revision", "sha256", "signed_as"), [("r1", "ab", "r1"), ("r1", "", "r1"), ("", "ab", "ab"), ("", "", "")]
 )
-def test_every_verdict_is_signed(revision, sha256, told) -> None:
+def test_every_verdict_is_signed(revision, sha256, signed_as) -> None:
     class Signed(FakeBackend):
         spec = replace(red_model(), revision=revision, sha256=sha256)
 
@@ -459,7 +459,7 @@ def test_every_verdict_is_signed(revision, sha256, told) -> None:
     verdicts = [*guard.check(broken), *guard.check([b""]), *guard.check_prompts("a castle")]
     assert len({v.outcome for v in verdicts}) == 3
     for verdict in verdicts:
-        assert (verdict.model, verdict.revision) == ("red", told)
+        assert (verdict.model, verdict.revision) == ("red", signed_as)
         assert (verdict.policy, verdict.policy_hash) == ("strict", guard.policy.hash)
         assert verdict.state == {"self_test": "passed", "action": "block", "on_review": "flag", "fail_open": "false"}
         assert verdict.requested == {"model": "asked", "action": "as asked", "on_review": "flag", "fail_open": "false"}

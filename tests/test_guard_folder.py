@@ -44,9 +44,9 @@ def test_the_requested_policy_is_named_in_the_verdict(tiny, tmp_path) -> None:
     def asked(**settings) -> str:
         return Guard.from_pretrained(tiny, **settings).check(smooth(1, 9, 9))[0].requested["policy"]
 
-    told = {"name": "mine", "rules": {"*": {"block": 0.5}}}
-    assert [asked(), asked(policy=told), asked(policy=Policy.load(told))] == ["default", "mine", "mine"]
-    Guard.from_pretrained(tiny, policy=told).save_pretrained(tmp_path / "guard")
+    policy = {"name": "mine", "rules": {"*": {"block": 0.5}}}
+    assert [asked(), asked(policy=policy), asked(policy=Policy.load(policy))] == ["default", "mine", "mine"]
+    Guard.from_pretrained(tiny, policy=policy).save_pretrained(tmp_path / "guard")
     verdict = Guard.from_pretrained(tmp_path / "guard").check(smooth(1, 9, 9))[0]
     assert (verdict.requested["policy"], verdict.policy) == ("as saved", "mine")
 

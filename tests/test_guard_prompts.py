@@ -55,13 +55,13 @@ def test_a_listener_that_fails_holds_all_back(caplog) -> None:
 
 
 def test_each_prompt_has_a_signed_verdict() -> None:
-    made = guard()
-    allowed, blocked = made.check_prompts(["a castle", "a dr4gon over the sea"])
+    prompt_guard = guard()
+    allowed, blocked = prompt_guard.check_prompts(["a castle", "a dr4gon over the sea"])
     assert (allowed.outcome, allowed.reason) == (ALLOW, "prompt: no rule of the policy matches")
     assert (blocked.outcome, blocked.reason, blocked.flags) == (BLOCK, "prompt: word 'dragon'", ("prompt",))
     for verdict in (allowed, blocked):
         assert (verdict.category, verdict.scores, verdict.score) == ("prompt", None, None)
-        assert (verdict.model, verdict.policy, verdict.policy_hash) == ("red", "policy", made.policy.hash)
+        assert (verdict.model, verdict.policy, verdict.policy_hash) == ("red", "policy", prompt_guard.policy.hash)
         assert verdict.state["self_test"] == "passed"
         assert verdict.to_dict()["evaluated"] is False
     assert "sea" not in json.dumps(blocked.to_dict())
@@ -79,9 +79,9 @@ def test_a_policy_without_prompt_rules_says_so() -> None:
 
 
 def test_the_log_has_what_was_held_back_and_the_tally_has_pictures_only(tmp_path) -> None:
-    made = guard(listeners=[Audit(tmp_path / "log.jsonl")])
-    made.check_prompts(["a castle", "a dragon at noon", "a lake"])
-    made.check(torch.zeros(1, 3, 8, 8))
+    prompt_guard = guard(listeners=[Audit(tmp_path / "log.jsonl")])
+    prompt_guard.check_prompts(["a castle", "a dragon at noon", "a lake"])
+    prompt_guard.check(torch.zeros(1, 3, 8, 8))
     first, second = (json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
     assert (first["outcome"], first["reason"], first["category"], first["picture"]) == (
         "block", "prompt: word 'dragon'", "prompt", None
@@ -89,7 +89,7 @@ def test_the_log_has_what_was_held_back_and_the_tally_has_pictures_only(tmp_path
     assert second["outcome"] == "allow"
     assert "noon" not in (tmp_path / "log.jsonl").read_text()
     assert verify(tmp_path / "log.jsonl").ok
-    assert sum(made.counter.counts.values()) == 1
+    assert sum(prompt_guard.counter.counts.values()) == 1
 
 
 def test_prompts_are_not_logged(caplog) -> None:

@@ -106,7 +106,7 @@ def test_only_block_and_error_are_flagged(outcome: Outcome, flagged: bool) -> No
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("outcomes", "expected"),
     [
         ([(ALLOW, 0.1, 0.5), (BLOCK, 0.9, 0.5)], 1),
         ([(BLOCK, 0.9, 0.5), (ALLOW, 0.1, 0.5)], 0),
@@ -119,8 +119,8 @@ def test_only_block_and_error_are_flagged(outcome: Outcome, flagged: bool) -> No
         ([(BLOCK, 0.0, 0.0), (BLOCK, 0.0, 0.0)], 0),  # of equals the first
     ],
 )
-def test_the_worst_of_several_frames_decides(told: list[Any], expected: int) -> None:
-    verdicts = [Verdict(outcome, "", score=score, threshold=threshold) for outcome, score, threshold in told]
+def test_the_worst_of_several_frames_decides(outcomes: list[Any], expected: int) -> None:
+    verdicts = [Verdict(outcome, "", score=score, threshold=threshold) for outcome, score, threshold in outcomes]
     assert worst(verdicts) is verdicts[expected]
 
 
@@ -144,9 +144,9 @@ FULL = Verdict(
 
 
 def test_the_dict_is_pinned() -> None:
-    told = FULL.to_dict()
-    assert list(told) == KEYS
-    assert told == {
+    payload = FULL.to_dict()
+    assert list(payload) == KEYS
+    assert payload == {
         "schema": 2,
         "outcome": "block",
         "reason": "red 0.750 >= 0.5 (full view)",
@@ -167,26 +167,26 @@ def test_the_dict_is_pinned() -> None:
         "state": {"self_test": "passed"},
         "requested": {"views": "cover"},
     }
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert json.loads(json.dumps(payload, allow_nan=False)) == payload
 
 
 def test_a_score_that_was_not_evaluated_is_null_and_never_zero() -> None:
-    told = Verdict(ERROR, "broken").to_dict()
-    assert list(told) == KEYS
+    payload = Verdict(ERROR, "broken").to_dict()
+    assert list(payload) == KEYS
     unset = {"category", "severity", "score", "threshold", "view", "digest"}
-    assert {key for key, value in told.items() if value is None} == unset
-    assert (told["evaluated"], told["scores"], told["regions"], told["flags"]) == (False, [], [], [])
-    assert SCHEMA == told["schema"] == 2
+    assert {key for key, value in payload.items() if value is None} == unset
+    assert (payload["evaluated"], payload["scores"], payload["regions"], payload["flags"]) == (False, [], [], [])
+    assert SCHEMA == payload["schema"] == 2
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
 def test_numbers_that_json_lacks_become_text(odd: float) -> None:
     scores = Scores.single({"red": {HIGH: odd}}, regions=(Region(0, 0, 1, 1, "red", odd),))
-    told = Verdict(ERROR, "", score=odd, threshold=odd, scores=scores).to_dict()
-    assert told["score"] == told["threshold"] == str(odd)
-    assert told["scores"][0]["levels"]["red"]["high"] == str(odd)
-    assert told["regions"][0]["score"] == str(odd)
-    json.dumps(told, allow_nan=False)
+    payload = Verdict(ERROR, "", score=odd, threshold=odd, scores=scores).to_dict()
+    assert payload["score"] == payload["threshold"] == str(odd)
+    assert payload["scores"][0]["levels"]["red"]["high"] == str(odd)
+    assert payload["regions"][0]["score"] == str(odd)
+    json.dumps(payload, allow_nan=False)
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))], ids=["deepcopy", "pickle"])  # noqa: S301
@@ -216,10 +216,10 @@ def test_a_missing_digest_is_null_not_text() -> None:
 
 
 def test_changing_the_dict_does_not_change_the_verdict() -> None:
-    told = FULL.to_dict()
-    told["state"]["self_test"] = "failed"
-    told["regions"][0]["left"] = 1
-    told["scores"][0]["levels"]["red"]["low"] = 0.0
+    payload = FULL.to_dict()
+    payload["state"]["self_test"] = "failed"
+    payload["regions"][0]["left"] = 1
+    payload["scores"][0]["levels"]["red"]["low"] = 0.0
     assert list(FULL.to_dict()["state"].values()) == ["passed"]
     assert FULL.to_dict()["regions"][0]["left"] == 0
     assert FULL.to_dict()["scores"][0]["levels"] == {"red": {"low": 0.75}}

@@ -123,11 +123,11 @@ def test_a_cover_that_does_not_cover_a_region_is_replaced(name) -> None:
     """Under a region the cover must differ there: elsewhere it may change what it likes."""
 
     def elsewhere(frame: Tensor) -> Any:
-        made = COVERS[name](frame)
-        if isinstance(made, Tensor) and made.shape == frame.shape and made.dtype == frame.dtype:
-            made = made.clone()
-            made[:, :, 24:] = 0.0
-        return made
+        cover = COVERS[name](frame)
+        if isinstance(cover, Tensor) and cover.shape == frame.shape and cover.dtype == frame.dtype:
+            cover = cover.clone()
+            cover[:, :, 24:] = 0.0
+        return cover
 
     class Boxes(FakeBackend):
         def score(self, stacks, *, embeddings=False, digests=False):
@@ -145,10 +145,10 @@ def test_a_custom_cover_that_covers_is_kept_unchanged() -> None:
 
 
 def test_a_cover_out_of_range_by_a_rounding_is_clipped() -> None:
-    made = covered(
+    result = covered(
         UNSAFE, Guard(FakeBackend()).check(UNSAFE[None])[0], Custom(lambda f: (f < 0.5) * (1 + 1 / 128) - 1 / 256)
     )
-    assert made.unique().tolist() == [0.0, 1.0]
+    assert result.unique().tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("name", ["block", "blur", "pixelate", "replace"])
@@ -181,15 +181,15 @@ def test_only_the_action_flag_may_show_a_flagged_picture() -> None:
 )
 def test_no_return_value_of_an_action_shows_the_picture(scale, shift, dtype, rows) -> None:
     def make(frame: Tensor) -> Tensor:
-        made = frame.clone()
-        made[:, :rows] = made[:, :rows] * scale + shift
-        return made.to(dtype)
+        result = frame.clone()
+        result[:, :rows] = result[:, :rows] * scale + shift
+        return result.to(dtype)
 
-    made = covered(UNSAFE, Guard(FakeBackend()).check(UNSAFE[None])[0], Custom(make))
-    assert made.shape == UNSAFE.shape
-    assert made.dtype == UNSAFE.dtype
-    assert 0.0 <= float(made.min()) <= float(made.max()) <= 1.0
-    assert float(((made - UNSAFE).abs().amax(0) > 8 / 255).float().mean()) >= COVERED_SHARE
+    result = covered(UNSAFE, Guard(FakeBackend()).check(UNSAFE[None])[0], Custom(make))
+    assert result.shape == UNSAFE.shape
+    assert result.dtype == UNSAFE.dtype
+    assert 0.0 <= float(result.min()) <= float(result.max()) <= 1.0
+    assert float(((result - UNSAFE).abs().amax(0) > 8 / 255).float().mean()) >= COVERED_SHARE
 
 
 # ---- backends: what is done to the pixels
@@ -378,10 +378,10 @@ def test_an_embedding_of_any_type_does_not_break_the_guard(embedding, tmp_path) 
             self.kept = [v.scores.embedding for v in verdicts]
 
     index = Index()
-    made = Guard(
+    guard = Guard(
         Answers(lambda: Scores(one(0.9).views, embedding=embedding)), listeners=[index, Audit(tmp_path / "log.jsonl")]
     )
-    assert [v.outcome for v in made.check(BATCH)] == [BLOCK, BLOCK]
+    assert [v.outcome for v in guard.check(BATCH)] == [BLOCK, BLOCK]
     assert index.kept[0] is embedding
 
 

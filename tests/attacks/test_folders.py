@@ -56,35 +56,35 @@ def edited(name: str, change: Callable[[dict[str, Any]], object]) -> Mutate:
     """A change of a JSON file, object to object."""
 
     def mutate(folder: Path) -> None:
-        told = json.loads((folder / name).read_text())
-        change(told)
-        (folder / name).write_text(json.dumps(told))
+        payload = json.loads((folder / name).read_text())
+        change(payload)
+        (folder / name).write_text(json.dumps(payload))
 
     return mutate
 
 
 def config(**changes: object) -> Mutate:
-    return edited("config.json", lambda told: told.update(changes))
+    return edited("config.json", lambda payload: payload.update(changes))
 
 
 def args(**changes: object) -> Mutate:
-    return edited("config.json", lambda told: told["model_args"].update(changes))
+    return edited("config.json", lambda payload: payload["model_args"].update(changes))
 
 
 def cfg(**changes: object) -> Mutate:
-    return plain(edited("config.json", lambda told: told["pretrained_cfg"].update(changes)))
+    return plain(edited("config.json", lambda payload: payload["pretrained_cfg"].update(changes)))
 
 
 def record(**changes: object) -> Mutate:
-    return edited("nsfw_guard.json", lambda told: told.update(changes))
+    return edited("nsfw_guard.json", lambda payload: payload.update(changes))
 
 
 def threshold(**changes: object) -> Mutate:
-    return edited("nsfw_guard.json", lambda told: told["thresholds"]["default"].update(changes))
+    return edited("nsfw_guard.json", lambda payload: payload["thresholds"]["default"].update(changes))
 
 
 def guard(**changes: object) -> Mutate:
-    return edited("guard.json", lambda told: told.update(changes))
+    return edited("guard.json", lambda payload: payload.update(changes))
 
 
 def rule(**changes: object) -> Mutate:
@@ -92,13 +92,13 @@ def rule(**changes: object) -> Mutate:
 
     def mutate(folder: Path) -> None:
         (folder / "calibration.json").unlink()
-        edited("guard.json", lambda told: told["policy"]["rules"].update(sexual=changes))(folder)
+        edited("guard.json", lambda payload: payload["policy"]["rules"].update(sexual=changes))(folder)
 
     return mutate
 
 
 def moved(slope: float, shift: float) -> Mutate:
-    return edited("calibration.json", lambda told: told.update(maps={"sexual": [slope, shift]}))
+    return edited("calibration.json", lambda payload: payload.update(maps={"sexual": [slope, shift]}))
 
 
 def plain(change: Mutate) -> Mutate:
@@ -138,28 +138,28 @@ def linked(name: str, *, relative: bool = False) -> Mutate:
     return mutate
 
 
-def every_zero(found: dict[str, torch.Tensor]) -> None:
-    for tensor in found.values():
+def every_zero(weights: dict[str, torch.Tensor]) -> None:
+    for tensor in weights.values():
         tensor.zero_()
 
 
-def drowned(found: dict[str, torch.Tensor]) -> None:
-    found["head.bias"][:] = torch.tensor([-1e4, 1e4])
+def drowned(weights: dict[str, torch.Tensor]) -> None:
+    weights["head.bias"][:] = torch.tensor([-1e4, 1e4])
 
 
-def swapped(told: dict[str, Any]) -> None:
-    told["label_names"] = told["label_names"][::-1]
+def swapped(payload: dict[str, Any]) -> None:
+    payload["label_names"] = payload["label_names"][::-1]
 
 
 def in_both(folder: Path) -> None:
     """Names change places in the configuration and in the record: all that is left is what the model answers."""
     edited("config.json", swapped)(folder)
-    edited("nsfw_guard.json", lambda told: told.update(labels=dict(reversed(told["labels"].items()))))(folder)
+    edited("nsfw_guard.json", lambda payload: payload.update(labels=dict(reversed(payload["labels"].items()))))(folder)
 
 
-def as_lists(told: dict[str, Any], order: int = 1) -> None:
+def as_lists(payload: dict[str, Any], order: int = 1) -> None:
     """Known answers as old records have them, in the order of the labels that they name."""
-    told["answers"] = {name: list(row.values())[::order] for name, row in told["answers"].items()}
+    payload["answers"] = {name: list(row.values())[::order] for name, row in payload["answers"].items()}
 
 
 DEEP = b'{"architecture": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
@@ -231,7 +231,7 @@ ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
         "has no shape",
     ),
     "whole numbers as weights": (
-        tensors(lambda found: found.update({"head.bias": found["head.bias"].long()})),
+        tensors(lambda weights: weights.update({"head.bias": weights["head.bias"].long()})),
         WeightsUnfitError,
         "head.bias is torch.int64",
     ),
@@ -244,18 +244,18 @@ ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
         "labels of .* changed",
     ),
     "old answers, swapped": (
-        edited("nsfw_guard.json", lambda told: as_lists(told, -1)),
+        edited("nsfw_guard.json", lambda payload: as_lists(payload, -1)),
         SelfTestError,
         "does not answer as recorded",
     ),
     "old answers, one too many": (record(answers={"disc": [0.1, 0.2, 0.7]}), WeightsUnfitError, "lists 3 answers"),
     "a canary is missing": (
-        edited("nsfw_guard.json", lambda told: told["answers"].pop("disc")),
+        edited("nsfw_guard.json", lambda payload: payload["answers"].pop("disc")),
         SelfTestError,
         "record them again",
     ),
     "a label is missing": (
-        edited("nsfw_guard.json", lambda told: told["answers"]["disc"].pop("SFW")),
+        edited("nsfw_guard.json", lambda payload: payload["answers"]["disc"].pop("SFW")),
         SelfTestError,
         "record them again",
     ),
@@ -297,7 +297,7 @@ ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
     "calibration: down": (moved(1e-6, -9), ConfigError, "the calibration makes 0.000123 of a 'sexual' of 0.99"),
     "calibration: constant": (moved(1.0, -1e308), ConfigError, "one number of every score"),
     "calibration: its own thresholds": (
-        edited("calibration.json", lambda told: told.update(thresholds={"default": {"block": 1.0}})),
+        edited("calibration.json", lambda payload: payload.update(thresholds={"default": {"block": 1.0}})),
         ConfigError,
         "the threshold 'default' is 1",
     ),
@@ -305,16 +305,16 @@ ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
 
 
 def _with_infinity(folder: Path) -> bytes:
-    told = json.loads((folder / "config.json").read_text())
-    told["pretrained_cfg"]["std"] = ["big"] * 3
-    return json.dumps(told).replace('"big"', "1e999").encode()
+    payload = json.loads((folder / "config.json").read_text())
+    payload["pretrained_cfg"]["std"] = ["big"] * 3
+    return json.dumps(payload).replace('"big"', "1e999").encode()
 
 
 def test_the_unchanged_folder_loads(saved: Path) -> None:
-    made = Guard.from_pretrained(saved)
-    assert made.state["self_test"] == "passed"
-    assert (made.requested["policy"], made.requested["action"], made.requested["calibration"]) == ("as saved",) * 3
-    assert "trusted" not in made.requested
+    guard = Guard.from_pretrained(saved)
+    assert guard.state["self_test"] == "passed"
+    assert (guard.requested["policy"], guard.requested["action"], guard.requested["calibration"]) == ("as saved",) * 3
+    assert "trusted" not in guard.requested
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -333,15 +333,15 @@ def test_an_older_record_is_read_and_checked_like_a_new_one(saved: Path, tmp_pat
     folder = Path(shutil.copytree(saved, tmp_path / "before"))
     threshold(block=0.75)(folder)
 
-    def before(told: dict[str, Any]) -> None:
-        told["cuts"] = told.pop("thresholds")
-        told.pop("license", None)
-        told["licence"] = "MIT"
+    def before(payload: dict[str, Any]) -> None:
+        payload["cuts"] = payload.pop("thresholds")
+        payload.pop("license", None)
+        payload["licence"] = "MIT"
 
     edited("nsfw_guard.json", before)(folder)
     spec = load_model(folder).spec
     assert (spec.thresholds["default"].block, spec.license) == (0.75, "MIT")
-    edited("nsfw_guard.json", lambda told: told["cuts"]["default"].update(block=1.0))(folder)
+    edited("nsfw_guard.json", lambda payload: payload["cuts"]["default"].update(block=1.0))(folder)
     with pytest.raises(ConfigError, match="the threshold 'default' is 1"):
         load_model(folder)
 
@@ -384,7 +384,9 @@ def test_a_pickle_that_a_folder_names_is_not_opened(tiny: Path, tmp_path: Path, 
     changes: dict[str, Mutate] = {
         "model_args": args(checkpoint_path=str(trap)),
         "overlay": args(pretrained=True, pretrained_cfg_overlay={"file": str(trap)}),
-        "cfg": edited("config.json", lambda told: told["pretrained_cfg"].update(file=str(trap), custom_load=True)),
+        "cfg": edited(
+            "config.json", lambda payload: payload["pretrained_cfg"].update(file=str(trap), custom_load=True)
+        ),
         "top": config(checkpoint_path=str(trap), pretrained=True),
     }
     changes[where](folder)
@@ -422,11 +424,11 @@ NAMES = st.sampled_from(sorted(ARGUMENTS)) | st.text(max_size=20) | st.sampled_f
 @given(name=NAMES, value=VALUES)
 def test_an_argument_is_bounded_or_refused(name: str, value: object) -> None:
     try:
-        found = timm_arguments({name: value}, what="it")
+        arguments = timm_arguments({name: value}, what="it")
     except ConfigError:
         return
     assert value is None or name in ARGUMENTS
-    for each in found.values():
+    for each in arguments.values():
         for one in each if isinstance(each, tuple) else [each]:
             assert isinstance(one, (bool, str)) or abs(one) <= 1e6
 
@@ -463,10 +465,10 @@ def here(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_folder_named_like_a_model_is_ignored(here: Path) -> None:
-    made = Guard.from_pretrained("demo-shapes")
-    assert (made.spec.name, made.action.name, made.requested["action"]) == ("demo-shapes", "block", "block")
-    assert "calibration" not in made.state
-    assert made.policy.rules["red-disc"].block == 0.5
+    guard = Guard.from_pretrained("demo-shapes")
+    assert (guard.spec.name, guard.action.name, guard.requested["action"]) == ("demo-shapes", "block", "block")
+    assert "calibration" not in guard.state
+    assert guard.policy.rules["red-disc"].block == 0.5
     (here / "marqo").symlink_to(here / "mine")
     with pytest.raises(WeightsMissingError, match="nsfw-guard fetch marqo"):
         load_model("marqo")
@@ -523,20 +525,20 @@ def test_a_repository_may_not_relax_its_guard_either(saved: Path, tmp_path: Path
 
     folder = Path(shutil.copytree(saved, tmp_path / "snapshot"))
     monkeypatch.setattr(loaders, "fetch_repo", lambda *_, **__: folder)
-    made = Guard.from_pretrained(f"hf:some/one@{'a' * 40}")
-    assert (made.spec.name, made.requested["policy"]) == ("hf:some/one", "default")
+    guard = Guard.from_pretrained(f"hf:some/one@{'a' * 40}")
+    assert (guard.spec.name, guard.requested["policy"]) == ("hf:some/one", "default")
     threshold(block=1.0)(folder)
     with pytest.raises(ConfigError, match="the threshold 'default' is 1"):
         Guard.from_pretrained(f"hf:some/one@{'a' * 40}")
-    made = Guard.from_pretrained(f"hf:some/one@{'a' * 40}", trust_guard=True)
-    assert made.requested["trusted"] == "the threshold 'default' is 1"
+    guard = Guard.from_pretrained(f"hf:some/one@{'a' * 40}", trust_guard=True)
+    assert guard.requested["trusted"] == "the threshold 'default' is 1"
 
 
 def test_the_callers_own_calibration_may_set_any_threshold(saved: Path) -> None:
     high = Calibration(model="tiny", maps={"sexual": (1.0, 9.0)}, thresholds={"default": Threshold(block=0.999)})
-    made = Guard.from_pretrained(saved, calibration=high, policy="default")
-    assert made.policy.rules["sexual"].block == 0.999
-    assert "trusted" not in made.requested
+    guard = Guard.from_pretrained(saved, calibration=high, policy="default")
+    assert guard.policy.rules["sexual"].block == 0.999
+    assert "trusted" not in guard.requested
 
 
 # What the caller says stands above ------------------------------------------------------------------------------------
@@ -551,8 +553,8 @@ def relaxed(saved: Path, tmp_path: Path, mutate: Mutate) -> Path:
 def test_with_trust_it_loads_and_every_verdict_says_what_was_relaxed(saved: Path, tmp_path: Path) -> None:
     folder = relaxed(saved, tmp_path, guard(action={"name": "flag"}))
     moved(1e-6, -9)(folder)
-    made = Guard.from_pretrained(folder, trust_guard=True)
-    (verdict,) = made.check(smooth(1, 40, 40))
+    loaded = Guard.from_pretrained(folder, trust_guard=True)
+    (verdict,) = loaded.check(smooth(1, 40, 40))
     assert (verdict.requested["action"], verdict.state["action"]) == ("as saved", "flag")
     assert verdict.requested["trusted"].startswith("the action is 'flag'; the calibration makes 0.000123 of a 'sexual'")
 
@@ -560,9 +562,9 @@ def test_with_trust_it_loads_and_every_verdict_says_what_was_relaxed(saved: Path
 def test_with_trust_thresholds_and_names_are_accepted_too(saved: Path, tmp_path: Path) -> None:
     folder = relaxed(saved, tmp_path, plain_guard)
     threshold(block=1.0)(folder)
-    made = Guard.from_pretrained(folder, trust_guard=True)
-    assert made.requested["trusted"] == "the threshold 'default' is 1"
-    assert made.policy.rules["sexual"].block == 1.0
+    guard = Guard.from_pretrained(folder, trust_guard=True)
+    assert guard.requested["trusted"] == "the threshold 'default' is 1"
+    assert guard.policy.rules["sexual"].block == 1.0
     for policy in ("default", {"rules": {"*": {"block": "default"}}}):
         with pytest.raises(ConfigError, match="the threshold 'default' is 1"):
             Guard.from_pretrained(folder, policy=policy, action="block")
@@ -577,14 +579,14 @@ def plain_guard(folder: Path) -> None:
 
 def test_the_callers_settings_override_the_folders(saved: Path, tmp_path: Path) -> None:
     folder = relaxed(saved, tmp_path, guard(action={"name": "flag"}, on_review={"name": "replace", "picture": "x.png"}))
-    made = Guard.from_pretrained(folder, action="blur", on_review="block")
-    assert (made.action.name, made.on_review.name) == ("blur", "block")
-    assert (made.requested["action"], made.requested["on_review"]) == ("blur", "block")
+    loaded = Guard.from_pretrained(folder, action="blur", on_review="block")
+    assert (loaded.action.name, loaded.on_review.name) == ("blur", "block")
+    assert (loaded.requested["action"], loaded.requested["on_review"]) == ("blur", "block")
     moved(1e-6, -9)(folder)
-    mild = Calibration(model=made.spec.name, maps={"sexual": (1.0, 0.5)})
-    made = Guard.from_pretrained(folder, action="blur", on_review="block", calibration=mild)
-    assert made.requested["calibration"] == "as asked"
-    assert "trusted" not in made.requested
+    mild = Calibration(model=loaded.spec.name, maps={"sexual": (1.0, 0.5)})
+    loaded = Guard.from_pretrained(folder, action="blur", on_review="block", calibration=mild)
+    assert loaded.requested["calibration"] == "as asked"
+    assert "trusted" not in loaded.requested
 
 
 def test_the_folders_calibration_is_checked_against_the_callers_policy(saved: Path, tmp_path: Path) -> None:
@@ -621,8 +623,8 @@ def test_a_guard_that_only_flags_loads_with_trust(tiny: Path, tmp_path: Path) ->
     Guard.from_pretrained(tiny, action="flag", on_review=Replace()).save_pretrained(tmp_path / "guard")
     with pytest.raises(ConfigError, match="the action is 'flag'"):
         Guard.from_pretrained(tmp_path / "guard")
-    made = Guard.from_pretrained(tmp_path / "guard", trust_guard=True)
-    assert (made.action.name, made.on_review.name, made.requested["trusted"]) == (
+    guard = Guard.from_pretrained(tmp_path / "guard", trust_guard=True)
+    assert (guard.action.name, guard.on_review.name, guard.requested["trusted"]) == (
         "flag", "replace", "the action is 'flag'",
     )  # fmt: skip
 
@@ -688,9 +690,9 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_transformers_configuration_that_leads_elsewhere_is_refused(name: str) -> None:
-    told, word = CONFIGS[name]
+    payload, word = CONFIGS[name]
     with pytest.raises(WeightsUnfitError, match=word):
-        check_config({"model_type": "vit", **told}, "config.json in 'it'")
+        check_config({"model_type": "vit", **payload}, "config.json in 'it'")
 
 
 def test_published_configurations_are_accepted() -> None:

@@ -139,10 +139,10 @@ def test_fail_open_does_not_release_an_animation_with_a_blocked_frame(tmp_path) 
 
     class HalfBlind(FakeBackend):
         def score(self, stacks, *, embeddings=False, digests=False):
-            found = super().score(stacks)
+            scores = super().score(stacks)
             return [
                 Scores.single({"red": {Severity.HIGH: float("nan")}}) if s.numbers().__next__() < 0.5 else s
-                for s in found
+                for s in scores
             ]
 
     (out,), (verdict,) = Guard(HalfBlind(), fail_open=True)([tmp_path / "two.gif"])
@@ -166,9 +166,9 @@ def log(tmp_path: Path) -> Path:
 def test_a_listener_that_fails_after_the_log_is_in_the_log(log) -> None:
     guard = Guard(FakeBackend(), listeners=[Audit(log), Book(0)])
     guard(BATCH)
-    told = lines(log)
-    assert [line["outcome"] for line in told] == ["allow", "block", "error", "error"]
-    assert [told[0]["picture"], told[1]["picture"]] == [told[2]["picture"], told[3]["picture"]]
+    entries = lines(log)
+    assert [line["outcome"] for line in entries] == ["allow", "block", "error", "error"]
+    assert [entries[0]["picture"], entries[1]["picture"]] == [entries[2]["picture"], entries[3]["picture"]]
     assert verify(log, head=Head.read(log)).ok
 
 
@@ -196,14 +196,14 @@ def test_a_line_that_cannot_be_written_whole_is_rolled_back(log, when, first, mo
     monkeypatch.undo()
 
     assert out.unique().tolist() == [0.0]
-    told = lines(log)
-    assert "allow" not in [line["outcome"] for line in told[0 if first else 2 :]]
+    entries = lines(log)
+    assert "allow" not in [line["outcome"] for line in entries[0 if first else 2 :]]
     assert [v.outcome for v in verdicts] == [ERROR, ERROR]
     guard(BATCH)
-    told = lines(log)
-    assert [line["outcome"] for line in told[-2:]] == ["allow", "block"]
+    entries = lines(log)
+    assert [line["outcome"] for line in entries[-2:]] == ["allow", "block"]
     assert verify(log, head=Head.read(log)).ok
-    assert told[-2]["unwritten"] == 4  # the two, and their correction
+    assert entries[-2]["unwritten"] == 4  # the two, and their correction
 
 
 def test_a_line_that_cannot_be_rolled_back_is_named_by_the_next(log, monkeypatch) -> None:
@@ -251,11 +251,11 @@ def test_a_log_on_a_full_disk_never_claims_a_release_that_did_not_happen(log) ->
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", FULL, log], capture_output=True, check=True, env={**os.environ}
     )
-    told = json.loads(ran.stdout)
+    payload = json.loads(ran.stdout)
     written = [line["outcome"] for line in lines(log)]
-    assert set(told["left"]) == {"allow", "error"}
-    assert written.count("allow") == told["left"].count("allow") == told["counts"]["allow"] > 2
-    assert told["counts"]["error"] == told["left"].count("error")
+    assert set(payload["left"]) == {"allow", "error"}
+    assert written.count("allow") == payload["left"].count("allow") == payload["counts"]["allow"] > 2
+    assert payload["counts"]["error"] == payload["left"].count("error")
     assert verify(log, head=Head.read(log)).ok
 
 

@@ -100,9 +100,9 @@ def test_denoised_latents_are_held_back_whoever_gave_the_initial_ones(given, out
 @pytest.mark.parametrize("given", [None, "noise"])
 @pytest.mark.parametrize("output", [None, "latents", ["latents"]])
 def test_a_pipeline_without_a_decoder_lets_no_latents_out(given, output) -> None:
-    made = blocks()
-    made.sub_blocks.pop("decode")
-    pipe = modular_flux(made)
+    modular = blocks()
+    modular.sub_blocks.pop("decode")
+    pipe = modular_flux(modular)
     more = {"latents": torch.randn(1, 64, 4)} if given else {"latents": None}
     with attach(pipe, Guard(FakeBackend(0.0))), pytest.raises(UncoveredError, match="latents"):
         pipe(**flux_call(1), **more, output=output)
@@ -127,9 +127,9 @@ NAMES = ["picture", "image", "decoded", "control_image", "result", "mask", "vide
 
 @pytest.mark.parametrize(("name", "kind", "asked"), latin(NAMES, list(RED), ["state", "one", "some"]))
 def test_a_custom_block_lets_nothing_leave_unjudged(name, kind, asked) -> None:
-    made = blocks()
-    made.sub_blocks.insert("own", type("Own", (Writes,), {"name": name, "thing": staticmethod(RED[kind])})(), 99)
-    pipe = modular_flux(made)
+    modular = blocks()
+    modular.sub_blocks.insert("own", type("Own", (Writes,), {"name": name, "thing": staticmethod(RED[kind])})(), 99)
+    pipe = modular_flux(modular)
     with attach(pipe, Guard(FakeBackend(reddish))):
         out = pipe(**flux_call(1), output={"state": None, "one": name, "some": [name, "images"]}[asked])
     value = out if asked == "one" else out[name] if asked == "some" else out.values[name]
@@ -273,9 +273,9 @@ def test_a_custom_class_has_the_range_of_the_class_it_calls(plain) -> None:
 
 @pytest.mark.parametrize("name", ["latents", "image_embeds", "noise", "depth"])
 def test_anything_with_three_channels_is_judged_under_any_name(name) -> None:
-    made = blocks()
-    made.sub_blocks.insert("own", type("Own", (Writes,), {"name": name, "thing": staticmethod(red_tensor)})(), 99)
-    pipe = modular_flux(made)
+    modular = blocks()
+    modular.sub_blocks.insert("own", type("Own", (Writes,), {"name": name, "thing": staticmethod(red_tensor)})(), 99)
+    pipe = modular_flux(modular)
     with attach(pipe, Guard(FakeBackend(reddish))):
         assert not is_red(pipe(**flux_call(1), output=name))
 

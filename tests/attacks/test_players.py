@@ -88,8 +88,8 @@ def test_it_is_judged_when_the_user_has_opened_the_picture_too(name: str) -> Non
 
 @pytest.mark.parametrize("name", [*REFUSED, *(pytest.param(name, marks=AVIF) for name in REFUSED_AVIF)])
 def test_a_file_that_players_show_differently_is_refused(name: str) -> None:
-    made, why = (REFUSED | REFUSED_AVIF)[name]
-    (verdict,) = GUARD.check([made()])
+    build, why = (REFUSED | REFUSED_AVIF)[name]
+    (verdict,) = GUARD.check([build()])
     assert verdict.outcome is Outcome.ERROR
     assert re.search(why, verdict.reason)
 
@@ -109,15 +109,15 @@ def test_the_still_picture_of_a_sequence_is_judged(colour: tuple[int, int, int],
     assert GUARD.check([players.avif_still(colour)])[0].outcome is outcome
 
 
-@pytest.mark.parametrize("made", [
+@pytest.mark.parametrize("build", [
     lambda: players.gif(players.gif_frame((0, 0, 64, 64), 3, 1), players.gif_frame((5, 5, 9, 9), 0, 0)),
     lambda: players.apng([((0, 0, 64, 64), (*BLUE, 255), 0, 0), ((5, 5, 9, 9), (*DARK, 255), 0, 1)]),
     lambda: players.with_pieces([(1, 2), (2, 2)]),
     lambda: players.texts(3),
     lambda: players.tiff_with_extra(2, BLUE, 255),
 ])  # fmt: skip
-def test_plain_versions_of_these_files_pass(made: Callable[[], bytes]) -> None:
-    assert GUARD.check([made()])[0].outcome is Outcome.ALLOW
+def test_plain_versions_of_these_files_pass(build: Callable[[], bytes]) -> None:
+    assert GUARD.check([build()])[0].outcome is Outcome.ALLOW
 
 
 @pytest.mark.parametrize("opener", [bytes, lambda data: Image.open(io.BytesIO(data))])
@@ -159,9 +159,9 @@ def test_frames_are_composed_as_the_standard_says(seed: int) -> None:
     colours = np.array([*((*colour, 255) for colour in players.PALETTE), (0, 0, 0, 0)], np.uint8)
     pieces = gif.pieces(data, read)
     for canvas, shown in zip(drawn(frames), compose(pieces, read.size, opened), strict=True):
-        wanted, made = colours[canvas], np.array(shown.convert("RGBA"))
-        made[made[..., 3] == 0] = 0
-        np.testing.assert_array_equal(made, wanted)
+        wanted, actual = colours[canvas], np.array(shown.convert("RGBA"))
+        actual[actual[..., 3] == 0] = 0
+        np.testing.assert_array_equal(actual, wanted)
     if is_plain(pieces, read.size):  # then Pillow's reading is trusted
         with Image.open(io.BytesIO(data)) as picture:
             for index, canvas in enumerate(drawn(frames)):

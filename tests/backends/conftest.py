@@ -43,14 +43,14 @@ def exports(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str
     """Folders with config.json and model.onnx: any batch with an embedding, one at a time without, weights beside."""
     pytest.importorskip("onnx", reason="pip install onnx onnxscript: the exporter needs them")
     pytest.importorskip("onnxscript", reason="pip install onnx onnxscript: the exporter needs them")
-    made = {}
+    folders = {}
     for name, embeds, dynamic, beside in (
         ("any", True, True, False),
         ("one", False, False, False),
         ("beside", True, True, True),
     ):
-        made[name] = tmp_path_factory.mktemp("exports") / name
-        made[name].mkdir()
-        shutil.copy(tiny / "config.json", made[name])
-        export(Both(torch_model(tiny), embeds=embeds), made[name], dynamic=dynamic, external_data=beside)
-    return made
+        folders[name] = tmp_path_factory.mktemp("exports") / name
+        folders[name].mkdir()
+        shutil.copy(tiny / "config.json", folders[name])
+        export(Both(torch_model(tiny), embeds=embeds), folders[name], dynamic=dynamic, external_data=beside)
+    return folders

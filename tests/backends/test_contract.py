@@ -51,8 +51,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Mo
         pytest.importorskip("transformers")
         if spec.kind == "checker":
             pytest.importorskip("diffusers")
-        made = tmp_path_factory.mktemp("made") / name
-        return make(spec, made), made
+        target = tmp_path_factory.mktemp("made") / name
+        return make(spec, target), target
 
     return of
 
@@ -102,9 +102,9 @@ def test_a_batch_is_its_pictures_one_by_one(model, name, count) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_stacks_keep_their_order(model, name) -> None:
     wide, square = smooth(2, 50, 120), smooth(1, 70, 70, seed=5)
-    told = model(name).score([Frames(wide), Frames(square)])
+    answers = model(name).score([Frames(wide), Frames(square)])
     alone = [model(name).score([Frames(one)])[0] for one in (wide[:1], wide[1:], square)]
-    for scores, other in zip(told, alone, strict=True):
+    for scores, other in zip(answers, alone, strict=True):
         assert list(scores.numbers()) == pytest.approx(list(other.numbers()), abs=1e-5)
         assert [view.view for view in scores.views] == [view.view for view in other.views]
 
@@ -121,11 +121,11 @@ def test_it_scores_the_categories_of_its_record_by_name(model, name) -> None:
 def test_its_numbers_are_those_of_the_reference(folder, model, name) -> None:
     spec, where = folder(name)
     backend = model(name, views="center") if spec.input.crop_mode == "center" else model(name)
-    _, told = reference(spec, where)
+    _, by_reference = reference(spec, where)
     for seed, size in enumerate([(300, 300), (501, 333), (230, 451)]):
         pixels = (smooth(1, *size, seed=seed) * 255).round().to(torch.uint8)
         with torch.inference_mode():
-            expected = told(Image.fromarray(pixels[0].permute(1, 2, 0).numpy()))
+            expected = by_reference(Image.fromarray(pixels[0].permute(1, 2, 0).numpy()))
             numbers, _ = backend.forward_with_embedding(backend.preprocess.prepare(Frames(pixels)).pixels[:, 0])
         if spec.kind == "checker":
             assert (backend.to_probabilities(numbers)[0, 0] >= 0.5).float() == expected
@@ -142,8 +142,8 @@ def test_the_embedding_is_what_the_head_was_given(model, name) -> None:
     numbers, features = backend.forward_with_embedding(shown)
     assert features.shape == (2, backend.width)
     assert torch.allclose(backend.forward(shown), numbers, atol=1e-5)
-    told = backend.score([Frames(smooth(2, 64, 64))], embeddings=True)
-    assert torch.allclose(torch.stack([scores.embedding for scores in told]), features)
+    answers = backend.score([Frames(smooth(2, 64, 64))], embeddings=True)
+    assert torch.allclose(torch.stack([scores.embedding for scores in answers]), features)
     assert model(name).score([Frames(smooth(1, 64, 64))])[0].embedding is None
 
 
@@ -226,12 +226,12 @@ def test_every_preset_fits(model, name, policy) -> None:
 @pytest.mark.parametrize("name", [name for name in ELSEWHERE if name in NETS])
 def test_a_full_size_network_gives_the_references_numbers(name, tmp_path) -> None:
     spec = registry.spec(name)
-    made = make(spec, tmp_path / name, full=True)
-    backend = loaders.load_files(made, tmp_path / name, Options(views="center"))
-    _, told = reference(made, tmp_path / name)
+    full_spec = make(spec, tmp_path / name, full=True)
+    backend = loaders.load_files(full_spec, tmp_path / name, Options(views="center"))
+    _, by_reference = reference(full_spec, tmp_path / name)
     pixels = (smooth(1, 400, 500) * 255).round().to(torch.uint8)
     with torch.inference_mode():
-        expected = told(Image.fromarray(pixels[0].permute(1, 2, 0).numpy()))
+        expected = by_reference(Image.fromarray(pixels[0].permute(1, 2, 0).numpy()))
         numbers, features = backend.forward_with_embedding(backend.preprocess.prepare(Frames(pixels)).pixels[:, 0])
     got = (backend.to_probabilities(numbers)[0] >= 0.5).float() if spec.kind == "checker" else numbers[0]
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)

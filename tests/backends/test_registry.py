@@ -63,8 +63,8 @@ def thief(add) -> None:
 
 
 def plug_in(monkeypatch, *hooks: str) -> None:
-    found = [EntryPoint(h, f"tests.backends.test_registry:{h}", registry.GROUP) for h in hooks]
-    monkeypatch.setattr(registry, "entry_points", lambda group: found if group == registry.GROUP else [])
+    entries = [EntryPoint(h, f"tests.backends.test_registry:{h}", registry.GROUP) for h in hooks]
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == registry.GROUP else [])
 
 
 def test_plug_ins_register_like_the_built_in_models(fresh, monkeypatch) -> None:

@@ -32,8 +32,8 @@ def test_one_model_is_shown_with_its_thresholds_and_sources(run: Run) -> None:
         for line in lines
     )
     assert any(line.startswith("figures    its own set") for line in lines)
-    (told,) = run("models", "freepik", "--json").lines
-    assert (told["embedding"], told["thresholds"]["default"]["block"], told["gated"]) == (768, 0.5, False)
+    (model,) = run("models", "freepik", "--json").lines
+    assert (model["embedding"], model["thresholds"]["default"]["block"], model["gated"]) == (768, 0.5, False)
     assert run("models", "freepick").code == 3
 
 

@@ -130,5 +130,5 @@ def test_the_command_prints_json(tmp_path, capsys) -> None:
         "2",
     ]
     assert main(args) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["prompt"], told["outcome"], told["model"]) == ("a red disc on white", "block", "demo-shapes-graded")
+    row = json.loads(capsys.readouterr().out)
+    assert (row["prompt"], row["outcome"], row["model"]) == ("a red disc on white", "block", "demo-shapes-graded")

@@ -83,9 +83,9 @@ def test_integers_have_the_range_of_their_type_whatever_is_declared(kind, shape)
 
 @pytest.mark.parametrize("kind", ["u2", ">u2"])
 def test_a_cover_of_sixteen_bits_is_as_light_in_either_byte_order(kind) -> None:
-    made = put_back(np.zeros((6, 8, 3), kind), {0: torch.ones(3, 6, 8)})
-    assert made.dtype == np.dtype(kind)
-    assert np.unique(made).tolist() == [65535]
+    result = put_back(np.zeros((6, 8, 3), kind), {0: torch.ones(3, 6, 8)})
+    assert result.dtype == np.dtype(kind)
+    assert np.unique(result).tolist() == [65535]
 
 
 @pytest.mark.parametrize("images", ["no file", [b""], np.zeros((6, 8)), np.zeros((6, 8, 3), np.uint8)])
@@ -108,8 +108,8 @@ def test_an_unknown_range_is_refused_for_every_kind_of_input(images) -> None:
     ],
 )
 def test_arrays_with_a_declared_range_become_tensors(array, shape) -> None:
-    made = as_tensor(array)
-    assert (None if made is None else tuple(made.shape)) == shape
+    tensor = as_tensor(array)
+    assert (None if tensor is None else tuple(tensor.shape)) == shape
 
 
 def test_a_plain_array_is_copied_only_where_it_must_be() -> None:
@@ -228,8 +228,8 @@ def test_an_array_in_a_file_is_a_picture_and_its_cover_stays_out_of_the_file(tmp
     for mode in ("r", "r+", "c"):
         given = np.load(tmp_path / "a.npy", mmap_mode=mode)
         assert levels_of(given) == [7]
-        made = put_back(given, {0: torch.ones(3, 6, 8)})
-        assert [np.unique(picture).tolist() for picture in made] == [[255], [7]]
+        result = put_back(given, {0: torch.ones(3, 6, 8)})
+        assert [np.unique(picture).tolist() for picture in result] == [[255], [7]]
         assert np.unique(np.load(tmp_path / "a.npy")).tolist() == [7]
 
 
@@ -259,9 +259,9 @@ class Fixed(list):
 
 
 def test_a_list_subclass_holds_what_was_put_back_or_is_refused() -> None:
-    made = put_back(Own([UNIT, UNIT]), {0: torch.zeros(3, 6, 8)})
-    assert type(made) is Own
-    assert [float(picture.max()) for picture in made] == [0.0, 0.5]
+    result = put_back(Own([UNIT, UNIT]), {0: torch.zeros(3, 6, 8)})
+    assert type(result) is Own
+    assert [float(picture.max()) for picture in result] == [0.0, 0.5]
     for given, why in (
         (Longer([UNIT]), "does not hold"),
         (Exchanging([UNIT, UNIT]), "does not hold"),

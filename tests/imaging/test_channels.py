@@ -35,10 +35,10 @@ def test_overshoot_of_a_decoder_is_clipped_and_judged() -> None:
 
 def test_on_a_device_alpha_is_seen_as_the_decoder_sees_it() -> None:
     picture = rgba(0.4)
-    (made,) = [alpha_composites(picture, "unit")]
+    (composites,) = [alpha_composites(picture, "unit")]
     decoded = [stack.pixels[0] for group in in_groups([picture]) for stack in group.stacks]
     assert len(decoded) == 3
-    levels = made.mul(255).round()
+    levels = composites.mul(255).round()
     for frame in decoded:
         assert min(float((levels[i] - frame.float()).abs().max()) for i in range(3)) <= 1
 
@@ -51,7 +51,7 @@ def test_bytes_and_floats_are_seen_alike() -> None:
 
 @pytest.mark.parametrize(("channels", "shape"), [(1, (1, 4, 5)), (3, (3, 4, 5)), (4, (4, 4, 5))])
 def test_a_cover_has_the_channels_of_its_picture(channels, shape) -> None:
-    made = with_channels(torch.full((3, 4, 5), 90, dtype=torch.uint8), channels)
-    assert made.shape == shape
-    assert made[0].eq(90).all()
-    assert channels != 4 or made[3].eq(255).all()
+    cover = with_channels(torch.full((3, 4, 5), 90, dtype=torch.uint8), channels)
+    assert cover.shape == shape
+    assert cover[0].eq(90).all()
+    assert channels != 4 or cover[3].eq(255).all()

@@ -174,11 +174,11 @@ def test_without_anything_to_cover_the_same_object_comes_back(kind) -> None:
 def test_a_cover_has_the_type_of_its_input(kind) -> None:
     given = kinds()[kind]
 
-    made = put_back(given, {0: torch.full((3, 6, 8), 0.2)})
+    result = put_back(given, {0: torch.full((3, 6, 8), 0.2)})
 
-    one = made[0] if isinstance(made, (list, tuple)) else made
+    one = result[0] if isinstance(result, (list, tuple)) else result
     old = given[0] if isinstance(given, (list, tuple)) else given
-    assert type(made) is type(given)
+    assert type(result) is type(given)
     assert type(one) is type(old) or isinstance(one, Image.Image)
     if isinstance(old, (torch.Tensor, np.ndarray)):
         assert (one.shape, one.dtype) == (old.shape, old.dtype)
@@ -191,11 +191,11 @@ def test_uncovered_pictures_keep_every_bit(dtype, value_range) -> None:
     given = torch.rand(3, 3, 6, 8).to(dtype)
     before = given.clone()
 
-    made = put_back(given, {1: GREY}, value_range=value_range)
+    result = put_back(given, {1: GREY}, value_range=value_range)
 
     assert torch.equal(given, before)
-    assert torch.equal(made[[0, 2]], before[[0, 2]])
-    assert made[1].float().mean().item() == pytest.approx(0.5 if value_range == "unit" else 0.0, abs=0.01)
+    assert torch.equal(result[[0, 2]], before[[0, 2]])
+    assert result[1].float().mean().item() == pytest.approx(0.5 if value_range == "unit" else 0.0, abs=0.01)
 
 
 def test_grey_and_alpha_survive_a_cover() -> None:
@@ -209,16 +209,16 @@ def test_grey_and_alpha_survive_a_cover() -> None:
 
 
 def test_files_are_covered_by_pictures() -> None:
-    made = put_back([b"one", "two.png"], {1: GREY})
-    assert made[0] == b"one"
-    assert made[1].size == (8, 6)
+    result = put_back([b"one", "two.png"], {1: GREY})
+    assert result[0] == b"one"
+    assert result[1].size == (8, 6)
 
 
 @pytest.mark.parametrize("odd", [np.zeros(5), np.zeros((1, 2, 3, 4, 5)), torch.zeros(5), torch.zeros(2, 2)])
 def test_an_item_that_is_not_a_picture_is_replaced_by_one(odd) -> None:
-    made = put_back([odd, GREY], {0: GREY})
-    assert made[0].size == (8, 6)
-    assert made[1] is GREY
+    result = put_back([odd, GREY], {0: GREY})
+    assert result[0].size == (8, 6)
+    assert result[1] is GREY
 
 
 def test_pictures_are_counted_and_the_first_frame_is_found() -> None:
@@ -352,9 +352,9 @@ def test_a_cover_of_an_array_of_floats_is_exact(shape, dtype) -> None:
     ("mode", "becomes"), [("L", "L"), ("LA", "LA"), ("RGBA", "RGBA"), ("P", "RGB"), ("CMYK", "RGB")]
 )
 def test_a_cover_of_a_pil_picture_keeps_its_mode_where_that_can_show_it(mode, becomes) -> None:
-    made = put_back([Image.new(mode, (5, 4))], {0: torch.zeros(3, 4, 5)})[0]
-    assert made.mode == becomes
-    assert made.size == (5, 4)
+    result = put_back([Image.new(mode, (5, 4))], {0: torch.zeros(3, 4, 5)})[0]
+    assert result.mode == becomes
+    assert result.size == (5, 4)
 
 
 def test_a_cover_of_a_grey_array_is_the_mean_of_its_colours_and_never_over_white() -> None:

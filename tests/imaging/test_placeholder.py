@@ -115,8 +115,8 @@ def test_a_custom_picture_is_fitted(height: int, width: int, tmp_path: Path) -> 
 def test_a_custom_picture_of_the_right_size_is_unchanged(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "own.png")
-    made = fit(str(tmp_path / "own.png"), 9, 13).mul(255).round().to(torch.uint8).permute(1, 2, 0)
-    assert np.array_equal(made.numpy(), pixels)
+    fitted = fit(str(tmp_path / "own.png"), 9, 13).mul(255).round().to(torch.uint8).permute(1, 2, 0)
+    assert np.array_equal(fitted.numpy(), pixels)
 
 
 def test_a_custom_picture_that_is_not_a_picture_is_an_error(tmp_path: Path) -> None:

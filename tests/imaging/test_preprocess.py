@@ -43,8 +43,8 @@ def as_a_pipeline_saves(frames: torch.Tensor, value_range: str) -> np.ndarray:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_a_decoded_tensor_becomes_timms_input(spec, size, dtype) -> None:
-    made = torch.Generator().manual_seed(1)
-    signed = (torch.rand(1, 3, *size, generator=made) * 2.4 - 1.2).to(dtype)
+    generator = torch.Generator().manual_seed(1)
+    signed = (torch.rand(1, 3, *size, generator=generator) * 2.4 - 1.2).to(dtype)
     saved = as_a_pipeline_saves(signed, "signed")[0]
     preprocess = Preprocess(spec=spec, views="center")
 

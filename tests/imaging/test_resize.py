@@ -32,9 +32,9 @@ SIZES = [  # (height, width) from, to
 
 def noise(height: int, width: int, *, channels: int = 3, seed: int = 0) -> torch.Tensor:
     """Random bytes, half of them only black and white, which is where clipping shows."""
-    made = np.random.default_rng(seed).integers(0, 256, (1, channels, height, width), dtype=np.uint8)
-    made[..., : width // 2] = (made[..., : width // 2] > 127) * 255
-    return torch.from_numpy(made)
+    levels = np.random.default_rng(seed).integers(0, 256, (1, channels, height, width), dtype=np.uint8)
+    levels[..., : width // 2] = (levels[..., : width // 2] > 127) * 255
+    return torch.from_numpy(levels)
 
 
 def by_pillow(pixels: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch.Tensor:
@@ -49,9 +49,9 @@ def by_pillow(pixels: torch.Tensor, size: tuple[int, int], interpolation: str) -
 def test_every_method_gives_pillows_pixels(source, size, interpolation, method) -> None:
     pixels = noise(*source)
 
-    made = resize(pixels, size, interpolation=interpolation, method=method)
+    resized = resize(pixels, size, interpolation=interpolation, method=method)
 
-    assert torch.equal(made, by_pillow(pixels, size, interpolation))
+    assert torch.equal(resized, by_pillow(pixels, size, interpolation))
 
 
 @settings(max_examples=60, deadline=None)
@@ -64,10 +64,10 @@ def test_every_method_gives_pillows_pixels(source, size, interpolation, method) 
 def test_any_size_gives_pillows_pixels(source, size, interpolation, seed) -> None:
     pixels = noise(*source, seed=seed)
 
-    made = resize(pixels, size, interpolation=interpolation, method="float64")
+    resized = resize(pixels, size, interpolation=interpolation, method="float64")
     expected = by_pillow(pixels, size, interpolation)
 
-    assert torch.equal(made, expected)
+    assert torch.equal(resized, expected)
     assert torch.equal(resize(pixels, size, interpolation=interpolation), expected)
 
 
@@ -87,14 +87,14 @@ def test_eight_bit_pieces_are_exact_where_eleven_are_too_wide(monkeypatch) -> No
 
 @pytest.mark.parametrize(("source", "target", "bits"), [(1024, 384, 11), (8192, 384, 11), (40_000, 384, 8)])
 def test_the_sums_stay_exact_in_float32(source, target, bits) -> None:
-    made = weights(source, target, "bicubic")
+    matrix = weights(source, target, "bicubic")
 
-    assert made.bits == bits
-    rebuilt = np.zeros_like(made.whole, dtype=np.int64)
-    for piece in made.pieces:
-        rebuilt = (rebuilt << made.bits) + piece.astype(np.int64)
+    assert matrix.bits == bits
+    rebuilt = np.zeros_like(matrix.whole, dtype=np.int64)
+    for piece in matrix.pieces:
+        rebuilt = (rebuilt << matrix.bits) + piece.astype(np.int64)
         assert 255 * np.abs(piece).sum(axis=1).max() < 1 << 24
-    assert np.array_equal(rebuilt, made.whole)
+    assert np.array_equal(rebuilt, matrix.whole)
     weights.cache_clear()
 
 
@@ -137,9 +137,9 @@ def test_the_matrix_is_only_trusted_where_it_agrees_with_the_installed_pillow(mo
 def test_fast_is_at_most_two_levels_off_on_few_values(source, size, interpolation, kind) -> None:
     pixels = (smooth(1, *source) * 255).round().to(torch.uint8) if kind == "smooth" else noise(*source)
 
-    made = resize(pixels, size, interpolation=interpolation, method="fast").int()
+    resized = resize(pixels, size, interpolation=interpolation, method="fast").int()
 
-    off = (made - by_pillow(pixels, size, interpolation).int()).abs()
+    off = (resized - by_pillow(pixels, size, interpolation).int()).abs()
     assert int(off.max()) <= 2
     # Enlarging, and pure black and white beside each other, are its worst cases.
     assert float((off > 0).float().mean()) < (0.05 if kind == "noise" or size > source else 0.01)
@@ -150,9 +150,9 @@ def test_the_fast_product_of_an_accelerator_is_at_most_one_level_off(source, siz
     pixels = noise(*source)
 
     wide = room._apply(pixels, size[1], "bicubic", "fast")
-    made = room._apply(wide.transpose(-1, -2), size[0], "bicubic", "fast").transpose(-1, -2)
+    resized = room._apply(wide.transpose(-1, -2), size[0], "bicubic", "fast").transpose(-1, -2)
 
-    off = (made.int() - by_pillow(pixels, size, "bicubic").int()).abs()
+    off = (resized.int() - by_pillow(pixels, size, "bicubic").int()).abs()
     assert int(off.max()) <= 1
     assert float((off > 0).float().mean()) < 0.005
 
@@ -161,20 +161,20 @@ def test_the_fast_product_of_an_accelerator_is_at_most_one_level_off(source, siz
 def test_other_numbers_of_channels_are_resized_plane_by_plane(channels) -> None:
     pixels = noise(30, 40, channels=channels)
 
-    made = resize(pixels, (12, 17))
+    resized = resize(pixels, (12, 17))
 
     for plane in range(channels):
         expected = by_pillow(pixels[:, plane : plane + 1].expand(-1, 3, -1, -1), (12, 17), "bicubic")
-        assert torch.equal(made[0, plane], expected[0, 0])
+        assert torch.equal(resized[0, plane], expected[0, 0])
 
 
 def test_a_batch_is_its_pictures_one_by_one() -> None:
     pixels = torch.cat([noise(30, 40, seed=i) for i in range(3)])
     for method in ("pillow", "matrix", "fast"):
-        made = resize(pixels, (12, 17), method=method)
-        assert made.shape == (3, 3, 12, 17)
+        resized = resize(pixels, (12, 17), method=method)
+        assert resized.shape == (3, 3, 12, 17)
         for i in range(3):
-            assert torch.equal(made[i : i + 1], resize(pixels[i : i + 1], (12, 17), method=method))
+            assert torch.equal(resized[i : i + 1], resize(pixels[i : i + 1], (12, 17), method=method))
 
 
 def test_the_same_size_comes_back_untouched() -> None:
@@ -204,7 +204,7 @@ def test_a_gpu_gives_pillows_pixels(source, size, interpolation, tf32) -> None:
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = tf32
     try:
-        made = resize(noise(*source).cuda(), size, interpolation=interpolation)
+        resized = resize(noise(*source).cuda(), size, interpolation=interpolation)
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
-    assert torch.equal(made.cpu(), by_pillow(noise(*source), size, interpolation))
+    assert torch.equal(resized.cpu(), by_pillow(noise(*source), size, interpolation))

@@ -75,9 +75,9 @@ def whole(report: AuditReport, lines: int) -> bool:
 def test_a_line_holds_the_decision_and_nothing_else(log: Path) -> None:
     Audit(log, clock=lambda: 1_800_000_000.25)([verdict()])
     line = json.loads(log.read_text())
-    own = line.pop("hash")
+    line_hash = line.pop("hash")
     canonical = json.dumps(line, sort_keys=True, separators=(",", ":")).encode()
-    assert own == hashlib.sha256(canonical).hexdigest()
+    assert line_hash == hashlib.sha256(canonical).hexdigest()
     assert line == {
         "schema": 2,
         "n": 1,
@@ -107,9 +107,9 @@ def test_a_line_holds_the_decision_and_nothing_else(log: Path) -> None:
 def test_a_key_hides_the_picture_and_signs_the_line(log: Path) -> None:
     Audit(log, key=KEY)([verdict()])
     line = json.loads(log.read_text())
-    own = line.pop("hash")
+    line_hash = line.pop("hash")
     canonical = json.dumps(line, sort_keys=True, separators=(",", ":")).encode()
-    assert own == hmac.new(KEY, canonical, "sha256").hexdigest()
+    assert line_hash == hmac.new(KEY, canonical, "sha256").hexdigest()
     assert line["picture"] == hmac.new(KEY, b"ab" * 32, "sha256").hexdigest()
     assert b"ab" * 32 not in log.read_bytes()
 

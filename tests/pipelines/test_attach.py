@@ -52,11 +52,11 @@ class BreaksLater(FakeBackend):
 
 def locals_of(error):
     """Every value in the frames that an error still holds."""
-    step, found = error.__traceback__, []
+    step, values = error.__traceback__, []
     while step is not None:
-        found += step.tb_frame.f_locals.values()
+        values += step.tb_frame.f_locals.values()
         step = step.tb_next
-    return found
+    return values
 
 
 # faults first
@@ -312,7 +312,7 @@ def test_two_threads_keep_their_verdicts_apart(whole) -> None:
         pipe.scheduler = copy.deepcopy(whole.scheduler)
     guard = Guard(FakeBackend())  # by redness
     attachments = [attach(pipe, guard) for pipe in pipes]
-    found = {}
+    verdicts = {}
 
     def work(i):
         got = []
@@ -320,7 +320,7 @@ def test_two_threads_keep_their_verdicts_apart(whole) -> None:
             out = pipes[i](PROMPTS[i], guidance_scale=3.0, num_inference_steps=2, output_type="pt",
                            generator=torch.Generator().manual_seed(i))  # fmt: skip
             got.append((out.images.clone(), out.verdicts == attachments[i].verdicts, len(out.verdicts)))
-        found[i] = got
+        verdicts[i] = got
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
     for thread in threads:
@@ -328,8 +328,8 @@ def test_two_threads_keep_their_verdicts_apart(whole) -> None:
     for thread in threads:
         thread.join()
     for i in range(2):
-        assert all(torch.equal(image, found[i][0][0]) for image, _, _ in found[i])
-        assert all(same and count == 1 for _, same, count in found[i])
+        assert all(torch.equal(image, verdicts[i][0][0]) for image, _, _ in verdicts[i])
+        assert all(same and count == 1 for _, same, count in verdicts[i])
     for attachment in attachments:
         with pytest.raises(ConfigError, match=r"out\.verdicts"):  # no call was made in this thread
             _ = attachment.verdicts
@@ -484,10 +484,10 @@ def test_the_class_of_a_guarded_pipe_makes_unguarded_pipes(pipe) -> None:
         again = type(pipe)(**pipe.components, requires_safety_checker=False)
         other = type(pipe).from_pipe(pipe)
         sibling = diffusers.StableDiffusionImg2ImgPipeline.from_pipe(pipe, requires_safety_checker=False)
-        for made in (again, other, sibling):
-            made.set_progress_bar_config(disable=True)
-            assert GUARD_ATTR not in vars(made)
-            assert type(made).__call__ in (diffusers.StableDiffusionPipeline.__call__, type(sibling).__call__)
+        for unguarded in (again, other, sibling):
+            unguarded.set_progress_bar_config(disable=True)
+            assert GUARD_ATTR not in vars(unguarded)
+            assert type(unguarded).__call__ in (diffusers.StableDiffusionPipeline.__call__, type(sibling).__call__)
         assert np.asarray(draw(again).images[0]).max() > 0
         with attach(again, Guard(FakeBackend(1.0))):
             assert np.asarray(draw(again).images[0]).max() == 0
@@ -503,15 +503,15 @@ def test_the_class_of_a_guarded_pipe_loads_a_folder(pipe, tmp_path) -> None:
 
 def test_a_subclass_of_a_guarded_pipes_class_can_be_guarded_too(pipe) -> None:
     with attach(pipe, Guard(FakeBackend(1.0))):
-        own = type("Own", (type(pipe),), {})(**pipe.components, requires_safety_checker=False)
-    own.set_progress_bar_config(disable=True)
-    assert np.asarray(draw(own).images[0]).max() > 0
-    assert not own.requires_safety_checker
+        subclassed = type("Own", (type(pipe),), {})(**pipe.components, requires_safety_checker=False)
+    subclassed.set_progress_bar_config(disable=True)
+    assert np.asarray(draw(subclassed).images[0]).max() > 0
+    assert not subclassed.requires_safety_checker
     with pytest.raises(ConfigError, match="attach one first"):
-        own.disable_safety_checker()
-    with attach(own, Guard(FakeBackend(1.0))):
-        assert np.asarray(draw(own).images[0]).max() == 0
-    assert np.asarray(draw(own).images[0]).max() > 0
+        subclassed.disable_safety_checker()
+    with attach(subclassed, Guard(FakeBackend(1.0))):
+        assert np.asarray(draw(subclassed).images[0]).max() == 0
+    assert np.asarray(draw(subclassed).images[0]).max() > 0
 
 
 def test_guarded_processors_and_checkers_are_not_pickled(pipe) -> None:

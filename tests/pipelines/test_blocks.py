@@ -23,9 +23,9 @@ pytestmark = quiet
 
 
 def stepped(guard, **settings):
-    made = blocks()
-    made.sub_blocks.insert("guard", GuardStep(guard, **settings), len(made.sub_blocks))
-    return modular_flux(made)
+    modular = blocks()
+    modular.sub_blocks.insert("guard", GuardStep(guard, **settings), len(modular.sub_blocks))
+    return modular_flux(modular)
 
 
 def test_a_key_that_holds_no_pictures_is_refused() -> None:
@@ -34,9 +34,9 @@ def test_a_key_that_holds_no_pictures_is_refused() -> None:
 
 
 def test_a_step_before_anything_is_decoded_fails() -> None:
-    made = blocks()
-    made.sub_blocks.insert("guard", GuardStep(Guard(FakeBackend(0.0))), 0)
-    pipe = modular_flux(made)
+    modular = blocks()
+    modular.sub_blocks.insert("guard", GuardStep(Guard(FakeBackend(0.0))), 0)
+    pipe = modular_flux(modular)
     with pytest.raises(ValueError, match="images"):
         pipe(**flux_call(1))
 
@@ -69,8 +69,8 @@ def test_an_attached_guard_judges_every_requested_output(output) -> None:
     pipe = modular_flux()
     with attach(pipe, Guard(FakeBackend(1.0))) as attachment:
         out = pipe(**flux_call(2), output=output)
-    told = out if output == "images" else out["images"] if isinstance(out, dict) else out.values["images"]
-    assert max(np.asarray(image).max() for image in told) == 0
+    images = out if output == "images" else out["images"] if isinstance(out, dict) else out.values["images"]
+    assert max(np.asarray(image).max() for image in images) == 0
     assert [v.flagged for v in attachment.verdicts] == [True, True]
     if isinstance(out, dict):
         assert out["latents"] is None

@@ -32,47 +32,47 @@ def test_what_is_no_pipeline_is_an_error(pipe) -> None:
 
 
 def test_a_bare_pipe_is_not_covered_and_says_what_would(pipe) -> None:
-    found = doctor(pipe)
-    assert not found.covered
-    assert found.how == "nothing judges"
-    assert "attach(pipe, guard) covers it" in found.gaps
-    assert "NOT COVERED" in str(found)
+    report = doctor(pipe)
+    assert not report.covered
+    assert report.how == "nothing judges"
+    assert "attach(pipe, guard) covers it" in report.gaps
+    assert "NOT COVERED" in str(report)
 
 
 def test_a_class_without_a_slot_says_that_the_keyword_is_ignored() -> None:
-    found = doctor(object.__new__(diffusers.FluxPipeline))
-    assert any("`safety_checker=` is ignored" in gap for gap in found.gaps)
-    assert any("from_pipe" in gap for gap in found.gaps)
+    report = doctor(object.__new__(diffusers.FluxPipeline))
+    assert any("`safety_checker=` is ignored" in gap for gap in report.gaps)
+    assert any("from_pipe" in gap for gap in report.gaps)
 
 
 def test_a_guarded_pipe_is_covered_with_requested_and_effective_state(pipe, guard) -> None:
     with attach(pipe, guard):
-        found = doctor(pipe)
-    assert found.covered
-    assert (found.canary, found.how) == ("answered", "an attached guard")
-    assert found.requested["model"] == "red"
-    assert found.state["self_test"] == "passed"
-    assert json.loads(json.dumps(found.to_dict()))["covered"] is True
+        report = doctor(pipe)
+    assert report.covered
+    assert (report.canary, report.how) == ("answered", "an attached guard")
+    assert report.requested["model"] == "red"
+    assert report.state["self_test"] == "passed"
+    assert json.loads(json.dumps(report.to_dict()))["covered"] is True
 
 
 def test_every_way_round_a_guard_is_reported(pipe, guard) -> None:
     with attach(pipe, guard, latents="allow"):
         original, pipe.image_processor = pipe.image_processor, VaeImageProcessor()
         pipe.disable_safety_checker()
-        found = doctor(pipe)
+        report = doctor(pipe)
         pipe.image_processor = original
-    assert not found.covered
-    assert found.how.endswith("turned off")
+    assert not report.covered
+    assert report.how.endswith("turned off")
     for words in ("latents='allow'", "image_processor was replaced", "enable_safety_checker()"):
-        assert any(words in gap for gap in found.gaps), words
+        assert any(words in gap for gap in report.gaps), words
 
 
 def test_a_model_that_stopped_answering_does_not_cover(pipe, guard) -> None:
     with attach(pipe, guard):
         guard.backend.rule = lambda frame: float("nan")
-        found = doctor(pipe)
-    assert not found.covered
-    assert "without numbers" in found.canary
+        report = doctor(pipe)
+    assert not report.covered
+    assert "without numbers" in report.canary
 
 
 def test_a_foreign_checker_in_the_slot_is_not_ours(pipe) -> None:
@@ -81,23 +81,23 @@ def test_a_foreign_checker_in_the_slot_is_not_ours(pipe) -> None:
 
     other = copy.copy(pipe)
     vars(other)["safety_checker"] = Other()
-    found = doctor(other)
-    assert not found.covered
-    assert "Other in the slot" in found.how
+    report = doctor(other)
+    assert not report.covered
+    assert "Other in the slot" in report.how
 
 
 def test_our_checker_in_the_slot_covers_where_it_fits(pipe, guard) -> None:
     checker = SafetyChecker(guard)
     other = copy.copy(pipe)
     vars(other)["safety_checker"] = checker
-    found = doctor(other)
-    assert found.covered
-    assert (found.how, found.canary) == ("a SafetyChecker in the slot", "answered")
-    assert any("latent" in gap for gap in found.gaps)
+    report = doctor(other)
+    assert report.covered
+    assert (report.how, report.canary) == ("a SafetyChecker in the slot", "answered")
+    assert any("latent" in gap for gap in report.gaps)
     vars(other)["safety_checker"] = SafetyChecker(guard, watermark=True)
-    found = doctor(other)
-    assert not found.covered
-    assert "checker.for_pipeline(pipe)" in found.gaps[0]
+    report = doctor(other)
+    assert not report.covered
+    assert "checker.for_pipeline(pipe)" in report.gaps[0]
 
 
 def test_a_checker_that_cosmos_would_skip_is_reported() -> None:
@@ -106,6 +106,6 @@ def test_a_checker_that_cosmos_would_skip_is_reported() -> None:
     assert not skipped(diffusers.StableDiffusionPipeline, checker)
     pipe = object.__new__(diffusers.Cosmos3OmniPipeline)
     vars(pipe)["safety_checker"] = checker
-    found = doctor(pipe)
-    assert not found.covered
-    assert any("skipped in silence" in gap for gap in found.gaps)
+    report = doctor(pipe)
+    assert not report.covered
+    assert any("skipped in silence" in gap for gap in report.gaps)

@@ -41,9 +41,9 @@ def built(name):
 
 @pytest.fixture
 def case(request):
-    found = CASES[request.param] if isinstance(request.param, str) else CASES[request.param[0]]
-    yield found
-    pipe = built(found.name)
+    chosen = CASES[request.param] if isinstance(request.param, str) else CASES[request.param[0]]
+    yield chosen
+    pipe = built(chosen.name)
     if GUARD_ATTR in vars(pipe):
         detach(pipe)
 
@@ -81,12 +81,12 @@ def test_allowed_pictures_keep_every_bit_and_are_judged_once(case, request) -> N
         asked = guard.backend.frames
         out = run(case, output_type=kind)
         judged = guard.backend.frames - asked
-        told = verdicts(case, out, attachment)
+        results = verdicts(case, out, attachment)
     after = pictures(case, out)
     assert type(after) is type(before)
     assert all(np.array_equal(a, b) for a, b in zip(arrays(after), arrays(before), strict=True))
-    assert len(told) == case.count
-    assert not any(v.flagged for v in told)
+    assert len(results) == case.count
+    assert not any(v.flagged for v in results)
     twins = 3 if case.name in TWINS else 1
     most = twins * MORE.get(case.name, 1)
     assert judged <= case.count * max(case.frames, case.parts) * (2 if case.name in TWICE else 1) * most
@@ -101,7 +101,7 @@ def test_flagged_pictures_never_leave(case, request) -> None:
     before = plain(case.name, kind)
     with attach(built(case.name), Guard(FakeBackend(1.0))) as attachment:
         out = run(case, output_type=kind)
-        told = verdicts(case, out, attachment)
+        results = verdicts(case, out, attachment)
     after = pictures(case, out)
     assert type(after) is type(before)
     low = -1.0 if kind == "pt" and float(np.min([f.min() for f in arrays(before)])) < 0 else 0.0
@@ -109,7 +109,7 @@ def test_flagged_pictures_never_leave(case, request) -> None:
         assert new.shape == old.shape
         colours = new[..., :3] if new.shape[-1] == 4 else new[:3] if new.shape[0] == 4 else new
         assert float(colours.max()) == float(colours.min()) == low
-    assert [v.flagged for v in told] == [True] * case.count
+    assert [v.flagged for v in results] == [True] * case.count
     if case.modular:
         assert not any(isinstance(v, torch.Tensor) for k, v in out.values.items() if k == "latents")
     else:

@@ -47,7 +47,7 @@ def test_outputs_named_like_pictures_are_judged(installed) -> None:
 
 def test_every_class_that_draws_returns_something(installed) -> None:
     read = {part.cls for part in installed}
-    silent = {name for name, found in survey().items() if found.visual and found.seam and name not in read}
+    silent = {name for name, entry in survey().items() if entry.visual and entry.seam and name not in read}
     assert silent == set(), "a call whose returns cannot be read"
 
 
@@ -84,9 +84,9 @@ def test_a_class_that_is_refused_says_so() -> None:
 
 
 def test_a_call_whose_source_cannot_be_read_has_no_parts() -> None:
-    made = {}
-    exec("class Hidden:\n    def __call__(self):\n        return self.image\n", made)  # noqa: S102 - no file holds it
-    assert parts_of(made["Hidden"]) == []
+    namespace = {}
+    exec("class Hidden:\n    def __call__(self):\n        return self.image\n", namespace)  # noqa: S102 - no file holds it
+    assert parts_of(namespace["Hidden"]) == []
 
 
 def test_the_doctor_prints_what_passes(capsys) -> None:

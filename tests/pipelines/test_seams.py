@@ -23,13 +23,13 @@ from tests.pipelines.zoo import CASES
 
 
 @pytest.fixture(scope="module")
-def found():
+def surveyed():
     return survey()
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_nearly_all_visual_classes_are_covered_and_the_rest_is_named_with_a_reason(found) -> None:
-    visual = {name: one for name, one in found.items() if one.visual}
+def test_nearly_all_visual_classes_are_covered_and_the_rest_is_named_with_a_reason(surveyed) -> None:
+    visual = {name: one for name, one in surveyed.items() if one.visual}
     bare = {name: one.reason for name, one in visual.items() if not one.seam}
     assert len(visual) >= 300
     assert len(bare) <= 10
@@ -39,9 +39,9 @@ def test_nearly_all_visual_classes_are_covered_and_the_rest_is_named_with_a_reas
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_is_not_covered_is_refused_by_attach(found) -> None:
+def test_what_is_not_covered_is_refused_by_attach(surveyed) -> None:
     guard = Guard(FakeBackend())
-    refused = {cls.__name__: cls for cls in classes() if not found[cls.__name__].seam}
+    refused = {cls.__name__: cls for cls in classes() if not surveyed[cls.__name__].seam}
     assert {"MarigoldDepthPipeline", "KandinskyV22PriorPipeline"} <= set(refused)
     for name, cls in refused.items():
         with pytest.raises(UncoveredError, match=f"{name} cannot be guarded"):
@@ -49,11 +49,11 @@ def test_what_is_not_covered_is_refused_by_attach(found) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_doctor_prints_it(capsys, found) -> None:
+def test_the_doctor_prints_it(capsys, surveyed) -> None:
     assert main(["doctor", "--diffusers"]) == 0
-    told = capsys.readouterr()
-    assert "MarigoldDepthPipeline" in told.out
-    assert f"{sum(one.visual for one in found.values())} visual pipeline classes" in told.err
+    printed = capsys.readouterr()
+    assert "MarigoldDepthPipeline" in printed.out
+    assert f"{sum(one.visual for one in surveyed.values())} visual pipeline classes" in printed.err
 
 
 @pytest.mark.parametrize("name", sorted({name.split("/")[0] for name in CASES}))
@@ -134,8 +134,8 @@ def test_arguments_are_found_by_name_however_they_are_given() -> None:
     def call(self, prompt=None, steps=3, **more):
         return None
 
-    found = inputs.arguments_of(call, object(), ("a disc",), {"output_type": "np"})
-    assert {k: v for k, v in found.items() if k != "self"} == {"prompt": "a disc", "steps": 3, "output_type": "np"}
+    arguments = inputs.arguments_of(call, object(), ("a disc",), {"output_type": "np"})
+    assert {k: v for k, v in arguments.items() if k != "self"} == {"prompt": "a disc", "steps": 3, "output_type": "np"}
     assert inputs.arguments_of(lambda self: None, object(), (1, 2), {"a": 1}) == {"a": 1}  # it will fail by itself
 
 

@@ -56,7 +56,7 @@ SHOWN = [
 SD = case_of("StableDiffusionPipeline", "sd", sd_words, lambda: words(num_images_per_prompt=2), count=2, slot=True)
 
 
-def checker(rule: float | Callable[[torch.Tensor], float], **settings: Any) -> SafetyChecker:
+def checker_of(rule: float | Callable[[torch.Tensor], float], **settings: Any) -> SafetyChecker:
     """A checker whose model says this of every picture."""
     return SafetyChecker(Guard(FakeBackend(rule), **settings))
 
@@ -66,9 +66,9 @@ def run(pipe: Any, case: Case, kind: str) -> Any:
     return pipe(**case.call(pipe), output_type=kind)[case.field]
 
 
-def put(pipe: Any, made: SafetyChecker) -> SafetyChecker:
+def put(pipe: Any, checker: SafetyChecker) -> SafetyChecker:
     """The checker in the slot of the pipeline, in the form that this one asks for."""
-    fitted = made.for_pipeline(pipe)
+    fitted = checker.for_pipeline(pipe)
     slots = {"safety_checker": fitted}
     if getattr(pipe, "feature_extractor", 0) is None:
         slots["feature_extractor"] = fitted.feature_extractor
@@ -76,14 +76,14 @@ def put(pipe: Any, made: SafetyChecker) -> SafetyChecker:
     return fitted
 
 
-def answers(made: SafetyChecker) -> str:
+def answers(checker: SafetyChecker) -> str:
     """What a checker was made to stand in for."""
-    return " ".join(name for name in ("watermark", "cosmos") if getattr(made.config, name))
+    return " ".join(name for name in ("watermark", "cosmos") if getattr(checker.config, name))
 
 
-def guarded(case: Case, made: SafetyChecker) -> tuple[Any, SafetyChecker]:
+def guarded(case: Case, checker: SafetyChecker) -> tuple[Any, SafetyChecker]:
     pipe = case.build()
-    return pipe, put(pipe, made)
+    return pipe, put(pipe, checker)
 
 
 def decoded(count: int = 3) -> torch.Tensor:
@@ -106,7 +106,7 @@ def test_a_covered_picture_comes_back_in_unit_range(action) -> None:
     images[2, 0] -= 2
     before = images.clone()
 
-    safe, flags = checker(reddest, action=action)(images=images, clip_input=None)
+    safe, flags = checker_of(reddest, action=action)(images=images, clip_input=None)
 
     assert flags == [False, True, False]
     assert all(type(flag) is bool for flag in flags)
@@ -119,28 +119,28 @@ def test_a_covered_picture_comes_back_in_unit_range(action) -> None:
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "hangs"])
 def test_a_model_that_fails_holds_every_picture_back(fault) -> None:
-    made = SafetyChecker(Guard(FaultyBackend(fault), action="blur"))
-    safe, flags = made(images=decoded(), clip_input=None)
+    checker = SafetyChecker(Guard(FaultyBackend(fault), action="blur"))
+    safe, flags = checker(images=decoded(), clip_input=None)
     assert flags == [True] * 3
     assert not safe.any()
-    assert {verdict.outcome for verdict in made.verdicts} == {Outcome.ERROR}
+    assert {verdict.outcome for verdict in checker.verdicts} == {Outcome.ERROR}
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")  # the pipeline's own, of NaN
 def test_an_overflow_of_the_decoder_is_held_back() -> None:
-    pipe, made = guarded(SD, checker(0.0))
+    pipe, checker = guarded(SD, checker_of(0.0))
     latents = torch.zeros(2, 4, 32, 32)
     latents[1] = float("nan")
     made_of = pipe(**{**SD.call(pipe), "latents": latents}, output_type="pt")
     assert made_of.nsfw_content_detected == [False, True]
     assert not made_of.images[1].any()
     assert made_of.images[0].any()
-    assert "not a picture" in made.verdicts[1].reason
+    assert "not a picture" in checker.verdicts[1].reason
 
 
 def test_too_few_or_too_many_values_fail_before_a_picture_leaves() -> None:
     pipe = CASES["IFPipeline"].build()
-    pipe.register_modules(safety_checker=checker(0.0), feature_extractor=nsfw_guard.NoFeatures())
+    pipe.register_modules(safety_checker=checker_of(0.0), feature_extractor=nsfw_guard.NoFeatures())
     with pytest.raises(ValueError, match="expected 3, got 2"):
         run(pipe, CASES["IFPipeline"], "np")
     pipe = SD.build()
@@ -151,7 +151,7 @@ def test_too_few_or_too_many_values_fail_before_a_picture_leaves() -> None:
 
 
 def test_the_action_raise_lets_no_picture_out() -> None:
-    pipe, _ = guarded(SD, checker(1.0, action="raise"))
+    pipe, _ = guarded(SD, checker_of(1.0, action="raise"))
     with pytest.raises(BlockedError, match="red"):
         run(pipe, SD, "np")
 
@@ -159,7 +159,7 @@ def test_the_action_raise_lets_no_picture_out() -> None:
 @pytest.mark.parametrize("images", [[Image.new("RGB", (8, 8))], torch.zeros(1, 3, 8, 8, dtype=torch.uint8), None])
 def test_inputs_that_no_pipeline_hands_over_are_refused(images) -> None:
     with pytest.raises(ImageError, match="call the guard"):
-        checker(0.0)(images=images, clip_input=None)
+        checker_of(0.0)(images=images, clip_input=None)
 
 
 def test_a_checker_without_a_guard_is_an_error() -> None:
@@ -176,16 +176,16 @@ def test_an_object_that_is_not_a_guard_is_refused() -> None:
 
 def test_a_pipeline_without_a_slot_is_named() -> None:
     with pytest.raises(UncoveredError, match=r"StableDiffusionXLPipeline has no slot.*attach"):
-        checker(0.0).for_pipeline(diffusers.StableDiffusionXLPipeline)
+        checker_of(0.0).for_pipeline(diffusers.StableDiffusionXLPipeline)
 
 
 def test_a_slot_does_not_see_latents_and_deepfloyds_tensors() -> None:
     """Known, and why `attach` is there: the pipelines ask nobody."""
     for case, kind in ((SD, "latent"), (CASES["IFPipeline"], "pt")):
-        pipe, made = guarded(case, checker(1.0))
+        pipe, checker = guarded(case, checker_of(1.0))
         run(pipe, case, kind)
         with pytest.raises(ConfigError, match="no guarded call"):
-            _ = made.verdicts
+            _ = checker.verdicts
 
 
 # every class of the zoo that has a slot
@@ -196,10 +196,10 @@ def test_an_allowed_picture_is_untouched(name, kind) -> None:
     case = SLOTS[name]
     pipe = case.build()
     plain = stacked(run(pipe, case, kind))
-    made = put(pipe, checker(0.0))
+    checker = put(pipe, checker_of(0.0))
     out = pipe(**case.call(pipe), output_type=kind)
     np.testing.assert_array_equal(stacked(out[case.field]), plain)
-    assert [verdict.outcome for verdict in made.verdicts] == [Outcome.ALLOW] * case.count
+    assert [verdict.outcome for verdict in checker.verdicts] == [Outcome.ALLOW] * case.count
     flags = out.get("nsfw_content_detected", out.get("nsfw_detected"))
     assert flags == ([False] * case.count if case.family != "cosmos" else None)
 
@@ -212,23 +212,23 @@ def test_a_flagged_picture_is_covered(name, kind, action) -> None:
     case = SLOTS[name]
     pipe = case.build()
     plain = stacked(run(pipe, case, kind))
-    put(pipe, checker(1.0, action=action))
+    put(pipe, checker_of(1.0, action=action))
     out = pipe(**case.call(pipe), output_type=kind)
-    found = stacked(out[case.field])
+    released = stacked(out[case.field])
     flags = out.get("nsfw_content_detected", out.get("nsfw_detected"))
 
     assert flags == ([True] * case.count if case.family != "cosmos" else None)
     assert all(type(flag) is bool for flag in flags or [])
-    assert found.shape == plain.shape
+    assert released.shape == plain.shape
     if case.name.endswith("/crop"):  # the user's own picture is pasted around what was drawn: attach covers that too
         drawn = slice(16, 32)
-        assert action == "blur" or not found[:, drawn, drawn].any()
+        assert action == "blur" or not released[:, drawn, drawn].any()
     elif action == "block":
-        assert not found.any()
+        assert not released.any()
     else:
-        assert found.min() >= 0
-        assert found.max() <= (255 if kind == "pil" else 1)
-        assert detail(found) < 0.5 * detail(plain)
+        assert released.min() >= 0
+        assert released.max() <= (255 if kind == "pil" else 1)
+        assert detail(released) < 0.5 * detail(plain)
 
 
 def detail(pictures: np.ndarray) -> float:
@@ -242,7 +242,7 @@ def test_one_of_a_batch_is_covered_and_the_other_is_not() -> None:
     plain = run(pipe, SD, "pt")
     lighter = [float(one.mean()) for one in plain]
     threshold = sum(lighter) / 2 * 255
-    put(pipe, checker(lambda frame: float(frame.float().mean() > threshold)))
+    put(pipe, checker_of(lambda frame: float(frame.float().mean() > threshold)))
     out = pipe(**SD.call(pipe), output_type="pt")
     expected = [value * 255 > threshold for value in lighter]
     assert sorted(expected) == [False, True]
@@ -258,11 +258,11 @@ def test_one_of_a_batch_is_covered_and_the_other_is_not() -> None:
 def test_arrays_are_read_in_unit_range() -> None:
     images = np.ascontiguousarray(smooth(2, 24, 24).permute(0, 2, 3, 1).numpy())
     before = images.copy()
-    safe, flags = checker(1.0)(images=images, clip_input=None)
+    safe, flags = checker_of(1.0)(images=images, clip_input=None)
     assert flags == [True, True]
     assert not safe.any()
     np.testing.assert_array_equal(images, before)
-    safe, flags = checker(0.0)(clip_input=np.zeros((1, 1)), images=images[:1])  # one by one, as ONNX pipelines do
+    safe, flags = checker_of(0.0)(clip_input=np.zeros((1, 1)), images=images[:1])  # one by one, as ONNX pipelines do
     assert flags == [False]
     np.testing.assert_array_equal(safe, before[:1])
 
@@ -288,46 +288,46 @@ def test_the_third_value_reports_no_watermark() -> None:
     ],
 )
 def test_the_kind_of_answer_is_found_from_the_class(name, asked) -> None:
-    assert answers(checker(0.0).for_pipeline(getattr(diffusers, name))) == asked
+    assert answers(checker_of(0.0).for_pipeline(getattr(diffusers, name))) == asked
 
 
 def test_observing_changes_nothing_but_the_flags() -> None:
     pipe = SD.build()
     plain = run(pipe, SD, "pt")
-    put(pipe, checker(1.0, action="flag"))
+    put(pipe, checker_of(1.0, action="flag"))
     out = pipe(**SD.call(pipe), output_type="pt")
     assert out.nsfw_content_detected == [True, True]
     assert torch.equal(out.images, plain)
     images = decoded()
     before = images.clone()
-    safe, _ = checker(1.0, action="flag")(images=images, clip_input=None)
+    safe, _ = checker_of(1.0, action="flag")(images=images, clip_input=None)
     assert torch.equal(images, before)
     assert torch.equal(safe, (before * 0.5 + 0.5).clamp(0, 1))
 
 
 def test_a_picture_under_review_is_not_flagged() -> None:
-    pipe, made = guarded(SD, checker(0.3, on_review="blur"))
+    pipe, checker = guarded(SD, checker_of(0.3, on_review="blur"))
     plain = run(SD.build(), SD, "pt")
     out = pipe(**SD.call(pipe), output_type="pt")
     assert out.nsfw_content_detected == [False, False]
-    assert [verdict.outcome for verdict in made.verdicts] == [Outcome.REVIEW] * 2
+    assert [verdict.outcome for verdict in checker.verdicts] == [Outcome.REVIEW] * 2
     assert detail(out.images.numpy()) < 0.5 * detail(plain.numpy())
 
 
 def test_verdicts_are_those_of_this_thread() -> None:
-    made, both = checker(reddest), Barrier(2, timeout=60)  # else one thread may do the work of both
+    checker, both = checker_of(reddest), Barrier(2, timeout=60)  # else one thread may do the work of both
 
     def judge(red: float) -> list[Outcome]:
         both.wait()
         with pytest.raises(ConfigError, match="no guarded call"):
-            _ = made.verdicts
+            _ = checker.verdicts
         for _ in range(20):
             images = decoded(1)
             images[:, 0] += red
-            made(images=images, clip_input=None)
+            checker(images=images, clip_input=None)
             expected = Outcome.BLOCK if red > 0 else Outcome.ALLOW
-            assert [verdict.outcome for verdict in made.verdicts] == [expected]
-        return [verdict.outcome for verdict in made.verdicts]
+            assert [verdict.outcome for verdict in checker.verdicts] == [expected]
+        return [verdict.outcome for verdict in checker.verdicts]
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(judge, (3.0, -3.0))) == [[Outcome.BLOCK], [Outcome.ALLOW]]
@@ -337,7 +337,7 @@ def test_verdicts_are_those_of_this_thread() -> None:
 
 
 def test_cosmos_skips_checkers_of_other_classes() -> None:
-    plain = checker(0.0)
+    plain = checker_of(0.0)
     for cls in (diffusers.Cosmos2_5_PredictBasePipeline, diffusers.Cosmos3OmniPipeline):
         wanted = sys.modules[cls.__module__].CosmosSafetyChecker
         assert not isinstance(plain, wanted)
@@ -353,14 +353,14 @@ def test_one_frame_covers_the_clip() -> None:
     frames = (smooth(4, 24, 24).permute(0, 2, 3, 1) * 255).to(torch.uint8).numpy()
     frames[2, ..., 0], frames[2, ..., 1:] = 255, 0
     before = frames.copy()
-    made = checker(lambda frame: float(frame[1].max() == 0))
-    covered = made.check_video_safety(frames)
+    checker = checker_of(lambda frame: float(frame[1].max() == 0))
+    covered = checker.check_video_safety(frames)
     assert covered.shape == frames.shape
     assert covered.dtype == np.uint8
     assert not covered.any()
     np.testing.assert_array_equal(frames, before)
-    assert [verdict.outcome for verdict in made.verdicts] == [Outcome.BLOCK]
-    np.testing.assert_array_equal(checker(0.0).check_video_safety(frames), before)
+    assert [verdict.outcome for verdict in checker.verdicts] == [Outcome.BLOCK]
+    np.testing.assert_array_equal(checker_of(0.0).check_video_safety(frames), before)
 
 
 class Cornered(FakeBackend):
@@ -389,18 +389,18 @@ def test_each_frame_is_covered_where_its_own_regions_are() -> None:
 @pytest.mark.parametrize("name", ["IFPipeline", "Cosmos2_5_PredictBasePipeline"])
 def test_a_subclass_of_a_pipeline_is_answered_like_the_pipeline(name) -> None:
     base = getattr(diffusers, name)
-    made = type("Own", (base,), {})
-    assert answers(checker(0.0).for_pipeline(made)) == answers(checker(0.0).for_pipeline(base)) != ""
+    subclass = type("Own", (base,), {})
+    assert answers(checker_of(0.0).for_pipeline(subclass)) == answers(checker_of(0.0).for_pipeline(base)) != ""
 
 
 def test_cosmos_asks_about_the_prompt_first() -> None:
     policy = {"rules": {"*": {"block": 0.5}}, "prompts": {"words": ["dragon"]}}
-    made = checker(0.0, policy=policy)
-    assert made.check_text_safety("a red disc")
-    assert not made.check_text_safety("a red dr4gon")
-    assert checker(0.0).check_text_safety("a red dragon"), "without rules there is nothing to refuse"
+    checker = checker_of(0.0, policy=policy)
+    assert checker.check_text_safety("a red disc")
+    assert not checker.check_text_safety("a red dr4gon")
+    assert checker_of(0.0).check_text_safety("a red dragon"), "without rules there is nothing to refuse"
     case = CASES["CosmosTextToWorldPipeline"]
-    pipe, _ = guarded(case, made)
+    pipe, _ = guarded(case, checker)
     given = {k: v for k, v in case.call(pipe).items() if "prompt" not in k}
     with pytest.raises(ValueError, match="detected unsafe text"):
         pipe(**given, prompt="a dragon")
@@ -417,38 +417,38 @@ def tiny_guard(tiny) -> Guard:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_scores_do_not_depend_on_the_dtype_of_the_pipeline(tiny_guard, dtype) -> None:
-    pipe, made = guarded(SD, SafetyChecker(tiny_guard))
-    made(images=decoded(), clip_input=None)
-    before = [verdict.score for verdict in made.verdicts]
+    pipe, checker = guarded(SD, SafetyChecker(tiny_guard))
+    checker(images=decoded(), clip_input=None)
+    before = [verdict.score for verdict in checker.verdicts]
     pipe.to(dtype)
-    assert (made.dtype, pipe.dtype) == (dtype, dtype)
-    made(images=decoded(), clip_input=None)
-    assert [verdict.score for verdict in made.verdicts] == before
+    assert (checker.dtype, pipe.dtype) == (dtype, dtype)
+    checker(images=decoded(), clip_input=None)
+    assert [verdict.score for verdict in checker.verdicts] == before
     out = pipe(**SD.call(pipe), output_type="pt")
-    assert out.nsfw_content_detected == [verdict.flagged for verdict in made.verdicts]
+    assert out.nsfw_content_detected == [verdict.flagged for verdict in checker.verdicts]
 
 
 @pytest.mark.parametrize("offload", ["model", "block_level", "leaf_level"])
 def test_offloading_changes_no_verdict(tiny_guard, offload) -> None:
-    pipe, made = guarded(SD, SafetyChecker(tiny_guard))
+    pipe, checker = guarded(SD, SafetyChecker(tiny_guard))
     run(pipe, SD, "np")
-    before = [verdict.score for verdict in made.verdicts]
+    before = [verdict.score for verdict in checker.verdicts]
     if offload == "model":
         pipe.enable_model_cpu_offload(device="cpu")
     else:
         blocks = {"num_blocks_per_group": 1} if offload == "block_level" else {}
         pipe.enable_group_offload(onload_device=torch.device("cpu"), offload_type=offload, **blocks)
     run(pipe, SD, "np")
-    assert [verdict.score for verdict in made.verdicts] == before
+    assert [verdict.score for verdict in checker.verdicts] == before
 
 
 def test_pipelines_made_from_a_pipeline_keep_it(tiny_guard) -> None:
-    pipe, made = guarded(SD, SafetyChecker(tiny_guard))
-    assert diffusers.StableDiffusionImg2ImgPipeline.from_pipe(pipe).safety_checker is made
-    assert diffusers.AutoPipelineForInpainting.from_pipe(pipe).safety_checker is made
-    assert diffusers.StableDiffusionPipeline(**pipe.components, requires_safety_checker=False).safety_checker is made
+    pipe, checker = guarded(SD, SafetyChecker(tiny_guard))
+    assert diffusers.StableDiffusionImg2ImgPipeline.from_pipe(pipe).safety_checker is checker
+    assert diffusers.AutoPipelineForInpainting.from_pipe(pipe).safety_checker is checker
+    assert diffusers.StableDiffusionPipeline(**pipe.components, requires_safety_checker=False).safety_checker is checker
     copied = copy.deepcopy(pipe).safety_checker
-    assert copied is not made
+    assert copied is not checker
     assert copied.guard is tiny_guard
 
 
@@ -483,7 +483,7 @@ def saved(tiny_guard, tmp_path) -> Path:
 
 
 def test_a_model_without_weights_cannot_be_saved(tmp_path) -> None:
-    pipe, _ = guarded(SD, checker(0.0))
+    pipe, _ = guarded(SD, checker_of(0.0))
     with pytest.raises(ConfigError, match="FakeBackend has no weights to save"):
         pipe.save_pretrained(tmp_path / "pipe")
 
@@ -516,21 +516,21 @@ def test_the_checker_is_loaded_with_its_pipeline(saved, tiny_guard, cls) -> None
     with Heard() as heard:
         pipe = getattr(diffusers, cls).from_pretrained(saved)
     assert heard.said == []
-    made = pipe.safety_checker
-    assert (type(made), type(pipe.feature_extractor)) == (SafetyChecker, nsfw_guard.NoFeatures)
-    assert made.guard.policy == tiny_guard.policy
-    assert (made.guard.action, made.guard.on_review) == (tiny_guard.action, tiny_guard.on_review)
-    assert [v.score for v in made.guard.check(smooth(2, 40, 70))] == [
+    checker = pipe.safety_checker
+    assert (type(checker), type(pipe.feature_extractor)) == (SafetyChecker, nsfw_guard.NoFeatures)
+    assert checker.guard.policy == tiny_guard.policy
+    assert (checker.guard.action, checker.guard.on_review) == (tiny_guard.action, tiny_guard.on_review)
+    assert [v.score for v in checker.guard.check(smooth(2, 40, 70))] == [
         v.score for v in tiny_guard.check(smooth(2, 40, 70))
     ]
     pipe.set_progress_bar_config(disable=True)
     first, made_first = guarded(SD, SafetyChecker(tiny_guard))
     np.testing.assert_array_equal(run(pipe, SD, "np"), run(first, SD, "np"))
-    assert [verdict.score for verdict in made.verdicts] == [verdict.score for verdict in made_first.verdicts]
+    assert [verdict.score for verdict in checker.verdicts] == [verdict.score for verdict in made_first.verdicts]
 
 
 @pytest.mark.parametrize(
-    "told",
+    "settings",
     [
         {"dtype": torch.bfloat16},
         {"device_map": "cpu"},
@@ -541,36 +541,36 @@ def test_the_checker_is_loaded_with_its_pipeline(saved, tiny_guard, cls) -> None
     ],
     ids=str,
 )
-def test_the_checker_accepts_the_loaders_settings(saved, told) -> None:
-    pipe = diffusers.StableDiffusionPipeline.from_pretrained(saved, **told)
+def test_the_checker_accepts_the_loaders_settings(saved, settings) -> None:
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(saved, **settings)
     assert pipe.safety_checker.guard.policy.name == "mine"
-    assert pipe.safety_checker.dtype == told.get("dtype", torch.float32)
+    assert pipe.safety_checker.dtype == settings.get("dtype", torch.float32)
 
 
 @pytest.mark.parametrize("name", ["IFPipeline", "StableDiffusionUpscalePipeline", "CosmosTextToWorldPipeline"])
 def test_the_kind_of_answer_is_saved_and_loaded(tiny_guard, tmp_path, name) -> None:
     case = CASES[name]
-    pipe, made = guarded(case, SafetyChecker(tiny_guard))
+    pipe, checker = guarded(case, SafetyChecker(tiny_guard))
     pipe.save_pretrained(tmp_path)
     texts = dict.fromkeys({"text_encoder", "tokenizer"} & {k for k, v in pipe.components.items() if v is None})
     with Heard() as heard:
         again = type(pipe).from_pretrained(tmp_path, **texts)
     assert heard.said == []
-    assert answers(again.safety_checker) == answers(made) != ""
-    assert type(again.safety_checker) is type(made)
+    assert answers(again.safety_checker) == answers(checker) != ""
+    assert type(again.safety_checker) is type(checker)
     again.set_progress_bar_config(disable=True)
     run(again, case, "np")
     assert len(again.safety_checker.verdicts) == case.count
 
 
 def test_it_replaces_the_stock_checker_without_a_warning(saved, tiny_guard) -> None:
-    made = SafetyChecker(tiny_guard)
+    checker = SafetyChecker(tiny_guard)
     with Heard() as heard:
         pipe = diffusers.StableDiffusionPipeline.from_pretrained(
-            saved, safety_checker=made, feature_extractor=made.feature_extractor
+            saved, safety_checker=checker, feature_extractor=checker.feature_extractor
         )
     assert not [line for line in heard.said if "type" in line and "non-standard" not in line]
-    assert pipe.safety_checker is made
+    assert pipe.safety_checker is checker
 
 
 def test_a_loaded_cosmos_checker_is_not_skipped(tiny_guard, tmp_path) -> None:

@@ -41,13 +41,13 @@ class Model:
     band: tuple[float, float] | None = None
 
 
-def policy(**rules: Rule) -> Policy:
+def policy_of(**rules: Rule) -> Policy:
     """A policy by keyword; `every` is "*"."""
     return Policy(rules={"*" if name == "every" else name: rule for name, rule in rules.items()})
 
 
 def fitted(**rules: Rule) -> Policy:
-    return policy(**rules).bind(Model(LEVELS, POSITIVE, CUTS))
+    return policy_of(**rules).bind(Model(LEVELS, POSITIVE, CUTS))
 
 
 def red(*views: tuple[str, float], **rest: Any) -> Scores:
@@ -55,7 +55,7 @@ def red(*views: tuple[str, float], **rest: Any) -> Scores:
 
 
 def decide(p: float, **rule: Any) -> Verdict:
-    return policy(red=Rule(**rule)).decide(red(("full", p)))
+    return policy_of(red=Rule(**rule)).decide(red(("full", p)))
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_a_score_at_the_cut_is_cut(p: float, outcome: Outcome, threshold: float)
 
 
 def test_a_policy_names_the_categories_that_it_never_blocks() -> None:
-    mixed = policy(red=Rule(review=0.5), blue=Rule(block=0.5, views={"side": 0.6}), green=Rule(block=0.5))
+    mixed = policy_of(red=Rule(review=0.5), blue=Rule(block=0.5, views={"side": 0.6}), green=Rule(block=0.5))
     assert (mixed.reviews_only, mixed.blocks) == (("red",), True)
-    assert not policy(red=Rule(review=0.5)).blocks
+    assert not policy_of(red=Rule(review=0.5)).blocks
 
 
 @pytest.mark.parametrize(("p", "outcome"), [(0.0, ALLOW), (BELOW, ALLOW), (0.5, REVIEW), (1.0, REVIEW)])
@@ -102,7 +102,7 @@ def test_a_score_that_is_not_a_probability_is_an_error_at_every_level(odd: float
         "other level": ({"red": {LOW: odd, HIGH: 0.0}},),
     }[where]
     scores = Scores(tuple(ViewScores(View("full"), levels) for levels in views))
-    verdict = policy(red=Rule(block=0.5)).decide(scores)
+    verdict = policy_of(red=Rule(block=0.5)).decide(scores)
     assert verdict.outcome is ERROR
     assert "no probability" in verdict.reason
     assert (verdict.score, verdict.threshold, verdict.scores) == (None, None, scores)
@@ -112,29 +112,29 @@ def test_a_score_that_is_not_a_probability_is_an_error_at_every_level(odd: float
     "levels", [{"blue": {HIGH: 0.0}}, {"red": {LOW: 0.0}, "blue": {HIGH: 0.0}}, {"red": {}, "blue": {HIGH: 1.0}}]
 )
 def test_a_category_or_level_without_a_score_is_an_error(levels: Any) -> None:
-    verdict = policy(red=Rule(block=0.5), blue=Rule(block=0.5)).decide(Scores.single(levels))
+    verdict = policy_of(red=Rule(block=0.5), blue=Rule(block=0.5)).decide(Scores.single(levels))
     assert verdict.outcome is ERROR
     assert verdict.reason == "not evaluated: the model gave no score for red"
 
 
 @pytest.mark.parametrize("scores", [Scores(()), Scores.single({}), Scores.single({"red": {}})])
 def test_no_score_at_all_is_an_error(scores: Scores) -> None:
-    assert policy(red=Rule(block=0.5)).decide(scores).outcome is ERROR
+    assert policy_of(red=Rule(block=0.5)).decide(scores).outcome is ERROR
 
 
 def test_one_view_without_a_score_is_an_error() -> None:
     views = ViewScores(View("full"), {"red": {HIGH: 0.0}}), ViewScores(View("side"), {"blue": {HIGH: 0.0}})
-    assert policy(red=Rule(block=0.5)).decide(Scores(views)).outcome is ERROR
+    assert policy_of(red=Rule(block=0.5)).decide(Scores(views)).outcome is ERROR
 
 
 def test_a_fault_is_an_error_whatever_the_numbers_say() -> None:
-    verdict = policy(red=Rule(block=0.5)).decide(red(("full", 0.0), fault="it holds NaN"))
+    verdict = policy_of(red=Rule(block=0.5)).decide(red(("full", 0.0), fault="it holds NaN"))
     assert (verdict.outcome, verdict.reason) == (ERROR, "it holds NaN")
 
 
 @pytest.mark.parametrize(("p", "outcome"), [(0.0, ALLOW), (0.75, BLOCK)])
 def test_a_flat_picture_is_judged_and_said_to_be_flat(p: float, outcome: Outcome) -> None:
-    verdict = policy(red=Rule(block=0.5)).decide(red(("full", p), blank=True))
+    verdict = policy_of(red=Rule(block=0.5)).decide(red(("full", p), blank=True))
     assert verdict.outcome is outcome
     assert verdict.reason.endswith("(full view); one flat colour")
 
@@ -142,7 +142,7 @@ def test_a_flat_picture_is_judged_and_said_to_be_flat(p: float, outcome: Outcome
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 def test_the_worst_view_decides(order: tuple[int, ...]) -> None:
     views = (("full", 0.1), ("side", 0.9), ("tile", 0.3))
-    verdict = policy(red=Rule(block=0.5, review=0.25)).decide(red(*(views[i] for i in order)))
+    verdict = policy_of(red=Rule(block=0.5, review=0.25)).decide(red(*(views[i] for i in order)))
     assert (verdict.outcome, verdict.view, verdict.score) == (BLOCK, "side", 0.9)
 
 
@@ -159,12 +159,12 @@ def test_the_worst_view_decides(order: tuple[int, ...]) -> None:
 )
 def test_each_kind_of_view_has_its_own_cut(kind: str, p: float, outcome: Outcome, threshold: float) -> None:
     rule = Rule(block=0.5, review=0.25, views={"side": 0.75, "tile": 0.125})
-    verdict = policy(red=rule).decide(red((kind, p)))
+    verdict = policy_of(red=rule).decide(red((kind, p)))
     assert (verdict.outcome, verdict.threshold, verdict.view) == (outcome, threshold, kind)
 
 
 def test_of_several_blocks_the_furthest_above_its_threshold_is_named_and_all_are_flagged() -> None:
-    rules = policy(a=Rule(block=0.9), b=Rule(block=0.5), c=Rule(block=0.75, review=0.25), d=Rule(block=0.5))
+    rules = policy_of(a=Rule(block=0.9), b=Rule(block=0.5), c=Rule(block=0.75, review=0.25), d=Rule(block=0.5))
     levels = {"a": {HIGH: 0.95}, "b": {HIGH: 0.875}, "c": {HIGH: 0.5}, "d": {HIGH: 0.25}}
     verdict = rules.decide(Scores.single(levels))
     assert (verdict.outcome, verdict.category, verdict.score, verdict.threshold) == (BLOCK, "b", 0.875, 0.5)
@@ -172,7 +172,9 @@ def test_of_several_blocks_the_furthest_above_its_threshold_is_named_and_all_are
 
 
 def test_an_allowed_picture_has_no_flags_and_says_the_nearest_score() -> None:
-    verdict = policy(a=Rule(block=0.9), b=Rule(block=0.5)).decide(Scores.single({"a": {HIGH: 0.6}, "b": {HIGH: 0.4}}))
+    verdict = policy_of(a=Rule(block=0.9), b=Rule(block=0.5)).decide(
+        Scores.single({"a": {HIGH: 0.6}, "b": {HIGH: 0.4}})
+    )
     assert (verdict.outcome, verdict.flags, verdict.category) == (ALLOW, (), "b")
     assert verdict.reason == "b 0.400 < 0.5 (full view)"
 
@@ -180,32 +182,32 @@ def test_an_allowed_picture_has_no_flags_and_says_the_nearest_score() -> None:
 @pytest.mark.parametrize(("severity", "outcome"), [(LOW, BLOCK), (MEDIUM, REVIEW), (HIGH, ALLOW)])
 def test_the_level_that_a_rule_names_is_the_one_that_is_cut(severity: Severity, outcome: Outcome) -> None:
     scores = Scores.single({"red": {LOW: 0.75, MEDIUM: 0.375, HIGH: 0.125}})
-    verdict = policy(red=Rule(block=0.5, review=0.25, severity=severity)).decide(scores)
+    verdict = policy_of(red=Rule(block=0.5, review=0.25, severity=severity)).decide(scores)
     assert (verdict.outcome, verdict.severity) == (outcome, severity)
 
 
 def test_a_verdict_is_signed_with_the_policy() -> None:
-    made = Policy(rules={"red": Rule(block=0.5)}, name="mine")
+    policy = Policy(rules={"red": Rule(block=0.5)}, name="mine")
     for scores in (red(("full", 0.0)), red(("full", math.nan)), Scores.single({"blue": {HIGH: 0.5}})):
-        verdict = made.decide(scores)
-        assert (verdict.policy, verdict.policy_hash, verdict.scores) == ("mine", made.hash, scores)
+        verdict = policy.decide(scores)
+        assert (verdict.policy, verdict.policy_hash, verdict.scores) == ("mine", policy.hash, scores)
 
 
 @pytest.mark.parametrize("rule", [Rule(block="default"), Rule(review="default"), Rule(block=1.0, review="strict")])
 def test_a_policy_that_was_not_fitted_does_not_decide(rule: Rule) -> None:
     with pytest.raises(PolicyError, match=r"call policy.fit first"):
-        policy(red=rule).decide(red(("full", 0.5)))
+        policy_of(red=rule).decide(red(("full", 0.5)))
 
 
 def test_a_policy_for_every_category_that_was_not_fitted_is_an_error() -> None:
-    assert policy(every=Rule(block=0.5)).decide(red(("full", 0.0))).outcome is ERROR
+    assert policy_of(every=Rule(block=0.5)).decide(red(("full", 0.0))).outcome is ERROR
 
 
 def test_a_policy_without_rules_is_refused() -> None:
     with pytest.raises(PolicyError, match="allows everything"):
         Policy(rules={})
     with pytest.raises(PolicyError, match="allows everything"):
-        policy(every=Rule(block=0.5)).bind(Model({}, {}, {}))
+        policy_of(every=Rule(block=0.5)).bind(Model({}, {}, {}))
 
 
 @pytest.mark.parametrize(
@@ -247,8 +249,8 @@ BAND = (0.25, 0.75)
     ids=str,
 )
 def test_cuts_within_the_band_of_a_second_opinion_fit(rule: Rule) -> None:
-    made = policy(sexual=rule).bind(Model(LEVELS, POSITIVE, CUTS, BAND))
-    assert made == policy(sexual=rule).bind(Model(LEVELS, POSITIVE, CUTS))
+    policy = policy_of(sexual=rule).bind(Model(LEVELS, POSITIVE, CUTS, BAND))
+    assert policy == policy_of(sexual=rule).bind(Model(LEVELS, POSITIVE, CUTS))
 
 
 @pytest.mark.parametrize(
@@ -268,7 +270,7 @@ def test_a_cut_outside_of_the_band_is_refused_since_nobody_would_be_asked_there(
         rf"'sexual' is blocked from {threshold}, and a second model is asked from 0\.25 to 0\.75 only: widen the band"
     )
     with pytest.raises(PolicyError, match=said):
-        policy(violence=Rule(block=0.5), sexual=rule).bind(Model(LEVELS, POSITIVE, CUTS, BAND))
+        policy_of(violence=Rule(block=0.5), sexual=rule).bind(Model(LEVELS, POSITIVE, CUTS, BAND))
 
 
 @pytest.mark.parametrize("threshold", [None, "default"])
@@ -288,13 +290,13 @@ def test_an_unfitted_threshold_is_never_compared_with(threshold: str | None) -> 
     ],
 )
 def test_the_score_that_lies_furthest_above_its_cut_is_named(a: Any, b: Any, named: str) -> None:
-    rules = policy(a=Rule(block=a[1]), b=Rule(block=b[1]))
+    rules = policy_of(a=Rule(block=a[1]), b=Rule(block=b[1]))
     assert rules.decide(Scores.single({"a": {HIGH: a[0]}, "b": {HIGH: b[0]}})).category == named
 
 
 def test_a_policy_says_whether_it_blocks_anything() -> None:
-    assert policy(a=Rule(review=0.5), b=Rule(block=0.5)).blocks
-    assert not policy(a=Rule(review=0.5), b=Rule(review=0.1)).blocks
+    assert policy_of(a=Rule(review=0.5), b=Rule(block=0.5)).blocks
+    assert not policy_of(a=Rule(review=0.5), b=Rule(review=0.1)).blocks
 
 
 def test_the_star_rule_leaves_out_categories_without_a_positive_class() -> None:
@@ -307,8 +309,8 @@ def test_the_star_rule_leaves_out_categories_without_a_positive_class() -> None:
 
 
 def test_the_star_rule_stands_for_every_category_without_a_rule() -> None:
-    made = fitted(every=Rule(block="default"), violence=Rule(block=0.875))
-    assert made.rules == {
+    policy = fitted(every=Rule(block="default"), violence=Rule(block=0.875))
+    assert policy.rules == {
         "sexual": Rule(block=0.5, severity=LOW, views={"side": 0.75}),
         "violence": Rule(block=0.875, severity=HIGH),
     }
@@ -333,16 +335,16 @@ def test_named_thresholds_become_the_models_numbers_and_the_policys_own_win(rule
 
 
 def test_a_fitted_policy_can_be_fitted_again_and_read_back_from_its_dict() -> None:
-    made = fitted(every=Rule(block="default", review="default"))
-    assert made.bind(Model(LEVELS, POSITIVE, {})) == made
-    assert Policy.load(made.to_dict()) == made
-    assert Policy.load(made) is made
+    policy = fitted(every=Rule(block="default", review="default"))
+    assert policy.bind(Model(LEVELS, POSITIVE, {})) == policy
+    assert Policy.load(policy.to_dict()) == policy
+    assert Policy.load(policy) is policy
 
 
 def test_a_policy_is_immutable() -> None:
-    made = policy(red=Rule(block=0.5))
+    policy = policy_of(red=Rule(block=0.5))
     with pytest.raises(dataclasses.FrozenInstanceError):
-        made.rules = {}  # type: ignore[misc]
+        policy.rules = {}  # type: ignore[misc]
 
 
 SAME = {"a": Rule(block=0.5, views={"side": 0.75, "tile": 1.0}), "b": Rule(review=0.25)}
@@ -378,21 +380,21 @@ def test_whatever_changes_a_decision_changes_the_hash(rules: dict[str, Rule]) ->
 
 
 def test_the_hash_is_pinned() -> None:
-    assert policy(red=Rule(block=0.5)).hash == "4f9d73ab830a0a2a963dadaeb365b448de03135ffd13cc881134e09da6ada7b1"
+    assert policy_of(red=Rule(block=0.5)).hash == "4f9d73ab830a0a2a963dadaeb365b448de03135ffd13cc881134e09da6ada7b1"
 
 
 def test_the_hash_with_prompts_is_pinned() -> None:
-    made = Policy(rules={"red": Rule(block=0.5)}, prompts=PromptRules(words=("dragon",)))
-    assert made.hash == "7457af3c86e1df2b645cdbcfc8bfed01f60f6e131fec3956ff659b704e59773e"
+    policy = Policy(rules={"red": Rule(block=0.5)}, prompts=PromptRules(words=("dragon",)))
+    assert policy.hash == "7457af3c86e1df2b645cdbcfc8bfed01f60f6e131fec3956ff659b704e59773e"
 
 
 def test_a_policy_without_a_name_is_called_policy() -> None:
-    assert policy(red=Rule(block=0.5)).decide(red(("full", 0.0))).policy == "policy"
+    assert policy_of(red=Rule(block=0.5)).decide(red(("full", 0.0))).policy == "policy"
 
 
 def test_the_lowest_level_is_cut_where_nothing_is_called_positive() -> None:
-    made = policy(face=Rule(block=0.5)).bind(Model({"face": (LOW, MEDIUM, HIGH)}, {}, {}))
-    assert made.rules == {"face": Rule(block=0.5, severity=LOW)}
+    policy = policy_of(face=Rule(block=0.5)).bind(Model({"face": (LOW, MEDIUM, HIGH)}, {}, {}))
+    assert policy.rules == {"face": Rule(block=0.5, severity=LOW)}
 
 
 def test_review_and_block_may_share_a_threshold() -> None:
@@ -415,15 +417,15 @@ def test_prompt_rules_are_part_of_a_policy_and_of_its_hash() -> None:
 
 
 def test_fitting_keeps_the_prompt_rules() -> None:
-    made = Policy(rules={"*": Rule(block="default")}, prompts=PromptRules(words=("dragon",)))
-    assert made.bind(Model(LEVELS, POSITIVE, CUTS)).prompts == made.prompts
+    policy = Policy(rules={"*": Rule(block="default")}, prompts=PromptRules(words=("dragon",)))
+    assert policy.bind(Model(LEVELS, POSITIVE, CUTS)).prompts == policy.prompts
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))], ids=["deepcopy", "pickle"])  # noqa: S301
 def test_a_policy_survives_a_copy(again: Any) -> None:
-    made = fitted(every=Rule(block="default"))
-    assert again(made) == made
-    assert again(made).hash == made.hash
+    policy = fitted(every=Rule(block="default"))
+    assert again(policy) == policy
+    assert again(policy).hash == policy.hash
 
 
 probability = st.floats(0, 1)
@@ -453,8 +455,8 @@ def scores_of(views: list[tuple[str, Any]]) -> Scores:
 
 def thresholds_of(rule: Rule, kind: str) -> list[float]:
     """Every threshold that a score of this view is compared with."""
-    told = (rule.views.get(kind, rule.block), rule.review)
-    return [c for c in told if isinstance(c, float)]
+    numbers = (rule.views.get(kind, rule.block), rule.review)
+    return [c for c in numbers if isinstance(c, float)]
 
 
 @settings(max_examples=300, deadline=None)
@@ -475,8 +477,8 @@ def test_nothing_is_allowed_unless_all_is_finite_and_below_every_cut(rules: dict
 @given(rule=rules(), kind=kinds, low=probability, high=probability)
 def test_raising_a_score_never_makes_the_outcome_milder(rule: Rule, kind: str, low: float, high: float) -> None:
     low, high = sorted((low, high))
-    made = policy(red=rule)
-    assert made.decide(red((kind, low))).outcome <= made.decide(red((kind, high))).outcome
+    policy = policy_of(red=rule)
+    assert policy.decide(red((kind, low))).outcome <= policy.decide(red((kind, high))).outcome
 
 
 @settings(max_examples=300, deadline=None)
@@ -491,12 +493,12 @@ def test_lowering_a_cut_never_releases_more(p: float, kind: str, thresholds: tup
     outcomes = []
     for c in (high, low):
         rule = {"block": Rule(block=c), "review": Rule(review=c), "view": Rule(block=1.0, views={kind: c})}[which]
-        outcomes.append(policy(red=rule).decide(red((kind, p))).outcome)
+        outcomes.append(policy_of(red=rule).decide(red((kind, p))).outcome)
     assert outcomes[0] <= outcomes[1]
 
 
 @settings(max_examples=200, deadline=None)
 @given(rule=rules(), one=st.tuples(kinds, probability), other=st.tuples(kinds, probability))
 def test_another_view_never_makes_the_outcome_milder(rule: Rule, one: Any, other: Any) -> None:
-    made = policy(red=rule)
-    assert made.decide(red(one, other)).outcome is max(made.decide(red(v)).outcome for v in (one, other))
+    policy = policy_of(red=rule)
+    assert policy.decide(red(one, other)).outcome is max(policy.decide(red(v)).outcome for v in (one, other))

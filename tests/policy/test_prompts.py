@@ -160,10 +160,10 @@ def test_words_of_scripts_without_spaces_are_found_inside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"), [("a DISC #12", True), ("ｄｉｓｃ＃７", True), ("forbidden", True), ("not forbidden", False)]
+    ("text", "refused"), [("a DISC #12", True), ("ｄｉｓｃ＃７", True), ("forbidden", True), ("not forbidden", False)]
 )
-def test_patterns_are_searched_in_the_raw_and_the_plain_text(text, found) -> None:
-    assert RULES.find(text).startswith("pattern") is found
+def test_patterns_are_searched_in_the_raw_and_the_plain_text(text, refused) -> None:
+    assert RULES.find(text).startswith("pattern") is refused
 
 
 def test_a_prompt_too_long_to_read_is_refused() -> None:
@@ -178,7 +178,7 @@ def test_normalising_twice_changes_nothing() -> None:
 # in a policy
 
 
-def policy(**prompts):
+def policy_of(**prompts):
     return Policy.load({"name": "p", "rules": {"red": {"block": 0.5}}, "prompts": prompts})
 
 
@@ -187,15 +187,15 @@ def test_a_policy_without_prompts_keeps_its_hash_and_its_shape() -> None:
     rules = json.dumps({"red": {"block": 0.5}}, sort_keys=True)
     assert "prompts" not in without.to_dict()
     assert without.hash == hashlib.sha256(rules.encode()).hexdigest()
-    assert policy(words=["dragon"]).hash != without.hash
-    assert policy(words=["dragon"]).hash != policy(words=["ring"]).hash
+    assert policy_of(words=["dragon"]).hash != without.hash
+    assert policy_of(words=["dragon"]).hash != policy_of(words=["ring"]).hash
 
 
 def test_a_policy_with_prompts_survives_its_dictionary_and_fitting() -> None:
-    made = policy(words=["dragon"], patterns=["a+b"])
-    assert Policy.load(made.to_dict()) == made
+    policy = policy_of(words=["dragon"], patterns=["a+b"])
+    assert Policy.load(policy.to_dict()) == policy
     spec = FakeBackend.spec
-    assert made.bind(spec).prompts == made.prompts
+    assert policy.bind(spec).prompts == policy.prompts
 
 
 def test_prompt_rules_alone_are_not_a_policy() -> None:
@@ -230,13 +230,13 @@ def test_a_policy_that_extends_another_adds_to_its_prompt_rules(tmp_path) -> Non
 
 
 def test_a_prompt_that_is_not_text_is_an_error() -> None:
-    (verdict,) = Guard(FakeBackend(), policy=policy(words=["dragon"])).check_prompts([None])
+    (verdict,) = Guard(FakeBackend(), policy=policy_of(words=["dragon"])).check_prompts([None])
     assert verdict.outcome is Outcome.ERROR
     assert "not NoneType" in verdict.reason
 
 
 def test_a_verdict_names_the_rule_and_never_the_prompt(tmp_path) -> None:
-    guard = Guard(FakeBackend(), policy=policy(words=["dragon"]), listeners=[Audit(tmp_path / "log.jsonl")])
+    guard = Guard(FakeBackend(), policy=policy_of(words=["dragon"]), listeners=[Audit(tmp_path / "log.jsonl")])
     blocked, allowed = guard.check_prompts(["my secret dragon", "a ring"])
     assert (blocked.outcome, blocked.reason, blocked.category) == (Outcome.BLOCK, "prompt: word 'dragon'", "prompt")
     assert (allowed.outcome, allowed.scores) == (Outcome.ALLOW, None)
@@ -256,5 +256,5 @@ def test_a_listener_that_fails_makes_blocked_prompts_errors() -> None:
     def fails(verdicts):
         raise OSError("full")
 
-    guard = Guard(FakeBackend(), policy=policy(words=["dragon"]), listeners=[fails])
+    guard = Guard(FakeBackend(), policy=policy_of(words=["dragon"]), listeners=[fails])
     assert [v.outcome for v in guard.check_prompts("dragon")] == [Outcome.ERROR]

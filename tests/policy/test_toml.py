@@ -155,9 +155,9 @@ review = 0.5
     }
 
 
-@pytest.mark.parametrize(("told", "name"), [({}, "policy"), ({"name": "mine"}, "mine"), ({"name": 3}, "3")])
-def test_a_mapping_is_read_like_a_file(told: dict[str, Any], name: str) -> None:
-    policy = Policy.load({**told, "rules": {"a": {"block": 0.5}}})
+@pytest.mark.parametrize(("mapping", "name"), [({}, "policy"), ({"name": "mine"}, "mine"), ({"name": 3}, "3")])
+def test_a_mapping_is_read_like_a_file(mapping: dict[str, Any], name: str) -> None:
+    policy = Policy.load({**mapping, "rules": {"a": {"block": 0.5}}})
     assert (policy.name, policy.rules) == (name, {"a": Rule(block=0.5)})
 
 
@@ -236,9 +236,9 @@ def test_a_parent_reached_twice_is_not_a_circle(tmp_path: Path) -> None:
 
 
 def test_a_mapping_that_was_given_is_left_as_it_was() -> None:
-    told = {"extends": "strict", "rules": {"*": {"review": 0.125}}}
-    Policy.load(told)
-    assert told == {"extends": "strict", "rules": {"*": {"review": 0.125}}}
+    mapping = {"extends": "strict", "rules": {"*": {"review": 0.125}}}
+    Policy.load(mapping)
+    assert mapping == {"extends": "strict", "rules": {"*": {"review": 0.125}}}
 
 
 RED = "[rules.red]\nblock = 0.5\n"

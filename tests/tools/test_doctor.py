@@ -32,9 +32,9 @@ def test_weights_are_reported_as_present_or_missing(
 
 
 def test_devices_begin_with_the_cpu() -> None:
-    found = doctor.devices()
-    assert found[0] == "cpu"
-    assert len([name for name in found if name.startswith("cuda:")]) == torch.cuda.device_count()
+    devices = doctor.devices()
+    assert devices[0] == "cpu"
+    assert len([name for name in devices if name.startswith("cuda:")]) == torch.cuda.device_count()
 
 
 def test_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,14 +46,14 @@ def test_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_everything_is_examined() -> None:
-    found = doctor.examine()
-    assert found["python"] == platform.python_version()
-    assert {package: found[package] for package in doctor.PACKAGES} == {
+    report = doctor.examine()
+    assert report["python"] == platform.python_version()
+    assert {package: report[package] for package in doctor.PACKAGES} == {
         package: doctor.installed(package) for package in doctor.PACKAGES
     }
-    assert found["devices"].startswith("cpu")
-    assert {key for key in found if key.startswith("model ")} == {f"model {name}" for name in registry.list_models()}
-    assert all(isinstance(value, str) and value for value in found.values())
+    assert report["devices"].startswith("cpu")
+    assert {key for key in report if key.startswith("model ")} == {f"model {name}" for name in registry.list_models()}
+    assert all(isinstance(value, str) and value for value in report.values())
 
 
 @pytest.mark.parametrize(("agrees", "said"), [(True, "agrees with this Pillow"), (False, "its resize changed")])

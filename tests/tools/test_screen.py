@@ -132,8 +132,8 @@ def test_a_file_named_by_the_user_is_judged_whatever_its_suffix(tmp_path: Path) 
 def test_without_an_output_folder_nothing_is_written(tmp_path: Path) -> None:
     paint(tmp_path / "a.png", RED)
     before = sorted(tmp_path.rglob("*"))
-    (found,) = screen(Guard(FakeBackend()), find([str(tmp_path)]).sources)
-    assert (found.verdict.outcome, found.written) == (BLOCK, "")
+    (result,) = screen(Guard(FakeBackend()), find([str(tmp_path)]).sources)
+    assert (result.verdict.outcome, result.written) == (BLOCK, "")
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -165,9 +165,9 @@ def test_names_that_collide_are_counted(tmp_path: Path) -> None:
     for index, colour in enumerate((BLUE, RED, BLUE, RED)):
         paint(tmp_path / str(index) / "a.png", colour)
     paths = [tmp_path / str(index) / "a.png" for index in range(4)]
-    found = list(screen(Guard(FakeBackend()), find([str(p) for p in paths]).sources, out=tmp_path / "out", batch=3))
-    assert [Path(f.written).name for f in found] == ["a.png", "a-2.png", "a-3.png", "a-4.png"]
-    assert [colours(f.written) for f in found] == [{BLUE}, {(0, 0, 0)}, {BLUE}, {(0, 0, 0)}]
+    results = list(screen(Guard(FakeBackend()), find([str(p) for p in paths]).sources, out=tmp_path / "out", batch=3))
+    assert [Path(f.written).name for f in results] == ["a.png", "a-2.png", "a-3.png", "a-4.png"]
+    assert [colours(f.written) for f in results] == [{BLUE}, {(0, 0, 0)}, {BLUE}, {(0, 0, 0)}]
 
 
 def test_a_covered_file_does_not_write_over_an_allowed_one_of_its_new_name(tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ def test_the_files_that_are_judged_are_never_written_over(out: str, tmp_path: Pa
     for name in ("a.png", "b.jpg", "b.png", "deep/a.png", "deep/b.png"):
         paint(tmp_path / name, RED)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*.*")}
-    found = run([tmp_path], tmp_path / out)
-    assert set(found.values()) == {BLOCK}
+    outcomes = run([tmp_path], tmp_path / out)
+    assert set(outcomes.values()) == {BLOCK}
     assert {p: p.read_bytes() for p in before} == before
     assert len(list(tmp_path.rglob("*.*"))) == 2 * len(before)
 
@@ -207,8 +207,8 @@ def test_files_are_judged_in_batches(batch: int, calls: int, tmp_path: Path) -> 
     for index in range(5):
         paint(tmp_path / f"{index}.png", RED if index % 2 else BLUE)
     backend = FakeBackend()
-    found = run([tmp_path], guard=Guard(backend), batch=batch)
-    assert list(found.values()) == [ALLOW, BLOCK, ALLOW, BLOCK, ALLOW]
+    outcomes = run([tmp_path], guard=Guard(backend), batch=batch)
+    assert list(outcomes.values()) == [ALLOW, BLOCK, ALLOW, BLOCK, ALLOW]
     assert backend.calls == calls
 
 
@@ -245,10 +245,10 @@ def test_a_file_over_the_limit_is_an_error_and_not_read_whole(tmp_path: Path) ->
 def test_a_file_that_went_away_is_an_error(tmp_path: Path) -> None:
     sources = find([str(paint(tmp_path / "a.png")), str(paint(tmp_path / "b.png"))]).sources
     (tmp_path / "a.png").unlink()
-    found = list(screen(Guard(FakeBackend()), sources, out=tmp_path / "out"))
-    assert [f.verdict.outcome for f in found] == [ERROR, ALLOW]
-    assert "cannot be read" in found[0].verdict.reason
-    assert colours(found[0].written) == {(0, 0, 0)}
+    results = list(screen(Guard(FakeBackend()), sources, out=tmp_path / "out"))
+    assert [f.verdict.outcome for f in results] == [ERROR, ALLOW]
+    assert "cannot be read" in results[0].verdict.reason
+    assert colours(results[0].written) == {(0, 0, 0)}
 
 
 def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,25 +258,25 @@ def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: py
     guard, sources = Guard(FakeBackend()), find([str(paint(tmp_path / "a.png"))]).sources
     monkeypatch.setattr(Path, "open", refused)
     monkeypatch.setattr("builtins.open", refused)
-    (found,) = screen(guard, sources)
-    assert (found.verdict.outcome, found.verdict.scores) == (ERROR, None)
+    (result,) = screen(guard, sources)
+    assert (result.verdict.outcome, result.verdict.scores) == (ERROR, None)
 
 
 def test_an_unreadable_file_is_not_written_even_with_fail_open(tmp_path: Path) -> None:
     sources = find([str(paint(tmp_path / "a.png"))]).sources
     (tmp_path / "a.png").unlink()
-    (found,) = screen(Guard(FakeBackend(), fail_open=True), sources, out=tmp_path / "out")
-    assert (found.verdict.outcome, found.written) == (ERROR, "")
+    (result,) = screen(Guard(FakeBackend(), fail_open=True), sources, out=tmp_path / "out")
+    assert (result.verdict.outcome, result.written) == (ERROR, "")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX only")
 def test_a_pipe_is_an_error_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    found: dict[str, Outcome] = {}
-    thread = threading.Thread(target=lambda: found.update(run([tmp_path / "pipe.png"])), daemon=True)
+    outcomes: dict[str, Outcome] = {}
+    thread = threading.Thread(target=lambda: outcomes.update(run([tmp_path / "pipe.png"])), daemon=True)
     thread.start()
     thread.join(10)
-    assert found == {str(tmp_path / "pipe.png"): ERROR}
+    assert outcomes == {str(tmp_path / "pipe.png"): ERROR}
 
 
 def test_a_backend_that_breaks_covers_every_file(tmp_path: Path) -> None:

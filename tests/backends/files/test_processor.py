@@ -36,13 +36,13 @@ def test_omitted_settings_have_the_processors_defaults() -> None:
 
 def test_a_shortest_edge_with_a_crop_keeps_its_edge() -> None:
     for edge in (225, 232, 248, 256, 257, 292):
-        told = {
+        settings = {
             **FALCONSAI,
             "size": {"shortest_edge": edge},
             "do_center_crop": True,
             "crop_size": {"height": 224, "width": 224},
         }
-        spec = input_of_processor(told)
+        spec = input_of_processor(settings)
         assert (spec.size, spec.scale_size, spec.crop_mode) == (224, edge, "center")
         assert math.isclose(spec.crop_pct, 224 / edge, rel_tol=1e-3)
 
@@ -91,10 +91,10 @@ def test_a_missing_or_malformed_file_names_the_cure(tmp_path) -> None:
 @pytest.mark.parametrize("kind", ["ViTImageProcessor", "CLIPImageProcessor"])
 def test_pictures_come_out_as_the_processors_own_bits(kind, tmp_path) -> None:
     transformers = pytest.importorskip("transformers")
-    made = getattr(transformers, f"{kind}Pil", None)
-    if made is None:
+    kind_pil = getattr(transformers, f"{kind}Pil", None)
+    if kind_pil is None:
         pytest.skip("this transformers has no PIL processors of that name")
-    processor, spec = made(), VIT if kind.startswith("ViT") else CLIP
+    processor, spec = kind_pil(), VIT if kind.startswith("ViT") else CLIP
     for seed, (height, width) in enumerate([(224, 224), (300, 301), (517, 333), (90, 453), (1024, 768)]):
         pixels = (smooth(1, height, width, seed=seed) * 255).round().to(torch.uint8)
         expected = processor(pixels[0].permute(1, 2, 0).numpy(), return_tensors="pt", input_data_format="channels_last")
@@ -112,10 +112,10 @@ def test_the_torchvision_processors_are_a_level_off_at_most(kind) -> None:
         pytest.skip("this transformers has one processor only")
     spec = VIT if kind.startswith("ViT") else CLIP
     pixels = (smooth(1, 517, 333) * 255).round().to(torch.uint8)
-    found = getattr(transformers, kind)()(pixels[0], return_tensors="pt")["pixel_values"]
+    values = getattr(transformers, kind)()(pixels[0], return_tensors="pt")["pixel_values"]
     ours = Preprocess(spec=spec, views="center").prepare(Frames(pixels)).pixels[:, 0]
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (spec.mean, spec.std))
-    levels = (found * std + mean) * 255
+    levels = (values * std + mean) * 255
     assert float((levels - ours).abs().max()) < 1.5
 
 

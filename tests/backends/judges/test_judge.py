@@ -60,7 +60,7 @@ def judges(folders: dict[str, Path]) -> dict[str, Judge]:
 
 
 @pytest.fixture
-def own(folders: dict[str, Path], tmp_path: Path):
+def copy_of(folders: dict[str, Path], tmp_path: Path):
     """A folder to spoil."""
 
     def copied(name: str) -> Path:
@@ -90,18 +90,18 @@ def test_it_answers_as_transformers_does(name, size, folders) -> None:
     # ShieldGemma 2's own call asks everything at once; the others are asked one question at a time.
     alone = judge(folders[name], questions=QUESTIONS, batch_size=3 if name == "shieldgemma2" else 1)
     assert isinstance(alone, Backend)
-    found, picture = numbers(alone, pixels)[0], picture_of(pixels[0])
+    answers, picture = numbers(alone, pixels)[0], picture_of(pixels[0])
     # Bit for bit on AVX2; with AVX-512 a matrix product rounds by where its operands lie in memory.
-    assert (found - reference(name, folders[name], picture)).abs().max() < 1e-6
+    assert (answers - reference(name, folders[name], picture)).abs().max() < 1e-6
     # All positions at once are another matrix product, which rounds otherwise.
-    assert (found - reference(name, folders[name], picture, keep=0)).abs().max() < 1e-5
+    assert (answers - reference(name, folders[name], picture, keep=0)).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_answers_differ_by_picture_and_by_question(name, judges) -> None:
-    found = numbers(judges[name], smooth(3, 40, 56))
-    assert found.shape == (3, len(QUESTIONS))
-    assert len(found.flatten().unique()) == found.numel()
+    answers = numbers(judges[name], smooth(3, 40, 56))
+    assert answers.shape == (3, len(QUESTIONS))
+    assert len(answers.flatten().unique()) == answers.numel()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -144,10 +144,10 @@ def test_bytes_and_floats_are_the_same_picture_and_stay_as_they_are(judges) -> N
     floats = smooth(2, 40, 56)
     levels = (floats * 255).round().to(torch.uint8)
     kept, signed = levels.clone(), floats * 2 - 1
-    made = judges["qwen3_vl"]
-    assert torch.equal(numbers(made, levels), numbers(made, floats))
-    told = torch.tensor([list(s.numbers()) for s in made.score([Frames(signed, "signed")])])
-    assert torch.equal(told, numbers(made, floats))
+    model = judges["qwen3_vl"]
+    assert torch.equal(numbers(model, levels), numbers(model, floats))
+    answers = torch.tensor([list(s.numbers()) for s in model.score([Frames(signed, "signed")])])
+    assert torch.equal(answers, numbers(model, floats))
     assert torch.equal(levels, kept)
 
 
@@ -167,21 +167,21 @@ def test_blank_digest_and_views_are_reported_per_frame(judges) -> None:
 # Failing closed
 
 
-def spoil(made: Judge, word: str) -> None:
+def spoil(model: Judge, word: str) -> None:
     """Makes another word win at the end of every prompt."""
-    token = made.asker.processor.tokenizer.convert_tokens_to_ids(word)
-    last, answers = head(made.model), list(made.asker.answers)
+    token = model.asker.processor.tokenizer.convert_tokens_to_ids(word)
+    last, answers = head(model.model), list(model.asker.answers)
     with torch.no_grad():
         last.weight[token] = last.weight[answers].mean(0) * 3
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_invalid_answer_is_an_error(name, folders) -> None:
-    made = judge(folders[name], questions=QUESTIONS)
-    guard = Guard(made, action="flag")
+    model = judge(folders[name], questions=QUESTIONS)
+    guard = Guard(model, action="flag")
     assert guard.check(smooth(1, 40, 56))[0].outcome is not Outcome.ERROR
-    spoil(made, "e")
-    (scores,) = made.score([Frames(smooth(1, 40, 56))])
+    spoil(model, "e")
+    (scores,) = model.score([Frames(smooth(1, 40, 56))])
     assert all(math.isnan(p) for p in scores.numbers())
     assert "did not answer 'violence' with" in scores.fault
     (verdict,) = guard.check(smooth(1, 40, 56))
@@ -191,20 +191,20 @@ def test_an_invalid_answer_is_an_error(name, folders) -> None:
 
 
 def test_one_question_without_an_answer_is_enough(judges, monkeypatch) -> None:
-    made = judges["qwen3_vl"]
+    model = judges["qwen3_vl"]
     answers = [[[0.1, 0.9], [0.0, 0.49], [0.2, 1.0]], [[0.1, 0.5], [0.1, 0.9], [0.1, 0.9]]]
-    monkeypatch.setattr(made, "ask", lambda pictures, device: answers)
-    one, two = made.score([Frames(smooth(2, 40, 56))])
+    monkeypatch.setattr(model, "ask", lambda pictures, device: answers)
+    one, two = model.score([Frames(smooth(2, 40, 56))])
     assert one.fault == "not evaluated: the model did not answer 'violence' with Yes or No (share 0.49)"
     assert math.isnan(dict(one.views[0].levels)["violence"][Severity.HIGH])
     assert (two.fault, list(two.numbers())) == ("", [0.1, 0.1, 0.1])
     answers[1][0][1] = math.nan
-    assert "'sexual'" in made.score([Frames(smooth(2, 40, 56))])[1].fault
+    assert "'sexual'" in model.score([Frames(smooth(2, 40, 56))])[1].fault
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_judge_without_an_answer_never_starts(name, own) -> None:
-    folder = own(name)
+def test_a_judge_without_an_answer_never_starts(name, copy_of) -> None:
+    folder = copy_of(name)
     model = getattr(transformers, FAMILIES[name].model).from_pretrained(folder)
     with torch.no_grad():
         head(model).weight.zero_()
@@ -214,8 +214,8 @@ def test_a_judge_without_an_answer_never_starts(name, own) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_head_of_nan_never_starts(name, own) -> None:
-    folder = own(name)
+def test_a_head_of_nan_never_starts(name, copy_of) -> None:
+    folder = copy_of(name)
     model = getattr(transformers, FAMILIES[name].model).from_pretrained(folder)
     with torch.no_grad():
         head(model).weight.fill_(math.nan)
@@ -225,8 +225,8 @@ def test_a_head_of_nan_never_starts(name, own) -> None:
 
 
 def test_a_row_that_does_not_end_with_the_question_is_an_error(folders, monkeypatch) -> None:
-    made = judge(folders["qwen3_vl"], questions=QUESTIONS)
-    whole = made.asker.inputs
+    model = judge(folders["qwen3_vl"], questions=QUESTIONS)
+    whole = model.asker.inputs
 
     def padded_right(*args):
         inputs = whole(*args)
@@ -234,10 +234,10 @@ def test_a_row_that_does_not_end_with_the_question_is_an_error(folders, monkeypa
         inputs["attention_mask"][0, -1] = 0
         return inputs
 
-    monkeypatch.setattr(made.asker, "inputs", padded_right)
+    monkeypatch.setattr(model.asker, "inputs", padded_right)
     with pytest.raises(ScoringError, match="made other rows than were asked"):
-        made.score([Frames(smooth(1, 40, 56))])
-    assert Guard(made).check(smooth(1, 40, 56))[0].outcome is Outcome.ERROR
+        model.score([Frames(smooth(1, 40, 56))])
+    assert Guard(model).check(smooth(1, 40, 56))[0].outcome is Outcome.ERROR
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 3.0])
@@ -248,14 +248,14 @@ def test_a_bad_pixel_is_an_error_of_that_frame(bad, judges) -> None:
     assert verdicts[1].outcome is Outcome.ERROR
     assert {verdicts[0].outcome, verdicts[2].outcome}.isdisjoint({Outcome.ERROR})
     clean = numbers(judges["qwen3_vl"], smooth(3, 40, 56))
-    told = judges["qwen3_vl"].score([Frames(pixels)])
-    assert list(told[2].numbers()) == pytest.approx(clean[2].tolist(), abs=1e-5)
-    assert all(math.isnan(p) for p in told[1].numbers())
+    scores = judges["qwen3_vl"].score([Frames(pixels)])
+    assert list(scores[2].numbers()) == pytest.approx(clean[2].tolist(), abs=1e-5)
+    assert all(math.isnan(p) for p in scores[1].numbers())
 
 
 def test_memory_that_runs_out_halves_the_batch(folders, monkeypatch, caplog) -> None:
-    made = judge(folders["qwen3_vl"], questions=QUESTIONS, batch_size=8)
-    expected, whole, sizes = numbers(made, smooth(3, 40, 56)), made._pass, []
+    model = judge(folders["qwen3_vl"], questions=QUESTIONS, batch_size=8)
+    expected, whole, sizes = numbers(model, smooth(3, 40, 56)), model._pass, []
 
     def small_only(pictures, start, stop, device):
         sizes.append(stop - start)
@@ -263,8 +263,8 @@ def test_memory_that_runs_out_halves_the_batch(folders, monkeypatch, caplog) -> 
             raise torch.cuda.OutOfMemoryError("out of memory")
         return whole(pictures, start, stop, device)
 
-    monkeypatch.setattr(made, "_pass", small_only)
-    assert (numbers(made, smooth(3, 40, 56)) - expected).abs().max() < 1e-5
+    monkeypatch.setattr(model, "_pass", small_only)
+    assert (numbers(model, smooth(3, 40, 56)) - expected).abs().max() < 1e-5
     assert sizes == [8, 4, 2, 2, 2, 2, 1]
     assert "goes on with batches of 2" in caplog.text
 
@@ -274,19 +274,19 @@ def test_memory_that_runs_out_halves_the_batch(folders, monkeypatch, caplog) -> 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_words_stand_in_the_prompt_and_in_the_state(name, folders, judges) -> None:
-    made = judges[name]
+    model = judges[name]
     for category, question in QUESTIONS.items():
-        assert question in made.asker.prompts[category]
-        assert category in made.asker.prompts[category].lower()
-    assert made.asker.prompts["mess"].endswith(FAMILIES[name].answer_prefix)
-    assert not made.asker.prompts["mess"].endswith("\n\n\n")
-    assert made.spec.questions == QUESTIONS
-    assert made.state()["questions"] == hash_of(QUESTIONS)
+        assert question in model.asker.prompts[category]
+        assert category in model.asker.prompts[category].lower()
+    assert model.asker.prompts["mess"].endswith(FAMILIES[name].answer_prefix)
+    assert not model.asker.prompts["mess"].endswith("\n\n\n")
+    assert model.spec.questions == QUESTIONS
+    assert model.state()["questions"] == hash_of(QUESTIONS)
     other = judge(folders[name], questions={**QUESTIONS, "mess": "a muddy floor"})
-    assert other.state()["questions"] != made.state()["questions"]
-    assert other.state()["prompts"] != made.state()["prompts"]
-    assert not torch.equal(numbers(other, smooth(1, 40, 56))[:, 2], numbers(made, smooth(1, 40, 56))[:, 2])
-    (verdict,) = Guard(made).check(smooth(1, 40, 56))
+    assert other.state()["questions"] != model.state()["questions"]
+    assert other.state()["prompts"] != model.state()["prompts"]
+    assert not torch.equal(numbers(other, smooth(1, 40, 56))[:, 2], numbers(model, smooth(1, 40, 56))[:, 2])
+    (verdict,) = Guard(model).check(smooth(1, 40, 56))
     assert verdict.to_dict()["state"]["questions"] == hash_of(QUESTIONS)
 
 
@@ -298,25 +298,25 @@ def test_the_hash_is_of_the_words_whatever_their_order() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_folder_has_the_questions_of_its_family(name, folders) -> None:
-    made = load_model(folders[name])
-    told = registry.spec(RECORDS[name])
-    assert made.state()["self_test"] == "answers unrecorded"
-    assert tuple(made.spec.levels) == tuple(told.levels)
+    model = load_model(folders[name])
+    record = registry.spec(RECORDS[name])
+    assert model.state()["self_test"] == "answers unrecorded"
+    assert tuple(model.spec.levels) == tuple(record.levels)
     assert Guard.from_pretrained(folders[name]).check(smooth(1, 40, 56))[0].scores.finite
     if name == "shieldgemma2":
         from transformers.models.shieldgemma2.processing_shieldgemma2 import DEFAULT_SHIELDGEMMA2_POLICIES
 
-        assert made.spec.questions == DEFAULT_SHIELDGEMMA2_POLICIES
-        assert all(made.spec.questions[c] in made.asker.prompts[c] for c in ("dangerous", "sexual", "violence"))
+        assert model.spec.questions == DEFAULT_SHIELDGEMMA2_POLICIES
+        assert all(model.spec.questions[c] in model.asker.prompts[c] for c in ("dangerous", "sexual", "violence"))
     else:
-        assert made.spec.questions == GENERAL
+        assert model.spec.questions == GENERAL
 
 
 def test_shieldgemma_takes_its_own_words_beside_yours(folders) -> None:
-    made = judge(folders["shieldgemma2"], questions={"sexual": OWN, "mess": "an untidy desk"})
-    assert made.spec.questions["sexual"].startswith("No Sexually Explicit content")
+    model = judge(folders["shieldgemma2"], questions={"sexual": OWN, "mess": "an untidy desk"})
+    assert model.spec.questions["sexual"].startswith("No Sexually Explicit content")
     alone = judge(folders["shieldgemma2"])
-    assert numbers(made, smooth(1, 40, 56))[0, 0] == pytest.approx(
+    assert numbers(model, smooth(1, 40, 56))[0, 0] == pytest.approx(
         numbers(alone, smooth(1, 40, 56))[0, 1].item(), abs=1e-5
     )
     with pytest.raises(ConfigError, match="brings no words for 'mess': write a question"):
@@ -356,18 +356,18 @@ def test_blanks_around_a_question_are_no_part_of_it() -> None:
 
 def test_labels_can_be_mapped_left_out_and_joined(folders) -> None:
     names = {"gore": "violence", "hate": None, "self-harm": Label("violence", Severity.LOW)}
-    made, plain = load_model(folders["qwen3_vl"], labels=names), load_model(folders["qwen3_vl"])
-    assert made.spec.levels == {"sexual": (Severity.HIGH,), "violence": (Severity.LOW, Severity.HIGH)}
-    assert "hate" not in made.asker.prompts
-    (scores,), (each,) = (m.score([Frames(smooth(1, 40, 56))]) for m in (made, plain))
+    model, plain = load_model(folders["qwen3_vl"], labels=names), load_model(folders["qwen3_vl"])
+    assert model.spec.levels == {"sexual": (Severity.HIGH,), "violence": (Severity.LOW, Severity.HIGH)}
+    assert "hate" not in model.asker.prompts
+    (scores,), (each,) = (m.score([Frames(smooth(1, 40, 56))]) for m in (model, plain))
     before = {c: levels[Severity.HIGH] for c, levels in each.views[0].levels.items()}
     joined = scores.views[0].levels["violence"]
     assert joined[Severity.HIGH] == pytest.approx(max(before["violence"], before["gore"]), abs=1e-5)
     assert joined[Severity.LOW] == pytest.approx(max(before["violence"], before["gore"], before["self-harm"]), abs=1e-5)
 
 
-def test_a_template_that_leaves_the_question_out_is_refused(own) -> None:
-    folder = own("llama4")
+def test_a_template_that_leaves_the_question_out_is_refused(copy_of) -> None:
+    folder = copy_of("llama4")
     template = (folder / "chat_template.jinja").read_text()
     (folder / "chat_template.jinja").write_text(template.replace("categories[key]", "'S1'"))
     with pytest.raises(WeightsUnfitError, match="leaves out the question for 'sexual'"):
@@ -379,14 +379,14 @@ def test_a_template_that_leaves_the_question_out_is_refused(own) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_record_takes_the_folder_where_its_files_are(name, folders) -> None:
-    made = load_model(RECORDS[name], weights=folders[name], dtype="float32")
-    told = made.state()
-    assert told["self_test"] == "answers unrecorded"
-    assert told["views"] == "full"
-    assert told["device"] == "follows the picture"
-    assert told["answered"].endswith("questions of the self-test")
+    model = load_model(RECORDS[name], weights=folders[name], dtype="float32")
+    state = model.state()
+    assert state["self_test"] == "answers unrecorded"
+    assert state["views"] == "full"
+    assert state["device"] == "follows the picture"
+    assert state["answered"].endswith("questions of the self-test")
     for policy in ("default", "strict", "lenient"):
-        assert Guard(made, policy=policy).policy.rules
+        assert Guard(model, policy=policy).policy.rules
 
 
 def test_known_answers_are_held_against_the_model(folders) -> None:
@@ -419,8 +419,8 @@ def test_without_weights_and_network_one_line_names_the_cure(name) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shards_are_one_model(name, folders, judges, own, tmp_path) -> None:
-    folder = own(name)
+def test_shards_are_one_model(name, folders, judges, copy_of, tmp_path) -> None:
+    folder = copy_of(name)
     (folder / "model.safetensors").unlink()
     getattr(transformers, FAMILIES[name].model).from_pretrained(folders[name]).save_pretrained(
         folder, max_shard_size="60KB"
@@ -439,8 +439,8 @@ def test_shards_are_one_model(name, folders, judges, own, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("named", ["../evil.safetensors", "model.bin", "", 3])
-def test_an_index_names_safetensors_beside_it_and_nothing_else(named, own) -> None:
-    folder = own("qwen3_vl")
+def test_an_index_names_safetensors_beside_it_and_nothing_else(named, copy_of) -> None:
+    folder = copy_of("qwen3_vl")
     (folder / "model.safetensors").unlink()
     (folder / weights.INDEX).write_text(json.dumps({"weight_map": {"a": named}}))
     with pytest.raises(WeightsUnfitError, match="fetch it again"):
@@ -450,8 +450,8 @@ def test_an_index_names_safetensors_beside_it_and_nothing_else(named, own) -> No
         judge(folder)
 
 
-def test_a_pickle_is_refused_and_so_is_nothing_at_all(own) -> None:
-    folder = own("llava_onevision")
+def test_a_pickle_is_refused_and_so_is_nothing_at_all(copy_of) -> None:
+    folder = copy_of("llava_onevision")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(WeightsUnfitError, match=r"holds pytorch_model.bin and no .* convert it to safetensors"):
         judge(folder)
@@ -460,8 +460,8 @@ def test_a_pickle_is_refused_and_so_is_nothing_at_all(own) -> None:
         judge(folder)
 
 
-def test_weights_that_do_not_fit_are_refused(own) -> None:
-    folder = own("qwen3_vl")
+def test_weights_that_do_not_fit_are_refused(copy_of) -> None:
+    folder = copy_of("qwen3_vl")
     edit_weights(folder, lambda tensors: tensors.pop("lm_head.weight"))
     with pytest.raises(WeightsUnfitError, match=r"missing lm_head\.weight"):
         judge(folder)
@@ -473,8 +473,8 @@ def test_the_answers_must_be_tokens(tmp_path) -> None:
         judge(folder, questions=QUESTIONS)
 
 
-def test_shieldgemmas_answers_are_those_of_its_configuration(own) -> None:
-    folder = own("shieldgemma2")
+def test_shieldgemmas_answers_are_those_of_its_configuration(copy_of) -> None:
+    folder = copy_of("shieldgemma2")
     config = json.loads((folder / "config.json").read_text())
     config["yes_token_index"], config["no_token_index"] = config["no_token_index"], config["yes_token_index"]
     (folder / "config.json").write_text(json.dumps(config))
@@ -482,8 +482,8 @@ def test_shieldgemmas_answers_are_those_of_its_configuration(own) -> None:
         judge(folder)
 
 
-def test_a_processor_that_is_not_whole_is_refused(own) -> None:
-    folder = own("qwen3_vl")
+def test_a_processor_that_is_not_whole_is_refused(copy_of) -> None:
+    folder = copy_of("qwen3_vl")
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(WeightsUnfitError, match=r"chat template: fetch .*chat_template\.jinja"):
         judge(folder)
@@ -514,14 +514,14 @@ def test_labels_and_questions_belong_together(folders) -> None:
         load_files(spec, folders["qwen3_vl"], Options())
 
 
-def test_a_model_that_is_not_a_judge_takes_no_questions(tiny, folders, own) -> None:
+def test_a_model_that_is_not_a_judge_takes_no_questions(tiny, folders, copy_of) -> None:
     with pytest.raises(ConfigError, match="'marqo' takes no questions: choose one of llama-guard-4"):
         judge("marqo", questions=QUESTIONS)
     with pytest.raises(ConfigError, match="takes no questions"):
         judge(tiny, questions=QUESTIONS)
     with pytest.raises(UnknownNameError, match="unknown model or folder"):
         judge("qwen3-vl-3b")
-    folder = own("qwen3_vl")
+    folder = copy_of("qwen3_vl")
     (folder / "config.json").write_text('{"model_type": "mllama"}')
     with pytest.raises(UnknownNameError, match="unknown family of judges 'mllama'"):
         load_model("qwen3-vl-2b", weights=folder)
@@ -552,13 +552,13 @@ def test_a_missing_device_is_named(folders) -> None:
 
 
 @pytest.fixture
-def hub(own, tmp_path, monkeypatch):
+def hub(copy_of, tmp_path, monkeypatch):
     """A hub that is a folder: hands out what it has, in the layout of the real cache."""
     import huggingface_hub
     from huggingface_hub.utils import EntryNotFoundError
 
     spec = registry.spec("qwen3-vl-2b")
-    cache, source = tmp_path / "cache", own("qwen3_vl")
+    cache, source = tmp_path / "cache", copy_of("qwen3_vl")
     getattr(transformers, FAMILIES["qwen3_vl"].model).from_pretrained(source).save_pretrained(
         source, max_shard_size="100KB"
     )
@@ -602,8 +602,8 @@ def test_fetched_weights_are_found_where_a_host_moved_the_cache(hub, tmp_path, m
     with pytest.raises(WeightsMissingError, match="nothing is downloaded from here"):
         weights.fetch(spec, local_files_only=True)
     shutil.copytree(tmp_path / "cache", home / "huggingface" / "hub")
-    found = home / "huggingface" / "hub" / at.relative_to(tmp_path / "cache")
-    assert weights.fetch(spec, local_files_only=True) == weights.cached(spec) == found
+    fetched = home / "huggingface" / "hub" / at.relative_to(tmp_path / "cache")
+    assert weights.fetch(spec, local_files_only=True) == weights.cached(spec) == fetched
 
 
 def test_a_model_without_a_pinned_commit_says_which_one_it_is(folders, tmp_path, monkeypatch) -> None:
@@ -619,9 +619,9 @@ def test_a_model_without_a_pinned_commit_says_which_one_it_is(folders, tmp_path,
 
 def test_any_repository_with_a_judge_is_loaded_by_its_commit(hub) -> None:
     spec, _, asked, _ = hub
-    made = load_model(f"hf:{spec.repo}@{spec.revision}")
-    assert isinstance(made, Judge)
-    assert (made.spec.repo, made.spec.revision) == (spec.repo, spec.revision)
+    model = load_model(f"hf:{spec.repo}@{spec.revision}")
+    assert isinstance(model, Judge)
+    assert (model.spec.repo, model.spec.revision) == (spec.repo, spec.revision)
     assert "chat_template.jinja" in asked
 
 

@@ -29,9 +29,9 @@ SPEC = registry.spec("stable-diffusion")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    made = tmp_path_factory.mktemp("checker") / "safety_checker"
-    make(SPEC, made)
-    return made
+    target = tmp_path_factory.mktemp("checker") / "safety_checker"
+    make(SPEC, target)
+    return target
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_flags_are_equal_where_a_picture_sits_at_a_threshold(folder, offset) -> 
                "concept_embeds_weights", "special_care_embeds_weights")}  # fmt: skip
     cosines = torch.nn.functional.normalize(embeddings) @ torch.nn.functional.normalize(tensors["concept_embeds"]).t()
     vision = load_model(folder, views="center")._nets[torch.device("cpu")].vision
-    found = []
+    seen = []
     for i, embedding in enumerate(embeddings):
         tensors["concept_embeds_weights"] = torch.full((17,), 2.0)
         tensors["concept_embeds_weights"][i % 17] = cosines[i, i % 17] - offset
@@ -90,9 +90,9 @@ def test_flags_are_equal_where_a_picture_sits_at_a_threshold(folder, offset) -> 
         flags, _ = told_by_stock(model, embedding[None])
         net = CheckerNet(vision, tensors)
         assert (net.to_probabilities(net._margins(embedding[None]))[0, 0] >= 0.5).item() == flags[0], i
-        found.append(flags[0])
-    assert offset != 0.001 or all(found)
-    assert offset != -0.0105 or not any(found[::2])
+        seen.append(flags[0])
+    assert offset != 0.001 or all(seen)
+    assert offset != -0.0105 or not any(seen[::2])
 
 
 def test_pictures_get_the_stock_flags_and_stay_as_they_were(folder) -> None:

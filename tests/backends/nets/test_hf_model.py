@@ -131,8 +131,8 @@ def test_threads_do_not_see_each_others_embeddings(falconsai) -> None:
     alone = [backend.score(one, embeddings=True)[0].embedding for one in stacks]
     with ThreadPoolExecutor(4) as pool:
         for _ in range(5):
-            told = list(pool.map(lambda one: backend.score(one, embeddings=True)[0].embedding, stacks))
-            assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(told, alone, strict=True))
+            embeddings = list(pool.map(lambda one: backend.score(one, embeddings=True)[0].embedding, stacks))
+            assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(embeddings, alone, strict=True))
 
 
 def test_without_transformers_the_extra_is_named(falconsai, monkeypatch) -> None:
@@ -152,8 +152,8 @@ def test_freepiks_severity_is_cumulative_and_computed_in_float32(tmp_path) -> No
     from nsfw_guard.backends import loaders
     from nsfw_guard.backends.base import Options
 
-    made = make(registry.spec("freepik"), tmp_path / "freepik")
-    backend = loaders.load_files(made, tmp_path / "freepik", Options(dtype="bfloat16"))
+    spec = make(registry.spec("freepik"), tmp_path / "freepik")
+    backend = loaders.load_files(spec, tmp_path / "freepik", Options(dtype="bfloat16"))
     picture = [Frames(smooth(1, 80, 80))]
     shown = backend.preprocess.prepare(picture[0]).pixels[:, 0]
     p = backend.forward_with_embedding(shown)[0].float().softmax(-1)[0].tolist()

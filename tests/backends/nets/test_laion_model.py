@@ -21,24 +21,24 @@ SPEC = registry.spec("laion")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def laion(tmp_path_factory):
     folder = tmp_path_factory.mktemp("laion") / "clip"
     return make(SPEC, folder), folder
 
 
 @pytest.fixture
-def copy(made, tmp_path) -> Path:
-    return Path(shutil.copytree(made[1], tmp_path / "copy"))
+def copy(laion, tmp_path) -> Path:
+    return Path(shutil.copytree(laion[1], tmp_path / "copy"))
 
 
-def test_the_embedding_has_length_one_as_the_head_takes_it(made) -> None:
-    spec, folder = made
+def test_the_embedding_has_length_one_as_the_head_takes_it(laion) -> None:
+    spec, folder = laion
     (scores,) = loaders.load_files(spec, folder, Options()).score([Frames(smooth(1, 64, 64))], embeddings=True)
     assert scores.embedding.norm() == pytest.approx(1.0, abs=1e-6)
 
 
-def test_a_feature_that_never_varied_is_divided_by_keras_smallest_number(made, copy) -> None:
-    spec, _ = made
+def test_a_feature_that_never_varied_is_divided_by_keras_smallest_number(laion, copy) -> None:
+    spec, _ = laion
     edit_weights(
         copy, lambda h: (h["variance"].__setitem__(0, 0.0), h["layers.0.weight"][:, 0].zero_()), "head.safetensors"
     )
@@ -48,10 +48,10 @@ def test_a_feature_that_never_varied_is_divided_by_keras_smallest_number(made, c
     assert backend.score([Frames(smooth(1, 64, 64))])[0].finite
 
 
-def test_without_the_head_the_error_names_its_source(made, copy) -> None:
+def test_without_the_head_the_error_names_its_source(laion, copy) -> None:
     (copy / "head.safetensors").unlink()
     with pytest.raises(WeightsMissingError, match=r"write it once as head\.safetensors"):
-        loaders.load_files(made[0], copy, Options())
+        loaders.load_files(laion[0], copy, Options())
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_without_the_head_the_error_names_its_source(made, copy) -> None:
         (lambda h: h.pop("layers.3.weight"), "one number"),
     ],
 )
-def test_a_head_that_does_not_fit_is_refused(made, copy, change, message) -> None:
+def test_a_head_that_does_not_fit_is_refused(laion, copy, change, message) -> None:
     edit_weights(copy, change, "head.safetensors")
     with pytest.raises(WeightsUnfitError, match=message):
-        loaders.load_files(made[0], copy, Options())
+        loaders.load_files(laion[0], copy, Options())

@@ -91,8 +91,8 @@ def test_a_batch_is_its_pictures_one_by_one(exports, layout, count) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (9, 200), (64, 31), (300, 40)])
 def test_pictures_of_any_shape_get_the_torch_models_scores(exports, tiny, size) -> None:
     pixels = smooth(2, *size)
-    found, expected = (load_model(folder).score([Frames(pixels)]) for folder in (exports["any"], tiny))
-    for mine, torchs in zip(found, expected, strict=True):
+    scores, expected = (load_model(folder).score([Frames(pixels)]) for folder in (exports["any"], tiny))
+    for mine, torchs in zip(scores, expected, strict=True):
         assert [v.view for v in mine.views] == [v.view for v in torchs.views]
         assert list(mine.numbers()) == pytest.approx(list(torchs.numbers()), abs=1e-5)
 
@@ -132,9 +132,9 @@ def test_transformers_layout_needs_no_transformers(exports, tmp_path) -> None:
     folder.mkdir()
     shutil.copy(exports["any"] / "model.onnx", folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "vit", "id2label": {"0": "nsfw", "1": "normal"}}))
-    told = {"size": {"height": 32, "width": 32}, "resample": 2, "do_center_crop": False, "image_mean": [0.5] * 3,
+    settings = {"size": {"height": 32, "width": 32}, "resample": 2, "do_center_crop": False, "image_mean": [0.5] * 3,
             "image_std": [0.5] * 3, "rescale_factor": 1 / 255}  # fmt: skip
-    (folder / "preprocessor_config.json").write_text(json.dumps(told))
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     pixels = smooth(3, 50, 90)
     backend = load_model(folder)
     values = backend.preprocess.normalise(shown(backend, pixels))
@@ -147,8 +147,8 @@ def test_transformers_layout_needs_no_transformers(exports, tmp_path) -> None:
 
 
 def test_the_stock_checker_runs_in_torch_only(tmp_path) -> None:
-    told = {"architectures": ["StableDiffusionSafetyChecker"], "model_type": "clip"}
-    (tmp_path / "config.json").write_text(json.dumps(told))
+    config = {"architectures": ["StableDiffusionSafetyChecker"], "model_type": "clip"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="runs in torch only: runtime='onnx'"):
         load_model(tmp_path, runtime="onnx")
 
@@ -181,14 +181,14 @@ def test_without_the_library_the_extra_is_named(exports, monkeypatch) -> None:
 def test_a_saved_guard_comes_back_with_its_hashes(exports, layout, tmp_path) -> None:
     guard = Guard.from_pretrained(exports[layout], policy={"rules": {"*": {"block": 0.5}}}, action="blur")
     guard.save_pretrained(tmp_path / "guard")
-    told = json.loads((tmp_path / "guard" / "nsfw_guard.json").read_text())
-    assert sorted(told["hashes"]) == ["model.onnx", "model.onnx.data"][: 2 if layout == "beside" else 1]
+    record = json.loads((tmp_path / "guard" / "nsfw_guard.json").read_text())
+    assert sorted(record["hashes"]) == ["model.onnx", "model.onnx.data"][: 2 if layout == "beside" else 1]
 
     again = Guard.from_pretrained(tmp_path / "guard")
     pixels = smooth(2, 40, 70)
     assert [v.score for v in again.check(pixels)] == [v.score for v in guard.check(pixels)]
     assert again.spec.hashes == guard.spec.hashes
-    assert again.check(pixels)[0].revision == told["hashes"]["model.onnx"]
+    assert again.check(pixels)[0].revision == record["hashes"]["model.onnx"]
     again.save_pretrained(tmp_path / "guard")  # into its own folder: the files are there
 
 
@@ -205,9 +205,9 @@ def test_files_that_were_touched_are_refused(exports, tmp_path, name) -> None:
 def test_weights_beside_that_no_record_names_are_refused(exports, tmp_path) -> None:
     folder = tmp_path / "one"
     load_model(exports["beside"]).save_pretrained(folder)
-    told = json.loads((folder / "nsfw_guard.json").read_text())
-    del told["hashes"]["model.onnx.data"]
-    (folder / "nsfw_guard.json").write_text(json.dumps(told))
+    record = json.loads((folder / "nsfw_guard.json").read_text())
+    del record["hashes"]["model.onnx.data"]
+    (folder / "nsfw_guard.json").write_text(json.dumps(record))
     with pytest.raises(WeightsUnfitError, match="is in no record"):
         load_model(folder)
 
@@ -263,10 +263,10 @@ def test_a_link_out_of_the_folder_is_refused_but_not_the_hubs_own(exports, tmp_p
 
 def test_weights_are_found_wherever_a_file_keeps_them(tmp_path) -> None:
     def tensor(place: str):
-        made = onnx.TensorProto(name=place, dims=[1], data_type=1, data_location=onnx.TensorProto.EXTERNAL)
-        made.external_data.add(key="offset", value="0")
-        made.external_data.add(key="location", value=place)
-        return made
+        proto = onnx.TensorProto(name=place, dims=[1], data_type=1, data_location=onnx.TensorProto.EXTERNAL)
+        proto.external_data.add(key="offset", value="0")
+        proto.external_data.add(key="location", value=place)
+        return proto
 
     inner = onnx.helper.make_graph([], "inner", [], [], initializer=[tensor("in a branch")])
     node = onnx.helper.make_node("If", ["c"], ["d"], then_branch=inner, value=tensor("in an attribute"))
@@ -390,15 +390,15 @@ class Broken:
         return self.answer(self.runner.run(values))
 
 
-def _too_many(found):
-    if len(found[0]) > 2:
+def _too_many(outputs):
+    if len(outputs[0]) > 2:
         raise MemoryError("alloc")
-    return found
+    return outputs
 
 
 @pytest.mark.parametrize("answer", [
-    lambda found: [found[0][:, :1], found[1]], lambda found: [found[0][:-1], found[1]], lambda found: found[:1],
-    lambda found: [found[0] * float("nan"), found[1]], lambda found: [],
+    lambda out: [out[0][:, :1], out[1]], lambda out: [out[0][:-1], out[1]], lambda out: out[:1],
+    lambda out: [out[0] * float("nan"), out[1]], lambda out: [],
 ])  # fmt: skip
 def test_an_odd_answer_is_an_error_for_every_picture(exports, answer) -> None:
     guard = Guard.from_pretrained(exports["any"], policy={"rules": {"*": {"block": 1}}})

@@ -60,29 +60,29 @@ def test_a_batch_is_its_pictures_one_by_one(exports, layout, count) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (9, 200), (300, 40)])
 def test_pictures_of_any_shape_get_the_torch_models_scores(exports, tiny, size) -> None:
     pixels = smooth(2, *size)
-    found, expected = (
+    scores, expected = (
         load_model(exports["any"], runtime="openvino").score([Frames(pixels)]),
         load_model(tiny).score([Frames(pixels)]),
     )
-    for mine, torchs in zip(found, expected, strict=True):
+    for mine, torchs in zip(scores, expected, strict=True):
         assert list(mine.numbers()) == pytest.approx(list(torchs.numbers()), abs=1e-5)
 
 
 def test_threads_ask_one_model_at_once(exports) -> None:
     backend, pixels = load_model(exports["any"], runtime="openvino"), smooth(8, 40, 40)
     expected = [list(backend.score([Frames(p[None])])[0].numbers()) for p in pixels]
-    found: dict[int, list[float]] = {}
+    scores: dict[int, list[float]] = {}
 
     def work(index: int) -> None:
         for _ in range(10):
-            found[index] = list(backend.score([Frames(pixels[index][None])])[0].numbers())
+            scores[index] = list(backend.score([Frames(pixels[index][None])])[0].numbers())
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [found[i] for i in range(8)] == expected
+    assert [scores[i] for i in range(8)] == expected
 
 
 def test_through_a_guard_a_bad_pixel_is_an_error_and_the_state_says_what_ran(exports, tmp_path) -> None:

@@ -56,15 +56,15 @@ def test_scores_and_embedding_are_the_models_own_bits(tiny) -> None:
         embedding = model.forward_head(model.forward_features(values), pre_logits=True)
 
     backend = load_model(tiny)
-    found = backend.score([Frames(pixels)], embeddings=True)
+    scores = backend.score([Frames(pixels)], embeddings=True)
 
     assert torch.equal(
         backend.forward_with_embedding(torch.stack(list(backend.preprocess.prepare(Frames(pixels)).pixels[:, 0])))[0],
         logits,
     )
-    assert [s.views[0].levels["sexual"][Severity.HIGH] for s in found] == logits.softmax(-1)[:, 0].tolist()
-    assert torch.equal(torch.stack([s.embedding for s in found]), embedding)
-    assert backend.width == 24 == found[0].embedding.shape[0]
+    assert [s.views[0].levels["sexual"][Severity.HIGH] for s in scores] == logits.softmax(-1)[:, 0].tolist()
+    assert torch.equal(torch.stack([s.embedding for s in scores]), embedding)
+    assert backend.width == 24 == scores[0].embedding.shape[0]
 
 
 def test_marqos_layout_has_its_label_first_and_192_numbers(tmp_path) -> None:
@@ -161,10 +161,10 @@ def test_stacks_of_different_sizes_keep_their_order(tiny) -> None:
     backend = load_model(tiny)
     stacks = [Frames(smooth(2, 40, 40)), Frames(smooth(1, 30, 90, seed=1)), Frames(smooth(1, 40, 40, seed=2))]
 
-    found = backend.score(stacks)
+    answers = backend.score(stacks)
 
-    assert [len(s.views) for s in found] == [1, 1, 3, 1]
-    for stack, scores in zip(stacks[1:], found[2:], strict=True):
+    assert [len(s.views) for s in answers] == [1, 1, 3, 1]
+    for stack, scores in zip(stacks[1:], answers[2:], strict=True):
         assert list(scores.numbers()) == pytest.approx(list(backend.score([stack])[0].numbers()), abs=1e-6)
 
 
@@ -173,14 +173,14 @@ def test_the_digest_is_that_of_the_pixels_shown(tiny) -> None:
     pixels = (smooth(1, 50, 40) * 255).to(torch.uint8)
     shown = backend.preprocess.prepare(Frames(pixels)).pixels
 
-    (found,) = backend.score([Frames(pixels)], digests=True)
+    (scores,) = backend.score([Frames(pixels)], digests=True)
 
-    assert found.digest == hashlib.sha256(shown.contiguous().numpy().tobytes()).hexdigest()
+    assert scores.digest == hashlib.sha256(shown.contiguous().numpy().tobytes()).hexdigest()
     assert backend.score([Frames(pixels)])[0].digest == ""
     array = pixels[0].permute(1, 2, 0).numpy()
     guard = Guard(backend, listeners=[type("Wants", (), {"wants_digests": True, "__call__": lambda self, v: None})()])
     same = guard.check([pixels.float()[0] / 255, array, Image.fromarray(array)])
-    assert {v.scores.digest for v in same} == {found.digest}
+    assert {v.scores.digest for v in same} == {scores.digest}
 
 
 def test_one_flat_colour_is_reported(tiny) -> None:
@@ -206,9 +206,9 @@ def test_severities_add_up_and_only_rise(tmp_path) -> None:
     pixels = (smooth(4, 32, 32) * 255).to(torch.uint8)
 
     probabilities = backend.forward_with_embedding(pixels)[0].softmax(-1).tolist()
-    found = [s.views[0].levels["x"] for s in backend.score([Frames(pixels)])]
+    severities = [s.views[0].levels["x"] for s in backend.score([Frames(pixels)])]
 
-    for (_, low, high, medium), levels in zip(probabilities, found, strict=True):
+    for (_, low, high, medium), levels in zip(probabilities, severities, strict=True):
         assert levels[Severity.HIGH] == pytest.approx(high)
         assert levels[Severity.MEDIUM] == pytest.approx(high + medium)
         assert levels[Severity.LOW] == pytest.approx(high + medium + low)
@@ -230,10 +230,10 @@ def test_autocast_around_it_changes_nothing(tiny) -> None:
 
 
 def test_embeddings_can_be_used_with_gradients_around(tiny) -> None:
-    (found,) = load_model(tiny).score([Frames(smooth(1, 32, 32))], embeddings=True)
+    (scores,) = load_model(tiny).score([Frames(smooth(1, 32, 32))], embeddings=True)
     weight = torch.ones(24, requires_grad=True)
-    (found.embedding * weight).sum().backward()
-    assert torch.equal(weight.grad, found.embedding)
+    (scores.embedding * weight).sum().backward()
+    assert torch.equal(weight.grad, scores.embedding)
 
 
 def test_eight_threads_get_the_same_numbers(tiny) -> None:
@@ -319,8 +319,8 @@ def copy(tiny, tmp_path) -> Path:
     return Path(shutil.copytree(tiny, tmp_path / "copy"))
 
 
-def nan_head(found):
-    found["head.weight"].fill_(float("nan"))
+def nan_head(tensors):
+    tensors["head.weight"].fill_(float("nan"))
 
 
 def rewrite(change):
@@ -380,8 +380,8 @@ def test_a_damaged_folder_is_refused_with_the_cure(copy, damage) -> None:
 def test_weights_with_timms_prefix_are_taken(copy) -> None:
     pixels = smooth(1, 32, 32)
     expected = center(load_model(copy), pixels)
-    found = load_file(copy / "model.safetensors")
-    save_file({f"timm_model.{k}": v for k, v in found.items()}, copy / "model.safetensors")
+    tensors = load_file(copy / "model.safetensors")
+    save_file({f"timm_model.{k}": v for k, v in tensors.items()}, copy / "model.safetensors")
     assert torch.equal(center(load_model(copy), pixels), expected)
 
 
@@ -415,9 +415,9 @@ def test_a_saved_model_answers_as_recorded_or_not_at_all(tiny, tmp_path) -> None
     assert torch.equal(center(again, pixels), center(backend, pixels))
 
     record = tmp_path / "saved" / "nsfw_guard.json"
-    told = json.loads(record.read_text())
-    told["answers"]["disc"] = {label: 1 - p for label, p in told["answers"]["disc"].items()}
-    record.write_text(json.dumps(told))
+    saved = json.loads(record.read_text())
+    saved["answers"]["disc"] = {label: 1 - p for label, p in saved["answers"]["disc"].items()}
+    record.write_text(json.dumps(saved))
     with pytest.raises(SelfTestError, match="does not answer as recorded"):
         load_model(tmp_path / "saved")
 

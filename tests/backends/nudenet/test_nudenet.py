@@ -15,7 +15,7 @@ from PIL import Image
 
 from nsfw_guard.backends import registry
 from nsfw_guard.backends.base import Backend
-from nsfw_guard.backends.nudenet import nudenet as own
+from nsfw_guard.backends.nudenet import nudenet as ours
 from nsfw_guard.backends.nudenet import yolo
 from nsfw_guard.backends.registry import load_model
 from nsfw_guard.backends.spec import Label
@@ -55,14 +55,14 @@ def detector():
 
 def picture(name: str) -> np.ndarray:
     """A harmless photograph as RGB. "wide", "tall" and "tiny" are made of the astronaut."""
-    made = {
+    pictures = {
         "wide": lambda: np.pad(data.astronaut()[:300], ((0, 0), (200, 90), (0, 0)), mode="reflect"),
         "tall": lambda: data.astronaut()[:, 150:330],
         "tiny": lambda: np.asarray(Image.fromarray(data.astronaut()[40:240, 120:320]).resize((24, 20))),
         "dot": lambda: data.astronaut()[100:101, 200:201],
         "camera": lambda: np.stack([data.camera()] * 3, -1),
     }
-    return np.array(made.get(name, getattr(data, name, None))(), order="C")
+    return np.array(pictures.get(name, getattr(data, name, None))(), order="C")
 
 
 PICTURES = ("astronaut", "chelsea", "coffee", "rocket", "camera", "wide", "tall", "tiny", "dot")
@@ -79,12 +79,13 @@ def test_boxes_are_those_of_nudenets_own_package(backend, detector, name, tmp_pa
     expected = detector.detect(str(tmp_path / "picture.png"))
     shown = yolo.letterbox(tensor(array), 320)
     (numbers,) = backend.numbers(shown)
-    found = yolo.boxes(numbers, *array.shape[:2], 320)
-    assert [LABELS[box.label] for box in found] == [told["class"] for told in expected]
+    boxes = yolo.boxes(numbers, *array.shape[:2], 320)
+    assert [LABELS[box.label] for box in boxes] == [theirs["class"] for theirs in expected]
     # The pixels are the same to the bit; threads may add up the network's numbers in another order.
-    assert [box.score for box in found] == pytest.approx([told["score"] for told in expected], abs=1e-5)
-    for box, told in zip(found, expected, strict=True):
-        assert (box.left, box.top, box.width, box.height) == pytest.approx(told["box"], abs=1.01)  # theirs are cut off
+    assert [box.score for box in boxes] == pytest.approx([theirs["score"] for theirs in expected], abs=1e-5)
+    for box, theirs in zip(boxes, expected, strict=True):
+        place = (box.left, box.top, box.width, box.height)
+        assert place == pytest.approx(theirs["box"], abs=1.01)  # theirs are cut off
 
 
 @pytest.mark.parametrize("side", [320, 640])
@@ -93,25 +94,25 @@ def test_boxes_are_those_of_nudenets_own_package(backend, detector, name, tmp_pa
 def test_the_network_is_shown_nudenets_own_pixels(size, side) -> None:
     array = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     expected = reference._read_image(np.ascontiguousarray(array[..., ::-1]), side)[0]
-    found = yolo.letterbox(tensor(array), side).flip(1).float().mul_(1 / 255).numpy()
-    assert np.array_equal(found, expected)
+    shown = yolo.letterbox(tensor(array), side).flip(1).float().mul_(1 / 255).numpy()
+    assert np.array_equal(shown, expected)
 
 
 def test_boxes_are_picked_as_nudenet_picks_them() -> None:
-    made = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for _ in range(100):
-        count, height, width = (int(n) for n in made.integers(1, (80, 900, 900)))
+        count, height, width = (int(n) for n in rng.integers(1, (80, 900, 900)))
         numbers = np.zeros((22, 2100), np.float32)
-        at = made.choice(2100, count, replace=False)
-        numbers[:2, at], numbers[2:4, at] = made.uniform(-20, 360, (2, count)), made.uniform(0, 200, (2, count))
-        numbers[4:, at] = made.uniform(0, 1, (18, count)) ** 3
+        at = rng.choice(2100, count, replace=False)
+        numbers[:2, at], numbers[2:4, at] = rng.uniform(-20, 360, (2, count)), rng.uniform(0, 200, (2, count))
+        numbers[4:, at] = rng.uniform(0, 1, (18, count)) ** 3
         pads = max(height, width) - width, max(height, width) - height
         expected = reference._postprocess([numbers[None]], *pads, 1, 1, width, height, 320, 320)
-        found = [
+        boxes = [
             {"class": LABELS[b.label], "score": b.score, "box": [int(b.left), int(b.top), int(b.width), int(b.height)]}
             for b in yolo.boxes(numbers, height, width, 320)
         ]
-        assert found == expected
+        assert boxes == expected
 
 
 def test_a_face_is_found_where_it_is(backend) -> None:
@@ -182,9 +183,9 @@ def fed_with(backend, answer):
     """A NudeNet whose network answers these numbers to every picture, or what a function of its input says."""
     runner = Fed(backend.runner, answer if callable(answer) else
                  lambda values: [torch.from_numpy(answer).expand(len(values), -1, -1).clone()])  # fmt: skip
-    made = object.__new__(own.NudeNet)
-    vars(made).update({**vars(backend), "runner": runner})
-    return made
+    fed = object.__new__(ours.NudeNet)
+    vars(fed).update({**vars(backend), "runner": runner})
+    return fed
 
 
 def box(label: str, score: float, place: tuple[float, float, float, float]) -> np.ndarray:
@@ -270,9 +271,9 @@ def test_a_batch_is_its_pictures_one_by_one(count) -> None:
 
 def test_stacks_of_several_sizes_keep_their_order(backend) -> None:
     stacks = [Frames(tensor(picture(name))) for name in ("chelsea", "astronaut", "tiny")]
-    found = backend.score([*stacks, Frames(torch.full((1, 3, 9, 9), 7, dtype=torch.uint8))], digests=True)
-    assert [len(s.regions) for s in found][:2] == [0, 1]
-    assert [s.blank for s in found] == [False, False, False, True]
+    scores = backend.score([*stacks, Frames(torch.full((1, 3, 9, 9), 7, dtype=torch.uint8))], digests=True)
+    assert [len(s.regions) for s in scores][:2] == [0, 1]
+    assert [s.blank for s in scores] == [False, False, False, True]
     assert backend.score([]) == []
 
 
@@ -315,7 +316,7 @@ def test_the_record_and_the_state_say_what_a_user_must_know(backend) -> None:
     assert "320n.onnx c15d8273adad" in backend.state()["runtime"]
     spec = registry.spec("nudenet")
     assert all(word in spec.license for word in ("disputed", "AGPL-3.0", "MIT"))
-    assert spec.sha256 == own.FILES["320n.onnx"].sha256 == backend.spec.sha256
+    assert spec.sha256 == ours.FILES["320n.onnx"].sha256 == backend.spec.sha256
     assert spec.download_bytes == WHEEL.stat().st_size
     assert len(spec.labels) == 18
     assert Guard(backend).check(smooth(1, 9, 9))[0].revision == spec.sha256
@@ -381,8 +382,8 @@ def edited(to: Path, **metadata: str | None) -> Path:
     """NudeNet's file with other metadata."""
     onnx = pytest.importorskip("onnx", reason="pip install onnx: the test makes a file with it")
     model = onnx.load(WHEEL)
-    told = {m.key: m.value for m in model.metadata_props}
-    onnx.helper.set_model_props(model, {k: v for k, v in {**told, **metadata}.items() if v is not None})
+    properties = {m.key: m.value for m in model.metadata_props}
+    onnx.helper.set_model_props(model, {k: v for k, v in {**properties, **metadata}.items() if v is not None})
     onnx.save(model, to)
     return to
 
@@ -397,9 +398,9 @@ def test_a_custom_file_is_used_at_the_side_it_declares(tmp_path, caplog) -> None
     detector = reference.NudeDetector(str(tmp_path / "mine.onnx"), inference_resolution=640)
     expected = detector.detect(array[..., ::-1].copy())
     (numbers,) = backend.numbers(yolo.letterbox(tensor(array), 640))
-    found = yolo.boxes(numbers, 512, 512, 640)
-    assert [LABELS[b.label] for b in found] == [told["class"] for told in expected]
-    assert [b.score for b in found] == pytest.approx([told["score"] for told in expected], abs=1e-5)
+    boxes = yolo.boxes(numbers, 512, 512, 640)
+    assert [LABELS[b.label] for b in boxes] == [theirs["class"] for theirs in expected]
+    assert [b.score for b in boxes] == pytest.approx([theirs["score"] for theirs in expected], abs=1e-5)
 
 
 @pytest.mark.parametrize(("metadata", "cure"), [
@@ -423,10 +424,10 @@ def test_answers_that_differ_from_the_recorded_ones_are_refused(backend) -> None
         backend.spec, known_answers={**backend.spec.known_answers, "disc": dict.fromkeys(backend.spec.labels, 0.5)}
     )
     with pytest.raises(SelfTestError, match="does not answer as recorded"):
-        own.NudeNet(backend.runner, spec, backend.options)
+        ours.NudeNet(backend.runner, spec, backend.options)
     shaky = Fed(backend.runner, lambda values: [torch.rand(len(values), 22, 2100)])
     with pytest.raises(SelfTestError, match="not deterministic"):
-        own.NudeNet(shaky, replace(spec, known_answers={}), backend.options)
+        ours.NudeNet(shaky, replace(spec, known_answers={}), backend.options)
     broken = Fed(backend.runner, lambda values: [torch.full((len(values), 22, 2100), float("nan"))])
     with pytest.raises(SelfTestError, match="does not answer with probabilities"):
-        own.NudeNet(broken, replace(spec, known_answers={}), backend.options)
+        ours.NudeNet(broken, replace(spec, known_answers={}), backend.options)

@@ -36,19 +36,19 @@ class Saying(FakeBackend):
         self.spec = replace(RED, name=name, labels=labels, thresholds=thresholds)
 
     def _of(self, stack: Frames, embeddings: bool, digests: bool) -> list[Scores]:
-        made = super()._of(stack, embeddings, digests)
+        scores = super()._of(stack, embeddings, digests)
         (level,) = {level for levels in self.spec.levels.values() for level in levels}
-        told = [{category: {level: next(s.numbers())} for category in self.spec.levels} for s in made]
-        return [replace(s, views=(ViewScores(View("full"), one),)) for s, one in zip(made, told, strict=True)]
+        said_levels = [{category: {level: next(s.numbers())} for category in self.spec.levels} for s in scores]
+        return [replace(s, views=(ViewScores(View("full"), one),)) for s, one in zip(scores, said_levels, strict=True)]
 
 
 class Broken(Saying):
     """Says NaN of every second frame."""
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        told = super().score(stacks, embeddings=embeddings, digests=digests)
+        scores = super().score(stacks, embeddings=embeddings, digests=digests)
         bad = Scores.single({"red": {Severity.HIGH: float("nan")}})
-        return [bad if i % 2 else one for i, one in enumerate(told)]
+        return [bad if i % 2 else one for i, one in enumerate(scores)]
 
 
 def frames(*values: int) -> Frames:

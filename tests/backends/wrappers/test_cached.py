@@ -57,11 +57,11 @@ def test_embeddings_and_digests_are_asked_for_when_they_were_not_kept() -> None:
     backend = FakeBackend()
     cached, stacks = Cached(backend), [Frames(smooth(1, 8, 8))]
     assert cached.score(stacks)[0].embedding is None
-    told = cached.score(stacks, embeddings=True, digests=True)[0]
-    assert told.embedding is not None
-    assert told.digest
+    scores = cached.score(stacks, embeddings=True, digests=True)[0]
+    assert scores.embedding is not None
+    assert scores.digest
     assert cached.score(stacks)[0].embedding is None
-    assert torch.equal(cached.score(stacks, embeddings=True)[0].embedding, told.embedding)
+    assert torch.equal(cached.score(stacks, embeddings=True)[0].embedding, scores.embedding)
     assert backend.frames == 2
 
 

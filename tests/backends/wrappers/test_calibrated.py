@@ -28,10 +28,10 @@ def test_a_calibration_of_a_category_that_the_model_lacks_is_refused() -> None:
 
 def test_every_score_goes_through_the_calibration() -> None:
     backend = FakeBackend(0.5)
-    made = Calibrated(backend, TRIPLED).score(PICTURES, embeddings=True, digests=True)
-    assert score_of(made) == pytest.approx([0.75, 0.75])
-    assert made[0].digest == f"{0:064x}"
-    assert made[1].embedding.tolist() == [0, 0, 0]
+    scores = Calibrated(backend, TRIPLED).score(PICTURES, embeddings=True, digests=True)
+    assert score_of(scores) == pytest.approx([0.75, 0.75])
+    assert scores[0].digest == f"{0:064x}"
+    assert scores[1].embedding.tolist() == [0, 0, 0]
     assert (backend.calls, backend.frames) == (1, 2)
 
 

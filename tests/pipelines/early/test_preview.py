@@ -49,31 +49,31 @@ def drawn(name):
     asked |= {"num_inference_steps": 2} if "num_inference_steps" in asked else {}
     asked |= {"num_frames": 1} if name in CLIPS else {}
     torch.manual_seed(0)
-    with clean_latents(pipe) as found:
+    with clean_latents(pipe) as latents:
         pictures = np.asarray(pipe(**asked, output_type="np")[case.field])
-    told = arguments_of(type(pipe).__call__, pipe, (), asked)
-    return pipe, found[-1], told, (pictures[:, 0] if pictures.ndim == 5 else pictures)[..., :3]
+    arguments = arguments_of(type(pipe).__call__, pipe, (), asked)
+    return pipe, latents[-1], arguments, (pictures[:, 0] if pictures.ndim == 5 else pictures)[..., :3]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_last_preview_is_the_picture(name) -> None:
-    pipe, latents, told, pictures = drawn(name)
-    preview = by_vae(pipe, latents, told).permute(0, 2, 3, 1).numpy()
+    pipe, latents, arguments, pictures = drawn(name)
+    preview = by_vae(pipe, latents, arguments).permute(0, 2, 3, 1).numpy()
     assert preview.shape == pictures.shape
     assert np.abs(preview - pictures).max() <= NEAR.get(name, 1e-5)
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_latents_that_nobody_can_read_are_refused(name) -> None:
-    pipe, latents, told, _ = drawn(name)
+    pipe, latents, arguments, _ = drawn(name)
     with pytest.raises(UncoveredError, match="give EarlyStop a decoder"):
-        by_vae(pipe, latents, told)
+        by_vae(pipe, latents, arguments)
 
 
 def test_packed_latents_need_a_size_that_fits() -> None:
-    pipe, latents, told, _ = drawn("FluxPipeline")
+    pipe, latents, arguments, _ = drawn("FluxPipeline")
     with pytest.raises(UncoveredError, match="packs its latents"):
-        by_vae(pipe, latents, {**told, "height": 48, "width": 80})
+        by_vae(pipe, latents, {**arguments, "height": 48, "width": 80})
     clip, tokens, asked, _ = drawn("LTXPipeline")
     with pytest.raises(UncoveredError, match="call the pipe with height and width"):
         to_spatial(clip, tokens, {**asked, "height": None})

@@ -133,10 +133,10 @@ def test_a_pipeline_that_steps_several_times_a_step_is_not_watched(times) -> Non
     assert seen.looks == {}
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_a_copy_of_a_watched_scheduler_takes_steps_of_its_own(own) -> None:
+@pytest.mark.parametrize("renoise", [True, False])
+def test_a_copy_of_a_watched_scheduler_takes_steps_of_its_own(renoise) -> None:
     scheduler = FlowMatchEulerDiscreteScheduler()
-    if own:
+    if renoise:
         scheduler.step = functools.partial(scheduler.step)
     before, plain = vars(scheduler).get("step"), inspect.signature(scheduler.step)
     scheduler.set_timesteps(4)
@@ -254,17 +254,17 @@ def test_two_threads_stop_independently(whole, guard) -> None:
     for pipe in pipes:
         pipe.scheduler = copy.deepcopy(whole.scheduler)
         attach(pipe, guard, early_stop=EarlyStop(thresholds=0.6))
-    found = {}
+    flags = {}
 
     def work(i):
-        found[i] = [draw(pipes[i], (RED, BLUE)[i]).nsfw_content_detected for _ in range(3)]
+        flags[i] = [draw(pipes[i], (RED, BLUE)[i]).nsfw_content_detected for _ in range(3)]
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == {0: [[True]] * 3, 1: [[False]] * 3}
+    assert flags == {0: [[True]] * 3, 1: [[False]] * 3}
 
 
 STEPPED = [
@@ -290,11 +290,11 @@ def test_families_are_watched_without_a_change_and_stopped(name) -> None:
     backend = FakeBackend(1.0)
     with attach(pipe, Guard(backend), early_stop=early) as attachment:
         out = run()
-    told = attachment.verdicts
+    verdicts = attachment.verdicts
     assert float(out[case.field].max()) == 0
     assert out[case.field].shape[0] == case.count
-    assert "stopped at step" in told[0].reason
-    assert (told[0].model, told[0].state["self_test"]) == ("red", "passed")
+    assert "stopped at step" in verdicts[0].reason
+    assert (verdicts[0].model, verdicts[0].state["self_test"]) == ("red", "passed")
 
 
 # previews
@@ -317,11 +317,11 @@ def test_a_small_decoder_of_the_users_is_used(pipe, guard) -> None:
 def test_a_linear_map_learns_colours() -> None:
     latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     colours = (latents[:, :3] * 0.1 + 0.5).repeat_interleave(2, -1).repeat_interleave(2, -2)
-    made = LinearPreview.fit(latents, colours, bends=4)
-    assert torch.allclose(made(None, latents, {}), colours.clamp(0, 1), atol=0.02)
-    assert LinearPreview.from_dict(made.to_dict()) == made
+    preview = LinearPreview.fit(latents, colours, bends=4)
+    assert torch.allclose(preview(None, latents, {}), colours.clamp(0, 1), atol=0.02)
+    assert LinearPreview.from_dict(preview.to_dict()) == preview
     with pytest.raises(ConfigError, match="fit one for this pipe"):
-        made(None, torch.randn(1, 16, 8, 8), {})
+        preview(None, torch.randn(1, 16, 8, 8), {})
     with pytest.raises(ConfigError, match="too few"):
         LinearPreview.fit(latents[:, :, :2, :2], colours, bends=64)
 
@@ -363,11 +363,11 @@ def test_cuts_lie_above_what_was_allowed_and_spend_what_may_be_spent() -> None:
 
 def test_a_report_counts_what_the_cuts_would_have_done() -> None:
     early = EarlyStop(at=(0.3, 0.5), thresholds=(0.9, 0.8))
-    told = traces(
+    looks = traces(
         ((0.95, 0.0), True), ((0.0, 0.85), True), ((0.0, 0.0), True), ((0.0, 0.9), False), ((0.1, 0.1), False)
     )
-    assert [stop_at(t, early) for t in told] == [0.3, 0.5, None, 0.5, None]
-    report = report_of(told, early, 0.01)
+    assert [stop_at(t, early) for t in looks] == [0.3, 0.5, None, 0.5, None]
+    report = report_of(looks, early, 0.01)
     assert (report.allowed, report.blocked, report.false_stops, report.stopped) == (2, 3, 1, 2)
     assert report.saved == pytest.approx((0.7 + 0.5) / 3)
     assert not report.proven
@@ -375,17 +375,17 @@ def test_a_report_counts_what_the_cuts_would_have_done() -> None:
 
 def test_every_look_whose_cut_was_chosen_counts_against_the_rate() -> None:
     # Two thresholds, each the highest of its look: what is drawn next may lie above either. Simulated, two in 101 do.
-    made = torch.Generator().manual_seed(5)
+    generator = torch.Generator().manual_seed(5)
     misses = []
     for _ in range(400):
-        looks = torch.rand(101, 2, generator=made) * 0.4 + 0.5
+        looks = torch.rand(101, 2, generator=generator) * 0.4 + 0.5
         highest = looks[:100].max(0).values
         misses.append(bool((looks[100] > highest).any()))
     assert 0.008 < sum(misses) / 400 < 0.04
     early = EarlyStop(at=(0.3, 0.5), thresholds=0.99)
-    told = traces(*[((0.0, 0.0), False)] * 473)
-    assert report_of(told, early, 0.01, chosen=2).bound == upper_bound(1, 473)
-    assert report_of(told, early, 0.01).bound == upper_bound(0, 473)
+    harmless = traces(*[((0.0, 0.0), False)] * 473)
+    assert report_of(harmless, early, 0.01, chosen=2).bound == upper_bound(1, 473)
+    assert report_of(harmless, early, 0.01).bound == upper_bound(0, 473)
     few, enough = (thresholds_of(traces(*[((0.0, 0.0), False)] * n, ((0.9, 0.0), False)), 2, 0.01) for n in (472, 650))
     assert few[0] > 0.9  # one stop among 473 would not be proven with two thresholds
     assert enough == (few[0], 0.5)  # the last look is given the one that may be spent
@@ -456,15 +456,15 @@ def test_the_blanking_callback_lets_nothing_half_drawn_out(pipe, guard) -> None:
         EarlyStopCallback(EarlyStop(), guard, on_stop="shrug")
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_the_callback_is_told_how_large_packed_latents_are(told, caplog) -> None:
+@pytest.mark.parametrize("keywords", [True, False])
+def test_the_callback_is_told_how_large_packed_latents_are(keywords, caplog) -> None:
     case = CASES["FluxPipeline"]
     pipe = case.build()
     asked = {**case.call(pipe), "num_inference_steps": 6}
     size = {name: asked[name] for name in ("height", "width")}
     guard = Guard(FakeBackend(1.0))
-    callback = EarlyStopCallback(EarlyStop(at=(0.5,), thresholds=0.9), guard, arguments=size if told else None)
-    if told:
+    callback = EarlyStopCallback(EarlyStop(at=(0.5,), thresholds=0.9), guard, arguments=size if keywords else None)
+    if keywords:
         with pytest.raises(BlockedError, match="stopped at step 3 of 6"):
             pipe(**asked, callback_on_step_end=callback)
     else:  # it cannot look: it stops nothing, and says so

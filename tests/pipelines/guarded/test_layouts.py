@@ -116,7 +116,7 @@ def test_frames_of_one_kind_are_one_stack() -> None:
 
 
 @pytest.mark.parametrize(
-    "found",
+    "frames",
     [
         [PIL[0], Image.new("RGB", (7, 4))],
         [Image.new("RGBA", (6, 4))],
@@ -126,7 +126,7 @@ def test_frames_of_one_kind_are_one_stack() -> None:
         [torch.zeros(3, 4, 6), torch.zeros(3, 4, 7)],
     ],
 )
-def test_frames_that_do_not_stack_stay_a_list(found) -> None:
-    made = layouts.stack(found, None)
-    assert isinstance(made, list)
-    assert all(a is b for a, b in zip(made, found, strict=True))
+def test_frames_that_do_not_stack_stay_a_list(frames) -> None:
+    stacked = layouts.stack(frames, None)
+    assert isinstance(stacked, list)
+    assert all(a is b for a, b in zip(stacked, frames, strict=True))
