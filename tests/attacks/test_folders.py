@@ -7,7 +7,6 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,51 +15,21 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nsfw_guard.actions import Replace
 from nsfw_guard.backends.files.arguments import ARGUMENTS, check_config, check_keys, timm_arguments
-from nsfw_guard.backends.files.inside import is_path, no_links_out
+from nsfw_guard.backends.files.inside import no_links_out
 from nsfw_guard.backends.registry import load_model
-from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import (
     ConfigError,
     NsfwGuardError,
     SelfTestError,
-    UnknownNameError,
-    WeightsMissingError,
     WeightsUnfitError,
 )
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.views import InputSpec
-from nsfw_guard.policy.policy import Policy
-from nsfw_guard.policy.rules import Threshold
-from nsfw_guard.testing import tiny_model
+from tests.attacks.folders import Mutate, edited, guard, moved, threshold
 from tests.backends.folders import edit_weights
-from tests.pictures import smooth
 
-Mutate = Callable[[Path], object]
 MARK = "code ran"
-
-
-@pytest.fixture(scope="session")
-def saved(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved guard with everything in its folder: record, hash, known answers, policy, calibration."""
-    folder = tmp_path_factory.mktemp("attacks") / "saved"
-    backend: Any = load_model(tiny)
-    backend.spec = replace(backend.spec, known_answers=backend.known_answers())
-    Guard(backend).save_pretrained(folder)
-    Calibration(model=backend.spec.name, maps={"sexual": (1.5, -0.5)}).save(folder / "calibration.json")
-    return folder
-
-
-def edited(name: str, change: Callable[[dict[str, Any]], object]) -> Mutate:
-    """A change of a JSON file, object to object."""
-
-    def mutate(folder: Path) -> None:
-        payload = json.loads((folder / name).read_text())
-        change(payload)
-        (folder / name).write_text(json.dumps(payload))
-
-    return mutate
 
 
 def config(**changes: object) -> Mutate:
@@ -79,14 +48,6 @@ def record(**changes: object) -> Mutate:
     return edited("nsfw_guard.json", lambda payload: payload.update(changes))
 
 
-def threshold(**changes: object) -> Mutate:
-    return edited("nsfw_guard.json", lambda payload: payload["thresholds"]["default"].update(changes))
-
-
-def guard(**changes: object) -> Mutate:
-    return edited("guard.json", lambda payload: payload.update(changes))
-
-
 def rule(**changes: object) -> Mutate:
     """Another rule in the policy of the saved guard, and no calibration."""
 
@@ -95,10 +56,6 @@ def rule(**changes: object) -> Mutate:
         edited("guard.json", lambda payload: payload["policy"]["rules"].update(sexual=changes))(folder)
 
     return mutate
-
-
-def moved(slope: float, shift: float) -> Mutate:
-    return edited("calibration.json", lambda payload: payload.update(maps={"sexual": [slope, shift]}))
 
 
 def plain(change: Mutate) -> Mutate:
@@ -446,187 +403,6 @@ def test_whatever_a_folder_asks_of_timm_ends_in_a_model_or_one_error(
     except (ConfigError, WeightsUnfitError, SelfTestError):
         return
     assert sum(p.numel() for p in backend._nets[backend.home].parameters()) < 20_000
-
-
-# A name is a name, a path is a path -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def here(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with folders and files that have the names of models and of policies."""
-    for name in ("demo-shapes", "mine"):
-        shutil.copytree(saved, tmp_path / name)
-        moved(1e-6, -9)(tmp_path / name)
-        guard(action={"name": "flag"})(tmp_path / name)
-    for name in ("strict", "strict.toml", "careful"):
-        (tmp_path / name).write_text('[rules."*"]\nblock = 1.0\n')
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_a_folder_named_like_a_model_is_ignored(here: Path) -> None:
-    guard = Guard.from_pretrained("demo-shapes")
-    assert (guard.spec.name, guard.action.name, guard.requested["action"]) == ("demo-shapes", "block", "block")
-    assert "calibration" not in guard.state
-    assert guard.policy.rules["red-disc"].block == 0.5
-    (here / "marqo").symlink_to(here / "mine")
-    with pytest.raises(WeightsMissingError, match="nsfw-guard fetch marqo"):
-        load_model("marqo")
-
-
-def test_a_bare_word_is_not_a_folder_and_the_error_names_the_cure(here: Path) -> None:
-    with pytest.raises(ConfigError, match=r"write './mine' for the folder here"):
-        Guard.from_pretrained("mine")
-    for ref in ("./mine", here / "mine", str(here / "mine"), Path("mine"), Path("demo-shapes")):
-        assert load_model(ref).spec.name == "tiny"
-    with pytest.raises(UnknownNameError, match="did you mean 'marqo'"):
-        load_model("marqoo")
-
-
-def test_a_file_named_like_a_policy_is_ignored(here: Path) -> None:
-    assert Policy.load("strict").rules["*"].block == "strict"
-    assert Policy.load({"extends": "strict"}).rules["*"].block == "strict"
-    with pytest.raises(ConfigError, match=r"write './careful' for the file here"):
-        Policy.load("careful")
-    for path in ("./strict", "strict.toml", "./careful", Path("strict")):
-        assert Policy.load(path).rules["*"].block == 1.0
-
-
-@pytest.mark.parametrize(
-    ("ref", "word"),
-    [
-        ("x" * 5000, "unknown model or folder"),
-        ("a\0b", "unknown model or folder"),
-        ("./" + "x" * 5000, "there is no folder"),
-        ("./a\0b", "there is no folder"),
-        ("~nobody-of-this-name/x", "there is no folder"),
-        ("Marqo/nsfw-image-detection-384", "or write 'hf:Marqo/nsfw-image-detection-384@<commit>'"),
-        (f"hf:../../etc@{'a' * 40}", "is no repository"),
-        (f"hf:a/../b@{'a' * 40}", "is no repository"),
-        (f"hf:{'x' * 5000}/y@{'a' * 40}", "is no repository"),
-        (f"hf:a/b@{'x' * 5000}", "is not pinned"),
-        ("timm:" + "x" * 5000, "no name of timm's"),
-        ("timm:hf-hub:a/b", "no name of timm's"),
-    ],
-)
-def test_strange_references_are_one_clear_error(ref: str, word: str) -> None:
-    with pytest.raises(NsfwGuardError, match=word) as raised:
-        Guard.from_pretrained(ref, weights="w.safetensors" if ref.startswith("timm") else None, labels={"a": "x"})
-    assert len(str(raised.value)) < 700
-
-
-def test_what_counts_as_a_path() -> None:
-    assert [is_path(ref) for ref in ("./a", "../a", "~/a", "/a", "a/b", "a\\b", ".", Path("a"))] == [True] * 8
-    assert [is_path(ref) for ref in ("a", "marqo", "a.b", "", "hf:a/b@c", "timm:a")] == [False] * 6
-
-
-def test_a_repository_may_not_relax_its_guard_either(saved: Path, tmp_path: Path, monkeypatch) -> None:
-    from nsfw_guard.backends import loaders
-
-    folder = Path(shutil.copytree(saved, tmp_path / "snapshot"))
-    monkeypatch.setattr(loaders, "fetch_repo", lambda *_, **__: folder)
-    guard = Guard.from_pretrained(f"hf:some/one@{'a' * 40}")
-    assert (guard.spec.name, guard.requested["policy"]) == ("hf:some/one", "default")
-    threshold(block=1.0)(folder)
-    with pytest.raises(ConfigError, match="the threshold 'default' is 1"):
-        Guard.from_pretrained(f"hf:some/one@{'a' * 40}")
-    guard = Guard.from_pretrained(f"hf:some/one@{'a' * 40}", trust_guard=True)
-    assert guard.requested["trusted"] == "the threshold 'default' is 1"
-
-
-def test_the_callers_own_calibration_may_set_any_threshold(saved: Path) -> None:
-    high = Calibration(model="tiny", maps={"sexual": (1.0, 9.0)}, thresholds={"default": Threshold(block=0.999)})
-    guard = Guard.from_pretrained(saved, calibration=high, policy="default")
-    assert guard.policy.rules["sexual"].block == 0.999
-    assert "trusted" not in guard.requested
-
-
-# What the caller says stands above ------------------------------------------------------------------------------------
-
-
-def relaxed(saved: Path, tmp_path: Path, mutate: Mutate) -> Path:
-    folder = Path(shutil.copytree(saved, tmp_path / "relaxed"))
-    mutate(folder)
-    return folder
-
-
-def test_with_trust_it_loads_and_every_verdict_says_what_was_relaxed(saved: Path, tmp_path: Path) -> None:
-    folder = relaxed(saved, tmp_path, guard(action={"name": "flag"}))
-    moved(1e-6, -9)(folder)
-    loaded = Guard.from_pretrained(folder, trust_guard=True)
-    (verdict,) = loaded.check(smooth(1, 40, 40))
-    assert (verdict.requested["action"], verdict.state["action"]) == ("as saved", "flag")
-    assert verdict.requested["trusted"].startswith("the action is 'flag'; the calibration makes 0.000123 of a 'sexual'")
-
-
-def test_with_trust_thresholds_and_names_are_accepted_too(saved: Path, tmp_path: Path) -> None:
-    folder = relaxed(saved, tmp_path, plain_guard)
-    threshold(block=1.0)(folder)
-    guard = Guard.from_pretrained(folder, trust_guard=True)
-    assert guard.requested["trusted"] == "the threshold 'default' is 1"
-    assert guard.policy.rules["sexual"].block == 1.0
-    for policy in ("default", {"rules": {"*": {"block": "default"}}}):
-        with pytest.raises(ConfigError, match="the threshold 'default' is 1"):
-            Guard.from_pretrained(folder, policy=policy, action="block")
-    with pytest.raises(ConfigError, match="the threshold 'default' is 1"):
-        Guard(load_model(folder))
-
-
-def plain_guard(folder: Path) -> None:
-    (folder / "guard.json").unlink()
-    (folder / "calibration.json").unlink()
-
-
-def test_the_callers_settings_override_the_folders(saved: Path, tmp_path: Path) -> None:
-    folder = relaxed(saved, tmp_path, guard(action={"name": "flag"}, on_review={"name": "replace", "picture": "x.png"}))
-    loaded = Guard.from_pretrained(folder, action="blur", on_review="block")
-    assert (loaded.action.name, loaded.on_review.name) == ("blur", "block")
-    assert (loaded.requested["action"], loaded.requested["on_review"]) == ("blur", "block")
-    moved(1e-6, -9)(folder)
-    mild = Calibration(model=loaded.spec.name, maps={"sexual": (1.0, 0.5)})
-    loaded = Guard.from_pretrained(folder, action="blur", on_review="block", calibration=mild)
-    assert loaded.requested["calibration"] == "as asked"
-    assert "trusted" not in loaded.requested
-
-
-def test_the_folders_calibration_is_checked_against_the_callers_policy(saved: Path, tmp_path: Path) -> None:
-    folder = relaxed(saved, tmp_path, moved(1e-6, -9))
-    with pytest.raises(ConfigError, match="the calibration makes"):
-        Guard.from_pretrained(folder, policy="default", action="block")
-
-
-def test_severities_and_categories_count(saved: Path, tmp_path: Path) -> None:
-    labels = ("neutral", "low", "high")
-    grades = {"neutral": None, "low": ["gore", "low"], "high": ["gore", "high"]}
-    for mutate, word in (
-        (rule_of("gore", block=0.5, severity="high"), "'gore' is blocked from severity high on, not from low"),
-        (rule_of("gore", review=0.5), "'gore' is never blocked"),
-        (rule_of("gore", block=0.5), ""),
-    ):
-        folder = tiny_model(tmp_path / word[:12], labels=labels)
-        (folder / "nsfw_guard.json").write_text(json.dumps({"labels": grades}))
-        flag = {"name": "block"}
-        (folder / "guard.json").write_text(json.dumps({"policy": {}, "action": flag, "on_review": flag}))
-        mutate(folder)
-        if word:
-            with pytest.raises(ConfigError, match=word):
-                Guard.from_pretrained(folder)
-        else:
-            assert Guard.from_pretrained(folder).policy.rules["gore"].block == 0.5
-
-
-def rule_of(category: str, **changes: object) -> Mutate:
-    return guard(policy={"rules": {category: changes}})
-
-
-def test_a_guard_that_only_flags_loads_with_trust(tiny: Path, tmp_path: Path) -> None:
-    Guard.from_pretrained(tiny, action="flag", on_review=Replace()).save_pretrained(tmp_path / "guard")
-    with pytest.raises(ConfigError, match="the action is 'flag'"):
-        Guard.from_pretrained(tmp_path / "guard")
-    guard = Guard.from_pretrained(tmp_path / "guard", trust_guard=True)
-    assert (guard.action.name, guard.on_review.name, guard.requested["trusted"]) == (
-        "flag", "replace", "the action is 'flag'",
-    )  # fmt: skip
 
 
 # Links, inputs, other libraries ---------------------------------------------------------------------------------------

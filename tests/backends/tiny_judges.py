@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from nsfw_guard.backends.judges.judge import Judge
 from nsfw_guard.backends.judges.prompts import FAMILIES, GENERAL
+from nsfw_guard.imaging.frames import Frames
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
@@ -49,6 +51,8 @@ SIGLIP: dict[str, Any] = {
     "image_size": 28, "vision_use_head": False,
 }  # fmt: skip
 INSTALLED = version("transformers") if find_spec("transformers") else ""
+RECORDS = {"shieldgemma2": "shieldgemma2", "llama4": "llama-guard-4", "qwen3_vl": "qwen3-vl-2b",
+           "llava_onevision": "llavaguard-0.5b"}  # fmt: skip
 NAMES = tuple(name for name, family in FAMILIES.items() if INSTALLED not in family.broken_in)
 QUESTIONS = {"sexual": "sexually explicit content", "violence": "blood or wounds are shown", "mess": "an untidy desk"}
 
@@ -239,3 +243,8 @@ def reference(
             out = model(**cast, logits_to_keep=keep)
         chances.append(out.probabilities[:, 0] if policies else out.logits[:, -1, ids].float().softmax(1)[:, 0])
     return torch.cat(chances)
+
+
+def numbers(judge: Judge, *stacks: torch.Tensor) -> torch.Tensor:
+    """P(violates). Shape: (frames, questions)."""
+    return torch.tensor([list(s.numbers()) for s in judge.score([Frames(pixels) for pixels in stacks])])

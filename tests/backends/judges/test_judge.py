@@ -3,84 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import shutil
-import sys
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from nsfw_guard import Guard, Label, load_model
-from nsfw_guard.backends import registry
-from nsfw_guard.backends.base import Backend, Options
+from nsfw_guard import Guard, load_model
+from nsfw_guard.backends.base import Backend
 from nsfw_guard.backends.build import judge
-from nsfw_guard.backends.files import weights
-from nsfw_guard.backends.judges.judge import Judge, load_files
-from nsfw_guard.backends.judges.prompts import FAMILIES, GENERAL, OWN, checked, hash_of
-from nsfw_guard.backends.selftest import canaries
+from nsfw_guard.backends.judges.judge import Judge
+from nsfw_guard.backends.judges.prompts import FAMILIES
 from nsfw_guard.errors import (
     ConfigError,
-    MissingExtraError,
     ScoringError,
     SelfTestError,
-    UnknownNameError,
-    WeightsMissingError,
-    WeightsUnfitError,
 )
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Severity
 from nsfw_guard.verdict import Outcome
-from tests.backends import tiny_judges
-from tests.backends.folders import edit_weights
-from tests.backends.tiny_judges import NAMES, QUESTIONS, head, reference
+from tests.backends.tiny_judges import NAMES, QUESTIONS, head, numbers, reference
 from tests.pictures import smooth
 
 transformers = pytest.importorskip("transformers")
-
-RECORDS = {"shieldgemma2": "shieldgemma2", "llama4": "llama-guard-4", "qwen3_vl": "qwen3-vl-2b",
-           "llava_onevision": "llavaguard-0.5b"}  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A folder of each family."""
-    home = tmp_path_factory.mktemp("judges")
-    return {name: tiny_judges.write(home / name, name) for name in NAMES}
-
-
-@pytest.fixture(scope="session")
-def judges(folders: dict[str, Path]) -> dict[str, Judge]:
-    """A judge of each family, which no test changes."""
-    return {name: judge(folder, questions=QUESTIONS) for name, folder in folders.items()}
-
-
-@pytest.fixture
-def copy_of(folders: dict[str, Path], tmp_path: Path):
-    """A folder to spoil."""
-
-    def copied(name: str) -> Path:
-        folder = folders[name] if name in folders else tiny_judges.write(tmp_path / "made", name)
-        return Path(shutil.copytree(folder, tmp_path / name))
-
-    return copied
-
-
-def numbers(judge: Judge, *stacks: torch.Tensor) -> torch.Tensor:
-    """P(violates). Shape: (frames, questions)."""
-    return torch.tensor([list(s.numbers()) for s in judge.score([Frames(pixels) for pixels in stacks])])
 
 
 def picture_of(pixels: torch.Tensor) -> Image.Image:
     """A frame as it is saved. Shape: (3, H, W) in [0, 1]."""
     return Image.fromarray((pixels.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
-
-
-# The answer
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -269,266 +220,6 @@ def test_memory_that_runs_out_halves_the_batch(folders, monkeypatch, caplog) -> 
     assert "goes on with batches of 2" in caplog.text
 
 
-# The written rules
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_words_stand_in_the_prompt_and_in_the_state(name, folders, judges) -> None:
-    model = judges[name]
-    for category, question in QUESTIONS.items():
-        assert question in model.asker.prompts[category]
-        assert category in model.asker.prompts[category].lower()
-    assert model.asker.prompts["mess"].endswith(FAMILIES[name].answer_prefix)
-    assert not model.asker.prompts["mess"].endswith("\n\n\n")
-    assert model.spec.questions == QUESTIONS
-    assert model.state()["questions"] == hash_of(QUESTIONS)
-    other = judge(folders[name], questions={**QUESTIONS, "mess": "a muddy floor"})
-    assert other.state()["questions"] != model.state()["questions"]
-    assert other.state()["prompts"] != model.state()["prompts"]
-    assert not torch.equal(numbers(other, smooth(1, 40, 56))[:, 2], numbers(model, smooth(1, 40, 56))[:, 2])
-    (verdict,) = Guard(model).check(smooth(1, 40, 56))
-    assert verdict.to_dict()["state"]["questions"] == hash_of(QUESTIONS)
-
-
-def test_the_hash_is_of_the_words_whatever_their_order() -> None:
-    assert hash_of({"a": "x", "b": "y"}) == hash_of({"b": "y", "a": "x"})
-    assert hash_of({"a": "x", "b": "y"}) != hash_of({"a": "y", "b": "x"})
-    assert len(hash_of(QUESTIONS)) == 16
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_folder_has_the_questions_of_its_family(name, folders) -> None:
-    model = load_model(folders[name])
-    record = registry.spec(RECORDS[name])
-    assert model.state()["self_test"] == "answers unrecorded"
-    assert tuple(model.spec.levels) == tuple(record.levels)
-    assert Guard.from_pretrained(folders[name]).check(smooth(1, 40, 56))[0].scores.finite
-    if name == "shieldgemma2":
-        from transformers.models.shieldgemma2.processing_shieldgemma2 import DEFAULT_SHIELDGEMMA2_POLICIES
-
-        assert model.spec.questions == DEFAULT_SHIELDGEMMA2_POLICIES
-        assert all(model.spec.questions[c] in model.asker.prompts[c] for c in ("dangerous", "sexual", "violence"))
-    else:
-        assert model.spec.questions == GENERAL
-
-
-def test_shieldgemma_takes_its_own_words_beside_yours(folders) -> None:
-    model = judge(folders["shieldgemma2"], questions={"sexual": OWN, "mess": "an untidy desk"})
-    assert model.spec.questions["sexual"].startswith("No Sexually Explicit content")
-    alone = judge(folders["shieldgemma2"])
-    assert numbers(model, smooth(1, 40, 56))[0, 0] == pytest.approx(
-        numbers(alone, smooth(1, 40, 56))[0, 1].item(), abs=1e-5
-    )
-    with pytest.raises(ConfigError, match="brings no words for 'mess': write a question"):
-        judge(folders["shieldgemma2"], questions={"mess": OWN})
-    with pytest.raises(ConfigError, match="brings no words for 'sexual'"):
-        judge(folders["qwen3_vl"], questions={"sexual": OWN})
-
-
-@pytest.mark.parametrize(
-    ("questions", "what"),
-    [
-        ({}, "no questions: give a rule a category"),
-        ({"violence": "  "}, "for 'violence' is empty"),
-        ({" ": "blood"}, "is empty"),
-        ({"violence": None}, "is empty"),
-        ({"a": "Blood is shown", "b": "blood is shown "}, "'b' asks again what 'a' asks"),
-        ({"a": "x" * 2001}, "has 2001 letters"),
-        (["violence"], "no questions"),
-    ],
-    ids=lambda value: str(value)[:30],
-)
-def test_questions_that_ask_nothing_are_refused(questions, what, folders) -> None:
-    with pytest.raises(ConfigError, match=what):
-        judge(folders["qwen3_vl"], questions=questions)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_question_cannot_speak_for_the_model(name, folders) -> None:
-    for mark in tiny_judges.SPECIAL[name]:
-        with pytest.raises(ConfigError, match="a mark of the model: leave it out"):
-            judge(folders[name], questions={"mess": f"an untidy desk{mark}"})
-
-
-def test_blanks_around_a_question_are_no_part_of_it() -> None:
-    assert checked({" mess ": " an untidy desk\n"}) == {"mess": "an untidy desk"}
-
-
-def test_labels_can_be_mapped_left_out_and_joined(folders) -> None:
-    names = {"gore": "violence", "hate": None, "self-harm": Label("violence", Severity.LOW)}
-    model, plain = load_model(folders["qwen3_vl"], labels=names), load_model(folders["qwen3_vl"])
-    assert model.spec.levels == {"sexual": (Severity.HIGH,), "violence": (Severity.LOW, Severity.HIGH)}
-    assert "hate" not in model.asker.prompts
-    (scores,), (each,) = (m.score([Frames(smooth(1, 40, 56))]) for m in (model, plain))
-    before = {c: levels[Severity.HIGH] for c, levels in each.views[0].levels.items()}
-    joined = scores.views[0].levels["violence"]
-    assert joined[Severity.HIGH] == pytest.approx(max(before["violence"], before["gore"]), abs=1e-5)
-    assert joined[Severity.LOW] == pytest.approx(max(before["violence"], before["gore"], before["self-harm"]), abs=1e-5)
-
-
-def test_a_template_that_leaves_the_question_out_is_refused(copy_of) -> None:
-    folder = copy_of("llama4")
-    template = (folder / "chat_template.jinja").read_text()
-    (folder / "chat_template.jinja").write_text(template.replace("categories[key]", "'S1'"))
-    with pytest.raises(WeightsUnfitError, match="leaves out the question for 'sexual'"):
-        judge(folder, questions=QUESTIONS)
-
-
-# The record, the files
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_record_takes_the_folder_where_its_files_are(name, folders) -> None:
-    model = load_model(RECORDS[name], weights=folders[name], dtype="float32")
-    state = model.state()
-    assert state["self_test"] == "answers unrecorded"
-    assert state["views"] == "full"
-    assert state["device"] == "follows the picture"
-    assert state["answered"].endswith("questions of the self-test")
-    for policy in ("default", "strict", "lenient"):
-        assert Guard(model, policy=policy).policy.rules
-
-
-def test_known_answers_are_held_against_the_model(folders) -> None:
-    plain = load_model("qwen3-vl-2b", weights=folders["qwen3_vl"])
-    answers = plain._answers()
-    assert list(answers) == list(canaries())
-    spec = registry.spec("qwen3-vl-2b")
-    spec = replace(
-        spec, known_answers={name: dict(zip(spec.labels, row, strict=True)) for name, row in answers.items()}
-    )
-    assert load_files(spec, folders["qwen3_vl"], Options()).state()["self_test"] == "passed"
-    wrong = replace(spec, known_answers=dict.fromkeys(answers, dict.fromkeys(spec.labels, 0.9)))
-    with pytest.raises(SelfTestError, match="does not answer as recorded"):
-        load_files(wrong, folders["qwen3_vl"], Options())
-    left_out = spec.with_labels({"hate": None})
-    assert load_files(left_out, folders["qwen3_vl"], Options()).state()["self_test"] == "passed"
-
-
-@pytest.mark.parametrize("name", [spec for spec in registry.list_models() if registry.spec(spec).kind == "judge"])
-def test_without_weights_and_network_one_line_names_the_cure(name) -> None:
-    spec = registry.spec(name)
-    with pytest.raises(WeightsMissingError, match=f"nsfw-guard fetch {name}") as raised:
-        judge(name, questions=QUESTIONS)
-    assert "\n" not in str(raised.value)
-    assert ("accept their terms" in str(raised.value)) == spec.gated
-    assert spec.gated == (name in {"shieldgemma2", "llama-guard-4"})
-    assert ("no commit of it is recorded" in str(raised.value)) == (spec.revision == "")
-    assert set(spec.questions) == set(spec.labels)
-    assert spec.pip_extra == "diffusers"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_shards_are_one_model(name, folders, judges, copy_of, tmp_path) -> None:
-    folder = copy_of(name)
-    (folder / "model.safetensors").unlink()
-    getattr(transformers, FAMILIES[name].model).from_pretrained(folders[name]).save_pretrained(
-        folder, max_shard_size="60KB"
-    )
-    shards = weights.shards_of(folder / weights.INDEX)
-    assert len(shards) > 1
-    assert not (folder / "model.safetensors").exists()
-    assert weights.weight_files(folder) == tuple(folder / shard for shard in shards)
-    pixels = smooth(1, 40, 56)
-    assert torch.equal(numbers(judge(folder, questions=QUESTIONS), pixels), numbers(judges[name], pixels))
-    with pytest.raises(WeightsUnfitError, match=r"is of one model\.safetensors"):
-        weights.weight_files(folder, "0" * 64)
-    (folder / shards[1]).unlink()
-    with pytest.raises(WeightsMissingError, match=shards[1]):
-        judge(folder, questions=QUESTIONS)
-
-
-@pytest.mark.parametrize("named", ["../evil.safetensors", "model.bin", "", 3])
-def test_an_index_names_safetensors_beside_it_and_nothing_else(named, copy_of) -> None:
-    folder = copy_of("qwen3_vl")
-    (folder / "model.safetensors").unlink()
-    (folder / weights.INDEX).write_text(json.dumps({"weight_map": {"a": named}}))
-    with pytest.raises(WeightsUnfitError, match="fetch it again"):
-        judge(folder)
-    (folder / weights.INDEX).write_text("{}")
-    with pytest.raises(WeightsUnfitError, match="is unreadable"):
-        judge(folder)
-
-
-def test_a_pickle_is_refused_and_so_is_nothing_at_all(copy_of) -> None:
-    folder = copy_of("llava_onevision")
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(WeightsUnfitError, match=r"holds pytorch_model.bin and no .* convert it to safetensors"):
-        judge(folder)
-    (folder / "pytorch_model.bin").unlink()
-    with pytest.raises(WeightsMissingError, match="give a folder that holds weights"):
-        judge(folder)
-
-
-def test_weights_that_do_not_fit_are_refused(copy_of) -> None:
-    folder = copy_of("qwen3_vl")
-    edit_weights(folder, lambda tensors: tensors.pop("lm_head.weight"))
-    with pytest.raises(WeightsUnfitError, match=r"missing lm_head\.weight"):
-        judge(folder)
-
-
-def test_the_answers_must_be_tokens(tmp_path) -> None:
-    folder = tiny_judges.write(tmp_path / "mute", "qwen3_vl", without=["Yes", "No"])
-    with pytest.raises(WeightsUnfitError, match=r"the answer 'Yes' is [2-9] tokens .* and not one"):
-        judge(folder, questions=QUESTIONS)
-
-
-def test_shieldgemmas_answers_are_those_of_its_configuration(copy_of) -> None:
-    folder = copy_of("shieldgemma2")
-    config = json.loads((folder / "config.json").read_text())
-    config["yes_token_index"], config["no_token_index"] = config["no_token_index"], config["yes_token_index"]
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(WeightsUnfitError, match="model and tokenizer do not belong together"):
-        judge(folder)
-
-
-def test_a_processor_that_is_not_whole_is_refused(copy_of) -> None:
-    folder = copy_of("qwen3_vl")
-    (folder / "chat_template.jinja").unlink()
-    with pytest.raises(WeightsUnfitError, match=r"chat template: fetch .*chat_template\.jinja"):
-        judge(folder)
-    (folder / "tokenizer.json").unlink()
-    with pytest.raises(WeightsMissingError, match=r"has no tokenizer\.json"):
-        judge(folder)
-
-
-def test_a_missing_library_is_named(folders, monkeypatch) -> None:
-    strange = replace(FAMILIES["qwen3_vl"], model="ThirdForConditionalGeneration")
-    monkeypatch.setitem(FAMILIES, "qwen3_vl", strange)
-    with pytest.raises(ConfigError, match="is not in this transformers: run `pip install"):
-        judge(folders["qwen3_vl"])
-    broken = replace(strange, model="Qwen3VLForConditionalGeneration", broken_in=(transformers.__version__,))
-    monkeypatch.setitem(FAMILIES, "qwen3_vl", broken)
-    with pytest.raises(
-        ConfigError, match=f"cannot run Qwen3VL.* run `pip install 'transformers!={transformers.__version__}'`"
-    ):
-        judge(folders["qwen3_vl"])
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'nsfw-guard\[diffusers\]'"):
-        judge(folders["qwen3_vl"])
-
-
-def test_labels_and_questions_belong_together(folders) -> None:
-    spec = replace(registry.spec("qwen3-vl-2b"), questions=QUESTIONS)
-    with pytest.raises(ConfigError, match="labels and questions of 'qwen3-vl-2b' differ"):
-        load_files(spec, folders["qwen3_vl"], Options())
-
-
-def test_a_model_that_is_not_a_judge_takes_no_questions(tiny, folders, copy_of) -> None:
-    with pytest.raises(ConfigError, match="'marqo' takes no questions: choose one of llama-guard-4"):
-        judge("marqo", questions=QUESTIONS)
-    with pytest.raises(ConfigError, match="takes no questions"):
-        judge(tiny, questions=QUESTIONS)
-    with pytest.raises(UnknownNameError, match="unknown model or folder"):
-        judge("qwen3-vl-3b")
-    folder = copy_of("qwen3_vl")
-    (folder / "config.json").write_text('{"model_type": "mllama"}')
-    with pytest.raises(UnknownNameError, match="unknown family of judges 'mllama'"):
-        load_model("qwen3-vl-2b", weights=folder)
-    with pytest.raises(WeightsUnfitError, match="holds a llava_onevision, not the qwen3_vl"):
-        load_model("qwen3-vl-2b", weights=folders["llava_onevision"])
-
-
 @pytest.mark.parametrize("settings", [{"views": "tiles(2)"}, {"resize": "fast"}])
 def test_it_sees_the_whole_picture_its_own_way(settings, folders) -> None:
     with pytest.raises(ConfigError, match="leave views and resize out"):
@@ -546,100 +237,3 @@ def test_a_missing_device_is_named(folders) -> None:
     with pytest.raises(ConfigError, match="cannot be put on 'cuda:77'"):
         judge(folders["qwen3_vl"], device="cuda:77")
     assert judge(folders["qwen3_vl"], device="cpu").state()["device"] == "cpu"
-
-
-# The hub
-
-
-@pytest.fixture
-def hub(copy_of, tmp_path, monkeypatch):
-    """A hub that is a folder: hands out what it has, in the layout of the real cache."""
-    import huggingface_hub
-    from huggingface_hub.utils import EntryNotFoundError
-
-    spec = registry.spec("qwen3-vl-2b")
-    cache, source = tmp_path / "cache", copy_of("qwen3_vl")
-    getattr(transformers, FAMILIES["qwen3_vl"].model).from_pretrained(source).save_pretrained(
-        source, max_shard_size="100KB"
-    )
-    (source / "model.safetensors").unlink()
-    at = cache / f"models--{spec.repo.replace('/', '--')}" / "snapshots" / spec.revision
-    asked: list[str] = []
-
-    def download(repo: str, name: str, revision: str | None) -> str:
-        assert (repo, revision) == (spec.repo, spec.revision)
-        asked.append(name)
-        if not (source / name).is_file():
-            raise EntryNotFoundError(f"404: no {name}")
-        at.mkdir(parents=True, exist_ok=True)
-        return str(shutil.copy(source / name, at / name))
-
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    return spec, at, asked, source
-
-
-def test_shards_are_fetched_by_their_index_and_weights_come_last(hub) -> None:
-    spec, at, asked, source = hub
-    assert weights.cached(spec) is None
-    assert weights.fetch(spec) == at
-    shards = weights.shards_of(source / weights.INDEX)
-    assert asked[: len(spec.files) - 1] == list(spec.files[:-1])
-    assert asked[len(spec.files) - 1 : -len(shards) - 2] == list(spec.optional_files)
-    assert asked[-len(shards) - 2 :] == ["model.safetensors", weights.INDEX, *shards]
-    assert weights.cached(spec) == at
-    assert judge("qwen3-vl-2b", questions=QUESTIONS).state()["questions"] == hash_of(QUESTIONS)
-    (at / shards[0]).unlink()
-    assert weights.cached(spec) is None
-
-
-def test_fetched_weights_are_found_where_a_host_moved_the_cache(hub, tmp_path, monkeypatch) -> None:
-    spec, at, *_ = hub
-    assert weights.fetch(spec) == at
-    home = tmp_path / "home"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "of the host"))
-    monkeypatch.setattr("huggingface_hub.constants.default_home", str(home))
-    with pytest.raises(WeightsMissingError, match="nothing is downloaded from here"):
-        weights.fetch(spec, local_files_only=True)
-    shutil.copytree(tmp_path / "cache", home / "huggingface" / "hub")
-    fetched = home / "huggingface" / "hub" / at.relative_to(tmp_path / "cache")
-    assert weights.fetch(spec, local_files_only=True) == weights.cached(spec) == fetched
-
-
-def test_a_model_without_a_pinned_commit_says_which_one_it_is(folders, tmp_path, monkeypatch) -> None:
-    spec, commit = registry.spec("llavaguard-0.5b"), "1234567890" * 4
-    home = tmp_path / f"models--{spec.repo.replace('/', '--')}"
-    shutil.copytree(folders["llava_onevision"], home / "snapshots" / commit)
-    (home / "refs").mkdir()
-    (home / "refs" / "main").write_text(commit)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert judge("llavaguard-0.5b", questions=QUESTIONS).spec.revision == commit
-    assert load_model("llavaguard-0.5b").spec.revision == commit
-
-
-def test_any_repository_with_a_judge_is_loaded_by_its_commit(hub) -> None:
-    spec, _, asked, _ = hub
-    model = load_model(f"hf:{spec.repo}@{spec.revision}")
-    assert isinstance(model, Judge)
-    assert (model.spec.repo, model.spec.revision) == (spec.repo, spec.revision)
-    assert "chat_template.jinja" in asked
-
-
-def test_a_missing_file_is_not_reported_as_a_network_failure(hub, monkeypatch) -> None:
-    from huggingface_hub.utils import LocalEntryNotFoundError
-
-    spec, _, asked, _ = hub
-    whole = weights._download
-
-    def down(spec, name, progress):
-        if name == "chat_template.jinja":
-            try:
-                raise LocalEntryNotFoundError("the network is down")
-            except LocalEntryNotFoundError as error:
-                raise WeightsMissingError("down") from error
-        return whole(spec, name, progress)
-
-    monkeypatch.setattr(weights, "_download", down)
-    with pytest.raises(WeightsMissingError, match="down"):
-        weights.fetch(spec)
-    assert "model.safetensors" not in asked
