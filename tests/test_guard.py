@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +25,7 @@ from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.testing import FAULTS, RED, FakeBackend, FaultyBackend, red_model
 from nsfw_guard.verdict import Outcome, Verdict
 from tests.imaging.decode.files import flat, moving
+from tests.threads import in_threads
 
 CLEAN = torch.full((3, 8, 12), 0.4)
 UNSAFE = torch.zeros(3, 8, 12)
@@ -308,11 +308,7 @@ def test_sixteen_threads_get_their_own_verdicts() -> None:
             if out[pick == 1].any():
                 wrong.append(seed)
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, 16)
 
     assert not wrong
     assert sum(guard.counter.counts.values()) == 16 * 20 * 4

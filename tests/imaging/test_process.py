@@ -7,7 +7,6 @@ import os
 import struct
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
@@ -22,6 +21,7 @@ from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome
 from tests.imaging.decode.files import flat, saved
+from tests.threads import in_threads
 
 OWN = Limits(process=True, seconds=30)
 
@@ -147,13 +147,7 @@ def test_a_guard_reports_the_process_and_judges_the_same() -> None:
 def test_threads_have_a_decoder_each() -> None:
     results: list[int] = []
     data = [saved(flat((i, 0, 0))) for i in range(4)]
-    threads = [
-        threading.Thread(target=lambda d=d: results.append(int(decode(d, limits=OWN).frames[0][0, 0, 0]))) for d in data
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(lambda i: results.append(int(decode(data[i], limits=OWN).frames[0][0, 0, 0])), 4)
     assert sorted(results) == [0, 1, 2, 3]
 
 

@@ -11,7 +11,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ import nsfw_guard.listeners.audit_files as module
 from nsfw_guard.errors import AuditError, ConfigError
 from nsfw_guard.listeners.audit import Audit, Head, verify
 from tests.listeners.logs import KEY, filled, posix, rewritten, verdict, whole
+from tests.threads import in_threads
 
 
 @pytest.mark.parametrize("kept", [1, 30, 200, 0.5, -2])
@@ -259,22 +259,13 @@ def test_two_processes_write_one_chain(log: Path) -> None:
 @pytest.mark.parametrize("shared", [True, False])
 def test_eight_threads_write_one_chain(log: Path, shared: bool) -> None:
     one = Audit(log)
-    failures: list[BaseException] = []
 
     def write(name: int) -> None:
         audit = one if shared else Audit(log)
-        try:
-            for i in range(25):
-                audit([verdict(f"{name} {i}")])
-        except BaseException as error:  # noqa: BLE001 - reported by the test's own thread
-            failures.append(error)
+        for i in range(25):
+            audit([verdict(f"{name} {i}")])
 
-    threads = [threading.Thread(target=write, args=(name,)) for name in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    in_threads(write, 8)
     assert whole(verify(log, head=Head.read(log)), 200)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
-import threading
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome
 from tests.pipelines.drawing import PROMPTS, draw, stacked
+from tests.threads import in_threads
 
 
 def first_only():
@@ -180,11 +180,7 @@ def test_two_threads_keep_their_verdicts_apart(whole) -> None:
             got.append((out.images.clone(), out.verdicts == attachments[i].verdicts, len(out.verdicts)))
         verdicts[i] = got
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, 2)
     for i in range(2):
         assert all(torch.equal(image, verdicts[i][0][0]) for image, _, _ in verdicts[i])
         assert all(same and count == 1 for _, same, count in verdicts[i])

@@ -6,7 +6,6 @@ import importlib.util
 import shutil
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.verdict import Outcome
 from tests.pictures import smooth
+from tests.threads import in_threads
 
 if importlib.util.find_spec("openvino") is None:  # not importorskip: a plain import would send an event
     pytest.skip("pip install 'nsfw-guard[openvino]'", allow_module_level=True)
@@ -77,11 +77,7 @@ def test_threads_ask_one_model_at_once(exports) -> None:
         for _ in range(10):
             scores[index] = list(backend.score([Frames(pixels[index][None])])[0].numbers())
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, 8)
     assert [scores[i] for i in range(8)] == expected
 
 

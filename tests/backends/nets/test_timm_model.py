@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from nsfw_guard.verdict import Outcome
 from tests.backends.center_view import center
 from tests.backends.folders import torch_model
 from tests.pictures import smooth
+from tests.threads import in_threads
 
 
 def test_scores_and_embedding_are_the_models_own_bits(tiny) -> None:
@@ -229,16 +229,12 @@ def test_eight_threads_get_the_same_numbers(tiny) -> None:
     backend, pixels = load_model(tiny), smooth(2, 40, 70)
     expected, wrong = center(backend, pixels), []
 
-    def work():
+    def work(_: int) -> None:
         for _ in range(5):
             if not torch.allclose(center(backend, pixels), expected, atol=1e-6):
                 wrong.append(1)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, 8)
     assert not wrong
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 import torch
 
@@ -14,6 +12,7 @@ from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.testing import FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
 from tests.pictures import smooth
+from tests.threads import in_threads
 
 
 def test_the_same_pixels_are_asked_about_once_whatever_they_come_as() -> None:
@@ -109,10 +108,6 @@ def test_threads_share_it() -> None:
             ):
                 wrong.append(i)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, 4)
     assert not wrong
     assert cached.hits + cached.misses == 160

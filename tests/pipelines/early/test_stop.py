@@ -6,7 +6,6 @@ import contextlib
 import copy
 import functools
 import inspect
-import threading
 
 import numpy as np
 import pytest
@@ -37,6 +36,7 @@ from nsfw_guard.verdict import Outcome, Verdict
 from tests.pipelines import drawing
 from tests.pipelines.drawing import quiet
 from tests.pipelines.zoo import CASES
+from tests.threads import in_threads
 
 pytestmark = quiet
 
@@ -259,11 +259,7 @@ def test_two_threads_stop_independently(whole, guard) -> None:
     def work(i):
         flags[i] = [draw(pipes[i], (RED, BLUE)[i]).nsfw_content_detected for _ in range(3)]
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, 2)
     assert flags == {0: [[True]] * 3, 1: [[False]] * 3}
 
 
