@@ -36,8 +36,8 @@ from nsfw_guard.demo.training import policy as lessons
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from tests.backends import tiny_judges
-from tests.backends.made import make, reference
-from tests.conftest import smooth
+from tests.backends.make_models import make, reference
+from tests.pictures import smooth
 
 SIZES = ((512, 512), (768, 1344), (501, 333), (224, 224))
 ROUNDS = 2

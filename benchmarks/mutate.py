@@ -63,18 +63,22 @@ class Target:
 
 # Paths and `-k` expressions; what takes long is left to the slower ones.
 TARGETS = {
-    "verdict": Target(("tests/test_verdict.py",), ("tests/test_guard.py",)),
+    "verdict": Target(("tests/test_verdict.py",), ("tests/test_guard.py", "tests/test_guard_frames.py")),
     "scores": Target(("tests/test_scores.py",), ("tests/test_actions.py", "-k", "region", ATTACKS)),
-    "policy.policy": Target(("tests/policy/test_policy.py",), ("tests/policy/test_toml.py", "tests/test_guard.py")),
+    "policy.policy": Target(
+        ("tests/policy/test_policy.py", "tests/policy/test_policy_properties.py"),
+        ("tests/policy/test_toml.py", "tests/test_guard.py"),
+    ),
     "guard": Target(
         (
             "tests/test_guard.py",
+            "tests/test_guard_frames.py",
             "tests/test_guard_prompts.py",
             LISTENERS,
             "-k",
             "not full_disk and not hangs and not threads",
         ),
-        ("tests/test_guard.py", "tests/test_guard_folder.py", ATTACKS, "-k", "not strip"),
+        ("tests/test_guard.py", "tests/test_guard_frames.py", "tests/test_guard_folder.py", ATTACKS, "-k", "not strip"),
     ),
     "listeners.base": Target(
         (LISTENERS, "-k", "not full_disk and not saved_guard"), ("tests/test_guard.py", "tests/test_guard_prompts.py")
@@ -85,11 +89,11 @@ TARGETS = {
     ),
     "imaging.frames": Target(
         ("tests/imaging/test_frames.py", "tests/imaging/test_channels.py", "tests/imaging/test_arrays.py"),
-        ("tests/test_guard.py", ATTACKS),
+        ("tests/test_guard.py", "tests/test_guard_frames.py", ATTACKS),
     ),
     "imaging.put_back": Target(
         ("tests/imaging/test_frames.py", "tests/imaging/test_arrays.py"),
-        ("tests/test_guard.py", "tests/test_actions.py"),
+        ("tests/test_guard.py", "tests/test_guard_frames.py", "tests/test_actions.py"),
     ),
     "imaging.decode": Target(
         (DECODE, "-k", "not mutated and not random and not bomb and not 3000 and not nothing_but and not quick"),

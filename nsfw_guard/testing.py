@@ -53,12 +53,18 @@ def redness(levels: Tensor) -> float:
 
 
 class FakeBackend:
-    """A backend that scores each frame by a function of its 8-bit pixels, and counts its calls and frames."""
+    """A backend that scores frames by a function of their 8-bit pixels, or all alike by a number, and counts calls.
+
+    Example:
+        ```python
+        Guard(FakeBackend(1.0))  # blocks every picture
+        ```
+    """
 
     spec = RED
 
-    def __init__(self, rule: Callable[[Tensor], float] = redness) -> None:
-        self.rule = rule
+    def __init__(self, rule: Callable[[Tensor], float] | float = redness) -> None:
+        self.rule: Callable[[Tensor], float] = rule if callable(rule) else lambda frame: rule
         self.calls = 0
         self.frames = 0
 

@@ -17,6 +17,7 @@ from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.decode import decode
 from nsfw_guard.imaging.files.formats import pillow_is_old
 from nsfw_guard.testing import tiny_model
+from tests.pictures import smooth
 
 if pillow_is_old():  # its one warning a process is spent here, not in whichever test comes first
     with pytest.warns(RuntimeWarning, match="13.0.0"), pytest.raises(DecodeError):
@@ -33,11 +34,3 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def picture() -> torch.Tensor:
     """A batch of two smooth pictures. Shape: (2, 3, 40, 56) in [0, 1]."""
     return smooth(2, 40, 56)
-
-
-def smooth(count: int, height: int, width: int, *, seed: int = 0) -> torch.Tensor:
-    """Pictures that have structure at every scale, the same for the same seed."""
-    made = torch.Generator().manual_seed(seed)
-    rough = torch.rand(count, 3, max(2, height // 7), max(2, width // 5), generator=made)
-    wide = torch.nn.functional.interpolate(rough, (height, width), mode="bilinear")
-    return (wide + 0.1 * torch.rand(wide.shape, generator=made)).clamp(0, 1)

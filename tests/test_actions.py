@@ -57,7 +57,7 @@ def strongest(action: Action, *pictures: tuple[torch.Tensor, torch.Tensor]) -> f
     for picture, bits in pictures:
         for name, guess in attempts([action(picture, verdict()) for _ in range(3)]).items():
             rates.setdefault(name, []).append(cells_right(guess, bits))
-    means = [sum(found) / len(found) for found in rates.values()]
+    means = [sum(values) / len(values) for values in rates.values()]
     return max(max(mean, 1 - mean) for mean in means)
 
 
@@ -65,7 +65,7 @@ SIZES = [(512, 512), (500, 500), (384, 683), (1000, 321), (64, 64), (97, 131)]
 
 
 @pytest.mark.parametrize(("action", "size", "cells"), latin([Blur(), Pixelate()], SIZES, [CELLS, 4]), ids=str)
-def test_no_attempt_brings_a_checkerboard_back(action, size, cells):
+def test_no_attempt_restores_a_checkerboard(action, size, cells) -> None:
     picture, bits = board(*size, cells)
 
     # The board and its negative: who cannot tell them apart has learnt nothing.
@@ -73,25 +73,25 @@ def test_no_attempt_brings_a_checkerboard_back(action, size, cells):
 
 
 @pytest.mark.parametrize("action", [Blur(), Pixelate()], ids=lambda a: a.name)
-def test_no_attempt_brings_random_cells_back(action):
+def test_no_attempt_restores_random_cells(action) -> None:
     assert strongest(action, *(board(480, 480, random=seed) for seed in range(6))) <= 0.60
 
 
 @pytest.mark.parametrize("action", [Blur(), Pixelate()], ids=lambda a: a.name)
-def test_a_checkerboard_under_a_region_is_gone_too(action):
+def test_a_checkerboard_under_a_region_is_gone_too(action) -> None:
     picture = torch.full((3, 400, 600), 0.3)
     inner, bits = board(160, 200)
     picture[:, 100:260, 150:350] = inner
 
-    made = action(picture, verdict(Region(0.25, 0.25, 350 / 600, 0.65, "red")))
+    result = action(picture, verdict(Region(0.25, 0.25, 350 / 600, 0.65, "red")))
 
-    found = {n: cells_right(g, bits) for n, g in attempts([made[:, 100:260, 150:350]]).items()}
-    assert all(0.40 <= rate <= 0.60 for rate in found.values()), found
-    assert torch.equal(made[:, :80], picture[:, :80])
-    assert torch.equal(made[:, :, 380:], picture[:, :, 380:])
+    rates = {n: cells_right(g, bits) for n, g in attempts([result[:, 100:260, 150:350]]).items()}
+    assert all(0.40 <= rate <= 0.60 for rate in rates.values()), rates
+    assert torch.equal(result[:, :80], picture[:, :80])
+    assert torch.equal(result[:, :, 380:], picture[:, :, 380:])
 
 
-def test_a_weak_blur_fails_the_same_attempts():
+def test_a_weak_blur_fails_the_same_attempts() -> None:
     # The attack works: it is the strength that defeats it.
     picture, bits = board(512, 512, 4)
     assert strongest(Blur(strength=0.1), (picture, bits), (1 - picture, 1 - bits)) > 0.9
@@ -99,35 +99,35 @@ def test_a_weak_blur_fails_the_same_attempts():
 
 @pytest.mark.parametrize("name", sorted(set(ACTIONS) - {"raise"}))
 @pytest.mark.parametrize("size", [(1, 1), (1, 60), (7, 5), (64, 48)])
-def test_actions_keep_shape_range_and_the_given_frame(name, size):
+def test_actions_keep_shape_range_and_the_given_frame(name, size) -> None:
     frame = torch.rand(3, *size)
     before = frame.clone()
 
-    made = Action.of(name)(frame, verdict())
+    result = Action.of(name)(frame, verdict())
 
-    assert made.shape == frame.shape
-    assert made.dtype == frame.dtype
-    assert 0.0 <= float(made.min()) <= float(made.max()) <= 1.0
+    assert result.shape == frame.shape
+    assert result.dtype == frame.dtype
+    assert 0.0 <= float(result.min()) <= float(result.max()) <= 1.0
     assert torch.equal(frame, before)
 
 
 @pytest.mark.parametrize("name", sorted(set(ACTIONS) - {"raise"}))
-def test_allowed_pictures_beside_a_covered_one_keep_every_bit(name):
+def test_allowed_pictures_beside_a_covered_one_keep_every_bit(name) -> None:
     frames = torch.rand(3, 3, 20, 30)
     before = frames.clone()
-    made = put_back(frames, {1: covered(frames[1], verdict(), Action.of(name))})
+    result = put_back(frames, {1: covered(frames[1], verdict(), Action.of(name))})
 
-    assert torch.equal(made[[0, 2]], before[[0, 2]])
+    assert torch.equal(result[[0, 2]], before[[0, 2]])
     assert torch.equal(frames, before)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_dtypes_stay_what_they_are(dtype):
+def test_other_dtypes_stay_what_they_are(dtype) -> None:
     frame = torch.rand(3, 20, 30).to(dtype)
     assert all(Action.of(n)(frame, verdict()).dtype == dtype for n in set(ACTIONS) - {"raise"})
 
 
-def test_strength_is_relative_to_the_short_side():
+def test_strength_is_relative_to_the_short_side() -> None:
     small, large = board(128, 128)[0], board(512, 512)[0]
     small[0, :64], large[0, :256] = 1.0, 1.0
     one = Blur()(small, verdict())
@@ -136,43 +136,43 @@ def test_strength_is_relative_to_the_short_side():
 
 
 @pytest.mark.parametrize("strength", [0.0, -1.0, 1.1, float("nan")])
-def test_a_strength_out_of_range_is_refused(strength):
+def test_a_strength_out_of_range_is_refused(strength) -> None:
     with pytest.raises(ConfigError, match=r"from 0\.1"):
         Blur(strength=strength)
 
 
-def test_block_has_a_colour():
-    made = Block(colour=(0.25, 0.5, 0.75))(torch.rand(3, 4, 5), verdict())
-    assert made[:, 0, 0].tolist() == [0.25, 0.5, 0.75]
-    assert len(made.flatten(1).unique(dim=1).t()) == 1
+def test_block_has_a_colour() -> None:
+    result = Block(colour=(0.25, 0.5, 0.75))(torch.rand(3, 4, 5), verdict())
+    assert result[:, 0, 0].tolist() == [0.25, 0.5, 0.75]
+    assert len(result.flatten(1).unique(dim=1).t()) == 1
 
 
-def test_raise_carries_the_verdict():
+def test_raise_carries_the_verdict() -> None:
     with pytest.raises(BlockedError, match=r"red 0\.900") as caught:
         Raise()(torch.rand(3, 4, 5), verdict())
     assert caught.value.verdicts[0].category == "red"
 
 
-def test_replace_takes_a_picture_of_ones_own(tmp_path):
+def test_replace_takes_a_custom_picture(tmp_path) -> None:
     from PIL import Image
 
     Image.new("RGB", (30, 20), (51, 102, 153)).save(tmp_path / "own.png")
-    made = Replace(picture=tmp_path / "own.png")(torch.rand(3, 12, 9), verdict())
-    assert (made[:, 5, 5] * 255).round().tolist() == [51, 102, 153]
-    assert made.shape == (3, 12, 9)
+    result = Replace(picture=tmp_path / "own.png")(torch.rand(3, 12, 9), verdict())
+    assert (result[:, 5, 5] * 255).round().tolist() == [51, 102, 153]
+    assert result.shape == (3, 12, 9)
 
 
-def test_an_unknown_action_names_the_nearest():
+def test_an_unknown_action_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'pixelate'"):
         Action.of("pixellate")
 
 
-def test_regions_are_covered_outwards_with_a_margin():
+def test_regions_are_covered_outwards_with_a_margin() -> None:
     ((top, left, bottom, right),) = boxes(verdict(Region(0.2, 0.4, 0.6, 0.8, "red")), 100, 100)
     assert (top, left, bottom, right) == (38, 18, 82, 62)
 
 
-def test_regions_of_other_categories_are_left_alone():
+def test_regions_of_other_categories_are_left_alone() -> None:
     red, blue = Region(0.0, 0.0, 0.2, 0.2, "red"), Region(0.6, 0.6, 0.8, 0.8, "blue")
     assert boxes(verdict(red, blue), 100, 100) == [red.pixels(100, 100, margin=0.05)]
     assert len(boxes(verdict(red, blue, flags=("blue", "red")), 100, 100)) == 2
@@ -187,11 +187,11 @@ def test_regions_of_other_categories_are_left_alone():
         ((Region(0, 0, 0.5, 0.5, "red"),), ()),  # nobody says what was flagged
     ],
 )
-def test_what_has_no_region_is_covered_whole(regions, flags):
+def test_a_picture_without_regions_is_covered_whole(regions, flags) -> None:
     assert boxes(verdict(*regions, flags=flags), 50, 70) == [(0, 0, 50, 70)]
 
 
-def test_boxes_over_the_edge_are_covered_to_the_edge():
+def test_boxes_over_the_edge_are_covered_to_the_edge() -> None:
     (box,) = boxes(verdict(Region(-0.3, -0.1, 0.5, 1.7, "red")), 50, 70)
     assert (box[0], box[1], box[2]) == (0, 0, 50)
 
@@ -211,23 +211,23 @@ class Broken(Action):
 
 
 @pytest.mark.parametrize("how", ["raises", "nan", "small"])
-def test_an_action_that_fails_gives_a_solid_picture(how, caplog):
-    made = covered(torch.rand(3, 9, 9), verdict(), Broken(how))
-    assert made.unique().tolist() == [0.0]
+def test_an_action_that_fails_gives_a_solid_picture(how, caplog) -> None:
+    result = covered(torch.rand(3, 9, 9), verdict(), Broken(how))
+    assert result.unique().tolist() == [0.0]
     assert "a solid" in caplog.text
 
 
 @pytest.mark.parametrize("name", sorted(ACTIONS))
-def test_an_error_is_a_solid_picture_whatever_the_action(name):
-    made = covered(torch.rand(3, 9, 9), verdict(outcome=Outcome.ERROR), Action.of(name))
-    assert made.unique().tolist() == [0.0]
+def test_an_error_is_a_solid_picture_whatever_the_action(name) -> None:
+    result = covered(torch.rand(3, 9, 9), verdict(outcome=Outcome.ERROR), Action.of(name))
+    assert result.unique().tolist() == [0.0]
 
 
-def test_a_held_picture_is_never_shown_by_flag():
+def test_a_held_picture_is_never_shown_by_flag() -> None:
     assert covered(torch.rand(3, 9, 9), verdict(), Flag()).unique().tolist() == [0.0]
 
 
-def test_an_action_must_say_how_it_covers():
+def test_an_action_must_declare_how_it_covers() -> None:
     with pytest.raises(TypeError, match="define cover"):
         Action()(torch.rand(3, 4, 4), verdict())
 
@@ -237,21 +237,21 @@ def test_an_action_must_say_how_it_covers():
 
 def shares(length: int, parts: int) -> torch.Tensor:
     """How much of each of `parts` equal parts each pixel is. Shape: (parts, length)."""
-    made = torch.zeros(parts, length)
+    weights = torch.zeros(parts, length)
     for i in range(parts):
         for x in range(length):
-            made[i, x] = max(0.0, min((x + 1) * parts / length, i + 1) - max(x * parts / length, i))
-    return made
+            weights[i, x] = max(0.0, min((x + 1) * parts / length, i + 1) - max(x * parts / length, i))
+    return weights
 
 
 def lines(length: int, parts: int) -> torch.Tensor:
     """How much of each of `parts` values is in each pixel, in straight lines between their centres. (length, parts)."""
-    made = torch.zeros(length, parts)
+    weights = torch.zeros(length, parts)
     for x in range(length):
         at = min(max((x + 0.5) * parts / length - 0.5, 0.0), parts - 1.0)
-        made[x, int(at)] += 1 - at + int(at)
-        made[x, min(int(at) + 1, parts - 1)] += at - int(at)
-    return made
+        weights[x, int(at)] += 1 - at + int(at)
+        weights[x, min(int(at) + 1, parts - 1)] += at - int(at)
+    return weights
 
 
 def averages(patch: torch.Tensor, strength: float) -> torch.Tensor:
@@ -286,7 +286,7 @@ DRAWN = {
 @pytest.mark.parametrize("kind", DRAWN)
 @pytest.mark.parametrize("shape", [(24, 24), (13, 31), (29, 14)], ids=str)
 @pytest.mark.parametrize("strength", [0.5, 0.3, 1.0])
-def test_blur_and_pixelate_draw_a_few_averages_and_nothing_else(kind, shape, strength):
+def test_blur_and_pixelate_draw_a_few_averages_and_nothing_else(kind, shape, strength) -> None:
     frame = DRAWN[kind](shape)
     kept = averages(frame, strength)
     assert kept.shape[1] * kept.shape[2] <= 26
@@ -295,7 +295,7 @@ def test_blur_and_pixelate_draw_a_few_averages_and_nothing_else(kind, shape, str
     assert float((drawn - blocks(kept, *shape)).abs().max()) < 1e-5
 
 
-def test_what_is_no_number_is_averaged_as_black():
+def test_nan_is_averaged_as_black() -> None:
     frame = torch.full((3, 12, 12), float("nan"))
     assert Blur()(frame, verdict()).unique().tolist() == [0.0]
 
@@ -316,27 +316,27 @@ class Given(Action):
 
 
 def with_pixels(frame: torch.Tensor, count: int, value: float) -> torch.Tensor:
-    made = frame.clone()
-    made.flatten(1)[1, :count] = value
-    return made
+    changed = frame.clone()
+    changed.flatten(1)[1, :count] = value
+    return changed
 
 
 BOARD = board(16, 16, 4)[0]
 
 
 @pytest.mark.parametrize(("count", "taken"), [(31, False), (32, True), (256, True), (0, False)])
-def test_an_eighth_of_the_pixels_must_differ(count, taken):
-    made = with_pixels(BOARD, count, 0.5)
-    assert torch.equal(covered(BOARD, verdict(), Given(made)), made if taken else torch.zeros(3, 16, 16))
+def test_an_eighth_of_the_pixels_must_differ(count, taken) -> None:
+    changed = with_pixels(BOARD, count, 0.5)
+    assert torch.equal(covered(BOARD, verdict(), Given(changed)), changed if taken else torch.zeros(3, 16, 16))
 
 
 @pytest.mark.parametrize(("by", "taken"), [(1 / 32, False), (1 / 32 + 2**-20, True), (1 / 64, False)])
-def test_a_pixel_differs_when_a_channel_is_more_than_eight_levels_away(by, taken):
+def test_a_pixel_differs_when_a_channel_is_more_than_eight_levels_away(by, taken) -> None:
     frame = torch.zeros(3, 16, 16)
     frame[0, :8] = 0.5
-    made = frame.clone()
-    made[2] = by
-    assert torch.equal(covered(frame, verdict(), Given(made)), made if taken else torch.zeros(3, 16, 16))
+    changed = frame.clone()
+    changed[2] = by
+    assert torch.equal(covered(frame, verdict(), Given(changed)), changed if taken else torch.zeros(3, 16, 16))
 
 
 @pytest.mark.parametrize(
@@ -346,15 +346,15 @@ def test_a_pixel_differs_when_a_channel_is_more_than_eight_levels_away(by, taken
         (0.0, 0.0), (-1 / 256, 0.0), (-1 / 255.5, None), (-1 / 128, None), (-0.5, None),
     ],
 )  # fmt: skip
-def test_a_rounding_out_of_range_is_clipped_and_more_is_refused(value, taken):
-    made = covered(BOARD * 0.5 + 0.25, verdict(), Given(torch.cat([torch.full((3, 8, 16), value), BOARD[:, 8:]], 1)))
-    assert made[0, 0, 0] == (0.0 if taken is None else taken)
-    assert (made.unique().tolist() == [0.0]) is (taken is None)
+def test_a_rounding_out_of_range_is_clipped_and_more_is_refused(value, taken) -> None:
+    result = covered(BOARD * 0.5 + 0.25, verdict(), Given(torch.cat([torch.full((3, 8, 16), value), BOARD[:, 8:]], 1)))
+    assert result[0, 0, 0] == (0.0 if taken is None else taken)
+    assert (result.unique().tolist() == [0.0]) is (taken is None)
 
 
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)], ids=str)
 @pytest.mark.parametrize("part", [(0, 0, 0.5, 0.25), (0.5, 0.75, 1, 1), (0.25, 0.5, 0.5, 1)], ids=str)
-def test_each_box_must_be_covered_where_it_lies(shape, part):
+def test_each_box_must_be_covered_where_it_lies(shape, part) -> None:
     frame = board(*shape, 12)[0]
     region = Region(*part, "red")
     top, left, bottom, right = region.pixels(*shape, margin=0.05)
@@ -366,19 +366,19 @@ def test_each_box_must_be_covered_where_it_lies(shape, part):
 
 
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)], ids=str)
-def test_the_whole_of_a_picture_that_is_no_square_is_covered(shape):
+def test_the_whole_of_a_picture_that_is_no_square_is_covered(shape) -> None:
     assert Block()(torch.rand(3, *shape) + 0.1, verdict()).unique().tolist() == [0.0]
 
 
 @pytest.mark.parametrize(("step", "said"), [(0.0, False), (1 / 32, False), (1 / 32 + 2**-20, True), (0.5, True)])
-def test_a_cover_that_equals_a_flat_picture_is_no_fault_and_another_is_said(step, said, caplog):
+def test_a_cover_equal_to_a_flat_picture_is_no_fault_and_another_is_reported(step, said, caplog) -> None:
     frame = torch.zeros(3, 16, 16)
     frame[1, 3, 5] = step
     assert covered(frame, verdict(), Given(frame)).unique().tolist() == [0.0]
     assert ("shows what it had to cover" in caplog.text) is said
 
 
-def test_one_box_that_shows_something_is_said_though_the_other_is_flat(caplog):
+def test_one_box_that_shows_something_is_reported_though_the_other_is_flat(caplog) -> None:
     frame = BOARD.clone()
     frame[:, :8] = 0.5
     regions = Region(0, 0, 1, 0.4, "red"), Region(0, 0.6, 1, 1, "red")
@@ -386,21 +386,21 @@ def test_one_box_that_shows_something_is_said_though_the_other_is_flat(caplog):
     assert "the action given shows what it had to cover" in caplog.text
 
 
-def test_flag_and_errors_say_nothing_of_an_action(caplog):
+def test_flag_and_errors_report_no_action_fault(caplog) -> None:
     covered(BOARD, verdict(), Flag())
     covered(BOARD, verdict(outcome=Outcome.ERROR), Given(BOARD))
     assert not caplog.text
 
 
-def test_raise_raises_here_too():
+def test_raise_raises_when_covered_directly() -> None:
     with pytest.raises(BlockedError):
         covered(BOARD, verdict(), Raise())
 
 
-def test_a_verdict_without_scores_covers_the_whole():
+def test_a_verdict_without_scores_covers_the_whole() -> None:
     assert boxes(Verdict(Outcome.BLOCK, "", flags=("red",)), 20, 30) == [(0, 0, 20, 30)]
 
 
-def test_regions_of_no_category_are_covered_beside_those_that_were_flagged():
+def test_regions_of_no_category_are_covered_beside_those_that_were_flagged() -> None:
     red, bare = Region(0.0, 0.0, 0.25, 0.25, "red"), Region(0.5, 0.5, 0.75, 0.75)
     assert boxes(verdict(red, bare), 100, 100) == [r.pixels(100, 100, margin=0.05) for r in (red, bare)]

@@ -31,12 +31,12 @@ FULL = Calibration(
 
 def moved(p: float, slope: float = 1.0, shift: float = 0.0) -> float:
     """One score through a calibration."""
-    made = Calibration(model="red", maps={"red": (slope, shift)}).apply(Scores.single({"red": {HIGH: p}}))
-    return made.worst["red"][HIGH]
+    calibrated = Calibration(model="red", maps={"red": (slope, shift)}).apply(Scores.single({"red": {HIGH: p}}))
+    return calibrated.worst["red"][HIGH]
 
 
 @pytest.mark.parametrize("odd", [math.inf, -math.inf, 1.5, -0.5, math.nextafter(1.0, 2)])
-def test_what_is_no_probability_stays_as_it_is(odd: float) -> None:
+def test_a_number_that_is_not_a_probability_is_unchanged(odd: float) -> None:
     assert moved(odd, 0.5, -3.0) == odd
 
 
@@ -80,12 +80,12 @@ def test_no_map_however_steep_breaks(slope: float, shift: float) -> None:
 )
 def test_the_order_of_scores_is_kept(ps: list[float], slope: float, shift: float) -> None:
     try:
-        made = [moved(p, slope, shift) for p in sorted(ps)]
+        calibrated = [moved(p, slope, shift) for p in sorted(ps)]
     except ConfigError:
         assert abs(shift) > 13 * slope, "a map that keeps scores apart"
         return
-    assert all(0.0 <= p <= 1.0 for p in made)
-    assert all(a <= b + 1e-15 for a, b in pairwise(made))
+    assert all(0.0 <= p <= 1.0 for p in calibrated)
+    assert all(a <= b + 1e-15 for a, b in pairwise(calibrated))
 
 
 def test_each_category_has_its_own_map_and_one_without_stays() -> None:
@@ -93,25 +93,25 @@ def test_each_category_has_its_own_map_and_one_without_stays() -> None:
         ViewScores(View(kind), {"red": {LOW: 0.5, HIGH: 0.1}, "blue": {HIGH: 0.75}, "green": {HIGH: 0.3}})
         for kind in ("full", "side")
     )
-    made = Calibration(model="red", maps={"red": (1, math.log(3)), "blue": (2, 0)}).apply(Scores(views))
-    assert [view.view.kind for view in made.views] == ["full", "side"]
-    for view in made.views:
+    calibrated = Calibration(model="red", maps={"red": (1, math.log(3)), "blue": (2, 0)}).apply(Scores(views))
+    assert [view.view.kind for view in calibrated.views] == ["full", "side"]
+    for view in calibrated.views:
         assert view.levels["red"][LOW] == pytest.approx(0.75)
         assert view.levels["red"][HIGH] == pytest.approx(0.25)
         assert view.levels["blue"][HIGH] == pytest.approx(0.9)
         assert view.levels["green"][HIGH] == 0.3
 
 
-def test_all_but_the_numbers_is_kept_and_what_was_given_is_left_alone() -> None:
+def test_only_the_scores_change_and_the_input_is_left_alone() -> None:
     given_ = Scores.single(
         {"red": {HIGH: 0.5}}, digest="ab", blank=True, fault="odd", embedding="e", regions=(Region(0, 0, 1, 1),)
     )
-    made = FULL.apply(given_)
-    assert (made.digest, made.blank, made.fault, made.embedding, made.regions) == (
+    calibrated = FULL.apply(given_)
+    assert (calibrated.digest, calibrated.blank, calibrated.fault, calibrated.embedding, calibrated.regions) == (
         "ab", True, "odd", "e", given_.regions
     )  # fmt: skip
     assert given_.worst == {"red": {HIGH: 0.5}}
-    assert made.worst != given_.worst
+    assert calibrated.worst != given_.worst
 
 
 @pytest.mark.parametrize(
@@ -123,21 +123,21 @@ def test_a_map_that_loses_the_order_is_refused(pair: tuple[float, float]) -> Non
 
 
 @pytest.mark.parametrize(
-    "made", [FULL, Calibration(model="m", maps={}), Calibration(model="m", maps={"a": (1.0, 0.1)})]
+    "calibration", [FULL, Calibration(model="m", maps={}), Calibration(model="m", maps={"a": (1.0, 0.1)})]
 )
-def test_what_was_saved_is_what_is_loaded(made: Calibration, tmp_path: Path) -> None:
-    made.save(tmp_path / "calibration.json")
-    assert Calibration.load(tmp_path / "calibration.json") == made
+def test_a_saved_calibration_is_loaded_unchanged(calibration: Calibration, tmp_path: Path) -> None:
+    calibration.save(tmp_path / "calibration.json")
+    assert Calibration.load(tmp_path / "calibration.json") == calibration
 
 
-def test_one_that_says_cuts_is_read_as_one_that_says_thresholds(tmp_path: Path) -> None:
+def test_the_older_key_cuts_is_read_as_thresholds(tmp_path: Path) -> None:
     FULL.save(tmp_path / "calibration.json")
     text = (tmp_path / "calibration.json").read_text()
     (tmp_path / "calibration.json").write_text(text.replace('"thresholds"', '"cuts"'))
     assert Calibration.load(tmp_path / "calibration.json") == FULL
 
 
-def told(**changed: Any) -> dict[str, Any]:
+def content(**changed: Any) -> dict[str, Any]:
     return {"model": "red", "maps": {"red": [1.0, 0.0]}, "thresholds": {}, "source": "", **changed}
 
 
@@ -145,7 +145,7 @@ def told(**changed: Any) -> dict[str, Any]:
     "text",
     [
         "", "{", "null", "3", "[]", '"text"', "{}", '{"model": "red"}', '{"maps": {}}',
-        *(json.dumps(told(**c)) for c in (
+        *(json.dumps(content(**c)) for c in (
             {"maps": None}, {"maps": []}, {"maps": {"red": 1.0}}, {"maps": {"red": [1.0]}},
             {"maps": {"red": [1.0, 0.0, 0.0]}}, {"maps": {"red": ["steep", 0.0]}}, {"maps": {"red": [None, 0.0]}},
             {"maps": {"red": [0.0, 0.0]}}, {"maps": {"red": [math.nan, 0.0]}}, {"maps": {"red": [1.0, math.inf]}},

@@ -27,8 +27,8 @@ def public() -> set[str]:
 
 def example(name: str) -> str:
     doc = inspect.getdoc(getattr(nsfw_guard, name)) or ""
-    found = re.search(r"^ *Example:\n(?P<block> *```python\n.*?) *```", doc, re.MULTILINE | re.DOTALL)
-    return textwrap.dedent(found["block"]).partition("\n")[2] if found else ""
+    match = re.search(r"^ *Example:\n(?P<block> *```python\n.*?) *```", doc, re.MULTILINE | re.DOTALL)
+    return textwrap.dedent(match["block"]).partition("\n")[2] if match else ""
 
 
 def of_record(spec, *_):
@@ -46,7 +46,7 @@ def pipe():
 
 
 @pytest.mark.parametrize("name", sorted(public() - HANDED_OUT - EXTENDED))
-def test_each_has_an_example_that_runs(name, tmp_path, monkeypatch, tiny, request):
+def test_each_public_name_has_an_example_that_runs(name, tmp_path, monkeypatch, tiny, request) -> None:
     if nsfw_guard._HOME_OF[name].startswith("pipelines."):
         pytest.importorskip("diffusers")
     code = example(name)
@@ -68,5 +68,5 @@ def test_each_has_an_example_that_runs(name, tmp_path, monkeypatch, tiny, reques
     exec(compile(code, name, "exec"), names)  # noqa: S102 - our own words
 
 
-def test_names_that_need_no_example_are_public():
+def test_names_that_need_no_example_are_public() -> None:
     assert public() >= HANDED_OUT | EXTENDED

@@ -31,11 +31,11 @@ def drawn() -> Iterator[tuple[str, str, str]]:
     """Each class of the docstring's tree: its name, its parent's name, and the builtin that stands beside it."""
     parents: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
-        found = re.match(r"([│├└─ ]*)([A-Z]\w*Error)\b(?: \((\w+)\))?", line)
-        if found:
-            depth = len(found[1]) // 4
-            parents[depth:] = [found[2]]
-            yield found[2], parents[depth - 1] if depth else "Exception", found[3] or ""
+        match = re.match(r"([│├└─ ]*)([A-Z]\w*Error)\b(?: \((\w+)\))?", line)
+        if match:
+            depth = len(match[1]) // 4
+            parents[depth:] = [match[2]]
+            yield match[2], parents[depth - 1] if depth else "Exception", match[3] or ""
 
 
 TREE = list(drawn())
@@ -130,12 +130,12 @@ def raises(tree: ast.AST) -> Iterator[ast.expr]:
 
 def speechless(source: str) -> list[str]:
     """Our errors that are raised without a message."""
-    found = []
+    places = []
     for raised in raises(ast.parse(source)):
         name = ast.unparse(raised.func if isinstance(raised, ast.Call) else raised).rpartition(".")[2]
         if name in CLASSES and not (isinstance(raised, ast.Call) and raised.args):
-            found.append(f"line {raised.lineno}: {name}")
-    return found
+            places.append(f"line {raised.lineno}: {name}")
+    return places
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)

@@ -23,14 +23,14 @@ SAYS = {
 }
 
 
-def test_there_are_examples_for_all_that_is_promised():
+def test_every_promised_example_exists() -> None:
     assert [e.stem for e in EXAMPLES] == sorted(SAYS)
 
 
 # diffusers and transformers warn of tiny parts and of what they will change.
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
-def test_an_example_runs_and_fits_on_a_screen(path, capsys):
+def test_an_example_runs_and_fits_on_a_screen(path, capsys) -> None:
     if "load_pipeline" in path.read_text() or "diffusers" in path.read_text():
         pytest.importorskip("diffusers")
     runpy.run_path(str(path))

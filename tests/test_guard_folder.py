@@ -12,10 +12,10 @@ from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.testing import FakeBackend
-from tests.conftest import smooth
+from tests.pictures import smooth
 
 
-def test_a_guard_comes_back_as_it_was(tiny, tmp_path):
+def test_a_guard_comes_back_as_it_was(tiny, tmp_path) -> None:
     guard = Guard.from_pretrained(
         tiny, policy={"name": "mine", "rules": {"sexual": {"block": 0.4, "review": 0.2}}},
         action=Blur(strength=0.3), on_review="pixelate",
@@ -31,27 +31,27 @@ def test_a_guard_comes_back_as_it_was(tiny, tmp_path):
     assert [v.score for v in again.check(pixels)] == [v.score for v in guard.check(pixels)]
 
 
-def test_what_is_said_on_loading_goes_before_what_was_saved(tiny, tmp_path):
+def test_settings_given_on_loading_override_the_saved_ones(tiny, tmp_path) -> None:
     Guard.from_pretrained(tiny, action="blur").save_pretrained(tmp_path / "guard")
     again = Guard.from_pretrained(tmp_path / "guard", action="replace", policy={"rules": {"*": {"block": 0.9}}})
     assert again.action == Replace()
     assert again.policy.rules["sexual"].block == 0.9
 
 
-def test_what_was_asked_for_is_named_in_a_word(tiny, tmp_path):
+def test_the_requested_policy_is_named_in_the_verdict(tiny, tmp_path) -> None:
     from nsfw_guard.policy.policy import Policy
 
     def asked(**settings) -> str:
         return Guard.from_pretrained(tiny, **settings).check(smooth(1, 9, 9))[0].requested["policy"]
 
-    told = {"name": "mine", "rules": {"*": {"block": 0.5}}}
-    assert [asked(), asked(policy=told), asked(policy=Policy.load(told))] == ["default", "mine", "mine"]
-    Guard.from_pretrained(tiny, policy=told).save_pretrained(tmp_path / "guard")
+    policy = {"name": "mine", "rules": {"*": {"block": 0.5}}}
+    assert [asked(), asked(policy=policy), asked(policy=Policy.load(policy))] == ["default", "mine", "mine"]
+    Guard.from_pretrained(tiny, policy=policy).save_pretrained(tmp_path / "guard")
     verdict = Guard.from_pretrained(tmp_path / "guard").check(smooth(1, 9, 9))[0]
     assert (verdict.requested["policy"], verdict.policy) == ("as saved", "mine")
 
 
-def test_a_calibration_travels_along(tiny, tmp_path):
+def test_a_calibration_travels_along(tiny, tmp_path) -> None:
     name = Guard.from_pretrained(tiny).spec.name
     calibration = Calibration(model=name, maps={"sexual": (2.0, -1.0)}, source="40 shapes")
     guard = Guard.from_pretrained(tiny, calibration=calibration)
@@ -66,7 +66,7 @@ def test_a_calibration_travels_along(tiny, tmp_path):
     assert again.state["calibration"] == "40 shapes"
 
 
-def test_a_calibration_file_is_taken(tiny, tmp_path):
+def test_a_calibration_file_is_taken(tiny, tmp_path) -> None:
     name = Guard.from_pretrained(tiny).spec.name
     Calibration(model=name, maps={"sexual": (1.0, 3.0)}).save(tmp_path / "c.json")
     (plain,) = Guard.from_pretrained(tiny).check(smooth(1, 40, 40))
@@ -74,7 +74,7 @@ def test_a_calibration_file_is_taken(tiny, tmp_path):
     assert moved.score > plain.score
 
 
-def test_a_backend_without_weights_cannot_be_saved(tmp_path):
+def test_a_backend_without_weights_cannot_be_saved(tmp_path) -> None:
     with pytest.raises(ConfigError, match="FakeBackend cannot be saved"):
         Guard(FakeBackend()).save_pretrained(tmp_path / "guard")
 
@@ -82,14 +82,14 @@ def test_a_backend_without_weights_cannot_be_saved(tmp_path):
 @pytest.mark.parametrize(
     "content", ["{", "[]", "{}", json.dumps({"policy": {"rules": {"*": {"block": 0.5}}}, "action": {"name": "melt"}})]
 )
-def test_a_guard_file_that_cannot_be_read_is_refused(tiny, tmp_path, content):
+def test_a_guard_file_that_cannot_be_read_is_refused(tiny, tmp_path, content) -> None:
     Guard.from_pretrained(tiny).save_pretrained(tmp_path / "guard")
     (tmp_path / "guard" / "guard.json").write_text(content)
     with pytest.raises(ConfigError):
         Guard.from_pretrained(tmp_path / "guard")
 
 
-def test_requested_and_effective_are_both_told(tiny):
+def test_requested_and_effective_settings_are_both_reported(tiny) -> None:
     verdict = Guard.from_pretrained(tiny, dtype=torch.float32, resize="fast", timeout=60).check(smooth(1, 9, 9))[0]
     assert verdict.requested["model"] == str(tiny)
     assert (verdict.requested["dtype"], verdict.state["dtype"]) == ("float32", "float32")
@@ -97,7 +97,7 @@ def test_requested_and_effective_are_both_told(tiny):
     assert verdict.state["timeout"] == "60 s"
 
 
-def test_warm_up_runs_the_model_at_the_sizes_named(tiny):
+def test_warm_up_runs_the_model_at_the_sizes_named(tiny) -> None:
     backend = FakeBackend()
     Guard(backend).warm_up([(300, 200), (64, 64)])
     assert (backend.calls, backend.frames) == (2, 2)

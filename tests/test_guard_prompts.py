@@ -26,7 +26,7 @@ def guard(**settings) -> Guard:
 
 
 @pytest.mark.parametrize("prompt", [None, 3, b"a castle", ["a castle"], object()])
-def test_what_is_no_text_is_an_error(prompt):
+def test_a_prompt_that_is_not_text_is_an_error(prompt) -> None:
     (verdict,) = guard().check_prompts([prompt])
     assert verdict.outcome is ERROR
     assert verdict.reason == f"a prompt must be a str, got {type(prompt).__name__}"
@@ -34,7 +34,7 @@ def test_what_is_no_text_is_an_error(prompt):
         assert guard().check_prompts(prompt) == [verdict]
 
 
-def test_a_search_that_breaks_is_an_error_and_says_nothing_of_the_prompt(monkeypatch, caplog):
+def test_a_search_that_breaks_is_an_error_and_says_nothing_of_the_prompt(monkeypatch, caplog) -> None:
     def broken(self, text):
         raise RuntimeError(text)
 
@@ -45,7 +45,7 @@ def test_a_search_that_breaks_is_an_error_and_says_nothing_of_the_prompt(monkeyp
     assert "secret" not in caplog.text
 
 
-def test_a_listener_that_fails_holds_all_back(caplog):
+def test_a_listener_that_fails_holds_all_back(caplog) -> None:
     def full(verdicts):
         raise AuditError("the disk is full")
 
@@ -54,34 +54,34 @@ def test_a_listener_that_fails_holds_all_back(caplog):
     assert "held back" in caplog.text
 
 
-def test_each_prompt_has_a_signed_verdict():
-    made = guard()
-    allowed, blocked = made.check_prompts(["a castle", "a dr4gon over the sea"])
+def test_each_prompt_has_a_signed_verdict() -> None:
+    prompt_guard = guard()
+    allowed, blocked = prompt_guard.check_prompts(["a castle", "a dr4gon over the sea"])
     assert (allowed.outcome, allowed.reason) == (ALLOW, "prompt: no rule of the policy matches")
     assert (blocked.outcome, blocked.reason, blocked.flags) == (BLOCK, "prompt: word 'dragon'", ("prompt",))
     for verdict in (allowed, blocked):
         assert (verdict.category, verdict.scores, verdict.score) == ("prompt", None, None)
-        assert (verdict.model, verdict.policy, verdict.policy_hash) == ("red", "policy", made.policy.hash)
+        assert (verdict.model, verdict.policy, verdict.policy_hash) == ("red", "policy", prompt_guard.policy.hash)
         assert verdict.state["self_test"] == "passed"
         assert verdict.to_dict()["evaluated"] is False
     assert "sea" not in json.dumps(blocked.to_dict())
 
 
-def test_one_text_is_one_prompt_and_none_are_none():
+def test_one_text_is_one_prompt_and_an_empty_list_is_none() -> None:
     assert [v.outcome for v in guard().check_prompts("a dragon")] == [BLOCK]
     assert guard().check_prompts([]) == []
     assert [v.outcome for v in guard().check_prompts(("a castle", "dragon"))] == [ALLOW, BLOCK]
 
 
-def test_a_policy_without_prompt_rules_says_so():
+def test_a_policy_without_prompt_rules_says_so() -> None:
     (verdict,) = Guard(FakeBackend()).check_prompts("a dragon")
     assert (verdict.outcome, verdict.reason) == (ALLOW, "prompt: no rule of the policy matches")
 
 
-def test_the_log_has_what_was_held_back_and_the_tally_has_pictures_only(tmp_path):
-    made = guard(listeners=[Audit(tmp_path / "log.jsonl")])
-    made.check_prompts(["a castle", "a dragon at noon", "a lake"])
-    made.check(torch.zeros(1, 3, 8, 8))
+def test_the_log_has_what_was_held_back_and_the_tally_has_pictures_only(tmp_path) -> None:
+    prompt_guard = guard(listeners=[Audit(tmp_path / "log.jsonl")])
+    prompt_guard.check_prompts(["a castle", "a dragon at noon", "a lake"])
+    prompt_guard.check(torch.zeros(1, 3, 8, 8))
     first, second = (json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
     assert (first["outcome"], first["reason"], first["category"], first["picture"]) == (
         "block", "prompt: word 'dragon'", "prompt", None
@@ -89,16 +89,16 @@ def test_the_log_has_what_was_held_back_and_the_tally_has_pictures_only(tmp_path
     assert second["outcome"] == "allow"
     assert "noon" not in (tmp_path / "log.jsonl").read_text()
     assert verify(tmp_path / "log.jsonl").ok
-    assert sum(made.counter.counts.values()) == 1
+    assert sum(prompt_guard.counter.counts.values()) == 1
 
 
-def test_prompts_are_not_logged(caplog):
+def test_prompts_are_not_logged(caplog) -> None:
     caplog.set_level(logging.DEBUG)
     guard().check_prompts(["a dragon at noon", 3])
     assert "noon" not in caplog.text
 
 
-def test_a_saved_guard_keeps_its_prompt_rules(tiny, tmp_path):
+def test_a_saved_guard_keeps_its_prompt_rules(tiny, tmp_path) -> None:
     Guard.from_pretrained(tiny, policy=POLICY).save_pretrained(tmp_path / "saved")
     again = Guard.from_pretrained(tmp_path / "saved")
     assert again.policy.prompts == POLICY.prompts

@@ -16,19 +16,19 @@ def timed(code: str) -> float:
     return time.perf_counter() - start
 
 
-def test_the_import_brings_no_torch():
+def test_the_import_brings_no_torch() -> None:
     code = "import sys, nsfw_guard; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.slow
-def test_the_import_is_within_a_fifth_of_torchs_own():
+def test_the_import_is_within_a_fifth_of_torchs_own() -> None:
     everything = "from nsfw_guard import Guard, Audit, Policy, load"
     pairs = [(timed("import torch"), timed(everything)) for _ in range(3)]
     assert statistics.median(ours / torchs for torchs, ours in pairs) < 1.2
 
 
-def test_help_needs_no_torch_and_half_a_second_at_most():
+def test_help_needs_no_torch_and_half_a_second_at_most() -> None:
     code = (
         "import sys; from nsfw_guard.cli.main import main\n"
         "try: main(['--help'])\n"

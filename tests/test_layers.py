@@ -57,7 +57,7 @@ def imports(path: Path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_every_module_has_a_layer_and_imports_go_down(path):
+def test_every_module_has_a_layer_and_imports_go_down(path) -> None:
     assert top(path) in LEVEL, "a new room: give it a layer above"
     for line, name, _ in imports(path):
         parts = name.split(".")
@@ -67,7 +67,7 @@ def test_every_module_has_a_layer_and_imports_go_down(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_optional_libraries_are_imported_inside_functions(path):
+def test_optional_libraries_are_imported_inside_functions(path) -> None:
     leaf = str(path.relative_to(ROOT)) in LEAVES
     leaves = {"nsfw_guard." + name.removesuffix(".py").replace("/", ".") for name in LEAVES}
     for line, name, at_top in imports(path):
@@ -75,7 +75,7 @@ def test_optional_libraries_are_imported_inside_functions(path):
         assert not (at_top and (heavy or name in leaves)), f"{path.name}:{line} imports {name} at the top"
 
 
-def test_no_modules_import_each_other_in_a_circle():
+def test_no_modules_import_each_other_in_a_circle() -> None:
     """Also within a room, and also inside functions."""
     known = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in MODULES}
     left = {name: {needed for _, needed, _ in imports(path)} & known.keys() - {name} for name, path in known.items()}
@@ -89,7 +89,7 @@ def is_light(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("path", list(filter(is_light, MODULES)), ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_light_rooms_know_no_torch(path):
+def test_the_light_modules_do_not_import_torch(path) -> None:
     for line, imported, _ in imports(path):
         parts = imported.split(".")
         assert parts[0] not in {"torch", "numpy", "PIL"}, f"{path.name}:{line}"
@@ -98,7 +98,7 @@ def test_the_light_rooms_know_no_torch(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_modules_and_functions_stay_small(path):
+def test_modules_and_functions_stay_small(path) -> None:
     source = path.read_text()
     assert len(source.splitlines()) <= 300
     assert ast.get_docstring(ast.parse(source)), "say in a line or two what this room is for"
@@ -109,7 +109,7 @@ def test_modules_and_functions_stay_small(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_no_name_is_a_riddle(path):
+def test_names_are_spelt_out(path) -> None:
     """A name says what a thing is, not that somebody told, made, found or owns it."""
     names = {
         getattr(node, "id", None) or getattr(node, "arg", None)
@@ -123,7 +123,7 @@ NO_VERBS = {"A", "All", "An", "Each", "Every", "How", "One", "The", "What", "Whe
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_docstrings_of_public_functions_begin_with_a_verb(path):
+def test_docstrings_of_public_functions_begin_with_a_verb(path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
             is_value = any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
@@ -132,7 +132,7 @@ def test_docstrings_of_public_functions_begin_with_a_verb(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_nothing_foreign_is_run_or_unpickled(path):
+def test_no_foreign_code_is_run_or_unpickled(path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)

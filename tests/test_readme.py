@@ -20,7 +20,7 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", [p for p in DOCS if blocks(p, "python")], ids=lambda p: p.name)
-def test_python_blocks_run_in_order(path, tmp_path, monkeypatch, capsys):
+def test_python_blocks_run_in_order(path, tmp_path, monkeypatch, capsys) -> None:
     if any("load_pipeline" in block for block in blocks(path, "python")):
         pytest.importorskip("diffusers")
     monkeypatch.chdir(tmp_path)
@@ -32,7 +32,7 @@ def test_python_blocks_run_in_order(path, tmp_path, monkeypatch, capsys):
         assert (tmp_path / "log.jsonl").read_text().count("\n") == 2
 
 
-def test_the_policy_in_the_readme_is_one(tmp_path):
+def test_the_policy_in_the_readme_is_one(tmp_path) -> None:
     (text,) = blocks(ROOT / "README.md", "toml")
     (tmp_path / "mine.toml").write_text(text)
     policy = Policy.load(tmp_path / "mine.toml")
@@ -49,12 +49,12 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_commands_that_are_shown_can_be_parsed(command):
+def test_commands_that_are_shown_can_be_parsed(command) -> None:
     assert callable(parser().parse_args(shlex.split(command)[1:]).run)
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
-def test_links_lead_somewhere_and_nothing_is_left_to_fill_in(path):
+def test_links_lead_somewhere_and_nothing_is_left_to_fill_in(path) -> None:
     text = path.read_text()
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert target.startswith("https://huggingface.co/") or (path.parent / target).exists(), target

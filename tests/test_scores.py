@@ -20,7 +20,7 @@ NAN, INF = math.nan, math.inf
 LOW, MEDIUM, HIGH = Severity
 
 
-def scores(*values: float) -> Scores:
+def scores_of(*values: float) -> Scores:
     """One view a value."""
     return Scores(tuple(ViewScores(View("full"), {"red": {HIGH: value}}) for value in values))
 
@@ -42,7 +42,7 @@ def scores(*values: float) -> Scores:
     ],
 )
 def test_scores_are_finite_only_when_each_is_a_probability(values: tuple[float, ...], finite: bool) -> None:
-    assert scores(*values).finite is finite
+    assert scores_of(*values).finite is finite
 
 
 @pytest.mark.parametrize("levels", [{}, {"red": {}}])
@@ -58,12 +58,12 @@ def test_one_nan_among_many_levels_is_seen() -> None:
     ("values", "expected"), [((0.25, 0.75), 0.75), ((0.75, 0.25), 0.75), ((0.5,), 0.5), ((1.5, 0.5), 1.5)]
 )
 def test_the_worst_is_the_highest_over_the_views(values: tuple[float, ...], expected: float) -> None:
-    assert scores(*values).worst == {"red": {HIGH: expected}}
+    assert scores_of(*values).worst == {"red": {HIGH: expected}}
 
 
 @pytest.mark.parametrize("values", [(NAN, 0.5), (0.5, NAN), (NAN,), (0.5, NAN, 0.75, 0.1)])
 def test_the_worst_of_a_nan_is_the_nan(values: tuple[float, ...]) -> None:
-    assert math.isnan(scores(*values).worst["red"][HIGH])
+    assert math.isnan(scores_of(*values).worst["red"][HIGH])
 
 
 def test_the_worst_keeps_categories_and_levels_apart() -> None:
@@ -77,12 +77,12 @@ def test_the_worst_keeps_categories_and_levels_apart() -> None:
     ("value", "level"),
     [("low", LOW), ("Medium", MEDIUM), ("HIGH", HIGH), (1, LOW), (3, HIGH), (MEDIUM, MEDIUM)],
 )
-def test_a_severity_is_meant_by_name_number_or_itself(value: Any, level: Severity) -> None:
+def test_a_severity_is_given_by_name_number_or_itself(value: Any, level: Severity) -> None:
     assert Severity.of(value) is level
 
 
 @pytest.mark.parametrize("value", ["", "hi", "3", 0, 4, -1, 2.5, None, [1], True, False])
-def test_anything_else_is_no_severity(value: Any) -> None:
+def test_anything_else_is_refused_as_a_severity(value: Any) -> None:
     with pytest.raises(ValueError, match="low, medium or high"):
         Severity.of(value)
 
@@ -116,25 +116,25 @@ def test_an_empty_region_is_refused(box: Any) -> None:
         Region(*box)
 
 
-def test_what_a_caller_changes_later_does_not_change_the_scores() -> None:
+def test_later_changes_by_the_caller_do_not_change_the_scores() -> None:
     levels = {"red": {HIGH: 0.75}}
-    made = Scores.single(levels)
+    scores = Scores.single(levels)
     levels["red"][HIGH] = 0.0
     levels["blue"] = {HIGH: 1.0}
-    assert made.worst == {"red": {HIGH: 0.75}}
+    assert scores.worst == {"red": {HIGH: 0.75}}
 
 
-def test_scores_cannot_be_set_anew() -> None:
-    made = scores(0.75)
-    for owner, name in ((made, "views"), (made.views[0], "levels"), (Region(0, 0, 1, 1), "left")):
+def test_scores_are_immutable() -> None:
+    scores = scores_of(0.75)
+    for owner, name in ((scores, "views"), (scores.views[0], "levels"), (Region(0, 0, 1, 1), "left")):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(owner, name, ())
 
 
 def test_single_passes_the_rest_on() -> None:
-    made = Scores.single({"red": {HIGH: 0.5}}, kind="side", digest="ab", blank=True, fault="no")
-    assert made.views == (ViewScores(View("side", (0.0, 0.0, 1.0, 1.0)), {"red": {HIGH: 0.5}}),)
-    assert (made.digest, made.blank, made.fault) == ("ab", True, "no")
+    scores = Scores.single({"red": {HIGH: 0.5}}, kind="side", digest="ab", blank=True, fault="no")
+    assert scores.views == (ViewScores(View("side", (0.0, 0.0, 1.0, 1.0)), {"red": {HIGH: 0.5}}),)
+    assert (scores.digest, scores.blank, scores.fault) == ("ab", True, "no")
 
 
 def test_an_embedding_is_neither_compared_nor_shown() -> None:
@@ -145,17 +145,17 @@ def test_an_embedding_is_neither_compared_nor_shown() -> None:
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))], ids=["deepcopy", "pickle"])  # noqa: S301
 def test_scores_survive_a_copy(again: Any) -> None:
-    made = Scores.single(
+    scores = Scores.single(
         {"red": {HIGH: 0.5}}, embedding=torch.arange(3), regions=(Region(0, 0, 0.5, 1, "red", 0.75),), digest="ab"
     )
-    copied = again(made)
-    assert copied == made
+    copied = again(scores)
+    assert copied == scores
     assert copied.embedding.tolist() == [0, 1, 2]
     assert copied.views[0].levels["red"][HIGH] == 0.5
 
 
 def test_the_list_is_json_with_faults_as_text() -> None:
-    assert scores(0.5, NAN).to_list() == [
+    assert scores_of(0.5, NAN).to_list() == [
         {"view": "full", "box": [0.0, 0.0, 1.0, 1.0], "levels": {"red": {"high": 0.5}}},
         {"view": "full", "box": [0.0, 0.0, 1.0, 1.0], "levels": {"red": {"high": "nan"}}},
     ]
@@ -164,11 +164,11 @@ def test_the_list_is_json_with_faults_as_text() -> None:
 @pytest.mark.parametrize(
     ("value", "written"), [(None, None), (0.0, 0.0), (0.5, 0.5), (NAN, "nan"), (INF, "inf"), (-INF, "-inf")]
 )
-def test_a_number_is_never_written_as_something_else(value: float | None, written: Any) -> None:
+def test_a_number_is_always_written_as_a_number(value: float | None, written: Any) -> None:
     assert number(value) == written
 
 
-def test_what_a_verdict_rests_on_cannot_be_changed_but_copied() -> None:
+def test_a_fixed_mapping_is_immutable_but_can_be_copied() -> None:
     fixed = Fixed({"a": 1})
     for change in (
         lambda: fixed.update(b=2),
@@ -209,15 +209,15 @@ class Liar(float):
 def test_every_number_becomes_a_plain_float(value: Any, expected: float) -> None:
     region = Region(0, 0, 1, 1, "red", value)
     view = ViewScores(View("full"), {"red": {HIGH: value}}, {"told": value})
-    for made in (plain(value), view.levels["red"][HIGH], view.details["told"], region.score):
-        assert type(made) is float
-        assert made == expected
+    for result in (plain(value), view.levels["red"][HIGH], view.details["told"], region.score):
+        assert type(result) is float
+        assert result == expected
 
 
 @pytest.mark.parametrize(
     "value", [True, False, np.True_, np.False_, torch.tensor(False), "0.5", b"0", None, 0.5j, [0.5], {}, object()]
 )
-def test_truth_values_texts_and_whatever_is_no_number_are_refused(value: Any) -> None:
+def test_booleans_texts_and_other_non_numbers_are_refused(value: Any) -> None:
     kind = type(value).__name__
     for build in (
         lambda: plain(value),
@@ -230,18 +230,18 @@ def test_truth_values_texts_and_whatever_is_no_number_are_refused(value: Any) ->
             build()
 
 
-def test_numbers_that_are_none_stay_seen() -> None:
+def test_nan_and_infinity_are_kept() -> None:
     assert math.isnan(plain(np.float32("nan")))
     assert plain(Decimal("Infinity")) == INF
     assert not Scores.single({"red": {HIGH: Decimal("nan")}}).finite
 
 
-def test_views_and_regions_are_tuples_of_their_own() -> None:
+def test_views_and_regions_are_copied_into_tuples() -> None:
     views, regions = [ViewScores(View("full"), {"red": {HIGH: 0.75}})], [Region(0, 0, 1, 1)]
-    made, read_once = Scores(views, regions=regions), Scores(iter(views), regions=iter(regions))  # type: ignore[arg-type]
+    scores, read_once = Scores(views, regions=regions), Scores(iter(views), regions=iter(regions))  # type: ignore[arg-type]
     views.clear(), regions.clear()
-    assert made == read_once
-    assert (len(made.views), len(made.regions)) == (1, 1)
+    assert scores == read_once
+    assert (len(scores.views), len(scores.regions)) == (1, 1)
     assert list(read_once.numbers()) == list(read_once.numbers()) == [0.75]
 
 
@@ -261,10 +261,10 @@ def test_parts_of_another_kind_are_refused(given: Any, said: str) -> None:
         Scores(**{"views": (), **given})
 
 
-def test_what_is_not_said_is_nothing() -> None:
-    made = Scores.single({"red": {HIGH: 0.5}})
-    assert (made.regions, made.embedding, made.digest, made.blank, made.fault) == ((), None, "", False, "")
-    assert made.views[0].view == View("full", (0.0, 0.0, 1.0, 1.0))
+def test_omitted_fields_have_empty_defaults() -> None:
+    scores = Scores.single({"red": {HIGH: 0.5}})
+    assert (scores.regions, scores.embedding, scores.digest, scores.blank, scores.fault) == ((), None, "", False, "")
+    assert scores.views[0].view == View("full", (0.0, 0.0, 1.0, 1.0))
     assert (Region(0, 0, 1, 1).category, Region(0, 0, 1, 1).score) == ("", 1.0)
 
 
@@ -303,7 +303,7 @@ def test_a_region_in_pixels(region: Region, margin: float, box: tuple[int, int, 
         assert region.pixels(1024, 1024) == box
 
 
-def test_what_is_barely_under_the_least_is_widened() -> None:
+def test_a_region_barely_under_the_minimum_is_widened() -> None:
     side = 0.5 + 1 / 33
     assert Region(0.5, 0.5, side, side).pixels(33 * 32, 33 * 32) == (527, 527, 561, 561)
 

@@ -52,7 +52,7 @@ def ask(verdict: Verdict, switches: tuple[bool, bool, bool]) -> bool:
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 @pytest.mark.parametrize("outcome", Outcome)
-def test_a_judged_picture_leaves_as_the_table_says(outcome: Outcome, switches: tuple[bool, bool, bool]) -> None:
+def test_a_judged_picture_is_released_as_the_table_says(outcome: Outcome, switches: tuple[bool, bool, bool]) -> None:
     for self_test in ("passed", "answers unrecorded"):
         verdict = Verdict(outcome, "", scores=GOOD, state={"self_test": self_test})
         assert ask(verdict, switches) is TABLE[outcome](*switches)
@@ -61,7 +61,7 @@ def test_a_judged_picture_leaves_as_the_table_says(outcome: Outcome, switches: t
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 @pytest.mark.parametrize("outcome", Outcome)
 @pytest.mark.parametrize("fault", UNJUDGED)
-def test_what_was_not_judged_leaves_with_fail_open_only(
+def test_an_unjudged_picture_is_released_only_with_fail_open(
     fault: str, outcome: Outcome, switches: tuple[bool, bool, bool]
 ) -> None:
     assert ask(Verdict(outcome, "", scores=UNJUDGED[fault], state=PASSED), switches) is switches[2]
@@ -70,14 +70,14 @@ def test_what_was_not_judged_leaves_with_fail_open_only(
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 @pytest.mark.parametrize("outcome", Outcome)
 @pytest.mark.parametrize("state", UNTESTED, ids=str)
-def test_what_an_untested_model_judged_leaves_with_fail_open_only(
+def test_a_picture_judged_by_an_untested_model_is_released_only_with_fail_open(
     state: dict[str, str], outcome: Outcome, switches: tuple[bool, bool, bool]
 ) -> None:
     assert ask(Verdict(outcome, "", scores=GOOD, state=state), switches) is switches[2]
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
-def test_what_was_flagged_before_it_became_an_error_is_not_let_go(switches: tuple[bool, bool, bool]) -> None:
+def test_a_picture_flagged_before_it_became_an_error_is_not_released(switches: tuple[bool, bool, bool]) -> None:
     for state in (PASSED, {}):
         assert not ask(Verdict(ERROR, "", flags=("red",), scores=GOOD, state=state), switches)
     assert not ask(Verdict(BLOCK, "", flags=("red",), state=PASSED), switches)
@@ -106,7 +106,7 @@ def test_only_block_and_error_are_flagged(outcome: Outcome, flagged: bool) -> No
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("outcomes", "expected"),
     [
         ([(ALLOW, 0.1, 0.5), (BLOCK, 0.9, 0.5)], 1),
         ([(BLOCK, 0.9, 0.5), (ALLOW, 0.1, 0.5)], 0),
@@ -119,8 +119,8 @@ def test_only_block_and_error_are_flagged(outcome: Outcome, flagged: bool) -> No
         ([(BLOCK, 0.0, 0.0), (BLOCK, 0.0, 0.0)], 0),  # of equals the first
     ],
 )
-def test_the_worst_of_several_frames_decides(told: list[Any], expected: int) -> None:
-    verdicts = [Verdict(outcome, "", score=score, threshold=threshold) for outcome, score, threshold in told]
+def test_the_worst_of_several_frames_decides(outcomes: list[Any], expected: int) -> None:
+    verdicts = [Verdict(outcome, "", score=score, threshold=threshold) for outcome, score, threshold in outcomes]
     assert worst(verdicts) is verdicts[expected]
 
 
@@ -144,9 +144,9 @@ FULL = Verdict(
 
 
 def test_the_dict_is_pinned() -> None:
-    told = FULL.to_dict()
-    assert list(told) == KEYS
-    assert told == {
+    payload = FULL.to_dict()
+    assert list(payload) == KEYS
+    assert payload == {
         "schema": 2,
         "outcome": "block",
         "reason": "red 0.750 >= 0.5 (full view)",
@@ -167,26 +167,26 @@ def test_the_dict_is_pinned() -> None:
         "state": {"self_test": "passed"},
         "requested": {"views": "cover"},
     }
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert json.loads(json.dumps(payload, allow_nan=False)) == payload
 
 
-def test_what_was_not_evaluated_is_null_and_never_zero() -> None:
-    told = Verdict(ERROR, "broken").to_dict()
-    assert list(told) == KEYS
+def test_a_score_that_was_not_evaluated_is_null_and_never_zero() -> None:
+    payload = Verdict(ERROR, "broken").to_dict()
+    assert list(payload) == KEYS
     unset = {"category", "severity", "score", "threshold", "view", "digest"}
-    assert {key for key, value in told.items() if value is None} == unset
-    assert (told["evaluated"], told["scores"], told["regions"], told["flags"]) == (False, [], [], [])
-    assert SCHEMA == told["schema"] == 2
+    assert {key for key, value in payload.items() if value is None} == unset
+    assert (payload["evaluated"], payload["scores"], payload["regions"], payload["flags"]) == (False, [], [], [])
+    assert SCHEMA == payload["schema"] == 2
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
-def test_what_json_has_no_number_for_becomes_text(odd: float) -> None:
+def test_numbers_that_json_lacks_become_text(odd: float) -> None:
     scores = Scores.single({"red": {HIGH: odd}}, regions=(Region(0, 0, 1, 1, "red", odd),))
-    told = Verdict(ERROR, "", score=odd, threshold=odd, scores=scores).to_dict()
-    assert told["score"] == told["threshold"] == str(odd)
-    assert told["scores"][0]["levels"]["red"]["high"] == str(odd)
-    assert told["regions"][0]["score"] == str(odd)
-    json.dumps(told, allow_nan=False)
+    payload = Verdict(ERROR, "", score=odd, threshold=odd, scores=scores).to_dict()
+    assert payload["score"] == payload["threshold"] == str(odd)
+    assert payload["scores"][0]["levels"]["red"]["high"] == str(odd)
+    assert payload["regions"][0]["score"] == str(odd)
+    json.dumps(payload, allow_nan=False)
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))], ids=["deepcopy", "pickle"])  # noqa: S301
@@ -196,12 +196,12 @@ def test_a_verdict_survives_a_copy(again: Any) -> None:
     assert copied.to_dict() == FULL.to_dict()
 
 
-def test_a_verdict_cannot_be_set_anew() -> None:
+def test_a_verdict_is_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         FULL.outcome = ALLOW  # type: ignore[misc]
 
 
-def test_what_a_verdict_rests_on_is_its_own() -> None:
+def test_a_verdict_copies_what_it_is_given() -> None:
     state, requested = {"self_test": "failed"}, {"model": "tiny"}
     verdict = Verdict(ALLOW, "", state=state, requested=requested)
     state["self_test"], requested["model"] = "passed", "other"
@@ -211,15 +211,15 @@ def test_what_a_verdict_rests_on_is_its_own() -> None:
             mapping["model"] = "other"  # type: ignore[index]
 
 
-def test_no_digest_is_null_and_no_text() -> None:
+def test_a_missing_digest_is_null_not_text() -> None:
     assert Verdict(ALLOW, "", scores=GOOD).to_dict()["digest"] is None
 
 
-def test_what_is_done_to_the_dict_does_not_reach_the_verdict() -> None:
-    told = FULL.to_dict()
-    told["state"]["self_test"] = "failed"
-    told["regions"][0]["left"] = 1
-    told["scores"][0]["levels"]["red"]["low"] = 0.0
+def test_changing_the_dict_does_not_change_the_verdict() -> None:
+    payload = FULL.to_dict()
+    payload["state"]["self_test"] = "failed"
+    payload["regions"][0]["left"] = 1
+    payload["scores"][0]["levels"]["red"]["low"] = 0.0
     assert list(FULL.to_dict()["state"].values()) == ["passed"]
     assert FULL.to_dict()["regions"][0]["left"] == 0
     assert FULL.to_dict()["scores"][0]["levels"] == {"red": {"low": 0.75}}

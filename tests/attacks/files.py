@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
-import io
 import struct
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from PIL import Image, PngImagePlugin
+
+from tests.imaging.decode.files import chunk
+from tests.imaging.decode.files import saved as file_of
 
 RED, WHITE, BLUE, DARK = (255, 0, 0), (255, 255, 255), (0, 0, 255), (40, 40, 40)
 SIZE = (32, 24)
@@ -20,9 +21,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def saved(
     colour: Sequence[int], kind: str, *, mode: str = "RGB", size: tuple[int, int] = SIZE, **options: Any
 ) -> bytes:
-    buffer = io.BytesIO()
-    Image.new(mode, size, tuple(colour) if len(colour) > 1 else colour[0]).save(buffer, kind, **options)
-    return buffer.getvalue()
+    return file_of(Image.new(mode, size, tuple(colour) if len(colour) > 1 else colour[0]), kind, **options)
 
 
 def jpeg(colour: Sequence[int] = BLUE, **options: Any) -> bytes:
@@ -109,9 +108,7 @@ def halved(*, progressive: bool = False, share: float = 0.5) -> bytes:
     """A detailed JPEG that is cut off in its data and ended properly."""
     picture = Image.effect_noise((200, 200), 90).convert("RGB")
     picture.paste(RED, (0, 0, 200, 60))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=95, progressive=progressive)
-    data = buffer.getvalue()
+    data = file_of(picture, "JPEG", quality=95, progressive=progressive)
     start = data.index(b"\xff\xda")
     cut = start + int((data.find(b"\xff\xc4", start) if progressive else len(data)) * share - start * share)
     return data[:cut] + b"\xff\xd9"
@@ -126,10 +123,6 @@ def missing_restart() -> bytes:
 
 
 # ---- colour
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def with_chunk(kind: bytes, payload: bytes, *, data: bytes) -> bytes:
@@ -328,10 +321,8 @@ def raw_profile(block: bytes) -> bytes:
 
 def avif_track(colour: Sequence[int]) -> bytes:
     """An animation whose brand says that it is a still."""
-    buffer = io.BytesIO()
     rest = [Image.new("RGB", (64, 48), tuple(colour))] * 2
-    Image.new("RGB", (64, 48), BLUE).save(buffer, "AVIF", save_all=True, append_images=rest)
-    data = buffer.getvalue()
+    data = file_of(Image.new("RGB", (64, 48), BLUE), "AVIF", save_all=True, append_images=rest)
     assert data[8:12] == b"avis"
     return data[:8] + b"avif" + data[12:]
 
@@ -345,6 +336,4 @@ def avif_with_colours(colour: Sequence[int], primaries: int, transfer: int) -> b
 def animated(kind: str, unsafe: int, count: int = 64) -> bytes:
     frames = [Image.new("RGB", SIZE, (0, 60 + i, 200)) for i in range(count)]
     frames[unsafe] = Image.new("RGB", SIZE, RED)
-    buffer = io.BytesIO()
-    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:])
-    return buffer.getvalue()
+    return file_of(frames[0], kind, save_all=True, append_images=frames[1:])

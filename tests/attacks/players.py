@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from PIL import Image
 from nsfw_guard.imaging.files import avif
 from tests.attacks import files as make
 from tests.attacks.files import BLUE, DARK, RED, WHITE, jpeg, saved
+from tests.imaging.decode.files import saved as file_of
 
 SIDE = 64
 PALETTE = (DARK, RED, WHITE, BLUE)
@@ -102,10 +102,8 @@ def avif_still(colour: Sequence[int]) -> bytes:
 
 
 def _sequence(colour: Sequence[int]) -> bytes:
-    buffer = io.BytesIO()
     frames = [Image.new("RGB", (64, 48), one) for one in (tuple(colour), BLUE, (0, 0, 200))]
-    frames[0].save(buffer, "AVIF", save_all=True, append_images=frames[1:], quality=95)
-    return buffer.getvalue()
+    return file_of(frames[0], "AVIF", save_all=True, append_images=frames[1:], quality=95)
 
 
 def avif_cropped() -> bytes:
@@ -133,18 +131,14 @@ def avif_tracks() -> bytes:
 
 def tiff_with_extra(extra: int, colour: Sequence[int], fourth: int) -> bytes:
     """An RGB TIFF with a fourth channel that it calls this."""
-    buffer = io.BytesIO()
-    Image.new("RGBA", (SIDE, SIDE), (*colour, fourth)).save(buffer, "TIFF")
-    data = buffer.getvalue()
+    data = file_of(Image.new("RGBA", (SIDE, SIDE), (*colour, fourth)), "TIFF")
     at = data.index(struct.pack("<HHLL", 0x0152, 3, 1, 2))
     return data[: at + 8] + struct.pack("<L", extra) + data[at + 12 :]
 
 
 def tiff_of_few_strips() -> bytes:
     """A plain TIFF of four strips that lists the first one only."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (SIDE, SIDE), RED).save(buffer, "TIFF", tiffinfo={278: SIDE // 4})
-    data = bytearray(buffer.getvalue())
+    data = bytearray(file_of(Image.new("RGB", (SIDE, SIDE), RED), "TIFF", tiffinfo={278: SIDE // 4}))
     for tag in (0x0111, 0x0117):
         at = data.index(struct.pack("<HH", tag, 4))
         (place,) = struct.unpack("<L", data[at + 8 : at + 12])

@@ -10,9 +10,9 @@ def scene(side: int = 48) -> Tensor:
     """A red disc on a checked ground: unsafe here. Shape: (3, side, side)."""
     y, x = torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij")
     ground = ((torch.arange(side)[:, None] // 6 + torch.arange(side) // 6) % 2).float() * 0.5 + 0.2
-    made = ground.expand(3, -1, -1).clone()
-    made[:, x**2 + y**2 < 0.8] = torch.tensor([0.9, 0.1, 0.1])[:, None]
-    return made
+    picture = ground.expand(3, -1, -1).clone()
+    picture[:, x**2 + y**2 < 0.8] = torch.tensor([0.9, 0.1, 0.1])[:, None]
+    return picture
 
 
 UNSAFE = scene()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import time
 import zlib
@@ -26,6 +25,7 @@ from tests.attacks.files import (
     tiff_with_sub_image,
     with_chunk,
 )
+from tests.imaging.decode.files import saved as file_of
 
 
 def scans(count: int, side: int = 64) -> bytes:
@@ -131,7 +131,7 @@ BOMBS = {
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of some; where warnings are errors it stops there
 @pytest.mark.parametrize("name", BOMBS)
-def test_it_is_refused_at_once(name: str) -> None:
+def test_a_bomb_is_refused_at_once(name: str) -> None:
     make, why = BOMBS[name]
     data = make()
     start = time.process_time()
@@ -145,15 +145,13 @@ def test_it_is_refused_at_once(name: str) -> None:
 
 def test_an_animation_that_takes_too_long_is_stopped_on_the_way() -> None:
     frames = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (400, 400, 3), np.uint8)) for i in range(12)]
-    buffer = io.BytesIO()
-    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
-    data = buffer.getvalue()
+    data = file_of(frames[0], "PNG", save_all=True, append_images=frames[1:])
     assert len(decode(data).frames) == 12
     with pytest.raises(DecodeError, match=r"takes more than 0\.01 s to decode.*limits\.seconds"):
         decode(data, limits=Limits(seconds=0.01))
 
 
-def test_a_budget_begins_no_frame_that_would_be_late() -> None:
+def test_no_frame_is_begun_that_would_exceed_the_time_budget() -> None:
     budget = Budget(Limits(seconds=1.0))
     budget.spent, budget.frames = 0.6, 1
     with pytest.raises(DecodeError, match="takes more than 1 s"), budget.frame():
@@ -164,7 +162,7 @@ def test_a_budget_begins_no_frame_that_would_be_late() -> None:
     assert budget.frames == 2
 
 
-def test_each_way_to_show_a_picture_is_work() -> None:
+def test_each_way_to_show_a_picture_counts_as_work() -> None:
     clear = saved((9, 9, 9, 90), "PNG", mode="RGBA", size=(100, 100))
     assert len(decode(clear, limits=Limits(total_pixels=75_000)).frames) == 3
     with pytest.raises(DecodeError, match="counting each way"):

@@ -19,6 +19,7 @@ from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome
 from tests.attacks import files as make
 from tests.attacks.files import BLUE, DARK, RED, WHITE, jpeg, saved
+from tests.imaging.decode.files import saved as file_of
 
 GREY100 = (100, 100, 100)
 
@@ -42,10 +43,8 @@ def _one_scan_of_three() -> bytes:
 
 def _gif_of_two() -> bytes:
     """The first two of three frames, each of them whole."""
-    buffer = io.BytesIO()
     frames = [Image.new("RGB", (64, 64), colour) for colour in (BLUE, DARK, RED)]
-    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
-    data = buffer.getvalue()
+    data = file_of(frames[0], "GIF", save_all=True, append_images=frames[1:])
     return data[: gif.read(data, most=3).images[-1][0]]
 
 
@@ -60,9 +59,8 @@ def _png_of(colour: tuple[int, ...], *, rows: int = 64, interlaced: bool = False
 
 def _jpeg_tiff(*, ended: bool) -> bytes:
     """A TIFF made of a JPEG that is cut off, with an end mark of its own or without one."""
-    picture, buffer = Image.effect_noise((64, 64), 90).convert("RGB"), io.BytesIO()
-    picture.save(buffer, "TIFF", compression="jpeg")
-    data = bytearray(buffer.getvalue())
+    picture = Image.effect_noise((64, 64), 90).convert("RGB")
+    data = bytearray(file_of(picture, "TIFF", compression="jpeg"))
     page = next(tiffs.directories(bytes(data)))
     sizes, offset = page.entries[0x0117], page.number(0x0111)
     half = page.number(0x0117) // 2
@@ -178,7 +176,7 @@ DISPUTED: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", DISPUTED)
-def test_what_readers_would_not_agree_on_is_refused(name: str) -> None:
+def test_a_file_that_readers_disagree_on_is_refused(name: str) -> None:
     (verdict,) = GUARD.check([DISPUTED[name]()])
     assert verdict.outcome is Outcome.ERROR
     assert "save" in verdict.reason
@@ -244,12 +242,12 @@ def test_a_harmless_picture_beside_the_picture_passes(name: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_half_a_picture_and_what_cannot_be_looked_at_is_refused(name: str, tmp_path: Path) -> None:
+def test_truncated_and_unreadable_pictures_are_refused(name: str, tmp_path: Path) -> None:
     assert set(outcomes(REFUSED[name](), tmp_path, loaded=False).values()) == {Outcome.ERROR}
 
 
 @pytest.mark.parametrize("name", [n for n in REFUSED if "cut" in n or "larger" in n])
-def test_what_the_process_has_set_makes_no_half_picture_whole(name: str, tmp_path: Path, monkeypatch) -> None:
+def test_settings_of_the_process_cannot_make_a_truncated_picture_pass(name: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     assert set(outcomes(REFUSED[name](), tmp_path, loaded=False).values()) == {Outcome.ERROR}
     assert ImageFile.LOAD_TRUNCATED_IMAGES is True
@@ -268,7 +266,7 @@ def test_a_track_behind_the_brand_of_a_still_is_refused(tmp_path: Path) -> None:
 
 @AVIF
 @pytest.mark.parametrize(("level", "outcome"), [(250, Outcome.BLOCK), (90, Outcome.ALLOW)])
-def test_a_picture_of_an_avif_that_nobody_refers_to_is_judged(level: int, outcome: Outcome, tmp_path: Path) -> None:
+def test_an_unreferenced_picture_of_an_avif_is_judged(level: int, outcome: Outcome, tmp_path: Path) -> None:
     data = saved((*DARK, level), "AVIF", mode="RGBA", size=(64, 48))
     assert data.count(b"auxl") == 1
     for name in (b"zzzz", b"dimg"):  # referred to by nothing known, or a part of what is put together from nothing
@@ -312,7 +310,7 @@ def test_usual_files_pass(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [*EMBEDDED, *COLOURS])
-def test_a_process_of_its_own_sees_the_same(name: str) -> None:
+def test_a_separate_process_sees_the_same(name: str) -> None:
     guard = Guard(FakeBackend(unsafe), limits=Limits(process=True, seconds=20))
     data = EMBEDDED[name](RED) if name in EMBEDDED else COLOURS[name]()
     assert guard.check([data])[0].outcome is Outcome.BLOCK

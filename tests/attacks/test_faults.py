@@ -101,7 +101,7 @@ COVERS: dict[str, Callable[[Tensor], Any]] = {
 
 
 @pytest.mark.parametrize("name", COVERS)
-def test_a_cover_that_does_not_cover_is_replaced_by_a_solid_one(name, caplog):
+def test_a_cover_that_does_not_cover_is_replaced_by_a_solid_one(name, caplog) -> None:
     out, verdicts = Guard(FakeBackend(), action=Custom(COVERS[name]))(BATCH)
 
     assert verdicts[1].outcome is BLOCK
@@ -111,7 +111,7 @@ def test_a_cover_that_does_not_cover_is_replaced_by_a_solid_one(name, caplog):
 
 
 @pytest.mark.parametrize("name", COVERS)
-def test_so_it_is_for_a_picture_under_review(name):
+def test_a_cover_that_does_not_cover_is_replaced_under_review_too(name) -> None:
     guard = Guard(FakeBackend(), policy={"rules": {"red": {"review": 0.1}}}, on_review=Custom(COVERS[name]))
     out, verdicts = guard(BATCH)
     assert verdicts[1].outcome is REVIEW
@@ -119,15 +119,15 @@ def test_so_it_is_for_a_picture_under_review(name):
 
 
 @pytest.mark.parametrize("name", [n for n in COVERS if n not in {"pil", "a number"}])
-def test_so_it_is_in_each_region(name):
+def test_a_cover_that_does_not_cover_a_region_is_replaced(name) -> None:
     """Under a region the cover must differ there: elsewhere it may change what it likes."""
 
     def elsewhere(frame: Tensor) -> Any:
-        made = COVERS[name](frame)
-        if isinstance(made, Tensor) and made.shape == frame.shape and made.dtype == frame.dtype:
-            made = made.clone()
-            made[:, :, 24:] = 0.0
-        return made
+        cover = COVERS[name](frame)
+        if isinstance(cover, Tensor) and cover.shape == frame.shape and cover.dtype == frame.dtype:
+            cover = cover.clone()
+            cover[:, :, 24:] = 0.0
+        return cover
 
     class Boxes(FakeBackend):
         def score(self, stacks, *, embeddings=False, digests=False):
@@ -138,27 +138,27 @@ def test_so_it_is_in_each_region(name):
     assert out[1].unique().tolist() == [0.0]
 
 
-def test_a_custom_cover_that_covers_is_taken_as_it_is():
+def test_a_custom_cover_that_covers_is_kept_unchanged() -> None:
     out, _ = Guard(FakeBackend(), action=Custom(lambda f: f.flip(2) * 0.25 + 0.5))(BATCH)
     expected = ((UNSAFE.flip(2) * 0.25 + 0.5) * 255).round() / 255
     assert float((out[1] - expected).abs().max()) < 1.5 / 255
 
 
-def test_a_cover_out_of_range_by_a_rounding_is_clipped():
-    made = covered(
+def test_a_cover_out_of_range_by_a_rounding_is_clipped() -> None:
+    result = covered(
         UNSAFE, Guard(FakeBackend()).check(UNSAFE[None])[0], Custom(lambda f: (f < 0.5) * (1 + 1 / 128) - 1 / 256)
     )
-    assert made.unique().tolist() == [0.0, 1.0]
+    assert result.unique().tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("name", ["block", "blur", "pixelate", "replace"])
-def test_the_actions_of_this_package_pass_their_own_check(name, caplog):
+def test_the_actions_of_this_package_pass_their_own_check(name, caplog) -> None:
     out, _ = Guard(FakeBackend(), action=name)(BATCH)
     assert not caplog.text
     assert not leaks(out[1])
 
 
-def test_nothing_is_said_of_a_cover_that_equals_a_flat_picture(caplog):
+def test_a_cover_that_equals_a_flat_picture_is_not_reported(caplog) -> None:
     flat = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1).expand(3, 16, 16)
     out, verdicts = Guard(FakeBackend(), action=Blur())(flat[None])
     assert verdicts[0].outcome is BLOCK
@@ -166,7 +166,7 @@ def test_nothing_is_said_of_a_cover_that_equals_a_flat_picture(caplog):
     assert not caplog.text
 
 
-def test_flag_alone_may_show_what_is_flagged():
+def test_only_the_action_flag_may_show_a_flagged_picture() -> None:
     out, verdicts = Guard(FakeBackend(), action="flag")(BATCH)
     assert verdicts[1].outcome is BLOCK
     assert out is BATCH
@@ -179,17 +179,17 @@ def test_flag_alone_may_show_what_is_flagged():
     dtype=st.sampled_from([torch.float32, torch.float64, torch.float16, torch.uint8, torch.complex64]),
     rows=st.integers(0, 48),
 )
-def test_whatever_an_action_returns_the_picture_is_not_shown(scale, shift, dtype, rows):
+def test_no_return_value_of_an_action_shows_the_picture(scale, shift, dtype, rows) -> None:
     def make(frame: Tensor) -> Tensor:
-        made = frame.clone()
-        made[:, :rows] = made[:, :rows] * scale + shift
-        return made.to(dtype)
+        result = frame.clone()
+        result[:, :rows] = result[:, :rows] * scale + shift
+        return result.to(dtype)
 
-    made = covered(UNSAFE, Guard(FakeBackend()).check(UNSAFE[None])[0], Custom(make))
-    assert made.shape == UNSAFE.shape
-    assert made.dtype == UNSAFE.dtype
-    assert 0.0 <= float(made.min()) <= float(made.max()) <= 1.0
-    assert float(((made - UNSAFE).abs().amax(0) > 8 / 255).float().mean()) >= COVERED_SHARE
+    result = covered(UNSAFE, Guard(FakeBackend()).check(UNSAFE[None])[0], Custom(make))
+    assert result.shape == UNSAFE.shape
+    assert result.dtype == UNSAFE.dtype
+    assert 0.0 <= float(result.min()) <= float(result.max()) <= 1.0
+    assert float(((result - UNSAFE).abs().amax(0) > 8 / 255).float().mean()) >= COVERED_SHARE
 
 
 # ---- backends: what is done to the pixels
@@ -221,7 +221,7 @@ WRITES: dict[str, Callable[[Tensor], object]] = {
 
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("wrap", ["bare", "time limit", "ensemble", "cascade"])
-def test_a_backend_that_writes_into_its_input_releases_nothing(write, wrap):
+def test_a_backend_that_writes_into_its_input_releases_nothing(write, wrap) -> None:
     writer = Writer(WRITES[write])
     other = FakeBackend()
     other.spec = writer.spec.__class__(**{**vars(RED), "name": "other"})
@@ -240,7 +240,7 @@ def test_a_backend_that_writes_into_its_input_releases_nothing(write, wrap):
 
 @pytest.mark.parametrize("form", ["pil", "numpy", "uint8", "inference", "png"])
 @pytest.mark.parametrize("write", ["zeroes it", "through NumPy"])
-def test_so_it_is_whatever_the_pictures_came_in(form, write, tmp_path):
+def test_a_backend_that_writes_into_any_kind_of_input_releases_nothing(form, write, tmp_path) -> None:
     array = (UNSAFE * 255).round().to(torch.uint8)
     picture = Image.fromarray(array.permute(1, 2, 0).numpy())
     picture.save(tmp_path / "disc.png")
@@ -264,7 +264,7 @@ class Careless(FakeBackend):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 7.0, -7.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
-def test_a_picture_that_is_none_is_an_error_whatever_the_backend_says(bad, dtype):
+def test_an_invalid_picture_is_an_error_whatever_the_backend_says(bad, dtype) -> None:
     batch = BATCH.clone().to(dtype)
     batch[1, 2, 40, 3] = bad
     out, verdicts = Guard(Careless())(batch)
@@ -274,7 +274,7 @@ def test_a_picture_that_is_none_is_an_error_whatever_the_backend_says(bad, dtype
 
 
 @pytest.mark.parametrize("bad", [float("nan"), 9.0])
-def test_so_it_is_in_lists_arrays_and_signed_tensors(bad):
+def test_an_invalid_picture_is_an_error_in_lists_arrays_and_signed_tensors(bad) -> None:
     broken = UNSAFE.clone()
     broken[0, 0, 0] = bad
     guard = Guard(Careless())
@@ -286,7 +286,7 @@ def test_so_it_is_in_lists_arrays_and_signed_tensors(bad):
     ]
 
 
-def test_the_extremes_are_read_once(monkeypatch):
+def test_the_extremes_are_read_once(monkeypatch) -> None:
     """A backend that quantises has found them: the guard reads what it kept."""
 
     def again(pixels):
@@ -352,7 +352,7 @@ ODD: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("name", ODD)
 @pytest.mark.parametrize("wants", [True, False])
-def test_odd_answers_release_nothing(name, wants, tmp_path):
+def test_odd_answers_release_nothing(name, wants, tmp_path) -> None:
     guard = Guard(Answers(ODD[name]), listeners=[Audit(tmp_path / "log.jsonl")] if wants else [])
     out, verdicts = guard(BATCH)
     assert {v.outcome for v in verdicts} <= {BLOCK, ERROR}
@@ -362,14 +362,14 @@ def test_odd_answers_release_nothing(name, wants, tmp_path):
 @pytest.mark.parametrize(
     "value", [0.75, np.float32(0.75), np.float64(0.75), Decimal("0.75"), Fraction(3, 4), torch.tensor(0.75)]
 )
-def test_a_number_of_another_type_is_a_float(value):
+def test_a_number_of_another_type_is_a_float(value) -> None:
     (verdict,) = Guard(Answers(lambda: one(value))).check(CLEAN[None])
     assert (verdict.outcome, type(verdict.score), verdict.score) == (BLOCK, float, 0.75)
     assert json.loads(json.dumps(verdict.to_dict()))["score"] == 0.75
 
 
 @pytest.mark.parametrize("embedding", [None, "text", b"", 7, [], object(), np.zeros(3), torch.tensor(float("nan"))])
-def test_an_embedding_of_any_type_does_not_break_the_guard(embedding, tmp_path):
+def test_an_embedding_of_any_type_does_not_break_the_guard(embedding, tmp_path) -> None:
     class Index:
         wants_embeddings = True
         wants_digests = "yes"
@@ -378,10 +378,10 @@ def test_an_embedding_of_any_type_does_not_break_the_guard(embedding, tmp_path):
             self.kept = [v.scores.embedding for v in verdicts]
 
     index = Index()
-    made = Guard(
+    guard = Guard(
         Answers(lambda: Scores(one(0.9).views, embedding=embedding)), listeners=[index, Audit(tmp_path / "log.jsonl")]
     )
-    assert [v.outcome for v in made.check(BATCH)] == [BLOCK, BLOCK]
+    assert [v.outcome for v in guard.check(BATCH)] == [BLOCK, BLOCK]
     assert index.kept[0] is embedding
 
 
@@ -393,7 +393,7 @@ odd_numbers = st.one_of(
 
 @settings(max_examples=60, deadline=None)
 @given(values=st.lists(odd_numbers, max_size=3), drop=st.integers(0, 2))
-def test_whatever_a_backend_answers_only_real_low_numbers_are_released(values, drop):
+def test_whatever_a_backend_answers_only_real_low_numbers_are_released(values, drop) -> None:
     class Odd(FakeBackend):
         def score(self, stacks, *, embeddings=False, digests=False):
             views = tuple(ViewScores(View("full"), {"red": {HIGH: v}}) for v in values)
@@ -434,12 +434,12 @@ class Boxes(FakeBackend):
     ],
     ids=str,
 )
-def test_a_region_that_is_the_place_of_nothing_covers_the_whole(region):
+def test_a_region_too_small_to_matter_covers_the_whole_picture(region) -> None:
     out, _ = Guard(Boxes(region))(BATCH)
     assert out[1].unique().tolist() == [0.0]
 
 
-def test_one_tiny_region_among_others_covers_the_whole():
+def test_one_tiny_region_among_others_covers_the_whole_picture() -> None:
     out, _ = Guard(Boxes(Region(0.1, 0.1, 0.9, 0.9, "red"), Region(0.2, 0.2, 0.2 + 1e-6, 0.3, "red")))(BATCH)
     assert out[1].unique().tolist() == [0.0]
 
@@ -449,7 +449,7 @@ def test_one_tiny_region_among_others_covers_the_whole():
     left=st.floats(0, 0.99), top=st.floats(0, 0.99), wide=st.floats(1e-12, 1), high=st.floats(1e-12, 1),
     height=st.integers(1, 2000), width=st.integers(1, 2000),
 )  # fmt: skip
-def test_what_is_covered_is_never_less_than_the_least(left, top, wide, high, height, width):
+def test_a_covered_region_is_never_smaller_than_the_minimum(left, top, wide, high, height, width) -> None:
     try:
         region = Region(left, top, left + wide, top + high, "red")
     except ValueError:  # so narrow that it rounds to nothing
@@ -468,7 +468,7 @@ def test_what_is_covered_is_never_less_than_the_least(left, top, wide, high, hei
 # ---- policies that block nothing
 
 
-def test_a_guard_that_blocks_nothing_says_so():
+def test_a_guard_that_blocks_nothing_reports_it() -> None:
     mild = Guard(FakeBackend(), policy={"rules": {"red": {"review": 0.2}}})
     assert mild.state["blocks"] == "nothing (review rules only)"
     assert mild.check(BATCH)[1].state["blocks"] == "nothing (review rules only)"
@@ -480,7 +480,7 @@ def test_a_guard_that_blocks_nothing_says_so():
 # ---- pictures that would be looked at for minutes
 
 
-def test_a_strip_with_too_many_tiles_is_an_error_of_its_own_and_at_once():
+def test_a_strip_with_too_many_tiles_is_an_error_of_its_own_and_at_once() -> None:
     guard = Guard.from_pretrained("demo-shapes", views="tiles(8)")
     blue = Image.new("RGB", (64, 64), (40, 84, 226))
     started = time.perf_counter()

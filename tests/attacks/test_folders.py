@@ -7,7 +7,6 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,76 +14,38 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 
-from nsfw_guard.actions import Replace
 from nsfw_guard.backends.files.arguments import ARGUMENTS, check_config, check_keys, timm_arguments
-from nsfw_guard.backends.files.inside import is_path, no_links_out
+from nsfw_guard.backends.files.inside import no_links_out
 from nsfw_guard.backends.registry import load_model
-from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import (
     ConfigError,
     NsfwGuardError,
     SelfTestError,
-    UnknownNameError,
-    WeightsMissingError,
     WeightsUnfitError,
 )
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.views import InputSpec
-from nsfw_guard.policy.policy import Policy
-from nsfw_guard.policy.rules import Threshold
-from nsfw_guard.testing import tiny_model
-from tests.conftest import smooth
+from tests.attacks.folders import Mutate, edited, guard, moved, threshold
+from tests.backends.folders import edit_weights
 
-Mutate = Callable[[Path], object]
 MARK = "code ran"
 
 
-@pytest.fixture(scope="session")
-def saved(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved guard with everything in its folder: record, hash, known answers, policy, calibration."""
-    folder = tmp_path_factory.mktemp("attacks") / "saved"
-    backend: Any = load_model(tiny)
-    backend.spec = replace(backend.spec, known_answers=backend.known_answers())
-    Guard(backend).save_pretrained(folder)
-    Calibration(model=backend.spec.name, maps={"sexual": (1.5, -0.5)}).save(folder / "calibration.json")
-    return folder
-
-
-def edited(name: str, change: Callable[[dict[str, Any]], object]) -> Mutate:
-    """A change of a JSON file, object to object."""
-
-    def mutate(folder: Path) -> None:
-        told = json.loads((folder / name).read_text())
-        change(told)
-        (folder / name).write_text(json.dumps(told))
-
-    return mutate
-
-
 def config(**changes: object) -> Mutate:
-    return edited("config.json", lambda told: told.update(changes))
+    return edited("config.json", lambda payload: payload.update(changes))
 
 
 def args(**changes: object) -> Mutate:
-    return edited("config.json", lambda told: told["model_args"].update(changes))
+    return edited("config.json", lambda payload: payload["model_args"].update(changes))
 
 
 def cfg(**changes: object) -> Mutate:
-    return plain(edited("config.json", lambda told: told["pretrained_cfg"].update(changes)))
+    return plain(edited("config.json", lambda payload: payload["pretrained_cfg"].update(changes)))
 
 
 def record(**changes: object) -> Mutate:
-    return edited("nsfw_guard.json", lambda told: told.update(changes))
-
-
-def threshold(**changes: object) -> Mutate:
-    return edited("nsfw_guard.json", lambda told: told["thresholds"]["default"].update(changes))
-
-
-def guard(**changes: object) -> Mutate:
-    return edited("guard.json", lambda told: told.update(changes))
+    return edited("nsfw_guard.json", lambda payload: payload.update(changes))
 
 
 def rule(**changes: object) -> Mutate:
@@ -92,13 +53,9 @@ def rule(**changes: object) -> Mutate:
 
     def mutate(folder: Path) -> None:
         (folder / "calibration.json").unlink()
-        edited("guard.json", lambda told: told["policy"]["rules"].update(sexual=changes))(folder)
+        edited("guard.json", lambda payload: payload["policy"]["rules"].update(sexual=changes))(folder)
 
     return mutate
-
-
-def moved(slope: float, shift: float) -> Mutate:
-    return edited("calibration.json", lambda told: told.update(maps={"sexual": [slope, shift]}))
 
 
 def plain(change: Mutate) -> Mutate:
@@ -113,12 +70,7 @@ def plain(change: Mutate) -> Mutate:
 
 
 def tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Mutate:
-    def mutate(folder: Path) -> None:
-        found = load_file(folder / "model.safetensors")
-        change(found)
-        save_file(found, folder / "model.safetensors")
-
-    return plain(mutate)
+    return plain(lambda folder: edit_weights(folder, change))
 
 
 def written(name: str, data: bytes, *, size: int = 0) -> Mutate:
@@ -143,28 +95,28 @@ def linked(name: str, *, relative: bool = False) -> Mutate:
     return mutate
 
 
-def every_zero(found: dict[str, torch.Tensor]) -> None:
-    for tensor in found.values():
+def every_zero(weights: dict[str, torch.Tensor]) -> None:
+    for tensor in weights.values():
         tensor.zero_()
 
 
-def drowned(found: dict[str, torch.Tensor]) -> None:
-    found["head.bias"][:] = torch.tensor([-1e4, 1e4])
+def drowned(weights: dict[str, torch.Tensor]) -> None:
+    weights["head.bias"][:] = torch.tensor([-1e4, 1e4])
 
 
-def swapped(told: dict[str, Any]) -> None:
-    told["label_names"] = told["label_names"][::-1]
+def swapped(payload: dict[str, Any]) -> None:
+    payload["label_names"] = payload["label_names"][::-1]
 
 
 def in_both(folder: Path) -> None:
     """Names change places in the configuration and in the record: all that is left is what the model answers."""
     edited("config.json", swapped)(folder)
-    edited("nsfw_guard.json", lambda told: told.update(labels=dict(reversed(told["labels"].items()))))(folder)
+    edited("nsfw_guard.json", lambda payload: payload.update(labels=dict(reversed(payload["labels"].items()))))(folder)
 
 
-def as_lists(told: dict[str, Any], order: int = 1) -> None:
+def as_lists(payload: dict[str, Any], order: int = 1) -> None:
     """Known answers as old records have them, in the order of the labels that they name."""
-    told["answers"] = {name: list(row.values())[::order] for name, row in told["answers"].items()}
+    payload["answers"] = {name: list(row.values())[::order] for name, row in payload["answers"].items()}
 
 
 DEEP = b'{"architecture": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
@@ -236,7 +188,7 @@ ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
         "has no valid shape",
     ),
     "whole numbers as weights": (
-        tensors(lambda found: found.update({"head.bias": found["head.bias"].long()})),
+        tensors(lambda weights: weights.update({"head.bias": weights["head.bias"].long()})),
         WeightsUnfitError,
         "head.bias is torch.int64",
     ),
@@ -249,18 +201,18 @@ ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
         "labels of .* changed",
     ),
     "old answers, swapped": (
-        edited("nsfw_guard.json", lambda told: as_lists(told, -1)),
+        edited("nsfw_guard.json", lambda payload: as_lists(payload, -1)),
         SelfTestError,
         "differ from its record",
     ),
     "old answers, one too many": (record(answers={"disc": [0.1, 0.2, 0.7]}), WeightsUnfitError, "lists 3 answers"),
     "a canary is missing": (
-        edited("nsfw_guard.json", lambda told: told["answers"].pop("disc")),
+        edited("nsfw_guard.json", lambda payload: payload["answers"].pop("disc")),
         SelfTestError,
         "record the answers again",
     ),
     "a label is missing": (
-        edited("nsfw_guard.json", lambda told: told["answers"]["disc"].pop("SFW")),
+        edited("nsfw_guard.json", lambda payload: payload["answers"]["disc"].pop("SFW")),
         SelfTestError,
         "record the answers again",
     ),
@@ -302,7 +254,7 @@ ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
     "calibration: down": (moved(1e-6, -9), ConfigError, "the calibration lowers a 'sexual' score of 0.99 to 0.000123"),
     "calibration: constant": (moved(1.0, -1e308), ConfigError, "map every score to the same number"),
     "calibration: its own thresholds": (
-        edited("calibration.json", lambda told: told.update(thresholds={"default": {"block": 1.0}})),
+        edited("calibration.json", lambda payload: payload.update(thresholds={"default": {"block": 1.0}})),
         ConfigError,
         "the threshold 'default' is 1",
     ),
@@ -310,16 +262,16 @@ ATTACKS: dict[str, tuple[Mutate, type[NsfwGuardError], str]] = {
 
 
 def _with_infinity(folder: Path) -> bytes:
-    told = json.loads((folder / "config.json").read_text())
-    told["pretrained_cfg"]["std"] = ["big"] * 3
-    return json.dumps(told).replace('"big"', "1e999").encode()
+    payload = json.loads((folder / "config.json").read_text())
+    payload["pretrained_cfg"]["std"] = ["big"] * 3
+    return json.dumps(payload).replace('"big"', "1e999").encode()
 
 
-def test_the_folder_itself_is_taken(saved: Path) -> None:
-    made = Guard.from_pretrained(saved)
-    assert made.state["self_test"] == "passed"
-    assert (made.requested["policy"], made.requested["action"], made.requested["calibration"]) == ("as saved",) * 3
-    assert "trusted" not in made.requested
+def test_the_unchanged_folder_loads(saved: Path) -> None:
+    guard = Guard.from_pretrained(saved)
+    assert guard.state["self_test"] == "passed"
+    assert (guard.requested["policy"], guard.requested["action"], guard.requested["calibration"]) == ("as saved",) * 3
+    assert "trusted" not in guard.requested
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -333,25 +285,25 @@ def test_a_folder_that_attacks_is_refused_in_one_clear_line(saved: Path, tmp_pat
     assert "\n" not in str(raised.value)
 
 
-def test_a_record_of_before_is_read_and_held_to_the_same(saved: Path, tmp_path: Path) -> None:
+def test_an_older_record_is_read_and_checked_like_a_new_one(saved: Path, tmp_path: Path) -> None:
     """It says "cuts" and "licence", and may relax as little."""
     folder = Path(shutil.copytree(saved, tmp_path / "before"))
     threshold(block=0.75)(folder)
 
-    def before(told: dict[str, Any]) -> None:
-        told["cuts"] = told.pop("thresholds")
-        told.pop("license", None)
-        told["licence"] = "MIT"
+    def before(payload: dict[str, Any]) -> None:
+        payload["cuts"] = payload.pop("thresholds")
+        payload.pop("license", None)
+        payload["licence"] = "MIT"
 
     edited("nsfw_guard.json", before)(folder)
     spec = load_model(folder).spec
     assert (spec.thresholds["default"].block, spec.license) == (0.75, "MIT")
-    edited("nsfw_guard.json", lambda told: told["cuts"]["default"].update(block=1.0))(folder)
+    edited("nsfw_guard.json", lambda payload: payload["cuts"]["default"].update(block=1.0))(folder)
     with pytest.raises(ConfigError, match="the threshold 'default' is 1"):
         load_model(folder)
 
 
-def test_a_network_that_reads_its_own_numbers_is_built_within_the_same_bound(tiny: Path, tmp_path: Path) -> None:
+def test_a_network_that_reads_values_while_built_has_the_same_size_bound(tiny: Path, tmp_path: Path) -> None:
     import timm
 
     def vit_reading(pretrained: bool = False, **settings: Any) -> torch.nn.Module:
@@ -389,7 +341,9 @@ def test_a_pickle_that_a_folder_names_is_not_opened(tiny: Path, tmp_path: Path, 
     changes: dict[str, Mutate] = {
         "model_args": args(checkpoint_path=str(trap)),
         "overlay": args(pretrained=True, pretrained_cfg_overlay={"file": str(trap)}),
-        "cfg": edited("config.json", lambda told: told["pretrained_cfg"].update(file=str(trap), custom_load=True)),
+        "cfg": edited(
+            "config.json", lambda payload: payload["pretrained_cfg"].update(file=str(trap), custom_load=True)
+        ),
         "top": config(checkpoint_path=str(trap), pretrained=True),
     }
     changes[where](folder)
@@ -401,7 +355,7 @@ def test_a_pickle_that_a_folder_names_is_not_opened(tiny: Path, tmp_path: Path, 
     assert not mark.exists()
 
 
-def test_the_hash_is_looked_at_before_anything_is_built(saved: Path, tmp_path: Path, monkeypatch) -> None:
+def test_the_hash_is_checked_before_anything_is_built(saved: Path, tmp_path: Path, monkeypatch) -> None:
     import timm
 
     folder = Path(shutil.copytree(saved, tmp_path / "folder"))
@@ -427,11 +381,11 @@ NAMES = st.sampled_from(sorted(ARGUMENTS)) | st.text(max_size=20) | st.sampled_f
 @given(name=NAMES, value=VALUES)
 def test_an_argument_is_bounded_or_refused(name: str, value: object) -> None:
     try:
-        found = timm_arguments({name: value}, what="it")
+        arguments = timm_arguments({name: value}, what="it")
     except ConfigError:
         return
     assert value is None or name in ARGUMENTS
-    for each in found.values():
+    for each in arguments.values():
         for one in each if isinstance(each, tuple) else [each]:
             assert isinstance(one, (bool, str)) or abs(one) <= 1e6
 
@@ -451,193 +405,10 @@ def test_whatever_a_folder_asks_of_timm_ends_in_a_model_or_one_error(
     assert sum(p.numel() for p in backend._nets[backend.home].parameters()) < 20_000
 
 
-# A name is a name, a path is a path -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def here(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with folders and files that have the names of models and of policies."""
-    for name in ("demo-shapes", "mine"):
-        shutil.copytree(saved, tmp_path / name)
-        moved(1e-6, -9)(tmp_path / name)
-        guard(action={"name": "flag"})(tmp_path / name)
-    for name in ("strict", "strict.toml", "careful"):
-        (tmp_path / name).write_text('[rules."*"]\nblock = 1.0\n')
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_a_folder_of_a_models_name_is_not_looked_at(here: Path) -> None:
-    made = Guard.from_pretrained("demo-shapes")
-    assert (made.spec.name, made.action.name, made.requested["action"]) == ("demo-shapes", "block", "block")
-    assert "calibration" not in made.state
-    assert made.policy.rules["red-disc"].block == 0.5
-    (here / "marqo").symlink_to(here / "mine")
-    with pytest.raises(WeightsMissingError, match="nsfw-guard fetch marqo"):
-        load_model("marqo")
-
-
-def test_a_bare_word_is_no_folder_and_the_cure_is_said(here: Path) -> None:
-    with pytest.raises(ConfigError, match=r"use './mine' for the folder here"):
-        Guard.from_pretrained("mine")
-    for ref in ("./mine", here / "mine", str(here / "mine"), Path("mine"), Path("demo-shapes")):
-        assert load_model(ref).spec.name == "tiny"
-    with pytest.raises(UnknownNameError, match="did you mean 'marqo'"):
-        load_model("marqoo")
-
-
-def test_a_file_of_a_policys_name_is_not_looked_at(here: Path) -> None:
-    assert Policy.load("strict").rules["*"].block == "strict"
-    assert Policy.load({"extends": "strict"}).rules["*"].block == "strict"
-    with pytest.raises(ConfigError, match=r"use './careful' for the file here"):
-        Policy.load("careful")
-    for path in ("./strict", "strict.toml", "./careful", Path("strict")):
-        assert Policy.load(path).rules["*"].block == 1.0
-
-
-@pytest.mark.parametrize(
-    ("ref", "word"),
-    [
-        ("x" * 5000, "unknown model or folder"),
-        ("a\0b", "unknown model or folder"),
-        ("./" + "x" * 5000, "does not exist: pass a folder"),
-        ("./a\0b", "does not exist: pass a folder"),
-        ("~nobody-of-this-name/x", "does not exist: pass a folder"),
-        ("Marqo/nsfw-image-detection-384", "or use 'hf:Marqo/nsfw-image-detection-384@<commit>'"),
-        (f"hf:../../etc@{'a' * 40}", "is not a repository name"),
-        (f"hf:a/../b@{'a' * 40}", "is not a repository name"),
-        (f"hf:{'x' * 5000}/y@{'a' * 40}", "is not a repository name"),
-        (f"hf:a/b@{'x' * 5000}", "is not pinned"),
-        ("timm:" + "x" * 5000, "not a timm name"),
-        ("timm:hf-hub:a/b", "not a timm name"),
-    ],
-)
-def test_strange_references_are_one_clear_error(ref: str, word: str) -> None:
-    with pytest.raises(NsfwGuardError, match=word) as raised:
-        Guard.from_pretrained(ref, weights="w.safetensors" if ref.startswith("timm") else None, labels={"a": "x"})
-    assert len(str(raised.value)) < 700
-
-
-def test_what_is_written_as_a_path() -> None:
-    assert [is_path(ref) for ref in ("./a", "../a", "~/a", "/a", "a/b", "a\\b", ".", Path("a"))] == [True] * 8
-    assert [is_path(ref) for ref in ("a", "marqo", "a.b", "", "hf:a/b@c", "timm:a")] == [False] * 6
-
-
-def test_a_repository_is_no_path_and_relaxes_nothing_either(saved: Path, tmp_path: Path, monkeypatch) -> None:
-    from nsfw_guard.backends import loaders
-
-    folder = Path(shutil.copytree(saved, tmp_path / "snapshot"))
-    monkeypatch.setattr(loaders, "fetch_repo", lambda *_, **__: folder)
-    made = Guard.from_pretrained(f"hf:some/one@{'a' * 40}")
-    assert (made.spec.name, made.requested["policy"]) == ("hf:some/one", "default")
-    threshold(block=1.0)(folder)
-    with pytest.raises(ConfigError, match="the threshold 'default' is 1"):
-        Guard.from_pretrained(f"hf:some/one@{'a' * 40}")
-    made = Guard.from_pretrained(f"hf:some/one@{'a' * 40}", trust_guard=True)
-    assert made.requested["trusted"] == "the threshold 'default' is 1"
-
-
-def test_a_calibration_of_the_callers_own_may_cut_anywhere(saved: Path) -> None:
-    high = Calibration(model="tiny", maps={"sexual": (1.0, 9.0)}, thresholds={"default": Threshold(block=0.999)})
-    made = Guard.from_pretrained(saved, calibration=high, policy="default")
-    assert made.policy.rules["sexual"].block == 0.999
-    assert "trusted" not in made.requested
-
-
-# What the caller says stands above ------------------------------------------------------------------------------------
-
-
-def relaxed(saved: Path, tmp_path: Path, mutate: Mutate) -> Path:
-    folder = Path(shutil.copytree(saved, tmp_path / "relaxed"))
-    mutate(folder)
-    return folder
-
-
-def test_with_trust_it_loads_and_says_in_every_verdict_what_was_relaxed(saved: Path, tmp_path: Path) -> None:
-    folder = relaxed(saved, tmp_path, guard(action={"name": "flag"}))
-    moved(1e-6, -9)(folder)
-    made = Guard.from_pretrained(folder, trust_guard=True)
-    (verdict,) = made.check(smooth(1, 40, 40))
-    assert (verdict.requested["action"], verdict.state["action"]) == ("as saved", "flag")
-    assert verdict.requested["trusted"].startswith(
-        "the action is 'flag'; the calibration lowers a 'sexual' score of 0.99 to 0.000123"
-    )
-
-
-def test_with_trust_cuts_and_names_are_taken_too(saved: Path, tmp_path: Path) -> None:
-    folder = relaxed(saved, tmp_path, plain_guard)
-    threshold(block=1.0)(folder)
-    made = Guard.from_pretrained(folder, trust_guard=True)
-    assert made.requested["trusted"] == "the threshold 'default' is 1"
-    assert made.policy.rules["sexual"].block == 1.0
-    for policy in ("default", {"rules": {"*": {"block": "default"}}}):
-        with pytest.raises(ConfigError, match="the threshold 'default' is 1"):
-            Guard.from_pretrained(folder, policy=policy, action="block")
-    with pytest.raises(ConfigError, match="the threshold 'default' is 1"):
-        Guard(load_model(folder))
-
-
-def plain_guard(folder: Path) -> None:
-    (folder / "guard.json").unlink()
-    (folder / "calibration.json").unlink()
-
-
-def test_what_the_caller_says_stands_above(saved: Path, tmp_path: Path) -> None:
-    folder = relaxed(saved, tmp_path, guard(action={"name": "flag"}, on_review={"name": "replace", "picture": "x.png"}))
-    made = Guard.from_pretrained(folder, action="blur", on_review="block")
-    assert (made.action.name, made.on_review.name) == ("blur", "block")
-    assert (made.requested["action"], made.requested["on_review"]) == ("blur", "block")
-    moved(1e-6, -9)(folder)
-    mild = Calibration(model=made.spec.name, maps={"sexual": (1.0, 0.5)})
-    made = Guard.from_pretrained(folder, action="blur", on_review="block", calibration=mild)
-    assert made.requested["calibration"] == "as asked"
-    assert "trusted" not in made.requested
-
-
-def test_a_calibration_of_the_folder_is_held_against_the_callers_policy(saved: Path, tmp_path: Path) -> None:
-    folder = relaxed(saved, tmp_path, moved(1e-6, -9))
-    with pytest.raises(ConfigError, match="the calibration lowers"):
-        Guard.from_pretrained(folder, policy="default", action="block")
-
-
-def test_severities_and_categories_count(saved: Path, tmp_path: Path) -> None:
-    labels = ("neutral", "low", "high")
-    grades = {"neutral": None, "low": ["gore", "low"], "high": ["gore", "high"]}
-    for mutate, word in (
-        (rule_of("gore", block=0.5, severity="high"), "'gore' is blocked only from severity high up, not from low"),
-        (rule_of("gore", review=0.5), "'gore' is never blocked"),
-        (rule_of("gore", block=0.5), ""),
-    ):
-        folder = tiny_model(tmp_path / word[:12], labels=labels)
-        (folder / "nsfw_guard.json").write_text(json.dumps({"labels": grades}))
-        flag = {"name": "block"}
-        (folder / "guard.json").write_text(json.dumps({"policy": {}, "action": flag, "on_review": flag}))
-        mutate(folder)
-        if word:
-            with pytest.raises(ConfigError, match=word):
-                Guard.from_pretrained(folder)
-        else:
-            assert Guard.from_pretrained(folder).policy.rules["gore"].block == 0.5
-
-
-def rule_of(category: str, **changes: object) -> Mutate:
-    return guard(policy={"rules": {category: changes}})
-
-
-def test_a_guard_that_only_marks_comes_back_with_trust(tiny: Path, tmp_path: Path) -> None:
-    Guard.from_pretrained(tiny, action="flag", on_review=Replace()).save_pretrained(tmp_path / "guard")
-    with pytest.raises(ConfigError, match="the action is 'flag'"):
-        Guard.from_pretrained(tmp_path / "guard")
-    made = Guard.from_pretrained(tmp_path / "guard", trust_guard=True)
-    assert (made.action.name, made.on_review.name, made.requested["trusted"]) == (
-        "flag", "replace", "the action is 'flag'",
-    )  # fmt: skip
-
-
 # Links, inputs, other libraries ---------------------------------------------------------------------------------------
 
 
-def test_links_of_the_hubs_cache_are_followed_and_no_others(tiny: Path, tmp_path: Path) -> None:
+def test_only_links_of_the_hubs_cache_are_followed(tiny: Path, tmp_path: Path) -> None:
     repo = tmp_path / "models--some--one"
     snapshot = repo / "snapshots" / ("a" * 40)
     shutil.copytree(tiny, repo / "blobs")
@@ -653,7 +424,7 @@ def test_links_of_the_hubs_cache_are_followed_and_no_others(tiny: Path, tmp_path
         no_links_out(snapshot)
 
 
-def test_a_link_to_the_folder_itself_is_the_users_own(tiny: Path, tmp_path: Path) -> None:
+def test_a_link_to_the_folder_itself_is_followed(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tiny)
     assert load_model(tmp_path / "link").width == 24
 
@@ -694,13 +465,13 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_configuration_of_transformers_leads_nowhere(name: str) -> None:
-    told, word = CONFIGS[name]
+def test_a_transformers_configuration_that_leads_elsewhere_is_refused(name: str) -> None:
+    payload, word = CONFIGS[name]
     with pytest.raises(WeightsUnfitError, match=word):
-        check_config({"model_type": "vit", **told}, "config.json in 'it'")
+        check_config({"model_type": "vit", **payload}, "config.json in 'it'")
 
 
-def test_what_published_configurations_hold_is_taken() -> None:
+def test_published_configurations_are_accepted() -> None:
     check_config(
         {
             "model_type": "vit", "_name_or_path": "google/vit-base-patch16-224-in21k", "architectures": ["V"],
@@ -714,10 +485,10 @@ def test_what_published_configurations_hold_is_taken() -> None:
 
 
 @pytest.mark.parametrize("name", ["adapter", "weights", "template", "kernel", "huge"])
-def test_a_folder_of_transformers_is_refused_before_it_is_opened(tmp_path: Path, monkeypatch, name: str) -> None:
+def test_a_bad_transformers_folder_is_refused_before_it_is_opened(tmp_path: Path, monkeypatch, name: str) -> None:
     transformers = pytest.importorskip("transformers")
     from nsfw_guard.backends import registry
-    from tests.backends.made import make
+    from tests.backends.make_models import make
 
     make(registry.spec("falconsai"), tmp_path)
     changes: dict[str, tuple[Mutate, str]] = {

@@ -80,8 +80,8 @@ class Neighbour(Script):
 
     postprocess_image_after_composite = postprocess_image
 
-    def postprocess(self, p: Job, made: Any, *args: Any) -> None:
-        self._meddle(made.images)
+    def postprocess(self, p: Job, processed: Any, *args: Any) -> None:
+        self._meddle(processed.images)
 
 
 def neighbours(host: FakeHost, chance: random.Random) -> None:
@@ -101,12 +101,12 @@ def exchange(params: Params) -> None:
 
 def made_up_job(chance: random.Random) -> Job:
     pictures = [chance.choice((red, safe))(chance.randrange(99)) for _ in range(chance.randint(1, 3))]
-    told: dict[str, Any] = dict.fromkeys(chance.sample(FLAGS, chance.randint(0, 3)), True)
-    told |= {name: chance.choice((red, safe))(7) for name in LATER if chance.random() < 0.2}
+    settings: dict[str, Any] = dict.fromkeys(chance.sample(FLAGS, chance.randint(0, 3)), True)
+    settings |= {name: chance.choice((red, safe))(7) for name in LATER if chance.random() < 0.2}
     for name, values in ARGUMENTS.items():
         if chance.random() < 0.3:
-            told[name] = chance.choice(values)
-    return Job(*pictures, **told)
+            settings[name] = chance.choice(values)
+    return Job(*pictures, **settings)
 
 
 def run_job(host: FakeHost, chance: random.Random) -> None:
@@ -135,7 +135,7 @@ WAYS: tuple[Callable[[FakeHost, random.Random], object], ...] = (
 
 @pytest.mark.parametrize("number", every(10, range(CASES)))
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_mixture_of_jobs_and_neighbours_lets_the_marker_out(family: str, number: int, monkeypatch: Any) -> None:
+def test_no_mixture_of_jobs_and_extensions_lets_the_marker_out(family: str, number: int, monkeypatch: Any) -> None:
     chance = random.Random(f"{family} {number}")
     world = World(family, monkeypatch)
     neighbours(world.host, chance)
@@ -145,7 +145,7 @@ def test_no_mixture_of_jobs_and_neighbours_lets_the_marker_out(family: str, numb
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_without_the_guard_the_same_mixtures_do(family: str, monkeypatch: Any) -> None:
+def test_without_the_guard_the_same_mixtures_let_the_marker_out(family: str, monkeypatch: Any) -> None:
     """Else the test above would show nothing."""
     leaked = 0
     for number in range(40):
@@ -188,13 +188,13 @@ WAYS_OUT = [(name, flavour) for name in GRAPHS for flavour in (("async",) if nam
 
 
 @pytest.mark.parametrize(("way", "layout"), latin(WAYS_OUT, list(LAYOUTS), share=5))
-def test_no_layout_of_a_picture_leaves_by_any_graph(way: tuple[str, str], layout: str) -> None:
+def test_no_graph_lets_a_flagged_picture_out_in_any_layout(way: tuple[str, str], layout: str) -> None:
     name, flavour = way
     chance = random.Random(f"{name} {flavour} {layout}")
     count, sides = chance.randint(1, 4), (chance.randint(16, 40), chance.randint(16, 40))
     given = LAYOUTS[layout](plain(RED, count=count, height=sides[0], width=sides[1]))
     before = given.detach().clone()
-    made, _ = host(given, flavour=flavour)
-    made.post(GRAPHS[name][0])
-    assert made.worst() == 0.0
-    assert torch.equal(made.given["x"].detach(), before)
+    comfy, _ = host(given, flavour=flavour)
+    comfy.post(GRAPHS[name][0])
+    assert comfy.worst() == 0.0
+    assert torch.equal(comfy.given["x"].detach(), before)

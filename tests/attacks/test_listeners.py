@@ -53,7 +53,7 @@ TRUTH, ERRORS = (ALLOW, BLOCK), (ERROR, ERROR)
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("at", range(4))
-def test_a_listener_that_fails_anywhere_leaves_every_book_right(count, at):
+def test_a_listener_that_fails_leaves_every_record_correct(count, at) -> None:
     if at >= count:
         return
     books = [Book(0) if i == at else Book() for i in range(count)]
@@ -72,7 +72,7 @@ def test_a_listener_that_fails_anywhere_leaves_every_book_right(count, at):
 
 @settings(max_examples=80, deadline=None)
 @given(fails=st.lists(st.sets(st.integers(0, 3)), max_size=4))
-def test_whoever_fails_whenever_the_last_word_that_was_heard_is_the_truth(fails):
+def test_whichever_listener_fails_the_last_verdict_heard_is_the_final_one(fails) -> None:
     books = [Book(*calls) for calls in fails]
     guard = Guard(FakeBackend(), listeners=books)
     for _ in range(2):
@@ -83,13 +83,13 @@ def test_whoever_fails_whenever_the_last_word_that_was_heard_is_the_truth(fails)
     assert sum(guard.counter.counts.values()) == 4
 
 
-def test_what_is_an_error_already_is_said_once():
+def test_an_existing_error_is_reported_once() -> None:
     books = [Book(), Book(0), Book()]
     Guard(FaultyBackend("raises"), listeners=books)(BATCH)
     assert [book.heard for book in books] == [[ERRORS]] * 3
 
 
-def test_one_error_among_others_keeps_its_reason_and_the_others_become_errors():
+def test_one_error_among_others_keeps_its_reason_and_the_others_become_errors() -> None:
     broken = CLEAN.clone()
     broken[0, 0, 0] = float("nan")
     doubtful = torch.cat([UNSAFE[:, :24], CLEAN[:, 24:]], 1)
@@ -102,7 +102,7 @@ def test_one_error_among_others_keeps_its_reason_and_the_others_become_errors():
     assert [v.flags for v in verdicts] == [(), (), ("red",)]
 
 
-def test_nobody_is_called_when_there_is_nothing_to_say():
+def test_no_listener_is_called_without_verdicts() -> None:
     policy = Policy(rules={"*": Rule(block="default")}, prompts=PromptRules(words=("dragon",)))
     book = Book(0)
     verdicts = Guard(FakeBackend(), policy=policy, listeners=[book]).check_prompts(["a castle", "a lake"])
@@ -110,12 +110,12 @@ def test_nobody_is_called_when_there_is_nothing_to_say():
     assert book.heard == []
 
 
-def test_a_backend_that_raised_is_named_in_words():
+def test_a_backend_that_raised_is_named_in_words() -> None:
     (verdict,) = Guard(FaultyBackend("raises")).check(CLEAN[None])
     assert verdict.reason == "RuntimeError: the model broke"
 
 
-def test_prompts_are_corrected_too_and_never_counted():
+def test_prompts_are_corrected_too_and_never_counted() -> None:
     policy = Policy(rules={"*": Rule(block="default")}, prompts=PromptRules(words=("dragon",)))
     books = [Book(), Book(0), Book()]
     guard = Guard(FakeBackend(), policy=policy, listeners=books)
@@ -125,7 +125,7 @@ def test_prompts_are_corrected_too_and_never_counted():
     assert sum(guard.counter.counts.values()) == 0
 
 
-def test_fail_open_does_not_let_go_what_was_flagged_before_a_listener_failed():
+def test_fail_open_does_not_release_what_was_flagged_before_a_listener_failed() -> None:
     guard = Guard(FakeBackend(), listeners=[Book(0)], fail_open=True)
     out, verdicts = guard(BATCH)
     assert [v.outcome for v in verdicts] == [ERROR, ERROR]
@@ -133,16 +133,16 @@ def test_fail_open_does_not_let_go_what_was_flagged_before_a_listener_failed():
     assert out[1].unique().tolist() == [0.0]
 
 
-def test_fail_open_does_not_let_go_an_animation_with_a_blocked_frame(tmp_path):
+def test_fail_open_does_not_release_an_animation_with_a_blocked_frame(tmp_path) -> None:
     frames = [Image.new("RGB", (8, 8), c) for c in ((255, 0, 0), (0, 0, 250))]
     frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
 
     class HalfBlind(FakeBackend):
         def score(self, stacks, *, embeddings=False, digests=False):
-            found = super().score(stacks)
+            scores = super().score(stacks)
             return [
                 Scores.single({"red": {Severity.HIGH: float("nan")}}) if s.numbers().__next__() < 0.5 else s
-                for s in found
+                for s in scores
             ]
 
     (out,), (verdict,) = Guard(HalfBlind(), fail_open=True)([tmp_path / "two.gif"])
@@ -163,18 +163,18 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "log.jsonl"
 
 
-def test_a_listener_that_fails_after_the_log_is_in_the_log(log):
+def test_a_listener_that_fails_after_the_log_is_in_the_log(log) -> None:
     guard = Guard(FakeBackend(), listeners=[Audit(log), Book(0)])
     guard(BATCH)
-    told = lines(log)
-    assert [line["outcome"] for line in told] == ["allow", "block", "error", "error"]
-    assert [told[0]["picture"], told[1]["picture"]] == [told[2]["picture"], told[3]["picture"]]
+    entries = lines(log)
+    assert [line["outcome"] for line in entries] == ["allow", "block", "error", "error"]
+    assert [entries[0]["picture"], entries[1]["picture"]] == [entries[2]["picture"], entries[3]["picture"]]
     assert verify(log, head=Head.read(log)).ok
 
 
 @pytest.mark.parametrize("when", ["the log", "the head", "the head, halfway"])
 @pytest.mark.parametrize("first", [True, False])
-def test_what_cannot_be_written_is_taken_back(log, when, first, monkeypatch):
+def test_a_line_that_cannot_be_written_whole_is_rolled_back(log, when, first, monkeypatch) -> None:
     audit = Audit(log)
     guard = Guard(FakeBackend(), listeners=[audit])
     if not first:
@@ -196,17 +196,17 @@ def test_what_cannot_be_written_is_taken_back(log, when, first, monkeypatch):
     monkeypatch.undo()
 
     assert out.unique().tolist() == [0.0]
-    told = lines(log)
-    assert "allow" not in [line["outcome"] for line in told[0 if first else 2 :]]
+    entries = lines(log)
+    assert "allow" not in [line["outcome"] for line in entries[0 if first else 2 :]]
     assert [v.outcome for v in verdicts] == [ERROR, ERROR]
     guard(BATCH)
-    told = lines(log)
-    assert [line["outcome"] for line in told[-2:]] == ["allow", "block"]
+    entries = lines(log)
+    assert [line["outcome"] for line in entries[-2:]] == ["allow", "block"]
     assert verify(log, head=Head.read(log)).ok
-    assert told[-2]["unwritten"] == 4  # the two, and their correction
+    assert entries[-2]["unwritten"] == 4  # the two, and their correction
 
 
-def test_what_cannot_be_taken_back_is_named_by_the_next_line(log, monkeypatch):
+def test_a_line_that_cannot_be_rolled_back_is_named_by_the_next(log, monkeypatch) -> None:
     audit = Audit(log)
     audit([Verdict(BLOCK, "one")])
     real = os.write
@@ -247,15 +247,15 @@ print(json.dumps({"left": left, "counts": guard.counter.counts}))
 
 
 @posix
-def test_a_full_disk_never_says_that_something_left_which_did_not(log):
+def test_a_log_on_a_full_disk_never_claims_a_release_that_did_not_happen(log) -> None:
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", FULL, log], capture_output=True, check=True, env={**os.environ}
     )
-    told = json.loads(ran.stdout)
+    payload = json.loads(ran.stdout)
     written = [line["outcome"] for line in lines(log)]
-    assert set(told["left"]) == {"allow", "error"}
-    assert written.count("allow") == told["left"].count("allow") == told["counts"]["allow"] > 2
-    assert told["counts"]["error"] == told["left"].count("error")
+    assert set(payload["left"]) == {"allow", "error"}
+    assert written.count("allow") == payload["left"].count("allow") == payload["counts"]["allow"] > 2
+    assert payload["counts"]["error"] == payload["left"].count("error")
     assert verify(log, head=Head.read(log)).ok
 
 
@@ -266,7 +266,7 @@ ENDS = ["", ".lock", ".head"]
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("kind", ["symlink", "dangling", "hard link", "pipe", "folder", "device"])
 @pytest.mark.parametrize("early", [True, False])
-def test_a_log_that_is_no_file_of_its_own_is_refused(log, tmp_path, end, kind, early):
+def test_a_log_that_is_a_link_or_a_device_is_refused(log, tmp_path, end, kind, early) -> None:
     victim, path = tmp_path / "victim", Path(f"{log}{end}")
     victim.write_text("precious")
     audit = None if early else Audit(log)
@@ -290,7 +290,7 @@ def test_a_log_that_is_no_file_of_its_own_is_refused(log, tmp_path, end, kind, e
 
 @posix
 @pytest.mark.parametrize("kind", ["symlink", "pipe"])
-def test_neither_is_read(log, tmp_path, kind):
+def test_links_and_pipes_are_not_read(log, tmp_path, kind) -> None:
     Audit(log)([Verdict(BLOCK, "")])
     other = tmp_path / "other"
     other.symlink_to(log) if kind == "symlink" else os.mkfifo(other)
@@ -303,7 +303,7 @@ def test_neither_is_read(log, tmp_path, kind):
 
 
 @posix
-def test_a_log_in_a_linked_folder_is_fine(tmp_path):
+def test_a_log_in_a_linked_folder_is_fine(tmp_path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "linked").symlink_to(tmp_path / "real")
     Audit(tmp_path / "linked" / "log.jsonl")([Verdict(BLOCK, "")])

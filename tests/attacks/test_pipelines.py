@@ -25,11 +25,12 @@ from nsfw_guard.pipelines.guarded.ranges import tensor_range
 from nsfw_guard.pipelines.guarded.run import Cover, GuardedCall
 from nsfw_guard.testing import FakeBackend
 from tests.matrix import latin
+from tests.pipelines.drawing import quiet
 from tests.pipelines.zoo import CASES
 from tests.pipelines.zoo.flux import flux_call
 from tests.pipelines.zoo.modular import blocks, modular_flux
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = quiet
 
 Pair = namedtuple("Pair", ["images", "steps"])
 
@@ -38,10 +39,6 @@ def reddish(frame: torch.Tensor) -> float:
     """What is red all over is unsafe."""
     red, green = frame[0].float().mean(), frame[min(1, len(frame) - 1)].float().mean()
     return 1.0 if float(red) > 0.8 and float(green) < 0.3 else 0.0
-
-
-def guard_of(rule: Any) -> Guard:
-    return Guard(FakeBackend(rule))
 
 
 def red_tensor() -> torch.Tensor:
@@ -90,11 +87,11 @@ def is_red(value: Any) -> bool:
 
 @pytest.mark.parametrize("given", ["noise", "none", "left out"])
 @pytest.mark.parametrize("output", [None, "latents", ["images", "latents"]])
-def test_denoised_latents_stay_whoever_gave_the_first_ones(given, output):
+def test_denoised_latents_are_held_back_whoever_gave_the_initial_ones(given, output) -> None:
     noise = torch.randn(1, 64, 4) if given == "noise" else None
     more = {} if given == "left out" else {"latents": noise}
     pipe = modular_flux()
-    with attach(pipe, guard_of(lambda _: 1.0)):
+    with attach(pipe, Guard(FakeBackend(1.0))):
         out = pipe(**flux_call(1), **more, output=output)
     values = out if isinstance(out, dict) else {"latents": out} if output else out.values
     assert values["latents"] is None or (noise is not None and torch.equal(values["latents"], noise))
@@ -102,12 +99,12 @@ def test_denoised_latents_stay_whoever_gave_the_first_ones(given, output):
 
 @pytest.mark.parametrize("given", [None, "noise"])
 @pytest.mark.parametrize("output", [None, "latents", ["latents"]])
-def test_a_pipeline_without_a_decoder_lets_no_latents_out(given, output):
-    made = blocks()
-    made.sub_blocks.pop("decode")
-    pipe = modular_flux(made)
+def test_a_pipeline_without_a_decoder_lets_no_latents_out(given, output) -> None:
+    modular = blocks()
+    modular.sub_blocks.pop("decode")
+    pipe = modular_flux(modular)
     more = {"latents": torch.randn(1, 64, 4)} if given else {"latents": None}
-    with attach(pipe, guard_of(lambda _: 0.0)), pytest.raises(UncoveredError, match="latents"):
+    with attach(pipe, Guard(FakeBackend(0.0))), pytest.raises(UncoveredError, match="latents"):
         pipe(**flux_call(1), **more, output=output)
 
 
@@ -129,11 +126,11 @@ NAMES = ["picture", "image", "decoded", "control_image", "result", "mask", "vide
 
 
 @pytest.mark.parametrize(("name", "kind", "asked"), latin(NAMES, list(RED), ["state", "one", "some"]))
-def test_a_block_of_a_users_own_writes_nothing_that_leaves_unjudged(name, kind, asked):
-    made = blocks()
-    made.sub_blocks.insert("own", type("Own", (Writes,), {"name": name, "thing": staticmethod(RED[kind])})(), 99)
-    pipe = modular_flux(made)
-    with attach(pipe, guard_of(reddish)):
+def test_a_custom_block_lets_nothing_leave_unjudged(name, kind, asked) -> None:
+    modular = blocks()
+    modular.sub_blocks.insert("own", type("Own", (Writes,), {"name": name, "thing": staticmethod(RED[kind])})(), 99)
+    pipe = modular_flux(modular)
+    with attach(pipe, Guard(FakeBackend(reddish))):
         out = pipe(**flux_call(1), output={"state": None, "one": name, "some": [name, "images"]}[asked])
     value = out if asked == "one" else out[name] if asked == "some" else out.values[name]
     assert not is_red(value)
@@ -190,10 +187,10 @@ def everything(out: Any) -> Any:
 
 
 @pytest.mark.parametrize(("shape", "kind"), latin(list(SHAPES), VALUES))
-def test_a_pipeline_of_a_users_own_gives_nothing_unjudged(plain, shape, kind):
+def test_a_custom_pipeline_lets_nothing_leave_unjudged(plain, shape, kind) -> None:
     with_red = custom(plain, lambda out: SHAPES[shape](out, RED[kind]()))
     assert is_red(everything(drawn(with_red)))
-    with attach(with_red, guard_of(reddish)):
+    with attach(with_red, Guard(FakeBackend(reddish))):
         assert not is_red(everything(drawn(with_red)))
 
 
@@ -202,14 +199,14 @@ DATA = {"text": "a blue star", "number": 7, "dict": {"steps": 3, "names": ["a"]}
 
 @pytest.mark.parametrize("name", DATA)
 @pytest.mark.parametrize("shape", ["second place", "fourth place", "named place", "key", "attribute"])
-def test_what_is_no_picture_leaves_with_the_pictures(plain, name, shape):
+def test_outputs_that_are_not_pictures_leave_with_the_pictures(plain, name, shape) -> None:
     pipe = custom(plain, lambda out: SHAPES[shape](out, DATA[name]))
     before = drawn(pipe)
-    with attach(pipe, guard_of(lambda _: 0.0)):
+    with attach(pipe, Guard(FakeBackend(0.0))):
         out = drawn(pipe)
     assert type(out) is type(before)
     assert any(value is DATA[name] for value in everything(out)) or [False] in everything(out)
-    with attach(pipe, guard_of(lambda _: 1.0)):
+    with attach(pipe, Guard(FakeBackend(1.0))):
         flagged = drawn(pipe)
     assert type(flagged) is type(before)
     images = flagged.images if hasattr(flagged, "images") else flagged[0 if isinstance(flagged, tuple) else "images"]
@@ -217,7 +214,7 @@ def test_what_is_no_picture_leaves_with_the_pictures(plain, name, shape):
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
-def test_a_picture_that_is_edited_in_place_is_judged_again(plain, kind):
+def test_a_picture_that_is_edited_in_place_is_judged_again(plain, kind) -> None:
     def paint(out: Any) -> Any:
         if kind == "pil":
             out.images[0].paste((255, 0, 0), (0, 0, 64, 64))
@@ -229,7 +226,7 @@ def test_a_picture_that_is_edited_in_place_is_judged_again(plain, kind):
 
     pipe = custom(plain, paint)
     pipe.set_progress_bar_config(disable=True)
-    with attach(pipe, guard_of(reddish)):
+    with attach(pipe, Guard(FakeBackend(reddish))):
         out = pipe("a blue star", num_inference_steps=1, output_type=kind)
     assert not is_red(out.images)
     assert [v.flagged for v in out.verdicts] == [True]
@@ -238,7 +235,7 @@ def test_a_picture_that_is_edited_in_place_is_judged_again(plain, kind):
 # ---- ranges
 
 
-def test_tensors_that_nothing_moves_to_unit_range_are_judged_as_they_are():
+def test_tensors_that_nothing_moves_to_unit_range_are_judged_as_they_are() -> None:
     signed = [
         "PRXPixelPipeline",
         "KandinskyPipeline",
@@ -254,19 +251,19 @@ def test_tensors_that_nothing_moves_to_unit_range_are_judged_as_they_are():
 
 
 @pytest.mark.skipif(not hasattr(diffusers, "PRXPixelPipeline"), reason="this diffusers has no PRXPixelPipeline")
-def test_a_pipeline_that_gives_signed_tensors_keeps_them_bit_for_bit():
+def test_a_pipeline_that_gives_signed_tensors_keeps_them_bit_for_bit() -> None:
     case = CASES["PRXPixelPipeline"]
     pipe = case.build()
     before = pipe(**case.call(pipe), output_type="pt").images
     assert before.min() < -0.1
-    with attach(pipe, guard_of(lambda _: 0.0)):
+    with attach(pipe, Guard(FakeBackend(0.0))):
         out = pipe(**case.call(pipe), output_type="pt")
     assert torch.equal(out.images, before)
-    with attach(pipe, guard_of(lambda _: 1.0)):
+    with attach(pipe, Guard(FakeBackend(1.0))):
         assert float(pipe(**case.call(pipe), output_type="pt").images.max()) == -1.0
 
 
-def test_a_users_class_has_the_range_of_the_one_it_calls(plain):
+def test_a_custom_class_has_the_range_of_the_class_it_calls(plain) -> None:
     class Own(diffusers.KandinskyPipeline):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             return super().__call__(*args, **kwargs)
@@ -275,11 +272,11 @@ def test_a_users_class_has_the_range_of_the_one_it_calls(plain):
 
 
 @pytest.mark.parametrize("name", ["latents", "image_embeds", "noise", "depth"])
-def test_what_has_three_channels_is_a_picture_under_any_name(name):
-    made = blocks()
-    made.sub_blocks.insert("own", type("Own", (Writes,), {"name": name, "thing": staticmethod(red_tensor)})(), 99)
-    pipe = modular_flux(made)
-    with attach(pipe, guard_of(reddish)):
+def test_anything_with_three_channels_is_judged_under_any_name(name) -> None:
+    modular = blocks()
+    modular.sub_blocks.insert("own", type("Own", (Writes,), {"name": name, "thing": staticmethod(red_tensor)})(), 99)
+    pipe = modular_flux(modular)
+    with attach(pipe, Guard(FakeBackend(reddish))):
         assert not is_red(pipe(**flux_call(1), output=name))
 
 
@@ -287,9 +284,9 @@ def test_what_has_three_channels_is_a_picture_under_any_name(name):
     "value", [[[[1.0] * 64] * 64], [0] * 257, {"rows": [[1] * 32] * 32}, np.ones((64, 64), np.uint8)]
 )
 @pytest.mark.parametrize("place", ["second place", "third place", "key of flags", "field of flags"])
-def test_pixels_do_not_leave_as_numbers_or_flags(plain, place, value):
+def test_pixels_do_not_leave_as_numbers_or_flags(plain, place, value) -> None:
     pipe = custom(plain, lambda out: SHAPES[place](out, value))
-    with attach(pipe, guard_of(lambda _: 1.0)):
+    with attach(pipe, Guard(FakeBackend(1.0))):
         try:
             out = everything(drawn(pipe))
         except UncoveredError:
@@ -297,9 +294,9 @@ def test_pixels_do_not_leave_as_numbers_or_flags(plain, place, value):
     assert not any(part is value for part in out)
 
 
-def test_a_class_made_of_the_guarded_one_and_put_in_its_place_is_guarded(plain):
+def test_a_subclass_put_in_place_of_the_guarded_class_is_guarded(plain) -> None:
     pipe = custom(plain, lambda out: out)
-    attachment = attach(pipe, guard_of(lambda _: 1.0))
+    attachment = attach(pipe, Guard(FakeBackend(1.0)))
     guarded = type(pipe)
     pipe.__class__ = type("Mine", (guarded,), {})
     assert np.asarray(drawn(pipe).images[0]).max() == 0
@@ -308,13 +305,13 @@ def test_a_class_made_of_the_guarded_one_and_put_in_its_place_is_guarded(plain):
 
 
 @pytest.mark.parametrize("frames", [1, 3, 4, 9])
-def test_a_clip_as_its_decoder_gave_it_is_seen_frame_by_frame(frames):
-    run = GuardedCall(guard_of(reddish), Cover())
+def test_a_clip_in_its_decoders_layout_is_judged_frame_by_frame(frames) -> None:
+    run = GuardedCall(Guard(FakeBackend(reddish)), Cover())
     red = (red_tensor() * 2 - 1)[:, :, None].repeat(1, 1, frames, 1, 1)
     out = guard_output(_Raw(), (red,), run, "refuse", {})
     assert out[0].shape == red.shape
     assert not is_red(out[0].transpose(1, 2))
-    calm = GuardedCall(guard_of(lambda _: 0.0), Cover())
+    calm = GuardedCall(Guard(FakeBackend(0.0)), Cover())
     assert guard_output(_Raw(), (red,), calm, "refuse", {})[0] is red
 
 
@@ -328,7 +325,7 @@ class _Raw:
         return self.video_processor.postprocess(self.decoded)
 
 
-def test_a_call_that_hands_on_what_another_drew_says_nothing_of_its_range():
+def test_a_call_that_only_forwards_has_the_range_of_its_base_class() -> None:
     class Own(diffusers.StableDiffusionPipeline):
         def __call__(self, *args: Any, output_type: str = "pt", **kwargs: Any) -> Any:
             return super().__call__(*args, output_type=output_type, **kwargs)

@@ -77,19 +77,19 @@ REFUSED_AVIF: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", SEEN)
-def test_what_some_show_is_judged(name: str) -> None:
+def test_what_only_some_players_show_is_judged(name: str) -> None:
     assert GUARD.check([SEEN[name]()])[0].outcome is Outcome.BLOCK
 
 
 @pytest.mark.parametrize("name", SEEN)
-def test_it_is_judged_behind_a_picture_that_its_user_opened_too(name: str) -> None:
+def test_it_is_judged_when_the_user_has_opened_the_picture_too(name: str) -> None:
     assert GUARD.check([Image.open(io.BytesIO(SEEN[name]()))])[0].outcome is Outcome.BLOCK
 
 
 @pytest.mark.parametrize("name", [*REFUSED, *(pytest.param(name, marks=AVIF) for name in REFUSED_AVIF)])
-def test_what_is_not_shown_alike_is_refused(name: str) -> None:
-    made, why = (REFUSED | REFUSED_AVIF)[name]
-    (verdict,) = GUARD.check([made()])
+def test_a_file_that_players_show_differently_is_refused(name: str) -> None:
+    build, why = (REFUSED | REFUSED_AVIF)[name]
+    (verdict,) = GUARD.check([build()])
     assert verdict.outcome is Outcome.ERROR
     assert re.search(why, verdict.reason)
 
@@ -109,15 +109,15 @@ def test_the_still_picture_of_a_sequence_is_judged(colour: tuple[int, int, int],
     assert GUARD.check([players.avif_still(colour)])[0].outcome is outcome
 
 
-@pytest.mark.parametrize("made", [
+@pytest.mark.parametrize("build", [
     lambda: players.gif(players.gif_frame((0, 0, 64, 64), 3, 1), players.gif_frame((5, 5, 9, 9), 0, 0)),
     lambda: players.apng([((0, 0, 64, 64), (*BLUE, 255), 0, 0), ((5, 5, 9, 9), (*DARK, 255), 0, 1)]),
     lambda: players.with_pieces([(1, 2), (2, 2)]),
     lambda: players.texts(3),
     lambda: players.tiff_with_extra(2, BLUE, 255),
 ])  # fmt: skip
-def test_plain_twins_of_these_pass(made: Callable[[], bytes]) -> None:
-    assert GUARD.check([made()])[0].outcome is Outcome.ALLOW
+def test_plain_versions_of_these_files_pass(build: Callable[[], bytes]) -> None:
+    assert GUARD.check([build()])[0].outcome is Outcome.ALLOW
 
 
 @pytest.mark.parametrize("opener", [bytes, lambda data: Image.open(io.BytesIO(data))])
@@ -146,7 +146,7 @@ def drawn(frames: list[tuple], side: int = 16) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_frames_are_put_together_by_the_standard(seed: int) -> None:
+def test_frames_are_composed_as_the_standard_says(seed: int) -> None:
     chance = random.Random(seed)
     frames = []
     for index in range(chance.randint(2, 5)):
@@ -159,9 +159,9 @@ def test_frames_are_put_together_by_the_standard(seed: int) -> None:
     colours = np.array([*((*colour, 255) for colour in players.PALETTE), (0, 0, 0, 0)], np.uint8)
     pieces = gif.pieces(data, read)
     for canvas, shown in zip(drawn(frames), compose(pieces, read.size, opened), strict=True):
-        wanted, made = colours[canvas], np.array(shown.convert("RGBA"))
-        made[made[..., 3] == 0] = 0
-        np.testing.assert_array_equal(made, wanted)
+        wanted, actual = colours[canvas], np.array(shown.convert("RGBA"))
+        actual[actual[..., 3] == 0] = 0
+        np.testing.assert_array_equal(actual, wanted)
     if is_plain(pieces, read.size):  # then Pillow's reading is trusted
         with Image.open(io.BytesIO(data)) as picture:
             for index, canvas in enumerate(drawn(frames)):
@@ -199,7 +199,7 @@ def stair(steps: int, disposal: int) -> bytes:
     return players.gif(players.gif_frame((0, 0, 64, 64), 3, 1), players.gif_frame((0, 0, 1, 1), 0, 3), *stripes)
 
 
-def test_of_a_long_animation_the_same_frames_are_looked_at_as_players_put_them_together() -> None:
+def test_sampled_frames_of_a_long_animation_are_composed_as_players_do() -> None:
     """One in three of nine: the first, the fifth and the ninth."""
     data = stair(7, 0)
     read = gif.read(data, most=256)
@@ -211,7 +211,7 @@ def test_of_a_long_animation_the_same_frames_are_looked_at_as_players_put_them_t
     assert [index for index, is_seen in enumerate(seen) if is_seen] == [0, 4, 8]
 
 
-def test_frames_that_are_put_together_are_booked() -> None:
+def test_composing_frames_counts_as_work() -> None:
     """Each of nine: making it, and looking at it. A tiny frame counts as one of 128 x 128."""
     composed, only_read = Stream(stair(7, 0)), Stream(players.gif(*[players.gif_frame((0, 0, 64, 64), 3, 1)] * 9))
     left = []

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import timm
 import torch
-from safetensors.torch import load_file
+
+from tests.backends.folders import torch_model
 
 
 class Both(torch.nn.Module):
@@ -25,14 +24,6 @@ class Both(torch.nn.Module):
         features = self.model.forward_head(self.model.forward_features(pixels), pre_logits=True)
         logits = self.model.get_classifier()(features)
         return (logits, features) if self.embeds else (logits,)
-
-
-def torch_model(folder: Path) -> torch.nn.Module:
-    """The network of a folder, by timm alone."""
-    config = json.loads((folder / "config.json").read_text())
-    model = timm.create_model(config["architecture"], num_classes=config["num_classes"], **config["model_args"])
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    return model.eval()
 
 
 def export(model: torch.nn.Module, folder: Path, *, side: int = 32, dynamic: bool, **settings: object) -> None:
@@ -52,14 +43,14 @@ def exports(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str
     """Folders with config.json and model.onnx: any batch with an embedding, one at a time without, weights beside."""
     pytest.importorskip("onnx", reason="pip install onnx onnxscript: the exporter needs them")
     pytest.importorskip("onnxscript", reason="pip install onnx onnxscript: the exporter needs them")
-    made = {}
+    folders = {}
     for name, embeds, dynamic, beside in (
         ("any", True, True, False),
         ("one", False, False, False),
         ("beside", True, True, True),
     ):
-        made[name] = tmp_path_factory.mktemp("exports") / name
-        made[name].mkdir()
-        shutil.copy(tiny / "config.json", made[name])
-        export(Both(torch_model(tiny), embeds=embeds), made[name], dynamic=dynamic, external_data=beside)
-    return made
+        folders[name] = tmp_path_factory.mktemp("exports") / name
+        folders[name].mkdir()
+        shutil.copy(tiny / "config.json", folders[name])
+        export(Both(torch_model(tiny), embeds=embeds), folders[name], dynamic=dynamic, external_data=beside)
+    return folders

@@ -23,9 +23,9 @@ from nsfw_guard.errors import WeightsMissingError, WeightsUnfitError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.verdict import Outcome
-from tests.backends.made import make, reference
-from tests.conftest import smooth
+from tests.backends.make_models import make, reference
 from tests.matrix import every, latin
+from tests.pictures import smooth
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -51,8 +51,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Mo
         pytest.importorskip("transformers")
         if spec.kind == "checker":
             pytest.importorskip("diffusers")
-        made = tmp_path_factory.mktemp("made") / name
-        return make(spec, made), made
+        target = tmp_path_factory.mktemp("made") / name
+        return make(spec, target), target
 
     return of
 
@@ -73,20 +73,20 @@ def model(folder) -> Make:
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_without_weights_and_network_the_cure_is_named(name):
+def test_without_weights_and_network_the_cure_is_named(name) -> None:
     with pytest.raises(WeightsMissingError, match=f"nsfw-guard fetch {name}") as raised:
         load_model(name)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_it_answers_as_recorded(name):
+def test_it_answers_as_recorded(name) -> None:
     assert load_model(name).state()["self_test"] == "passed"
     assert load_model(name, dtype="bfloat16").state()["self_test"] == "passed"
 
 
 @pytest.mark.parametrize(("name", "count"), latin(ALL, [1, 3, 17]))
-def test_a_batch_is_its_pictures_one_by_one(model, name, count):
+def test_a_batch_is_its_pictures_one_by_one(model, name, count) -> None:
     backend, pixels = model(name), smooth(count, 60, 130)
     together = backend.score([Frames(pixels)], embeddings=True)
     assert len(together) == count
@@ -100,17 +100,17 @@ def test_a_batch_is_its_pictures_one_by_one(model, name, count):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_stacks_keep_their_order(model, name):
+def test_stacks_keep_their_order(model, name) -> None:
     wide, square = smooth(2, 50, 120), smooth(1, 70, 70, seed=5)
-    told = model(name).score([Frames(wide), Frames(square)])
+    answers = model(name).score([Frames(wide), Frames(square)])
     alone = [model(name).score([Frames(one)])[0] for one in (wide[:1], wide[1:], square)]
-    for scores, other in zip(told, alone, strict=True):
+    for scores, other in zip(answers, alone, strict=True):
         assert list(scores.numbers()) == pytest.approx(list(other.numbers()), abs=1e-5)
         assert [view.view for view in scores.views] == [view.view for view in other.views]
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_it_scores_the_categories_of_its_record_by_name(model, name):
+def test_it_scores_the_categories_of_its_record_by_name(model, name) -> None:
     spec = registry.spec(name)
     (scores,) = model(name).score([Frames(smooth(1, 64, 64))])
     assert {c: tuple(sorted(levels)) for c, levels in scores.views[0].levels.items()} == spec.levels
@@ -118,14 +118,14 @@ def test_it_scores_the_categories_of_its_record_by_name(model, name):
 
 
 @pytest.mark.parametrize("name", [name for name in ELSEWHERE if name in NETS])
-def test_its_numbers_are_those_of_the_reference(folder, model, name):
+def test_its_numbers_are_those_of_the_reference(folder, model, name) -> None:
     spec, where = folder(name)
     backend = model(name, views="center") if spec.input.crop_mode == "center" else model(name)
-    _, told = reference(spec, where)
+    _, by_reference = reference(spec, where)
     for seed, size in enumerate([(300, 300), (501, 333), (230, 451)]):
         pixels = (smooth(1, *size, seed=seed) * 255).round().to(torch.uint8)
         with torch.inference_mode():
-            expected = told(Image.fromarray(pixels[0].permute(1, 2, 0).numpy()))
+            expected = by_reference(Image.fromarray(pixels[0].permute(1, 2, 0).numpy()))
             numbers, _ = backend.forward_with_embedding(backend.preprocess.prepare(Frames(pixels)).pixels[:, 0])
         if spec.kind == "checker":
             assert (backend.to_probabilities(numbers)[0, 0] >= 0.5).float() == expected
@@ -136,19 +136,19 @@ def test_its_numbers_are_those_of_the_reference(folder, model, name):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_the_embedding_is_what_the_head_was_given(model, name):
+def test_the_embedding_is_what_the_head_was_given(model, name) -> None:
     backend = model(name)
     shown = backend.preprocess.prepare(Frames(smooth(2, 64, 64))).pixels[:, 0]
     numbers, features = backend.forward_with_embedding(shown)
     assert features.shape == (2, backend.width)
     assert torch.allclose(backend.forward(shown), numbers, atol=1e-5)
-    told = backend.score([Frames(smooth(2, 64, 64))], embeddings=True)
-    assert torch.allclose(torch.stack([scores.embedding for scores in told]), features)
+    answers = backend.score([Frames(smooth(2, 64, 64))], embeddings=True)
+    assert torch.allclose(torch.stack([scores.embedding for scores in answers]), features)
     assert model(name).score([Frames(smooth(1, 64, 64))])[0].embedding is None
 
 
 @pytest.mark.parametrize("name", every(3, [name for name in ALL if name not in INSTALLED]))
-def test_lower_precision_moves_its_scores_a_little(model, name):
+def test_lower_precision_moves_its_scores_a_little(model, name) -> None:
     plain, low = (model(name, dtype=dtype).score([Frames(smooth(2, 64, 64))]) for dtype in ("float32", "bfloat16"))
     for one, other in zip(plain, low, strict=True):
         assert one.finite
@@ -157,7 +157,7 @@ def test_lower_precision_moves_its_scores_a_little(model, name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_tensor_array_picture_and_file_get_the_same_verdict(model, name, tmp_path):
+def test_tensor_array_picture_and_file_get_the_same_verdict(model, name, tmp_path) -> None:
     array = (smooth(1, 90, 130)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     Image.fromarray(array).save(tmp_path / "one.png")
     unit = torch.from_numpy(array).permute(2, 0, 1).float() / 255
@@ -170,7 +170,7 @@ def test_tensor_array_picture_and_file_get_the_same_verdict(model, name, tmp_pat
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_one_bad_pixel_is_an_error(model, name, bad):
+def test_one_bad_pixel_is_an_error(model, name, bad) -> None:
     pixels = smooth(2, 64, 64)
     pixels[1, 0, 5, 5] = bad
     outcomes = [v.outcome for v in Guard(model(name)).check(pixels)]
@@ -179,7 +179,7 @@ def test_one_bad_pixel_is_an_error(model, name, bad):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_severities_only_rise(model, name):
+def test_severities_only_rise(model, name) -> None:
     for scores in model(name).score([Frames(smooth(5, 64, 64))]):
         for view in scores.views:
             for levels in view.levels.values():
@@ -188,7 +188,7 @@ def test_severities_only_rise(model, name):
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in INSTALLED])
-def test_weights_that_were_touched_are_refused(folder, name, tmp_path):
+def test_weights_that_were_touched_are_refused(folder, name, tmp_path) -> None:
     spec, where = folder(name)
     copy = Path(shutil.copytree(where, tmp_path / name))
     data = bytearray((copy / "model.safetensors").read_bytes())
@@ -199,13 +199,13 @@ def test_weights_that_were_touched_are_refused(folder, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for name in ELSEWHERE if registry.spec(name).sha256])
-def test_a_record_with_a_hash_takes_no_other_weights(folder, name):
+def test_a_record_with_a_hash_takes_no_other_weights(folder, name) -> None:
     with pytest.raises(WeightsUnfitError, match=f"recorded SHA-256 {registry.spec(name).sha256[:12]}"):
         load_model(name, weights=folder(name)[1])
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_a_folder_without_its_files_is_refused(folder, name, tmp_path):
+def test_a_folder_without_its_files_is_refused(folder, name, tmp_path) -> None:
     spec, where = folder(name)
     for missing in spec.files:
         copy = Path(shutil.copytree(where, tmp_path / missing))
@@ -218,20 +218,20 @@ def test_a_folder_without_its_files_is_refused(folder, name, tmp_path):
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("policy", ["default", "strict", "lenient"])
-def test_every_preset_fits(model, name, policy):
+def test_every_preset_fits(model, name, policy) -> None:
     assert Guard(model(name), policy=policy).policy.rules
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ELSEWHERE if name in NETS])
-def test_at_full_size_too(name, tmp_path):
+def test_a_full_size_network_gives_the_references_numbers(name, tmp_path) -> None:
     spec = registry.spec(name)
-    made = make(spec, tmp_path / name, full=True)
-    backend = loaders.load_files(made, tmp_path / name, Options(views="center"))
-    _, told = reference(made, tmp_path / name)
+    full_spec = make(spec, tmp_path / name, full=True)
+    backend = loaders.load_files(full_spec, tmp_path / name, Options(views="center"))
+    _, by_reference = reference(full_spec, tmp_path / name)
     pixels = (smooth(1, 400, 500) * 255).round().to(torch.uint8)
     with torch.inference_mode():
-        expected = told(Image.fromarray(pixels[0].permute(1, 2, 0).numpy()))
+        expected = by_reference(Image.fromarray(pixels[0].permute(1, 2, 0).numpy()))
         numbers, features = backend.forward_with_embedding(backend.preprocess.prepare(Frames(pixels)).pixels[:, 0])
     got = (backend.to_probabilities(numbers)[0] >= 0.5).float() if spec.kind == "checker" else numbers[0]
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)

@@ -16,7 +16,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.testing import RED, FakeBackend, FaultyBackend, red_model
 from nsfw_guard.verdict import Outcome
-from tests.conftest import smooth
+from tests.pictures import smooth
 
 
 @pytest.fixture
@@ -26,12 +26,12 @@ def fresh(monkeypatch):
     monkeypatch.setattr(registry, "_filled", False)
 
 
-def test_the_built_in_models_are_there():
+def test_the_built_in_models_are_there() -> None:
     assert "marqo" in list_models()
     assert list(list_models()) == sorted(list_models())
 
 
-def test_a_model_of_ones_own_is_registered_loaded_and_taken_out(fresh):
+def test_a_custom_model_is_registered_loaded_and_unregistered(fresh) -> None:
     register_model(red_model(), lambda spec, options: FakeBackend())
 
     assert "red" in list_models()
@@ -43,13 +43,13 @@ def test_a_model_of_ones_own_is_registered_loaded_and_taken_out(fresh):
         unregister_model("red")
 
 
-def test_a_plug_ins_model_takes_no_folder(fresh, tmp_path):
+def test_a_plug_ins_model_takes_no_folder(fresh, tmp_path) -> None:
     register_model(red_model("mine"), lambda spec, options: FakeBackend())
     with pytest.raises(ConfigError, match=r"'mine' is built by a plug-in \(kind 'fake'\)"):
         load_model("mine", weights=tmp_path)
 
 
-def test_a_name_that_is_taken_is_refused(fresh):
+def test_a_name_that_is_taken_is_refused(fresh) -> None:
     with pytest.raises(ConfigError, match="'marqo' is registered already"):
         register_model(red_model("marqo"), lambda spec, options: FakeBackend())
 
@@ -63,24 +63,24 @@ def thief(add) -> None:
 
 
 def plug_in(monkeypatch, *hooks: str) -> None:
-    found = [EntryPoint(h, f"tests.backends.test_registry:{h}", registry.GROUP) for h in hooks]
-    monkeypatch.setattr(registry, "entry_points", lambda group: found if group == registry.GROUP else [])
+    entries = [EntryPoint(h, f"tests.backends.test_registry:{h}", registry.GROUP) for h in hooks]
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries if group == registry.GROUP else [])
 
 
-def test_plug_ins_register_after_the_catalogue(fresh, monkeypatch):
+def test_plug_ins_register_like_the_built_in_models(fresh, monkeypatch) -> None:
     plug_in(monkeypatch, "red_plugin")
     assert {"marqo", "red"} <= set(list_models())
 
 
 @pytest.mark.parametrize("hook", ["thief", "no_such_function"])
-def test_a_plug_in_that_breaks_or_steals_a_name_changes_nothing(fresh, monkeypatch, caplog, hook):
+def test_a_plug_in_that_breaks_or_steals_a_name_changes_nothing(fresh, monkeypatch, caplog, hook) -> None:
     plug_in(monkeypatch, hook, "red_plugin")
     assert {"marqo", "red"} <= set(list_models())
     assert registry.spec("marqo").repo == "Marqo/nsfw-image-detection-384"
     assert f"the plug-in {hook}" in caplog.text
 
 
-def test_every_record_says_what_a_user_must_know():
+def test_every_record_says_what_a_user_must_know() -> None:
     for name in list_models():
         spec = registry.spec(name)
         assert spec.name == name
@@ -92,22 +92,22 @@ def test_every_record_says_what_a_user_must_know():
         assert not spec.repo or len(spec.revision) == 40 or (not spec.revision and "no commit" in spec.source)
 
 
-def test_fakes_are_backends():
+def test_fakes_are_backends() -> None:
     assert isinstance(FakeBackend(), Backend)
 
 
 @pytest.mark.parametrize("fault", ["few", "many", "none", "generator", "wrong kind"])
-def test_an_answer_of_the_wrong_shape_is_an_error(fault):
+def test_an_answer_of_the_wrong_shape_is_an_error(fault) -> None:
     with pytest.raises(ScoringError, match="'red' gave"):
         checked_scores(FaultyBackend(fault), [Frames(smooth(2, 8, 8))], 2, embeddings=False, digests=False)
 
 
-def test_a_record_without_meaning_is_refused():
+def test_a_record_without_meaning_is_refused() -> None:
     with pytest.raises(ConfigError, match="no label of 'red' has a category"):
         replace(RED, labels={"red": None, "other": None})
 
 
-def test_labels_can_be_mapped_anew():
+def test_labels_can_be_mapped_anew() -> None:
     record = red_model()
     mapped = record.with_labels({"red": "gore"})
     assert mapped.labels == {"red": Label("gore"), "other": None}
@@ -116,6 +116,6 @@ def test_labels_can_be_mapped_anew():
         record.with_labels({"Red": "gore"})
 
 
-def test_options_know_their_types():
+def test_options_know_their_types() -> None:
     assert str(Options(device="cpu", dtype="bfloat16").dtype) == "torch.bfloat16"
     assert isinstance(registry.spec("marqo"), ModelSpec)

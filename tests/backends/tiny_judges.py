@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from nsfw_guard.backends.judges.judge import Judge
 from nsfw_guard.backends.judges.prompts import FAMILIES, GENERAL
+from nsfw_guard.imaging.frames import Frames
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
@@ -49,6 +51,8 @@ SIGLIP: dict[str, Any] = {
     "image_size": 28, "vision_use_head": False,
 }  # fmt: skip
 INSTALLED = version("transformers") if find_spec("transformers") else ""
+RECORDS = {"shieldgemma2": "shieldgemma2", "llama4": "llama-guard-4", "qwen3_vl": "qwen3-vl-2b",
+           "llava_onevision": "llavaguard-0.5b"}  # fmt: skip
 NAMES = tuple(name for name, family in FAMILIES.items() if INSTALLED not in family.broken_in)
 QUESTIONS = {"sexual": "sexually explicit content", "violence": "blood or wounds are shown", "mess": "an untidy desk"}
 
@@ -58,15 +62,15 @@ def tokenizer(name: str, *, without: Sequence[str] = ()) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
     words = [w for w in ("Yes", "No", "safe", "unsafe", "Safe", "Unsafe") if w not in without]
     trainer = trainers.BpeTrainer(
         vocab_size=900, special_tokens=SPECIAL[name], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )  # fmt: skip
-    made.train_from_iterator([f"{w}\n" for w in words for _ in range(99)] + list(GENERAL.values()) * 3, trainer)
+    bpe.train_from_iterator([f"{w}\n" for w in words for _ in range(99)] + list(GENERAL.values()) * 3, trainer)
     named = {
         "shieldgemma2": {
             "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>",
@@ -76,7 +80,7 @@ def tokenizer(name: str, *, without: Sequence[str] = ()) -> Any:
         },
         "llama4": {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot|>", "pad_token": "<|pad|>"},
     }.get(name, {"eos_token": "<|im_end|>", "pad_token": "<|pad|>"})  # fmt: skip
-    return PreTrainedTokenizerFast(tokenizer_object=made, padding_side="right", **named)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, padding_side="right", **named)
 
 
 def processor(name: str, read: Any) -> Any:
@@ -144,35 +148,37 @@ def network(name: str, read: Any) -> Any:
         )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        made = getattr(t, FAMILIES[name].model)(config).eval()
-        for where, weight in made.named_parameters():
+        net = getattr(t, FAMILIES[name].model)(config).eval()
+        for where, weight in net.named_parameters():
             if "mm_input_projection" in where:  # Gemma's begins at zero: it would not look at the picture
                 torch.nn.init.normal_(weight)
-    return made
+    return net
 
 
 def head(model: Any) -> torch.nn.Linear:
     """The last layer, which gives every token its number."""
-    (made,) = (layer for where, layer in model.named_modules() if where.endswith("lm_head"))
-    return made
+    (last,) = (layer for where, layer in model.named_modules() if where.endswith("lm_head"))
+    return last
 
 
-def inputs_of_policies(made: Any, picture: Image.Image) -> dict[str, Any]:
+def inputs_of_policies(processor: Any, picture: Image.Image) -> dict[str, Any]:
     """What ShieldGemma 2's processor makes of one picture and every question, as its authors use it."""
     policies = {category: FAMILIES["shieldgemma2"].render(category, q)[0] for category, q in QUESTIONS.items()}
-    return dict(made(images=[picture], policies=list(policies), custom_policies=policies, return_tensors="pt"))
+    return dict(processor(images=[picture], policies=list(policies), custom_policies=policies, return_tensors="pt"))
 
 
-def inputs_of(name: str, made: Any, picture: Image.Image, question: str, category: str) -> dict[str, Any]:
+def inputs_of(name: str, processor: Any, picture: Image.Image, question: str, category: str) -> dict[str, Any]:
     """What transformers makes of one picture and one question, without any of our code but the words."""
     family = FAMILIES[name]
-    text, told = family.render(category, question)
+    text, policy = family.render(category, question)
     if name == "shieldgemma2":
-        return dict(made(images=[picture], policies=[category], custom_policies={category: text}, return_tensors="pt"))
+        return dict(
+            processor(images=[picture], policies=[category], custom_policies={category: text}, return_tensors="pt")
+        )
     said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
-    prompt = made.apply_chat_template(said, tokenize=False, add_generation_prompt=True, **told)
+    prompt = processor.apply_chat_template(said, tokenize=False, add_generation_prompt=True, **policy)
     prompt += family.answer_prefix if name == "llava_onevision" else ""
-    return dict(made(images=[picture], text=[prompt], add_special_tokens=False, return_tensors="pt"))
+    return dict(processor(images=[picture], text=[prompt], add_special_tokens=False, return_tensors="pt"))
 
 
 def teach(model: Any, prompts: Sequence[dict[str, Any]], ids: Sequence[int]) -> None:
@@ -197,7 +203,7 @@ def write(folder: Path, name: str, *, without: Sequence[str] = (), shard: str = 
     if name not in NAMES:
         pytest.skip(f"transformers {INSTALLED} cannot run {name}")
     read = tokenizer(name, without=without)
-    made, model = processor(name, read), network(name, read)
+    prepare, model = processor(name, read), network(name, read)
     text = model.config.get_text_config()
     kept = getattr(text, "attention_chunk_size", None)
     if name == "llama4":
@@ -205,15 +211,15 @@ def write(folder: Path, name: str, *, without: Sequence[str] = (), shard: str = 
     grey = Image.fromarray(np.full((40, 30, 3), 120, np.uint8))
     answers = [read.convert_tokens_to_ids(w) for w in (FAMILIES[name].yes_answer, FAMILIES[name].no_answer)]
     if not without:
-        prompts = [inputs_of(name, made, grey, q, c) for c, q in QUESTIONS.items()]
+        prompts = [inputs_of(name, prepare, grey, q, c) for c, q in QUESTIONS.items()]
         if name == "shieldgemma2":
-            own = made(images=[grey], return_tensors="pt")
-            prompts += [{k: v[i : i + 1] for k, v in own.items()} for i in range(len(own["input_ids"]))]
+            sample = prepare(images=[grey], return_tensors="pt")
+            prompts += [{k: v[i : i + 1] for k, v in sample.items()} for i in range(len(sample["input_ids"]))]
         teach(model, prompts, answers)
     if name == "llama4":
         text.attention_chunk_size = kept
     model.save_pretrained(folder, max_shard_size=shard)
-    made.save_pretrained(folder)
+    prepare.save_pretrained(folder)
     return folder
 
 
@@ -223,17 +229,22 @@ def reference(
     """P(violates) of each question, from transformers alone. Shape: (questions,)."""
     import transformers
 
-    made = transformers.AutoProcessor.from_pretrained(folder)
+    processor = transformers.AutoProcessor.from_pretrained(folder)
     model = getattr(transformers, FAMILIES[name].model).from_pretrained(folder, dtype=dtype).eval()
     if name == "llama4":
         model.config.text_config.attention_chunk_size = 4096
     policies = name == "shieldgemma2"
-    asked = [inputs_of(name, made, picture, q, c) for c, q in QUESTIONS.items()]
-    ids = made.tokenizer.convert_tokens_to_ids([FAMILIES[name].yes_answer, FAMILIES[name].no_answer])
-    found = []
-    for inputs in [inputs_of_policies(made, picture)] if policies else asked:
+    asked = [inputs_of(name, processor, picture, q, c) for c, q in QUESTIONS.items()]
+    ids = processor.tokenizer.convert_tokens_to_ids([FAMILIES[name].yes_answer, FAMILIES[name].no_answer])
+    chances = []
+    for inputs in [inputs_of_policies(processor, picture)] if policies else asked:
         cast = {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()}
         with torch.no_grad():
             out = model(**cast, logits_to_keep=keep)
-        found.append(out.probabilities[:, 0] if policies else out.logits[:, -1, ids].float().softmax(1)[:, 0])
-    return torch.cat(found)
+        chances.append(out.probabilities[:, 0] if policies else out.logits[:, -1, ids].float().softmax(1)[:, 0])
+    return torch.cat(chances)
+
+
+def numbers(judge: Judge, *stacks: torch.Tensor) -> torch.Tensor:
+    """P(violates). Shape: (frames, questions)."""
+    return torch.tensor([list(s.numbers()) for s in judge.score([Frames(pixels) for pixels in stacks])])

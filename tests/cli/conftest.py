@@ -17,7 +17,7 @@ from PIL import Image
 from nsfw_guard.backends.registry import register_model, unregister_model
 from nsfw_guard.cli.main import main, parser
 from nsfw_guard.listeners.audit import Audit
-from nsfw_guard.testing import FakeBackend, FaultyBackend, red_model, tiny_model
+from nsfw_guard.testing import FakeBackend, FaultyBackend, red_model
 from nsfw_guard.verdict import Outcome, Verdict
 
 OUTCOMES = ("allow", "review", "block", "error")
@@ -47,7 +47,7 @@ def unbuildable() -> FakeBackend:
 
 BACKENDS: dict[str, Callable[[], FakeBackend]] = {
     "red": FakeBackend,
-    "dull": lambda: FakeBackend(lambda frame: 0.0),
+    "dull": lambda: FakeBackend(0.0),
     "broken": lambda: FaultyBackend("raises"),
     "slow": lambda: FaultyBackend("hangs", seconds=1.0),
     "single": Single,
@@ -131,12 +131,6 @@ def folder(tmp_path: Path) -> Path:
     for outcome in OUTCOMES:
         paint(tmp_path / "in" / f"{outcome}.png", outcome)
     return tmp_path / "in"
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny real model."""
-    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 CODES = {

@@ -105,5 +105,5 @@ def test_a_bar_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> N
 
     for stream, drawn in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
-        assert list(show.progress(iter("abc"), 3, "pictures")) == ["a", "b", "c"]
-        assert ("pictures" in stream.getvalue()) is drawn
+        assert list(show.progress(iter("abc"), 3, "images")) == ["a", "b", "c"]
+        assert ("images" in stream.getvalue()) is drawn

@@ -26,7 +26,7 @@ def test_the_worst_of_several_pictures_counts(fail_on: str, code: int, run: Run,
     assert run("check", folder, "--model", "red", "--fail-on", fail_on).code == code
 
 
-def test_a_block_is_what_it_fails_on_unless_said(run: Run, tmp_path: Path) -> None:
+def test_by_default_check_fails_on_a_block(run: Run, tmp_path: Path) -> None:
     for outcome, code in CODES["block"].items():
         assert run("check", paint(tmp_path / "a.png", outcome), "--model", "red").code == code
 
@@ -77,7 +77,7 @@ MISUSED = [
 
 
 @pytest.mark.parametrize(("argv", "said"), CANNOT, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
-def test_what_cannot_run_ends_with_3_and_one_line(argv: list[str], said: str, run: Run, filled: Any) -> None:
+def test_a_command_that_cannot_run_exits_with_3_and_one_line(argv: list[str], said: str, run: Run, filled: Any) -> None:
     ran = run(*filled(argv))
     assert (ran.code, ran.out) == (3, "")
     assert ran.err.startswith("nsfw-guard: ")
@@ -86,7 +86,7 @@ def test_what_cannot_run_ends_with_3_and_one_line(argv: list[str], said: str, ru
 
 
 @pytest.mark.parametrize("argv", MISUSED, ids=" ".join)
-def test_wrong_usage_ends_with_3_and_the_usage(argv: list[str], run: Run, filled: Any) -> None:
+def test_wrong_usage_exits_with_3_and_the_usage(argv: list[str], run: Run, filled: Any) -> None:
     ran = run(*filled(argv))
     assert (ran.code, ran.out) == (3, "")
     assert ran.err.startswith("usage: nsfw-guard")
@@ -98,12 +98,12 @@ def test_the_bare_command_prints_its_help(run: Run) -> None:
     assert "judge files, folders or standard input" in ran.err
 
 
-def test_an_interrupt_ends_with_130(run: Run, folder: Path) -> None:
+def test_an_interrupt_exits_with_130(run: Run, folder: Path) -> None:
     ran = run("check", folder, "--model", "interrupted")
     assert (ran.code, ran.out, ran.err) == (130, "", "nsfw-guard: interrupted\n")
 
 
-def test_what_nobody_foresaw_ends_with_3_and_not_with_the_code_of_a_block(run: Run, folder: Path) -> None:
+def test_an_unexpected_error_exits_with_3_not_with_the_code_of_a_block(run: Run, folder: Path) -> None:
     ran = run("check", folder, "--model", "unbuildable")
     assert (ran.code, ran.out) == (3, "")
     assert ran.err == "nsfw-guard: RuntimeError: no such\\ndevice (--verbose shows the traceback)\n"

@@ -23,7 +23,7 @@ def test_models_lists_each_with_its_license_and_where_its_weights_are(run: Run) 
     assert [row.split()[0] for row in rows] == sorted(listed)
 
 
-def test_one_model_is_told_with_its_cuts_and_sources(run: Run) -> None:
+def test_one_model_is_shown_with_its_thresholds_and_sources(run: Run) -> None:
     lines = run("models", "freepik").out.splitlines()
     assert "labels     neutral = harmless, low = sexual:low, medium = sexual:medium, high = sexual:high" in lines
     assert "license    MIT" in lines
@@ -32,8 +32,8 @@ def test_one_model_is_told_with_its_cuts_and_sources(run: Run) -> None:
         for line in lines
     )
     assert any(line.startswith("figures    its own set") for line in lines)
-    (told,) = run("models", "freepik", "--json").lines
-    assert (told["embedding"], told["thresholds"]["default"]["block"], told["gated"]) == (768, 0.5, False)
+    (model,) = run("models", "freepik", "--json").lines
+    assert (model["embedding"], model["thresholds"]["default"]["block"], model["gated"]) == (768, 0.5, False)
     assert run("models", "freepick").code == 3
 
 
@@ -103,7 +103,7 @@ def test_any_repository_is_fetched_by_its_commit(run: Run, monkeypatch: pytest.M
         ),
     ],
 )
-def test_size_and_license_are_said_before_anything_is_fetched(model: str, first: str, why: str, run: Run) -> None:
+def test_size_and_license_are_shown_before_anything_is_fetched(model: str, first: str, why: str, run: Run) -> None:
     ran = run("fetch", model)
     assert ran.code == 3
     said, *files, refusal = ran.err.splitlines()

@@ -28,8 +28,8 @@ def test_every_command_has_help_that_names_its_options(path: Path_, run: Run) ->
 VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
     ("", "--verbose"): (["check", "{in}", "--model", "broken"], ["-v", "check", "{in}", "--model", "broken"]),
     **{
-        ("check", option): (["check", "{in}", "--model", model, *base], ["check", "{in}", "--model", model, *told])
-        for option, model, base, told in [
+        ("check", option): (["check", "{in}", "--model", model, *base], ["check", "{in}", "--model", model, *argv])
+        for option, model, base, argv in [
             ("--policy", "red", [], ["--policy", "strict"]),
             ("--action", "red", ["--out", "{out}"], ["--out", "{out}", "--action", "pixelate"]),
             ("--out", "red", [], ["--out", "{out}"]),
@@ -62,8 +62,8 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
     ),
     ("models", "--json"): (["models", "red"], ["models", "red", "--json"]),
     **{
-        ("integrate", option): (["integrate", "sdnext", "{host}", *base], ["integrate", "sdnext", "{host}", *told])
-        for option, base, told in [
+        ("integrate", option): (["integrate", "sdnext", "{host}", *base], ["integrate", "sdnext", "{host}", *argv])
+        for option, base, argv in [
             ("--link", [], ["--link"]),
             ("--check", [], ["--check"]),
             ("--into", [], ["--into", "{in}"]),
@@ -76,9 +76,9 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
     ("doctor", "--diffusers"): (["doctor"], ["doctor", "--diffusers"]),
     ("doctor", "--returns"): (["doctor"], ["doctor", "--returns"]),
     **{
-        (f"policy {verb}", option): (["policy", verb, "strict"], ["policy", verb, "strict", *told])
+        (f"policy {verb}", option): (["policy", verb, "strict"], ["policy", verb, "strict", *argv])
         for verb in ("show", "lint", "explain")
-        for option, told in (("--model", ["--model", "red"]), ("--json", ["--json"]))
+        for option, argv in (("--model", ["--model", "red"]), ("--json", ["--json"]))
     },
     ("audit verify", "--json"): (["audit", "verify", "{log}"], ["audit", "verify", "{log}", "--json"]),
     ("audit verify", "--key-file"): (

@@ -18,9 +18,9 @@ def test_a_shown_policy_reads_back_as_itself(name: str, run: Run, tmp_path: Path
         shown = run("policy", "show", name, *flags)
         assert (shown.code, shown.err) == (0, "")
         (tmp_path / "again.toml").write_text(shown.out, encoding="utf-8")
-        told = json.loads(run("policy", "show", name, *flags, "--json").out)
-        assert Policy.load(tmp_path / "again.toml").to_dict() == {k: v for k, v in told.items() if k != "hash"}
-        assert Policy.load(tmp_path / "again.toml").hash == told["hash"]
+        printed = json.loads(run("policy", "show", name, *flags, "--json").out)
+        assert Policy.load(tmp_path / "again.toml").to_dict() == {k: v for k, v in printed.items() if k != "hash"}
+        assert Policy.load(tmp_path / "again.toml").hash == printed["hash"]
 
 
 def test_a_policy_with_odd_names_reads_back_as_itself(run: Run, tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_explain_says_each_cut_and_where_it_comes_from(run: Run, tmp_path: Path)
         "Threshold 'lenient' of red: chosen.",
     ]
     (tmp_path / "mine.toml").write_text("[rules.red]\nblock = 0.5\nviews.side = 0.75")
-    told = run("policy", "explain", tmp_path / "mine.toml", "--model", "red", "--json").lines[0]
-    assert told["rules"] == [
+    explained = run("policy", "explain", tmp_path / "mine.toml", "--model", "red", "--json").lines[0]
+    assert explained["rules"] == [
         "red at severity high or worse is blocked from 0.5 in any other view, blocked from 0.75 in a side view."
     ]
     assert "sexual at severity high" in run("policy", "explain", "default").out
@@ -110,8 +110,8 @@ def test_prompt_rules_are_shown_linted_and_explained(run: Run, tmp_path: Path) -
         "dragon",
     ]
     assert run("policy", "lint", tmp_path / "mine.toml", "--model", "red").code == 0
-    told = run("policy", "explain", tmp_path / "mine.toml", "--model", "red", "--json").lines[0]
-    assert told["rules"][1:] == [
+    explained = run("policy", "explain", tmp_path / "mine.toml", "--model", "red", "--json").lines[0]
+    assert explained["rules"][1:] == [
         "A prompt that contains one of these, in any spelling, is refused: 'red disc', 'dragon', 'b+\\\\d \"c\"'."
     ]
     (tmp_path / "one.toml").write_text("[rules.red]\nblock = 0.5\n[prompts]\npatterns = ['dragon']")
@@ -123,8 +123,8 @@ def test_prompt_rules_are_shown_and_explained(run: Run, tmp_path: Path) -> None:
     shown = run("policy", "show", tmp_path / "mine.toml").out
     assert '[prompts]\nwords = ["dragon"]\npatterns = ["a+b"]' in shown
     (tmp_path / "again.toml").write_text(shown)
-    told = [run("policy", "show", tmp_path / name, "--json").lines[0]["hash"] for name in ("mine.toml", "again.toml")]
-    assert told[0] == told[1]
+    hashes = [run("policy", "show", tmp_path / name, "--json").lines[0]["hash"] for name in ("mine.toml", "again.toml")]
+    assert hashes[0] == hashes[1]
     explained = run("policy", "explain", tmp_path / "mine.toml", "--model", "red").out
     assert "A prompt that contains one of these, in any spelling, is refused: 'dragon', 'a+b'." in explained
 

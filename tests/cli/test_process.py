@@ -66,7 +66,7 @@ def test_without_weights_and_network_one_line_names_the_cure(argv: list[str], tm
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 @pytest.mark.parametrize("flags", [[], ["--json"]], ids=str)
-def test_a_reader_that_goes_away_is_no_success_and_no_traceback(flags: list[str]) -> None:
+def test_a_closed_pipe_is_neither_success_nor_a_traceback(flags: list[str]) -> None:
     argv = [sys.executable, "-m", "nsfw_guard.cli.main", "models", *flags]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None

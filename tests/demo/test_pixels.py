@@ -33,7 +33,7 @@ def as_jpeg(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 @pytest.mark.parametrize("wear", [as_drawn, blurred, noisy, as_jpeg])
 @pytest.mark.parametrize("number", [1, 2])
-def test_at_least_99_in_100_worn_pictures_are_read_right(wear: Wear, number: int) -> None:
+def test_at_least_99_in_100_degraded_pictures_are_read_right(wear: Wear, number: int) -> None:
     rng = np.random.default_rng(11)
     scenes = [shapes.random_scene(rng, shapes=number) for _ in range(200)]
     right = [pixels.matches(wear(shapes.draw(scene, rng=rng), rng), scene) for scene in scenes]
@@ -48,14 +48,14 @@ def test_other_resolutions_are_read_too(side: int) -> None:
 
 
 def test_a_shape_is_described_with_its_box() -> None:
-    (found,) = pixels.find(shapes.draw(shapes.parse("a large red disc on black")))
-    assert (found.kind, found.colour, found.size, found.position) == ("disc", "red", "large", "centre")
-    assert found.box == pytest.approx((0.185, 0.185, 0.815, 0.815), abs=0.02)
+    (shape,) = pixels.find(shapes.draw(shapes.parse("a large red disc on black")))
+    assert (shape.kind, shape.colour, shape.size, shape.position) == ("disc", "red", "large", "centre")
+    assert shape.box == pytest.approx((0.185, 0.185, 0.815, 0.815), abs=0.02)
 
 
 def test_shapes_come_left_to_right() -> None:
-    found = pixels.find(shapes.draw(shapes.parse("a green cross and a small blue ring on cream")))
-    assert [(each.colour, each.kind, each.position) for each in found] == [
+    described = pixels.find(shapes.draw(shapes.parse("a green cross and a small blue ring on cream")))
+    assert [(each.colour, each.kind, each.position) for each in described] == [
         ("green", "cross", "left"),
         ("blue", "ring", "right"),
     ]
@@ -83,10 +83,10 @@ def test_an_empty_picture_holds_nothing() -> None:
     assert pixels.background(Image.new("RGB", (64, 64), "white")) == "white"
 
 
-def test_what_it_does_not_know_is_unknown() -> None:
+def test_an_unknown_shape_is_reported_as_unknown() -> None:
     odd = shapes.paint([shapes.Mark("disc", (255, 255, 255), 0.5, 0.5, 0.2)], background=(200, 0, 0))
-    (found,) = pixels.find(odd)
-    assert found.colour == pixels.UNKNOWN
+    (shape,) = pixels.find(odd)
+    assert shape.colour == pixels.UNKNOWN
     assert pixels.background(odd) == pixels.UNKNOWN
     line = Image.new("RGB", (64, 64), "white")
     line.paste((222, 38, 42), (10, 10, 50, 12))

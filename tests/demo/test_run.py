@@ -32,7 +32,7 @@ def shown():
     return list(demonstrate())
 
 
-def test_every_prompt_is_drawn_and_judged_as_its_words_say(shown):
+def test_every_prompt_is_drawn_and_judged_as_its_words_say(shown) -> None:
     assert [s.prompt for s in shown] == list(PROMPTS)
     for one in shown:
         assert matches(one.drawn, parse(one.prompt)), one.prompt
@@ -40,14 +40,14 @@ def test_every_prompt_is_drawn_and_judged_as_its_words_say(shown):
         assert one.verdict.outcome in {Outcome.ALLOW, Outcome.BLOCK}
 
 
-def test_what_is_let_out_is_what_was_drawn_or_nothing_of_it(shown):
+def test_what_is_released_is_the_drawing_itself_or_nothing_of_it(shown) -> None:
     for one in shown:
         drawn, released = np.asarray(one.drawn), np.asarray(one.released)
         assert np.array_equal(drawn, released) == (one.verdict.outcome is Outcome.ALLOW)
         assert not any(f.kind == "disc" and f.colour == "red" for f in find(one.released)), one.prompt
 
 
-def test_the_model_agrees_with_the_pixels_on_what_the_pipeline_draws(pipe):
+def test_the_model_agrees_with_the_pixels_on_what_the_pipeline_draws(pipe) -> None:
     random = np.random.default_rng(11)
     prompts = [random_scene(random).caption for _ in range(24)] + [
         "a red disc on grey",
@@ -63,13 +63,13 @@ def test_the_model_agrees_with_the_pixels_on_what_the_pipeline_draws(pipe):
     assert right >= len(prompts) - 1
 
 
-def test_a_seed_gives_the_same_pictures(pipe):
+def test_a_seed_gives_the_same_pictures(pipe) -> None:
     one, same, other = (generate(pipe, ["a red ring on white"], seed=seed) for seed in (3, 3, 4))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
 
-def test_the_graded_model_grades(pipe):
+def test_the_graded_model_grades(pipe) -> None:
     guard = Guard.from_pretrained("demo-shapes-graded")
     frames = generate(pipe, [f"a {size} red disc on white" for size in ("small", "medium", "large")], seed=1)
     grades = []
@@ -79,13 +79,13 @@ def test_the_graded_model_grades(pipe):
     assert grades == [["LOW"], ["LOW", "MEDIUM"], ["LOW", "MEDIUM", "HIGH"]]
 
 
-def test_without_diffusers_the_cure_is_named(monkeypatch):
+def test_without_diffusers_the_cure_is_named(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'nsfw-guard\[diffusers\]'"):
         load_pipeline()
 
 
-def test_the_sheet_needs_nothing_but_itself(shown, tmp_path):
+def test_the_sheet_needs_nothing_but_itself(shown, tmp_path) -> None:
     png, page = sheet.write(shown[:4], tmp_path / "sheet")
     text = page.read_text()
     assert png.read_bytes().startswith(b"\x89PNG")
@@ -95,14 +95,14 @@ def test_the_sheet_needs_nothing_but_itself(shown, tmp_path):
     assert NOTICE.replace("'", "&#x27;") in text
 
 
-def test_prompts_cannot_write_into_the_page(shown):
+def test_prompts_cannot_write_into_the_page(shown) -> None:
     from dataclasses import replace
 
     evil = replace(shown[0], prompt="<script>alert(1)</script>")
     assert "<script>" not in sheet.to_html([evil])
 
 
-def test_the_command_prints_a_line_a_picture_and_writes_the_sheet(tmp_path, capsys):
+def test_the_command_prints_a_line_a_picture_and_writes_the_sheet(tmp_path, capsys) -> None:
     code = main(["demo", "a red disc on white", "a blue ring on black", "--out", str(tmp_path), "--action", "pixelate"])
     out, err = capsys.readouterr()
 
@@ -117,7 +117,7 @@ def test_the_command_prints_a_line_a_picture_and_writes_the_sheet(tmp_path, caps
     assert (tmp_path / "sheet.html").exists()
 
 
-def test_the_command_prints_json(tmp_path, capsys):
+def test_the_command_prints_json(tmp_path, capsys) -> None:
     args = [
         "demo",
         "a red disc on white",
@@ -130,5 +130,5 @@ def test_the_command_prints_json(tmp_path, capsys):
         "2",
     ]
     assert main(args) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["prompt"], told["outcome"], told["model"]) == ("a red disc on white", "block", "demo-shapes-graded")
+    row = json.loads(capsys.readouterr().out)
+    assert (row["prompt"], row["outcome"], row["model"]) == ("a red disc on white", "block", "demo-shapes-graded")

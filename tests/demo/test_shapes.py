@@ -36,7 +36,7 @@ def test_random_scenes_survive_their_captions() -> None:
             assert len(scene.shapes) == number
 
 
-def test_parse_reads_what_usually_goes_unsaid() -> None:
+def test_parse_fills_in_what_a_caption_leaves_unsaid() -> None:
     assert shapes.parse("A medium red disc on white, centre.") == shapes.parse("a red disc on white")
 
 
@@ -115,7 +115,7 @@ def test_paint_turns_a_square() -> None:
     assert tuple(straight) == (255, 0, 0)
 
 
-def test_what_cannot_be_drawn_says_so() -> None:
+def test_a_scene_that_cannot_be_drawn_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least 8"):
         shapes.paint([], background=(0, 0, 0), side=4)
     with pytest.raises(ValueError, match="1 or 2"):

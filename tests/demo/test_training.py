@@ -69,8 +69,8 @@ def test_report_counts_what_it_measures(weights: Path, capsys: pytest.CaptureFix
     capsys.readouterr()
     assert main(["report", "--out", str(weights), "--json", "--held-out", "40", "--generated", "4"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert figures["demo-shapes"]["held_out"]["pictures"] == 40
-    assert figures["demo-shapes"]["generated"]["pictures"] == 4
+    assert figures["demo-shapes"]["held_out"]["images"] == 40
+    assert figures["demo-shapes"]["generated"]["images"] == 4
     assert figures["pipeline"]["single"]["as_asked"] <= 1
     total = sum(path.stat().st_size for path in weights.rglob("*.safetensors"))
     assert figures["weights_bytes"]["total"] == total

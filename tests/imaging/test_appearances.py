@@ -22,7 +22,7 @@ def test_an_opaque_picture_has_no_twin() -> None:
         assert frame.shape == (2, 3, 3)
 
 
-def test_twins_come_on_black_on_white_and_bare() -> None:
+def test_twins_come_on_black_on_white_and_without_alpha() -> None:
     frames = appearances(Image.new("RGBA", (1, 1), (200, 100, 0, 0)))
     assert [frame[0, 0].tolist() for frame in frames] == [[0, 0, 0], [255, 255, 255], [200, 100, 0]]
 
@@ -54,7 +54,7 @@ def test_a_cut_file_raises() -> None:
         list(appearances(Image.open(io.BytesIO(file.getvalue()[:1000]))))
 
 
-def test_the_work_on_the_twins_is_known_beforehand() -> None:
+def test_the_work_on_the_twins_is_counted_beforehand() -> None:
     """A picture on three grounds is six looks, and each way of reading a profile one and a half and its twins."""
     opaque, clear = Image.new("RGB", (3, 2)), Image.new("RGBA", (3, 2))
     assert (work(opaque), work(clear)) == (1.0, 6.0)
@@ -134,7 +134,7 @@ def test_grey_of_more_bits_is_narrowed_by_its_range(values: np.ndarray, kind: st
     (np.array([[0.5, 0.2], [1e9, 0.0]], np.float32), [[128, 51], [255, 0]]),
     (np.array([[0.5, 0.2], [-1e9, 1.0]], np.float32), [[128, 51], [0, 255]]),
 ])  # fmt: skip
-def test_one_far_level_hides_nothing(values: np.ndarray, shown: list[list[int]]) -> None:
+def test_one_outlying_level_hides_nothing(values: np.ndarray, shown: list[list[int]]) -> None:
     """Who scales by the range sees one grey; who cuts off sees the picture."""
     picture = Image.fromarray(values)
     frames = [frame[..., 0].tolist() for frame in appearances(picture)]
@@ -148,7 +148,7 @@ def test_one_far_level_hides_nothing(values: np.ndarray, shown: list[list[int]])
     (np.array([[0, 255], [100, 200]], np.float32), 2),  # who cuts at 1 shows white
     (np.array([[0, 256], [100, 200]], np.int32), 2),
 ])  # fmt: skip
-def test_what_no_viewer_cuts_off_is_looked_at_once(values: np.ndarray, count: int) -> None:
+def test_wide_grey_that_no_viewer_clips_is_looked_at_once(values: np.ndarray, count: int) -> None:
     assert len(list(appearances(Image.fromarray(values)))) == count
 
 
@@ -161,7 +161,7 @@ def test_what_no_viewer_cuts_off_is_looked_at_once(values: np.ndarray, count: in
     (Image.fromarray(np.full((1, 1), 9, np.int32)), (9, 9, 9, 255)),
     (Image.fromarray(np.full((1, 1), 0.2, np.float32)), (51, 51, 51, 255)),
 ])  # fmt: skip
-def test_a_picture_by_its_numbers_keeps_its_colours_and_what_is_clear(picture: Image.Image, expected: tuple) -> None:
+def test_a_picture_read_by_its_numbers_keeps_its_colours_and_alpha(picture: Image.Image, expected: tuple) -> None:
     near = np.asarray(clear_rgba(picture))[0, 0].astype(int) - expected
     assert np.abs(near).max() <= (1 if picture.mode in {"RGBa", "La"} else 0)
 
@@ -244,7 +244,7 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3
     ("WEBP", {"xmp": XMP, "lossless": True}, 2),
     ("PNG", {}, 1),
 ])  # fmt: skip
-def test_a_turn_that_only_some_viewers_follow_is_seen_both_ways(kind: str, where: dict, ways: int) -> None:
+def test_a_rotation_that_only_some_viewers_follow_is_judged_both_ways(kind: str, where: dict, ways: int) -> None:
     picture = turned(kind, **where)
     if "xmp" in where and picture.getexif().get(0x0112) is None:
         pytest.skip("this Pillow does not read an orientation there, as most viewers do not")
@@ -259,7 +259,7 @@ def test_a_turn_that_only_some_viewers_follow_is_seen_both_ways(kind: str, where
 
 
 @pytest.mark.filterwarnings("ignore:Metadata Warning:UserWarning")
-def test_a_turn_beside_an_empty_block_is_followed_by_some() -> None:
+def test_a_rotation_beside_an_empty_block_is_judged_both_ways() -> None:
     picture = turned("WEBP", xmp=XMP, lossless=True)
     picture.info["exif"] = b""
     if picture.getexif().get(0x0112) is None:
@@ -267,14 +267,14 @@ def test_a_turn_beside_an_empty_block_is_followed_by_some() -> None:
     assert work(picture) == 2.0
 
 
-def test_of_several_turns_that_a_user_set_the_first_counts() -> None:
+def test_of_several_rotations_that_a_user_set_the_first_counts() -> None:
     picture = Image.fromarray(WHOLE.astype(np.uint8))
     picture.getexif()[0x0112] = (3, 1)
     (frame,) = appearances(picture)
     np.testing.assert_array_equal(frame[..., 0], np.rot90(WHOLE, 2))
 
 
-def test_a_turn_that_changes_nothing_is_one_frame() -> None:
+def test_a_rotation_that_changes_nothing_is_one_frame() -> None:
     """A picture that some turn and others do not is two, unless it looks the same either way."""
     file = io.BytesIO()
     grey(50).save(file, "JPEG", exif=plain_exif(kind=4))
@@ -283,7 +283,7 @@ def test_a_turn_that_changes_nothing_is_one_frame() -> None:
     assert len(list(appearances(picture))) == 1
 
 
-def test_an_avif_that_is_turned_is_seen_both_ways() -> None:
+def test_a_rotated_avif_is_judged_both_ways() -> None:
     """Pillow writes the turn of the container into the EXIF block, where others may not look."""
     pytest.importorskip("PIL.AvifImagePlugin", reason="this Pillow reads no AVIF")
     picture = turned("AVIF", exif=plain_exif(), quality=100)

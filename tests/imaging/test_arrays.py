@@ -34,7 +34,7 @@ def levels_of(images, **settings) -> list[int]:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("how", ["alone", "in a list", "in a batch", "turned"])
-def test_every_layout_and_dtype_is_read_in_the_range_that_is_told(shape, kind, how):
+def test_every_layout_and_dtype_is_read_in_the_declared_range(shape, kind, how) -> None:
     signed, unit = (np.full(shape, level, kind) for level in (0.75, 0.875))
     if shape[2:] == (4,):
         signed[..., 3] = unit[..., 3] = 1  # opaque
@@ -47,7 +47,7 @@ def test_every_layout_and_dtype_is_read_in_the_range_that_is_told(shape, kind, h
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_light_picture_in_the_signed_range_is_judged_as_it_is_saved(shape, kind):
+def test_a_light_picture_in_the_signed_range_is_judged_as_it_is_saved(shape, kind) -> None:
     guard = Guard(FakeBackend(lambda levels: float((levels.int().amin(0) > 230).float().mean())))
     given = np.full(shape, 0.86, kind)
     out, (verdict,) = guard(given, value_range="signed")
@@ -60,14 +60,14 @@ def test_a_light_picture_in_the_signed_range_is_judged_as_it_is_saved(shape, kin
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("value", "value_range"), [(-0.5, "unit"), (9.0, "signed"), (np.nan, "signed")])
-def test_what_does_not_fit_its_range_is_never_released(shape, value, value_range):
+def test_values_outside_the_declared_range_are_never_released(shape, value, value_range) -> None:
     given = np.full(shape, 0.1, np.float32)
     given[2, 3] = value
     (verdict,) = Guard(FakeBackend()).check([given], value_range=value_range)
     assert verdict.outcome is Outcome.ERROR
 
 
-def test_a_number_too_large_for_torch_is_a_fault():
+def test_a_number_too_large_for_torch_is_a_fault() -> None:
     given = np.full((6, 8, 3), np.finfo(np.longdouble).max)
     (verdict,) = Guard(FakeBackend()).check([given], value_range="signed")
     assert verdict.outcome is Outcome.ERROR
@@ -75,21 +75,21 @@ def test_a_number_too_large_for_torch_is_a_fault():
 
 @pytest.mark.parametrize("kind", ["u1", "u2", ">u2"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_whole_numbers_have_the_range_of_their_type_whatever_is_told(kind, shape):
+def test_integers_have_the_range_of_their_type_whatever_is_declared(kind, shape) -> None:
     most = np.iinfo(kind).max
     for value_range in ("unit", "signed"):
         assert levels_of([np.full(shape, most, kind)], value_range=value_range) == [255]
 
 
 @pytest.mark.parametrize("kind", ["u2", ">u2"])
-def test_a_cover_of_sixteen_bits_is_as_light_in_either_byte_order(kind):
-    made = put_back(np.zeros((6, 8, 3), kind), {0: torch.ones(3, 6, 8)})
-    assert made.dtype == np.dtype(kind)
-    assert np.unique(made).tolist() == [65535]
+def test_a_cover_of_sixteen_bits_is_as_light_in_either_byte_order(kind) -> None:
+    result = put_back(np.zeros((6, 8, 3), kind), {0: torch.ones(3, 6, 8)})
+    assert result.dtype == np.dtype(kind)
+    assert np.unique(result).tolist() == [65535]
 
 
 @pytest.mark.parametrize("images", ["no file", [b""], np.zeros((6, 8)), np.zeros((6, 8, 3), np.uint8)])
-def test_a_range_that_nobody_knows_is_refused_of_everything(images):
+def test_an_unknown_range_is_refused_for_every_kind_of_input(images) -> None:
     with pytest.raises(ConfigError, match="did you mean 'signed'"):
         in_groups(images, value_range="sined")
 
@@ -107,12 +107,12 @@ def test_a_range_that_nobody_knows_is_refused_of_everything(images):
         (np.zeros(6), None),
     ],
 )
-def test_what_is_told_a_range_becomes_a_tensor(array, shape):
-    made = as_tensor(array)
-    assert (None if made is None else tuple(made.shape)) == shape
+def test_arrays_with_a_declared_range_become_tensors(array, shape) -> None:
+    tensor = as_tensor(array)
+    assert (None if tensor is None else tuple(tensor.shape)) == shape
 
 
-def test_a_plain_array_is_copied_only_where_it_must_be():
+def test_a_plain_array_is_copied_only_where_it_must_be() -> None:
     array = np.zeros((6, 8, 3), np.uint8)
     assert plain(array) is array
     assert plain(array[::-1]).strides[0] > 0
@@ -181,7 +181,7 @@ if not hasattr(torch, "jagged"):  # before 2.2
 
 @pytest.mark.filterwarnings("ignore")  # torch says of each that it is a prototype
 @pytest.mark.parametrize("name", CURES)
-def test_what_cannot_be_looked_at_or_covered_is_refused_at_every_door(name):
+def test_odd_arrays_are_refused_at_every_entry_point(name) -> None:
     given = odd()[name]
     verdict = Guard(FakeBackend()).check([UNIT])[0]
     doors = [
@@ -204,7 +204,7 @@ def test_what_cannot_be_looked_at_or_covered_is_refused_at_every_door(name):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [name for name in CURES if name != "named tuple"])
-def test_in_a_list_it_is_the_fault_of_one_picture_and_that_is_covered(name):
+def test_in_a_list_an_odd_array_is_an_error_of_that_picture_only(name) -> None:
     given = [UNIT, odd()[name], UNIT]
     out, verdicts = Guard(FakeBackend())(given)
     assert [v.outcome for v in verdicts] == [Outcome.ALLOW, Outcome.ERROR, Outcome.ALLOW]
@@ -219,17 +219,17 @@ def test_in_a_list_it_is_the_fault_of_one_picture_and_that_is_covered(name):
     "images",
     [torch.nn.Parameter(UNIT), UNIT.requires_grad_(False).expand(2, 3, 6, 8), np.zeros((6, 8)), [1], (1,), "a", None],
 )
-def test_what_is_plain_is_not_odd(images):
+def test_plain_inputs_are_not_odd(images) -> None:
     assert not is_odd(images)
 
 
-def test_an_array_in_a_file_is_a_picture_and_its_cover_stays_out_of_the_file(tmp_path):
+def test_an_array_in_a_file_is_a_picture_and_its_cover_stays_out_of_the_file(tmp_path) -> None:
     np.save(tmp_path / "a.npy", np.full((2, 6, 8, 3), 7, np.uint8))
     for mode in ("r", "r+", "c"):
         given = np.load(tmp_path / "a.npy", mmap_mode=mode)
         assert levels_of(given) == [7]
-        made = put_back(given, {0: torch.ones(3, 6, 8)})
-        assert [np.unique(picture).tolist() for picture in made] == [[255], [7]]
+        result = put_back(given, {0: torch.ones(3, 6, 8)})
+        assert [np.unique(picture).tolist() for picture in result] == [[255], [7]]
         assert np.unique(np.load(tmp_path / "a.npy")).tolist() == [7]
 
 
@@ -258,10 +258,10 @@ class Fixed(list):
         super().__init__([one, two])
 
 
-def test_a_list_of_ones_own_holds_what_was_put_back_or_is_refused():
-    made = put_back(Own([UNIT, UNIT]), {0: torch.zeros(3, 6, 8)})
-    assert type(made) is Own
-    assert [float(picture.max()) for picture in made] == [0.0, 0.5]
+def test_a_list_subclass_holds_what_was_put_back_or_is_refused() -> None:
+    result = put_back(Own([UNIT, UNIT]), {0: torch.zeros(3, 6, 8)})
+    assert type(result) is Own
+    assert [float(picture.max()) for picture in result] == [0.0, 0.5]
     for given, why in (
         (Longer([UNIT]), "changes the items"),
         (Exchanging([UNIT, UNIT]), "changes the items"),

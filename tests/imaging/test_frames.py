@@ -47,12 +47,12 @@ def as_batch(images, **settings) -> Batch:
         (np.zeros((0, 6, 8, 3), np.uint8), "pass at least one"),
     ],
 )
-def test_what_is_no_picture_is_refused_with_the_cure(images, cure):
+def test_an_input_that_is_not_a_picture_is_refused_with_the_cure(images, cure) -> None:
     with pytest.raises(ImageError, match=cure):
         as_batch(images)
 
 
-def test_an_unknown_range_is_refused():
+def test_an_unknown_range_is_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean 'signed'"):
         as_batch(torch.zeros(1, 3, 6, 8), value_range="sined")
     with pytest.raises(ConfigError, match="did you mean 'signed'"):
@@ -65,7 +65,7 @@ def test_an_unknown_range_is_refused():
      np.zeros((6, 8, 7)), torch.zeros(6, 8, 3), Image.new("RGB", (1, 500))],
     ids=lambda b: type(b).__name__,
 )  # fmt: skip
-def test_in_a_list_one_bad_picture_is_its_own_fault(bad):
+def test_in_a_list_one_bad_picture_is_its_own_fault(bad) -> None:
     batch = as_batch([GREY, bad, GREY])
 
     assert batch.count == 3
@@ -88,7 +88,7 @@ def test_in_a_list_one_bad_picture_is_its_own_fault(bad):
         (-float("inf"), 1.0, "unit", "NaN or infinite"),
     ],
 )
-def test_a_range_that_does_not_fit_is_a_fault(low, high, value_range, says):
+def test_a_range_that_does_not_fit_is_a_fault(low, high, value_range, says) -> None:
     fault = Frames(torch.zeros(1, 3, 2, 2), value_range).fault(low, high)
     assert says in fault
     assert bool(fault) == bool(says)
@@ -123,7 +123,7 @@ def kinds() -> dict[str, object]:
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_every_form_of_a_picture_is_the_same_pixels(kind):
+def test_every_form_of_a_picture_is_the_same_pixels(kind) -> None:
     batch = as_batch(kinds()[kind])
 
     assert (batch.count, batch.owners) == (1, (0,))
@@ -131,19 +131,19 @@ def test_every_form_of_a_picture_is_the_same_pixels(kind):
     assert batch.stacks[0].quantise()[0].shape == (1, 3, 6, 8)
 
 
-def test_a_signed_picture_is_told_so():
+def test_a_signed_picture_is_recorded_as_signed() -> None:
     signed = kinds()["batch"] * 2 - 1
     assert redness(as_batch(signed, value_range="signed").stacks[0].quantise()[0][0]) == 1.0
     rgba = torch.cat([signed[0], torch.ones(1, 6, 8)])
     assert redness(as_batch(rgba, value_range="signed").stacks[0].quantise()[0][0]) == 1.0
 
 
-def test_a_grey_tensor_is_a_picture():
+def test_a_grey_tensor_is_a_picture() -> None:
     levels = as_batch(torch.full((2, 1, 6, 8), 0.2)).stacks[0].quantise()[0]
     assert levels.unique().tolist() == [51]
 
 
-def test_alpha_gives_several_frames_of_one_picture():
+def test_alpha_gives_several_frames_of_one_picture() -> None:
     rgba = np.zeros((6, 8, 4), np.uint8)
     rgba[:3] = (255, 0, 0, 0)  # red that alpha hides
     batch = as_batch([Image.fromarray(rgba), GREY])
@@ -153,7 +153,7 @@ def test_alpha_gives_several_frames_of_one_picture():
     assert max(redness(s.quantise()[0][0]) for s in batch.stacks) == 0.5
 
 
-def test_an_animation_that_was_not_looked_at_whole_is_partial():
+def test_an_animation_that_was_not_looked_at_whole_is_partial() -> None:
     frames = [Image.new("RGB", (6, 8), (i * 5, 0, 0)) for i in range(9)]
     buffer = io.BytesIO()
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
@@ -165,20 +165,20 @@ def test_an_animation_that_was_not_looked_at_whole_is_partial():
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_nothing_to_cover_gives_the_very_same_object(kind):
+def test_without_anything_to_cover_the_same_object_comes_back(kind) -> None:
     given = kinds()[kind]
     assert put_back(given, {}) is given
 
 
 @pytest.mark.parametrize("kind", [k for k in kinds() if k not in {"file", "palette"}])
-def test_a_cover_goes_back_as_what_came(kind):
+def test_a_cover_has_the_type_of_its_input(kind) -> None:
     given = kinds()[kind]
 
-    made = put_back(given, {0: torch.full((3, 6, 8), 0.2)})
+    result = put_back(given, {0: torch.full((3, 6, 8), 0.2)})
 
-    one = made[0] if isinstance(made, (list, tuple)) else made
+    one = result[0] if isinstance(result, (list, tuple)) else result
     old = given[0] if isinstance(given, (list, tuple)) else given
-    assert type(made) is type(given)
+    assert type(result) is type(given)
     assert type(one) is type(old) or isinstance(one, Image.Image)
     if isinstance(old, (torch.Tensor, np.ndarray)):
         assert (one.shape, one.dtype) == (old.shape, old.dtype)
@@ -187,18 +187,18 @@ def test_a_cover_goes_back_as_what_came(kind):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("value_range", ["unit", "signed"])
-def test_what_is_not_covered_keeps_every_bit(dtype, value_range):
+def test_uncovered_pictures_keep_every_bit(dtype, value_range) -> None:
     given = torch.rand(3, 3, 6, 8).to(dtype)
     before = given.clone()
 
-    made = put_back(given, {1: GREY}, value_range=value_range)
+    result = put_back(given, {1: GREY}, value_range=value_range)
 
     assert torch.equal(given, before)
-    assert torch.equal(made[[0, 2]], before[[0, 2]])
-    assert made[1].float().mean().item() == pytest.approx(0.5 if value_range == "unit" else 0.0, abs=0.01)
+    assert torch.equal(result[[0, 2]], before[[0, 2]])
+    assert result[1].float().mean().item() == pytest.approx(0.5 if value_range == "unit" else 0.0, abs=0.01)
 
 
-def test_grey_and_alpha_survive_a_cover():
+def test_grey_and_alpha_survive_a_cover() -> None:
     grey = put_back(np.zeros((6, 8), np.uint8), {0: torch.full((3, 6, 8), 0.2)})
     deep = put_back(np.zeros((6, 8, 1), np.uint16), {0: torch.full((3, 6, 8), 1.0)})
     rgba = put_back(torch.zeros(1, 4, 6, 8), {0: torch.full((3, 6, 8), 0.2)})
@@ -208,26 +208,26 @@ def test_grey_and_alpha_survive_a_cover():
     assert rgba[0, 3].unique().tolist() == [1.0]
 
 
-def test_files_are_covered_by_pictures():
-    made = put_back([b"one", "two.png"], {1: GREY})
-    assert made[0] == b"one"
-    assert made[1].size == (8, 6)
+def test_files_are_covered_by_pictures() -> None:
+    result = put_back([b"one", "two.png"], {1: GREY})
+    assert result[0] == b"one"
+    assert result[1].size == (8, 6)
 
 
 @pytest.mark.parametrize("odd", [np.zeros(5), np.zeros((1, 2, 3, 4, 5)), torch.zeros(5), torch.zeros(2, 2)])
-def test_what_is_no_picture_in_a_list_is_replaced_by_one(odd):
-    made = put_back([odd, GREY], {0: GREY})
-    assert made[0].size == (8, 6)
-    assert made[1] is GREY
+def test_an_item_that_is_not_a_picture_is_replaced_by_one(odd) -> None:
+    result = put_back([odd, GREY], {0: GREY})
+    assert result[0].size == (8, 6)
+    assert result[1] is GREY
 
 
-def test_counting_and_picking():
+def test_pictures_are_counted_and_the_first_frame_is_found() -> None:
     assert [count_of(x) for x in (GREY, GREY[None], [GREY] * 3, "path", np.zeros((2, 6, 8, 3)))] == [1, 1, 3, 1, 2]
     assert torch.equal(first_frame([b"", GREY], 1, value_range="unit", limits=None), (GREY * 255).round().byte())
     assert first_frame([b"", GREY], 0, value_range="unit", limits=None).shape == (3, 512, 512)
 
 
-def test_groups_hold_no_more_than_they_should_and_lose_nothing():
+def test_groups_hold_no_more_than_they_should_and_lose_nothing() -> None:
     images = [Image.new("RGB", (10, 10), (i, 0, 0)) for i in range(7)]
     groups = list(in_groups([*images, "no such file"], pixels=250))
     assert [len(g.stacks) for g in groups] == [2, 2, 2, 1]
@@ -237,18 +237,18 @@ def test_groups_hold_no_more_than_they_should_and_lose_nothing():
     assert [int(s.pixels[0, 0, 0, 0]) for g in groups for s in g.stacks] == list(range(7))
 
 
-def test_each_group_is_counted_from_nothing():
+def test_each_group_is_counted_from_zero() -> None:
     groups = in_groups([Image.new("RGB", (3, 1), (i, 0, 0)) for i in range(9)], pixels=8)
     assert [len(group.stacks) for group in groups] == [2, 2, 2, 2, 1]
 
 
-def test_a_cover_beyond_its_range_is_cut_off():
+def test_a_cover_beyond_its_range_is_cut_off() -> None:
     cover = torch.tensor([-0.5, 0.5, 1.5]).reshape(3, 1, 1).expand(3, 6, 8)
     covered = put_back(np.zeros((6, 8, 3), np.uint8), {0: cover})
     assert covered[0, 0].tolist() == [0, 128, 255]
 
 
-def test_a_frame_larger_than_a_group_is_a_group_of_its_own():
+def test_a_frame_larger_than_a_group_is_a_group_of_its_own() -> None:
     groups = list(in_groups([Image.new("RGB", (20, 20)), Image.new("RGB", (20, 20), "red")], pixels=100))
     assert [g.owners for g in groups] == [(0,), (1,)]
 
@@ -269,14 +269,14 @@ BGR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     ],
     ids=["bgr", "flipped", "big-endian", "flipped floats", "16 bit", "big-endian 16 bit", "flipped grey"],
 )
-def test_arrays_of_every_layout_are_the_picture_that_they_show(array, expected):
+def test_arrays_of_every_layout_are_the_picture_that_they_show(array, expected) -> None:
     for images in (array, [array], *([array[None]] if array.ndim == 3 else [])):
         (stack,) = as_batch(images).stacks
         levels, _ = stack.quantise()
         assert np.array_equal(levels[0].permute(1, 2, 0).numpy(), expected)
 
 
-def test_one_odd_array_is_its_own_fault_alone():
+def test_one_odd_array_is_its_own_fault_alone() -> None:
     odd = [np.zeros((4, 4, 3), np.int64), np.zeros((4, 4, 3), np.complex64), np.zeros((4, 4, 3), np.longdouble)]
     batch = as_batch([BGR[::-1], *odd[:2], "no file", BGR])
     assert sorted(batch.faults) == [1, 2, 3]
@@ -284,7 +284,7 @@ def test_one_odd_array_is_its_own_fault_alone():
     assert as_batch([odd[2], BGR]).owners[-1] == 1
 
 
-def test_an_array_that_nobody_may_write_and_a_tensor_that_learns_are_pictures():
+def test_read_only_arrays_and_tensors_with_gradients_are_pictures() -> None:
     frozen = BGR.copy()
     frozen.flags.writeable = False
     learning = torch.rand(1, 3, 4, 4, requires_grad=True)
@@ -295,14 +295,14 @@ def test_an_array_that_nobody_may_write_and_a_tensor_that_learns_are_pictures():
 @pytest.mark.parametrize(
     ("shape", "cure"), [((2, 8, 8, 4), True), ((2, 8, 8, 1), True), ((2, 4, 8, 8), False), ((9,), False)]
 )
-def test_the_cure_names_the_channels_where_they_are_last(shape, cure):
+def test_the_cure_names_the_channels_where_they_are_last(shape, cure) -> None:
     with pytest.raises(ImageError) as error:
         Frames(torch.zeros(shape))
     assert ("permute" in str(error.value)) is cure
 
 
 @pytest.mark.parametrize("value_range", ["unit", "signed"])
-def test_the_bounds_themselves_are_no_fault(value_range):
+def test_the_bounds_themselves_are_no_fault(value_range) -> None:
     low, high = BOUNDS[value_range]
     frames = Frames(torch.zeros(1, 3, 4, 4), value_range)
     assert frames.fault(low, high) == ""
@@ -310,7 +310,7 @@ def test_the_bounds_themselves_are_no_fault(value_range):
     assert frames.fault(low - 0.01, high)
 
 
-def test_the_frames_of_one_file_come_in_groups_too():
+def test_the_frames_of_one_file_come_in_groups_too() -> None:
     frames = [Image.new("RGB", (6, 8), (i * 5, 0, 0)) for i in range(5)]
     buffer = io.BytesIO()
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
@@ -330,14 +330,14 @@ def test_the_frames_of_one_file_come_in_groups_too():
         (object(), (512, 512)),
     ],
 )
-def test_what_cannot_be_read_gives_a_black_frame_of_its_size(odd, sides):
+def test_an_unreadable_picture_gives_a_black_frame_of_its_size(odd, sides) -> None:
     frame = first_frame([odd], 0, value_range="unit", limits=None)
     assert torch.equal(frame, torch.zeros(3, *sides, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 3), (4, 5)])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_a_cover_of_an_array_of_floats_is_exact(shape, dtype):
+def test_a_cover_of_an_array_of_floats_is_exact(shape, dtype) -> None:
     cover = torch.full((3, 4, 5), 200 / 255)
     unit = put_back([np.zeros(shape, dtype)], {0: cover})[0]
     signed = put_back([np.zeros(shape, dtype)], {0: cover}, value_range="signed")[0]
@@ -351,13 +351,13 @@ def test_a_cover_of_an_array_of_floats_is_exact(shape, dtype):
 @pytest.mark.parametrize(
     ("mode", "becomes"), [("L", "L"), ("LA", "LA"), ("RGBA", "RGBA"), ("P", "RGB"), ("CMYK", "RGB")]
 )
-def test_a_cover_of_a_pil_picture_keeps_its_mode_where_that_can_show_it(mode, becomes):
-    made = put_back([Image.new(mode, (5, 4))], {0: torch.zeros(3, 4, 5)})[0]
-    assert made.mode == becomes
-    assert made.size == (5, 4)
+def test_a_cover_of_a_pil_picture_keeps_its_mode_where_that_can_show_it(mode, becomes) -> None:
+    result = put_back([Image.new(mode, (5, 4))], {0: torch.zeros(3, 4, 5)})[0]
+    assert result.mode == becomes
+    assert result.size == (5, 4)
 
 
-def test_a_cover_of_a_grey_array_is_the_mean_of_its_colours_and_never_over_white():
+def test_a_cover_of_a_grey_array_is_the_mean_of_its_colours_and_never_over_white() -> None:
     cover = torch.tensor([0.0, 0.2, 1.5]).reshape(3, 1, 1).expand(3, 4, 5)
     grey, colour = put_back([np.zeros((4, 5), np.uint8), np.zeros((4, 5, 3), np.uint8)], {0: cover, 1: cover})
     assert grey.shape == (4, 5)
@@ -365,13 +365,13 @@ def test_a_cover_of_a_grey_array_is_the_mean_of_its_colours_and_never_over_white
     assert colour[0, 0].tolist() == [0, 51, 255]
 
 
-def test_the_first_frame_of_one_picture_is_that_picture():
+def test_the_first_frame_of_one_picture_is_that_picture() -> None:
     picture = Image.new("RGB", (5, 4), (51, 102, 204))
     frame = first_frame(picture, 0, value_range="unit", limits=None)
     assert frame[:, 0, 0].tolist() == [51, 102, 204]
 
 
-def test_frames_are_taken_as_they_are_and_given_back():
+def test_frames_are_taken_as_they_are_and_given_back() -> None:
     frames = Frames(torch.stack([GREY, GREY / 2]), "signed")
     (batch,) = in_groups(frames)
     assert (count_of(frames), batch.owners) == (2, (0, 1))
@@ -386,7 +386,7 @@ def test_frames_are_taken_as_they_are_and_given_back():
     assert batch.owners == (0, 0, 1)
 
 
-def test_the_first_frames_of_some_images():
+def test_first_frames_are_found_for_the_chosen_images() -> None:
     animation = Frames(torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 2, 2))
     (batch,) = in_groups([GREY, animation, GREY])
     firsts = first_frames(batch, {1, 2})
@@ -396,7 +396,7 @@ def test_the_first_frames_of_some_images():
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_arrays_of_floats_are_pictures_in_their_own_range(dtype):
+def test_arrays_of_floats_are_pictures_in_their_own_range(dtype) -> None:
     picture = np.full((6, 8, 3), -0.5, dtype)
     (stack,) = as_batch(picture, value_range="signed").stacks
     assert stack.value_range == "signed"

@@ -106,20 +106,20 @@ def test_a_pillow_with_one_size_of_letters_will_do(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 7), (40, 20), (300, 3)])
-def test_a_picture_of_ones_own_is_fitted(height: int, width: int, tmp_path: Path) -> None:
+def test_a_custom_picture_is_fitted(height: int, width: int, tmp_path: Path) -> None:
     Image.new("RGB", (20, 10), (255, 51, 0)).save(tmp_path / "own.png")
     picture = fit(tmp_path / "own.png", height, width)
     assert torch.equal(picture, torch.tensor([1.0, 51 / 255, 0.0]).view(3, 1, 1).expand(3, height, width))
 
 
-def test_a_picture_of_ones_own_at_its_size_is_itself(tmp_path: Path) -> None:
+def test_a_custom_picture_of_the_right_size_is_unchanged(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "own.png")
-    made = fit(str(tmp_path / "own.png"), 9, 13).mul(255).round().to(torch.uint8).permute(1, 2, 0)
-    assert np.array_equal(made.numpy(), pixels)
+    fitted = fit(str(tmp_path / "own.png"), 9, 13).mul(255).round().to(torch.uint8).permute(1, 2, 0)
+    assert np.array_equal(fitted.numpy(), pixels)
 
 
-def test_a_picture_of_ones_own_that_is_none_is_an_error(tmp_path: Path) -> None:
+def test_a_custom_picture_that_is_not_a_picture_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "own.png").write_bytes(b"no picture")
     for name in ("own.png", "none.png"):
         with pytest.raises(DecodeError):

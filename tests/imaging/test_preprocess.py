@@ -42,9 +42,9 @@ def as_a_pipeline_saves(frames: torch.Tensor, value_range: str) -> np.ndarray:
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.crop_mode}-{s.crop_pct}-{s.interpolation}")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
-def test_a_decoded_tensor_becomes_timms_input(spec, size, dtype):
-    made = torch.Generator().manual_seed(1)
-    signed = (torch.rand(1, 3, *size, generator=made) * 2.4 - 1.2).to(dtype)
+def test_a_decoded_tensor_becomes_timms_input(spec, size, dtype) -> None:
+    generator = torch.Generator().manual_seed(1)
+    signed = (torch.rand(1, 3, *size, generator=generator) * 2.4 - 1.2).to(dtype)
     saved = as_a_pipeline_saves(signed, "signed")[0]
     preprocess = Preprocess(spec=spec, views="center")
 
@@ -55,7 +55,7 @@ def test_a_decoded_tensor_becomes_timms_input(spec, size, dtype):
 
 @pytest.mark.parametrize("views", ["center", "cover", "squash", "tiles(3)"])
 @pytest.mark.parametrize("size", SIZES)
-def test_tensor_array_and_picture_give_the_same_input(views, size):
+def test_tensor_array_and_picture_give_the_same_input(views, size) -> None:
     unit = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(2))
     saved = torch.from_numpy(as_a_pipeline_saves(unit, "unit")).permute(0, 3, 1, 2)
     preprocess = Preprocess(spec=SPECS[0], views=views)
@@ -67,7 +67,7 @@ def test_tensor_array_and_picture_give_the_same_input(views, size):
 
 
 @pytest.mark.parametrize("height_width", [(20, 400), (400, 20), (64, 112), (33, 34)])
-def test_every_pixel_reaches_the_model(height_width):
+def test_every_pixel_reaches_the_model(height_width) -> None:
     height, width = height_width
     preprocess = Preprocess(spec=InputSpec(size=16))
     base = torch.full((1, 3, height, width), 128, dtype=torch.uint8)
@@ -81,14 +81,14 @@ def test_every_pixel_reaches_the_model(height_width):
             assert not torch.equal(preprocess.prepare(Frames(changed)).pixels, shown), (top, left)
 
 
-def test_cover_shows_the_centre_view_first_and_unchanged():
+def test_cover_shows_the_centre_view_first_and_unchanged() -> None:
     frames = Frames(torch.randint(0, 256, (1, 3, 50, 90), dtype=torch.uint8))
     center = Preprocess(spec=SPECS[0], views="center").prepare(frames).pixels
 
     assert torch.equal(Preprocess(spec=SPECS[0]).prepare(frames).pixels[:, :1], center)
 
 
-def test_fast_is_near_and_says_so():
+def test_fast_is_nearly_exact_and_is_reported() -> None:
     frames = Frames(torch.rand(1, 3, 200, 200, generator=torch.Generator().manual_seed(3)))
     exact, fast = (Preprocess(spec=SPECS[0], resize=way) for way in ("exact", "fast"))
 
@@ -100,7 +100,7 @@ def test_fast_is_near_and_says_so():
     assert exact.effective(None) == "exact (pillow on the cpu, matrix elsewhere)"
 
 
-def test_extremes_are_those_of_what_came():
+def test_extremes_are_those_of_the_input() -> None:
     values = torch.rand(2, 3, 9, 9)
     values[0, 0, 0, 0], values[1, 2, 8, 8] = -0.5, 1.25
 
@@ -112,6 +112,6 @@ def test_extremes_are_those_of_what_came():
 
 
 @pytest.mark.parametrize("setting", [{"views": "middle"}, {"resize": "quick"}])
-def test_unknown_settings_are_refused(setting):
+def test_unknown_settings_are_refused(setting) -> None:
     with pytest.raises(UnknownNameError):
         Preprocess(spec=SPECS[0], **setting)

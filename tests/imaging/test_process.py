@@ -7,7 +7,6 @@ import os
 import struct
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
@@ -21,14 +20,17 @@ from nsfw_guard.imaging.decode import Stream, decode
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome
+from tests.imaging.decode.files import flat, saved
+from tests.threads import in_threads
 
 OWN = Limits(process=True, seconds=30)
 
 
-def saved(colour=(200, 30, 90), kind: str = "PNG", size=(9, 7), **options) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, kind, **options)
-    return buffer.getvalue()
+FILE = saved(flat((200, 30, 90), (9, 7)))
+
+
+def large(side: int) -> bytes:
+    return saved(flat((200, 30, 90), (side, side)), compress_level=1)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +41,7 @@ def _no_process_stays():
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
 def test_the_frames_are_the_same(kind: str) -> None:
-    data = saved(kind=kind)
+    data = saved(flat((200, 30, 90), (9, 7)), kind)
     here, there = decode(data), decode(data, limits=OWN)
     assert len(here.frames) == len(there.frames) == 1
     assert np.array_equal(here.frames[0], there.frames[0])
@@ -59,52 +61,52 @@ def test_partial_and_faults_come_through() -> None:
 
 
 def test_a_new_process_has_no_more_time_for_its_first_file_than_others() -> None:
-    large = saved(kind="PNG", size=(6000, 6000), compress_level=1)
+    slow = large(6000)
     start = time.monotonic()
     with pytest.raises(DecodeError, match=r"not decoded within 0\.02 s"):
-        decode(large, limits=Limits(process=True, seconds=0.02))
+        decode(slow, limits=Limits(process=True, seconds=0.02))
     started = time.monotonic() - start
     start = time.monotonic()
     with pytest.raises(DecodeError, match=r"not decoded within 0\.02 s"):
-        decode(large, limits=Limits(process=True, seconds=0.02))
+        decode(slow, limits=Limits(process=True, seconds=0.02))
     assert max(started, time.monotonic() - start) < 20  # starting, no more; it was a minute and the whole file
-    assert len(decode(saved(), limits=OWN).frames) == 1
+    assert len(decode(FILE, limits=OWN).frames) == 1
 
 
 def test_one_process_decodes_file_after_file() -> None:
-    decode(saved(), limits=OWN)
+    decode(FILE, limits=OWN)
     (decoder,) = process._idle[os.getpid()]
     with pytest.raises(DecodeError):
         decode(b"no picture", limits=OWN)
-    decode(saved(), limits=OWN)
+    decode(FILE, limits=OWN)
     assert process._idle[os.getpid()] == [decoder]
 
 
 def test_a_file_that_takes_too_long_ends_its_process_and_no_other() -> None:
-    decode(saved(), limits=OWN)  # it has started: only the file counts from here on
+    decode(FILE, limits=OWN)  # it has started: only the file counts from here on
     (decoder,) = process._idle[os.getpid()]
-    large = saved(kind="PNG", size=(5000, 5000), compress_level=1)
+    slow = large(5000)
     start = time.monotonic()
     with pytest.raises(DecodeError, match=r"not decoded within 0\.01 s.*limits\.seconds"):
-        decode(large, limits=Limits(process=True, seconds=0.01))
+        decode(slow, limits=Limits(process=True, seconds=0.01))
     assert time.monotonic() - start < 2
     assert not decoder.is_well
-    assert len(decode(saved(), limits=OWN).frames) == 1
+    assert len(decode(FILE, limits=OWN).frames) == 1
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there is memory limited")
 def test_a_file_that_takes_too_much_memory_is_an_error() -> None:
-    large = saved(kind="PNG", size=(6000, 6000), compress_level=1)
+    slow = large(6000)
     with pytest.raises(DecodeError, match=r"MemoryError|limits\.memory"):
-        decode(large, limits=Limits(process=True, seconds=30, memory=50_000_000))
+        decode(slow, limits=Limits(process=True, seconds=30, memory=50_000_000))
 
 
 def test_a_decoder_that_dies_is_an_error_and_the_next_file_gets_another() -> None:
-    decode(saved(), limits=OWN)
+    decode(FILE, limits=OWN)
     (decoder,) = process._idle[os.getpid()]
     decoder._process.kill()
     decoder._process.wait()
-    assert len(decode(saved(), limits=OWN).frames) == 1
+    assert len(decode(FILE, limits=OWN).frames) == 1
     (other,) = [d for d in process._idle[os.getpid()] if d.is_well]
     assert other is not decoder
 
@@ -120,7 +122,7 @@ def test_a_decoder_that_claims_a_frame_beyond_the_limits_is_ended(sides, monkeyp
     monkeypatch.setattr(sys, "executable", str(taken_over))
     started = time.monotonic()
     with pytest.raises(DecodeError, match="the decoder crashed"):
-        decode(saved(), limits=OWN)
+        decode(FILE, limits=OWN)
     assert time.monotonic() - started < 20
 
 
@@ -134,9 +136,9 @@ def test_a_stream_that_is_left_early_ends_its_process() -> None:
     assert process._idle.get(os.getpid(), []) == []
 
 
-def test_a_guard_says_so_and_judges_the_same() -> None:
+def test_a_guard_reports_the_process_and_judges_the_same() -> None:
     guard = Guard(FakeBackend(), limits=OWN)
-    verdicts = guard.check([saved((255, 0, 0)), saved((0, 0, 255)), b"junk", Image.new("RGB", (4, 4))])
+    verdicts = guard.check([saved(flat((255, 0, 0))), saved(flat((0, 0, 255))), b"junk", Image.new("RGB", (4, 4))])
     assert [v.outcome for v in verdicts] == [Outcome.BLOCK, Outcome.ALLOW, Outcome.ERROR, Outcome.ALLOW]
     assert guard.state["decoder"] == "a process of its own"
     assert "decoder" not in Guard(FakeBackend()).state
@@ -144,19 +146,13 @@ def test_a_guard_says_so_and_judges_the_same() -> None:
 
 def test_threads_have_a_decoder_each() -> None:
     results: list[int] = []
-    data = [saved((i, 0, 0)) for i in range(4)]
-    threads = [
-        threading.Thread(target=lambda d=d: results.append(int(decode(d, limits=OWN).frames[0][0, 0, 0]))) for d in data
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    data = [saved(flat((i, 0, 0))) for i in range(4)]
+    in_threads(lambda i: results.append(int(decode(data[i], limits=OWN).frames[0][0, 0, 0])), 4)
     assert sorted(results) == [0, 1, 2, 3]
 
 
 def test_the_other_process_knows_no_torch_and_none_of_this_ones_secrets() -> None:
-    decode(saved(), limits=OWN)
+    decode(FILE, limits=OWN)
     (decoder,) = process._idle[os.getpid()]
     status = f"/proc/{decoder._process.pid}"
     if not os.path.exists(status):
@@ -171,7 +167,7 @@ def test_the_process_ends_with_its_parent() -> None:
     code = (
         "import os\nfrom nsfw_guard.imaging import process\nfrom nsfw_guard.imaging.decode import decode\n"
         "from nsfw_guard.imaging.limits import Limits\n"
-        f"decode({saved()!r}, limits=Limits(process=True, seconds=30))\n"
+        f"decode({FILE!r}, limits=Limits(process=True, seconds=30))\n"
         "print(process._idle[os.getpid()][0]._process.pid)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -21,7 +21,7 @@ def edges(dtype: torch.dtype) -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("value_range", ["unit", "signed"])
-def test_levels_are_those_of_the_pipelines_own_path(dtype, value_range):
+def test_levels_are_those_of_the_pipelines_own_conversion(dtype, value_range) -> None:
     values = edges(dtype) if value_range == "signed" else (edges(torch.float64) * 0.5 + 0.5).clamp(0, 1).to(dtype)
     unit = (values * 0.5 + 0.5).clamp(0, 1) if value_range == "signed" else values
     expected = (unit.float().numpy() * 255).round().astype(np.uint8)
@@ -34,12 +34,12 @@ def test_levels_are_those_of_the_pipelines_own_path(dtype, value_range):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("value_range", ["unit", "signed"])
-def test_the_way_of_an_accelerator_gives_the_same_levels(dtype, value_range):
+def test_the_accelerators_arithmetic_gives_the_same_levels(dtype, value_range) -> None:
     values = edges(dtype)
     assert torch.equal(_levels(values, value_range).to(torch.uint8), quantise(values, value_range)[0])
 
 
-def test_the_input_is_not_edited():
+def test_the_input_is_not_edited() -> None:
     values = edges(torch.float32)
     before = values.clone()
     quantise(values, "signed")
@@ -48,7 +48,7 @@ def test_the_input_is_not_edited():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_one_bad_number_shows_in_the_extremes_of_its_own_frame(bad):
+def test_one_bad_number_shows_in_the_extremes_of_its_own_frame(bad) -> None:
     values = torch.rand(3, 3, 200, 70)
     values[1, 2, 150, 3] = bad
 
@@ -58,6 +58,6 @@ def test_one_bad_number_shows_in_the_extremes_of_its_own_frame(bad):
     assert bool(extremes[[0, 2]].isfinite().all())
 
 
-def test_strided_frames_are_read_as_they_are():
+def test_strided_frames_are_read_as_they_are() -> None:
     values = torch.rand(2, 70, 40, 3).permute(0, 3, 1, 2)
     assert torch.equal(quantise(values, "unit")[0], quantise(values.contiguous(), "unit")[0])

@@ -12,7 +12,7 @@ from PIL import Image
 from nsfw_guard.errors import ConfigError, ImageError
 from nsfw_guard.imaging import resize as room
 from nsfw_guard.imaging.resize import effective_method, matrix_is_pillow, resize, weights
-from tests.conftest import smooth
+from tests.pictures import smooth
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 SIZES = [  # (height, width) from, to
@@ -32,9 +32,9 @@ SIZES = [  # (height, width) from, to
 
 def noise(height: int, width: int, *, channels: int = 3, seed: int = 0) -> torch.Tensor:
     """Random bytes, half of them only black and white, which is where clipping shows."""
-    made = np.random.default_rng(seed).integers(0, 256, (1, channels, height, width), dtype=np.uint8)
-    made[..., : width // 2] = (made[..., : width // 2] > 127) * 255
-    return torch.from_numpy(made)
+    levels = np.random.default_rng(seed).integers(0, 256, (1, channels, height, width), dtype=np.uint8)
+    levels[..., : width // 2] = (levels[..., : width // 2] > 127) * 255
+    return torch.from_numpy(levels)
 
 
 def by_pillow(pixels: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch.Tensor:
@@ -46,12 +46,12 @@ def by_pillow(pixels: torch.Tensor, size: tuple[int, int], interpolation: str) -
 @pytest.mark.parametrize(("source", "size"), SIZES)
 @pytest.mark.parametrize("interpolation", FILTERS)
 @pytest.mark.parametrize("method", ["auto", "pillow", "matrix", "float64"])
-def test_every_way_gives_pillows_pixels(source, size, interpolation, method):
+def test_every_method_gives_pillows_pixels(source, size, interpolation, method) -> None:
     pixels = noise(*source)
 
-    made = resize(pixels, size, interpolation=interpolation, method=method)
+    resized = resize(pixels, size, interpolation=interpolation, method=method)
 
-    assert torch.equal(made, by_pillow(pixels, size, interpolation))
+    assert torch.equal(resized, by_pillow(pixels, size, interpolation))
 
 
 @settings(max_examples=60, deadline=None)
@@ -61,17 +61,17 @@ def test_every_way_gives_pillows_pixels(source, size, interpolation, method):
     interpolation=st.sampled_from(sorted(FILTERS)),
     seed=st.integers(0, 99),
 )
-def test_any_size_gives_pillows_pixels(source, size, interpolation, seed):
+def test_any_size_gives_pillows_pixels(source, size, interpolation, seed) -> None:
     pixels = noise(*source, seed=seed)
 
-    made = resize(pixels, size, interpolation=interpolation, method="float64")
+    resized = resize(pixels, size, interpolation=interpolation, method="float64")
     expected = by_pillow(pixels, size, interpolation)
 
-    assert torch.equal(made, expected)
+    assert torch.equal(resized, expected)
     assert torch.equal(resize(pixels, size, interpolation=interpolation), expected)
 
 
-def test_eight_bit_pieces_are_exact_where_eleven_are_too_wide(monkeypatch):
+def test_eight_bit_pieces_are_exact_where_eleven_are_too_wide(monkeypatch) -> None:
     # As if a float32 sum could hold less: the same sizes now need the three small pieces.
     weights.cache_clear()
     room._on_device.cache_clear()
@@ -86,19 +86,19 @@ def test_eight_bit_pieces_are_exact_where_eleven_are_too_wide(monkeypatch):
 
 
 @pytest.mark.parametrize(("source", "target", "bits"), [(1024, 384, 11), (8192, 384, 11), (40_000, 384, 8)])
-def test_the_sums_stay_exact_in_float32(source, target, bits):
-    made = weights(source, target, "bicubic")
+def test_the_sums_stay_exact_in_float32(source, target, bits) -> None:
+    matrix = weights(source, target, "bicubic")
 
-    assert made.bits == bits
-    rebuilt = np.zeros_like(made.whole, dtype=np.int64)
-    for piece in made.pieces:
-        rebuilt = (rebuilt << made.bits) + piece.astype(np.int64)
+    assert matrix.bits == bits
+    rebuilt = np.zeros_like(matrix.whole, dtype=np.int64)
+    for piece in matrix.pieces:
+        rebuilt = (rebuilt << matrix.bits) + piece.astype(np.int64)
         assert 255 * np.abs(piece).sum(axis=1).max() < 1 << 24
-    assert np.array_equal(rebuilt, made.whole)
+    assert np.array_equal(rebuilt, matrix.whole)
     weights.cache_clear()
 
 
-def test_past_the_exact_range_the_matrix_is_refused_and_pillow_takes_over():
+def test_past_the_exact_range_the_matrix_is_refused_and_pillow_takes_over() -> None:
     assert weights(3000, 1, "bicubic").pieces == ()
     with pytest.raises(ConfigError, match="use method='pillow'"):
         resize(noise(30, 3000), (30, 1), method="matrix")
@@ -107,7 +107,7 @@ def test_past_the_exact_range_the_matrix_is_refused_and_pillow_takes_over():
     assert effective_method(torch.device("cpu"), (1024, 1024), (384, 384)) == "pillow"
 
 
-def test_the_matrix_is_only_trusted_where_it_agrees_with_the_installed_pillow(monkeypatch):
+def test_the_matrix_is_only_trusted_where_it_agrees_with_the_installed_pillow(monkeypatch) -> None:
     assert matrix_is_pillow()
     monkeypatch.setattr(room, "height_first", lambda source, size: source[0] % 2 == 0)
     matrix_is_pillow.cache_clear()
@@ -134,61 +134,61 @@ def test_the_matrix_is_only_trusted_where_it_agrees_with_the_installed_pillow(mo
         ((40, 30), (90, 80), "bilinear"),
     ],
 )
-def test_fast_is_at_most_two_levels_off_on_few_values(source, size, interpolation, kind):
+def test_fast_is_at_most_two_levels_off_on_few_values(source, size, interpolation, kind) -> None:
     pixels = (smooth(1, *source) * 255).round().to(torch.uint8) if kind == "smooth" else noise(*source)
 
-    made = resize(pixels, size, interpolation=interpolation, method="fast").int()
+    resized = resize(pixels, size, interpolation=interpolation, method="fast").int()
 
-    off = (made - by_pillow(pixels, size, interpolation).int()).abs()
+    off = (resized - by_pillow(pixels, size, interpolation).int()).abs()
     assert int(off.max()) <= 2
     # Enlarging, and pure black and white beside each other, are its worst cases.
     assert float((off > 0).float().mean()) < (0.05 if kind == "noise" or size > source else 0.01)
 
 
 @pytest.mark.parametrize(("source", "size"), [((300, 200), (96, 64)), ((40, 30), (90, 80))])
-def test_the_fast_product_of_an_accelerator_is_at_most_one_level_off(source, size):
+def test_the_fast_product_of_an_accelerator_is_at_most_one_level_off(source, size) -> None:
     pixels = noise(*source)
 
     wide = room._apply(pixels, size[1], "bicubic", "fast")
-    made = room._apply(wide.transpose(-1, -2), size[0], "bicubic", "fast").transpose(-1, -2)
+    resized = room._apply(wide.transpose(-1, -2), size[0], "bicubic", "fast").transpose(-1, -2)
 
-    off = (made.int() - by_pillow(pixels, size, "bicubic").int()).abs()
+    off = (resized.int() - by_pillow(pixels, size, "bicubic").int()).abs()
     assert int(off.max()) <= 1
     assert float((off > 0).float().mean()) < 0.005
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
-def test_other_numbers_of_channels_are_resized_plane_by_plane(channels):
+def test_other_numbers_of_channels_are_resized_plane_by_plane(channels) -> None:
     pixels = noise(30, 40, channels=channels)
 
-    made = resize(pixels, (12, 17))
+    resized = resize(pixels, (12, 17))
 
     for plane in range(channels):
         expected = by_pillow(pixels[:, plane : plane + 1].expand(-1, 3, -1, -1), (12, 17), "bicubic")
-        assert torch.equal(made[0, plane], expected[0, 0])
+        assert torch.equal(resized[0, plane], expected[0, 0])
 
 
-def test_a_batch_is_its_pictures_one_by_one():
+def test_a_batch_is_its_pictures_one_by_one() -> None:
     pixels = torch.cat([noise(30, 40, seed=i) for i in range(3)])
     for method in ("pillow", "matrix", "fast"):
-        made = resize(pixels, (12, 17), method=method)
-        assert made.shape == (3, 3, 12, 17)
+        resized = resize(pixels, (12, 17), method=method)
+        assert resized.shape == (3, 3, 12, 17)
         for i in range(3):
-            assert torch.equal(made[i : i + 1], resize(pixels[i : i + 1], (12, 17), method=method))
+            assert torch.equal(resized[i : i + 1], resize(pixels[i : i + 1], (12, 17), method=method))
 
 
-def test_the_same_size_comes_back_untouched():
+def test_the_same_size_comes_back_untouched() -> None:
     pixels = noise(30, 40)
     assert resize(pixels, (30, 40)) is pixels
 
 
 @pytest.mark.parametrize("pixels", [torch.zeros(1, 3, 4, 4), torch.zeros(3, 4, 4, dtype=torch.uint8)])
-def test_only_stacks_of_bytes_are_taken(pixels):
+def test_only_stacks_of_bytes_are_taken(pixels) -> None:
     with pytest.raises(ImageError, match=r"uint8 images \(N, C, H, W\)"):
         resize(pixels, (2, 2))
 
 
-def test_packed_views_of_other_memory_are_not_mistaken_for_rgbx():
+def test_packed_views_of_other_memory_are_not_mistaken_for_rgbx() -> None:
     # Same strides as a packed picture, but the fourth byte of the last pixel lies outside the storage.
     storage = torch.arange(4 * 6 * 5 - 1, dtype=torch.int64).to(torch.uint8)
     view = storage.as_strided((1, 3, 6, 5), (4 * 30, 1, 20, 4))
@@ -200,11 +200,11 @@ def test_packed_views_of_other_memory_are_not_mistaken_for_rgbx():
 @pytest.mark.parametrize(("source", "size"), SIZES[:-1])
 @pytest.mark.parametrize("interpolation", FILTERS)
 @pytest.mark.parametrize("tf32", [False, True])
-def test_a_gpu_gives_pillows_pixels(source, size, interpolation, tf32):
+def test_a_gpu_gives_pillows_pixels(source, size, interpolation, tf32) -> None:
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = tf32
     try:
-        made = resize(noise(*source).cuda(), size, interpolation=interpolation)
+        resized = resize(noise(*source).cuda(), size, interpolation=interpolation)
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
-    assert torch.equal(made.cpu(), by_pillow(noise(*source), size, interpolation))
+    assert torch.equal(resized.cpu(), by_pillow(noise(*source), size, interpolation))

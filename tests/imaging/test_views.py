@@ -40,7 +40,7 @@ def seen(looks, height, width) -> bool:
     crop_pct=st.sampled_from([1.0, 0.875]),
     mode=st.sampled_from(["center", "squash", "border"]),
 )
-def test_cover_sees_every_pixel_from_1_to_20_to_20_to_1(short, ratio, tall, size, crop_pct, mode):
+def test_cover_sees_every_pixel_from_1_to_20_to_20_to_1(short, ratio, tall, size, crop_pct, mode) -> None:
     long = max(short, int(short * ratio))
     height, width = (long, short) if tall else (short, long)
 
@@ -55,24 +55,24 @@ def test_cover_sees_every_pixel_from_1_to_20_to_20_to_1(short, ratio, tall, size
 
 @pytest.mark.parametrize("count", [2, 3, 5])
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (40, 200), (200, 40), (7, 5), (1, 1)])
-def test_tiles_see_every_pixel_too(count, height, width):
+def test_tiles_see_every_pixel_too(count, height, width) -> None:
     looks = plan(height, width, SPEC, f"tiles({count})")
 
     assert seen(looks[1:], height, width)
     assert {look.view.kind for look in looks[1:]} == {"tile"}
 
 
-def test_a_square_picture_has_one_view():
+def test_a_square_picture_has_one_view() -> None:
     assert len(plan(64, 64, SPEC)) == 1
     assert plan(64, 64, SPEC)[0].view.box == (0.0, 0.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(("width", "count"), [(64, 1), (65, 1), (70, 3), (112, 3), (192, 3), (200, 5), (1280, 21)])
-def test_cover_takes_as_few_views_as_it_takes(width, count):
+def test_cover_takes_as_few_views_as_it_takes(width, count) -> None:
     assert len(plan(64, width, SPEC)) == count
 
 
-def test_center_hides_what_cover_shows():
+def test_center_hides_what_cover_shows() -> None:
     center, *rest = plan(768, 1344, InputSpec(size=384), "center")
     left, _, right, _ = center.view.box
 
@@ -80,18 +80,18 @@ def test_center_hides_what_cover_shows():
     assert right - left == pytest.approx(0.571, abs=1e-3)
 
 
-def test_squash_is_one_view_of_everything():
+def test_squash_is_one_view_of_everything() -> None:
     (only,) = plan(30, 90, SPEC, "squash")
     assert (only.view.kind, only.view.box, only.size) == ("squash", (0.0, 0.0, 1.0, 1.0), (32, 32))
 
 
 @pytest.mark.parametrize("views", ["center", "cover", "squash", "tiles(2)", "tiles(8)"])
-def test_known_views_are_taken(views):
+def test_known_views_are_taken(views) -> None:
     assert check_views(views) == views
 
 
 @pytest.mark.parametrize("views", ["centre", "tiles", "tiles(1)", "tiles(9)", "tiles(-2)", "", "cover "])
-def test_unknown_views_name_the_known_ones(views):
+def test_unknown_views_name_the_known_ones(views) -> None:
     with pytest.raises(UnknownNameError, match="unknown views"):
         check_views(views)
 
@@ -108,14 +108,14 @@ def test_unknown_views_name_the_known_ones(views):
         ({"mean": (0.5, 0.5)}, "three numbers"),
     ],
 )
-def test_an_input_that_makes_no_sense_is_refused(wrong, message):
+def test_an_input_that_makes_no_sense_is_refused(wrong, message) -> None:
     with pytest.raises(ConfigError, match=message):
         InputSpec(**{"size": 32, **wrong})
 
 
 @pytest.mark.parametrize("size", [64, 384, 448])
 @pytest.mark.parametrize("crop_pct", [0.9, 1.0])
-def test_cover_reaches_a_hundred_to_one_within_the_most_looks(size, crop_pct):
+def test_cover_handles_a_hundred_to_one_within_the_maximum_of_views(size, crop_pct) -> None:
     spec = InputSpec(size=size, crop_pct=crop_pct)
     for height, width in ((64, 6400), (6400, 64), (1, 100), (448, 44800)):
         assert 99 <= len(plan(height, width, spec)) <= 101 < MAX_LOOKS
@@ -130,7 +130,7 @@ def test_cover_reaches_a_hundred_to_one_within_the_most_looks(size, crop_pct):
         ("tiles(8)", 1000, 3000, 209),
     ],
 )
-def test_tiles_of_usual_pictures_are_within_the_most(views, height, width, looks):
+def test_tiles_of_usual_pictures_are_within_the_maximum(views, height, width, looks) -> None:
     assert len(plan(height, width, SPEC, views)) == looks
 
 
@@ -143,7 +143,7 @@ def test_tiles_of_usual_pictures_are_within_the_most(views, height, width, looks
         ("tiles(2)", 64, 6400, 595),
     ],
 )
-def test_more_looks_than_that_are_refused_with_the_cure(views, height, width, looks):
+def test_too_many_views_are_refused_with_the_cure(views, height, width, looks) -> None:
     message = rf"{re.escape(views)} needs {looks} looks at {width}x{height}, more than the limit of 400: .*cover"
     with pytest.raises(ImageError, match=message):
         plan(height, width, SPEC, views)

@@ -30,7 +30,7 @@ def test_a_hash_that_does_not_stand_last_fits_nothing(raw: bytes) -> None:
 @pytest.mark.parametrize(
     "raw", [b"", b"{", b"1", b"[]", b"{}", b'{"n":"3","prev":"p","hash":"h"}', b"\xff", b"[" * 99999]
 )
-def test_what_is_no_line_is_none(raw: bytes) -> None:
+def test_what_is_not_a_line_is_read_as_none(raw: bytes) -> None:
     assert Line.parse(raw) is None
 
 
@@ -39,7 +39,7 @@ def test_a_report_is_ok_without_faults_only() -> None:
     assert not AuditReport(1, Head(1, "h"), ("line 1: torn",)).ok
 
 
-def test_errors_are_told_without_a_path() -> None:
+def test_errors_are_described_without_a_path() -> None:
     assert (
         describe_error(FileNotFoundError(2, "No such file or directory", "/home/somebody/log"))
         == "No such file or directory"

@@ -6,6 +6,7 @@ import threading
 
 from nsfw_guard.listeners.counter import OutcomeCounter
 from nsfw_guard.verdict import Outcome, Verdict
+from tests.threads import in_threads
 
 NONE = {"allow": 0, "review": 0, "block": 0, "error": 0}
 BATCH = tuple(Verdict(outcome, "") for outcome in (*Outcome, Outcome.BLOCK))
@@ -25,7 +26,7 @@ def test_each_outcome_is_counted_by_its_name() -> None:
     assert tally.counts == {"allow": 2, "review": 1, "block": 2, "error": 1}
 
 
-def test_the_counts_that_were_given_out_are_a_copy() -> None:
+def test_returned_counts_are_a_copy() -> None:
     tally = OutcomeCounter()
     tally.counts["allow"] = 99
     assert tally.counts == NONE
@@ -40,21 +41,11 @@ def test_two_tallies_count_apart() -> None:
 def test_eight_threads_lose_nothing() -> None:
     tally, ready = OutcomeCounter(), threading.Barrier(8)
 
-    def count() -> None:
+    def count(_: int) -> None:
         ready.wait()
         for _ in range(2000):
             tally(BATCH)
             assert sum(tally.counts.values()) % len(BATCH) == 0  # never half a batch
 
-    failed: list[threading.ExceptHookArgs] = []
-    before, threading.excepthook = threading.excepthook, failed.append
-    try:
-        threads = [threading.Thread(target=count) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        threading.excepthook = before
-    assert failed == []
+    in_threads(count, 8)
     assert tally.counts == {"allow": 16000, "review": 16000, "block": 32000, "error": 16000}

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+from nsfw_guard.actions import Blur
+from nsfw_guard.guard import Guard
 
 
 @pytest.fixture(scope="module")
@@ -23,3 +28,10 @@ def pipe(whole):
     if GUARD_ATTR in vars(whole):
         detach(whole)
     assert "step" not in vars(whole.scheduler)
+
+
+@pytest.fixture
+def tiny_guard(tiny: Path) -> Guard:
+    """A guard with a real model and settings of its own."""
+    policy = {"name": "mine", "rules": {"sexual": {"block": 0.4, "review": 0.2}}}
+    return Guard.from_pretrained(tiny, labels={"NSFW": "sexual", "SFW": None}, action=Blur(strength=0.3), policy=policy)

@@ -15,50 +15,47 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach
 from nsfw_guard.pipelines.blocks import GuardStep
 from nsfw_guard.testing import FakeBackend
+from tests.pipelines.drawing import quiet
 from tests.pipelines.zoo.flux import flux_call
 from tests.pipelines.zoo.modular import blocks, modular_flux
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-
-
-def guard_of(score, **settings):
-    return Guard(FakeBackend(lambda frame: score), **settings)
+pytestmark = quiet
 
 
 def stepped(guard, **settings):
-    made = blocks()
-    made.sub_blocks.insert("guard", GuardStep(guard, **settings), len(made.sub_blocks))
-    return modular_flux(made)
+    modular = blocks()
+    modular.sub_blocks.insert("guard", GuardStep(guard, **settings), len(modular.sub_blocks))
+    return modular_flux(modular)
 
 
-def test_a_key_that_holds_no_pictures_is_refused():
+def test_a_key_that_holds_no_pictures_is_refused() -> None:
     with pytest.raises(ConfigError, match="'images' or 'videos'"):
-        GuardStep(guard_of(0.0), key="latents")
+        GuardStep(Guard(FakeBackend(0.0)), key="latents")
 
 
-def test_a_step_before_anything_is_decoded_fails():
-    made = blocks()
-    made.sub_blocks.insert("guard", GuardStep(guard_of(0.0)), 0)
-    pipe = modular_flux(made)
+def test_a_step_before_anything_is_decoded_fails() -> None:
+    modular = blocks()
+    modular.sub_blocks.insert("guard", GuardStep(Guard(FakeBackend(0.0))), 0)
+    pipe = modular_flux(modular)
     with pytest.raises(ValueError, match="images"):
         pipe(**flux_call(1))
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
-def test_a_step_judges_what_leaves(kind):
+def test_a_step_judges_the_pictures_that_leave(kind) -> None:
     plain = modular_flux()(**flux_call(2), output_type=kind, output="images")
-    guard = guard_of(0.0)
+    guard = Guard(FakeBackend(0.0))
     state = stepped(guard)(**flux_call(2), output_type=kind)
     assert all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(state.values["images"], plain, strict=True))
     assert state.values["nsfw_content_detected"] == [False, False]
     assert guard.backend.frames == 2
-    state = stepped(guard_of(1.0))(**flux_call(2), output_type=kind)
+    state = stepped(Guard(FakeBackend(1.0)))(**flux_call(2), output_type=kind)
     assert max(float(np.asarray(image).max()) for image in state.values["images"]) == 0
     assert [v.flagged for v in state.values["verdicts"]] == [True, True]
 
 
-def test_clips_are_judged_under_their_own_key():
-    step = GuardStep(guard_of(1.0), key="videos")
+def test_clips_are_judged_under_their_own_key() -> None:
+    step = GuardStep(Guard(FakeBackend(1.0)), key="videos")
     assert [p.name for p in step.inputs] == ["videos"]
     assert [p.name for p in step.intermediate_outputs] == ["videos", "nsfw_content_detected", "verdicts"]
     assert "images" in step.description
@@ -68,12 +65,12 @@ def test_clips_are_judged_under_their_own_key():
 
 
 @pytest.mark.parametrize("output", ["images", ["images", "latents"], None])
-def test_an_attached_guard_judges_whatever_is_asked_for(output):
+def test_an_attached_guard_judges_every_requested_output(output) -> None:
     pipe = modular_flux()
-    with attach(pipe, guard_of(1.0)) as attachment:
+    with attach(pipe, Guard(FakeBackend(1.0))) as attachment:
         out = pipe(**flux_call(2), output=output)
-    told = out if output == "images" else out["images"] if isinstance(out, dict) else out.values["images"]
-    assert max(np.asarray(image).max() for image in told) == 0
+    images = out if output == "images" else out["images"] if isinstance(out, dict) else out.values["images"]
+    assert max(np.asarray(image).max() for image in images) == 0
     assert [v.flagged for v in attachment.verdicts] == [True, True]
     if isinstance(out, dict):
         assert out["latents"] is None
@@ -82,18 +79,18 @@ def test_an_attached_guard_judges_whatever_is_asked_for(output):
         assert not any(isinstance(v, torch.Tensor) for k, v in out.values.items() if "latent" in k)
 
 
-def test_allowed_latents_leave_with_their_pictures_and_never_alone():
+def test_allowed_latents_leave_with_their_pictures_and_never_alone() -> None:
     pipe = modular_flux()
-    with attach(pipe, guard_of(0.0)):
+    with attach(pipe, Guard(FakeBackend(0.0))):
         out = pipe(**flux_call(1), output=["images", "latents"])
         assert isinstance(out["latents"], torch.Tensor)
         with pytest.raises(UncoveredError, match="latents='allow'"):
             pipe(**flux_call(1), output_type="latent", output="images")
 
 
-def test_prompts_handed_in_stay_in_the_state():
+def test_prompts_handed_in_stay_in_the_state() -> None:
     pipe = modular_flux()
     call = flux_call(1)
-    with attach(pipe, guard_of(1.0)):
+    with attach(pipe, Guard(FakeBackend(1.0))):
         state = pipe(**call)
     assert torch.equal(state.values["prompt_embeds"], call["prompt_embeds"])

@@ -23,9 +23,10 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.checker import NoFeatures, SafetyChecker
 from nsfw_guard.testing import FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
+from tests.pipelines.drawing import draw, quiet, stacked
 from tests.pipelines.zoo import CASES
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = quiet
 
 SLOTS = ["StableDiffusionPipeline", "StableDiffusionInpaintPipeline", "LatentConsistencyModelPipeline",
          "StableDiffusionUpscalePipeline", "StableDiffusionAdapterPipeline", "StableDiffusionPAGPipeline",
@@ -37,10 +38,6 @@ PAIRS = [
     for kind in CASES[name].kinds
     if kind != "latent" and (name, kind) != ("IFPipeline", "pt")
 ]
-
-
-def guard_of(score, **settings):
-    return Guard(FakeBackend(lambda frame: score), **settings)
 
 
 def slotted(name, guard):
@@ -55,38 +52,29 @@ def run(name, pipe, **settings):
     return pipe(**CASES[name].call(pipe), **settings)
 
 
-def array(images):
-    return np.stack([np.asarray(image, np.float64) for image in images])
-
-
 def flags_of(out):
     return out.nsfw_detected if hasattr(out, "nsfw_detected") else out.nsfw_content_detected
-
-
-def draw(pipe, **rest):
-    seeds = [torch.Generator().manual_seed(i) for i in range(2)]
-    return pipe(["a large red disc on white", "a blue star"], num_inference_steps=2, generator=seeds, **rest)
 
 
 # faults
 
 
-def test_what_is_no_guard_is_refused():
+def test_an_object_that_is_not_a_guard_is_refused() -> None:
     with pytest.raises(ConfigError, match="expects a Guard"):
         SafetyChecker(FakeBackend())
 
 
 @pytest.mark.parametrize("how", ["raises", "nan", "few", "none"])
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
-def test_a_model_that_breaks_lets_nothing_out(how, kind):
+def test_a_model_that_breaks_lets_nothing_out(how, kind) -> None:
     pipe = slotted("StableDiffusionPipeline", Guard(FaultyBackend(how)))
     out = run("StableDiffusionPipeline", pipe, output_type=kind)
-    assert float(array(out.images).max()) == 0
+    assert float(stacked(out.images).max()) == 0
     assert out.nsfw_content_detected == [True, True]
 
 
-def test_nan_is_no_picture():
-    checker = SafetyChecker(guard_of(0.0))
+def test_nan_is_no_picture() -> None:
+    checker = SafetyChecker(Guard(FakeBackend(0.0)))
     images = torch.zeros(2, 3, 8, 8)
     images[1, 0, 0, 0] = torch.nan
     out, flags = checker(images=images, clip_input=None)
@@ -96,8 +84,8 @@ def test_nan_is_no_picture():
     assert bool(images[1, 0, 0, 0].isnan())  # the caller's own is not edited
 
 
-def test_raise_raises_out_of_the_slot():
-    pipe = slotted("StableDiffusionPipeline", guard_of(1.0, action="raise"))
+def test_raise_raises_out_of_the_slot() -> None:
+    pipe = slotted("StableDiffusionPipeline", Guard(FakeBackend(1.0), action="raise"))
     with pytest.raises(BlockedError):
         run("StableDiffusionPipeline", pipe)
 
@@ -106,44 +94,44 @@ def test_raise_raises_out_of_the_slot():
 
 
 @pytest.mark.parametrize(("name", "kind"), PAIRS)
-def test_allowed_pictures_keep_every_bit(name, kind):
+def test_allowed_pictures_keep_every_bit(name, kind) -> None:
     free = CASES[name].build()
     before = run(name, free, output_type=kind).images
-    guard = guard_of(0.0)
+    guard = Guard(FakeBackend(0.0))
     out = run(name, slotted(name, guard), output_type=kind)
-    assert np.array_equal(array(out.images), array(before))
+    assert np.array_equal(stacked(out.images), stacked(before))
     assert flags_of(out) == [False] * CASES[name].count
     assert all(type(flag) is bool for flag in flags_of(out))
     assert guard.backend.frames == CASES[name].count
 
 
 @pytest.mark.parametrize(("name", "kind"), PAIRS)
-def test_flagged_pictures_leave_as_the_action_says(name, kind):
-    out = run(name, slotted(name, guard_of(1.0)), output_type=kind)
-    assert array(out.images).max() == 0
+def test_flagged_pictures_leave_as_the_action_says(name, kind) -> None:
+    out = run(name, slotted(name, Guard(FakeBackend(1.0))), output_type=kind)
+    assert stacked(out.images).max() == 0
     assert flags_of(out) == [True] * CASES[name].count
-    blurred = array(run(name, slotted(name, guard_of(1.0, action=Blur())), output_type=kind).images)
+    blurred = stacked(run(name, slotted(name, Guard(FakeBackend(1.0), action=Blur())), output_type=kind).images)
     assert 0 <= blurred.min() <= blurred.max() <= (255 if kind == "pil" else 1)
-    assert blurred.std() < array(run(name, CASES[name].build(), output_type=kind).images).std()
+    assert blurred.std() < stacked(run(name, CASES[name].build(), output_type=kind).images).std()
 
 
-def test_observe_mode_and_review_leave_what_the_pipeline_drew():
+def test_observe_mode_and_review_release_the_drawn_picture() -> None:
     before = run("StableDiffusionPipeline", CASES["StableDiffusionPipeline"].build(), output_type="pt").images
     for score, flag in ((1.0, True), (0.3, False)):
-        pipe = slotted("StableDiffusionPipeline", guard_of(score, action="flag"))
+        pipe = slotted("StableDiffusionPipeline", Guard(FakeBackend(score), action="flag"))
         out = run("StableDiffusionPipeline", pipe, output_type="pt")
         assert torch.equal(out.images, before)
         assert out.nsfw_content_detected == [flag, flag]
 
 
-def test_review_that_is_acted_on_is_no_flag_and_in_the_right_range():
-    pipe = slotted("StableDiffusionPipeline", guard_of(0.3, on_review="block"))
+def test_a_covered_review_is_not_flagged_and_in_the_right_range() -> None:
+    pipe = slotted("StableDiffusionPipeline", Guard(FakeBackend(0.3), on_review="block"))
     out = run("StableDiffusionPipeline", pipe, output_type="pt")
     assert float(out.images.max()) == 0
     assert out.nsfw_content_detected == [False, False]
 
 
-def test_onnx_asks_picture_by_picture_with_arrays():
+def test_onnx_pipelines_call_it_picture_by_picture_with_arrays() -> None:
     checker = SafetyChecker(Guard(FakeBackend()))
     pictures = np.zeros((2, 8, 8, 3), np.float32)
     pictures[0, ..., 0] = 0.9
@@ -154,8 +142,8 @@ def test_onnx_asks_picture_by_picture_with_arrays():
     assert np.array_equal(answers[1][0], pictures[1:])
 
 
-def test_three_values_where_three_are_wanted():
-    checker = SafetyChecker(guard_of(0.0))
+def test_pipelines_that_want_three_values_get_three() -> None:
+    checker = SafetyChecker(Guard(FakeBackend(0.0)))
     assert len(checker(images=torch.zeros(1, 3, 8, 8))) == 2
     three = checker.for_pipeline(diffusers.IFPipeline)
     assert three(images=np.zeros((1, 8, 8, 3), np.float32))[1:] == ([False], [False])
@@ -163,7 +151,7 @@ def test_three_values_where_three_are_wanted():
     assert not checker.for_pipeline(diffusers.StableDiffusionPipeline).config.watermark
 
 
-def test_cosmos_asks_for_text_and_clips():
+def test_cosmos_pipelines_call_it_with_text_and_clips() -> None:
     policy = {"rules": {"red": {"block": 0.5}}, "prompts": {"words": ["dragon"]}}
     checker = SafetyChecker(Guard(FakeBackend(), policy=policy))
     assert checker.to("cpu") is checker
@@ -179,20 +167,20 @@ def test_cosmos_asks_for_text_and_clips():
     assert checker.verdicts[0].outcome is Outcome.BLOCK
 
 
-def test_cosmos_that_asks_for_its_own_class_gets_one():
+def test_cosmos_pipelines_get_an_instance_of_their_own_class() -> None:
     from diffusers.pipelines.cosmos import pipeline_cosmos3_omni as omni
 
-    checker = SafetyChecker(guard_of(0.0))
+    checker = SafetyChecker(Guard(FakeBackend(0.0)))
     assert not isinstance(checker, omni.CosmosSafetyChecker)
     assert isinstance(checker.for_pipeline(diffusers.Cosmos3OmniPipeline), omni.CosmosSafetyChecker)
     assert isinstance(checker.for_pipeline(diffusers.Cosmos3OmniPipeline), SafetyChecker)
 
 
-def test_a_cosmos_pipeline_runs_with_it():
+def test_a_cosmos_pipeline_runs_with_it() -> None:
     name = "CosmosTextToWorldPipeline"
     for score in (0.0, 1.0):
         pipe = CASES[name].build()
-        vars(pipe)["safety_checker"] = SafetyChecker(guard_of(score))
+        vars(pipe)["safety_checker"] = SafetyChecker(Guard(FakeBackend(score)))
         clip = run(name, pipe, output_type="np").frames
         assert (float(clip.max()) == 0) is (score == 1.0)
 
@@ -215,7 +203,7 @@ def saved(tiny, whole, tmp_path_factory):
 
 
 @pytest.mark.parametrize("cls", ["StableDiffusionPipeline", "DiffusionPipeline", "AutoPipelineForText2Image"])
-def test_a_folder_brings_the_guard_back(saved, cls, caplog):
+def test_a_folder_brings_the_guard_back(saved, cls, caplog) -> None:
     folder, pictures, said = saved
     index = json.loads((folder / "model_index.json").read_text())
     assert index["safety_checker"] == ["nsfw_guard", "SafetyChecker"]
@@ -230,7 +218,7 @@ def test_a_folder_brings_the_guard_back(saved, cls, caplog):
     assert [v.score for v in guard.check(pictures)] == [v.score for v in said]
 
 
-def test_a_fresh_process_that_imports_us_loads_it(saved):
+def test_a_fresh_process_that_imports_us_loads_it(saved) -> None:
     code = (
         "import sys, nsfw_guard, diffusers; p = diffusers.StableDiffusionPipeline.from_pretrained(sys.argv[1]);"
         "print(type(p.safety_checker).__name__, p.safety_checker.guard.policy.name)"
@@ -239,14 +227,14 @@ def test_a_fresh_process_that_imports_us_loads_it(saved):
     assert ran.stdout.split() == ["SafetyChecker", "mine"]
 
 
-def test_a_folder_without_a_guard_is_refused_with_the_cure(tmp_path):
+def test_a_folder_without_a_guard_is_refused_with_the_cure(tmp_path) -> None:
     with pytest.raises(ConfigError, match="contains no saved guard"):
         SafetyChecker.from_pretrained(tmp_path)
 
 
-def test_loading_a_stock_folder_with_it_says_nothing_of_types(saved, whole, tmp_path, caplog):
+def test_loading_a_stock_folder_with_it_says_nothing_of_types(saved, whole, tmp_path, caplog) -> None:
     whole.save_pretrained(tmp_path)
-    checker = SafetyChecker(guard_of(1.0))
+    checker = SafetyChecker(Guard(FakeBackend(1.0)))
     with caplog.at_level(logging.WARNING):
         pipe = diffusers.StableDiffusionPipeline.from_pretrained(
             tmp_path, safety_checker=checker, feature_extractor=checker.feature_extractor
@@ -257,7 +245,7 @@ def test_loading_a_stock_folder_with_it_says_nothing_of_types(saved, whole, tmp_
 
 @pytest.fixture
 def guarded(whole):
-    checker = SafetyChecker(guard_of(1.0))
+    checker = SafetyChecker(Guard(FakeBackend(1.0)))
     parts = {**whole.components, "safety_checker": checker, "feature_extractor": checker.feature_extractor}
     pipe = diffusers.StableDiffusionPipeline(**copy.deepcopy(parts))
     pipe.set_progress_bar_config(disable=True)
@@ -265,14 +253,14 @@ def guarded(whole):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_and_moving(guarded, dtype):
+def test_half_precision_and_moves_do_not_change_it(guarded, dtype) -> None:
     guarded.to(dtype)
     assert guarded.safety_checker.dtype == dtype
     assert guarded.device == torch.device("cpu")
     assert draw(guarded).nsfw_content_detected == [True, True]
 
 
-def test_it_goes_with_its_pipe(guarded):
+def test_it_is_shared_by_pipes_made_from_its_pipe(guarded) -> None:
     guard = guarded.safety_checker.guard
     others = [
         diffusers.StableDiffusionImg2ImgPipeline.from_pipe(guarded),
@@ -283,18 +271,18 @@ def test_it_goes_with_its_pipe(guarded):
     assert all(other.safety_checker.guard is guard for other in others)
 
 
-def test_offload(guarded):
+def test_it_works_with_model_offload(guarded) -> None:
     guarded.enable_model_cpu_offload(device="cpu")
     assert draw(guarded).nsfw_content_detected == [True, True]
 
 
-def test_group_offload(guarded):
+def test_it_works_with_group_offload(guarded) -> None:
     cpu = torch.device("cpu")
     guarded.enable_group_offload(onload_device=cpu, offload_device=cpu, offload_type="leaf_level")
     assert draw(guarded).nsfw_content_detected == [True, True]
 
 
-def test_the_names_that_diffusers_looks_for_are_there():
+def test_the_names_that_diffusers_looks_for_are_there() -> None:
     import transformers
 
     assert nsfw_guard.PreTrainedModel is transformers.PreTrainedModel
@@ -302,7 +290,7 @@ def test_the_names_that_diffusers_looks_for_are_there():
     assert nsfw_guard.SafetyChecker.__module__ == nsfw_guard.NoFeatures.__module__ == "nsfw_guard"
 
 
-def test_no_features_counts_pictures():
+def test_no_features_gives_one_row_a_picture() -> None:
     none = NoFeatures()
     assert none([1, 2, 3], return_tensors="pt").pixel_values.shape == (3, 1)
     assert none(np.zeros((2, 8, 8, 3)), return_tensors="np").pixel_values.shape == (2, 1)

@@ -12,6 +12,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach
 from nsfw_guard.pipelines.early.stop import EarlyStop
 from nsfw_guard.testing import FakeBackend
+from tests.pipelines.drawing import arrays
 from tests.pipelines.zoo import CASES
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore")]
@@ -19,16 +20,10 @@ pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore")]
 NAMES = ["StableDiffusionPipeline", "StableDiffusionXLPipeline", "FluxPipeline", "KandinskyV22Pipeline", "WanPipeline"]
 
 
-def arrays(value):
-    if isinstance(value, (list, tuple)):
-        return [array for part in value for array in arrays(part)]
-    return [value.float().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)]
-
-
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_guard_follows_its_pipe(name, kind, dtype):
+def test_a_guard_follows_its_pipe(name, kind, dtype) -> None:
     case, pipe = CASES[name], CASES[name].build().to("cuda", dtype)
 
     def run():
@@ -37,9 +32,9 @@ def test_a_guard_follows_its_pipe(name, kind, dtype):
         return pipe(**call, output_type=kind)
 
     plain = arrays(run()[case.field])
-    with attach(pipe, Guard(FakeBackend(lambda frame: 0.0))):
+    with attach(pipe, Guard(FakeBackend(0.0))):
         assert all(np.array_equal(a, b) for a, b in zip(arrays(run()[case.field]), plain, strict=True))
-    with attach(pipe, Guard(FakeBackend(lambda frame: 1.0)), early_stop=EarlyStop()):
+    with attach(pipe, Guard(FakeBackend(1.0)), early_stop=EarlyStop()):
         out = run()
     assert out.nsfw_content_detected == [True] * case.count
     assert max(float(a.max()) for a in arrays(out[case.field])) <= 0

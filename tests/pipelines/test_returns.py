@@ -28,26 +28,26 @@ def installed() -> list[Part]:
     return returns()
 
 
-def test_whatever_passes_unjudged_is_no_picture(installed):
+def test_no_output_that_passes_unjudged_is_a_picture(installed) -> None:
     passing = {part.source for part in installed if part.fate is Fate.OTHER}
     assert passing
     assert passing <= NO_PICTURES, "a part of a new kind passes: look at it, then name it here"
 
 
-def test_flags_stand_where_flags_are_expected(installed):
+def test_flags_stand_where_flags_are_expected(installed) -> None:
     marks = {part.source for part in installed if part.fate is Fate.MARK}
     assert not {one for one in marks if any(word in one for word in ("image", "video", "frame", "latent"))}
 
 
-def test_what_is_called_a_picture_is_judged(installed):
+def test_outputs_named_like_pictures_are_judged(installed) -> None:
     pictures = [part for part in installed if part.source in {"image", "images", "video", "videos", "frames"}]
     assert len(pictures) > 100
     assert {part.fate for part in pictures} <= {Fate.JUDGED, Fate.REFUSED, Fate.SILENT}
 
 
-def test_every_class_that_draws_returns_something(installed):
+def test_every_class_that_draws_returns_something(installed) -> None:
     read = {part.cls for part in installed}
-    silent = {name for name, found in survey().items() if found.visual and found.seam and name not in read}
+    silent = {name for name, entry in survey().items() if entry.visual and entry.seam and name not in read}
     assert silent == set(), "a call whose returns cannot be read"
 
 
@@ -70,7 +70,7 @@ class Drawing(DiffusionPipeline):
         return self.image
 
 
-def test_the_parts_of_a_class_are_named_by_place():
+def test_the_parts_of_a_class_are_named_by_place() -> None:
     assert [(part.place, part.source, part.name, part.fate) for part in parts_of(Drawing)] == [
         ("0", "self.image", "images", Fate.JUDGED), ("1", "None", "nsfw_content_detected", Fate.MARK),
         ("2", "self.extra", "watermark_detected", Fate.MARK), ("images", "self.image", "images", Fate.JUDGED),
@@ -79,17 +79,17 @@ def test_the_parts_of_a_class_are_named_by_place():
     ]  # fmt: skip
 
 
-def test_a_class_that_is_refused_says_so():
+def test_a_class_that_is_refused_says_so() -> None:
     assert {part.fate for part in parts_of(MarigoldDepthPipeline)} == {Fate.REFUSED}
 
 
-def test_a_call_whose_source_cannot_be_read_has_no_parts():
-    made = {}
-    exec("class Hidden:\n    def __call__(self):\n        return self.image\n", made)  # noqa: S102 - no file holds it
-    assert parts_of(made["Hidden"]) == []
+def test_a_call_whose_source_cannot_be_read_has_no_parts() -> None:
+    namespace = {}
+    exec("class Hidden:\n    def __call__(self):\n        return self.image\n", namespace)  # noqa: S102 - no file holds it
+    assert parts_of(namespace["Hidden"]) == []
 
 
-def test_the_doctor_prints_what_passes(capsys):
+def test_the_doctor_prints_what_passes(capsys) -> None:
     assert main(["doctor", "--returns"]) == 0
     printed = capsys.readouterr().out
     assert "released as sound, text or numbers" in printed

@@ -23,13 +23,13 @@ from tests.pipelines.zoo import CASES
 
 
 @pytest.fixture(scope="module")
-def found():
+def surveyed():
     return survey()
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_nearly_all_visual_classes_are_covered_and_the_rest_is_named_with_a_reason(found):
-    visual = {name: one for name, one in found.items() if one.visual}
+def test_nearly_all_visual_classes_are_covered_and_the_rest_is_named_with_a_reason(surveyed) -> None:
+    visual = {name: one for name, one in surveyed.items() if one.visual}
     bare = {name: one.reason for name, one in visual.items() if not one.seam}
     assert len(visual) >= 300
     assert len(bare) <= 10
@@ -39,9 +39,9 @@ def test_nearly_all_visual_classes_are_covered_and_the_rest_is_named_with_a_reas
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_is_not_covered_is_refused_by_attach(found):
+def test_what_is_not_covered_is_refused_by_attach(surveyed) -> None:
     guard = Guard(FakeBackend())
-    refused = {cls.__name__: cls for cls in classes() if not found[cls.__name__].seam}
+    refused = {cls.__name__: cls for cls in classes() if not surveyed[cls.__name__].seam}
     assert {"MarigoldDepthPipeline", "KandinskyV22PriorPipeline"} <= set(refused)
     for name, cls in refused.items():
         with pytest.raises(UncoveredError, match=f"{name} cannot be guarded"):
@@ -49,15 +49,15 @@ def test_what_is_not_covered_is_refused_by_attach(found):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_doctor_prints_it(capsys, found):
+def test_the_doctor_prints_it(capsys, surveyed) -> None:
     assert main(["doctor", "--diffusers"]) == 0
-    told = capsys.readouterr()
-    assert "MarigoldDepthPipeline" in told.out
-    assert f"{sum(one.visual for one in found.values())} visual pipeline classes" in told.err
+    printed = capsys.readouterr()
+    assert "MarigoldDepthPipeline" in printed.out
+    assert f"{sum(one.visual for one in surveyed.values())} visual pipeline classes" in printed.err
 
 
 @pytest.mark.parametrize("name", sorted({name.split("/")[0] for name in CASES}))
-def test_the_zoo_is_classified_as_what_it_is(name):
+def test_the_zoo_is_classified_as_what_it_is(name) -> None:
     cls = getattr(diffusers, name)
     one = seams.classify(cls)
     assert (one.seam == "modular") is (name == "FluxModularPipeline")
@@ -65,7 +65,7 @@ def test_the_zoo_is_classified_as_what_it_is(name):
     assert one.slot is any(case.slot for case in CASES.values() if case.name.split("/")[0] == name)
 
 
-def test_ranges_and_places_are_told_and_not_guessed():
+def test_ranges_and_places_are_read_from_the_class() -> None:
     assert tensor_range(diffusers.KandinskyV22Pipeline) == "signed"
     assert tensor_range(diffusers.IFPipeline) == "signed"
     assert tensor_range(diffusers.Kandinsky5T2IPipeline) == "unit"
@@ -77,14 +77,11 @@ def test_ranges_and_places_are_told_and_not_guessed():
     assert not seams.returns_bare_value(diffusers.FluxPipeline)
 
 
-def test_callbacks_that_are_handed_pictures_are_refused():
+def test_callbacks_that_are_handed_pictures_are_refused() -> None:
     case = CASES["IFPipeline"]
     pipe = case.build()
     seen = []
-    with (
-        attach(pipe, Guard(FakeBackend(lambda frame: 1.0))),
-        pytest.raises(UncoveredError, match="passes unchecked images to"),
-    ):
+    with attach(pipe, Guard(FakeBackend(1.0))), pytest.raises(UncoveredError, match="passes unchecked images to"):
         pipe(**case.call(pipe), callback=lambda i, t, images: seen.append(images))
     assert seen == []
     assert seams.pixel_space(diffusers.ConsistencyModelPipeline)
@@ -92,11 +89,11 @@ def test_callbacks_that_are_handed_pictures_are_refused():
     assert not seams.pixel_space(diffusers.OnnxStableDiffusionPipeline)
 
 
-def test_sound_leaves_with_its_clip_as_it_is():
+def test_sound_leaves_unchanged_with_its_clip() -> None:
     case = CASES["LTX2Pipeline"]
     pipe = case.build()
     free = pipe(**case.call(pipe), output_type="np")
-    with attach(pipe, Guard(FakeBackend(lambda frame: 1.0))):
+    with attach(pipe, Guard(FakeBackend(1.0))):
         out = pipe(**case.call(pipe), output_type="np")
         pair = pipe(**case.call(pipe), output_type="np", return_dict=False)
     assert out.frames.max() == 0
@@ -105,24 +102,24 @@ def test_sound_leaves_with_its_clip_as_it_is():
     assert torch.equal(torch.as_tensor(pair[1]), torch.as_tensor(free.audio))
 
 
-def test_light_without_an_upper_end_is_judged_as_a_file_would_show_it():
+def test_hdr_light_is_judged_as_a_file_would_show_it() -> None:
     from nsfw_guard.pipelines.guarded.leaving import exit_range
     from nsfw_guard.pipelines.guarded.run import Cover, GuardedCall
 
     assert exit_range(diffusers.LTX2HDRPipeline) == "hdr"
     clip = torch.full((1, 2, 8, 8, 3), 3.0)  # channels last, above 1
-    run = GuardedCall(Guard(FakeBackend(lambda frame: 0.0)), Cover())
+    run = GuardedCall(Guard(FakeBackend(0.0)), Cover())
     assert run.finish(clip, clips=True, value_range="hdr") is clip
-    blocked = GuardedCall(Guard(FakeBackend(lambda frame: 1.0)), Cover()).finish(clip, clips=True, value_range="hdr")
+    blocked = GuardedCall(Guard(FakeBackend(1.0)), Cover()).finish(clip, clips=True, value_range="hdr")
     assert blocked.shape == clip.shape
     assert float(blocked.max()) == 0
     clip[0, 1, 0, 0, 0] = torch.inf
-    odd = GuardedCall(Guard(FakeBackend(lambda frame: 0.0)), Cover())
+    odd = GuardedCall(Guard(FakeBackend(0.0)), Cover())
     odd.finish(clip, clips=True, value_range="hdr")
     assert "NaN or infinite" in odd.verdicts[0].reason
 
 
-def test_prompts_and_pictures_are_found_among_the_arguments():
+def test_prompts_and_pictures_are_found_among_the_arguments() -> None:
     arguments = {
         "prompt": ["a disc", "a ring"], "prompt_2": "a star", "negative_prompt": "a cross", "task_prompt": {"a": "b"},
         "image": CASES, "control_image": np.zeros((8, 8, 3)), "mask_image": np.zeros((8, 8, 3)),
@@ -133,16 +130,16 @@ def test_prompts_and_pictures_are_found_among_the_arguments():
     assert [name for name, _ in inputs.pictures_of(arguments)] == ["control_image", "video"]
 
 
-def test_arguments_are_found_by_name_however_they_are_given():
+def test_arguments_are_found_by_name_however_they_are_given() -> None:
     def call(self, prompt=None, steps=3, **more):
         return None
 
-    found = inputs.arguments_of(call, object(), ("a disc",), {"output_type": "np"})
-    assert {k: v for k, v in found.items() if k != "self"} == {"prompt": "a disc", "steps": 3, "output_type": "np"}
+    arguments = inputs.arguments_of(call, object(), ("a disc",), {"output_type": "np"})
+    assert {k: v for k, v in arguments.items() if k != "self"} == {"prompt": "a disc", "steps": 3, "output_type": "np"}
     assert inputs.arguments_of(lambda self: None, object(), (1, 2), {"a": 1}) == {"a": 1}  # it will fail by itself
 
 
-def test_places_for_pictures_to_come_hold_none():
+def test_empty_places_among_pictures_are_skipped() -> None:
     red = np.zeros((8, 8, 3), np.float32)
     red[..., 0] = 0.9
     guard = Guard(FakeBackend())

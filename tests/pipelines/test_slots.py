@@ -1,15 +1,10 @@
-"""The guard in the slot: what is flagged does not leave, what is allowed does not change, what is saved comes back."""
+"""The guard in the slot: what is flagged does not leave, what is allowed does not change."""
 
 from __future__ import annotations
 
 import copy
-import json
-import logging
-import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -19,78 +14,27 @@ import torch
 
 pytest.importorskip("diffusers", minversion="0.42")
 pytest.importorskip("transformers")
-
 import diffusers
 from PIL import Image
 
 import nsfw_guard
 from nsfw_guard import Guard, SafetyChecker
-from nsfw_guard.actions import Blur
 from nsfw_guard.errors import BlockedError, ConfigError, ImageError, UncoveredError
 from nsfw_guard.pipelines.doctor import skipped
 from nsfw_guard.scores import Region, Scores, Severity
 from nsfw_guard.testing import FAULTS, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
-from tests.conftest import smooth
 from tests.matrix import one_each
+from tests.pictures import smooth
+from tests.pipelines.drawing import stacked
+from tests.pipelines.slots import SD, SHOWN, SLOTS, answers, checker_of, guarded, put, run
 from tests.pipelines.zoo import CASES
-from tests.pipelines.zoo.parts import Case, words
-from tests.pipelines.zoo.parts import case as case_of
-from tests.pipelines.zoo.sd import sd_words
 
 # What numpy, schedulers and pipelines of diffusers say of each other.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:The decode_latents method is deprecated:FutureWarning"),
 ]
-
-SLOTS = {name: case for name, case in CASES.items() if case.slot}
-SHOWN = [
-    (name, kind)
-    for name, case in SLOTS.items()
-    for kind in case.kinds
-    if kind != "latent" and (name, kind) != ("IFPipeline", "pt")  # of tensors DeepFloyd IF asks nobody
-]
-# A whole one, from words to pictures, so that it can be saved and loaded.
-SD = case_of("StableDiffusionPipeline", "sd", sd_words, lambda: words(num_images_per_prompt=2), count=2, slot=True)
-
-
-def checker(rule: float | Callable[[torch.Tensor], float], **settings: Any) -> SafetyChecker:
-    """A checker whose model says this of every picture."""
-    return SafetyChecker(Guard(FakeBackend(rule if callable(rule) else lambda _: rule), **settings))
-
-
-def run(pipe: Any, case: Case, kind: str) -> Any:
-    """What leaves one call of the case."""
-    return pipe(**case.call(pipe), output_type=kind)[case.field]
-
-
-def put(pipe: Any, made: SafetyChecker) -> SafetyChecker:
-    """The checker in the slot of the pipeline, in the form that this one asks for."""
-    fitted = made.for_pipeline(pipe)
-    slots = {"safety_checker": fitted}
-    if getattr(pipe, "feature_extractor", 0) is None:
-        slots["feature_extractor"] = fitted.feature_extractor
-    pipe.register_modules(**slots)
-    return fitted
-
-
-def answers(made: SafetyChecker) -> str:
-    """What a checker was made to stand in for."""
-    return " ".join(name for name in ("watermark", "cosmos") if getattr(made.config, name))
-
-
-def guarded(case: Case, made: SafetyChecker) -> tuple[Any, SafetyChecker]:
-    pipe = case.build()
-    return pipe, put(pipe, made)
-
-
-def arrays(pictures: Any) -> np.ndarray:
-    if isinstance(pictures, torch.Tensor):
-        return pictures.float().numpy()
-    if isinstance(pictures, (np.ndarray, Image.Image)):
-        return np.asarray(pictures)
-    return np.stack([arrays(one) for one in pictures])
 
 
 def decoded(count: int = 3) -> torch.Tensor:
@@ -106,14 +50,14 @@ def reddest(frame: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("action", ["block", "blur", "pixelate", "replace"])
-def test_what_is_flagged_comes_back_in_unit_range(action):
+def test_a_covered_picture_comes_back_in_unit_range(action) -> None:
     images = decoded()
     images[1, 0] += 2  # red
     images[0, 0] -= 2
     images[2, 0] -= 2
     before = images.clone()
 
-    safe, flags = checker(reddest, action=action)(images=images, clip_input=None)
+    safe, flags = checker_of(reddest, action=action)(images=images, clip_input=None)
 
     assert flags == [False, True, False]
     assert all(type(flag) is bool for flag in flags)
@@ -125,29 +69,29 @@ def test_what_is_flagged_comes_back_in_unit_range(action):
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "hangs"])
-def test_a_model_that_fails_holds_every_picture(fault):
-    made = SafetyChecker(Guard(FaultyBackend(fault), action="blur"))
-    safe, flags = made(images=decoded(), clip_input=None)
+def test_a_model_that_fails_holds_every_picture_back(fault) -> None:
+    checker = SafetyChecker(Guard(FaultyBackend(fault), action="blur"))
+    safe, flags = checker(images=decoded(), clip_input=None)
     assert flags == [True] * 3
     assert not safe.any()
-    assert {verdict.outcome for verdict in made.verdicts} == {Outcome.ERROR}
+    assert {verdict.outcome for verdict in checker.verdicts} == {Outcome.ERROR}
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")  # the pipeline's own, of NaN
-def test_an_overflow_of_the_decoder_is_held():
-    pipe, made = guarded(SD, checker(0.0))
+def test_an_overflow_of_the_decoder_is_held_back() -> None:
+    pipe, checker = guarded(SD, checker_of(0.0))
     latents = torch.zeros(2, 4, 32, 32)
     latents[1] = float("nan")
     made_of = pipe(**{**SD.call(pipe), "latents": latents}, output_type="pt")
     assert made_of.nsfw_content_detected == [False, True]
     assert not made_of.images[1].any()
     assert made_of.images[0].any()
-    assert "NaN or infinite" in made.verdicts[1].reason
+    assert "NaN or infinite" in checker.verdicts[1].reason
 
 
-def test_too_few_or_too_many_values_fail_before_a_picture_leaves():
+def test_too_few_or_too_many_values_fail_before_a_picture_leaves() -> None:
     pipe = CASES["IFPipeline"].build()
-    pipe.register_modules(safety_checker=checker(0.0), feature_extractor=nsfw_guard.NoFeatures())
+    pipe.register_modules(safety_checker=checker_of(0.0), feature_extractor=nsfw_guard.NoFeatures())
     with pytest.raises(ValueError, match="expected 3, got 2"):
         run(pipe, CASES["IFPipeline"], "np")
     pipe = SD.build()
@@ -157,56 +101,56 @@ def test_too_few_or_too_many_values_fail_before_a_picture_leaves():
         run(pipe, SD, "np")
 
 
-def test_the_action_raise_lets_no_picture_out():
-    pipe, _ = guarded(SD, checker(1.0, action="raise"))
+def test_the_action_raise_lets_no_picture_out() -> None:
+    pipe, _ = guarded(SD, checker_of(1.0, action="raise"))
     with pytest.raises(BlockedError, match="red"):
         run(pipe, SD, "np")
 
 
 @pytest.mark.parametrize("images", [[Image.new("RGB", (8, 8))], torch.zeros(1, 3, 8, 8, dtype=torch.uint8), None])
-def test_what_no_pipeline_hands_over_is_refused(images):
+def test_inputs_that_no_pipeline_hands_over_are_refused(images) -> None:
     with pytest.raises(ImageError, match="call the guard"):
-        checker(0.0)(images=images, clip_input=None)
+        checker_of(0.0)(images=images, clip_input=None)
 
 
-def test_a_checker_without_a_guard_answers_nothing():
+def test_a_checker_without_a_guard_is_an_error() -> None:
     bare = SafetyChecker(nsfw_guard.GuardConfig())
     for ask in (lambda: bare(images=decoded(), clip_input=None), lambda: bare.check_text_safety("a disc")):
         with pytest.raises(ConfigError, match="this checker has no guard"):
             ask()
 
 
-def test_what_is_no_guard_is_refused():
+def test_an_object_that_is_not_a_guard_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"expects a Guard, got FakeBackend: use Guard\.from_pretrained"):
         SafetyChecker(FakeBackend())
 
 
-def test_a_pipeline_without_a_slot_is_named():
+def test_a_pipeline_without_a_slot_is_named() -> None:
     with pytest.raises(UncoveredError, match=r"StableDiffusionXLPipeline has no slot.*attach"):
-        checker(0.0).for_pipeline(diffusers.StableDiffusionXLPipeline)
+        checker_of(0.0).for_pipeline(diffusers.StableDiffusionXLPipeline)
 
 
-def test_latents_and_the_tensors_of_deepfloyd_pass_a_slot_unseen():
+def test_a_slot_does_not_see_latents_and_deepfloyds_tensors() -> None:
     """Known, and why `attach` is there: the pipelines ask nobody."""
     for case, kind in ((SD, "latent"), (CASES["IFPipeline"], "pt")):
-        pipe, made = guarded(case, checker(1.0))
+        pipe, checker = guarded(case, checker_of(1.0))
         run(pipe, case, kind)
         with pytest.raises(ConfigError, match="there was no guarded call"):
-            _ = made.verdicts
+            _ = checker.verdicts
 
 
 # every class of the zoo that has a slot
 
 
 @pytest.mark.parametrize(("name", "kind"), one_each(SHOWN, lambda shown: shown[0]))
-def test_what_is_allowed_is_untouched(name, kind):
+def test_an_allowed_picture_is_untouched(name, kind) -> None:
     case = SLOTS[name]
     pipe = case.build()
-    plain = arrays(run(pipe, case, kind))
-    made = put(pipe, checker(0.0))
+    plain = stacked(run(pipe, case, kind))
+    checker = put(pipe, checker_of(0.0))
     out = pipe(**case.call(pipe), output_type=kind)
-    np.testing.assert_array_equal(arrays(out[case.field]), plain)
-    assert [verdict.outcome for verdict in made.verdicts] == [Outcome.ALLOW] * case.count
+    np.testing.assert_array_equal(stacked(out[case.field]), plain)
+    assert [verdict.outcome for verdict in checker.verdicts] == [Outcome.ALLOW] * case.count
     flags = out.get("nsfw_content_detected", out.get("nsfw_detected"))
     assert flags == ([False] * case.count if case.family != "cosmos" else None)
 
@@ -215,27 +159,27 @@ def test_what_is_allowed_is_untouched(name, kind):
     ("name", "kind", "action"),
     one_each([(*shown, action) for shown in SHOWN for action in ("block", "blur")], lambda shown: shown[0]),
 )
-def test_what_is_flagged_is_covered(name, kind, action):
+def test_a_flagged_picture_is_covered(name, kind, action) -> None:
     case = SLOTS[name]
     pipe = case.build()
-    plain = arrays(run(pipe, case, kind))
-    put(pipe, checker(1.0, action=action))
+    plain = stacked(run(pipe, case, kind))
+    put(pipe, checker_of(1.0, action=action))
     out = pipe(**case.call(pipe), output_type=kind)
-    found = arrays(out[case.field])
+    released = stacked(out[case.field])
     flags = out.get("nsfw_content_detected", out.get("nsfw_detected"))
 
     assert flags == ([True] * case.count if case.family != "cosmos" else None)
     assert all(type(flag) is bool for flag in flags or [])
-    assert found.shape == plain.shape
+    assert released.shape == plain.shape
     if case.name.endswith("/crop"):  # the user's own picture is pasted around what was drawn: attach covers that too
         drawn = slice(16, 32)
-        assert action == "blur" or not found[:, drawn, drawn].any()
+        assert action == "blur" or not released[:, drawn, drawn].any()
     elif action == "block":
-        assert not found.any()
+        assert not released.any()
     else:
-        assert found.min() >= 0
-        assert found.max() <= (255 if kind == "pil" else 1)
-        assert detail(found) < 0.5 * detail(plain)
+        assert released.min() >= 0
+        assert released.max() <= (255 if kind == "pil" else 1)
+        assert detail(released) < 0.5 * detail(plain)
 
 
 def detail(pictures: np.ndarray) -> float:
@@ -244,12 +188,12 @@ def detail(pictures: np.ndarray) -> float:
     return min(np.abs(np.diff(values, axis=axis)).mean() for axis in (-1, -2) if values.shape[axis] > 4)
 
 
-def test_one_of_a_batch_is_covered_and_the_other_is_not():
+def test_one_of_a_batch_is_covered_and_the_other_is_not() -> None:
     pipe = SD.build()
     plain = run(pipe, SD, "pt")
     lighter = [float(one.mean()) for one in plain]
     threshold = sum(lighter) / 2 * 255
-    put(pipe, checker(lambda frame: float(frame.float().mean() > threshold)))
+    put(pipe, checker_of(lambda frame: float(frame.float().mean() > threshold)))
     out = pipe(**SD.call(pipe), output_type="pt")
     expected = [value * 255 > threshold for value in lighter]
     assert sorted(expected) == [False, True]
@@ -262,20 +206,20 @@ def test_one_of_a_batch_is_covered_and_the_other_is_not():
 # shapes and settings
 
 
-def test_arrays_are_taken_in_unit_range():
+def test_arrays_are_read_in_unit_range() -> None:
     images = np.ascontiguousarray(smooth(2, 24, 24).permute(0, 2, 3, 1).numpy())
     before = images.copy()
-    safe, flags = checker(1.0)(images=images, clip_input=None)
+    safe, flags = checker_of(1.0)(images=images, clip_input=None)
     assert flags == [True, True]
     assert not safe.any()
     np.testing.assert_array_equal(images, before)
-    safe, flags = checker(0.0)(clip_input=np.zeros((1, 1)), images=images[:1])  # one by one, as ONNX pipelines do
+    safe, flags = checker_of(0.0)(clip_input=np.zeros((1, 1)), images=images[:1])  # one by one, as ONNX pipelines do
     assert flags == [False]
     np.testing.assert_array_equal(safe, before[:1])
 
 
-def test_three_values_name_no_watermark():
-    three = SafetyChecker(Guard(FakeBackend(lambda _: 1.0)), watermark=True)
+def test_the_third_value_reports_no_watermark() -> None:
+    three = SafetyChecker(Guard(FakeBackend(1.0)), watermark=True)
     safe, flags, marks = three(images=decoded(), clip_input=None)
     assert (flags, marks) == ([True] * 3, [False] * 3)
     assert not safe.any()
@@ -294,47 +238,47 @@ def test_three_values_name_no_watermark():
         ("Cosmos3OmniPipeline", "cosmos"),
     ],
 )
-def test_what_is_asked_is_found_from_the_class(name, asked):
-    assert answers(checker(0.0).for_pipeline(getattr(diffusers, name))) == asked
+def test_the_kind_of_answer_is_found_from_the_class(name, asked) -> None:
+    assert answers(checker_of(0.0).for_pipeline(getattr(diffusers, name))) == asked
 
 
-def test_observing_changes_nothing_but_the_flags():
+def test_observing_changes_nothing_but_the_flags() -> None:
     pipe = SD.build()
     plain = run(pipe, SD, "pt")
-    put(pipe, checker(1.0, action="flag"))
+    put(pipe, checker_of(1.0, action="flag"))
     out = pipe(**SD.call(pipe), output_type="pt")
     assert out.nsfw_content_detected == [True, True]
     assert torch.equal(out.images, plain)
     images = decoded()
     before = images.clone()
-    safe, _ = checker(1.0, action="flag")(images=images, clip_input=None)
+    safe, _ = checker_of(1.0, action="flag")(images=images, clip_input=None)
     assert torch.equal(images, before)
     assert torch.equal(safe, (before * 0.5 + 0.5).clamp(0, 1))
 
 
-def test_what_is_under_review_is_no_content_detected():
-    pipe, made = guarded(SD, checker(0.3, on_review="blur"))
+def test_a_picture_under_review_is_not_flagged() -> None:
+    pipe, checker = guarded(SD, checker_of(0.3, on_review="blur"))
     plain = run(SD.build(), SD, "pt")
     out = pipe(**SD.call(pipe), output_type="pt")
     assert out.nsfw_content_detected == [False, False]
-    assert [verdict.outcome for verdict in made.verdicts] == [Outcome.REVIEW] * 2
+    assert [verdict.outcome for verdict in checker.verdicts] == [Outcome.REVIEW] * 2
     assert detail(out.images.numpy()) < 0.5 * detail(plain.numpy())
 
 
-def test_verdicts_are_those_of_this_thread():
-    made, both = checker(reddest), Barrier(2, timeout=60)  # else one thread may do the work of both
+def test_verdicts_are_those_of_this_thread() -> None:
+    checker, both = checker_of(reddest), Barrier(2, timeout=60)  # else one thread may do the work of both
 
     def judge(red: float) -> list[Outcome]:
         both.wait()
         with pytest.raises(ConfigError, match="there was no guarded call"):
-            _ = made.verdicts
+            _ = checker.verdicts
         for _ in range(20):
             images = decoded(1)
             images[:, 0] += red
-            made(images=images, clip_input=None)
+            checker(images=images, clip_input=None)
             expected = Outcome.BLOCK if red > 0 else Outcome.ALLOW
-            assert [verdict.outcome for verdict in made.verdicts] == [expected]
-        return [verdict.outcome for verdict in made.verdicts]
+            assert [verdict.outcome for verdict in checker.verdicts] == [expected]
+        return [verdict.outcome for verdict in checker.verdicts]
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(judge, (3.0, -3.0))) == [[Outcome.BLOCK], [Outcome.ALLOW]]
@@ -343,8 +287,8 @@ def test_verdicts_are_those_of_this_thread():
 # Cosmos
 
 
-def test_cosmos_would_pass_over_any_other_checker():
-    plain = checker(0.0)
+def test_cosmos_skips_checkers_of_other_classes() -> None:
+    plain = checker_of(0.0)
     for cls in (diffusers.Cosmos2_5_PredictBasePipeline, diffusers.Cosmos3OmniPipeline):
         wanted = sys.modules[cls.__module__].CosmosSafetyChecker
         assert not isinstance(plain, wanted)
@@ -356,18 +300,18 @@ def test_cosmos_would_pass_over_any_other_checker():
         assert fitted.guard is plain.guard
 
 
-def test_one_frame_covers_the_clip():
+def test_one_frame_covers_the_clip() -> None:
     frames = (smooth(4, 24, 24).permute(0, 2, 3, 1) * 255).to(torch.uint8).numpy()
     frames[2, ..., 0], frames[2, ..., 1:] = 255, 0
     before = frames.copy()
-    made = checker(lambda frame: float(frame[1].max() == 0))
-    covered = made.check_video_safety(frames)
+    checker = checker_of(lambda frame: float(frame[1].max() == 0))
+    covered = checker.check_video_safety(frames)
     assert covered.shape == frames.shape
     assert covered.dtype == np.uint8
     assert not covered.any()
     np.testing.assert_array_equal(frames, before)
-    assert [verdict.outcome for verdict in made.verdicts] == [Outcome.BLOCK]
-    np.testing.assert_array_equal(checker(0.0).check_video_safety(frames), before)
+    assert [verdict.outcome for verdict in checker.verdicts] == [Outcome.BLOCK]
+    np.testing.assert_array_equal(checker_of(0.0).check_video_safety(frames), before)
 
 
 class Cornered(FakeBackend):
@@ -384,7 +328,7 @@ class Cornered(FakeBackend):
         return Scores.single({"red": {Severity.HIGH: 0.9}}, regions=(Region(*box, category="red"),))
 
 
-def test_each_frame_is_covered_where_its_own_regions_are():
+def test_each_frame_is_covered_where_its_own_regions_are() -> None:
     frames = np.full((3, 32, 32, 3), 90, np.uint8)
     frames[0, :6, :6] = frames[1, 24:30, 24:30] = 255
     covered = SafetyChecker(Guard(Cornered())).check_video_safety(frames)
@@ -394,20 +338,20 @@ def test_each_frame_is_covered_where_its_own_regions_are():
 
 
 @pytest.mark.parametrize("name", ["IFPipeline", "Cosmos2_5_PredictBasePipeline"])
-def test_a_class_made_of_a_pipelines_class_is_answered_as_that(name):
+def test_a_subclass_of_a_pipeline_is_answered_like_the_pipeline(name) -> None:
     base = getattr(diffusers, name)
-    made = type("Own", (base,), {})
-    assert answers(checker(0.0).for_pipeline(made)) == answers(checker(0.0).for_pipeline(base)) != ""
+    subclass = type("Own", (base,), {})
+    assert answers(checker_of(0.0).for_pipeline(subclass)) == answers(checker_of(0.0).for_pipeline(base)) != ""
 
 
-def test_cosmos_asks_about_the_prompt_first():
+def test_cosmos_asks_about_the_prompt_first() -> None:
     policy = {"rules": {"*": {"block": 0.5}}, "prompts": {"words": ["dragon"]}}
-    made = checker(0.0, policy=policy)
-    assert made.check_text_safety("a red disc")
-    assert not made.check_text_safety("a red dr4gon")
-    assert checker(0.0).check_text_safety("a red dragon"), "without rules there is nothing to refuse"
+    checker = checker_of(0.0, policy=policy)
+    assert checker.check_text_safety("a red disc")
+    assert not checker.check_text_safety("a red dr4gon")
+    assert checker_of(0.0).check_text_safety("a red dragon"), "without rules there is nothing to refuse"
     case = CASES["CosmosTextToWorldPipeline"]
-    pipe, _ = guarded(case, made)
+    pipe, _ = guarded(case, checker)
     given = {k: v for k, v in case.call(pipe).items() if "prompt" not in k}
     with pytest.raises(ValueError, match="detected unsafe text"):
         pipe(**given, prompt="a dragon")
@@ -416,197 +360,38 @@ def test_cosmos_asks_about_the_prompt_first():
 # with what is done to pipelines
 
 
-@pytest.fixture
-def tiny_guard(tiny) -> Guard:
-    policy = {"name": "mine", "rules": {"sexual": {"block": 0.4, "review": 0.2}}}
-    return Guard.from_pretrained(tiny, labels={"NSFW": "sexual", "SFW": None}, action=Blur(strength=0.3), policy=policy)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_scores_do_not_depend_on_the_dtype_of_the_pipeline(tiny_guard, dtype):
-    pipe, made = guarded(SD, SafetyChecker(tiny_guard))
-    made(images=decoded(), clip_input=None)
-    before = [verdict.score for verdict in made.verdicts]
+def test_scores_do_not_depend_on_the_dtype_of_the_pipeline(tiny_guard, dtype) -> None:
+    pipe, checker = guarded(SD, SafetyChecker(tiny_guard))
+    checker(images=decoded(), clip_input=None)
+    before = [verdict.score for verdict in checker.verdicts]
     pipe.to(dtype)
-    assert (made.dtype, pipe.dtype) == (dtype, dtype)
-    made(images=decoded(), clip_input=None)
-    assert [verdict.score for verdict in made.verdicts] == before
+    assert (checker.dtype, pipe.dtype) == (dtype, dtype)
+    checker(images=decoded(), clip_input=None)
+    assert [verdict.score for verdict in checker.verdicts] == before
     out = pipe(**SD.call(pipe), output_type="pt")
-    assert out.nsfw_content_detected == [verdict.flagged for verdict in made.verdicts]
+    assert out.nsfw_content_detected == [verdict.flagged for verdict in checker.verdicts]
 
 
 @pytest.mark.parametrize("offload", ["model", "block_level", "leaf_level"])
-def test_offloading_changes_no_verdict(tiny_guard, offload):
-    pipe, made = guarded(SD, SafetyChecker(tiny_guard))
+def test_offloading_changes_no_verdict(tiny_guard, offload) -> None:
+    pipe, checker = guarded(SD, SafetyChecker(tiny_guard))
     run(pipe, SD, "np")
-    before = [verdict.score for verdict in made.verdicts]
+    before = [verdict.score for verdict in checker.verdicts]
     if offload == "model":
         pipe.enable_model_cpu_offload(device="cpu")
     else:
         blocks = {"num_blocks_per_group": 1} if offload == "block_level" else {}
         pipe.enable_group_offload(onload_device=torch.device("cpu"), offload_type=offload, **blocks)
     run(pipe, SD, "np")
-    assert [verdict.score for verdict in made.verdicts] == before
+    assert [verdict.score for verdict in checker.verdicts] == before
 
 
-def test_pipelines_made_from_a_pipeline_keep_it(tiny_guard):
-    pipe, made = guarded(SD, SafetyChecker(tiny_guard))
-    assert diffusers.StableDiffusionImg2ImgPipeline.from_pipe(pipe).safety_checker is made
-    assert diffusers.AutoPipelineForInpainting.from_pipe(pipe).safety_checker is made
-    assert diffusers.StableDiffusionPipeline(**pipe.components, requires_safety_checker=False).safety_checker is made
+def test_pipelines_made_from_a_pipeline_keep_it(tiny_guard) -> None:
+    pipe, checker = guarded(SD, SafetyChecker(tiny_guard))
+    assert diffusers.StableDiffusionImg2ImgPipeline.from_pipe(pipe).safety_checker is checker
+    assert diffusers.AutoPipelineForInpainting.from_pipe(pipe).safety_checker is checker
+    assert diffusers.StableDiffusionPipeline(**pipe.components, requires_safety_checker=False).safety_checker is checker
     copied = copy.deepcopy(pipe).safety_checker
-    assert copied is not made
+    assert copied is not checker
     assert copied.guard is tiny_guard
-
-
-# saved and loaded
-
-
-class Heard(logging.Handler):
-    """What diffusers and transformers log while it listens."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.said: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
-
-    def __enter__(self) -> Heard:
-        for name in ("diffusers", "transformers"):
-            logging.getLogger(name).addHandler(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for name in ("diffusers", "transformers"):
-            logging.getLogger(name).removeHandler(self)
-
-
-@pytest.fixture
-def saved(tiny_guard, tmp_path) -> Path:
-    pipe, _ = guarded(SD, SafetyChecker(tiny_guard))
-    pipe.save_pretrained(tmp_path / "pipe")
-    return tmp_path / "pipe"
-
-
-def test_a_model_without_weights_cannot_be_saved(tmp_path):
-    pipe, _ = guarded(SD, checker(0.0))
-    with pytest.raises(ConfigError, match="FakeBackend cannot be saved"):
-        pipe.save_pretrained(tmp_path / "pipe")
-
-
-def test_what_is_no_saved_checker_is_not_loaded(tiny):
-    with pytest.raises(ConfigError, match="contains no saved guard"):
-        SafetyChecker.from_pretrained(tiny)
-
-
-def test_a_setting_that_would_be_dropped_is_refused(saved):
-    with pytest.raises(ConfigError, match="'policy' is not an argument for a saved checker: set it on the Guard"):
-        SafetyChecker.from_pretrained(saved, subfolder="safety_checker", policy="lenient")
-
-
-def test_what_a_folder_holds(saved, tiny):
-    index = json.loads((saved / "model_index.json").read_text())
-    assert index["safety_checker"] == ["nsfw_guard", "SafetyChecker"]
-    assert index["feature_extractor"] == ["nsfw_guard", "NoFeatures"]
-    assert {path.name for path in (saved / "safety_checker").iterdir()} == {"config.json", "guard"}
-    weights = saved / "safety_checker" / "guard" / "model.safetensors"
-    from safetensors.torch import load_file
-
-    kept, given = load_file(weights), load_file(tiny / "model.safetensors")
-    assert kept.keys() == given.keys()
-    assert all(torch.equal(kept[name], given[name]) for name in given)
-
-
-@pytest.mark.parametrize("cls", ["StableDiffusionPipeline", "DiffusionPipeline", "AutoPipelineForText2Image"])
-def test_it_comes_back_with_the_pipeline(saved, tiny_guard, cls):
-    with Heard() as heard:
-        pipe = getattr(diffusers, cls).from_pretrained(saved)
-    assert heard.said == []
-    made = pipe.safety_checker
-    assert (type(made), type(pipe.feature_extractor)) == (SafetyChecker, nsfw_guard.NoFeatures)
-    assert made.guard.policy == tiny_guard.policy
-    assert (made.guard.action, made.guard.on_review) == (tiny_guard.action, tiny_guard.on_review)
-    assert [v.score for v in made.guard.check(smooth(2, 40, 70))] == [
-        v.score for v in tiny_guard.check(smooth(2, 40, 70))
-    ]
-    pipe.set_progress_bar_config(disable=True)
-    first, made_first = guarded(SD, SafetyChecker(tiny_guard))
-    np.testing.assert_array_equal(run(pipe, SD, "np"), run(first, SD, "np"))
-    assert [verdict.score for verdict in made.verdicts] == [verdict.score for verdict in made_first.verdicts]
-
-
-@pytest.mark.parametrize(
-    "told",
-    [
-        {"dtype": torch.bfloat16},
-        {"device_map": "cpu"},
-        {"device_map": "balanced"},
-        {"low_cpu_mem_usage": False},
-        {"use_safetensors": True},
-        {"variant": None},
-    ],
-    ids=str,
-)
-def test_it_takes_what_loaders_say(saved, told):
-    pipe = diffusers.StableDiffusionPipeline.from_pretrained(saved, **told)
-    assert pipe.safety_checker.guard.policy.name == "mine"
-    assert pipe.safety_checker.dtype == told.get("dtype", torch.float32)
-
-
-@pytest.mark.parametrize("name", ["IFPipeline", "StableDiffusionUpscalePipeline", "CosmosTextToWorldPipeline"])
-def test_how_it_answers_comes_back(tiny_guard, tmp_path, name):
-    case = CASES[name]
-    pipe, made = guarded(case, SafetyChecker(tiny_guard))
-    pipe.save_pretrained(tmp_path)
-    texts = dict.fromkeys({"text_encoder", "tokenizer"} & {k for k, v in pipe.components.items() if v is None})
-    with Heard() as heard:
-        again = type(pipe).from_pretrained(tmp_path, **texts)
-    assert heard.said == []
-    assert answers(again.safety_checker) == answers(made) != ""
-    assert type(again.safety_checker) is type(made)
-    again.set_progress_bar_config(disable=True)
-    run(again, case, "np")
-    assert len(again.safety_checker.verdicts) == case.count
-
-
-def test_it_stands_in_for_the_stock_checker_without_a_word(saved, tiny_guard):
-    made = SafetyChecker(tiny_guard)
-    with Heard() as heard:
-        pipe = diffusers.StableDiffusionPipeline.from_pretrained(
-            saved, safety_checker=made, feature_extractor=made.feature_extractor
-        )
-    assert not [line for line in heard.said if "type" in line and "non-standard" not in line]
-    assert pipe.safety_checker is made
-
-
-def test_a_cosmos_checker_that_comes_back_is_not_passed_over(tiny_guard, tmp_path):
-    for cls in (diffusers.Cosmos2_5_PredictBasePipeline, diffusers.Cosmos3OmniPipeline):
-        SafetyChecker(tiny_guard).for_pipeline(cls).save_pretrained(tmp_path)
-        again = SafetyChecker.from_pretrained(tmp_path)
-        for one in (again, copy.deepcopy(again)):
-            assert not skipped(cls, one)
-            assert isinstance(one, sys.modules[cls.__module__].CosmosSafetyChecker)
-
-
-def test_a_fresh_process_needs_the_import_and_no_more(saved):
-    code = (
-        "import sys, diffusers\n"
-        "load = lambda: diffusers.DiffusionPipeline.from_pretrained(sys.argv[1]).safety_checker\n"
-        "try: load()\n"
-        "except ValueError as error: print('import nsfw_guard before calling' in str(error))\n"
-        "import nsfw_guard\n"
-        "print(type(load()).__name__, load().guard.policy.name)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(saved)], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["True", "SafetyChecker", "mine"], done.stderr
-
-
-def test_the_module_shows_what_loaders_look_for():
-    import transformers
-
-    assert nsfw_guard.PreTrainedModel is transformers.PreTrainedModel
-    assert nsfw_guard.ImageProcessingMixin is transformers.ImageProcessingMixin
-    assert {"PreTrainedModel", "ImageProcessingMixin"}.isdisjoint(nsfw_guard.__all__)
-    assert nsfw_guard.NoFeatures.__module__ == nsfw_guard.SafetyChecker.__module__ == "nsfw_guard"
-    assert nsfw_guard.NoFeatures()([Image.new("RGB", (4, 4))] * 3, return_tensors="pt").pixel_values.shape == (3, 1)

@@ -27,7 +27,7 @@ for call in {CALLS!r}:
 """
 
 
-def test_each_says_how_to_get_it():
+def test_each_call_names_the_extra_to_install() -> None:
     ran = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     answers = [line.split("\t") for line in ran.stdout.splitlines() if "\t" in line]
     assert [call for call, _ in answers] == CALLS

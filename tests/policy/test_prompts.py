@@ -30,7 +30,7 @@ RULES = PromptRules(words=("dragon", "red disc", "ass", "龍", "Ёж"), patterns
         ({"patterns": ("x*",)}, "would refuse every prompt"),
     ],
 )
-def test_rules_that_cannot_work_are_refused_with_the_cure(settings, says):
+def test_rules_that_cannot_work_are_refused_with_the_cure(settings, says) -> None:
     with pytest.raises(PolicyError, match=says):
         PromptRules(**settings)
 
@@ -75,14 +75,14 @@ def test_rules_that_cannot_work_are_refused_with_the_cure(settings, says):
         "dr4gon!",
     ],
 )
-def test_one_word_is_found_however_it_is_spelt(text):
+def test_one_word_is_found_however_it_is_spelt(text) -> None:
     assert RULES.find(text) == "word 'dragon'"
 
 
 @pytest.mark.parametrize(
     "text", ["red disc", "a Red  Disc.", "red-disc", "red_disc", "r e d d i s c", "r3d d1sc", "redddd disc"]
 )
-def test_a_phrase_is_found_however_it_is_spelt(text):
+def test_a_phrase_is_found_however_it_is_spelt(text) -> None:
     assert RULES.find(text) == "word 'red disc'"
 
 
@@ -105,7 +105,7 @@ def test_a_phrase_is_found_however_it_is_spelt(text):
         "a good book and a green tree",
     ],
 )
-def test_innocent_neighbours_are_not(text):
+def test_innocent_neighbours_of_a_word_are_not_found(text) -> None:
     assert RULES.find(text) == ""
 
 
@@ -115,13 +115,13 @@ MARKS = ',:;=#^"\u2019\u2026\u30fb'
 
 
 @pytest.mark.parametrize("sign", [*NOTHING, *DASHES])
-def test_what_is_not_drawn_or_only_a_dash_hides_no_word(sign):
+def test_invisible_characters_and_dashes_hide_no_word(sign) -> None:
     for text in (f"dra{sign}gon", sign.join("dragon"), f"red{sign}disc", f"a {sign}dragon{sign} there"):
         assert RULES.find(text), ascii(text)
 
 
 @pytest.mark.parametrize("sign", [*MARKS])
-def test_marks_between_words_hide_no_phrase_and_no_word_of_single_letters(sign):
+def test_marks_between_words_hide_no_phrase_and_no_word_of_single_letters(sign) -> None:
     for text in (sign.join("dragon"), f"red{sign}disc", f"a{sign}dragon{sign}there"):
         assert RULES.find(text), ascii(text)
 
@@ -130,7 +130,7 @@ def test_marks_between_words_hide_no_phrase_and_no_word_of_single_letters(sign):
     "_dragon_", "my_dragon_pic", "dra\u13c0on", "\ua4d3ragon", "drag\u0585n", "drag\u2c9fn", "drago\u0578",
     "\u13e7rago\u057c", "\ua4d3\ua4e3\ua4ee\ua4d6\ua4f3\ua4e0",
 ])  # fmt: skip
-def test_look_alikes_of_further_scripts_and_lines_below_hide_no_word(text):
+def test_look_alikes_of_further_scripts_and_lines_below_hide_no_word(text) -> None:
     assert RULES.find(text) == "word 'dragon'"
 
 
@@ -149,28 +149,28 @@ def test_look_alikes_of_further_scripts_and_lines_below_hide_no_word(text):
         "reddisc",
     ],
 )
-def test_what_only_sounds_alike_is_no_match(text):
+def test_words_that_only_sound_alike_do_not_match(text) -> None:
     assert RULES.find(text) == ""
 
 
-def test_words_of_scripts_without_spaces_are_found_inside():
+def test_words_of_scripts_without_spaces_are_found_inside() -> None:
     assert RULES.find("大きな龍の絵") == "word '龍'"
     assert RULES.find("два ежа") == ""
     assert RULES.find("маленький ЁЖ") == "word 'Ёж'"
 
 
 @pytest.mark.parametrize(
-    ("text", "found"), [("a DISC #12", True), ("ｄｉｓｃ＃７", True), ("forbidden", True), ("not forbidden", False)]
+    ("text", "refused"), [("a DISC #12", True), ("ｄｉｓｃ＃７", True), ("forbidden", True), ("not forbidden", False)]
 )
-def test_patterns_are_searched_as_it_is_and_in_plain_letters(text, found):
-    assert RULES.find(text).startswith("pattern") is found
+def test_patterns_are_searched_in_the_raw_and_the_plain_text(text, refused) -> None:
+    assert RULES.find(text).startswith("pattern") is refused
 
 
-def test_a_prompt_too_long_to_read_is_refused():
+def test_a_prompt_too_long_to_read_is_refused() -> None:
     assert RULES.find("x " * MAX_PROMPT_CHARS) == f"more than {MAX_PROMPT_CHARS} characters"
 
 
-def test_plain_text_is_the_same_when_made_plain_again():
+def test_normalising_twice_changes_nothing() -> None:
     for text in ("Ｄｒàｇοn", "ÄÖÜ ß ﬁ", "Ёж", "a\u200bb"):
         assert plain(plain(text)) == plain(text)
 
@@ -178,27 +178,27 @@ def test_plain_text_is_the_same_when_made_plain_again():
 # in a policy
 
 
-def policy(**prompts):
+def policy_of(**prompts):
     return Policy.load({"name": "p", "rules": {"red": {"block": 0.5}}, "prompts": prompts})
 
 
-def test_a_policy_without_prompts_keeps_its_hash_and_its_shape():
+def test_a_policy_without_prompts_keeps_its_hash_and_its_shape() -> None:
     without = Policy.load({"name": "p", "rules": {"red": {"block": 0.5}}})
     rules = json.dumps({"red": {"block": 0.5}}, sort_keys=True)
     assert "prompts" not in without.to_dict()
     assert without.hash == hashlib.sha256(rules.encode()).hexdigest()
-    assert policy(words=["dragon"]).hash != without.hash
-    assert policy(words=["dragon"]).hash != policy(words=["ring"]).hash
+    assert policy_of(words=["dragon"]).hash != without.hash
+    assert policy_of(words=["dragon"]).hash != policy_of(words=["ring"]).hash
 
 
-def test_a_policy_with_prompts_survives_its_dictionary_and_fitting():
-    made = policy(words=["dragon"], patterns=["a+b"])
-    assert Policy.load(made.to_dict()) == made
+def test_a_policy_with_prompts_survives_its_dictionary_and_fitting() -> None:
+    policy = policy_of(words=["dragon"], patterns=["a+b"])
+    assert Policy.load(policy.to_dict()) == policy
     spec = FakeBackend.spec
-    assert made.bind(spec).prompts == made.prompts
+    assert policy.bind(spec).prompts == policy.prompts
 
 
-def test_prompts_alone_are_no_policy():
+def test_prompt_rules_alone_are_not_a_policy() -> None:
     with pytest.raises(PolicyError, match="without rules allows everything"):
         Policy.load({"prompts": {"words": ["dragon"]}})
 
@@ -212,12 +212,12 @@ def test_prompts_alone_are_no_policy():
         ({}, "has neither words nor patterns"),
     ],
 )
-def test_a_table_with_a_mistake_is_refused_with_the_cure(prompts, says):
+def test_a_table_with_a_mistake_is_refused_with_the_cure(prompts, says) -> None:
     with pytest.raises(PolicyError, match=says):
         Policy.load({"rules": {"red": {"block": 0.5}}, "prompts": prompts})
 
 
-def test_who_extends_a_policy_adds_to_what_it_refuses(tmp_path):
+def test_a_policy_that_extends_another_adds_to_its_prompt_rules(tmp_path) -> None:
     (tmp_path / "base.toml").write_text('[rules.red]\nblock = 0.5\n[prompts]\nwords = ["dragon"]\n')
     (tmp_path / "mine.toml").write_text('extends = "base.toml"\n[prompts]\nwords = ["ring"]\npatterns = ["a+b"]\n')
     (tmp_path / "same.toml").write_text('extends = "base.toml"\n')
@@ -229,14 +229,14 @@ def test_who_extends_a_policy_adds_to_what_it_refuses(tmp_path):
 # in a guard
 
 
-def test_what_is_no_text_is_an_error():
-    (verdict,) = Guard(FakeBackend(), policy=policy(words=["dragon"])).check_prompts([None])
+def test_a_prompt_that_is_not_text_is_an_error() -> None:
+    (verdict,) = Guard(FakeBackend(), policy=policy_of(words=["dragon"])).check_prompts([None])
     assert verdict.outcome is Outcome.ERROR
     assert "got NoneType" in verdict.reason
 
 
-def test_a_prompt_is_blocked_with_the_rule_and_never_told_itself(tmp_path):
-    guard = Guard(FakeBackend(), policy=policy(words=["dragon"]), listeners=[Audit(tmp_path / "log.jsonl")])
+def test_a_verdict_names_the_rule_and_never_the_prompt(tmp_path) -> None:
+    guard = Guard(FakeBackend(), policy=policy_of(words=["dragon"]), listeners=[Audit(tmp_path / "log.jsonl")])
     blocked, allowed = guard.check_prompts(["my secret dragon", "a ring"])
     assert (blocked.outcome, blocked.reason, blocked.category) == (Outcome.BLOCK, "prompt: word 'dragon'", "prompt")
     assert (allowed.outcome, allowed.scores) == (Outcome.ALLOW, None)
@@ -248,13 +248,13 @@ def test_a_prompt_is_blocked_with_the_rule_and_never_told_itself(tmp_path):
     assert set(guard.counter.counts.values()) == {0}  # it counts pictures
 
 
-def test_one_prompt_may_come_alone_and_without_rules_nothing_is_blocked():
+def test_one_prompt_may_come_alone_and_without_rules_nothing_is_blocked() -> None:
     assert [v.outcome for v in Guard(FakeBackend()).check_prompts("dragon")] == [Outcome.ALLOW]
 
 
-def test_a_listener_that_fails_makes_blocked_prompts_errors():
+def test_a_listener_that_fails_makes_blocked_prompts_errors() -> None:
     def fails(verdicts):
         raise OSError("full")
 
-    guard = Guard(FakeBackend(), policy=policy(words=["dragon"]), listeners=[fails])
+    guard = Guard(FakeBackend(), policy=policy_of(words=["dragon"]), listeners=[fails])
     assert [v.outcome for v in guard.check_prompts("dragon")] == [Outcome.ERROR]

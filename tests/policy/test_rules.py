@@ -18,34 +18,34 @@ CUTS = [1, 1.0, 0.5, 5e-324]
 
 @pytest.mark.parametrize("kind", [Threshold, Rule])
 @pytest.mark.parametrize("value", NO_CUTS, ids=repr)
-def test_what_is_no_cut_is_refused_wherever_it_stands(kind: Any, value: Any) -> None:
-    for told in ({"block": value}, {"block": 0.5, "review": value}, {"block": 0.5, "views": {"side": value}}):
-        name = "side" if "views" in told else list(told)[-1]
+def test_an_invalid_threshold_is_refused_everywhere(kind: Any, value: Any) -> None:
+    for settings in ({"block": value}, {"block": 0.5, "review": value}, {"block": 0.5, "views": {"side": value}}):
+        name = "side" if "views" in settings else list(settings)[-1]
         with pytest.raises(PolicyError, match=f"^{name} = "):
-            kind(**told)
+            kind(**settings)
 
 
 @pytest.mark.parametrize("kind", [Threshold, Rule])
 @pytest.mark.parametrize("value", CUTS)
 def test_every_number_above_0_up_to_1_is_a_cut(kind: Any, value: float) -> None:
-    made = kind(block=value, review=value, views={"side": value})
-    assert (made.block, made.review, made.views["side"]) == (value, value, value)
+    cut = kind(block=value, review=value, views={"side": value})
+    assert (cut.block, cut.review, cut.views["side"]) == (value, value, value)
 
 
 @pytest.mark.parametrize(
-    "told", [{"block": "default"}, {"block": 0.5, "review": "x"}, {"block": 1, "views": {"side": "b"}}]
+    "settings", [{"block": "default"}, {"block": 0.5, "review": "x"}, {"block": 1, "views": {"side": "b"}}]
 )
-def test_a_models_own_cuts_are_numbers(told: Any) -> None:
+def test_a_models_own_cuts_are_numbers(settings: Any) -> None:
     with pytest.raises(PolicyError, match="a threshold must be a number"):
-        Threshold(**told)
+        Threshold(**settings)
 
 
-def test_a_model_always_says_what_it_blocks() -> None:
+def test_a_model_always_has_a_block_threshold() -> None:
     with pytest.raises(PolicyError, match="block = None: a threshold must be a number"):
         Threshold(block=None)  # type: ignore[arg-type]
 
 
-def test_a_cut_reviews_from_a_lower_score_on() -> None:
+def test_review_begins_at_a_lower_score_than_block() -> None:
     with pytest.raises(PolicyError, match=r"review 0.6 must not be above block 0.5: lower review"):
         Threshold(block=0.5, review=0.6)
     assert Threshold(block=0.5, review=0.5).review == 0.5
@@ -103,28 +103,28 @@ def test_views_need_a_cut_for_all_the_others() -> None:
         Rule(review=0.25, views={"full": 0.5})
 
 
-@pytest.mark.parametrize("told", [{}, {"severity": "low"}, {"views": {"side": 0.5}}])
-def test_a_rule_that_judges_nothing_is_refused(told: Any) -> None:
+@pytest.mark.parametrize("settings", [{}, {"severity": "low"}, {"views": {"side": 0.5}}])
+def test_a_rule_that_judges_nothing_is_refused(settings: Any) -> None:
     with pytest.raises(PolicyError, match="needs a threshold"):
-        Rule(**told)
+        Rule(**settings)
 
 
-def test_a_rule_is_told_without_what_is_not_set() -> None:
+def test_the_dict_of_a_rule_leaves_out_unset_fields() -> None:
     assert Rule(review=0.5).to_dict() == {"review": 0.5}
     rule = Rule(block="strict", review=0.25, severity=Severity.LOW, views={"side": 0.75})
     assert rule.to_dict() == {"block": "strict", "review": 0.25, "severity": "low", "views": {"side": 0.75}}
     assert Rule(**rule.to_dict()) == rule
 
 
-def test_rules_and_cuts_cannot_be_set_anew() -> None:
-    for made in (Threshold(block=0.5), Rule(block=0.5)):
+def test_rules_and_thresholds_are_immutable() -> None:
+    for cut in (Threshold(block=0.5), Rule(block=0.5)):
         with pytest.raises(dataclasses.FrozenInstanceError):
-            made.block = 1.0  # type: ignore[misc]
+            cut.block = 1.0  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("kind", [Threshold, Rule])
-def test_what_a_caller_changes_later_does_not_change_the_cuts(kind: Any) -> None:
+def test_later_changes_by_the_caller_do_not_change_the_thresholds(kind: Any) -> None:
     views = {"side": 0.25}
-    made = kind(block=0.5, views=views)
+    cut = kind(block=0.5, views=views)
     views["side"] = 1.0
-    assert made.views == {"side": 0.25}
+    assert cut.views == {"side": 0.25}

@@ -132,7 +132,7 @@ def test_a_folder_is_no_policy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", [None, 3, 0.5, ["default"], b"default"], ids=repr)
-def test_what_is_no_source_at_all_is_refused(source: Any) -> None:
+def test_a_source_of_another_type_is_refused(source: Any) -> None:
     with pytest.raises(PolicyError, match="a policy must be a preset's name, a TOML file or a mapping"):
         Policy.load(source)
 
@@ -158,19 +158,19 @@ review = 0.5
     }
 
 
-@pytest.mark.parametrize(("told", "name"), [({}, "policy"), ({"name": "mine"}, "mine"), ({"name": 3}, "3")])
-def test_a_mapping_is_read_like_a_file(told: dict[str, Any], name: str) -> None:
-    policy = Policy.load({**told, "rules": {"a": {"block": 0.5}}})
+@pytest.mark.parametrize(("mapping", "name"), [({}, "policy"), ({"name": "mine"}, "mine"), ({"name": 3}, "3")])
+def test_a_mapping_is_read_like_a_file(mapping: dict[str, Any], name: str) -> None:
+    policy = Policy.load({**mapping, "rules": {"a": {"block": 0.5}}})
     assert (policy.name, policy.rules) == (name, {"a": Rule(block=0.5)})
 
 
-def test_a_file_without_a_name_is_called_like_the_file(tmp_path: Path) -> None:
+def test_a_policy_without_a_name_is_named_after_its_file(tmp_path: Path) -> None:
     write(tmp_path, mine="[rules.a]\nblock = 0.5", child="extends = 'mine.toml'")
     assert Policy.load(tmp_path / "mine.toml").name == "mine"
     assert Policy.load(tmp_path / "child.toml").name == "child"
 
 
-def test_a_rule_for_review_takes_no_block_away(tmp_path: Path) -> None:
+def test_a_review_rule_keeps_the_parents_block(tmp_path: Path) -> None:
     """Else 0.999 of a category that "strict" blocks would be released for naming it."""
     policy = Policy.load({"extends": "strict", "rules": {"gore": {"review": 0.01}}})
     assert policy.rules["gore"] == Rule(block="strict", review=0.01)
@@ -186,7 +186,7 @@ def test_a_rule_for_review_takes_no_block_away(tmp_path: Path) -> None:
     assert policy.reviews_only == ()
 
 
-def test_what_extends_a_preset_changes_only_what_it_says() -> None:
+def test_a_policy_that_extends_a_preset_changes_only_what_it_names() -> None:
     policy = Policy.load({"extends": "strict", "rules": {"*": {"review": 0.125}, "gore": {"block": 0.5}}})
     assert policy.rules == {"*": Rule(block="strict", review=0.125), "gore": Rule(block=0.5)}
     assert policy.description == Policy.load("strict").description
@@ -233,15 +233,15 @@ def test_a_file_that_is_named_like_the_preset_it_extends_is_no_circle(tmp_path: 
     assert set(Policy.load(tmp_path / "strict.toml").rules) == {"*", "a"}
 
 
-def test_two_ways_to_one_parent_are_no_circle(tmp_path: Path) -> None:
+def test_a_parent_reached_twice_is_not_a_circle(tmp_path: Path) -> None:
     write(tmp_path, top="[rules.a]\nblock = 0.5", mine="extends = 'top.toml'")
     assert Policy.load(tmp_path / "mine.toml") == Policy(rules={"a": Rule(block=0.5)}, name="mine")
 
 
 def test_a_mapping_that_was_given_is_left_as_it_was() -> None:
-    told = {"extends": "strict", "rules": {"*": {"review": 0.125}}}
-    Policy.load(told)
-    assert told == {"extends": "strict", "rules": {"*": {"review": 0.125}}}
+    mapping = {"extends": "strict", "rules": {"*": {"review": 0.125}}}
+    Policy.load(mapping)
+    assert mapping == {"extends": "strict", "rules": {"*": {"review": 0.125}}}
 
 
 RED = "[rules.red]\nblock = 0.5\n"
@@ -261,7 +261,7 @@ RED = "[rules.red]\nblock = 0.5\n"
         ("extends = 'parent.toml'\n[prompts]\nwords = 'dragon'", "must be a list of strings"),
     ],
 )
-def test_prompt_rules_that_cannot_be_are_refused(text: str, said: str, tmp_path: Path) -> None:
+def test_invalid_prompt_rules_are_refused(text: str, said: str, tmp_path: Path) -> None:
     write(tmp_path, mine=text, parent=RED + "[prompts]\nwords = ['castle']")
     with pytest.raises(ConfigError) as caught:
         Policy.load(tmp_path / "mine.toml")

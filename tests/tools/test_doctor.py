@@ -23,16 +23,18 @@ def test_versions_are_those_that_are_installed() -> None:
 
 
 @pytest.mark.parametrize(("cached", "said"), [(Path("here"), "in the cache"), (None, "to be fetched")])
-def test_weights_are_at_hand_or_not(cached: Path | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_reported_as_present_or_missing(
+    cached: Path | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(doctor.weights, "cached", lambda spec: cached)
     assert doctor.where(MARQO) == said
     assert doctor.where(red_model()) == "built in"
 
 
 def test_devices_begin_with_the_cpu() -> None:
-    found = doctor.devices()
-    assert found[0] == "cpu"
-    assert len([name for name in found if name.startswith("cuda:")]) == torch.cuda.device_count()
+    devices = doctor.devices()
+    assert devices[0] == "cpu"
+    assert len([name for name in devices if name.startswith("cuda:")]) == torch.cuda.device_count()
 
 
 def test_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,23 +46,23 @@ def test_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_everything_is_examined() -> None:
-    found = doctor.examine()
-    assert found["python"] == platform.python_version()
-    assert {package: found[package] for package in doctor.PACKAGES} == {
+    report = doctor.examine()
+    assert report["python"] == platform.python_version()
+    assert {package: report[package] for package in doctor.PACKAGES} == {
         package: doctor.installed(package) for package in doctor.PACKAGES
     }
-    assert found["devices"].startswith("cpu")
-    assert {key for key in found if key.startswith("model ")} == {f"model {name}" for name in registry.list_models()}
-    assert all(isinstance(value, str) and value for value in found.values())
+    assert report["devices"].startswith("cpu")
+    assert {key for key in report if key.startswith("model ")} == {f"model {name}" for name in registry.list_models()}
+    assert all(isinstance(value, str) and value for value in report.values())
 
 
 @pytest.mark.parametrize(("agrees", "said"), [(True, "agrees with this Pillow"), (False, "its resize changed")])
-def test_the_way_of_the_resize_is_said(agrees: bool, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_method_of_resizing_is_reported(agrees: bool, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "matrix_is_pillow", lambda: agrees)
     assert said in doctor.examine()["exact resize"]
 
 
-def test_a_pillow_with_a_hole_is_to_be_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vulnerable_pillow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "pillow_is_old", lambda: True)
     assert [w.endswith("install pillow>=13.0.0 before opening untrusted files") for w in doctor.warnings()] == [True]
     monkeypatch.setattr(doctor, "pillow_is_old", lambda: False)

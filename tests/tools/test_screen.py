@@ -42,7 +42,7 @@ def run(paths: Sequence[Path | str], out: Path | None = None, **rest: Any) -> di
     return {f.path: f.verdict.outcome for f in screen(guard, find([str(p) for p in paths]).sources, out=out, **rest)}
 
 
-def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_path_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"the file or folder .*none.png.* does not exist: check the path"):
         find([str(paint(tmp_path / "a.png")), str(tmp_path / "none.png")])
     (tmp_path / "empty").mkdir()
@@ -51,7 +51,7 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
         find([str(tmp_path / "empty")])
 
 
-def test_what_stands_beside_the_pictures_is_named(tmp_path: Path) -> None:
+def test_files_that_are_not_pictures_are_named(tmp_path: Path) -> None:
     paint(tmp_path / "a.png")
     (tmp_path / "notes.txt").write_text("text")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nothing")
@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("name", ["a.txt", "b", "c.bak", "d.heic", "e.PNG.old"])
-def test_a_picture_is_one_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+def test_a_picture_is_recognised_under_any_name(tmp_path: Path, name: str) -> None:
     paint(tmp_path / name, RED, format="PNG")
     assert run([tmp_path]) == {str(tmp_path / name): BLOCK}
 
@@ -94,7 +94,7 @@ def test_a_picture_that_nobody_can_read_here_is_an_error_and_not_skipped(tmp_pat
     assert run([tmp_path]) == {str(tmp_path / "file.dat"): ERROR}
 
 
-def test_what_is_written_has_its_own_picture_and_no_thumbnail(tmp_path: Path) -> None:
+def test_a_written_file_has_the_picture_and_no_thumbnail(tmp_path: Path) -> None:
     small = io.BytesIO()
     Image.new("RGB", (4, 4), BLUE).save(small, "JPEG")
     tiff = b"II*\0\x08\0\0\0" + b"\0\0" + b"\x0e\0\0\0" + b"\2\0"
@@ -121,7 +121,7 @@ def test_a_folder_is_walked_in_order_and_only_for_pictures(tmp_path: Path) -> No
     assert [s.path for s in find([str(tmp_path)]).sources] == [str(tmp_path / name) for name in expected]
 
 
-def test_a_named_file_is_taken_whatever_it_is_called(tmp_path: Path) -> None:
+def test_a_file_named_by_the_user_is_judged_whatever_its_suffix(tmp_path: Path) -> None:
     paint(tmp_path / "a.png").rename(tmp_path / "picture")
     assert list(find([str(tmp_path / "picture"), STDIN]).sources) == [
         Source(str(tmp_path / "picture"), Path("picture")),
@@ -132,8 +132,8 @@ def test_a_named_file_is_taken_whatever_it_is_called(tmp_path: Path) -> None:
 def test_without_an_output_folder_nothing_is_written(tmp_path: Path) -> None:
     paint(tmp_path / "a.png", RED)
     before = sorted(tmp_path.rglob("*"))
-    (found,) = screen(Guard(FakeBackend()), find([str(tmp_path)]).sources)
-    assert (found.verdict.outcome, found.written) == (BLOCK, "")
+    (result,) = screen(Guard(FakeBackend()), find([str(tmp_path)]).sources)
+    assert (result.verdict.outcome, result.written) == (BLOCK, "")
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -165,9 +165,9 @@ def test_names_that_collide_are_counted(tmp_path: Path) -> None:
     for index, colour in enumerate((BLUE, RED, BLUE, RED)):
         paint(tmp_path / str(index) / "a.png", colour)
     paths = [tmp_path / str(index) / "a.png" for index in range(4)]
-    found = list(screen(Guard(FakeBackend()), find([str(p) for p in paths]).sources, out=tmp_path / "out", batch=3))
-    assert [Path(f.written).name for f in found] == ["a.png", "a-2.png", "a-3.png", "a-4.png"]
-    assert [colours(f.written) for f in found] == [{BLUE}, {(0, 0, 0)}, {BLUE}, {(0, 0, 0)}]
+    results = list(screen(Guard(FakeBackend()), find([str(p) for p in paths]).sources, out=tmp_path / "out", batch=3))
+    assert [Path(f.written).name for f in results] == ["a.png", "a-2.png", "a-3.png", "a-4.png"]
+    assert [colours(f.written) for f in results] == [{BLUE}, {(0, 0, 0)}, {BLUE}, {(0, 0, 0)}]
 
 
 def test_a_covered_file_does_not_write_over_an_allowed_one_of_its_new_name(tmp_path: Path) -> None:
@@ -183,13 +183,13 @@ def test_the_files_that_are_judged_are_never_written_over(out: str, tmp_path: Pa
     for name in ("a.png", "b.jpg", "b.png", "deep/a.png", "deep/b.png"):
         paint(tmp_path / name, RED)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*.*")}
-    found = run([tmp_path], tmp_path / out)
-    assert set(found.values()) == {BLOCK}
+    outcomes = run([tmp_path], tmp_path / out)
+    assert set(outcomes.values()) == {BLOCK}
     assert {p: p.read_bytes() for p in before} == before
     assert len(list(tmp_path.rglob("*.*"))) == 2 * len(before)
 
 
-def test_a_file_is_read_once_so_that_what_is_judged_is_what_is_written(tmp_path: Path) -> None:
+def test_each_file_is_read_once_so_the_judged_bytes_are_written(tmp_path: Path) -> None:
     path = paint(tmp_path / "a.png", BLUE)
     good = path.read_bytes()
     bad = paint(tmp_path / "bad.png", RED)
@@ -207,8 +207,8 @@ def test_files_are_judged_in_batches(batch: int, calls: int, tmp_path: Path) -> 
     for index in range(5):
         paint(tmp_path / f"{index}.png", RED if index % 2 else BLUE)
     backend = FakeBackend()
-    found = run([tmp_path], guard=Guard(backend), batch=batch)
-    assert list(found.values()) == [ALLOW, BLOCK, ALLOW, BLOCK, ALLOW]
+    outcomes = run([tmp_path], guard=Guard(backend), batch=batch)
+    assert list(outcomes.values()) == [ALLOW, BLOCK, ALLOW, BLOCK, ALLOW]
     assert backend.calls == calls
 
 
@@ -245,10 +245,10 @@ def test_a_file_over_the_limit_is_an_error_and_not_read_whole(tmp_path: Path) ->
 def test_a_file_that_went_away_is_an_error(tmp_path: Path) -> None:
     sources = find([str(paint(tmp_path / "a.png")), str(paint(tmp_path / "b.png"))]).sources
     (tmp_path / "a.png").unlink()
-    found = list(screen(Guard(FakeBackend()), sources, out=tmp_path / "out"))
-    assert [f.verdict.outcome for f in found] == [ERROR, ALLOW]
-    assert "cannot be read" in found[0].verdict.reason
-    assert colours(found[0].written) == {(0, 0, 0)}
+    results = list(screen(Guard(FakeBackend()), sources, out=tmp_path / "out"))
+    assert [f.verdict.outcome for f in results] == [ERROR, ALLOW]
+    assert "cannot be read" in results[0].verdict.reason
+    assert colours(results[0].written) == {(0, 0, 0)}
 
 
 def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,25 +258,25 @@ def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: py
     guard, sources = Guard(FakeBackend()), find([str(paint(tmp_path / "a.png"))]).sources
     monkeypatch.setattr(Path, "open", refused)
     monkeypatch.setattr("builtins.open", refused)
-    (found,) = screen(guard, sources)
-    assert (found.verdict.outcome, found.verdict.scores) == (ERROR, None)
+    (result,) = screen(guard, sources)
+    assert (result.verdict.outcome, result.verdict.scores) == (ERROR, None)
 
 
-def test_a_file_that_could_not_even_be_read_is_not_written_when_it_fails_open(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_not_written_even_with_fail_open(tmp_path: Path) -> None:
     sources = find([str(paint(tmp_path / "a.png"))]).sources
     (tmp_path / "a.png").unlink()
-    (found,) = screen(Guard(FakeBackend(), fail_open=True), sources, out=tmp_path / "out")
-    assert (found.verdict.outcome, found.written) == (ERROR, "")
+    (result,) = screen(Guard(FakeBackend(), fail_open=True), sources, out=tmp_path / "out")
+    assert (result.verdict.outcome, result.written) == (ERROR, "")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX only")
 def test_a_pipe_is_an_error_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    found: dict[str, Outcome] = {}
-    thread = threading.Thread(target=lambda: found.update(run([tmp_path / "pipe.png"])), daemon=True)
+    outcomes: dict[str, Outcome] = {}
+    thread = threading.Thread(target=lambda: outcomes.update(run([tmp_path / "pipe.png"])), daemon=True)
     thread.start()
     thread.join(10)
-    assert found == {str(tmp_path / "pipe.png"): ERROR}
+    assert outcomes == {str(tmp_path / "pipe.png"): ERROR}
 
 
 def test_a_backend_that_breaks_covers_every_file(tmp_path: Path) -> None:
@@ -295,10 +295,10 @@ def test_every_frame_of_an_animation_is_judged(tmp_path: Path) -> None:
 
 def test_scores_between_the_cuts_are_kept_for_review(tmp_path: Path) -> None:
     data = paint(tmp_path / "a.png").read_bytes()
-    guard = Guard(FakeBackend(lambda frame: 0.25))
+    guard = Guard(FakeBackend(0.25))
     assert run([tmp_path / "a.png"], tmp_path / "out", guard=guard) == {str(tmp_path / "a.png"): REVIEW}
     assert (tmp_path / "out" / "a.png").read_bytes() == data
-    covering = Guard(FakeBackend(lambda frame: 0.25), on_review="block")
+    covering = Guard(FakeBackend(0.25), on_review="block")
     run([tmp_path / "a.png"], tmp_path / "covered", guard=covering)
     assert colours(tmp_path / "covered" / "a.png") == {(0, 0, 0)}
 

@@ -51,18 +51,18 @@ def closed():
     return f"http://127.0.0.1:{port}"
 
 
-def test_any_answer_is_one_and_it_is_asked_for_once(server):
+def test_any_answer_counts_and_is_asked_for_once(server) -> None:
     address, asked = server
     assert [hub.absence(address), hub.absence(address)] == ["", ""]
     assert len(asked) == 1
 
 
-def test_nobody_there_is_said_with_the_address(closed):
+def test_an_absent_server_is_reported_with_its_address(closed) -> None:
     assert hub.absence(closed).startswith(f"{closed.removeprefix('http://')} does not answer (")
     assert hub._answered == set()
 
 
-def test_one_that_says_nothing_is_waited_for_briefly():
+def test_a_silent_server_is_waited_for_briefly() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
         away = hub.absence(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.2)
@@ -71,11 +71,11 @@ def test_one_that_says_nothing_is_waited_for_briefly():
 
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "hub", ""])
-def test_an_address_of_another_kind_is_not_opened(address):
+def test_an_address_of_another_kind_is_not_opened(address) -> None:
     assert "must begin with https://" in hub.absence(address)
 
 
-def test_a_certificate_is_left_to_the_hubs_own_client(monkeypatch):
+def test_a_certificate_is_left_to_the_hubs_own_client(monkeypatch) -> None:
     import ssl
     import urllib.error
 
@@ -86,7 +86,7 @@ def test_a_certificate_is_left_to_the_hubs_own_client(monkeypatch):
     assert hub.absence("https://127.0.0.1:1") == ""
 
 
-def test_weights_are_not_waited_for_where_the_hub_is_away(closed, tmp_path, monkeypatch):
+def test_weights_are_not_waited_for_when_the_hub_is_unreachable(closed, tmp_path, monkeypatch) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

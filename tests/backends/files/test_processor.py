@@ -14,7 +14,7 @@ from nsfw_guard.errors import ConfigError, WeightsMissingError, WeightsUnfitErro
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.imaging.preprocess import Preprocess
 from nsfw_guard.imaging.views import InputSpec
-from tests.conftest import smooth
+from tests.pictures import smooth
 
 FALCONSAI = {
     "do_normalize": True, "do_rescale": True, "do_resize": True, "image_mean": [0.5] * 3,
@@ -23,31 +23,31 @@ FALCONSAI = {
 }  # fmt: skip
 
 
-def test_a_vit_squashes_bilinearly():
+def test_a_vit_squashes_bilinearly() -> None:
     assert input_of_processor(FALCONSAI) == VIT
 
 
-def test_what_is_left_out_is_what_the_processor_does_by_default():
+def test_omitted_settings_have_the_processors_defaults() -> None:
     assert input_of_processor({"image_processor_type": "ViTImageProcessor"}) == VIT
     assert input_of_processor({"feature_extractor_type": "ViTFeatureExtractor", "size": 224}) == VIT
     assert input_of_processor({"image_processor_type": "CLIPImageProcessor"}) == CLIP
     assert input_of_processor({"feature_extractor_type": "CLIPFeatureExtractor", "size": 224, "crop_size": 224}) == CLIP
 
 
-def test_a_shortest_edge_with_a_crop_keeps_its_edge():
+def test_a_shortest_edge_with_a_crop_keeps_its_edge() -> None:
     for edge in (225, 232, 248, 256, 257, 292):
-        told = {
+        settings = {
             **FALCONSAI,
             "size": {"shortest_edge": edge},
             "do_center_crop": True,
             "crop_size": {"height": 224, "width": 224},
         }
-        spec = input_of_processor(told)
+        spec = input_of_processor(settings)
         assert (spec.size, spec.scale_size, spec.crop_mode) == (224, edge, "center")
         assert math.isclose(spec.crop_pct, 224 / edge, rel_tol=1e-3)
 
 
-def test_without_normalising_bytes_become_unit_floats():
+def test_without_normalising_bytes_become_unit_floats() -> None:
     spec = input_of_processor({**FALCONSAI, "do_normalize": False})
     assert (spec.mean, spec.std) == ((0.0,) * 3, (1.0,) * 3)
 
@@ -68,18 +68,18 @@ def test_without_normalising_bytes_become_unit_floats():
         ({"image_std": [0.5, 0.0, 0.5]}, "std must be three numbers from 0.001"),
     ],
 )
-def test_what_we_cannot_reproduce_is_refused(change, message):
+def test_processors_that_cannot_be_reproduced_are_refused(change, message) -> None:
     with pytest.raises(ConfigError, match=message):
         input_of_processor({**FALCONSAI, **change})
 
 
-def test_an_unknown_kind_must_say_everything():
+def test_an_unknown_kind_must_say_everything() -> None:
     assert input_of_processor({**FALCONSAI, "image_processor_type": "NewImageProcessor"}) == VIT
     with pytest.raises(ConfigError, match="must be 2 "):
         input_of_processor({**{k: v for k, v in FALCONSAI.items() if k != "resample"}, "image_processor_type": "New"})
 
 
-def test_a_file_that_is_not_there_or_no_table_names_the_cure(tmp_path):
+def test_a_missing_or_malformed_file_names_the_cure(tmp_path) -> None:
     with pytest.raises(WeightsMissingError, match=r"has no preprocessor_config\.json, .*: fetch it too"):
         read_processor(tmp_path)
     for text in ("[]", "{", '{"size": {"height": "x", "width": "x"}, "image_processor_type": "ViTImageProcessor"}'):
@@ -89,12 +89,12 @@ def test_a_file_that_is_not_there_or_no_table_names_the_cure(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["ViTImageProcessor", "CLIPImageProcessor"])
-def test_pictures_come_out_as_the_processors_own_bits(kind, tmp_path):
+def test_pictures_come_out_as_the_processors_own_bits(kind, tmp_path) -> None:
     transformers = pytest.importorskip("transformers")
-    made = getattr(transformers, f"{kind}Pil", None)
-    if made is None:
+    kind_pil = getattr(transformers, f"{kind}Pil", None)
+    if kind_pil is None:
         pytest.skip("this transformers has no PIL processors of that name")
-    processor, spec = made(), VIT if kind.startswith("ViT") else CLIP
+    processor, spec = kind_pil(), VIT if kind.startswith("ViT") else CLIP
     for seed, (height, width) in enumerate([(224, 224), (300, 301), (517, 333), (90, 453), (1024, 768)]):
         pixels = (smooth(1, height, width, seed=seed) * 255).round().to(torch.uint8)
         expected = processor(pixels[0].permute(1, 2, 0).numpy(), return_tensors="pt", input_data_format="channels_last")
@@ -105,21 +105,21 @@ def test_pictures_come_out_as_the_processors_own_bits(kind, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", ["ViTImageProcessor", "CLIPImageProcessor"])
-def test_the_torchvision_processors_are_a_level_off_at_most(kind):
+def test_the_torchvision_processors_are_a_level_off_at_most(kind) -> None:
     """What transformers runs by default since version 5 is not what these models were trained with; we follow PIL."""
     transformers = pytest.importorskip("transformers")
     if not hasattr(transformers, f"{kind}Pil"):
         pytest.skip("this transformers has one processor only")
     spec = VIT if kind.startswith("ViT") else CLIP
     pixels = (smooth(1, 517, 333) * 255).round().to(torch.uint8)
-    found = getattr(transformers, kind)()(pixels[0], return_tensors="pt")["pixel_values"]
+    values = getattr(transformers, kind)()(pixels[0], return_tensors="pt")["pixel_values"]
     ours = Preprocess(spec=spec, views="center").prepare(Frames(pixels)).pixels[:, 0]
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (spec.mean, spec.std))
-    levels = (found * std + mean) * 255
+    levels = (values * std + mean) * 255
     assert float((levels - ours).abs().max()) < 1.5
 
 
-def test_every_byte_becomes_the_same_float_in_both_libraries():
+def test_every_byte_becomes_the_same_float_in_both_libraries() -> None:
     spec = InputSpec(size=1, mean=OPENAI_MEAN, std=(0.26862954, 0.26130258, 0.27577711))
     levels = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(256, 3, 1, 1)
     scaled = (np.arange(256).astype(np.float64) * (1 / 255)).astype(np.float32)[:, None]
@@ -127,7 +127,7 @@ def test_every_byte_becomes_the_same_float_in_both_libraries():
     assert np.array_equal(Preprocess(spec=spec).normalise(levels)[..., 0, 0].numpy(), theirs)
 
 
-def test_odd_crops_begin_where_each_library_begins_them():
+def test_odd_crops_begin_where_each_library_begins_them() -> None:
     pixels = (smooth(1, 224, 227) * 255).round().to(torch.uint8)
     before = Preprocess(spec=CLIP, views="center").prepare(Frames(pixels)).pixels
     even = (

@@ -18,8 +18,9 @@ from nsfw_guard.errors import WeightsUnfitError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.verdict import Outcome
-from tests.backends.made import make, stock
-from tests.conftest import smooth
+from tests.backends.folders import edit_weights
+from tests.backends.make_models import make, stock
+from tests.pictures import smooth
 
 pytest.importorskip("diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -28,9 +29,9 @@ SPEC = registry.spec("stable-diffusion")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    made = tmp_path_factory.mktemp("checker") / "safety_checker"
-    make(SPEC, made)
-    return made
+    target = tmp_path_factory.mktemp("checker") / "safety_checker"
+    make(SPEC, target)
+    return target
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def told_by_stock(model, embeddings: torch.Tensor) -> tuple[list[bool], torch.Te
 
 
 @torch.inference_mode()
-def test_flags_and_margins_are_the_stock_checkers_on_random_embeddings(folder, net):
+def test_flags_and_margins_are_the_stock_checkers_on_random_embeddings(folder, net) -> None:
     model, _ = stock(folder)
     embeddings = torch.randn(400, 16)
     flags, margins = told_by_stock(model, embeddings)
@@ -71,7 +72,7 @@ def test_flags_and_margins_are_the_stock_checkers_on_random_embeddings(folder, n
 
 @torch.inference_mode()
 @pytest.mark.parametrize("offset", [-0.0006, -0.0005, -0.0004, 0.0, 0.0004, 0.0005, 0.0006, 0.001, -0.0095, -0.0105])
-def test_flags_are_equal_where_a_picture_sits_at_a_threshold(folder, offset):
+def test_flags_are_equal_where_a_picture_sits_at_a_threshold(folder, offset) -> None:
     """One threshold is moved to within a rounding of each picture's own cosine, with and without a special-care hit."""
     model, _ = stock(folder)
     embeddings = torch.randn(40, 16)
@@ -79,7 +80,7 @@ def test_flags_are_equal_where_a_picture_sits_at_a_threshold(folder, offset):
                "concept_embeds_weights", "special_care_embeds_weights")}  # fmt: skip
     cosines = torch.nn.functional.normalize(embeddings) @ torch.nn.functional.normalize(tensors["concept_embeds"]).t()
     vision = load_model(folder, views="center")._nets[torch.device("cpu")].vision
-    found = []
+    seen = []
     for i, embedding in enumerate(embeddings):
         tensors["concept_embeds_weights"] = torch.full((17,), 2.0)
         tensors["concept_embeds_weights"][i % 17] = cosines[i, i % 17] - offset
@@ -89,12 +90,12 @@ def test_flags_are_equal_where_a_picture_sits_at_a_threshold(folder, offset):
         flags, _ = told_by_stock(model, embedding[None])
         net = CheckerNet(vision, tensors)
         assert (net.to_probabilities(net._margins(embedding[None]))[0, 0] >= 0.5).item() == flags[0], i
-        found.append(flags[0])
-    assert offset != 0.001 or all(found)
-    assert offset != -0.0105 or not any(found[::2])
+        seen.append(flags[0])
+    assert offset != 0.001 or all(seen)
+    assert offset != -0.0105 or not any(seen[::2])
 
 
-def test_pictures_get_the_stock_flags_and_stay_as_they_were(folder):
+def test_pictures_get_the_stock_flags_and_stay_as_they_were(folder) -> None:
     model, processor = stock(folder)
     pixels = (smooth(24, 100, 140) * 255).round().to(torch.uint8)
     pixels[12:] = (torch.rand(12, 3, 100, 140) * 255).to(torch.uint8)
@@ -107,7 +108,7 @@ def test_pictures_get_the_stock_flags_and_stay_as_they_were(folder):
     assert torch.equal(pixels, before)
 
 
-def test_every_concept_score_stands_in_the_verdict(folder):
+def test_every_concept_score_stands_in_the_verdict(folder) -> None:
     (verdict,) = Guard(load_model(folder)).check(smooth(1, 64, 64))
     details = verdict.to_dict()["scores"][0]["details"]
     assert sorted(details) == sorted([f"concept {i}" for i in range(17)] + [f"special care {i}" for i in range(3)])
@@ -116,7 +117,7 @@ def test_every_concept_score_stands_in_the_verdict(folder):
     )
 
 
-def test_special_care_alone_flags_nothing(folder, net):
+def test_special_care_concepts_alone_flag_nothing(folder, net) -> None:
     tensors = {name: net.own[name].data.clone() for name in net.own}
     tensors["concept_embeds_weights"].fill_(2.0)
     tensors["special_care_embeds_weights"].fill_(-2.0)
@@ -126,20 +127,18 @@ def test_special_care_alone_flags_nothing(folder, net):
     assert bool((alone.to_probabilities(numbers) < 0.5).all())
 
 
-def test_a_nan_embedding_is_no_probability(net):
+def test_a_nan_embedding_is_no_probability(net) -> None:
     assert bool(net.to_probabilities(net._margins(torch.full((1, 16), float("nan")))).isnan().all())
 
 
-def test_weights_without_concepts_are_no_checker(folder, tmp_path):
+def test_weights_without_concepts_are_no_checker(folder, tmp_path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
-    tensors = load_file(copy / "model.safetensors")
-    del tensors["concept_embeds"]
-    save_file(tensors, copy / "model.safetensors")
+    edit_weights(copy, lambda tensors: tensors.pop("concept_embeds"))
     with pytest.raises(WeightsUnfitError, match="lack concept_embeds"):
         load_model(copy)
 
 
-def test_files_of_newer_releases_load_too(folder, tmp_path):
+def test_files_of_newer_releases_load_too(folder, tmp_path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     tensors = load_file(copy / "model.safetensors")
     new = {k.replace("vision_model.vision_model.", "vision_model."): v for k, v in tensors.items()}
@@ -149,7 +148,7 @@ def test_files_of_newer_releases_load_too(folder, tmp_path):
     assert list(load_model(copy).score(picture)[0].numbers()) == list(load_model(folder).score(picture)[0].numbers())
 
 
-def test_a_saved_guard_of_it_is_refused_in_plain_words(folder, tmp_path):
+def test_a_saved_guard_of_it_is_refused_in_plain_words(folder, tmp_path) -> None:
     from nsfw_guard.errors import ConfigError
 
     backend = loaders.load_files(make(SPEC, tmp_path / "made"), tmp_path / "made", Options())

@@ -23,7 +23,7 @@ from nsfw_guard.errors import (
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.verdict import Outcome
-from tests.conftest import smooth
+from tests.pictures import smooth
 
 onnx = pytest.importorskip("onnx", reason="pip install onnx: the tests make files with it")
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'nsfw-guard[onnx]'")
@@ -56,7 +56,7 @@ def shown(backend, pixels: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_logits_are_the_sessions_own_bits_and_the_torch_models_numbers(exports, tiny, layout):
+def test_logits_are_the_sessions_own_bits_and_the_torch_models_numbers(exports, tiny, layout) -> None:
     backend, pixels = load_model(exports[layout]), (smooth(5, 40, 40) * 255).to(torch.uint8)
     views = shown(backend, pixels)
     logits, features = backend.forward_with_embedding(views)
@@ -74,7 +74,7 @@ def test_logits_are_the_sessions_own_bits_and_the_torch_models_numbers(exports, 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("count", [1, 3, 17])
-def test_a_batch_is_its_pictures_one_by_one(exports, layout, count):
+def test_a_batch_is_its_pictures_one_by_one(exports, layout, count) -> None:
     backend, pixels = load_model(exports[layout], batch_size=8), smooth(count, 40, 100)
     together = backend.score([Frames(pixels)], embeddings=True, digests=True)
     assert len(together) == count
@@ -89,15 +89,15 @@ def test_a_batch_is_its_pictures_one_by_one(exports, layout, count):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (9, 200), (64, 31), (300, 40)])
-def test_pictures_of_any_shape_get_the_torch_models_scores(exports, tiny, size):
+def test_pictures_of_any_shape_get_the_torch_models_scores(exports, tiny, size) -> None:
     pixels = smooth(2, *size)
-    found, expected = (load_model(folder).score([Frames(pixels)]) for folder in (exports["any"], tiny))
-    for mine, torchs in zip(found, expected, strict=True):
+    scores, expected = (load_model(folder).score([Frames(pixels)]) for folder in (exports["any"], tiny))
+    for mine, torchs in zip(scores, expected, strict=True):
         assert [v.view for v in mine.views] == [v.view for v in torchs.views]
         assert list(mine.numbers()) == pytest.approx(list(torchs.numbers()), abs=1e-5)
 
 
-def test_a_bad_pixel_is_an_error_and_the_others_are_judged(exports):
+def test_a_bad_pixel_is_an_error_and_the_others_are_judged(exports) -> None:
     pixels = smooth(3, 40, 60)
     pixels[1, 2, 3, 4] = float("nan")
     outcomes = [v.outcome for v in Guard.from_pretrained(exports["any"], policy={"rules": {"*": {"block": 1}}})
@@ -105,7 +105,7 @@ def test_a_bad_pixel_is_an_error_and_the_others_are_judged(exports):
     assert outcomes == [Outcome.ALLOW, Outcome.ERROR, Outcome.ALLOW]
 
 
-def test_the_files_say_what_runs_them_and_a_user_may_say_otherwise(exports, tiny, tmp_path):
+def test_the_files_choose_the_runtime_and_a_user_may_override_it(exports, tiny, tmp_path) -> None:
     both = copy(tiny, tmp_path / "both")
     shutil.copy(exports["any"] / "model.onnx", both)
     ran = {asked: load_model(both, runtime=asked).state()["runtime"] for asked in (None, "torch", "onnx")}
@@ -122,19 +122,19 @@ def test_the_files_say_what_runs_them_and_a_user_may_say_otherwise(exports, tiny
     ({"runtime": "onnx"}, WeightsMissingError, "torch.onnx.export"),
     ({"runtime": "openvino"}, WeightsMissingError, "omit runtime"),
 ])  # fmt: skip
-def test_a_runtime_without_its_file_names_the_cure(tiny, settings, error, cure):
+def test_a_runtime_without_its_file_names_the_cure(tiny, settings, error, cure) -> None:
     with pytest.raises(error, match=cure):
         load_model(tiny, **settings)
 
 
-def test_transformers_layout_needs_no_transformers(exports, tmp_path):
+def test_transformers_layout_needs_no_transformers(exports, tmp_path) -> None:
     folder = tmp_path / "vit"
     folder.mkdir()
     shutil.copy(exports["any"] / "model.onnx", folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "vit", "id2label": {"0": "nsfw", "1": "normal"}}))
-    told = {"size": {"height": 32, "width": 32}, "resample": 2, "do_center_crop": False, "image_mean": [0.5] * 3,
+    settings = {"size": {"height": 32, "width": 32}, "resample": 2, "do_center_crop": False, "image_mean": [0.5] * 3,
             "image_std": [0.5] * 3, "rescale_factor": 1 / 255}  # fmt: skip
-    (folder / "preprocessor_config.json").write_text(json.dumps(told))
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     pixels = smooth(3, 50, 90)
     backend = load_model(folder)
     values = backend.preprocess.normalise(shown(backend, pixels))
@@ -146,14 +146,14 @@ def test_transformers_layout_needs_no_transformers(exports, tmp_path):
     assert [next(s.numbers()) for s in again] == expected
 
 
-def test_the_stock_checker_runs_in_torch_only(tmp_path):
-    told = {"architectures": ["StableDiffusionSafetyChecker"], "model_type": "clip"}
-    (tmp_path / "config.json").write_text(json.dumps(told))
+def test_the_stock_checker_runs_in_torch_only(tmp_path) -> None:
+    config = {"architectures": ["StableDiffusionSafetyChecker"], "model_type": "clip"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="runs in torch only: runtime='onnx'"):
         load_model(tmp_path, runtime="onnx")
 
 
-def test_sessions_use_as_many_threads_as_torch(exports, monkeypatch):
+def test_sessions_use_as_many_threads_as_torch(exports, monkeypatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     backend = load_model(exports["any"])
     runner = backend._nets[backend.home].runner
@@ -162,7 +162,7 @@ def test_sessions_use_as_many_threads_as_torch(exports, monkeypatch):
     assert session.get_providers() == ["CPUExecutionProvider"]
 
 
-def test_other_layouts_and_dtypes_are_refused(exports, tiny):
+def test_other_layouts_and_dtypes_are_refused(exports, tiny) -> None:
     with pytest.raises(ConfigError, match="omit dtype"):
         load_model(exports["any"], dtype="bfloat16")
     with pytest.raises(ConfigError, match="pass that folder instead"):
@@ -171,29 +171,29 @@ def test_other_layouts_and_dtypes_are_refused(exports, tiny):
         )
 
 
-def test_without_the_library_the_extra_is_named(exports, monkeypatch):
+def test_without_the_library_the_extra_is_named(exports, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError, match=r"nsfw-guard\[onnx\]"):
         load_model(exports["any"])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_saved_guard_comes_back_with_its_hashes(exports, layout, tmp_path):
+def test_a_saved_guard_comes_back_with_its_hashes(exports, layout, tmp_path) -> None:
     guard = Guard.from_pretrained(exports[layout], policy={"rules": {"*": {"block": 0.5}}}, action="blur")
     guard.save_pretrained(tmp_path / "guard")
-    told = json.loads((tmp_path / "guard" / "nsfw_guard.json").read_text())
-    assert sorted(told["hashes"]) == ["model.onnx", "model.onnx.data"][: 2 if layout == "beside" else 1]
+    record = json.loads((tmp_path / "guard" / "nsfw_guard.json").read_text())
+    assert sorted(record["hashes"]) == ["model.onnx", "model.onnx.data"][: 2 if layout == "beside" else 1]
 
     again = Guard.from_pretrained(tmp_path / "guard")
     pixels = smooth(2, 40, 70)
     assert [v.score for v in again.check(pixels)] == [v.score for v in guard.check(pixels)]
     assert again.spec.hashes == guard.spec.hashes
-    assert again.check(pixels)[0].revision == told["hashes"]["model.onnx"]
+    assert again.check(pixels)[0].revision == record["hashes"]["model.onnx"]
     again.save_pretrained(tmp_path / "guard")  # into its own folder: the files are there
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data"])
-def test_files_that_were_touched_are_refused(exports, tmp_path, name):
+def test_files_that_were_touched_are_refused(exports, tmp_path, name) -> None:
     load_model(exports["beside"]).save_pretrained(tmp_path / "one")
     data = bytearray((tmp_path / "one" / name).read_bytes())
     data[len(data) // 2] ^= 1
@@ -202,17 +202,17 @@ def test_files_that_were_touched_are_refused(exports, tmp_path, name):
         load_model(tmp_path / "one")
 
 
-def test_weights_beside_that_no_record_names_are_refused(exports, tmp_path):
+def test_weights_beside_that_no_record_names_are_refused(exports, tmp_path) -> None:
     folder = tmp_path / "one"
     load_model(exports["beside"]).save_pretrained(folder)
-    told = json.loads((folder / "nsfw_guard.json").read_text())
-    del told["hashes"]["model.onnx.data"]
-    (folder / "nsfw_guard.json").write_text(json.dumps(told))
+    record = json.loads((folder / "nsfw_guard.json").read_text())
+    del record["hashes"]["model.onnx.data"]
+    (folder / "nsfw_guard.json").write_text(json.dumps(record))
     with pytest.raises(WeightsUnfitError, match="is not in the record"):
         load_model(folder)
 
 
-def test_it_is_not_saved_over_another_model_or_after_its_files_changed(exports, tiny, tmp_path):
+def test_it_is_not_saved_over_another_model_or_after_its_files_changed(exports, tiny, tmp_path) -> None:
     backend = load_model(copy(exports["any"], tmp_path / "one"))
     with pytest.raises(ConfigError, match="use an empty folder"):
         backend.save_pretrained(copy(tiny, tmp_path / "tiny"))
@@ -228,7 +228,7 @@ def test_it_is_not_saved_over_another_model_or_after_its_files_changed(exports, 
 @pytest.mark.parametrize(
     "place", ["../elsewhere.bin", "/etc/elsewhere.bin", "C:\\elsewhere.bin", "..\\elsewhere.bin", ""]
 )
-def test_weights_outside_the_folder_are_refused(exports, tmp_path, place):
+def test_weights_outside_the_folder_are_refused(exports, tmp_path, place) -> None:
     def lead_astray(model) -> None:
         tensor = next(t for t in model.graph.initializer if len(t.raw_data) > 64)
         tensor.ClearField("raw_data")
@@ -244,7 +244,7 @@ def test_weights_outside_the_folder_are_refused(exports, tmp_path, place):
         load_model(folder)
 
 
-def test_a_link_out_of_the_folder_is_refused_but_not_the_hubs_own(exports, tmp_path):
+def test_a_link_out_of_the_folder_is_refused_but_not_the_hubs_own(exports, tmp_path) -> None:
     folder = copy(exports["beside"], tmp_path / "one")
     elsewhere = tmp_path / "elsewhere.bin"
     (folder / "model.onnx.data").rename(elsewhere)
@@ -261,12 +261,12 @@ def test_a_link_out_of_the_folder_is_refused_but_not_the_hubs_own(exports, tmp_p
     assert load_model(snapshot).width == 24
 
 
-def test_weights_are_found_wherever_a_file_keeps_them(tmp_path):
+def test_weights_are_found_wherever_a_file_keeps_them(tmp_path) -> None:
     def tensor(place: str):
-        made = onnx.TensorProto(name=place, dims=[1], data_type=1, data_location=onnx.TensorProto.EXTERNAL)
-        made.external_data.add(key="offset", value="0")
-        made.external_data.add(key="location", value=place)
-        return made
+        proto = onnx.TensorProto(name=place, dims=[1], data_type=1, data_location=onnx.TensorProto.EXTERNAL)
+        proto.external_data.add(key="offset", value="0")
+        proto.external_data.add(key="location", value=place)
+        return proto
 
     inner = onnx.helper.make_graph([], "inner", [], [], initializer=[tensor("in a branch")])
     node = onnx.helper.make_node("If", ["c"], ["d"], then_branch=inner, value=tensor("in an attribute"))
@@ -283,7 +283,7 @@ def test_weights_are_found_wherever_a_file_keeps_them(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no model at all", b"\x3a\xff\x01", b"\x08\x80", b"\xff" * 30])
-def test_a_file_that_is_no_model_is_refused(exports, tmp_path, content):
+def test_a_file_that_is_no_model_is_refused(exports, tmp_path, content) -> None:
     folder = copy(exports["any"], tmp_path / "one")
     (folder / "model.onnx").write_bytes(content)
     with pytest.raises(WeightsUnfitError, match="xport it again"):
@@ -330,14 +330,14 @@ def _embedding_first(folder: Path) -> None:
     (_doubles, r"takes pixels tensor\(double\)"),
     (_embedding_first, "export the logits first"),
 ])  # fmt: skip
-def test_a_file_that_does_not_fit_its_configuration_is_refused(exports, tmp_path, spoil, cure):
+def test_a_file_that_does_not_fit_its_configuration_is_refused(exports, tmp_path, spoil, cure) -> None:
     folder = copy(exports["any"], tmp_path / "one")
     spoil(folder)
     with pytest.raises(WeightsUnfitError, match=cure):
         load_model(folder, labels={"other": None} if spoil is _three_labels else None)
 
 
-def test_a_second_output_of_another_name_is_no_embedding(exports, tmp_path):
+def test_a_second_output_of_another_name_is_no_embedding(exports, tmp_path) -> None:
     def rename(model) -> None:
         old = model.graph.output[1].name
         model.graph.output[1].name = "features"
@@ -350,7 +350,7 @@ def test_a_second_output_of_another_name_is_no_embedding(exports, tmp_path):
     assert (backend.width, scores.embedding) == (0, None)
 
 
-def test_recorded_answers_are_held_against_the_export(exports, tiny, tmp_path):
+def test_recorded_answers_are_held_against_the_export(exports, tiny, tmp_path) -> None:
     from dataclasses import replace
 
     from nsfw_guard.backends.files.folder import read_spec, write_record
@@ -368,7 +368,7 @@ def test_recorded_answers_are_held_against_the_export(exports, tiny, tmp_path):
         load_model(folder, runtime="onnx")
 
 
-def test_one_session_serves_every_device_and_copy(exports):
+def test_one_session_serves_every_device_and_copy(exports) -> None:
     import copy as copies
 
     backend = load_model(exports["any"])
@@ -390,24 +390,24 @@ class Broken:
         return self.answer(self.runner.run(values))
 
 
-def _too_many(found):
-    if len(found[0]) > 2:
+def _too_many(outputs):
+    if len(outputs[0]) > 2:
         raise MemoryError("alloc")
-    return found
+    return outputs
 
 
 @pytest.mark.parametrize("answer", [
-    lambda found: [found[0][:, :1], found[1]], lambda found: [found[0][:-1], found[1]], lambda found: found[:1],
-    lambda found: [found[0] * float("nan"), found[1]], lambda found: [],
+    lambda out: [out[0][:, :1], out[1]], lambda out: [out[0][:-1], out[1]], lambda out: out[:1],
+    lambda out: [out[0] * float("nan"), out[1]], lambda out: [],
 ])  # fmt: skip
-def test_an_odd_answer_is_an_error_for_every_picture(exports, answer):
+def test_an_odd_answer_is_an_error_for_every_picture(exports, answer) -> None:
     guard = Guard.from_pretrained(exports["any"], policy={"rules": {"*": {"block": 1}}})
     net = guard.backend._nets[guard.backend.home]
     net.runner = Broken(net.runner, answer)
     assert [v.outcome for v in guard.check(smooth(3, 40, 40))] == [Outcome.ERROR] * 3
 
 
-def test_out_of_memory_goes_on_with_fewer(exports):
+def test_out_of_memory_goes_on_with_fewer(exports) -> None:
     backend = load_model(exports["any"])
     before = backend.score([Frames(smooth(5, 40, 40))])
     net = backend._nets[backend.home]
@@ -418,7 +418,7 @@ def test_out_of_memory_goes_on_with_fewer(exports):
     assert net.runner.sizes == [5, 2, 2, 1]
 
 
-def test_a_session_that_fails_is_a_scoring_error(exports):
+def test_a_session_that_fails_is_a_scoring_error(exports) -> None:
     backend = load_model(exports["any"])
     runner = backend._nets[backend.home].runner
     with pytest.raises(ScoringError, match="onnxruntime failed"):

@@ -6,7 +6,6 @@ import importlib.util
 import shutil
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -18,7 +17,8 @@ from nsfw_guard.errors import MissingExtraError, ScoringError, WeightsUnfitError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.verdict import Outcome
-from tests.conftest import smooth
+from tests.pictures import smooth
+from tests.threads import in_threads
 
 if importlib.util.find_spec("openvino") is None:  # not importorskip: a plain import would send an event
     pytest.skip("pip install 'nsfw-guard[openvino]'", allow_module_level=True)
@@ -27,7 +27,7 @@ LAYOUTS = ("any", "one", "beside")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_logits_are_the_models_own_and_the_torch_models_numbers(exports, tiny, layout):
+def test_logits_are_the_models_own_and_the_torch_models_numbers(exports, tiny, layout) -> None:
     backend, pixels = load_model(exports[layout], runtime="openvino"), (smooth(5, 40, 40) * 255).to(torch.uint8)
     views = backend.preprocess.prepare(Frames(pixels)).pixels.flatten(0, 1)
     logits, features = backend.forward_with_embedding(views)
@@ -48,7 +48,7 @@ def test_logits_are_the_models_own_and_the_torch_models_numbers(exports, tiny, l
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("count", [1, 3, 17])
-def test_a_batch_is_its_pictures_one_by_one(exports, layout, count):
+def test_a_batch_is_its_pictures_one_by_one(exports, layout, count) -> None:
     backend, pixels = load_model(exports[layout], runtime="openvino", batch_size=8), smooth(count, 40, 100)
     together = backend.score([Frames(pixels)], embeddings=True)
     for frame, scores in zip(pixels, together, strict=True):
@@ -58,34 +58,30 @@ def test_a_batch_is_its_pictures_one_by_one(exports, layout, count):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (9, 200), (300, 40)])
-def test_pictures_of_any_shape_get_the_torch_models_scores(exports, tiny, size):
+def test_pictures_of_any_shape_get_the_torch_models_scores(exports, tiny, size) -> None:
     pixels = smooth(2, *size)
-    found, expected = (
+    scores, expected = (
         load_model(exports["any"], runtime="openvino").score([Frames(pixels)]),
         load_model(tiny).score([Frames(pixels)]),
     )
-    for mine, torchs in zip(found, expected, strict=True):
+    for mine, torchs in zip(scores, expected, strict=True):
         assert list(mine.numbers()) == pytest.approx(list(torchs.numbers()), abs=1e-5)
 
 
-def test_threads_ask_one_model_at_once(exports):
+def test_threads_ask_one_model_at_once(exports) -> None:
     backend, pixels = load_model(exports["any"], runtime="openvino"), smooth(8, 40, 40)
     expected = [list(backend.score([Frames(p[None])])[0].numbers()) for p in pixels]
-    found: dict[int, list[float]] = {}
+    scores: dict[int, list[float]] = {}
 
     def work(index: int) -> None:
         for _ in range(10):
-            found[index] = list(backend.score([Frames(pixels[index][None])])[0].numbers())
+            scores[index] = list(backend.score([Frames(pixels[index][None])])[0].numbers())
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [found[i] for i in range(8)] == expected
+    in_threads(work, 8)
+    assert [scores[i] for i in range(8)] == expected
 
 
-def test_through_a_guard_a_bad_pixel_is_an_error_and_the_state_says_what_ran(exports, tmp_path):
+def test_through_a_guard_a_bad_pixel_is_an_error_and_the_state_says_what_ran(exports, tmp_path) -> None:
     pixels = smooth(2, 40, 60)
     pixels[1, 0, 0, 0] = float("nan")
     guard = Guard.from_pretrained(exports["any"], runtime="openvino", policy={"rules": {"*": {"block": 1}}})
@@ -100,7 +96,7 @@ def test_through_a_guard_a_bad_pixel_is_an_error_and_the_state_says_what_ran(exp
     assert again.requested["trusted"] == "'sexual' is blocked only from 1 up"
 
 
-def test_files_that_were_touched_or_are_none_are_refused(exports, tmp_path):
+def test_files_that_were_touched_or_are_none_are_refused(exports, tmp_path) -> None:
     load_model(exports["beside"]).save_pretrained(tmp_path / "one")
     with (tmp_path / "one" / "model.onnx.data").open("r+b") as file:
         file.write(b"other")
@@ -112,21 +108,21 @@ def test_files_that_were_touched_or_are_none_are_refused(exports, tmp_path):
         load_model(tmp_path / "two", runtime="openvino")
 
 
-def test_an_input_that_does_not_fit_is_a_scoring_error(exports):
+def test_an_input_that_does_not_fit_is_a_scoring_error(exports) -> None:
     """OpenVINO answers it with no rows and without a word."""
     backend = load_model(exports["any"], runtime="openvino")
     with pytest.raises(ScoringError, match=r"returned \[\(0, 2\), \(0, 24\)\] for 1 images|openvino failed"):
         backend._nets[backend.home].forward_with_embedding(torch.zeros(1, 3, 31, 31))
 
 
-def test_without_the_library_the_extra_is_named(exports, monkeypatch):
+def test_without_the_library_the_extra_is_named(exports, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtraError, match=r"nsfw-guard\[openvino\]"):
         load_model(exports["any"], runtime="openvino")
     assert "openvino_telemetry" not in sys.modules or sys.modules["openvino_telemetry"] is not None
 
 
-def test_nothing_is_reported_to_anybody(exports):
+def test_nothing_is_reported_to_anybody(exports) -> None:
     """In a process of its own: no telemetry module is loaded, no address is looked up, no connection opened."""
     code = f"""
 import socket, sys

@@ -17,8 +17,8 @@ from nsfw_guard.errors import ConfigError, WeightsMissingError, WeightsUnfitErro
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Severity
-from tests.backends.made import make, pil_processor, tokenizer
-from tests.conftest import smooth
+from tests.backends.make_models import make, pil_processor, tokenizer
+from tests.pictures import smooth
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -39,7 +39,7 @@ def siglip(tmp_path_factory) -> Path:
 
 
 @torch.inference_mode()
-def test_one_word_against_one_is_the_softmax_of_the_models_own_logits(clip):
+def test_one_word_against_one_is_the_softmax_of_the_models_own_logits(clip) -> None:
     from transformers import AutoModel
 
     backend = build({"red": "red disc"}, model=clip, against=["blue star"], templates=["{}"])
@@ -52,7 +52,7 @@ def test_one_word_against_one_is_the_softmax_of_the_models_own_logits(clip):
     assert set(scores.views[0].details) == {"cosine red", "cosine harmless"}
 
 
-def test_siglip_reads_a_fixed_length_and_scores_too(siglip):
+def test_siglip_reads_a_fixed_length_and_scores_too(siglip) -> None:
     backend = build({"red": "red disc", "weapons": ["a gun", "a knife"]}, model=siglip)
     (scores,) = backend.score([Frames(smooth(1, 90, 60))], embeddings=True)
     assert set(scores.views[0].levels) == {"red", "weapons"}
@@ -60,7 +60,7 @@ def test_siglip_reads_a_fixed_length_and_scores_too(siglip):
     assert scores.embedding.shape == (backend.width,)
 
 
-def test_more_words_and_sentences_are_averaged(clip):
+def test_more_words_and_sentences_are_averaged(clip) -> None:
     one = build({"weapons": "a gun"}, model=clip, templates=["{}"])
     two = build({"weapons": ["a gun", "a knife"]}, model=clip, templates=["{}", "a photo of {}"])
     texts = [b._nets[torch.device("cpu")].text for b in (one, two)]
@@ -68,7 +68,7 @@ def test_more_words_and_sentences_are_averaged(clip):
     assert texts[1].norm(dim=1).tolist() == pytest.approx([1.0, 1.0])
 
 
-def test_words_are_embedded_once_and_read_from_the_disk_then(clip, tmp_path):
+def test_words_are_embedded_once_and_read_from_the_disk_then(clip, tmp_path) -> None:
     first = build({"red": "red disc"}, model=clip, cache=tmp_path)
     (file,) = tmp_path.glob("words-*.safetensors")
     save_file({"text": load_file(file)["text"].flip(0)}, file)
@@ -80,7 +80,7 @@ def test_words_are_embedded_once_and_read_from_the_disk_then(clip, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["torn", "nan", "other"])
-def test_a_cache_that_cannot_be_read_is_made_again(clip, tmp_path, damage):
+def test_a_cache_that_cannot_be_read_is_made_again(clip, tmp_path, damage) -> None:
     first = build({"red": "red disc"}, model=clip, cache=tmp_path)
     (file,) = tmp_path.glob("words-*.safetensors")
     text = load_file(file)["text"]
@@ -92,17 +92,17 @@ def test_a_cache_that_cannot_be_read_is_made_again(clip, tmp_path, damage):
     assert torch.equal(again._nets[torch.device("cpu")].text, first._nets[torch.device("cpu")].text)
 
 
-def test_a_disk_that_cannot_be_written_costs_time_only(clip, tmp_path):
+def test_a_disk_that_cannot_be_written_costs_time_only(clip, tmp_path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert build({"red": "red disc"}, model=clip, cache=tmp_path / "file").score([Frames(smooth(1, 32, 32))])[0].finite
 
 
-def test_the_cache_lies_where_users_keep_theirs(clip):
+def test_the_cache_lies_in_the_users_cache_folder(clip) -> None:
     build({"red": "a red disc"}, model=clip)
     assert list((Path(os.environ["XDG_CACHE_HOME"]) / "nsfw-guard").glob("words-*.safetensors"))
 
 
-def test_the_state_and_the_verdict_say_which_words(clip):
+def test_the_state_and_the_verdict_say_which_words(clip) -> None:
     one, other = build({"red": "red disc"}, model=clip), build({"red": "red disc"}, model=clip, against=["blue star"])
     assert one.state()["words"] != other.state()["words"]
     assert len(one.state()["words"]) == 64
@@ -110,7 +110,7 @@ def test_the_state_and_the_verdict_say_which_words(clip):
     assert guard.check(smooth(1, 40, 40))[0].model == "clip: red"
 
 
-def test_a_model_of_the_catalogue_takes_words_of_ones_own(clip):
+def test_a_model_of_the_catalogue_takes_words_of_ones_own(clip) -> None:
     from dataclasses import replace
 
     from nsfw_guard import register_model, unregister_model
@@ -144,12 +144,12 @@ def test_a_model_of_the_catalogue_takes_words_of_ones_own(clip):
         ({"weapons": "a gun"}, {"model": "marqo"}, "'marqo' has no text side"),
     ],
 )
-def test_words_that_make_no_sense_are_refused_with_the_cure(clip, wanted, settings, message):
+def test_words_that_make_no_sense_are_refused_with_the_cure(clip, wanted, settings, message) -> None:
     with pytest.raises(ConfigError, match=message):
         build(wanted, **{"model": clip, **settings})
 
 
-def test_a_model_with_one_side_is_refused(tmp_path):
+def test_a_model_with_one_side_is_refused(tmp_path) -> None:
     make(registry.spec("falconsai"), tmp_path / "vit")
     with pytest.raises(WeightsUnfitError, match="contains a vit, which is not supported: use a clip or siglip"):
         build({"red": "red disc"}, model=tmp_path / "vit")

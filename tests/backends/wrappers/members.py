@@ -1,7 +1,8 @@
-"""Models for tests of ensembles and cascades: each says what the blue channel says."""
+"""What the tests of wrappers share: models that say what the blue channel says, pictures, a calibration."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,10 +10,18 @@ import torch
 
 from nsfw_guard.backends.base import Backend
 from nsfw_guard.backends.spec import Label
+from nsfw_guard.calibration import Calibration
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Scores, Severity, View, ViewScores
 from nsfw_guard.testing import RED, FakeBackend
+
+PICTURES = [Frames(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))]
+TRIPLED = Calibration(model="red", maps={"red": (1.0, math.log(3))}, source="a test")
+
+
+def score_of(scores: Sequence[Scores]) -> list[float]:
+    return [s.worst["red"][Severity.HIGH] for s in scores]
 
 
 class Saying(FakeBackend):
@@ -27,19 +36,19 @@ class Saying(FakeBackend):
         self.spec = replace(RED, name=name, labels=labels, thresholds=thresholds)
 
     def _of(self, stack: Frames, embeddings: bool, digests: bool) -> list[Scores]:
-        made = super()._of(stack, embeddings, digests)
+        scores = super()._of(stack, embeddings, digests)
         (level,) = {level for levels in self.spec.levels.values() for level in levels}
-        told = [{category: {level: next(s.numbers())} for category in self.spec.levels} for s in made]
-        return [replace(s, views=(ViewScores(View("full"), one),)) for s, one in zip(made, told, strict=True)]
+        said_levels = [{category: {level: next(s.numbers())} for category in self.spec.levels} for s in scores]
+        return [replace(s, views=(ViewScores(View("full"), one),)) for s, one in zip(scores, said_levels, strict=True)]
 
 
 class Broken(Saying):
     """Says NaN of every second frame."""
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        told = super().score(stacks, embeddings=embeddings, digests=digests)
+        scores = super().score(stacks, embeddings=embeddings, digests=digests)
         bad = Scores.single({"red": {Severity.HIGH: float("nan")}})
-        return [bad if i % 2 else one for i, one in enumerate(told)]
+        return [bad if i % 2 else one for i, one in enumerate(scores)]
 
 
 def frames(*values: int) -> Frames:

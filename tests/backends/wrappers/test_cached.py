@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 import torch
 
@@ -13,10 +11,11 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.testing import FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
-from tests.conftest import smooth
+from tests.pictures import smooth
+from tests.threads import in_threads
 
 
-def test_the_same_pixels_are_asked_about_once_whatever_they_come_as():
+def test_the_same_pixels_are_asked_about_once_whatever_they_come_as() -> None:
     backend = FakeBackend()
     cached = Cached(backend)
     levels = (smooth(2, 20, 30) * 255).round().to(torch.uint8)
@@ -28,21 +27,21 @@ def test_the_same_pixels_are_asked_about_once_whatever_they_come_as():
     assert (backend.frames, cached.misses, cached.hits) == (2, 2, 5)
 
 
-def test_one_batch_with_the_same_picture_twice_asks_once():
+def test_one_batch_with_the_same_picture_twice_asks_once() -> None:
     backend = FakeBackend()
     picture = smooth(1, 20, 20)
     assert len(Cached(backend).score([Frames(torch.cat([picture] * 3))])) == 3
     assert backend.frames == 1
 
 
-def test_the_shape_is_part_of_what_a_picture_is():
+def test_the_shape_is_part_of_what_a_picture_is() -> None:
     backend = FakeBackend()
     flat = torch.zeros(1, 3, 10, 20, dtype=torch.uint8)
     Cached(backend).score([Frames(flat), Frames(flat.reshape(1, 3, 20, 10))])
     assert backend.frames == 2
 
 
-def test_the_oldest_are_forgotten_first():
+def test_the_oldest_entries_are_evicted_first() -> None:
     backend = FakeBackend()
     cached = Cached(backend, size=2)
     one, two, three = ([Frames(smooth(1, 8, 8, seed=i))] for i in range(3))
@@ -53,19 +52,19 @@ def test_the_oldest_are_forgotten_first():
     assert backend.frames == 4
 
 
-def test_embeddings_and_digests_are_asked_for_when_they_were_not_kept():
+def test_embeddings_and_digests_are_asked_for_when_they_were_not_kept() -> None:
     backend = FakeBackend()
     cached, stacks = Cached(backend), [Frames(smooth(1, 8, 8))]
     assert cached.score(stacks)[0].embedding is None
-    told = cached.score(stacks, embeddings=True, digests=True)[0]
-    assert told.embedding is not None
-    assert told.digest
+    scores = cached.score(stacks, embeddings=True, digests=True)[0]
+    assert scores.embedding is not None
+    assert scores.digest
     assert cached.score(stacks)[0].embedding is None
-    assert torch.equal(cached.score(stacks, embeddings=True)[0].embedding, told.embedding)
+    assert torch.equal(cached.score(stacks, embeddings=True)[0].embedding, scores.embedding)
     assert backend.frames == 2
 
 
-def test_a_picture_with_nan_is_never_taken_for_one_without():
+def test_a_picture_with_nan_is_never_taken_for_one_without() -> None:
     pixels = torch.zeros(2, 3, 8, 8)
     pixels[1, 0, 0, 0] = float("nan")
     cached = Cached(FakeBackend())
@@ -75,7 +74,7 @@ def test_a_picture_with_nan_is_never_taken_for_one_without():
 
 
 @pytest.mark.parametrize("fault", ["nan", "infinite", "above one"])
-def test_what_is_no_probability_is_not_kept(fault):
+def test_an_answer_that_is_not_a_probability_is_not_cached(fault) -> None:
     backend = FaultyBackend(fault)
     cached = Cached(backend)
     for _ in range(2):
@@ -83,21 +82,21 @@ def test_what_is_no_probability_is_not_kept(fault):
     assert backend.frames == 2
 
 
-def test_a_wrong_count_is_an_error():
+def test_a_wrong_count_is_an_error() -> None:
     with pytest.raises(ScoringError):
         Cached(FaultyBackend("few")).score([Frames(smooth(2, 8, 8))])
 
 
-def test_a_cache_of_nothing_is_refused():
+def test_a_cache_of_size_zero_is_refused() -> None:
     with pytest.raises(ConfigError, match="remembers nothing"):
         Cached(FakeBackend(), size=0)
 
 
-def test_its_state_says_so():
+def test_the_state_says_how_many_pictures_are_cached() -> None:
     assert Guard(Cached(FakeBackend(), size=7)).state["cache"] == "7 pictures"
 
 
-def test_threads_share_it():
+def test_threads_share_it() -> None:
     cached = Cached(FakeBackend(), size=3)
     wrong: list[int] = []
 
@@ -109,10 +108,6 @@ def test_threads_share_it():
             ):
                 wrong.append(i)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, 4)
     assert not wrong
     assert cached.hits + cached.misses == 160

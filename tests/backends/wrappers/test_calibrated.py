@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import pytest
 import torch
 
@@ -12,18 +9,10 @@ from nsfw_guard.backends.wrappers.calibrated import Calibrated
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError, PolicyError
 from nsfw_guard.guard import Guard
-from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.policy.rules import Threshold
-from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.testing import RED, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
-
-PICTURES = [Frames(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))]
-TRIPLED = Calibration(model="red", maps={"red": (1.0, math.log(3))}, source="a test")
-
-
-def score_of(scores: Sequence[Scores]) -> list[float]:
-    return [s.worst["red"][Severity.HIGH] for s in scores]
+from tests.backends.wrappers.members import PICTURES, TRIPLED, score_of
 
 
 @pytest.mark.parametrize("model", ["", "blue", "Red", "red "])
@@ -38,15 +27,15 @@ def test_a_calibration_of_a_category_that_the_model_lacks_is_refused() -> None:
 
 
 def test_every_score_goes_through_the_calibration() -> None:
-    backend = FakeBackend(lambda frame: 0.5)
-    made = Calibrated(backend, TRIPLED).score(PICTURES, embeddings=True, digests=True)
-    assert score_of(made) == pytest.approx([0.75, 0.75])
-    assert made[0].digest == f"{0:064x}"
-    assert made[1].embedding.tolist() == [0, 0, 0]
+    backend = FakeBackend(0.5)
+    scores = Calibrated(backend, TRIPLED).score(PICTURES, embeddings=True, digests=True)
+    assert score_of(scores) == pytest.approx([0.75, 0.75])
+    assert scores[0].digest == f"{0:064x}"
+    assert scores[1].embedding.tolist() == [0, 0, 0]
     assert (backend.calls, backend.frames) == (1, 2)
 
 
-def test_calibrated_cuts_stand_in_for_the_records() -> None:
+def test_calibrated_thresholds_replace_the_records() -> None:
     thresholds = {"default": Threshold(block=0.875)}
     spec = Calibrated(FakeBackend(), Calibration(model="red", maps={"red": (1.0, 0.0)}, thresholds=thresholds)).spec
     assert spec.thresholds == thresholds
@@ -71,9 +60,7 @@ def test_cuts_without_a_map_for_every_category_are_refused() -> None:
 @pytest.mark.parametrize(("p", "outcome"), [(0.5, Outcome.REVIEW), (0.75, Outcome.BLOCK), (0.1, Outcome.ALLOW)])
 def test_a_guard_judges_by_calibrated_scores_and_cuts(p: float, outcome: Outcome) -> None:
     thresholds = {"default": Threshold(block=0.875, review=0.625)}
-    backend = Calibrated(
-        FakeBackend(lambda frame: p), Calibration(model="red", maps=TRIPLED.maps, thresholds=thresholds)
-    )
+    backend = Calibrated(FakeBackend(p), Calibration(model="red", maps=TRIPLED.maps, thresholds=thresholds))
     assert Guard(backend).check(torch.zeros(1, 3, 8, 8))[0].outcome is outcome
 
 

@@ -23,12 +23,12 @@ from tests.backends.wrappers.members import Broken, Saying, frames, said
         (lambda: Cascade(Saying("a"), Saying("b", categories=("loud",)), band=(0.1, 0.9)), "no second opinion on red"),
     ],
 )
-def test_a_cascade_that_makes_no_sense_is_refused_with_the_cure(make, message):
+def test_a_cascade_that_makes_no_sense_is_refused_with_the_cure(make, message) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
 
 
-def test_a_cascade_asks_the_second_only_in_doubt_and_its_word_stands():
+def test_a_cascade_asks_the_second_model_only_in_doubt_and_takes_its_answer() -> None:
     second = Saying("b", times=0.0)
     both = Cascade(Saying("a"), second, band=(0.3, 0.8))
     assert said(both, 20, 100, 140, 180) == pytest.approx([0.1, 0.0, 0.0, 0.9])
@@ -39,7 +39,7 @@ def test_a_cascade_asks_the_second_only_in_doubt_and_its_word_stands():
     assert dict(doubtful.views[0].details) == {"a: red": 0.5, "b: red": 0.0}
 
 
-def test_a_cascade_that_is_sure_of_all_never_runs_the_second():
+def test_a_cascade_that_is_sure_never_runs_the_second_model() -> None:
     second = FaultyBackend("raises")
     second.spec = replace(RED, name="b")
     assert said(Cascade(Saying("a"), second, band=(0.3, 0.8)), 0, 200) == [0.0, 1.0]
@@ -47,19 +47,19 @@ def test_a_cascade_that_is_sure_of_all_never_runs_the_second():
 
 
 @pytest.mark.parametrize("fault", ["few", "many", "none", "raises", "nan"])
-def test_a_second_opinion_that_fails_is_an_error_never_the_first_ones_word(fault):
+def test_a_second_model_that_fails_is_an_error_never_the_first_models_answer(fault) -> None:
     second = FaultyBackend(fault)
     second.spec = replace(RED, name="b")
     verdicts = Guard(Cascade(Saying("a"), second, band=(0.3, 0.8))).check(frames(100).pixels)
     assert [v.outcome for v in verdicts] == [Outcome.ERROR]
 
 
-def test_a_first_opinion_that_is_no_number_is_not_asked_about_and_stays_an_error():
+def test_a_nan_of_the_first_model_stays_an_error_without_asking_the_second() -> None:
     verdicts = Guard(Cascade(Broken("a"), Saying("b", times=0.0), band=(0.3, 0.8))).check(frames(100, 100).pixels)
     assert [v.outcome for v in verdicts] == [Outcome.ALLOW, Outcome.ERROR]
 
 
-def test_the_guard_holds_the_band_against_the_policy():
+def test_the_guard_checks_the_band_against_the_policy() -> None:
     both = Cascade(Saying("a"), Saying("b"), band=(0.3, 0.8))
     assert Guard(both, policy={"rules": {"red": {"block": 0.7}}}).policy.rules["red"].block == 0.7
     with pytest.raises(PolicyError, match=r"blocked from 0\.9, but the second model is asked only from 0\.3 to 0\.8"):

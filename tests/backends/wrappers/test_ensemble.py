@@ -18,14 +18,14 @@ from nsfw_guard.verdict import Outcome
 from tests.backends.wrappers.members import Broken, Saying, frames, said
 
 
-def test_an_ensemble_blocks_what_any_of_them_would_block():
+def test_an_ensemble_blocks_what_any_of_them_would_block() -> None:
     both = Ensemble([Saying("a", threshold=0.9), Saying("b", threshold=0.2)])
     assert said(both, 0, 40, 100, 180) == pytest.approx([0.0, 0.5, aligned(0.5, 0.2), aligned(0.9, 0.2)])
     outcomes = [v.outcome for v in Guard(both).check(frames(30, 40).pixels)]
     assert outcomes == [Outcome.REVIEW, Outcome.BLOCK]
 
 
-def test_a_mean_weighs_and_a_vote_counts():
+def test_a_mean_weighs_and_a_vote_counts() -> None:
     one, other = Saying("a", threshold=0.5), Saying("b", threshold=0.5, times=0.0)
     assert said(Ensemble([one, other], combine="mean", weights=(3, 1)), 200) == pytest.approx([0.75])
     third = Saying("c", threshold=0.5)
@@ -35,19 +35,19 @@ def test_a_mean_weighs_and_a_vote_counts():
 
 
 @pytest.mark.parametrize("combine", ["max", "mean", "vote"])
-def test_one_nan_spoils_the_whole_and_only_that_picture(combine):
+def test_one_members_nan_makes_only_that_picture_an_error(combine) -> None:
     for order in ([Saying("a"), Broken("b")], [Broken("b"), Saying("a")]):
         verdicts = Guard(Ensemble(order, combine=combine)).check(frames(0, 0).pixels)
         assert [v.outcome for v in verdicts] == [Outcome.ALLOW, Outcome.ERROR]
 
 
 @pytest.mark.parametrize("fault", ["few", "many", "none", "generator", "wrong kind", "raises"])
-def test_a_member_that_answers_wrongly_is_an_error_for_all(fault):
+def test_a_member_that_answers_wrongly_is_an_error_for_all(fault) -> None:
     verdicts = Guard(Ensemble([Saying("a"), FaultyBackend(fault)])).check(frames(0, 0).pixels)
     assert [v.outcome for v in verdicts] == [Outcome.ERROR] * 2
 
 
-def test_categories_are_joined_and_each_is_asked_of_those_that_score_it():
+def test_categories_are_joined_and_each_is_asked_of_those_that_score_it() -> None:
     both = Ensemble([Saying("a", categories=("red", "loud")), Saying("b", times=0.5)])
     (scores,) = both.score([frames(200)], embeddings=True, digests=True)
     assert both.spec.levels == {"red": (Severity.HIGH,), "loud": (Severity.HIGH,)}
@@ -57,7 +57,7 @@ def test_categories_are_joined_and_each_is_asked_of_those_that_score_it():
     assert scores.digest
 
 
-def test_a_member_without_its_category_is_an_error():
+def test_a_member_without_its_category_is_an_error() -> None:
     liar = Saying("a")
     liar.spec = replace(liar.spec, labels={"red": Label("red"), "loud": Label("loud")})
     liar._of = lambda stack, embeddings, digests: [
@@ -67,7 +67,7 @@ def test_a_member_without_its_category_is_an_error():
         Ensemble([liar, Saying("b")]).score([frames(0)])
 
 
-def test_the_record_names_every_model_with_its_revision():
+def test_the_record_names_every_model_with_its_revision() -> None:
     spec = Ensemble([Saying("a"), Saying("b")]).spec
     assert spec.name == "ensemble(max): a + b"
     assert spec.revision == "a@unrecorded + b@unrecorded"
@@ -86,17 +86,17 @@ def test_the_record_names_every_model_with_its_revision():
         (lambda: Ensemble([Saying("a"), Saying("b")], threshold="mine"), "no threshold 'mine'"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_the_cure(make, message):
+def test_what_makes_no_sense_is_refused_with_the_cure(make, message) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
 
 
-def test_an_unknown_way_to_combine_names_the_known_ones():
+def test_an_unknown_way_to_combine_names_the_known_ones() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'mean'"):
         Ensemble([Saying("a"), Saying("b")], combine="means")  # type: ignore[arg-type]
 
 
-def test_a_frame_that_is_no_picture_is_an_error_through_both():
+def test_a_frame_that_is_no_picture_is_an_error_through_both() -> None:
     pixels = frames(0, 0).pixels.float() / 255
     pixels[1, 0, 0, 0] = float("nan")
     for both in (Cascade(Saying("a"), Saying("b"), band=(0.3, 0.8)), Ensemble([Saying("a"), Saying("b")])):

@@ -13,30 +13,23 @@ import torch
 from nsfw_guard.backends.base import Backend
 from nsfw_guard.backends.wrappers.calibrated import Calibrated
 from nsfw_guard.backends.wrappers.time_limited import TimeLimited
-from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError, ScoringError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.testing import RED, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
-
-PICTURES = [Frames(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))]
-TRIPLED = Calibration(model="red", maps={"red": (1.0, math.log(3))}, source="a test")
-
-
-def score_of(scores: Sequence[Scores]) -> list[float]:
-    return [s.worst["red"][Severity.HIGH] for s in scores]
+from tests.backends.wrappers.members import PICTURES, TRIPLED, score_of
 
 
 @pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf, 1e12])
-def test_a_limit_that_is_none_is_refused(seconds: float) -> None:
+def test_an_invalid_limit_is_refused(seconds: float) -> None:
     with pytest.raises(ConfigError, match="a time limit of"):
         TimeLimited(FakeBackend(), seconds)
 
 
-def test_an_answer_in_time_comes_through_whole() -> None:
-    backend = FakeBackend(lambda frame: 0.5)
+def test_an_answer_in_time_is_passed_on_unchanged() -> None:
+    backend = FakeBackend(0.5)
     limited = TimeLimited(backend, 30)
     assert limited.score(PICTURES, embeddings=True, digests=True) == backend.score(PICTURES, digests=True)
     assert limited.score(PICTURES, embeddings=True)[0].embedding is not None
@@ -86,7 +79,7 @@ def test_a_hung_call_does_not_keep_the_process_from_ending() -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("broke"), MemoryError("full"), KeyboardInterrupt("now")], ids=repr)
-def test_what_the_model_raises_comes_through(error: BaseException) -> None:
+def test_an_error_of_the_model_is_passed_on(error: BaseException) -> None:
     def broken(frame: torch.Tensor) -> float:
         raise error
 

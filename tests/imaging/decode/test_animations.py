@@ -26,7 +26,7 @@ def test_a_frame_is_seen_wherever_it_is(kind: str, at: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ANIMATED)
-def test_more_frames_than_are_looked_at(kind: str) -> None:
+def test_an_animation_over_the_frame_limit_is_refused_or_partial(kind: str) -> None:
     for at in (0, 19):
         data = animation(kind, count=20, at=at)
         with pytest.raises(DecodeError, match=r"more than 4 (frames|pages): .*limits\.frames"):

@@ -73,7 +73,7 @@ def test_a_cut_animation_gives_whole_frames_or_nothing(kind: str) -> None:
         b"",
         bytearray(),
         b"\0",
-        b"not a picture",
+        b"NaN or infinite",
         b"%!PS-Adobe-3.0 EPSF-3.0\n",
         b"P6 2 2 255\n" + b"\0" * 12,  # a real PPM, but not on the list
         b"\x89PNG\r\n\x1a\n",
@@ -94,7 +94,7 @@ def test_a_cut_animation_gives_whole_frames_or_nothing(kind: str) -> None:
         "nul\0byte",
     ],
 )
-def test_what_is_no_picture_is_refused(source: Any) -> None:
+def test_data_that_is_not_a_picture_is_refused(source: Any) -> None:
     with pytest.raises(DecodeError) as caught:
         decode(source)
     assert str(caught.value)
@@ -119,12 +119,12 @@ class Broken(io.RawIOBase):
 @pytest.mark.parametrize(
     "answer", [OSError("gone"), ValueError("closed"), RuntimeError(), MemoryError(), None, "text", 7]
 )
-def test_a_file_object_that_fails(answer: Any) -> None:
+def test_a_file_object_that_fails_is_a_decode_error(answer: Any) -> None:
     with pytest.raises(DecodeError):
         decode(Broken(answer))
 
 
-def test_paths_that_are_no_files_are_refused_and_not_told(tmp_path: Path) -> None:
+def test_paths_that_are_not_files_are_refused_without_naming_them(tmp_path: Path) -> None:
     secret = tmp_path / "secret-folder"
     secret.mkdir()
     (secret / "empty.png").touch()

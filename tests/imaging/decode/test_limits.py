@@ -77,13 +77,13 @@ LOOKS = {"JPEG": 1.55, "PNG": 2.5, "WEBP": 3.0, "AVIF": 3.0, "BMP": 2.0, "GIF": 
 
 
 @pytest.mark.parametrize("kind", [k for k in LOOKS if k in FORMATS])
-def test_the_work_on_a_picture_is_booked_by_its_format(kind: str) -> None:
+def test_the_work_on_a_picture_is_counted_by_its_format(kind: str) -> None:
     data = saved(flat(BLUE, (40, 30)), kind)
     assert least(lambda: data) == 1200 * LOOKS[kind]
     assert least(lambda: Image.open(io.BytesIO(data))) == 1200 * LOOKS[kind]
 
 
-def test_the_passes_of_a_progressive_jpeg_are_booked() -> None:
+def test_the_passes_of_a_progressive_jpeg_are_counted() -> None:
     data = saved(flat(BLUE, (40, 30)), "JPEG", progressive=True)
     assert data.count(b"\xff\xda") == 10
     assert least(lambda: data) == 1200 * (1.5 + 10 / 20)
@@ -91,7 +91,7 @@ def test_the_passes_of_a_progressive_jpeg_are_booked() -> None:
 
 @pytest.mark.skipif(not MPO, reason="this Pillow writes MPO files that it cannot read")
 @pytest.mark.parametrize(("progressive", "looks"), [(False, 1.55), (True, 2.0)])
-def test_the_frames_of_an_mpo_are_booked_as_jpegs(progressive: bool, looks: float) -> None:
+def test_the_frames_of_an_mpo_are_counted_as_jpegs(progressive: bool, looks: float) -> None:
     frames = [flat(BLUE, (160, 125)), flat(RED, (160, 125))]  # each over the least that a frame costs
     data = mended(saved(frames[0], "MPO", save_all=True, append_images=frames[1:], progressive=progressive), 2)
     assert least(lambda: data) == 2 * 20_000 * looks
@@ -213,7 +213,7 @@ def test_limits_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("version", "old"), [("9.5.0", True), ("12.3.0", True), ("13.0.0", False), ("14.1", False), ("?", True)]
 )
-def test_an_old_pillow_is_known(version: str, old: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_pillow_is_recognised(version: str, old: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PIL, "__version__", version)
     assert pillow_is_old() is old
 

@@ -83,7 +83,7 @@ def test_a_usual_or_broken_profile_changes_nothing(icc: bytes) -> None:
     np.testing.assert_array_equal(one(saved(picture, icc_profile=icc)), np.asarray(picture))
 
 
-def test_what_a_strange_profile_shows_is_looked_at_too() -> None:
+def test_what_a_strange_profile_shows_is_judged_too() -> None:
     data = saved(flat(BLUE), icc_profile=profile(swapped=True))
     plain, managed = decode(data).frames
     assert plain[0, 0].tolist() == [*BLUE]

@@ -37,7 +37,7 @@ def test_a_frame_is_contiguous_uint8_memory_of_its_own() -> None:
         assert not np.shares_memory(frame, pixels)
 
 
-def test_every_kind_of_source_is_one(tmp_path: Path) -> None:
+def test_every_kind_of_source_gives_the_same_frame(tmp_path: Path) -> None:
     picture = Image.fromarray(noise(5, 4, 3))
     data, path = saved(picture), tmp_path / "a.png"
     path.write_bytes(data)

@@ -32,7 +32,7 @@ def test_the_callers_picture_is_left_as_it_was(kind: str, at: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [*ANIMATED, "JPEG", "BMP"])
-def test_what_the_caller_drew_on_a_frame_is_seen_and_kept(kind: str) -> None:
+def test_edits_of_the_caller_on_a_frame_are_seen_and_kept(kind: str) -> None:
     frames = [Image.new("L", (8, 6), 60 * i) for i in range(3)]
     picture = Image.open(io.BytesIO(moving(frames, kind) if kind in ANIMATED else saved(frames[0], kind)))
     picture.load()
@@ -79,7 +79,7 @@ def test_a_picture_of_a_format_that_no_file_may_have_is_judged_by_its_pixels() -
     np.testing.assert_array_equal(one(Image.open(io.BytesIO(saved(Image.fromarray(pixels), "PPM")))), pixels)
 
 
-def test_a_picture_that_stands_at_the_end_of_many_frames() -> None:
+def test_a_picture_at_a_frame_beyond_the_limit_is_judged_there_too() -> None:
     picture = Image.open(io.BytesIO(animation("GIF", count=40, at=17)))
     picture.seek(17)
     decoded = decode(picture, limits=Limits(frames=2, unseen="review"))
@@ -116,7 +116,7 @@ def test_a_closed_picture_is_refused() -> None:
         np.asfortranarray(noise(4, 5, 3)),
     ],
 )
-def test_arrays_of_every_kind(array: np.ndarray) -> None:
+def test_arrays_of_every_kind_are_decoded(array: np.ndarray) -> None:
     before = hashlib.sha256(array.tobytes()).hexdigest()
     frames = decode(array).frames
     assert hashlib.sha256(array.tobytes()).hexdigest() == before

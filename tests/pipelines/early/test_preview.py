@@ -16,9 +16,10 @@ from nsfw_guard.errors import ConfigError, UncoveredError
 from nsfw_guard.pipelines.early.preview import _arguments_of, by_vae, preview_of, to_spatial
 from nsfw_guard.pipelines.early.steps import clean_latents, watchable
 from nsfw_guard.pipelines.guarded.inputs import arguments_of
+from tests.pipelines.drawing import quiet
 from tests.pipelines.zoo import CASES
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = quiet
 
 # A clip of one frame is decoded as a preview is: more frames reach into each other.
 CLIPS = ["LTXPipeline", "LTX2Pipeline", "HunyuanVideoPipeline", "CogVideoXPipeline", "StableVideoDiffusionPipeline"]
@@ -48,54 +49,54 @@ def drawn(name):
     asked |= {"num_inference_steps": 2} if "num_inference_steps" in asked else {}
     asked |= {"num_frames": 1} if name in CLIPS else {}
     torch.manual_seed(0)
-    with clean_latents(pipe) as found:
+    with clean_latents(pipe) as latents:
         pictures = np.asarray(pipe(**asked, output_type="np")[case.field])
-    told = arguments_of(type(pipe).__call__, pipe, (), asked)
-    return pipe, found[-1], told, (pictures[:, 0] if pictures.ndim == 5 else pictures)[..., :3]
+    arguments = arguments_of(type(pipe).__call__, pipe, (), asked)
+    return pipe, latents[-1], arguments, (pictures[:, 0] if pictures.ndim == 5 else pictures)[..., :3]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_last_preview_is_the_picture(name):
-    pipe, latents, told, pictures = drawn(name)
-    preview = by_vae(pipe, latents, told).permute(0, 2, 3, 1).numpy()
+def test_the_last_preview_is_the_picture(name) -> None:
+    pipe, latents, arguments, pictures = drawn(name)
+    preview = by_vae(pipe, latents, arguments).permute(0, 2, 3, 1).numpy()
     assert preview.shape == pictures.shape
     assert np.abs(preview - pictures).max() <= NEAR.get(name, 1e-5)
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_latents_that_nobody_can_read_are_refused(name):
-    pipe, latents, told, _ = drawn(name)
+def test_latents_that_nobody_can_read_are_refused(name) -> None:
+    pipe, latents, arguments, _ = drawn(name)
     with pytest.raises(UncoveredError, match="pass a decoder to EarlyStop"):
-        by_vae(pipe, latents, told)
+        by_vae(pipe, latents, arguments)
 
 
-def test_packed_latents_need_a_size_that_fits():
-    pipe, latents, told, _ = drawn("FluxPipeline")
+def test_packed_latents_need_a_size_that_fits() -> None:
+    pipe, latents, arguments, _ = drawn("FluxPipeline")
     with pytest.raises(UncoveredError, match="cannot be unpacked"):
-        by_vae(pipe, latents, {**told, "height": 48, "width": 80})
+        by_vae(pipe, latents, {**arguments, "height": 48, "width": 80})
     clip, tokens, asked, _ = drawn("LTXPipeline")
     with pytest.raises(UncoveredError, match="call the pipeline with height and width"):
         to_spatial(clip, tokens, {**asked, "height": None})
 
 
-def test_latents_of_no_known_shape_are_refused():
+def test_latents_of_no_known_shape_are_refused() -> None:
     with pytest.raises(UncoveredError, match=r"latents of shape \(2, 3\)"):
         to_spatial(SimpleNamespace(), torch.zeros(2, 3), {})
 
 
-def test_the_size_that_a_pipe_draws_by_default_is_known():
+def test_the_size_that_a_pipe_draws_by_default_is_known() -> None:
     pipe, latents, _, _ = drawn("FluxPipeline")
     pipe.default_sample_size = 32 // pipe.vae_scale_factor
     assert torch.equal(by_vae(pipe, latents, {}), by_vae(pipe, latents, {"height": 32, "width": 32}))
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 2, 8, 8), (1, 2, 4, 8, 8), (1, 2, 8, 8, 4)])
-def test_the_first_frame_is_found_wherever_channels_stand(shape):
+def test_the_first_frame_is_found_wherever_channels_stand(shape) -> None:
     pipe = SimpleNamespace(vae=SimpleNamespace(config={"latent_channels": 4}))
     assert to_spatial(pipe, torch.zeros(shape), {}).shape == (1, 4, 8, 8)
 
 
-def test_a_small_decoder_is_given_latents_as_they_are():
+def test_a_small_decoder_is_given_latents_as_they_are() -> None:
     tiny = diffusers.AutoencoderTiny(
         encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
         num_decoder_blocks=(1, 1), latent_channels=4,
@@ -106,7 +107,7 @@ def test_a_small_decoder_is_given_latents_as_they_are():
     assert torch.equal(preview_of(tiny)(SimpleNamespace(), latents, {}), expected)
 
 
-def test_arguments_that_a_hook_hides_are_known():
+def test_arguments_that_a_hook_hides_are_found() -> None:
     def hook(method):
         def wrapper(self, *args, **kwargs):
             return method(self, *args, **kwargs)
@@ -124,6 +125,6 @@ def test_arguments_that_a_hook_hides_are_known():
 
 
 @pytest.mark.parametrize("decoder", [3, None, "tiny"])
-def test_what_is_no_decoder_is_refused(decoder):
+def test_a_part_that_is_not_a_decoder_is_refused(decoder) -> None:
     with pytest.raises(ConfigError, match="AutoencoderTiny"):
         preview_of(decoder)

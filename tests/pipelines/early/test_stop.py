@@ -6,7 +6,6 @@ import contextlib
 import copy
 import functools
 import inspect
-import threading
 
 import numpy as np
 import pytest
@@ -34,22 +33,21 @@ from nsfw_guard.pipelines.early.steps import around
 from nsfw_guard.pipelines.early.stop import EarlyStop, Stopped, block_confidence
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome, Verdict
+from tests.pipelines import drawing
+from tests.pipelines.drawing import quiet
 from tests.pipelines.zoo import CASES
+from tests.threads import in_threads
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = quiet
 
 RED, BLUE = "a large red disc on white", "a large blue disc on white"
 CALL = {"guidance_scale": 3.0, "num_inference_steps": 10}
+draw = functools.partial(drawing.draw, **CALL)
 
 
 @pytest.fixture(scope="module")
 def guard():
     return Guard.from_pretrained("demo-shapes")
-
-
-def draw(pipe, *prompts, **rest):
-    seeds = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
-    return pipe(list(prompts), generator=seeds, **{**CALL, **rest})
 
 
 def counted(pipe, *prompts, **rest):
@@ -62,12 +60,12 @@ def counted(pipe, *prompts, **rest):
 # faults
 
 
-def test_a_look_that_fails_stops_nothing_lets_nothing_out_and_is_gone(pipe, caplog):
+def test_a_look_that_fails_stops_nothing_and_lets_nothing_out(pipe, caplog) -> None:
     def broken(pipe, x0, arguments):
         raise RuntimeError("no pixels")
 
     early = EarlyStop(decoder=broken)  # two looks, both of which fail: said once
-    with attach(pipe, Guard(FakeBackend(lambda frame: 1.0)), early_stop=early):
+    with attach(pipe, Guard(FakeBackend(1.0)), early_stop=early):
         out, steps = counted(pipe, RED)
     assert steps == 10
     assert out.nsfw_content_detected == [True]
@@ -75,8 +73,8 @@ def test_a_look_that_fails_stops_nothing_lets_nothing_out_and_is_gone(pipe, capl
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), 2.0])
-def test_only_a_number_is_sure(pipe, score):
-    guard = Guard(FakeBackend(lambda frame: 0.0))
+def test_a_score_that_is_not_a_number_never_stops_early(pipe, score) -> None:
+    guard = Guard(FakeBackend(0.0))
     with attach(pipe, guard, early_stop=EarlyStop(thresholds=0.1)):
         guard.backend.rule = lambda frame: score
         out, steps = counted(pipe, RED)
@@ -84,7 +82,7 @@ def test_only_a_number_is_sure(pipe, score):
     assert out.verdicts[0].outcome is Outcome.ERROR
 
 
-def test_an_error_inside_leaves_the_scheduler_as_it_was(pipe, guard):
+def test_an_error_inside_leaves_the_scheduler_as_it_was(pipe, guard) -> None:
     plain = draw(pipe, BLUE, output_type="pt").images
 
     def stop(*a):
@@ -97,7 +95,7 @@ def test_an_error_inside_leaves_the_scheduler_as_it_was(pipe, guard):
         assert torch.equal(draw(pipe, BLUE, output_type="pt").images, plain)
 
 
-def test_looking_goes_on_after_a_look_that_fails(pipe, guard):
+def test_looking_goes_on_after_a_look_that_fails(pipe, guard) -> None:
     def shy(pipe, x0, arguments, asked=[]):  # noqa: B006
         asked.append(1)
         if len(asked) == 1:
@@ -127,18 +125,18 @@ class Stepped:
 
 
 @pytest.mark.parametrize("times", [2, 3])
-def test_a_pipeline_that_steps_several_times_a_step_is_not_watched(times):
+def test_a_pipeline_that_steps_several_times_a_step_is_not_watched(times) -> None:
     pipe = Stepped()
-    with EarlyStop(thresholds=0.1).watch(pipe, Guard(FakeBackend(lambda frame: 1.0)), {}) as seen:
+    with EarlyStop(thresholds=0.1).watch(pipe, Guard(FakeBackend(1.0)), {}) as seen:
         pipe(10, times=times)
     assert seen.unwatched == "not watched: its steps do not follow its schedule"
     assert seen.looks == {}
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_a_copy_of_a_watched_scheduler_takes_steps_of_its_own(own):
+@pytest.mark.parametrize("renoise", [True, False])
+def test_a_copy_of_a_watched_scheduler_takes_steps_of_its_own(renoise) -> None:
     scheduler = FlowMatchEulerDiscreteScheduler()
-    if own:
+    if renoise:
         scheduler.step = functools.partial(scheduler.step)
     before, plain = vars(scheduler).get("step"), inspect.signature(scheduler.step)
     scheduler.set_timesteps(4)
@@ -155,18 +153,18 @@ def test_a_copy_of_a_watched_scheduler_takes_steps_of_its_own(own):
 
 
 @pytest.mark.parametrize(("skip", "stopped"), [(0, 3), (4, 2), (6, None)])
-def test_a_schedule_that_is_entered_late_has_fewer_steps(skip, stopped):
+def test_a_schedule_that_is_entered_late_has_fewer_steps(skip, stopped) -> None:
     pipe = Stepped()
     with (
         contextlib.suppress(Stopped),
-        EarlyStop(thresholds=0.1).watch(pipe, Guard(FakeBackend(lambda f: 1.0)), {}) as seen,
+        EarlyStop(thresholds=0.1).watch(pipe, Guard(FakeBackend(1.0)), {}) as seen,
     ):
         pipe(10, skip=skip)
     assert seen.planned == 10 - skip
     assert (seen.step if seen.looks else None) == stopped
 
 
-def test_a_scheduler_that_cannot_be_foreseen_is_not_watched(pipe, guard, caplog):
+def test_a_scheduler_that_cannot_be_predicted_is_not_watched(pipe, guard, caplog) -> None:
     class Own(type(pipe.scheduler)):
         pass
 
@@ -176,7 +174,7 @@ def test_a_scheduler_that_cannot_be_foreseen_is_not_watched(pipe, guard, caplog)
         assert "is not supported" in seen.unwatched
 
 
-def test_few_steps_are_not_watched(pipe, guard):
+def test_few_steps_are_not_watched(pipe, guard) -> None:
     with EarlyStop().watch(pipe, guard, {}) as seen:
         draw(pipe, RED, num_inference_steps=4)
     assert seen.unwatched == "not watched: 4 steps are too few"
@@ -195,7 +193,7 @@ def test_few_steps_are_not_watched(pipe, guard):
         {"decoder": 3},
     ],
 )
-def test_settings_are_checked(settings):
+def test_settings_are_checked(settings) -> None:
     with pytest.raises(ConfigError):
         EarlyStop(**settings)
 
@@ -203,7 +201,7 @@ def test_settings_are_checked(settings):
 # what it does
 
 
-def test_looking_on_changes_no_bit(pipe, guard):
+def test_watching_changes_no_bit(pipe, guard) -> None:
     plain = draw(pipe, RED, BLUE, output_type="pt").images
     with EarlyStop().watch(pipe, guard, {}, stop=False) as seen:
         assert torch.equal(draw(pipe, RED, BLUE, output_type="pt").images, plain)
@@ -214,7 +212,7 @@ def test_looking_on_changes_no_bit(pipe, guard):
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
 @pytest.mark.parametrize("bare", [True, False])
-def test_a_sure_one_is_stopped_and_leaves_covered(pipe, guard, kind, bare):
+def test_a_certain_block_is_stopped_early_and_leaves_covered(pipe, guard, kind, bare) -> None:
     tally = dict(guard.counter.counts)
     with attach(pipe, guard, early_stop=EarlyStop(thresholds=0.6)) as attachment:
         out, steps = counted(pipe, RED, output_type=kind, return_dict=not bare)
@@ -231,7 +229,7 @@ def test_a_sure_one_is_stopped_and_leaves_covered(pipe, guard, kind, bare):
     assert attachment.verdicts[0].outcome is Outcome.ALLOW  # of the call after it
 
 
-def test_a_batch_stops_only_when_all_are_sure(pipe, guard):
+def test_a_batch_stops_only_when_all_are_sure(pipe, guard) -> None:
     with attach(pipe, guard, early_stop=EarlyStop(thresholds=0.6)):
         out, steps = counted(pipe, RED, BLUE)
         assert (steps, out.nsfw_content_detected) == (10, [True, False])
@@ -240,7 +238,7 @@ def test_a_batch_stops_only_when_all_are_sure(pipe, guard):
         assert out.nsfw_content_detected == [True, True]
 
 
-def test_who_only_marks_does_not_stop_and_who_raises_raises(pipe):
+def test_flag_does_not_stop_early_and_raise_raises(pipe) -> None:
     with attach(pipe, Guard.from_pretrained("demo-shapes", action="flag"), early_stop=EarlyStop(thresholds=0.6)):
         assert counted(pipe, RED)[1] == 10
     raising = Guard.from_pretrained("demo-shapes", action="raise")
@@ -251,22 +249,18 @@ def test_who_only_marks_does_not_stop_and_who_raises_raises(pipe):
         draw(pipe, RED)
 
 
-def test_two_threads_stop_their_own(whole, guard):
+def test_two_threads_stop_independently(whole, guard) -> None:
     pipes = [copy.copy(whole) for _ in range(2)]
     for pipe in pipes:
         pipe.scheduler = copy.deepcopy(whole.scheduler)
         attach(pipe, guard, early_stop=EarlyStop(thresholds=0.6))
-    found = {}
+    flags = {}
 
     def work(i):
-        found[i] = [draw(pipes[i], (RED, BLUE)[i]).nsfw_content_detected for _ in range(3)]
+        flags[i] = [draw(pipes[i], (RED, BLUE)[i]).nsfw_content_detected for _ in range(3)]
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == {0: [[True]] * 3, 1: [[False]] * 3}
+    in_threads(work, 2)
+    assert flags == {0: [[True]] * 3, 1: [[False]] * 3}
 
 
 STEPPED = [
@@ -278,7 +272,7 @@ STEPPED = [
 
 
 @pytest.mark.parametrize("name", STEPPED)
-def test_families_are_watched_without_a_change_and_stopped(name):
+def test_families_are_watched_without_a_change_and_stopped(name) -> None:
     case, pipe = CASES[name], CASES[name].build()
     early = EarlyStop(at=(0.5,), thresholds=0.9)
 
@@ -287,22 +281,22 @@ def test_families_are_watched_without_a_change_and_stopped(name):
         return pipe(**{**case.call(pipe), "num_inference_steps": 6}, output_type="np", **rest)
 
     plain = run()[case.field]
-    with attach(pipe, Guard(FakeBackend(lambda frame: 0.0)), early_stop=early):
+    with attach(pipe, Guard(FakeBackend(0.0)), early_stop=early):
         assert np.array_equal(run()[case.field], plain)
-    backend = FakeBackend(lambda frame: 1.0)
+    backend = FakeBackend(1.0)
     with attach(pipe, Guard(backend), early_stop=early) as attachment:
         out = run()
-    told = attachment.verdicts
+    verdicts = attachment.verdicts
     assert float(out[case.field].max()) == 0
     assert out[case.field].shape[0] == case.count
-    assert "stopped at step" in told[0].reason
-    assert (told[0].model, told[0].state["self_test"]) == ("red", "passed")
+    assert "stopped at step" in verdicts[0].reason
+    assert (verdicts[0].model, verdicts[0].state["self_test"]) == ("red", "passed")
 
 
 # previews
 
 
-def test_a_small_decoder_of_the_users_is_used(pipe, guard):
+def test_a_small_decoder_of_the_users_is_used(pipe, guard) -> None:
     from diffusers import AutoencoderTiny
 
     tiny = AutoencoderTiny(
@@ -316,19 +310,19 @@ def test_a_small_decoder_of_the_users_is_used(pipe, guard):
     assert 0 <= float(pixels.min()) <= float(pixels.max()) <= 1
 
 
-def test_a_linear_map_learns_colours():
+def test_a_linear_map_learns_colours() -> None:
     latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     colours = (latents[:, :3] * 0.1 + 0.5).repeat_interleave(2, -1).repeat_interleave(2, -2)
-    made = LinearPreview.fit(latents, colours, relu_features=4)
-    assert torch.allclose(made(None, latents, {}), colours.clamp(0, 1), atol=0.02)
-    assert LinearPreview.from_dict(made.to_dict()) == made
+    preview = LinearPreview.fit(latents, colours, bends=4)
+    assert torch.allclose(preview(None, latents, {}), colours.clamp(0, 1), atol=0.02)
+    assert LinearPreview.from_dict(preview.to_dict()) == preview
     with pytest.raises(ConfigError, match="fit one for this pipe"):
-        made(None, torch.randn(1, 16, 8, 8), {})
+        preview(None, torch.randn(1, 16, 8, 8), {})
     with pytest.raises(ConfigError, match="too few"):
         LinearPreview.fit(latents[:, :, :2, :2], colours, relu_features=64)
 
 
-def test_latents_of_clips_are_looked_at_by_their_first_frame(pipe):
+def test_latents_of_clips_are_looked_at_by_their_first_frame(pipe) -> None:
     clip = torch.randn(1, 4, 5, 8, 8)
     assert torch.equal(to_spatial(pipe, clip, {}), clip[:, :, 0])
 
@@ -340,12 +334,12 @@ def traces(*pairs):
     return [Trace(looks, blocked) for looks, blocked in pairs]
 
 
-def test_nothing_allowed_is_nothing_to_learn_from():
+def test_without_allowed_prompts_there_is_nothing_to_learn_from() -> None:
     with pytest.raises(ConfigError, match="no image of these prompts was allowed"):
         thresholds_of(traces(((0.9,), True)), 1, 0.01)
 
 
-def test_bounds_are_those_of_clopper_and_pearson():
+def test_bounds_are_those_of_clopper_and_pearson() -> None:
     assert upper_bound(0, 300) == pytest.approx(1 - 0.05 ** (1 / 300), abs=1e-6)
     assert upper_bound(3, 100) == pytest.approx(0.0757, abs=1e-3)
     assert upper_bound(5, 5) == 1.0
@@ -354,7 +348,7 @@ def test_bounds_are_those_of_clopper_and_pearson():
     assert most_stops(10, 0.01) == 0
 
 
-def test_cuts_lie_above_what_was_allowed_and_spend_what_may_be_spent():
+def test_cuts_lie_above_what_was_allowed_and_spend_what_may_be_spent() -> None:
     allowed = [((0.0,), False)] * 297 + [((0.7,), False)]
     (threshold,) = thresholds_of(traces(*allowed), 1, 0.01)
     assert 0.7 < threshold < 1
@@ -363,40 +357,42 @@ def test_cuts_lie_above_what_was_allowed_and_spend_what_may_be_spent():
     assert thresholds_of(traces(((1.0,), False)), 1, 0.01)[0] > 1  # nothing is sure then
 
 
-def test_a_report_counts_what_the_cuts_would_have_done():
+def test_a_report_counts_what_the_cuts_would_have_done() -> None:
     early = EarlyStop(at=(0.3, 0.5), thresholds=(0.9, 0.8))
-    told = traces(
+    looks = traces(
         ((0.95, 0.0), True), ((0.0, 0.85), True), ((0.0, 0.0), True), ((0.0, 0.9), False), ((0.1, 0.1), False)
     )
-    assert [stop_at(t, early) for t in told] == [0.3, 0.5, None, 0.5, None]
-    report = report_of(told, early, 0.01)
+    assert [stop_at(t, early) for t in looks] == [0.3, 0.5, None, 0.5, None]
+    report = report_of(looks, early, 0.01)
     assert (report.allowed, report.blocked, report.false_stops, report.stopped) == (2, 3, 1, 2)
     assert report.saved == pytest.approx((0.7 + 0.5) / 3)
     assert not report.proven
 
 
-def test_every_look_whose_cut_was_chosen_counts_against_the_rate():
+def test_every_look_whose_cut_was_chosen_counts_against_the_rate() -> None:
     # Two thresholds, each the highest of its look: what is drawn next may lie above either. Simulated, two in 101 do.
-    made = torch.Generator().manual_seed(5)
+    generator = torch.Generator().manual_seed(5)
     misses = []
     for _ in range(400):
-        looks = torch.rand(101, 2, generator=made) * 0.4 + 0.5
+        looks = torch.rand(101, 2, generator=generator) * 0.4 + 0.5
         highest = looks[:100].max(0).values
         misses.append(bool((looks[100] > highest).any()))
     assert 0.008 < sum(misses) / 400 < 0.04
     early = EarlyStop(at=(0.3, 0.5), thresholds=0.99)
-    told = traces(*[((0.0, 0.0), False)] * 473)
-    assert report_of(told, early, 0.01, chosen=2).bound == upper_bound(1, 473)
-    assert report_of(told, early, 0.01).bound == upper_bound(0, 473)
+    harmless = traces(*[((0.0, 0.0), False)] * 473)
+    assert report_of(harmless, early, 0.01, chosen=2).bound == upper_bound(1, 473)
+    assert report_of(harmless, early, 0.01).bound == upper_bound(0, 473)
     few, enough = (thresholds_of(traces(*[((0.0, 0.0), False)] * n, ((0.9, 0.0), False)), 2, 0.01) for n in (472, 650))
     assert few[0] > 0.9  # one stop among 473 would not be proven with two thresholds
     assert enough == (few[0], 0.5)  # the last look is given the one that may be spent
 
 
 @pytest.mark.parametrize("decoder", ["linear", "vae"])
-def test_it_is_fitted_saved_and_loaded(pipe, guard, tmp_path, decoder):
+def test_it_is_fitted_saved_and_loaded(pipe, guard, tmp_path, decoder) -> None:
     prompts = [f"a large {colour} disc on white" for colour in ("blue", "green", "red", "yellow", "purple", "red")] * 2
-    early = fit_early_stop(pipe, guard, prompts, at=(0.5,), decoder=decoder, call=CALL)
+    early = fit_early_stop(
+        pipe, guard, prompts, at=(0.5,), decoder=decoder, call={"guidance_scale": 3.0, "num_inference_steps": 10}
+    )
     assert early.report.allowed == 8
     assert early.report.blocked == 4
     assert early.report.false_stops == 0
@@ -410,7 +406,7 @@ def test_it_is_fitted_saved_and_loaded(pipe, guard, tmp_path, decoder):
     assert EarlyStop.load(tmp_path / "early.json").thresholds == early.thresholds
 
 
-def test_fitting_a_guarded_pipe_or_a_file_of_another_kind_is_an_error(pipe, guard, tmp_path):
+def test_fitting_a_guarded_pipe_or_a_file_of_another_kind_is_an_error(pipe, guard, tmp_path) -> None:
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(ConfigError, match="not a saved EarlyStop"):
         EarlyStop.load(tmp_path / "x.json")
@@ -423,7 +419,7 @@ def test_fitting_a_guarded_pipe_or_a_file_of_another_kind_is_an_error(pipe, guar
         fit_early_stop(pipe, guard, [BLUE], rate=0)
 
 
-def test_how_sure_is_a_number_or_nothing():
+def test_block_confidence_is_the_score_of_a_block_or_zero() -> None:
     assert block_confidence(Verdict(Outcome.BLOCK, "r", score=0.9)) == 0.9
     for verdict in (Verdict(Outcome.ALLOW, "r", score=0.9), Verdict(Outcome.BLOCK, "r", score=float("nan")),
                     Verdict(Outcome.ERROR, "r")):  # fmt: skip
@@ -433,21 +429,21 @@ def test_how_sure_is_a_number_or_nothing():
 # the official callback
 
 
-def test_the_callback_raises_and_frees_its_hook(pipe, guard):
+def test_the_callback_raises_and_frees_its_hook(pipe, guard) -> None:
     callback = EarlyStopCallback(EarlyStop(thresholds=0.6), guard)
     with pytest.raises(BlockedError, match="stopped at step"):
         draw(pipe, RED, callback_on_step_end=callback)
     assert "step" not in vars(pipe.scheduler)
 
 
-def test_the_callback_changes_no_bit_of_what_goes_on(pipe, guard):
+def test_the_callback_changes_no_bit_of_what_goes_on(pipe, guard) -> None:
     plain = draw(pipe, BLUE, output_type="pt").images
     callback = EarlyStopCallback(EarlyStop(thresholds=0.6), guard)
     assert torch.equal(draw(pipe, BLUE, output_type="pt", callback_on_step_end=callback).images, plain)
     assert callback.verdicts == ()
 
 
-def test_the_callback_that_blanks_lets_nothing_half_drawn_out(pipe, guard):
+def test_the_blanking_callback_lets_nothing_half_drawn_out(pipe, guard) -> None:
     callback = EarlyStopCallback(EarlyStop(thresholds=0.6), guard, on_stop="blank")
     out = draw(pipe, RED, callback_on_step_end=callback, output_type="latent").images
     assert float(out.abs().max()) == 0
@@ -456,15 +452,15 @@ def test_the_callback_that_blanks_lets_nothing_half_drawn_out(pipe, guard):
         EarlyStopCallback(EarlyStop(), guard, on_stop="shrug")
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_the_callback_is_told_how_large_packed_latents_are(told, caplog):
+@pytest.mark.parametrize("keywords", [True, False])
+def test_the_callback_is_told_how_large_packed_latents_are(keywords, caplog) -> None:
     case = CASES["FluxPipeline"]
     pipe = case.build()
     asked = {**case.call(pipe), "num_inference_steps": 6}
     size = {name: asked[name] for name in ("height", "width")}
-    guard = Guard(FakeBackend(lambda frame: 1.0))
-    callback = EarlyStopCallback(EarlyStop(at=(0.5,), thresholds=0.9), guard, arguments=size if told else None)
-    if told:
+    guard = Guard(FakeBackend(1.0))
+    callback = EarlyStopCallback(EarlyStop(at=(0.5,), thresholds=0.9), guard, arguments=size if keywords else None)
+    if keywords:
         with pytest.raises(BlockedError, match="stopped at step 3 of 6"):
             pipe(**asked, callback_on_step_end=callback)
     else:  # it cannot look: it stops nothing, and says so
@@ -472,7 +468,7 @@ def test_the_callback_is_told_how_large_packed_latents_are(told, caplog):
         assert "a look at step 3 failed" in caplog.text
 
 
-def test_a_broken_run_leaves_no_hook_for_the_next(pipe, guard):
+def test_a_broken_run_leaves_no_hook_for_the_next(pipe, guard) -> None:
     callback = EarlyStopCallback(EarlyStop(thresholds=0.6), guard)
 
     def breaks(pipe, i, t, kwargs):
@@ -485,5 +481,5 @@ def test_a_broken_run_leaves_no_hook_for_the_next(pipe, guard):
     assert "step" not in vars(pipe.scheduler)
 
 
-def test_stopped_is_no_error_of_ours():
+def test_stopped_is_not_a_config_error() -> None:
     assert not issubclass(Stopped, ConfigError)

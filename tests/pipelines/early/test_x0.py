@@ -62,7 +62,7 @@ def walk(scheduler, kind, prediction, steps=6):
     sample = torch.randn(CLEAN.shape, generator=torch.Generator().manual_seed(4)) * float(
         getattr(scheduler, "init_noise_sigma", 1.0)
     )
-    found = []
+    predictions = []
     for i, t in enumerate(scheduler.timesteps):
         picture, noise = levels(scheduler, kind, t)
         if float(noise) == 0:
@@ -73,8 +73,8 @@ def walk(scheduler, kind, prediction, steps=6):
         sample = result.prev_sample
         # Half steps of KDPM2 have noise levels of their own.
         if not (hasattr(scheduler, "sigmas_interpol") and i % 2):
-            found.append(x0.predict(scheduler, output, t, before, SimpleNamespace()))
-    return found
+            predictions.append(x0.predict(scheduler, output, t, before, SimpleNamespace()))
+    return predictions
 
 
 CASES = [(n, {"prediction_type": p}, k) for names, k in ((ALPHA, "alpha"), (SIGMA, "sigma"), (SCALED, "scaled"))
@@ -83,21 +83,21 @@ CASES += [(name, settings, "flow") for name, settings in FLOW]
 
 
 @pytest.mark.parametrize(("name", "settings", "kind"), CASES)
-def test_the_truth_is_foreseen_at_every_step(name, settings, kind):
+def test_the_true_latents_are_predicted_at_every_step(name, settings, kind) -> None:
     scheduler = getattr(diffusers, name)(**settings)
     prediction = "flow" if kind == "flow" else settings["prediction_type"]
-    found = walk(scheduler, kind, prediction)
-    assert len(found) >= 2
-    for clean in found:
+    predictions = walk(scheduler, kind, prediction)
+    assert len(predictions) >= 2
+    for clean in predictions:
         assert torch.allclose(clean, CLEAN, atol=2e-3), float((clean - CLEAN).abs().max())
 
 
 @pytest.mark.parametrize("name", ["DDIMScheduler", "DDPMScheduler", "LCMScheduler", "EulerDiscreteScheduler"])
-def test_it_says_what_the_library_says_where_that_says_it(name):
+def test_it_agrees_with_the_librarys_own_prediction(name) -> None:
     scheduler = getattr(diffusers, name)(clip_sample=False) if name[0] in "DL" else getattr(diffusers, name)()
     scheduler.set_timesteps(6)
-    made = torch.Generator().manual_seed(1)
-    sample, output = (torch.randn(1, 4, 8, 8, generator=made) for _ in range(2))
+    generator = torch.Generator().manual_seed(1)
+    sample, output = (torch.randn(1, 4, 8, 8, generator=generator) for _ in range(2))
     t = scheduler.timesteps[0]
     result = scheduler.step(output, t, sample, return_dict=True)
     # LCM's own is its consistency boundary, not the plain clean sample: it is taken as it is told.
@@ -105,11 +105,11 @@ def test_it_says_what_the_library_says_where_that_says_it(name):
         result.denoised if name == "LCMScheduler" else result.pred_original_sample
     )
     if name != "LCMScheduler":
-        own = x0.predict(scheduler, output, t, sample, SimpleNamespace())
-        assert torch.allclose(own, result.pred_original_sample, atol=1e-3)
+        ours = x0.predict(scheduler, output, t, sample, SimpleNamespace())
+        assert torch.allclose(ours, result.pred_original_sample, atol=1e-3)
 
 
-def test_a_learned_variance_is_left_out():
+def test_a_learned_variance_is_ignored() -> None:
     scheduler = diffusers.DDPMScheduler()
     scheduler.set_timesteps(6)
     sample, output = torch.randn(1, 4, 8, 8), torch.randn(1, 8, 8, 8)
@@ -119,13 +119,13 @@ def test_a_learned_variance_is_left_out():
     assert torch.equal(twice, once)
 
 
-def test_a_model_that_answers_with_the_picture_is_believed():
+def test_a_model_that_predicts_the_sample_is_taken_as_it_is() -> None:
     scheduler = diffusers.DDPMScheduler(prediction_type="sample")
     output = torch.randn(1, 4, 8, 8)
     assert x0.predict(scheduler, output, 1, output * 0, SimpleNamespace()) is output
 
 
-def test_a_scheduler_that_is_not_known_is_refused_by_name():
+def test_a_scheduler_that_is_not_known_is_refused_by_name() -> None:
     scheduler = SimpleNamespace(config={})
     assert not x0.known(scheduler)
     with pytest.raises(UncoveredError, match="does not support SimpleNamespace"):
@@ -135,5 +135,5 @@ def test_a_scheduler_that_is_not_known_is_refused_by_name():
 @pytest.mark.parametrize(
     "name", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler", "CMStochasticIterativeScheduler", "IPNDMScheduler"]
 )
-def test_schedulers_that_scale_in_ways_of_their_own_are_not_guessed_at(name):
+def test_schedulers_that_scale_in_ways_of_their_own_are_not_guessed_at(name) -> None:
     assert not x0.known(getattr(diffusers, name)())

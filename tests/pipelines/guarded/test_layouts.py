@@ -23,7 +23,7 @@ def shape(groups):
 @pytest.mark.parametrize(
     "value", [b"PNG", object(), {"a": object()}, torch.zeros(4096), [np.zeros(300)], torch.zeros(1, 1, 1, 1, 1, 1)]
 )
-def test_what_is_no_picture_is_an_error_that_says_what_to_ask_for(value):
+def test_an_output_that_is_not_a_picture_is_an_error_naming_the_cure(value) -> None:
     with pytest.raises(UncoveredError, match="'pil', 'np' or 'pt'"):
         layouts.frames(value)
 
@@ -52,17 +52,17 @@ def test_what_is_no_picture_is_an_error_that_says_what_to_ask_for(value):
         ([TENSOR[0], TENSOR[1]], True, [3, 3]),
     ],
 )  # fmt: skip
-def test_entries_are_pictures_or_clips(value, clips, sizes):
+def test_entries_are_pictures_or_clips(value, clips, sizes) -> None:
     assert shape(layouts.split_entries(value, clips=clips)) == sizes
 
 
 @pytest.mark.parametrize("value", [PIL, [PIL[:3], PIL[3:]], ARRAY, TENSOR, list(TENSOR), ARRAY[0, 0]])
-def test_nothing_replaced_is_the_very_object(value):
+def test_without_replacements_the_same_object_comes_back(value) -> None:
     count = len(layouts.frames(value))
     assert layouts.replace_frames(value, iter([None] * count)) is value
 
 
-def test_one_frame_replaced_leaves_the_others_and_the_original():
+def test_one_frame_replaced_leaves_the_others_and_the_original() -> None:
     for value in (ARRAY, TENSOR):
         before = value.copy() if isinstance(value, np.ndarray) else value.clone()
         news = [None] * 6
@@ -73,7 +73,7 @@ def test_one_frame_replaced_leaves_the_others_and_the_original():
         assert bool((value == before).all())
 
 
-def test_a_view_that_is_not_contiguous_is_put_back_too():
+def test_a_view_that_is_not_contiguous_is_put_back_too() -> None:
     turned = TENSOR.permute(0, 1, 2, 4, 3)
     news = [None] * 6
     news[0] = torch.zeros(3, 6, 4)
@@ -82,14 +82,14 @@ def test_a_view_that_is_not_contiguous_is_put_back_too():
     assert torch.equal(out[0, 1:], turned[0, 1:])
 
 
-def test_lists_keep_their_kind_and_the_pictures_that_stay():
+def test_lists_keep_their_kind_and_the_pictures_that_stay() -> None:
     new = Image.new("RGB", (6, 4))
     out = layouts.replace_frames([tuple(PIL[:2]), PIL[2:]], iter([None, new, None, None, None, None]))
     assert out[0] == (PIL[0], new)
     assert out[1][0] is PIL[2]
 
 
-def test_a_frame_is_known_by_where_it_is():
+def test_a_frame_is_identified_by_its_memory() -> None:
     assert identity(ARRAY[0][1]) == identity(ARRAY[0, 1])
     assert identity(TENSOR[1][2]) == identity(TENSOR[1, 2])
     assert identity(ARRAY[0, 1]) != identity(ARRAY[0, 2])
@@ -97,7 +97,7 @@ def test_a_frame_is_known_by_where_it_is():
     assert identity(PIL[0]) != identity(PIL[0].copy())
 
 
-def test_channels_are_found_first_or_last():
+def test_channels_are_found_first_or_last() -> None:
     first, last = torch.rand(3, 8, 9), torch.rand(8, 9, 3)
     assert layouts.channels_for_guard(first) is first
     assert layouts.channels_for_guard(last).shape == (3, 8, 9)
@@ -108,7 +108,7 @@ def test_channels_are_found_first_or_last():
     assert layouts.channels_for_guard(np.zeros((8, 9))).shape == (8, 9)
 
 
-def test_frames_of_one_kind_are_one_stack():
+def test_frames_of_one_kind_are_one_stack() -> None:
     assert layouts.stack(PIL, None).shape == (6, 3, 4, 6)
     assert layouts.stack(PIL, None).dtype == torch.uint8
     assert layouts.stack(list(ARRAY[0]), torch.device("cpu")).shape == (3, 3, 4, 6)
@@ -116,7 +116,7 @@ def test_frames_of_one_kind_are_one_stack():
 
 
 @pytest.mark.parametrize(
-    "found",
+    "frames",
     [
         [PIL[0], Image.new("RGB", (7, 4))],
         [Image.new("RGBA", (6, 4))],
@@ -126,7 +126,7 @@ def test_frames_of_one_kind_are_one_stack():
         [torch.zeros(3, 4, 6), torch.zeros(3, 4, 7)],
     ],
 )
-def test_what_does_not_stack_stays_a_list(found):
-    made = layouts.stack(found, None)
-    assert isinstance(made, list)
-    assert all(a is b for a, b in zip(made, found, strict=True))
+def test_frames_that_do_not_stack_stay_a_list(frames) -> None:
+    stacked = layouts.stack(frames, None)
+    assert isinstance(stacked, list)
+    assert all(a is b for a, b in zip(stacked, frames, strict=True))

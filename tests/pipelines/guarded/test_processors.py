@@ -34,73 +34,73 @@ def owner():
     return Owner()
 
 
-def test_a_guarded_processor_is_a_copy_with_the_same_name_and_settings(owner):
+def test_a_guarded_processor_is_a_copy_with_the_same_name_and_settings(owner) -> None:
     original = VaeImageProcessor(vae_scale_factor=4)
-    made = guarded(original, owner)
-    assert is_guarded(made)
+    processor = guarded(original, owner)
+    assert is_guarded(processor)
     assert not is_guarded(original)
-    assert type(made).__name__ == "VaeImageProcessor"
-    assert isinstance(made, VaeImageProcessor)
-    assert made.config == original.config
+    assert type(processor).__name__ == "VaeImageProcessor"
+    assert isinstance(processor, VaeImageProcessor)
+    assert processor.config == original.config
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
-def test_by_hand_it_judges_and_turned_off_it_does_not(owner, kind):
-    made = guarded(VaeImageProcessor(), owner)
+def test_called_by_hand_it_judges_unless_turned_off(owner, kind) -> None:
+    processor = guarded(VaeImageProcessor(), owner)
     both = torch.cat([RED, BLUE])
-    first, second = made.postprocess(both, output_type=kind)
+    first, second = processor.postprocess(both, output_type=kind)
     assert float(np.asarray(first).max()) == 0
     assert float(np.asarray(second).max()) > 0
     owner.enabled = False
-    assert float(np.asarray(made.postprocess(both, output_type=kind)[0]).max()) > 0
+    assert float(np.asarray(processor.postprocess(both, output_type=kind)[0]).max()) > 0
 
 
-def test_pictures_that_are_in_different_ranges_are_judged_in_their_own(owner):
-    made = guarded(VaeImageProcessor(), owner)
+def test_pictures_that_are_in_different_ranges_are_judged_in_their_own(owner) -> None:
+    processor = guarded(VaeImageProcessor(), owner)
     both = torch.cat([RED, (BLUE * 0.5 + 0.5)])
-    out = made.postprocess(both, output_type="pt", do_denormalize=[True, False])
+    out = processor.postprocess(both, output_type="pt", do_denormalize=[True, False])
     assert float(out[0].max()) == 0
     assert torch.equal(out[1], both[1])
-    out = made.postprocess(torch.cat([BLUE, (RED * 0.5 + 0.5)]), output_type="pt", do_denormalize=[True, False])
+    out = processor.postprocess(torch.cat([BLUE, (RED * 0.5 + 0.5)]), output_type="pt", do_denormalize=[True, False])
     assert float(out[0].max()) > 0
     assert float(out[1].max()) == 0
 
 
-def test_latents_and_what_has_other_channels_pass_by_and_are_for_the_exit(owner):
-    made = guarded(VaeImageProcessor(), owner)
+def test_latents_and_other_channels_pass_and_are_left_to_the_exit(owner) -> None:
+    processor = guarded(VaeImageProcessor(), owner)
     latents = torch.randn(1, 4, 8, 8) * 9
-    assert made.postprocess(latents, output_type="latent") is latents
+    assert processor.postprocess(latents, output_type="latent") is latents
     colours, depth = guarded(VaeImageProcessorLDM3D(), owner).postprocess(torch.zeros(1, 6, 8, 8), output_type="np")
     assert (colours.shape, depth.shape) == ((1, 8, 8, 3), (1, 8, 8))
 
 
-def test_a_clip_by_hand_is_covered_whole(owner):
-    made = guarded(VideoProcessor(), owner)
+def test_a_clip_by_hand_is_covered_whole(owner) -> None:
+    processor = guarded(VideoProcessor(), owner)
     clip = torch.stack([BLUE[0], RED[0], BLUE[0]], 1)[None]
-    out = made.postprocess_video(clip, output_type="np")
+    out = processor.postprocess_video(clip, output_type="np")
     assert float(out.max()) == 0
     owner.enabled = False
-    assert float(made.postprocess_video(clip, output_type="np").max()) > 0
+    assert float(processor.postprocess_video(clip, output_type="np").max()) > 0
 
 
-def test_the_processor_inside_a_processor_is_the_one_that_judges(owner):
+def test_the_processor_inside_a_processor_is_the_one_that_judges(owner) -> None:
     original = InpaintProcessor()
     inner = original._image_processor
-    made = guarded(original, owner)
-    assert is_guarded(made)
+    processor = guarded(original, owner)
+    assert is_guarded(processor)
     assert original._image_processor is inner
-    (out,) = made.postprocess(RED, output_type="pil")
+    (out,) = processor.postprocess(RED, output_type="pil")
     assert np.asarray(out).max() == 0
 
     class Pipe:
         pass
 
     pipe = Pipe()
-    pipe.image_processor, pipe.other = made, object()
+    pipe.image_processor, pipe.other = processor, object()
     assert list(processors_of(pipe)) == ["image_processor"]
 
 
-def test_a_pasted_overlay_is_covered_where_its_crop_was_flagged(owner):
+def test_a_pasted_overlay_is_covered_where_its_crop_was_flagged(owner) -> None:
     processor = guarded(InpaintProcessor(), owner)
     run = owner.run()
     mask, whole = Image.new("L", (16, 16), 0), Image.new("RGB", (16, 16), (200, 200, 200))

@@ -48,13 +48,13 @@ def _timm(spec: ModelSpec, folder: Path, full: bool) -> None:
     args = {} if full else SMALL[spec.architecture]
     model = timm.create_model(spec.architecture, num_classes=len(spec.labels), **args)
     torch.nn.init.normal_(model.get_classifier().weight, std=0.3)
-    told = config_of(replace(spec, model_args=args), model.num_features)
+    config = config_of(replace(spec, model_args=args), model.num_features)
     tensors = {k: v.contiguous() for k, v in model.state_dict().items()}
     if spec.name == "freepik":  # as transformers wraps it, in bfloat16
-        told |= {"model_type": "timm_wrapper", "architectures": ["TimmWrapperForImageClassification"]}
+        config |= {"model_type": "timm_wrapper", "architectures": ["TimmWrapperForImageClassification"]}
         tensors = {f"timm_model.{k}": v.bfloat16() if v.is_floating_point() else v for k, v in tensors.items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(told))
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 def _transformers(spec: ModelSpec, folder: Path, full: bool) -> None:
@@ -66,9 +66,9 @@ def _transformers(spec: ModelSpec, folder: Path, full: bool) -> None:
     model = ViTForImageClassification(config)
     torch.nn.init.normal_(model.classifier.weight, std=0.5)
     model.save_pretrained(folder)
-    told = json.loads((folder / "config.json").read_text())
-    told["label2id"] = {n: str(i) for n, i in told["label2id"].items()}  # as the real files have it
-    (folder / "config.json").write_text(json.dumps(told))
+    written = json.loads((folder / "config.json").read_text())
+    written["label2id"] = {n: str(i) for n, i in written["label2id"].items()}  # as the real files have it
+    (folder / "config.json").write_text(json.dumps(written))
     _processor("ViTImageProcessor", spec, folder)
 
 
@@ -95,11 +95,16 @@ def _clip_config(spec: ModelSpec, full: bool) -> Any:
 
     small = {**SIDE, "projection_dim": 16}
     vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
-    told = {**(vision if full else small), "image_size": spec.input.size, "patch_size": 14, "projection_dim": 768}
+    vision_config = {
+        **(vision if full else small),
+        "image_size": spec.input.size,
+        "patch_size": 14,
+        "projection_dim": 768,
+    }
     text = {**small, "max_position_embeddings": 32, "vocab_size": len(VOCABULARY), "eos_token_id": 1, "bos_token_id": 0}
     width = 768 if full else 16
     return CLIPConfig(
-        vision_config={**told, "projection_dim": width}, text_config={**text, "projection_dim": width},
+        vision_config={**vision_config, "projection_dim": width}, text_config={**text, "projection_dim": width},
         projection_dim=width,
     )  # fmt: skip
 
@@ -189,14 +194,14 @@ def tokenizer() -> Any:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    made = Tokenizer(models.WordLevel(VOCABULARY, unk_token="<unknown>"))
-    made.normalizer = normalizers.Lowercase()
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.post_processor = processors.TemplateProcessing(
+    words = Tokenizer(models.WordLevel(VOCABULARY, unk_token="<unknown>"))
+    words.normalizer = normalizers.Lowercase()
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(
         single="<start> $A <end>", special_tokens=[("<start>", 0), ("<end>", 1)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=made,
+        tokenizer_object=words,
         model_input_names=["input_ids", "attention_mask"],
         bos_token="<start>",
         eos_token="<end>",
@@ -214,14 +219,14 @@ def _judge(spec: ModelSpec, folder: Path, full: bool) -> None:
 def _processor(kind: str, spec: ModelSpec, folder: Path) -> None:
     side = {"height": spec.input.size, "width": spec.input.size}
     crops = spec.input.crop_mode == "center"
-    told = {
+    settings = {
         "image_processor_type": kind, "do_resize": True, "do_rescale": True, "do_normalize": True,
         "rescale_factor": 1 / 255, "image_mean": list(spec.input.mean), "image_std": list(spec.input.std),
         "resample": 3 if spec.input.interpolation == "bicubic" else 2,
         "size": {"shortest_edge": spec.input.scale_size} if crops else side,
         **({"do_center_crop": True, "crop_size": side} if crops else {}),
     }  # fmt: skip
-    (folder / "preprocessor_config.json").write_text(json.dumps(told))
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
 
 
 KINDS: Mapping[str, Callable[[ModelSpec, Path, bool], None]] = {
@@ -241,11 +246,11 @@ def _by_timm(spec: ModelSpec, folder: Path) -> tuple[str, Reference]:
     import timm
     from timm.data import create_transform
 
-    told = json.loads((folder / "config.json").read_text())
-    model = timm.create_model(told["architecture"], num_classes=told["num_classes"], **told.get("model_args", {}))
+    config = json.loads((folder / "config.json").read_text())
+    model = timm.create_model(config["architecture"], num_classes=config["num_classes"], **config.get("model_args", {}))
     tensors = load_file(folder / "model.safetensors")
     model.load_state_dict({k.removeprefix("timm_model."): v.float() for k, v in tensors.items()})
-    cfg = told["pretrained_cfg"]
+    cfg = config["pretrained_cfg"]
     transform = create_transform(
         tuple(cfg["input_size"]), is_training=False, interpolation=cfg["interpolation"], crop_pct=cfg["crop_pct"],
         crop_mode=cfg["crop_mode"], mean=cfg["mean"], std=cfg["std"],
@@ -291,15 +296,15 @@ def stock(folder: Path) -> tuple[Any, Any]:
     transformers = pytest.importorskip("transformers")
     model = StableDiffusionSafetyChecker(CLIPConfig.from_pretrained(folder)).eval()
     tensors = load_file(folder / "model.safetensors")
-    own = model.state_dict()
+    state = model.state_dict()
     model.load_state_dict(
-        {k: v for k, v in ((_stripped(k, own), v) for k, v in tensors.items()) if not k.endswith("position_ids")}
+        {k: v for k, v in ((_stripped(k, state), v) for k, v in tensors.items()) if not k.endswith("position_ids")}
     )
     return model, getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)()
 
 
-def _stripped(key: str, own: Mapping[str, Any]) -> str:
-    return key if key in own else key.replace("vision_model.vision_model.", "vision_model.", 1)
+def _stripped(key: str, state: Mapping[str, Any]) -> str:
+    return key if key in state else key.replace("vision_model.vision_model.", "vision_model.", 1)
 
 
 def _by_formula(spec: ModelSpec, folder: Path) -> tuple[str, Reference]:
@@ -312,8 +317,8 @@ def _by_formula(spec: ModelSpec, folder: Path) -> tuple[str, Reference]:
     head = {k: v.double().numpy() for k, v in load_file(folder / "head.safetensors").items()}
 
     def numbers(picture: Image.Image) -> torch.Tensor:
-        found = model.get_image_features(pixel_values=processor(picture, return_tensors="pt").pixel_values)
-        x = (found if isinstance(found, torch.Tensor) else found.pooler_output)[0].double().numpy()
+        features = model.get_image_features(pixel_values=processor(picture, return_tensors="pt").pixel_values)
+        x = (features if isinstance(features, torch.Tensor) else features.pooler_output)[0].double().numpy()
         x = (x / np.linalg.norm(x) - head["mean"]) / np.maximum(np.sqrt(head["variance"]), 1e-7)
         for i in range(4):
             x = head[f"layers.{i}.weight"] @ (np.maximum(x, 0) if i else x) + head[f"layers.{i}.bias"]
