@@ -98,7 +98,7 @@ def test_fakes_are_backends() -> None:
 
 @pytest.mark.parametrize("fault", ["few", "many", "none", "generator", "wrong kind"])
 def test_an_answer_of_the_wrong_shape_is_an_error(fault) -> None:
-    with pytest.raises(ScoringError, match="'red' gave"):
+    with pytest.raises(ScoringError, match="'red' returned"):
         checked_scores(FaultyBackend(fault), [Frames(smooth(2, 8, 8))], 2, embeddings=False, digests=False)
 
 

@@ -46,8 +46,8 @@ CANNOT = [
     (["check", "{in}", "--model", "red", "--policy", "{in}/none.toml"], "the policy file 'none.toml' does not exist"),
     (["check", "{in}", "--model", "red", "--policy", "{unfit}"], "the model does not score"),
     (["check", "{in}", "--model", "red", "--batch", "0"], "--batch must be at least 1, got 0"),
-    (["check", "{in}", "--model", "red", "--timeout", "0"], "time limit of 0"),
-    (["check", "{in}", "--model", "red", "--timeout", "nan"], "time limit of nan"),
+    (["check", "{in}", "--model", "red", "--timeout", "0"], "timeout must be seconds"),
+    (["check", "{in}", "--model", "red", "--timeout", "nan"], "timeout must be seconds"),
     (
         ["check", "{in}", "--model", "red", "--audit", "{in}/none/log"],
         "the audit log must be a file in an existing folder",

@@ -80,7 +80,7 @@ def test_any_repository_is_fetched_by_its_commit(run: Run, monkeypatch: pytest.M
     ran = run("fetch", f"hf:some/one@{'ab' * 20}")
     assert (ran.code, ran.out, asked) == (0, f"{tmp_path}\n", [("config.json",), ("config.json", "model.safetensors")])
     assert ran.err.startswith(f"hf:some/one@{'ab' * 20}: its license is not recorded here")
-    assert "40 letters" in run("fetch", "hf:some/one@main").err
+    assert "40 characters" in run("fetch", "hf:some/one@main").err
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_under_a_lock_a_cut_only_lies_lower():
 
 
 def test_a_category_that_is_not_judged_is_named():
-    with pytest.raises(ConfigError, match="the policy judges no 'red-disk': did you mean 'red-disc'"):
+    with pytest.raises(ConfigError, match="the policy does not judge 'red-disk': did you mean 'red-disc'"):
         build_guard(Settings(**DEMO, thresholds={"red-disk": 0.3}))
 
 

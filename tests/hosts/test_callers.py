@@ -90,7 +90,7 @@ def test_what_lies_outside_of_the_hosts_own_folders_is_not_read(tmp_path):
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="is no folder: give the checkout of sdnext"):
+    with pytest.raises(ConfigError, match="is not a folder: give the checkout of sdnext"):
         placed(tmp_path / "absent", "sdnext")
     with pytest.raises(UnknownNameError):
         placed(tmp_path, "other")

@@ -45,13 +45,13 @@ def test_what_a_host_is_started_with_names_its_folder(tmp_path, host, file, text
 def test_two_places_that_agree_are_one_and_two_that_differ_are_refused(tmp_path):
     (tmp_path / "webui-user.sh").write_text("export SD_DATADIR=/data\n")
     assert extensions_of("sdnext", tmp_path, "own", {"SD_DATADIR": "/data"}) == Path("/data/extensions")
-    with pytest.raises(ConfigError, match=r"'/other' by SD_DATADIR and '/data' by --data-dir in webui-user.sh; say wi"):
+    with pytest.raises(ConfigError, match=r"'/other' by SD_DATADIR and '/data' by --data-dir in webui-user.sh; name"):
         extensions_of("sdnext", tmp_path, "own", {"SD_DATADIR": "/other"})
 
 
 def test_a_folder_that_only_the_start_knows_is_asked_for(tmp_path, monkeypatch):
     (tmp_path / "run.sh").write_text('./webui.sh --data-dir "$WHEREVER_THAT_IS/data"\n')
-    with pytest.raises(ConfigError, match="known at the start only: give the folder by --into"):
+    with pytest.raises(ConfigError, match="only when the host starts: name the folder with --into"):
         extensions_of("sdnext", tmp_path, "own", {})
     monkeypatch.setenv("WHEREVER_THAT_IS", "/mnt")
     assert extensions_of("sdnext", tmp_path, "own", {}) == Path("/mnt/data/extensions")

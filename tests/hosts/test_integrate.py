@@ -54,7 +54,7 @@ def test_the_adapter_of_a1111_does_not_go_into_sdnext(tmp_path):
     for name in (*HOSTS["a1111"].known_by, *HOSTS["sdnext"].known_by):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
-    with pytest.raises(ConfigError, match="is a folder of sdnext: nsfw-guard integrate sdnext"):
+    with pytest.raises(ConfigError, match="is a folder of sdnext: run nsfw-guard integrate sdnext"):
         integrate.install("a1111", tmp_path)
     assert integrate.install("sdnext", tmp_path).is_dir()
 
@@ -108,7 +108,7 @@ def test_a_folder_named_by_its_user_is_taken(host, checkout, tmp_path):
     found = integrate.examine(host, checkout, into=tmp_path / "named")
     assert found["adapter"] == "installed"
     assert found["missing"] is not None  # the code of the host is known
-    with pytest.raises(ConfigError, match="is no folder: give the folder of extensions"):
+    with pytest.raises(ConfigError, match="is not a folder: give the folder of extensions"):
         integrate.install(host, checkout, into=tmp_path / "absent")
 
 
@@ -159,7 +159,7 @@ def test_what_is_not_ours_is_never_touched(host, checkout):
 
 
 def test_a_folder_that_is_no_host_is_refused(host, tmp_path):
-    with pytest.raises(ConfigError, match=f"is no folder of {host}: there is no"):
+    with pytest.raises(ConfigError, match=f"is not a folder of {host}: it has neither"):
         integrate.install(host, tmp_path)
     with pytest.raises(UnknownNameError, match="did you mean 'sdnext'"):
         integrate.install("sdnxt", tmp_path)

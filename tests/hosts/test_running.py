@@ -73,7 +73,7 @@ def test_a_guard_that_works_has_no_faults(serve):
 def test_a_host_without_the_guard_is_no_all_clear(serve):
     running = ask("sdnext", serve(GOOD, path="/elsewhere"))
     assert running.says == "not there"
-    assert "runs without the guard: it answers 404" in running.faults[0]
+    assert "runs without the guard (it answers 404)" in running.faults[0]
 
 
 @pytest.mark.parametrize("page", [b"<html>", b"{}", b"[]", b"\xff", b'{"enabled": true}', b" " * (2 << 20)])

@@ -91,7 +91,7 @@ def test_a_file_that_is_no_python_has_nothing(tmp_path):
 def test_another_host_or_no_folder_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="sdnext"):
         symbols.missing_symbols(tmp_path, "sdnextt")
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         symbols.missing_symbols(tmp_path / "none", "sdnext")
 
 

@@ -182,7 +182,8 @@ def test_two_threads_keep_their_verdicts_apart(whole) -> None:
 
     in_threads(work, 2)
     for i in range(2):
-        assert all(torch.equal(image, verdicts[i][0][0]) for image, _, _ in verdicts[i])
+        # Not bit for bit: with AVX-512 a matrix product rounds by where its operands lie in memory.
+        assert all(torch.allclose(image, verdicts[i][0][0], atol=1e-4) for image, _, _ in verdicts[i])
         assert all(same and count == 1 for _, same, count in verdicts[i])
     for attachment in attachments:
         with pytest.raises(ConfigError, match=r"out\.verdicts"):  # no call was made in this thread

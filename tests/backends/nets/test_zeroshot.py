@@ -141,7 +141,7 @@ def test_a_model_of_the_catalogue_takes_words_of_ones_own(clip) -> None:
         ({"weapons": "a gun"}, {"templates": ["a photo"]}, "templates with one {} each"),
         ({"weapons": "a gun"}, {"templates": []}, "templates with one {} each"),
         ({"weapons": "a gun"}, {"against": []}, "words"),
-        ({"weapons": "a gun"}, {"model": "marqo"}, "'marqo' has no text side"),
+        ({"weapons": "a gun"}, {"model": "marqo"}, "'marqo' has no text encoder"),
     ],
 )
 def test_words_that_make_no_sense_are_refused_with_the_cure(clip, wanted, settings, message) -> None:

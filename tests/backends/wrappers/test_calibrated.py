@@ -22,7 +22,7 @@ def test_a_calibration_of_another_model_is_refused(model: str) -> None:
 
 
 def test_a_calibration_of_a_category_that_the_model_lacks_is_refused() -> None:
-    with pytest.raises(ConfigError, match="calibrates 'rad', which the model does not score: did you mean 'red'"):
+    with pytest.raises(ConfigError, match="maps 'rad', which the model does not score: did you mean 'red'"):
         Calibrated(FakeBackend(), Calibration(model="red", maps={"rad": (1.0, 0.0)}))
 
 

@@ -20,7 +20,7 @@ from tests.backends.wrappers.members import Broken, Saying, frames, said
         (lambda: Cascade(Saying("a"), Saying("b"), band=(0.6, 0.9)), "on both sides of its threshold 0.5"),
         (lambda: Cascade(Saying("a"), Saying("b"), band=(0.9, 0.1)), "on both sides of its threshold 0.5"),
         (lambda: Cascade(Saying("a"), Saying("b"), band=(float("nan"), 1)), "on both sides of its threshold 0.5"),
-        (lambda: Cascade(Saying("a"), Saying("b", categories=("loud",)), band=(0.1, 0.9)), "no second opinion on red"),
+        (lambda: Cascade(Saying("a"), Saying("b", categories=("loud",)), band=(0.1, 0.9)), "does not score red"),
     ],
 )
 def test_a_cascade_that_makes_no_sense_is_refused_with_the_cure(make, message) -> None:

@@ -82,7 +82,7 @@ def test_the_record_names_every_model_with_its_revision() -> None:
         (lambda: Ensemble([Saying("a"), Saying("b")], weights=(1, 2)), "goes with combine='mean'"),
         (lambda: Ensemble([Saying("a"), Saying("b")], combine="mean", weights=(1,)), "one number above 0"),
         (lambda: Ensemble([Saying("a"), Saying("b")], combine="mean", weights=(1, float("nan"))), "one number above 0"),
-        (lambda: Ensemble([Saying("a"), Saying("b")], combine="vote", votes=3), "scored by 2 of the models only"),
+        (lambda: Ensemble([Saying("a"), Saying("b")], combine="vote", votes=3), "scored by only 2 of the models"),
         (lambda: Ensemble([Saying("a"), Saying("b")], threshold="mine"), "no threshold 'mine'"),
     ],
 )

@@ -103,7 +103,7 @@ def test_a_writer_that_names_its_frames_otherwise_writes_nothing(monkeypatch):
     world, written = World("sdnext", monkeypatch, load=False), []
     world.host.writer.save_video = lambda p, frames=None, binary=None: written.append(frames)
     world.host.load()
-    with pytest.raises(ValueError, match="has no 'pixels': no video is written"):
+    with pytest.raises(ValueError, match="takes no argument 'pixels', so no video is written"):
         world.host.writer.save_video(None, frames=[Image.fromarray(red())])
     assert written == []
 

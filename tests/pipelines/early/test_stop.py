@@ -313,7 +313,7 @@ def test_a_small_decoder_of_the_users_is_used(pipe, guard) -> None:
 def test_a_linear_map_learns_colours() -> None:
     latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     colours = (latents[:, :3] * 0.1 + 0.5).repeat_interleave(2, -1).repeat_interleave(2, -2)
-    preview = LinearPreview.fit(latents, colours, bends=4)
+    preview = LinearPreview.fit(latents, colours, relu_features=4)
     assert torch.allclose(preview(None, latents, {}), colours.clamp(0, 1), atol=0.02)
     assert LinearPreview.from_dict(preview.to_dict()) == preview
     with pytest.raises(ConfigError, match="fit one for this pipe"):
