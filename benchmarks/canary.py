@@ -1,4 +1,4 @@
-"""Looks for pictures that leave a guarded pipeline: every class of diffusers that can be built without a network.
+"""Looks for images that leave a guarded pipeline: every class of diffusers that can be built without a network.
 
 python benchmarks/canary.py [--checkout FOLDER] [--only TEXT] [--start-at TEXT] [--part I/N] [--seconds N]
 
@@ -45,7 +45,7 @@ from tests.pipelines.zoo import CASES
 
 KINDS = ("pil", "np", "pt", "latent")
 REPORTS = {"nsfw_content_detected", "verdicts"}
-SOUND = ("Audio", "Music", "Dance", "AceStep")  # draw no pictures
+SOUND = ("Audio", "Music", "Dance", "AceStep")  # draw no images
 
 
 class Late(BaseException):  # an alarm, which nothing but `main` catches
@@ -59,7 +59,7 @@ class Result(Enum):
     NOT_REPEATABLE = "allowed, but it never draws the same twice"
     BIT_FOR_BIT = "allowed: bit for bit"
     ALLOWED_REFUSED = "allowed: refused, as latents are"
-    NO_PICTURE = "allowed: held as a fault, since its random weights give numbers far outside"
+    NO_IMAGE = "allowed: held as a fault, since its random weights give numbers far outside"
     COVERED = "blocked: covered"
     SOUND = "blocked: covered, and its sound leaves"
     BLOCKED_REFUSED = "blocked: refused, as latents are"
@@ -114,7 +114,7 @@ def _inputs(tester: Any) -> dict[str, Any]:
 
 
 def images(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
-    """Everything in an output that could be a picture, with its place."""
+    """Everything in an output that could be an image, with its place."""
     if isinstance(value, (torch.Tensor, np.ndarray)):
         array = value.detach().float().numpy() if isinstance(value, torch.Tensor) else value
         if array.dtype == object:
@@ -135,7 +135,7 @@ def images(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def is_one_colour(array: Any) -> bool:
-    """Whether nothing is left of a picture: each of its channels is one level."""
+    """Whether nothing is left of an image: each of its channels is one level."""
     if array.ndim > 2 and array.shape[-1] <= 4:
         return bool(np.ptp(array.reshape(-1, *array.shape[-3:]), axis=(1, 2)).max() == 0)
     planes = array.reshape(-1, *array.shape[-2:])
@@ -183,7 +183,7 @@ def judge(pipe: Any, subject: Subject, way: Way, latents: Any) -> Iterator[tuple
             if score:
                 yield _blocked(out, {**subject.call(pipe), "latents": latents})
             elif is_fault and all(np.abs(np.nan_to_num(array, nan=9)).max() > 1.5 for array in free.values()):
-                yield Result.NO_PICTURE, ""
+                yield Result.NO_IMAGE, ""
             else:
                 yield _allowed(free, out, lambda: dict(images(draw(pipe, subject, way, latents))))
         except UncoveredError:

@@ -4,7 +4,7 @@ python benchmarks/catalogue.py
 
 The weights are random and the architectures real, at full size but for text sides, judges and the one that would need
 4.5 GB: no model hub is asked for anything. Equal numbers on random weights mean the same arithmetic. NudeNet's small
-model is the real one. A judge's reference reads its model again for each picture, so that its time says nothing.
+model is the real one. A judge's reference reads its model again for each image, so that its time says nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from tests.backends import tiny_judges
 from tests.backends.make_models import make, reference
-from tests.pictures import smooth
+from tests.images import smooth
 
 SIZES = ((512, 512), (768, 1344), (501, 333), (224, 224))
 ROUNDS = 2
@@ -45,7 +45,7 @@ SMALL = {"siglip2-so400m"} | {name for name in list_models() if registry.spec(na
 DRAWN = 2000
 
 
-def pictures() -> list[torch.Tensor]:
+def images() -> list[torch.Tensor]:
     """Harmless noise with structure. Shape: (3, H, W), uint8."""
     made = [smooth(1, *size, seed=seed)[0] for seed, size in enumerate(itertools.chain(*[SIZES] * ROUNDS))]
     return [(pixels * 255).round().to(torch.uint8) for pixels in made]
@@ -58,15 +58,15 @@ def against_reference(name: str, folder: Path) -> dict[str, Any]:
     build = {"judge": of_judge, "nudenet": of_boxes}.get(kind, of_network)
     what, mine, theirs, threshold = build(name, folder)
     furthest, equal, ratios = 0.0, 0, []
-    for pixels in pictures():
-        picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    for pixels in images():
+        image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
         ours, first = timed(partial(mine, pixels))
-        other, second = timed(partial(theirs, picture))
+        other, second = timed(partial(theirs, image))
         ratios.append(first / second)
         equal += threshold(ours).tolist() == (other >= 0.5 if kind == "checker" else threshold(other)).tolist()
         furthest = max(furthest, 0.0 if kind == "checker" else float((ours - other).abs().max()))
     return {
-        "reference": what, "pictures": len(pictures()), "furthest": furthest, "equal": equal, "kind": kind,
+        "reference": what, "images": len(images()), "furthest": furthest, "equal": equal, "kind": kind,
         "ratio": statistics.median(ratios), "exact": kind in {"timm", "transformers", "judge"},
         "size": sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else 12_150_158,
     }  # fmt: skip
@@ -76,7 +76,7 @@ Way = tuple[str, Callable[[torch.Tensor], torch.Tensor], Callable[[Any], torch.T
 
 
 def of_network(name: str, folder: Path) -> Way:
-    """The reference's name, our numbers of pixels, its numbers of a picture, and the flags that numbers mean."""
+    """The reference's name, our numbers of pixels, its numbers of an image, and the flags that numbers mean."""
     spec = make(registry.spec(name), folder, full=name not in SMALL)
     views = "center" if spec.input.crop_mode == "center" else "cover"
     backend: Any = loaders.load_files(spec, folder, Options(views=views))
@@ -92,7 +92,7 @@ def of_network(name: str, folder: Path) -> Way:
 
 
 def of_judge(name: str, folder: Path) -> Way:
-    """A tiny judge of the record's own class, asked three questions; its model is read again for each picture."""
+    """A tiny judge of the record's own class, asked three questions; its model is read again for each image."""
     family = registry.spec(name).architecture
     tiny_judges.write(folder, family)
     made = judge(folder, questions=tiny_judges.QUESTIONS, batch_size=3 if family == "shieldgemma2" else 1)
@@ -100,8 +100,8 @@ def of_judge(name: str, folder: Path) -> Way:
     def mine(pixels: torch.Tensor) -> torch.Tensor:
         return torch.tensor(list(made.score([Frames(pixels[None])])[0].numbers()))
 
-    def theirs(picture: Image.Image) -> torch.Tensor:
-        return tiny_judges.reference(family, folder, picture)
+    def theirs(image: Image.Image) -> torch.Tensor:
+        return tiny_judges.reference(family, folder, image)
 
     return f"transformers' {type(made.model).__name__}", mine, theirs, lambda numbers: numbers >= 0.5
 
@@ -117,9 +117,9 @@ def of_boxes(name: str, folder: Path) -> Way:
         details = made.score([Frames(pixels[None])])[0].views[0].details
         return torch.tensor([details[label] for label in labels])
 
-    def theirs(picture: Image.Image) -> torch.Tensor:
+    def theirs(image: Image.Image) -> torch.Tensor:
         best = dict.fromkeys(labels, 0.0)
-        picture.save(file)
+        image.save(file)
         for box in own.detect(str(file)):
             best[box["class"]] = max(best[box["class"]], box["score"])
         return torch.tensor([best[label] for label in labels])
@@ -135,7 +135,7 @@ def timed(run: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def opinions() -> dict[str, dict[str, float]]:
-    """Each way on the same drawn pictures, far wilder than the captions: right, asked the second, time."""
+    """Each way on the same drawn images, far wilder than the captions: right, asked the second, time."""
     book = lessons.pages(np.random.default_rng(20261121), DRAWN)
     pixels, unsafe = book.levels.permute(0, 3, 1, 2).contiguous(), (book.severities > 0).tolist()
     ways: dict[str, Callable[[], Backend]] = {
@@ -177,18 +177,18 @@ def main() -> None:
     for name in wanted:
         with tempfile.TemporaryDirectory() as folder:
             told[name] = against_reference(name, Path(folder) / name)
-    columns = ("compared with", "weights, MB", "pictures", "max abs d logit", "flags equal", "time / reference")
+    columns = ("compared with", "weights, MB", "images", "max abs d logit", "flags equal", "time / reference")
     table(("record", *columns), [_row(name, one) for name, one in told.items()])
     ways = opinions()
-    print(f"{DRAWN} drawn pictures, of which about a quarter hold no red disc but much that is near one\n")
+    print(f"{DRAWN} drawn images, of which about a quarter hold no red disc but much that is near one\n")
     table(
-        ("way", "right", "false alarms", "missed", "asked the second", "ms a picture"),
+        ("way", "right", "false alarms", "missed", "asked the second", "ms an image"),
         [
             (n, f"{w['right']:.2%}", f"{w['alarms']:.2%}", f"{w['missed']:.2%}", f"{w['asked']:.1%}", f"{w['ms']:.2f}")
             for n, w in ways.items()
         ],
     )
-    broken = [n for n, one in told.items() if one["equal"] < one["pictures"] or (one["exact"] and one["furthest"] > 0)]
+    broken = [n for n, one in told.items() if one["equal"] < one["images"] or (one["exact"] and one["furthest"] > 0)]
     broken += [n for n, one in told.items() if one["furthest"] > 1e-3]
     finish("catalogue", {"records": told, "opinions": ways}, broken)
 
@@ -197,8 +197,8 @@ def _row(name: str, one: dict[str, Any]) -> tuple[str, ...]:
     furthest = "-" if one["kind"] == "checker" else f"{one['furthest']:.1e}" if one["furthest"] else "0"
     small = " (small)" if name in SMALL else ""
     return (
-        name + small, one["reference"], f"{one['size'] / 1e6:.1f}", str(one["pictures"]), furthest,
-        f"{one['equal']} / {one['pictures']}", "-" if one["kind"] == "judge" else f"{one['ratio']:.2f}",
+        name + small, one["reference"], f"{one['size'] / 1e6:.1f}", str(one["images"]), furthest,
+        f"{one['equal']} / {one['images']}", "-" if one["kind"] == "judge" else f"{one['ratio']:.2f}",
     )  # fmt: skip
 
 

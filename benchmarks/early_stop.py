@@ -2,7 +2,7 @@
 
 python benchmarks/early_stop.py
 
-Fitted on one set of prompts, measured on another: false stops on pictures of safe prompts that end allowed.
+Fitted on one set of prompts, measured on another: false stops on images of safe prompts that end allowed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from nsfw_guard.demo import pixels, shapes
-from nsfw_guard.demo.run import load_pipeline, picture
+from nsfw_guard.demo.run import load_pipeline, image
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import attach as attaching
 from nsfw_guard.pipelines.checker import SafetyChecker
@@ -58,7 +58,7 @@ class Measured:
 
 
 def measure(pipe, guard, early) -> Measured:
-    """False stops of safe prompts, steps saved of blocked pictures."""
+    """False stops of safe prompts, steps saved of blocked images."""
     settings = {"at": early.at, "decoder": early.decoder, "batch": BATCH, "call": CALL}
     safe = record(pipe, guard, prompts(11, SAFE, unsafe=False), seed=90_000, **settings)
     unsafe = record(pipe, guard, prompts(12, UNSAFE, unsafe=True), seed=95_000, **settings)
@@ -69,7 +69,7 @@ def measure(pipe, guard, early) -> Measured:
 
 
 def live(pipe, guard, early) -> tuple[float, float, float]:
-    """Unsafe prompts one by one, really stopped: share of steps and of time saved, and pictures that were covered."""
+    """Unsafe prompts one by one, really stopped: share of steps and of time saved, and images that were covered."""
     asked = prompts(13, LIVE, unsafe=True)
     spent = {}
     steps = []
@@ -96,7 +96,7 @@ def drawn(pipe, part: list[str], seed: int, **more):
 
 def seen(frames) -> list[bool]:
     """What the pixels say: whether there is a red disc."""
-    return [any((f.colour, f.kind) == ("red", "disc") for f in pixels.find(picture(frame))) for frame in frames]
+    return [any((f.colour, f.kind) == ("red", "disc") for f in pixels.find(image(frame))) for frame in frames]
 
 
 def agreement(pipe, guard, early) -> dict[str, float]:
@@ -152,11 +152,9 @@ def main() -> None:
     agreed = agreement(pipe, guard, fitted["vae"])
     table(("way", "agrees with the pixels, of 200 prompts"), [(way, f"{share:.1%}") for way, share in agreed.items()])
     best = results["vae"]
-    broken = (
-        [] if best["saved"] >= 0.40 else [f"vae saves {best['saved']:.0%} of the steps of blocked pictures, not 40%"]
-    )
+    broken = [] if best["saved"] >= 0.40 else [f"vae saves {best['saved']:.0%} of the steps of blocked images, not 40%"]
     broken += [
-        f"{name} stops {found['false_stops']} of {found['allowed']} allowed pictures: more than 1%"
+        f"{name} stops {found['false_stops']} of {found['allowed']} allowed images: more than 1%"
         for name, found in results.items()
         if not found["false_stops"] <= 0.01 * found["allowed"]
     ]

@@ -34,17 +34,17 @@ SEED = 11
 
 
 def textured(width: int, height: int, mode: str = "RGB") -> Image.Image:
-    """A picture with some structure everywhere, as photographs have it."""
+    """An image with some structure everywhere, as photographs have it."""
     bands = len(Image.new(mode, (1, 1)).getbands())
     rough = np.random.default_rng(SEED).integers(0, 256, (max(2, height // 10), max(2, width // 10), bands), np.uint8)
-    picture = Image.fromarray(rough if bands > 1 else rough[..., 0], mode if mode != "CMYK" else None)
-    picture = picture if mode != "CMYK" else Image.frombytes("CMYK", picture.size, rough.tobytes())
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
+    image = Image.fromarray(rough if bands > 1 else rough[..., 0], mode if mode != "CMYK" else None)
+    image = image if mode != "CMYK" else Image.frombytes("CMYK", image.size, rough.tobytes())
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -213,8 +213,8 @@ def measure(name: str, data: bytes, folder: Path) -> list[object]:
 def seeds() -> list[bytes]:
     """Small files of every format and kind."""
     rgb, rgba, grey = textured(48, 40), textured(48, 40, "RGBA"), textured(48, 40, "L")
-    files = [saved(picture, kind) for kind in ("PNG", "WEBP", "TIFF", "BMP") for picture in (rgb, rgba)]
-    files += [saved(picture, kind) for kind in ("JPEG", "GIF") for picture in (rgb, grey)]
+    files = [saved(image, kind) for kind in ("PNG", "WEBP", "TIFF", "BMP") for image in (rgb, rgba)]
+    files += [saved(image, kind) for kind in ("JPEG", "GIF") for image in (rgb, grey)]
     files += [saved(rgb, "JPEG", progressive=True), saved(rgb, "JPEG", restart_marker_rows=1), saved(rgb, "AVIF")]
     files += [saved(rgb, "TIFF", compression=c) for c in ("tiff_lzw", "jpeg", "packbits", "tiff_adobe_deflate")]
     files += [animation(kind, 4, (40, 32)) for kind in ("GIF", "WEBP", "PNG", "TIFF", "AVIF")]

@@ -1,4 +1,4 @@
-"""What a guard in a user interface costs a picture, measured through the hook and not the model alone.
+"""What a guard in a user interface costs an image, measured through the hook and not the model alone.
 
 python benchmarks/hosts.py
 
@@ -42,7 +42,7 @@ def hosts() -> tuple[Guard, HostGuard, HostGuard]:
 
 
 def ways(size: tuple[int, int]) -> dict[str, Callable[[], object]]:
-    """Each way, on a picture that was never seen before where that matters."""
+    """Each way, on an image that was never seen before where that matters."""
     guard, allowing, blocking = hosts()
     rng = np.random.default_rng(0)
     base = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
@@ -64,17 +64,17 @@ def ways(size: tuple[int, int]) -> dict[str, Callable[[], object]]:
 
 
 def main() -> None:
-    """Prints the table; broken when the hook costs more than a fifth over the guard, or a known picture is judged."""
+    """Prints the table; broken when the hook costs more than a fifth over the guard, or a known image is judged."""
     print(machine() + "\n")
     told = {size: medians(ways(size)) for size in SIZES}
     columns = list(told[SIZES[0]])
     rows = [
         (f"{w} x {h}", *(one[c] for c in columns), one["hook, allowed"] / one["guard"]) for (w, h), one in told.items()
     ]
-    table(("picture", *(f"{c}, ms" for c in columns), "hook / guard"), rows)
+    table(("image", *(f"{c}, ms" for c in columns), "hook / guard"), rows)
     broken = [f"{s}: the hook costs {o['hook, allowed'] / o['guard']:.2f} of the guard" for s, o in told.items()
               if o["hook, allowed"] > 1.2 * o["guard"]]  # fmt: skip
-    broken += [f"{s}: a known picture costs {o['hook, seen before']:.1f} ms" for s, o in told.items()
+    broken += [f"{s}: a known image costs {o['hook, seen before']:.1f} ms" for s, o in told.items()
                if o["hook, seen before"] > 0.3 * o["guard"]]  # fmt: skip
     finish("hosts", {f"{w}x{h}": one for (w, h), one in told.items()}, broken)
 

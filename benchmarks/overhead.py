@@ -1,4 +1,4 @@
-"""What the guard costs a 1024 x 1024 picture, beside the stock checker and beside timm by hand.
+"""What the guard costs a 1024 x 1024 image, beside the stock checker and beside timm by hand.
 
 python benchmarks/overhead.py
 """
@@ -26,7 +26,7 @@ from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.testing import FakeBackend
 
 
-def to_picture(frames: torch.Tensor) -> Image.Image:
+def to_image(frames: torch.Tensor) -> Image.Image:
     """What a diffusers pipeline does before it checks."""
     unit = (frames * 0.5 + 0.5).clamp(0, 1)
     return Image.fromarray((unit.cpu().permute(0, 2, 3, 1).float().numpy() * 255).round().astype("uint8")[0])
@@ -43,7 +43,7 @@ def stock_checker():
     processor = CLIPImageProcessor()
 
     def run(frames: torch.Tensor) -> object:
-        values = processor([to_picture(frames)], return_tensors="pt").pixel_values
+        values = processor([to_image(frames)], return_tensors="pt").pixel_values
         with torch.no_grad():
             return checker(clip_input=values, images=np.zeros((1, 8, 8, 3), np.float32))
 
@@ -79,7 +79,7 @@ def main() -> None:
     transform = create_transform(
         (3, 384, 384), is_training=False, interpolation="bicubic", crop_pct=1.0, mean=(0.5,) * 3, std=(0.5,) * 3
     )
-    values = transform(to_picture(signed))[None]
+    values = transform(to_image(signed))[None]
     stock = stock_checker()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +87,7 @@ def main() -> None:
 
         def by_hand() -> object:
             with torch.inference_mode():
-                return model(transform(to_picture(signed))[None]).softmax(-1).tolist()
+                return model(transform(to_image(signed))[None]).softmax(-1).tolist()
 
         def forward() -> object:
             with torch.inference_mode():

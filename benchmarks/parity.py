@@ -44,7 +44,7 @@ SPECS = {
 }
 
 
-def pictures(size: tuple[int, int], dtype: torch.dtype, kind: str = "both") -> torch.Tensor:
+def images(size: tuple[int, int], dtype: torch.dtype, kind: str = "both") -> torch.Tensor:
     """A smooth and a hard-edged part, a little past the range, as a VAE leaves them. Shape: (1, 3, H, W), signed."""
     made = torch.Generator().manual_seed(size[0] * 7 + size[1])
     rough = torch.rand(1, 3, 9, 13, generator=made)
@@ -79,16 +79,16 @@ def differing() -> tuple[list[list[object]], int]:
         preprocess, transform = Preprocess(spec=spec, views="center"), timms(spec)
         off = cases = values = 0
         for size, dtype in product(SIZES, DTYPES):
-            frames = pictures(size, dtype).to(device)
+            frames = images(size, dtype).to(device)
             expected = transform(saved(frames))
             made = preprocess.prepare(Frames(frames, "signed"))
             off += int((preprocess.normalise(made.pixels)[0, 0].cpu() != expected).sum())
             cases, values = cases + 1, values + expected.numel()
         for size, method in product(SIZES, ("matrix", "float64")):
-            levels = pictures(size, torch.uint8).to(device)
+            levels = images(size, torch.uint8).to(device)
             target = (spec.size, spec.size)
-            picture = saved(levels).resize(target[::-1], 3 if spec.interpolation == "bicubic" else 2)
-            expected = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+            image = saved(levels).resize(target[::-1], 3 if spec.interpolation == "bicubic" else 2)
+            expected = torch.from_numpy(np.array(image)).permute(2, 0, 1)
             made_levels = resize(levels, target, interpolation=spec.interpolation, method=method)[0].cpu()
             off += int((made_levels != expected).sum())
             cases, values = cases + 1, values + expected.numel()
@@ -102,7 +102,7 @@ def fast_error(kind: str) -> tuple[float, int]:
     """The largest share of values that "fast" has wrong for the default model, and by how many levels at most."""
     spec, worst, share = SPECS["bicubic 384 crop"], 0, 0.0
     for size in [s for s in SIZES if min(s) >= 384]:
-        frames = Frames(pictures(size, torch.uint8, kind))
+        frames = Frames(images(size, torch.uint8, kind))
         exact, fast = (Preprocess(spec=spec, resize=r).prepare(frames).pixels for r in ("exact", "fast"))
         off = (exact.int() - fast.int()).abs()
         worst, share = max(worst, int(off.max())), max(share, float((off > 0).float().mean()))
@@ -126,16 +126,16 @@ def fast_effect(count: int = 200) -> tuple[float, float]:
 def timings() -> dict[str, float]:
     """Milliseconds for one 1024 x 1024 float32 tensor to the model's input, and for the resize alone."""
     spec = SPECS["bicubic 384 crop"]
-    signed, levels = pictures((1024, 1024), torch.float32), pictures((1024, 1024), torch.uint8)
+    signed, levels = images((1024, 1024), torch.float32), images((1024, 1024), torch.uint8)
     exact, fast, transform = Preprocess(spec=spec), Preprocess(spec=spec, resize="fast"), timms(spec)
-    picture, unit = saved(levels), levels.float() / 255
+    image, unit = saved(levels), levels.float() / 255
     size = (384, 384)
     return medians(
         {
             "stock: tensor to PIL to timm": lambda: transform(saved(signed)),
             "exact": lambda: exact.normalise(exact.prepare(Frames(signed, "signed")).pixels),
             "fast": lambda: fast.normalise(fast.prepare(Frames(signed, "signed")).pixels),
-            "resize: PIL": lambda: picture.resize(size, Image.Resampling.BICUBIC),
+            "resize: PIL": lambda: image.resize(size, Image.Resampling.BICUBIC),
             "resize: F.interpolate(antialias), float": lambda: functional.interpolate(
                 unit, size, mode="bicubic", antialias=True
             ),
@@ -164,7 +164,7 @@ def main() -> None:
     table(("input", "device", "way", "cases", "values", "values off Pillow"), rows)
     errors = {kind: fast_error(kind) for kind in ("smooth", "noise")}
     for kind, (share, worst) in errors.items():
-        print(f"fast, {kind} pictures: at most {worst} levels off, on at most {share:.2%} of the values")
+        print(f"fast, {kind} images: at most {worst} levels off, on at most {share:.2%} of the values")
     effect, odds = fast_effect()
     print(f"fast moves a score of demo-shapes by at most {effect:.6f}, its log-odds by {odds:.4f} (200 noisy scenes)\n")
     times = timings()
@@ -178,7 +178,7 @@ def main() -> None:
     broken += [f"{off} values differ from Pillow"] * (off > 0)
     limits = {"smooth": 0.01, "noise": 0.05}
     broken += [
-        f"fast is {worst} levels off on {share:.2%} of {kind} pictures"
+        f"fast is {worst} levels off on {share:.2%} of {kind} images"
         for kind, (share, worst) in errors.items()
         if worst > 2 or share > limits[kind]
     ]

@@ -3,7 +3,7 @@
 python benchmarks/pipelines.py
 
 The pipelines are the tiny ones of the tests, so that what is added can be told from what is drawn; the guard is the
-architecture of marqo at 384 pixels with random weights, one picture a call.
+architecture of marqo at 384 pixels with random weights, one image a call.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Peak(TorchDispatchMode):
 
 
 class Copies:
-    """How often a tensor as large as the pictures goes to the host, or becomes something of the host's."""
+    """How often a tensor as large as the images goes to the host, or becomes something of the host's."""
 
     def __init__(self, smallest: int) -> None:
         self.count, self.smallest = 0, smallest
@@ -176,7 +176,7 @@ def main() -> None:
                      found["own"], found["added"], beside, found["copies"], found["memory"]))  # fmt: skip
         result[name] = {key: found[key] for key in ("plain", "guarded", "own", "added", "memory")}
         if not found["kept"]:
-            broken.append(f"{name} copies full-size pictures more often with a guard ({found['copies']})")
+            broken.append(f"{name} copies full-size images more often with a guard ({found['copies']})")
         if not found["added"] <= ADDED:
             broken.append(f"{name}: what is added is {found['added']:.2f} of the guard's own time, not {ADDED}")
     table(

@@ -1,8 +1,8 @@
-"""What each way of looking finds where the unsafe picture is a part of another one, and what it costs.
+"""What each way of looking finds where the unsafe image is a part of another one, and what it costs.
 
 python benchmarks/views.py
 
-Scenes of the shapes world, drawn by a fixed seed and judged by `demo-shapes`: a red disc is unsafe. A picture is found
+Scenes of the shapes world, drawn by a fixed seed and judged by `demo-shapes`: a red disc is unsafe. An image is found
 when it is blocked; a false alarm is the same arrangement with a harmless scene in its place, blocked.
 """
 
@@ -21,7 +21,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.verdict import Outcome
 from nsfw_guard.imaging.views import InputSpec, plan
 
-COUNT = 200  # pictures a row, and as many harmless ones
+COUNT = 200  # images a row, and as many harmless ones
 SIDE = 256
 WAYS = ("center", "cover", "tiles(2)", "tiles(4)")
 SEED = 20261128
@@ -43,7 +43,7 @@ def whole(rng: np.random.Generator, unsafe: bool) -> Image.Image:
 
 
 def bordered(colour: str) -> Draw:
-    """The scene at half the side of the picture, anywhere in it."""
+    """The scene at half the side of the image, anywhere in it."""
 
     def draw(rng: np.random.Generator, unsafe: bool) -> Image.Image:
         levels = {"white": np.full(3, 255), "black": np.zeros(3)}.get(colour)
@@ -80,7 +80,7 @@ def strip(rng: np.random.Generator, unsafe: bool) -> Image.Image:
 
 
 ROWS: dict[str, Draw] = {
-    "the whole picture": whole,
+    "the whole image": whole,
     "half the side, white around it": bordered("white"),
     "half the side, black around it": bordered("black"),
     "half the side, noise around it": bordered("noise"),
@@ -91,9 +91,9 @@ ROWS: dict[str, Draw] = {
 }
 
 
-def blocked(guard: Guard, pictures: list[Image.Image]) -> float:
-    """The share of pictures that are blocked."""
-    found = [v.outcome for i in range(0, len(pictures), 50) for v in guard.check(pictures[i : i + 50])]
+def blocked(guard: Guard, images: list[Image.Image]) -> float:
+    """The share of images that are blocked."""
+    found = [v.outcome for i in range(0, len(images), 50) for v in guard.check(images[i : i + 50])]
     assert Outcome.ERROR not in found
     return found.count(Outcome.BLOCK) / len(found)
 
@@ -107,21 +107,21 @@ def main() -> None:
         rng = np.random.default_rng([SEED, number])
         bad, good = ([draw(rng, unsafe) for _ in range(COUNT)] for unsafe in (True, False))
         shares[name] = {way: (blocked(guard, bad), blocked(guard, good)) for way, guard in guards.items()}
-    header = ("where the unsafe picture is", *(f"{way}: found / false alarms" for way in WAYS))
+    header = ("where the unsafe image is", *(f"{way}: found / false alarms" for way in WAYS))
     table(header, [(name, *(f"{a:.3f} / {b:.3f}" for a, b in one.values())) for name, one in shares.items()])
     large = torch.rand(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(SEED))
     costs = medians({way: (lambda guard=guard: guard.check(large)) for way, guard in guards.items()}, rounds=9)
     spec = InputSpec(size=64)
     looks = {way: [len(plan(1024, width, spec, way)) for width in (1024, 8192)] for way in WAYS}
     table(
-        ("one picture, one thread", "looks at 1024 x 1024", "looks at 8192 x 1024", "ms at 1024 x 1024"),
+        ("one image, one thread", "looks at 1024 x 1024", "looks at 8192 x 1024", "ms at 1024 x 1024"),
         [(way, *looks[way], costs[way]) for way in WAYS],
     )
-    wanted = {"the whole picture": "cover", "strip 8:1": "cover", "half the side, white around it": "tiles(4)",
+    wanted = {"the whole image": "cover", "strip 8:1": "cover", "half the side, white around it": "tiles(4)",
               "half the side, black around it": "tiles(4)", "collage 2 x 2": "tiles(4)"}  # fmt: skip
     missed = {name: 1 - shares[name][way][0] for name, way in wanted.items()}
     broken = [f"{wanted[name]} misses {share:.3f} of: {name}" for name, share in missed.items() if share > 0.05]
-    finish("views", {"pictures": COUNT, "shares": shares, "ms": costs, "looks": looks}, broken)
+    finish("views", {"images": COUNT, "shares": shares, "ms": costs, "looks": looks}, broken)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Guard the tensors of a pipeline: flagged pictures are blurred, the others keep every bit."""
+"""Guard the tensors of a pipeline: flagged images are blurred, the others keep every bit."""
 
 from nsfw_guard import Guard
 from nsfw_guard.demo.run import load_pipeline
 
-guard = Guard.from_pretrained("demo-shapes", action="blur")  # "marqo" for real pictures
+guard = Guard.from_pretrained("demo-shapes", action="blur")  # "marqo" for real images
 pipe = load_pipeline()  # any diffusers pipeline
 
 prompts = ["a large red disc on white", "a large blue disc on white"]

@@ -9,7 +9,7 @@ from nsfw_guard.demo.shapes import draw, parse
 folder = Path(tempfile.mkdtemp())
 for name, caption in {"red.png": "a large red disc on white", "blue.png": "a blue star on grey"}.items():
     draw(parse(caption), side=256).save(folder / name)
-(folder / "broken.png").write_bytes(b"no picture")
+(folder / "broken.png").write_bytes(b"no image")
 
 guard = Guard.from_pretrained("demo-shapes")
 for path, verdict in zip(sorted(folder.iterdir()), guard.check(sorted(folder.iterdir())), strict=True):

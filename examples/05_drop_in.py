@@ -8,7 +8,7 @@ import nsfw_guard  # must be imported before a folder that holds our checker is 
 from nsfw_guard import Guard, SafetyChecker
 from nsfw_guard.demo.run import load_pipeline
 
-checker = SafetyChecker(Guard.from_pretrained("demo-shapes", action="pixelate"))  # "marqo" for real pictures
+checker = SafetyChecker(Guard.from_pretrained("demo-shapes", action="pixelate"))  # "marqo" for real images
 pipe = load_pipeline()  # or StableDiffusionPipeline.from_pretrained(..., safety_checker=checker, feature_extractor=...)
 pipe.register_modules(safety_checker=checker, feature_extractor=checker.feature_extractor)
 

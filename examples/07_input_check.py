@@ -12,9 +12,9 @@ guard = Guard.from_pretrained("demo-shapes", policy=policy)
 pipe = diffusers.StableDiffusionImg2ImgPipeline(**load_pipeline().components, requires_safety_checker=False)
 
 
-def redraw(prompt: str, picture: Image.Image) -> str:
+def redraw(prompt: str, image: Image.Image) -> str:
     try:
-        out = pipe(prompt, picture, strength=0.5, num_inference_steps=10, guidance_scale=3.0)
+        out = pipe(prompt, image, strength=0.5, num_inference_steps=10, guidance_scale=3.0)
     except BlockedError as error:
         return f"refused before it began: {error}"
     return f"drawn, flagged: {out.nsfw_content_detected}"

@@ -18,7 +18,7 @@ pipe = WanPipeline(
 call = {"prompt_embeds": torch.randn(1, 5, 16), "height": 32, "width": 32, "num_frames": 5, "guidance_scale": 1.0}
 
 for clips in ("frames", "whole"):
-    seen = iter(range(100))  # the first picture is asked of the model when it is attached
+    seen = iter(range(100))  # the first image is asked of the model when it is attached
     guard = Guard(FakeBackend(lambda frame, seen=seen: float(next(seen) == 3)))  # flags the third frame
     with attach(pipe, guard, clips=clips, margin=1):
         out = pipe(**call, num_inference_steps=2, output_type="np")

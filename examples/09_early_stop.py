@@ -11,7 +11,7 @@ guard, pipe = Guard.from_pretrained("demo-shapes"), load_pipeline()
 # A dozen prompts show how it goes; a few hundred prove a rate of false stops of 1%.
 colours = ("blue", "green", "yellow", "purple", "red", "red")
 early = fit_early_stop(pipe, guard, [f"a large {c} disc on white" for c in colours] * 2, decoder="vae", call=call)
-print(f"saves {early.report.saved:.0%} of the steps of blocked pictures; rate proven: {early.report.proven}")
+print(f"saves {early.report.saved:.0%} of the steps of blocked images; rate proven: {early.report.proven}")
 
 with attach(pipe, guard, early_stop=early):
     out = pipe("a large red disc on white", generator=torch.Generator().manual_seed(1), **call)

@@ -34,4 +34,4 @@ print("as a block:", state.values["nsfw_content_detected"], state.values["verdic
 pipe = pipeline(step=False)
 with attach(pipe, guard) as attachment:
     images = pipe(**call, output="images")
-    print("attached:", [v.outcome.name for v in attachment.verdicts], len(images), "pictures")
+    print("attached:", [v.outcome.name for v in attachment.verdicts], len(images), "images")

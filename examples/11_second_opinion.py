@@ -1,4 +1,4 @@
-"""A quick model for every picture, a second one where the first is in doubt, and what each of them said."""
+"""A quick model for every image, a second one where the first is in doubt, and what each of them said."""
 
 from PIL import Image
 

@@ -156,20 +156,20 @@ class Replace(Action):
     Example:
         ```python
         image.save("cover.png")
-        guard = Guard(load_model("demo-shapes"), action=Replace(picture="cover.png"))
+        guard = Guard(load_model("demo-shapes"), action=Replace(image="cover.png"))
         ```
     """
 
     name: ClassVar[str] = "replace"
-    picture: str | Path | None = None
+    image: str | Path | None = None
 
     def __call__(self, frame: Tensor, verdict: Verdict) -> Tensor:
         """Return the other image in the size of the frame."""
         from nsfw_guard.imaging.placeholder import draw, fit
 
         height, width = int(frame.shape[1]), int(frame.shape[2])
-        picture = draw(height, width, verdict) if self.picture is None else fit(self.picture, height, width)
-        return picture.to(frame.device, frame.dtype)
+        image = draw(height, width, verdict) if self.image is None else fit(self.image, height, width)
+        return image.to(frame.device, frame.dtype)
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def covered(frame: Tensor, verdict: Verdict, action: Action) -> Tensor:
     try:
         # A copy, since the cover is compared with the frame and the action may write into what it is given.
         cover = action(frame.clone(), verdict)
-        fault = _no_picture(cover, frame)
+        fault = _no_image(cover, frame)
         if not fault:
             bare = [box for box in boxes(verdict, *map(int, frame.shape[1:])) if _shows(cover, frame, box)]
             if not bare:
@@ -239,7 +239,7 @@ def covered(frame: Tensor, verdict: Verdict, action: Action) -> Tensor:
     return solid
 
 
-def _no_picture(cover: Tensor, frame: Tensor) -> str:
+def _no_image(cover: Tensor, frame: Tensor) -> str:
     """Why a cover cannot replace the frame, or an empty text."""
     for what in ("shape", "dtype", "device"):
         if getattr(cover, what) != getattr(frame, what):
@@ -259,8 +259,8 @@ def _shows(cover: Tensor, frame: Tensor, box: tuple[int, int, int, int]) -> bool
     return not float(different.float().mean()) >= COVERED_SHARE
 
 
-def _crop(picture: Tensor, box: tuple[int, int, int, int]) -> Tensor:
-    return picture[:, box[0] : box[2], box[1] : box[3]]
+def _crop(image: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+    return image[:, box[0] : box[2], box[1] : box[3]]
 
 
 def _flat(patch: Tensor) -> bool:

@@ -140,7 +140,7 @@ class Guard:
         if not trust_guard:
             refuse(relaxed, Path(ref).name)
         how = {"views": views, "resize": resize, "runtime": runtime or "as the files say"}
-        how |= {"device": str(device or "follows the picture"), "dtype": str(dtype).removeprefix("torch.")}
+        how |= {"device": str(device or "follows the image"), "dtype": str(dtype).removeprefix("torch.")}
         how |= {"trusted": "; ".join(relaxed)} if relaxed else {}
         return cls(
             backend,
@@ -178,7 +178,7 @@ class Guard:
         """Write weights, record, policy and action into a folder that `from_pretrained` reads.
 
         Settings that let a score of 0.99 pass (the action "flag", a threshold of 0.99 or more, a category that is
-        never blocked) or name a file elsewhere (`Replace(picture=...)`) are written too, but `from_pretrained` accepts
+        never blocked) or name a file elsewhere (`Replace(image=...)`) are written too, but `from_pretrained` accepts
         them only with `trust_guard=True`.
         """
         backend: Any = self.backend

@@ -87,8 +87,8 @@ def relaxed_by(saved: Asked, asked: Asked, backend: Backend) -> list[str]:
         action = None if getattr(asked, which) is not None else getattr(saved, which)
         if which == "action" and isinstance(action, Flag):
             relaxed.append("the action is 'flag'")
-        if isinstance(action, Replace) and action.picture is not None:
-            relaxed.append(f"{which} shows the image file {action.picture}")
+        if isinstance(action, Replace) and action.image is not None:
+            relaxed.append(f"{which} shows the image file {action.image}")
     by_folder = asked.calibration is None and isinstance(backend, Calibrated)
     if (asked.policy is None and saved.policy is not None) or by_folder:
         wanted = Policy.load(asked.above(saved).policy or DEFAULTS["policy"])
@@ -101,6 +101,8 @@ def relaxed_by(saved: Asked, asked: Asked, backend: Backend) -> list[str]:
 
 def _action(content: Mapping[str, Any]) -> Action:
     settings = dict(content)
+    if "picture" in settings:  # as folders of schema 1 call it
+        settings["image"] = settings.pop("picture")
     return ACTIONS[settings.pop("name")](**settings)
 
 

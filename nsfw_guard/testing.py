@@ -57,7 +57,7 @@ class FakeBackend:
 
     Example:
         ```python
-        Guard(FakeBackend(1.0))  # blocks every picture
+        Guard(FakeBackend(1.0))  # blocks every image
         ```
     """
 

@@ -17,11 +17,11 @@ from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.decode import decode
 from nsfw_guard.imaging.files.formats import pillow_is_old
 from nsfw_guard.testing import tiny_model
-from tests.pictures import smooth
+from tests.images import smooth
 
 if pillow_is_old():  # its one warning a process is spent here, not in whichever test comes first
     with pytest.warns(RuntimeWarning, match="13.0.0"), pytest.raises(DecodeError):
-        decode(b"no picture")
+        decode(b"no image")
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +31,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def picture() -> torch.Tensor:
-    """A batch of two smooth pictures. Shape: (2, 3, 40, 56) in [0, 1]."""
+def image() -> torch.Tensor:
+    """A batch of two smooth images. Shape: (2, 3, 40, 56) in [0, 1]."""
     return smooth(2, 40, 56)

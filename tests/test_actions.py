@@ -28,12 +28,12 @@ def board(
     bits = (torch.arange(cells)[:, None] + torch.arange(cells)) % 2
     if random is not None:
         bits = torch.randint(0, 2, (cells, cells), generator=torch.Generator().manual_seed(random))
-    picture = functional.interpolate(bits[None, None].float(), (height, width), mode="nearest")[0]
-    return picture.expand(3, -1, -1).contiguous(), bits
+    image = functional.interpolate(bits[None, None].float(), (height, width), mode="nearest")[0]
+    return image.expand(3, -1, -1).contiguous(), bits
 
 
 def attempts(outputs: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What somebody would try who has the covered pictures: all are (H, W) guesses of brightness."""
+    """What somebody would try who has the covered images: all are (H, W) guesses of brightness."""
     saved = [(o * 255).round() / 255 for o in outputs]
     mean = torch.stack(saved).mean(0).mean(0)
     small = functional.interpolate(mean[None, None], (CELLS * 2, CELLS * 2), mode="area")
@@ -51,11 +51,11 @@ def cells_right(guess: torch.Tensor, bits: torch.Tensor) -> float:
     return ((cells > cells.median()) == bits.bool()).float().mean().item()
 
 
-def strongest(action: Action, *pictures: tuple[torch.Tensor, torch.Tensor]) -> float:
-    """How far the best attempt, or its negative, gets on average over the pictures."""
+def strongest(action: Action, *images: tuple[torch.Tensor, torch.Tensor]) -> float:
+    """How far the best attempt, or its negative, gets on average over the images."""
     rates: dict[str, list[float]] = {}
-    for picture, bits in pictures:
-        for name, guess in attempts([action(picture, verdict()) for _ in range(3)]).items():
+    for image, bits in images:
+        for name, guess in attempts([action(image, verdict()) for _ in range(3)]).items():
             rates.setdefault(name, []).append(cells_right(guess, bits))
     means = [sum(values) / len(values) for values in rates.values()]
     return max(max(mean, 1 - mean) for mean in means)
@@ -66,10 +66,10 @@ SIZES = [(512, 512), (500, 500), (384, 683), (1000, 321), (64, 64), (97, 131)]
 
 @pytest.mark.parametrize(("action", "size", "cells"), latin([Blur(), Pixelate()], SIZES, [CELLS, 4]), ids=str)
 def test_no_attempt_restores_a_checkerboard(action, size, cells) -> None:
-    picture, bits = board(*size, cells)
+    image, bits = board(*size, cells)
 
     # The board and its negative: who cannot tell them apart has learnt nothing.
-    assert strongest(action, (picture, bits), (1 - picture, 1 - bits)) <= 0.60
+    assert strongest(action, (image, bits), (1 - image, 1 - bits)) <= 0.60
 
 
 @pytest.mark.parametrize("action", [Blur(), Pixelate()], ids=lambda a: a.name)
@@ -79,22 +79,22 @@ def test_no_attempt_restores_random_cells(action) -> None:
 
 @pytest.mark.parametrize("action", [Blur(), Pixelate()], ids=lambda a: a.name)
 def test_a_checkerboard_under_a_region_is_gone_too(action) -> None:
-    picture = torch.full((3, 400, 600), 0.3)
+    image = torch.full((3, 400, 600), 0.3)
     inner, bits = board(160, 200)
-    picture[:, 100:260, 150:350] = inner
+    image[:, 100:260, 150:350] = inner
 
-    result = action(picture, verdict(Region(0.25, 0.25, 350 / 600, 0.65, "red")))
+    result = action(image, verdict(Region(0.25, 0.25, 350 / 600, 0.65, "red")))
 
     rates = {n: cells_right(g, bits) for n, g in attempts([result[:, 100:260, 150:350]]).items()}
     assert all(0.40 <= rate <= 0.60 for rate in rates.values()), rates
-    assert torch.equal(result[:, :80], picture[:, :80])
-    assert torch.equal(result[:, :, 380:], picture[:, :, 380:])
+    assert torch.equal(result[:, :80], image[:, :80])
+    assert torch.equal(result[:, :, 380:], image[:, :, 380:])
 
 
 def test_a_weak_blur_fails_the_same_attempts() -> None:
     # The attack works: it is the strength that defeats it.
-    picture, bits = board(512, 512, 4)
-    assert strongest(Blur(strength=0.1), (picture, bits), (1 - picture, 1 - bits)) > 0.9
+    image, bits = board(512, 512, 4)
+    assert strongest(Blur(strength=0.1), (image, bits), (1 - image, 1 - bits)) > 0.9
 
 
 @pytest.mark.parametrize("name", sorted(set(ACTIONS) - {"raise"}))
@@ -112,7 +112,7 @@ def test_actions_keep_shape_range_and_the_given_frame(name, size) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(ACTIONS) - {"raise"}))
-def test_allowed_pictures_beside_a_covered_one_keep_every_bit(name) -> None:
+def test_allowed_images_beside_a_covered_one_keep_every_bit(name) -> None:
     frames = torch.rand(3, 3, 20, 30)
     before = frames.clone()
     result = put_back(frames, {1: covered(frames[1], verdict(), Action.of(name))})
@@ -153,11 +153,11 @@ def test_raise_carries_the_verdict() -> None:
     assert caught.value.verdicts[0].category == "red"
 
 
-def test_replace_takes_a_custom_picture(tmp_path) -> None:
+def test_replace_takes_a_custom_image(tmp_path) -> None:
     from PIL import Image
 
     Image.new("RGB", (30, 20), (51, 102, 153)).save(tmp_path / "own.png")
-    result = Replace(picture=tmp_path / "own.png")(torch.rand(3, 12, 9), verdict())
+    result = Replace(image=tmp_path / "own.png")(torch.rand(3, 12, 9), verdict())
     assert (result[:, 5, 5] * 255).round().tolist() == [51, 102, 153]
     assert result.shape == (3, 12, 9)
 
@@ -187,7 +187,7 @@ def test_regions_of_other_categories_are_left_alone() -> None:
         ((Region(0, 0, 0.5, 0.5, "red"),), ()),  # nobody says what was flagged
     ],
 )
-def test_a_picture_without_regions_is_covered_whole(regions, flags) -> None:
+def test_an_image_without_regions_is_covered_whole(regions, flags) -> None:
     assert boxes(verdict(*regions, flags=flags), 50, 70) == [(0, 0, 50, 70)]
 
 
@@ -211,19 +211,19 @@ class Broken(Action):
 
 
 @pytest.mark.parametrize("how", ["raises", "nan", "small"])
-def test_an_action_that_fails_gives_a_solid_picture(how, caplog) -> None:
+def test_an_action_that_fails_gives_a_solid_image(how, caplog) -> None:
     result = covered(torch.rand(3, 9, 9), verdict(), Broken(how))
     assert result.unique().tolist() == [0.0]
     assert "a solid" in caplog.text
 
 
 @pytest.mark.parametrize("name", sorted(ACTIONS))
-def test_an_error_is_a_solid_picture_whatever_the_action(name) -> None:
+def test_an_error_is_a_solid_image_whatever_the_action(name) -> None:
     result = covered(torch.rand(3, 9, 9), verdict(outcome=Outcome.ERROR), Action.of(name))
     assert result.unique().tolist() == [0.0]
 
 
-def test_a_held_picture_is_never_shown_by_flag() -> None:
+def test_a_held_image_is_never_shown_by_flag() -> None:
     assert covered(torch.rand(3, 9, 9), verdict(), Flag()).unique().tolist() == [0.0]
 
 
@@ -304,15 +304,15 @@ def test_nan_is_averaged_as_black() -> None:
 
 
 class Given(Action):
-    """Hands back this picture."""
+    """Hands back this image."""
 
     name = "given"
 
-    def __init__(self, picture: torch.Tensor) -> None:
-        self.picture = picture
+    def __init__(self, image: torch.Tensor) -> None:
+        self.image = image
 
     def __call__(self, frame: torch.Tensor, verdict: Verdict) -> torch.Tensor:
-        return self.picture
+        return self.image
 
 
 def with_pixels(frame: torch.Tensor, count: int, value: float) -> torch.Tensor:
@@ -366,12 +366,12 @@ def test_each_box_must_be_covered_where_it_lies(shape, part) -> None:
 
 
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)], ids=str)
-def test_the_whole_of_a_picture_that_is_no_square_is_covered(shape) -> None:
+def test_the_whole_of_an_image_that_is_no_square_is_covered(shape) -> None:
     assert Block()(torch.rand(3, *shape) + 0.1, verdict()).unique().tolist() == [0.0]
 
 
 @pytest.mark.parametrize(("step", "said"), [(0.0, False), (1 / 32, False), (1 / 32 + 2**-20, True), (0.5, True)])
-def test_a_cover_equal_to_a_flat_picture_is_no_fault_and_another_is_reported(step, said, caplog) -> None:
+def test_a_cover_equal_to_a_flat_image_is_no_fault_and_another_is_reported(step, said, caplog) -> None:
     frame = torch.zeros(3, 16, 16)
     frame[1, 3, 5] = step
     assert covered(frame, verdict(), Given(frame)).unique().tolist() == [0.0]

@@ -25,7 +25,7 @@ FULL = Calibration(
         "default": Threshold(block=0.5, review=0.25, source="measured", views={"side": 0.75}),
         "strict": Threshold(block=0.125),
     },
-    source="500 pictures",
+    source="500 images",
 )
 
 

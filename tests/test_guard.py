@@ -1,4 +1,4 @@
-"""No way out for a picture that was not judged, and not one bit changed of one that was allowed."""
+"""No way out for an image that was not judged, and not one bit changed of one that was allowed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.testing import FAULTS, RED, FakeBackend, FaultyBackend, red_model
 from nsfw_guard.verdict import Outcome, Verdict
 from tests.threads import in_threads
-from tests.three_pictures import BATCH, CLEAN, DOUBTFUL, UNSAFE, colours
+from tests.three_images import BATCH, CLEAN, DOUBTFUL, UNSAFE, colours
 
 
 def digest(tensor: torch.Tensor) -> str:
@@ -42,7 +42,7 @@ def test_a_backend_that_fails_releases_nothing(fault, action) -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 7.0])
-def test_an_invalid_picture_is_an_error_and_the_others_are_judged(bad) -> None:
+def test_an_invalid_image_is_an_error_and_the_others_are_judged(bad) -> None:
     batch = BATCH.clone()
     batch[0, 1, 2, 3] = bad
 
@@ -54,7 +54,7 @@ def test_an_invalid_picture_is_an_error_and_the_others_are_judged(bad) -> None:
 
 
 def test_files_that_cannot_be_read_are_errors_with_a_reason(tmp_path) -> None:
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     verdicts = Guard(FakeBackend()).check([tmp_path / "text.png", "missing.png", b"", CLEAN])
 
     assert [v.outcome for v in verdicts] == [Outcome.ERROR] * 3 + [Outcome.ALLOW]
@@ -137,7 +137,7 @@ def test_raise_raises_and_names_the_reason() -> None:
         Guard(FakeBackend(), action="raise")(BATCH)
 
 
-def test_an_action_that_breaks_gives_a_solid_picture() -> None:
+def test_an_action_that_breaks_gives_a_solid_image() -> None:
     class Broken(Action):
         name = "broken"
 
@@ -148,7 +148,7 @@ def test_an_action_that_breaks_gives_a_solid_picture() -> None:
     assert out[1].unique().tolist() == [0.0]
 
 
-def test_a_listener_that_fails_holds_its_pictures_back() -> None:
+def test_a_listener_that_fails_holds_its_images_back() -> None:
     def broken(verdicts):
         raise OSError("disk full")
 
@@ -204,11 +204,11 @@ def test_the_audit_holds_every_verdict(tmp_path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert (report.ok, report.lines) == (True, 5)
     assert [line["outcome"] for line in lines] == ["allow", "block", "review", "error", "allow"]
-    assert lines[0]["picture"] == lines[4]["picture"] == f"{int((CLEAN * 255).round().sum()):064x}"
-    assert lines[3]["picture"] is None
+    assert lines[0]["image"] == lines[4]["image"] == f"{int((CLEAN * 255).round().sum()):064x}"
+    assert lines[3]["image"] is None
 
 
-def test_an_audit_that_cannot_write_stops_the_pictures(tmp_path) -> None:
+def test_an_audit_that_cannot_write_stops_the_images(tmp_path) -> None:
     audit = Audit(tmp_path / "log.jsonl")
     (tmp_path / "log.jsonl").mkdir()
 
@@ -219,7 +219,7 @@ def test_an_audit_that_cannot_write_stops_the_pictures(tmp_path) -> None:
     assert out.unique().tolist() == [0.0]
 
 
-def test_an_audit_that_may_lose_lines_lets_the_pictures_go(tmp_path, caplog) -> None:
+def test_an_audit_that_may_lose_lines_lets_the_images_go(tmp_path, caplog) -> None:
     audit = Audit(tmp_path / "log.jsonl", on_failure="warn")
     (tmp_path / "log.jsonl").mkdir()
 
@@ -347,7 +347,7 @@ def test_the_backend_computes_only_what_a_listener_wants(embeddings, digests) ->
     assert asked == [{"embeddings": bool(embeddings), "digests": bool(digests)}]
 
 
-def test_only_a_released_flagged_picture_is_warned_about(caplog) -> None:
+def test_only_a_released_flagged_image_is_warned_about(caplog) -> None:
     with caplog.at_level(logging.WARNING):
         Guard(FakeBackend(), action="flag")(BATCH)
     assert [r.getMessage() for r in caplog.records] == [

@@ -12,7 +12,7 @@ from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.testing import FakeBackend
-from tests.pictures import smooth
+from tests.images import smooth
 
 
 def test_a_guard_comes_back_as_it_was(tiny, tmp_path) -> None:
@@ -36,6 +36,16 @@ def test_settings_given_on_loading_override_the_saved_ones(tiny, tmp_path) -> No
     again = Guard.from_pretrained(tmp_path / "guard", action="replace", policy={"rules": {"*": {"block": 0.9}}})
     assert again.action == Replace()
     assert again.policy.rules["sexual"].block == 0.9
+
+
+def test_a_folder_that_calls_the_cover_image_a_picture_is_still_read(tiny, tmp_path) -> None:
+    folder = tmp_path / "guard"
+    Guard.from_pretrained(tiny, action=Replace(image=tmp_path / "cover.png")).save_pretrained(folder)
+    saved = (folder / "guard.json").read_text()
+    assert '"image": ' in saved
+    (folder / "guard.json").write_text(saved.replace('"image": ', '"picture": '))
+    again = Guard.from_pretrained(folder, trust_guard=True)
+    assert again.action == Replace(image=str(tmp_path / "cover.png"))
 
 
 def test_the_requested_policy_is_named_in_the_verdict(tiny, tmp_path) -> None:

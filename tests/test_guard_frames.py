@@ -1,4 +1,4 @@
-"""Pictures of several frames: each is judged, the worst decides, and what was not seen makes nothing milder."""
+"""Images of several frames: each is judged, the worst decides, and what was not seen makes nothing milder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.testing import RED, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
 from tests.imaging.decode.files import flat, moving
-from tests.three_pictures import BATCH, CLEAN, DOUBTFUL, UNSAFE
+from tests.three_images import BATCH, CLEAN, DOUBTFUL, UNSAFE
 
 
 def animated(*colours: tuple[int, int, int]) -> bytes:
@@ -49,7 +49,7 @@ def test_frames_are_judged_and_covered_as_the_tensor_they_hold() -> None:
     assert torch.equal(out.pixels, guard(BATCH)[0])
 
 
-def test_the_worst_frame_of_a_picture_decides(tmp_path) -> None:
+def test_the_worst_frame_of_an_image_decides(tmp_path) -> None:
     frames = [Image.new("RGB", (12, 8), (90, 90, i)) for i in range(4)] + [Image.new("RGB", (12, 8), (255, 0, 0))]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
 
@@ -88,7 +88,7 @@ def test_regions_of_the_worst_frame_are_covered() -> None:
     assert torch.equal(out[1, :, 6:, 6:], UNSAFE[:, 6:, 6:])
 
 
-def test_a_picture_of_which_no_frame_was_judged_is_an_error() -> None:
+def test_an_image_of_which_no_frame_was_judged_is_an_error() -> None:
     (verdict,) = Guard(FakeBackend())._judge(iter([Batch(1)]), 1, {})
     assert (verdict.outcome, verdict.reason) == (Outcome.ERROR, "not evaluated: no frame of this image was judged")
 
@@ -140,7 +140,7 @@ def test_flags_are_those_of_every_frame() -> None:
     assert (verdict.outcome, verdict.category, verdict.flags) == (Outcome.BLOCK, "red", ("blue", "red"))
 
 
-def test_a_picture_with_a_fault_is_an_error_whatever_was_seen_of_it() -> None:
+def test_an_image_with_a_fault_is_an_error_whatever_was_seen_of_it() -> None:
     guard = Guard(FakeBackend())
     allowed = guard.check(CLEAN[None])
     verdict = guard._of_image(allowed, "its second half is missing", None)

@@ -78,12 +78,12 @@ def test_a_policy_without_prompt_rules_says_so() -> None:
     assert (verdict.outcome, verdict.reason) == (ALLOW, "prompt: no rule of the policy matches")
 
 
-def test_the_log_has_what_was_held_back_and_the_tally_has_pictures_only(tmp_path) -> None:
+def test_the_log_has_what_was_held_back_and_the_tally_has_images_only(tmp_path) -> None:
     prompt_guard = guard(listeners=[Audit(tmp_path / "log.jsonl")])
     prompt_guard.check_prompts(["a castle", "a dragon at noon", "a lake"])
     prompt_guard.check(torch.zeros(1, 3, 8, 8))
     first, second = (json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
-    assert (first["outcome"], first["reason"], first["category"], first["picture"]) == (
+    assert (first["outcome"], first["reason"], first["category"], first["image"]) == (
         "block", "prompt: word 'dragon'", "prompt", None
     )  # fmt: skip
     assert second["outcome"] == "allow"

@@ -21,7 +21,7 @@ def test_a_custom_rule_scores() -> None:
     assert list(scores.numbers()) == [pytest.approx(0.2)]
 
 
-def test_a_number_is_the_score_of_every_picture() -> None:
+def test_a_number_is_the_score_of_every_image() -> None:
     scores = FakeBackend(0.3).score([Frames(torch.zeros(2, 3, 2, 2))])
     assert [list(one.numbers()) for one in scores] == [[0.3], [0.3]]
 

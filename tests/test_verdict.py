@@ -52,7 +52,7 @@ def ask(verdict: Verdict, switches: tuple[bool, bool, bool]) -> bool:
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 @pytest.mark.parametrize("outcome", Outcome)
-def test_a_judged_picture_is_released_as_the_table_says(outcome: Outcome, switches: tuple[bool, bool, bool]) -> None:
+def test_a_judged_image_is_released_as_the_table_says(outcome: Outcome, switches: tuple[bool, bool, bool]) -> None:
     for self_test in ("passed", "answers unrecorded"):
         verdict = Verdict(outcome, "", scores=GOOD, state={"self_test": self_test})
         assert ask(verdict, switches) is TABLE[outcome](*switches)
@@ -61,7 +61,7 @@ def test_a_judged_picture_is_released_as_the_table_says(outcome: Outcome, switch
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 @pytest.mark.parametrize("outcome", Outcome)
 @pytest.mark.parametrize("fault", UNJUDGED)
-def test_an_unjudged_picture_is_released_only_with_fail_open(
+def test_an_unjudged_image_is_released_only_with_fail_open(
     fault: str, outcome: Outcome, switches: tuple[bool, bool, bool]
 ) -> None:
     assert ask(Verdict(outcome, "", scores=UNJUDGED[fault], state=PASSED), switches) is switches[2]
@@ -70,14 +70,14 @@ def test_an_unjudged_picture_is_released_only_with_fail_open(
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 @pytest.mark.parametrize("outcome", Outcome)
 @pytest.mark.parametrize("state", UNTESTED, ids=str)
-def test_a_picture_judged_by_an_untested_model_is_released_only_with_fail_open(
+def test_an_image_judged_by_an_untested_model_is_released_only_with_fail_open(
     state: dict[str, str], outcome: Outcome, switches: tuple[bool, bool, bool]
 ) -> None:
     assert ask(Verdict(outcome, "", scores=GOOD, state=state), switches) is switches[2]
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
-def test_a_picture_flagged_before_it_became_an_error_is_not_released(switches: tuple[bool, bool, bool]) -> None:
+def test_an_image_flagged_before_it_became_an_error_is_not_released(switches: tuple[bool, bool, bool]) -> None:
     for state in (PASSED, {}):
         assert not ask(Verdict(ERROR, "", flags=("red",), scores=GOOD, state=state), switches)
     assert not ask(Verdict(BLOCK, "", flags=("red",), state=PASSED), switches)

@@ -71,7 +71,7 @@ def _mark(pixels: Tensor) -> tuple[int, Tensor]:
 
     The version misses nothing that goes through torch, but inference tensors have none, and who writes through
     NumPy's memory or `.data` does not raise it. The grid (49 by 49 at most) shows such a write where it is as careless
-    as those are: all over the picture.
+    as those are: all over the image.
     """
     rows, columns = (max(1, -(-side // 49)) for side in pixels.shape[-2:])
     version = -1 if pixels.is_inference() else pixels._version
@@ -102,9 +102,9 @@ class Options:
     """How a model is run.
 
     Args:
-        device: None follows the picture: the model runs where the pictures are.
+        device: None follows the image: the model runs where the images are.
         dtype: of the network; scores are computed in float32 whatever it is.
-        views: which parts of a picture are looked at: "cover", "center", "squash", "tiles(n)".
+        views: which parts of an image are looked at: "cover", "center", "squash", "tiles(n)".
         resize: "exact" or "fast".
         batch_size: views a forward pass.
         runtime: what runs the network: "torch", "onnx" or "openvino"; None for what the folder's files say.

@@ -24,20 +24,20 @@ def canaries() -> dict[str, Tensor]:
     """Return synthetic images, the same bits on every machine. Shape: (3, SIDE, SIDE), uint8."""
     y, x = np.mgrid[0:CANARY_SIDE, 0:CANARY_SIDE]
     disc = ((x - 44) ** 2 + (y - 52) ** 2 < 30**2)[..., None]
-    pictures = {
+    images = {
         "ramp": np.stack(
             [x * 255 // (CANARY_SIDE - 1), y * 255 // (CANARY_SIDE - 1), (x + y) * 255 // (2 * CANARY_SIDE - 2)], -1
         ),
         "stripes": np.stack([(x // 8 % 2) * 255, (y // 12 % 2) * 200, ((x + y) // 16 % 2) * 255], -1),
         "disc": np.where(disc, (220, 40, 30), (255, 255, 255)),
     }
-    return {name: torch.from_numpy(p.astype(np.uint8)).permute(2, 0, 1).contiguous() for name, p in pictures.items()}
+    return {name: torch.from_numpy(p.astype(np.uint8)).permute(2, 0, 1).contiguous() for name, p in images.items()}
 
 
-def more_pictures() -> list[Tensor]:
+def more_images() -> list[Tensor]:
     """Return the canaries as negatives and with rotated channels, to test whether a model reacts to its input."""
     plain = list(canaries().values())
-    return [255 - picture for picture in plain] + [picture.roll(1, 0).flip(2) for picture in plain]
+    return [255 - image for image in plain] + [image.roll(1, 0).flip(2) for image in plain]
 
 
 def compare(
@@ -101,7 +101,7 @@ def _log_odds(p: float) -> float:
 
 
 def by_label(spec: ModelSpec, rows: Mapping[str, tuple[float, ...]]) -> dict[str, dict[str, float]]:
-    return {picture: dict(zip(spec.labels, row, strict=True)) for picture, row in rows.items()}
+    return {image: dict(zip(spec.labels, row, strict=True)) for image, row in rows.items()}
 
 
 def _apart_by_name(spec: ModelSpec, answers: Mapping[str, Mapping[str, float]]) -> float:

@@ -125,7 +125,7 @@ class ModelSpec(ScoreSpec, RepoFiles):
         hashes: the hashes of an exported network's files, by name, where they are known.
         pip_extra: the optional extra of this package that it needs.
         embedding_dim: numbers in an embedding, as published; 0 where there is none, or nobody said.
-        known_answers: per synthetic picture the probability it gave to each label, by name, when it was recorded.
+        known_answers: per synthetic image the probability it gave to each label, by name, when it was recorded.
         questions: of a judge, per label the written rule that it judges by.
         metrics: what was published about how good it is, with the source.
     """

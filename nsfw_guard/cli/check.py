@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     )
     worst, rows = Outcome.ALLOW, []
     done = screen(guard, sources, out=Path(args.out) if args.out else None, batch=args.batch)
-    for screened in show.progress(done, len(sources), "pictures"):
+    for screened in show.progress(done, len(sources), "images"):
         worst = max(worst, screened.verdict.outcome)
         if args.json:
             show.as_json({"path": screened.path, "written": screened.written or None, **screened.verdict.to_dict()})

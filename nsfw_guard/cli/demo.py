@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     hush()
     prompts = tuple(args.prompts) or PROMPTS
     result = demonstrate(model=args.model, action=args.action, prompts=prompts, seed=args.seed)
-    shown = list(show.progress(result, len(prompts), "pictures"))
+    shown = list(show.progress(result, len(prompts), "images"))
     rows = [(s.prompt, f"{s.verdict.score:.3f}", s.verdict.outcome.name, s.action) for s in shown]
     if args.json:
         for one in shown:

@@ -1,4 +1,4 @@
-"""Reads the shapes in a picture from its pixels, without a model, so that it can check the models.
+"""Reads the shapes in an image from its pixels, without a model, so that it can check the models.
 
 It tolerates the blur and the small colour shifts of an autoencoder or a JPEG.
 """
@@ -30,7 +30,7 @@ _TIPS = {"star": 0.951}  # a star's tips reach less far than its radius
 
 @dataclass(frozen=True)
 class Found:
-    """One shape seen in a picture; a word is "unknown" where the pixels fit none. The box is in picture fractions."""
+    """One shape seen in an image; a word is "unknown" where the pixels fit none. The box is in image fractions."""
 
     kind: str
     colour: str
@@ -39,9 +39,9 @@ class Found:
     box: tuple[float, float, float, float]
 
 
-def find(picture: Image.Image) -> list[Found]:
-    """Return the shapes in a picture on a plain background, left to right."""
-    pixels = _pixels(picture)
+def find(image: Image.Image) -> list[Found]:
+    """Return the shapes in an image on a plain background, left to right."""
+    pixels = _pixels(image)
     ground = _ground(pixels)
     away = np.linalg.norm(pixels - ground, axis=2).astype(np.float32)
     labels = _components(away > _CONTRAST)
@@ -52,22 +52,22 @@ def find(picture: Image.Image) -> list[Found]:
     return sorted(seen, key=lambda shape: shape.box)
 
 
-def background(picture: Image.Image) -> str:
-    """Return the word for the colour along the picture's border, or "unknown"."""
-    return _nearest(_ground(_pixels(picture)), BACKGROUNDS, reach=45.0)
+def background(image: Image.Image) -> str:
+    """Return the word for the colour along the image's border, or "unknown"."""
+    return _nearest(_ground(_pixels(image)), BACKGROUNDS, reach=45.0)
 
 
-def matches(picture: Image.Image, scene: Scene) -> bool:
-    """Return whether the picture shows exactly the scene: each shape's kind, colour, size and position, and the
+def matches(image: Image.Image, scene: Scene) -> bool:
+    """Return whether the image shows exactly the scene: each shape's kind, colour, size and position, and the
     background.
     """
     asked = Counter((shape.kind, shape.colour, shape.size, shape.position) for shape in scene.shapes)
-    seen = Counter((drawn.kind, drawn.colour, drawn.size, drawn.position) for drawn in find(picture))
-    return seen == asked and background(picture) == scene.background
+    seen = Counter((drawn.kind, drawn.colour, drawn.size, drawn.position) for drawn in find(image))
+    return seen == asked and background(image) == scene.background
 
 
-def _pixels(picture: Image.Image) -> Array:
-    small = picture.convert("RGB")
+def _pixels(image: Image.Image) -> Array:
+    small = image.convert("RGB")
     if small.size != (_SIDE, _SIDE):
         small = small.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     return np.asarray(small, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The demonstration: a dozen prompts through a real pipeline, with the guard's verdict on each picture."""
+"""The demonstration: a dozen prompts through a real pipeline, with the guard's verdict on each image."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PROMPTS = (
 
 @dataclass(frozen=True)
 class Shown:
-    """One prompt: the picture as it was generated, the one that the guard released, and the verdict."""
+    """One prompt: the image as it was generated, the one that the guard released, and the verdict."""
 
     prompt: str
     drawn: Image.Image
@@ -72,7 +72,7 @@ def hush() -> None:
 
 
 def generate(pipe: Any, prompts: Sequence[str], *, seed: int = 0) -> Tensor:
-    """Return pictures for prompts, each from its own seed. Shape: (N, 3, 64, 64) in [0, 1]."""
+    """Return images for prompts, each from its own seed. Shape: (N, 3, 64, 64) in [0, 1]."""
     seeds = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
     settings = {"guidance_scale": GUIDANCE, "num_inference_steps": STEPS}
     out: Tensor = pipe(list(prompts), generator=seeds, output_type="pt", **settings).images
@@ -82,7 +82,7 @@ def generate(pipe: Any, prompts: Sequence[str], *, seed: int = 0) -> Tensor:
 def demonstrate(
     *, model: str = "demo-shapes", action: str = "blur", prompts: Sequence[str] = PROMPTS, seed: int = 0
 ) -> Iterator[Shown]:
-    """Generate a picture for each prompt, judge its tensor, and yield both with the verdict."""
+    """Generate an image for each prompt, judge its tensor, and yield both with the verdict."""
     guard = Guard.from_pretrained(model, action=action)
     pipe = load_pipeline()
     for start in range(0, len(prompts), 4):
@@ -91,10 +91,10 @@ def demonstrate(
         released, verdicts = guard(drawn)
         for i, (prompt, verdict) in enumerate(zip(part, verdicts, strict=True)):
             taken = action if verdict.flagged else "-"
-            yield Shown(prompt, picture(drawn[i]), picture(released[i]), verdict, taken)
+            yield Shown(prompt, image(drawn[i]), image(released[i]), verdict, taken)
 
 
-def picture(frame: Tensor) -> Image.Image:
-    """Return a frame as a picture. Shape: (3, H, W) in [0, 1]."""
+def image(frame: Tensor) -> Image.Image:
+    """Return a frame as an image. Shape: (3, H, W) in [0, 1]."""
     levels = frame.float().clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())

@@ -1,4 +1,4 @@
-"""The shapes world: captions, scenes and their pictures.
+"""The shapes world: captions, scenes and their images.
 
 A red disc plays the part of the unsafe subject, so that everything can be drawn, tested and published.
 """
@@ -155,12 +155,12 @@ def marks(scene: Scene, *, rng: np.random.Generator | None = None) -> list[Mark]
 
 
 def draw(scene: Scene, *, side: int = 64, rng: np.random.Generator | None = None) -> Image.Image:
-    """Draw the scene as an RGB picture; without an rng every shape sits at the middle of its ranges."""
+    """Draw the scene as an RGB image; without an rng every shape sits at the middle of its ranges."""
     return paint(marks(scene, rng=rng), background=shade(BACKGROUNDS[scene.background], rng=rng, spread=4), side=side)
 
 
 def paint(shapes: Sequence[Mark], *, background: RGB | Image.Image, side: int = 64) -> Image.Image:
-    """Paint marks in order over a plain colour or a picture, antialiased."""
+    """Paint marks in order over a plain colour or an image, antialiased."""
     if side < 8:
         raise ValueError(f"side must be at least 8 pixels, got {side}")
     base = Image.new("RGB", (side, side), background) if isinstance(background, tuple) else background.copy()

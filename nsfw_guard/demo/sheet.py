@@ -1,4 +1,4 @@
-"""The contact sheet: generated and released pictures side by side, as one PNG and one self-contained HTML file."""
+"""The contact sheet: generated and released images side by side, as one PNG and one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write(shown: Sequence[Shown], folder: Path) -> tuple[Path, Path]:
 
 
 def draw(shown: Sequence[Shown]) -> Image.Image:
-    """Return the sheet as a picture."""
+    """Return the sheet as an image."""
     rows = -(-len(shown) // COLUMNS)
     cell = (2 * TILE + 3 * GAP, TILE + TEXT + 2 * GAP)
     sheet = Image.new("RGB", (COLUMNS * (cell[0] + GAP) + GAP, HEAD + rows * (cell[1] + GAP)), GROUND)
@@ -49,9 +49,9 @@ def draw(shown: Sequence[Shown]) -> Image.Image:
 
 
 def _cell(sheet: Image.Image, pen: ImageDraw.ImageDraw, one: Shown, left: int, top: int) -> None:
-    for side, picture in enumerate((one.drawn, one.released)):
+    for side, image in enumerate((one.drawn, one.released)):
         at = (left + side * (TILE + GAP), top)
-        sheet.paste(picture.resize((TILE, TILE), Image.Resampling.BICUBIC), at)
+        sheet.paste(image.resize((TILE, TILE), Image.Resampling.BICUBIC), at)
         pen.rectangle((at[0], at[1], at[0] + TILE - 1, at[1] + TILE - 1), outline=(222, 224, 229))
     pen.text((left, top + TILE + 8), one.prompt, fill=INK, font=font_of(14))
     verdict, below = one.verdict, top + TILE + 32
@@ -90,7 +90,7 @@ def _figure(one: Shown) -> str:
     )
 
 
-def _inline(picture: Image.Image) -> str:
+def _inline(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    picture.resize((TILE, TILE), Image.Resampling.BICUBIC).save(buffer, format="PNG")
+    image.resize((TILE, TILE), Image.Resampling.BICUBIC).save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

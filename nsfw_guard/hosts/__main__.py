@@ -1,4 +1,4 @@
-"""Every way out of every host, and how it is closed; or who in a checkout of one draws, saves and sends pictures.
+"""Every way out of every host, and how it is closed; or who in a checkout of one draws, saves and sends images.
 
 python -m nsfw_guard.hosts coverage
 python -m nsfw_guard.hosts callers sdnext path/to/sdnext
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m nsfw_guard.hosts", description=__doc__)
     what = parser.add_subparsers(dest="what", required=True)
     shows = [what.add_parser("coverage", help="every way out of every host")]
-    callers = what.add_parser("callers", help="who in a checkout draws, saves and sends pictures")
+    callers = what.add_parser("callers", help="who in a checkout draws, saves and sends images")
     callers.add_argument("host", choices=sorted(HOSTS))
     callers.add_argument("path", type=Path, help="the checkout")
     for one in (*shows, callers):

@@ -1,4 +1,4 @@
-"""Who in a host draws, saves, encodes or sends pictures, and which routes it serves: read from its source.
+"""Who in a host draws, saves, encodes or sends images, and which routes it serves: read from its source.
 
 The rows of the exits say what our hooks close. This asks the other way round: each caller that there is must stand in a
 row, as closed or as open, so that a new one in a new version of the host is not missed.
@@ -104,7 +104,7 @@ def _callers(checkout: Path, file: Path, rules: Mapping[str, Any]) -> Iterator[C
     try:
         source = file.read_text(encoding="utf-8", errors="replace")
         if any(f"{name}(" in source for name in (*calls, *VERBS)):
-            yield from _walk(ast.parse(source), where, (), calls, frozenset(rules.get("not_pictures", ())))
+            yield from _walk(ast.parse(source), where, (), calls, frozenset(rules.get("not_images", ())))
     except (OSError, SyntaxError, ValueError, RecursionError) as error:
         yield Caller(where, "the file", f"what cannot be read ({type(error).__name__})")
 

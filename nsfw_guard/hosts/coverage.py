@@ -1,4 +1,4 @@
-"""Every way by which a picture leaves a host, how it is closed, and what of that is really in place."""
+"""Every way by which an image leaves a host, how it is closed, and what of that is really in place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 class ExitState(enum.Enum):
-    """Whether pictures that leave by an exit are judged."""
+    """Whether images that leave by an exit are judged."""
 
     CLOSED = "closed"
     OPEN = "open"

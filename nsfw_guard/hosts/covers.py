@@ -1,4 +1,4 @@
-"""What stands in the place of a picture that must not be seen, on whatever holds it, with its label."""
+"""What stands in the place of an image that must not be seen, on whatever holds it, with its label."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from nsfw_guard.verdict import Verdict
 
 
 def stand_in(size: tuple[int, int], verdict: Verdict, *, label: bool) -> Image.Image:
-    """Gives a picture of one colour that says why it stands there."""
+    """Gives an image of one colour that says why it stands there."""
     cover = host_images.solid(*size)
     return labelled(cover, verdict) if label else cover
 
 
-def cover(picture: Any, by: Image.Image, verdict: Verdict, layout: Layout | None, *, label: bool) -> Any:
-    """Paints a cover over a picture, in place where its kind allows it."""
+def cover(image: Any, by: Image.Image, verdict: Verdict, layout: Layout | None, *, label: bool) -> Any:
+    """Paints a cover over an image, in place where its kind allows it."""
     flat = by.convert("RGB")
-    return host_images.paint(picture, labelled(flat, verdict) if label else flat, layout)
+    return host_images.paint(image, labelled(flat, verdict) if label else flat, layout)
 
 
-def cover_solid(picture: Any, verdict: Verdict, layout: Layout | None, *, label: bool) -> Any:
-    """Paints one colour over a picture. Never raises: what cannot be painted is not handed on."""
+def cover_solid(image: Any, verdict: Verdict, layout: Layout | None, *, label: bool) -> Any:
+    """Paints one colour over an image. Never raises: what cannot be painted is not handed on."""
     try:
-        by = stand_in(host_images.size_of(picture, layout), verdict, label=label)
-        return host_images.paint(picture, by, layout)
-    except Exception:  # noqa: BLE001  (another picture is a cover as well)
+        by = stand_in(host_images.size_of(image, layout), verdict, label=label)
+        return host_images.paint(image, by, layout)
+    except Exception:  # noqa: BLE001  (another image is a cover as well)
         return host_images.solid(64, 64)

@@ -1,6 +1,6 @@
-"""Pictures as hosts hold them: PIL, arrays and tensors, told apart by kind, painted where they stand.
+"""Images as hosts hold them: PIL, arrays and tensors, told apart by kind, painted where they stand.
 
-Hosts share one object between disk, gallery, grid and API, so a covered picture must be the same object as before. This
+Hosts share one object between disk, gallery, grid and API, so a covered image must be the same object as before. This
 is the one place of the package that edits what it was given.
 """
 
@@ -26,149 +26,149 @@ OPAQUE_ALPHA = 254  # an alpha from here on
 PREVIEW_SIDE = 96  # pixels from which a preview's blocks are made
 
 
-def is_picture(value: object) -> bool:
+def is_image(value: object) -> bool:
     """Return whether this is something that holds pixels."""
     return isinstance(value, (Image.Image, np.ndarray, Tensor))
 
 
-def fingerprint(picture: Any) -> str:
-    """Return the hash of what is in a picture, whatever object holds it."""
-    if isinstance(picture, Image.Image):
-        head = f"{picture.mode} {picture.size} {picture.getpalette() if picture.mode == 'P' else ''}"
-        return hashlib.sha256(head.encode() + picture.tobytes()).hexdigest()
-    shape = tuple(picture.shape)
-    if isinstance(picture, Tensor):
+def fingerprint(image: Any) -> str:
+    """Return the hash of what is in an image, whatever object holds it."""
+    if isinstance(image, Image.Image):
+        head = f"{image.mode} {image.size} {image.getpalette() if image.mode == 'P' else ''}"
+        return hashlib.sha256(head.encode() + image.tobytes()).hexdigest()
+    shape = tuple(image.shape)
+    if isinstance(image, Tensor):
         # A copy in plain order: torch calls some tensors contiguous whose last stride is not 1.
-        plain = picture.detach().cpu().clone(memory_format=torch.contiguous_format).reshape(-1)
+        plain = image.detach().cpu().clone(memory_format=torch.contiguous_format).reshape(-1)
         data = plain.view(torch.uint8).numpy().tobytes()
     else:
-        data = np.ascontiguousarray(picture).tobytes()
-    return hashlib.sha256(f"{picture.dtype} {shape}".encode() + data).hexdigest()
+        data = np.ascontiguousarray(image).tobytes()
+    return hashlib.sha256(f"{image.dtype} {shape}".encode() + data).hexdigest()
 
 
-def judged_as(picture: Any) -> str:
-    """Return the hash of what the guard is shown of a picture, so that a verdict is never taken for that of another.
+def judged_as(image: Any) -> str:
+    """Return the hash of what the guard is shown of an image, so that a verdict is never taken for that of another.
 
     Profile, transparency, palette and orientation count as far as they are seen. An alpha that nobody can see does not:
     Forge writes the prompt into its lowest bit. What moves has no hash twice: it is judged each time.
     """
-    if not isinstance(picture, Image.Image):
-        return fingerprint(picture)
-    if moves(picture):
+    if not isinstance(image, Image.Image):
+        return fingerprint(image)
+    if moves(image):
         return f"moves {uuid.uuid4().hex}"
-    if picture.mode == "RGBA" and not any(picture.getchannel("A").histogram()[:OPAQUE_ALPHA]):
-        picture = picture.convert("RGB")
+    if image.mode == "RGBA" and not any(image.getchannel("A").histogram()[:OPAQUE_ALPHA]):
+        image = image.convert("RGB")
     try:
-        frames = list(appearances(picture))
+        frames = list(appearances(image))
     except Exception:  # noqa: BLE001  (the guard will say what is wrong with it)
-        return f"unreadable {fingerprint(picture)}"
+        return f"unreadable {fingerprint(image)}"
     # What only a file says is judged too: declared colours, and thumbnails in metadata.
-    beside = [picture.info.get(name) for name in ("exif", "gamma", "chromaticity", "xmp", "photoshop")]
+    beside = [image.info.get(name) for name in ("exif", "gamma", "chromaticity", "xmp", "photoshop")]
     digest = hashlib.sha256(repr(beside).encode())
     for frame in frames:
         digest.update(repr(frame.shape).encode() + frame.tobytes())
     return f"seen {digest.hexdigest()}"
 
 
-def moves(picture: Image.Image) -> bool:
-    """Return whether a picture of a file may hold more frames. Nobody counts them: that would drop what was drawn on
+def moves(image: Image.Image) -> bool:
+    """Return whether an image of a file may hold more frames. Nobody counts them: that would drop what was drawn on
     it.
     """
-    return hasattr(type(picture), "n_frames") or vars(picture).get("n_frames", 1) > 1
+    return hasattr(type(image), "n_frames") or vars(image).get("n_frames", 1) > 1
 
 
-def readable(picture: Any, layout: Layout | None = None) -> Any:
-    """Return a picture as the guard takes it: PIL as it is, floats and bytes as (3, H, W) tensors or (H, W, 3) arrays.
+def readable(image: Any, layout: Layout | None = None) -> Any:
+    """Return an image as the guard takes it: PIL as it is, floats and bytes as (3, H, W) tensors or (H, W, 3) arrays.
 
     `layout` says where the channels of arrays and tensors are; without it arrays have them last, tensors first.
     """
-    if isinstance(picture, Tensor):
+    if isinstance(image, Tensor):
         channels_last = layout == "hwc"
-        return picture.permute(2, 0, 1) if channels_last and picture.ndim == 3 else picture
-    if isinstance(picture, np.ndarray):
-        return np.moveaxis(picture, 0, -1) if layout == "chw" and picture.ndim == 3 else picture
-    return picture
+        return image.permute(2, 0, 1) if channels_last and image.ndim == 3 else image
+    if isinstance(image, np.ndarray):
+        return np.moveaxis(image, 0, -1) if layout == "chw" and image.ndim == 3 else image
+    return image
 
 
-def paint(picture: Any, cover: Image.Image | None, layout: Layout | None = None) -> Any:
-    """Return the picture with the cover painted over all of it, in place where its kind allows it; a new one where not.
+def paint(image: Any, cover: Image.Image | None, layout: Layout | None = None) -> Any:
+    """Return the image with the cover painted over all of it, in place where its kind allows it; a new one where not.
 
     `cover` is RGB of the same size; None paints a solid ground. What was in metadata or alpha is gone.
     """
-    if isinstance(picture, Image.Image):
-        return _paint_pil(picture, cover)
-    if not is_picture(picture) or picture.ndim not in {2, 3}:
+    if isinstance(image, Image.Image):
+        return _paint_pil(image, cover)
+    if not is_image(image) or image.ndim not in {2, 3}:
         return solid(64, 64)
-    height, width = _sides(picture, layout)
+    height, width = _sides(image, layout)
     flat = np.asarray(solid(width, height) if cover is None else cover.convert("RGB").resize((width, height)))
-    return _paint_values(picture, flat, layout)
+    return _paint_values(image, flat, layout)
 
 
 def solid(width: int, height: int) -> Image.Image:
-    """Return a picture of one colour."""
+    """Return an image of one colour."""
     return Image.new("RGB", (max(1, width), max(1, height)), GROUND)
 
 
-def _paint_pil(picture: Image.Image, cover: Image.Image | None) -> Image.Image:
-    painted = solid(*picture.size) if cover is None else cover.convert("RGB").resize(picture.size)
+def _paint_pil(image: Image.Image, cover: Image.Image | None) -> Image.Image:
+    painted = solid(*image.size) if cover is None else cover.convert("RGB").resize(image.size)
     try:
-        picture.load()
-        picture.info.clear()
-        if picture.mode in {"P", "PA"}:
-            picture.putpalette([value for index in range(256) for value in GROUND])
-            picture.paste(0, (0, 0, *picture.size))
-        elif picture.mode in {"RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "L", "LA", "RGBa", "La", "1"}:
-            picture.paste(painted.convert(picture.mode, dither=Image.Dither.NONE), (0, 0))
+        image.load()
+        image.info.clear()
+        if image.mode in {"P", "PA"}:
+            image.putpalette([value for index in range(256) for value in GROUND])
+            image.paste(0, (0, 0, *image.size))
+        elif image.mode in {"RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "L", "LA", "RGBa", "La", "1"}:
+            image.paste(painted.convert(image.mode, dither=Image.Dither.NONE), (0, 0))
         else:  # I;16, I, F and whatever comes: a value that is in range everywhere
-            picture.paste(0, (0, 0, *picture.size))
+            image.paste(0, (0, 0, *image.size))
     except Exception:  # noqa: BLE001  (a closed file, a mode that cannot be painted: the caller gets another object)
         return painted
-    return painted if moves(picture) else picture  # its other frames are still behind it
+    return painted if moves(image) else image  # its other frames are still behind it
 
 
-def size_of(picture: Any, layout: Layout | None) -> tuple[int, int]:
-    """Return width and height of a picture of any kind."""
-    return picture.size if isinstance(picture, Image.Image) else _sides(picture, layout)[::-1]
+def size_of(image: Any, layout: Layout | None) -> tuple[int, int]:
+    """Return width and height of an image of any kind."""
+    return image.size if isinstance(image, Image.Image) else _sides(image, layout)[::-1]
 
 
-def _sides(picture: Any, layout: Layout | None) -> tuple[int, int]:
-    shape = tuple(picture.shape)
-    first = layout == "chw" or (layout is None and isinstance(picture, Tensor))
+def _sides(image: Any, layout: Layout | None) -> tuple[int, int]:
+    shape = tuple(image.shape)
+    first = layout == "chw" or (layout is None and isinstance(image, Tensor))
     return (int(shape[-2]), int(shape[-1])) if first or len(shape) == 2 else (int(shape[0]), int(shape[1]))
 
 
-def _paint_values(picture: Any, flat: np.ndarray[Any, np.dtype[np.uint8]], layout: Layout | None) -> Any:
+def _paint_values(image: Any, flat: np.ndarray[Any, np.dtype[np.uint8]], layout: Layout | None) -> Any:
     """Writes RGB bytes into an array or a tensor, in its own range and channels."""
-    first = layout == "chw" or (layout is None and isinstance(picture, Tensor))
-    floats = picture.is_floating_point() if isinstance(picture, Tensor) else picture.dtype.kind == "f"
+    first = layout == "chw" or (layout is None and isinstance(image, Tensor))
+    floats = image.is_floating_point() if isinstance(image, Tensor) else image.dtype.kind == "f"
     values = flat.astype(np.float32) / 255 if floats else flat.astype(np.int64)
-    if picture.ndim == 2:
+    if image.ndim == 2:
         channels = values.mean(-1)
     else:
-        count = int(picture.shape[0] if first else picture.shape[-1])
+        count = int(image.shape[0] if first else image.shape[-1])
         rows = [
             values[..., i % 3] if i < 3 else np.full(values.shape[:2], 1.0 if floats else 255) for i in range(count)
         ]
         channels = np.stack(rows, 0 if first else -1)
-    if isinstance(picture, Tensor):
-        tensor = torch.from_numpy(np.ascontiguousarray(channels)).to(picture.device, picture.dtype)
+    if isinstance(image, Tensor):
+        tensor = torch.from_numpy(np.ascontiguousarray(channels)).to(image.device, image.dtype)
         with torch.no_grad():
-            if picture.is_inference() and not torch.is_inference_mode_enabled():
-                return tensor.reshape(picture.shape)
-            picture.copy_(tensor.reshape(picture.shape))
-        return picture
-    told_array = channels.astype(picture.dtype).reshape(picture.shape)
-    if not picture.flags.writeable:
+            if image.is_inference() and not torch.is_inference_mode_enabled():
+                return tensor.reshape(image.shape)
+            image.copy_(tensor.reshape(image.shape))
+        return image
+    told_array = channels.astype(image.dtype).reshape(image.shape)
+    if not image.flags.writeable:
         return told_array
-    picture[...] = told_array
-    return picture
+    image[...] = told_array
+    return image
 
 
-def as_pil(picture: Any, layout: Layout | None) -> Image.Image:
-    """Return a picture of any kind as a PIL one, of the same pixels."""
-    if isinstance(picture, Image.Image):
-        return picture
-    source = readable(picture, layout)
+def as_pil(image: Any, layout: Layout | None) -> Image.Image:
+    """Return an image of any kind as a PIL one, of the same pixels."""
+    if isinstance(image, Image.Image):
+        return image
+    source = readable(image, layout)
     if isinstance(source, Tensor):
         values = source.detach().float().cpu()
         source = (values if values.ndim == 2 else values.permute(1, 2, 0)).numpy()
@@ -180,13 +180,13 @@ def as_pil(picture: Any, layout: Layout | None) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(np.repeat(levels, 3, -1) if levels.shape[-1] == 1 else levels[..., :3]))
 
 
-def pixelated(picture: Image.Image) -> Image.Image:
-    """Return a picture of which only blocks are left: drawn small, since a step of a job must not wait for it."""
-    small = picture.convert("RGB").resize(_at_most(picture.size, PREVIEW_SIDE), Image.Resampling.BOX)
+def pixelated(image: Image.Image) -> Image.Image:
+    """Return an image of which only blocks are left: drawn small, since a step of a job must not wait for it."""
+    small = image.convert("RGB").resize(_at_most(image.size, PREVIEW_SIDE), Image.Resampling.BOX)
     values = torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255
     covered = Pixelate(strength=0.25).cover(values, Verdict(Outcome.REVIEW, "preview"))
     blocks = Image.fromarray((covered * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
-    return blocks.resize(picture.size, Image.Resampling.NEAREST)
+    return blocks.resize(image.size, Image.Resampling.NEAREST)
 
 
 def _at_most(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -195,7 +195,7 @@ def _at_most(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * share)), max(1, round(size[1] * share))
 
 
-def keep(picture: Any, layout: Layout | None, folder: Path) -> None:
-    """Writes a picture into a folder, under the hash of what is in it."""
+def keep(image: Any, layout: Layout | None, folder: Path) -> None:
+    """Writes an image into a folder, under the hash of what is in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    as_pil(picture, layout).convert("RGB").save(folder / f"{fingerprint(picture)[:24]}.png")
+    as_pil(image, layout).convert("RGB").save(folder / f"{fingerprint(image)[:24]}.png")

@@ -142,7 +142,7 @@ def ours(target: Path, source: Path) -> bool:
 def examine(host: str, path: Path, *, into: Path | None = None) -> dict[str, object]:
     """Return what is installed there, and which of the host's names that the adapter relies on are gone.
 
-    `new` are callers of what draws, saves or sends pictures that stand in no row of the exits. Both are None where the
+    `new` are callers of what draws, saves or sends images that stand in no row of the exits. Both are None where the
     path holds no code of the host, so that nothing could be looked up.
     """
     from nsfw_guard.hosts.callers import new_callers

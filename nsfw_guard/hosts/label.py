@@ -1,4 +1,4 @@
-"""Says on a covered picture that it is covered, and why: nobody should have to ask what a black picture means."""
+"""Says on a covered image that it is covered, and why: nobody should have to ask what a black image means."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from PIL import Image, ImageDraw, ImageFont
 from nsfw_guard.verdict import Outcome, Verdict
 
 INK, GROUND = 235, 0
-MAX_LABEL_SHARE = 0.1  # of the picture, that a label may take at the most
+MAX_LABEL_SHARE = 0.1  # of the image, that a label may take at the most
 SMALLEST, LARGEST = 14, 40  # pixels of its height
 DRAWN_AT = 32  # the size of a font that scales
 
 
 def describe(verdict: Verdict) -> str:
-    """Gives a verdict as a line for a picture's metadata: outcome, reason, model and policy."""
+    """Gives a verdict as a line for an image's metadata: outcome, reason, model and policy."""
     where = f" ({verdict.model}, {verdict.policy})" if verdict.model else ""
     return f"{verdict.outcome.name.lower()}: {verdict.reason}{where}"
 
@@ -23,7 +23,7 @@ def labelled(cover: Image.Image, verdict: Verdict) -> Image.Image:
 
     Args:
         cover: RGB.
-        verdict: why the picture is covered.
+        verdict: why the image is covered.
     """
     category = "could not be checked" if verdict.outcome is Outcome.ERROR else verdict.category
     for text in (f"covered: {category}", "covered"):
@@ -36,7 +36,7 @@ def labelled(cover: Image.Image, verdict: Verdict) -> Image.Image:
 
 
 def _drawn(text: str, size: tuple[int, int]) -> Image.Image | None:
-    """The label, as large as fits a picture of this size; None where it could not be read."""
+    """The label, as large as fits an image of this size; None where it could not be read."""
     width, height = size
     words = _words(text)
     tall = min(LARGEST, max(SMALLEST, round(min(size) * 0.06)))

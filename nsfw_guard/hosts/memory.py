@@ -1,4 +1,4 @@
-"""Which pictures a host was told a verdict on: its hooks see the same one several times, and covers come by again."""
+"""Which images a host was told a verdict on: its hooks see the same one several times, and covers come by again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_REMEMBERED = 2048
 
 
 class Memory:
-    """Verdicts by the hash of a picture, the oldest forgotten first. Safe under threads."""
+    """Verdicts by the hash of an image, the oldest forgotten first. Safe under threads."""
 
     def __init__(self) -> None:
         self._verdicts: OrderedDict[str, Verdict] = OrderedDict()

@@ -95,5 +95,5 @@ def _faults(host: str, status: Mapping[str, Any]) -> list[str]:
     if status.get("enforced") is False:
         faults.append("its nodes alone are there, no graph is covered: take NSFW_GUARD_ENFORCE=0 away")
     if status.get("fault"):
-        faults.append(f"every picture is covered: {status['fault']}")
+        faults.append(f"every image is covered: {status['fault']}")
     return faults + [f"not closed on this version of the host: {way}" for way in status.get("open", ())]

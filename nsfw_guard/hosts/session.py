@@ -1,4 +1,4 @@
-"""One guard for a host: it never raises, it checks a picture once, and what it could not check it covers."""
+"""One guard for a host: it never raises, it checks an image once, and what it could not check it covers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class HostGuard:
     Args:
         host: its name, for `status`.
         exits: the ways out of it.
-        build: makes the guard; called when the first picture comes, or by `warm_up`.
+        build: makes the guard; called when the first image comes, or by `warm_up`.
     """
 
     def __init__(self, host: str, exits: Iterable[Exit] = (), *, build: Build = build_guard) -> None:
@@ -72,7 +72,7 @@ class HostGuard:
             self._unreadable = True
             self.startup_error = f"the locked settings cannot be read: {error}"
             self.locked_settings = Settings(action="block", previews="hide")
-            log.error("NSFW guard: every picture is covered: %s", self.startup_error)
+            log.error("NSFW guard: every image is covered: %s", self.startup_error)
         self.settings = self.locked_settings or self.settings
 
     def configure(self, wanted: Settings, *, try_out: bool = False) -> Settings:
@@ -119,7 +119,7 @@ class HostGuard:
         """Return the images as they may leave: in place where their kind allows it, else other objects. Never raises.
 
         Args:
-            images: PIL pictures, arrays or tensors of one picture each.
+            images: PIL images, arrays or tensors of one image each.
             layout: where the channels of arrays and tensors are.
             where: the hook, for the counters.
         """
@@ -131,7 +131,7 @@ class HostGuard:
             pairs = [self._leave(p, v, layout) for p, v in zip(images, verdicts, strict=True)]
             return GuardedImages([image for image, _ in pairs], verdicts, [covered for _, covered in pairs])
         except BaseException as error:
-            self.faults.say("a hook failed: every picture of it is covered", error)
+            self.faults.say("a hook failed: every image of it is covered", error)
             verdicts = [self._error(in_words(error)) for _ in images]
             label = self.settings.label
             safe = [covers.cover_solid(p, v, layout, label=label) for p, v in zip(images, verdicts, strict=True)]
@@ -140,38 +140,38 @@ class HostGuard:
             return GuardedImages(safe, verdicts, [True] * len(safe))
 
     def cover(self, images: Sequence[Any], verdict: Verdict, *, layout: Layout | None = None) -> GuardedImages[Verdict]:
-        """Return the pictures, all painted solid whatever they show: their prompt was refused, or a job
+        """Return the images, all painted solid whatever they show: their prompt was refused, or a job
         asked for it.
         """
-        safe = [covers.cover_solid(picture, verdict, layout, label=self.settings.label) for picture in images]
-        for picture in safe:
-            self._memory.remember("cover " + host_images.fingerprint(picture), verdict)
+        safe = [covers.cover_solid(image, verdict, layout, label=self.settings.label) for image in images]
+        for image in safe:
+            self._memory.remember("cover " + host_images.fingerprint(image), verdict)
         return GuardedImages(safe, [verdict] * len(safe), [True] * len(safe))
 
     def judge(self, source: Any) -> Verdict:
-        """Return the verdict on one picture, also on a file's bytes. Nothing is painted, nothing is raised."""
+        """Return the verdict on one image, also on a file's bytes. Nothing is painted, nothing is raised."""
         guard = self._ready()
         try:
             return self._error(self.startup_error) if guard is None else guard.check([source])[0]
         except Exception as error:  # noqa: BLE001
-            self.faults.say("a picture could not be judged", error)
+            self.faults.say("an image could not be judged", error)
             return self._error(in_words(error))
 
-    def preview(self, picture: Any, *, layout: Layout | None = None) -> Any:
-        """Return a picture that is still being drawn, as it may be shown. Never raises, never edits it."""
+    def preview(self, image: Any, *, layout: Layout | None = None) -> Any:
+        """Return an image that is still being drawn, as it may be shown. Never raises, never edits it."""
         self.counts["previews"] += 1
-        if not self.settings.enabled or picture is None:
-            return picture
+        if not self.settings.enabled or image is None:
+            return image
         try:
-            if self.settings.previews == "pixelate" and isinstance(picture, Image.Image):
-                return host_images.pixelated(picture)
-            copy = picture.clone() if isinstance(picture, Tensor) else picture.copy()
+            if self.settings.previews == "pixelate" and isinstance(image, Image.Image):
+                return host_images.pixelated(image)
+            copy = image.clone() if isinstance(image, Tensor) else image.copy()
             if self.settings.previews == "check":
                 (shown,) = self.guard_images([copy], layout=layout, where=PREVIEW).images
                 return shown
             return host_images.paint(copy, None, layout)
         except Exception as error:  # noqa: BLE001
-            self.faults.say("a preview could not be covered: another picture stands in", error)
+            self.faults.say("a preview could not be covered: another image stands in", error)
             return host_images.solid(64, 64)
 
     def refuse(self, prompts: str | Sequence[str]) -> Verdict | None:
@@ -232,20 +232,20 @@ class HostGuard:
                 except Exception as error:
                     self.startup_error = in_words(error)
                     unforeseen = not isinstance(error, NsfwGuardError)  # ours say how to mend them: one line will do
-                    log.error("NSFW guard: every picture is covered: %s", self.startup_error, exc_info=unforeseen)
+                    log.error("NSFW guard: every image is covered: %s", self.startup_error, exc_info=unforeseen)
             return self._guard
 
     def _verdicts(self, images: Sequence[Any], layout: Layout | None, *, logged: bool) -> list[Verdict]:
-        """One verdict a picture, said in the log; those whose pixels were judged before are not judged again."""
+        """One verdict an image, said in the log; those whose pixels were judged before are not judged again."""
         memory = self._memory  # before the guard: a verdict of one that is exchanged meanwhile goes into the old one
         guard = self._ready()
         if guard is None:
             return [self._error(self.startup_error) for _ in images]
-        keys = [host_images.judged_as(picture) if host_images.is_picture(picture) else "" for picture in images]
+        keys = [host_images.judged_as(image) if host_images.is_image(image) else "" for image in images]
         known = {key: verdict for key in set(keys) if key and (verdict := memory.recall(key)) is not None}
-        new = {key: picture for key, picture in zip(keys, images, strict=True) if key and key not in known}
+        new = {key: image for key, image in zip(keys, images, strict=True) if key and key not in known}
         if new:
-            fresh = guard.check([host_images.readable(picture, layout) for picture in new.values()])
+            fresh = guard.check([host_images.readable(image, layout) for image in new.values()])
             for key, verdict in zip(new, fresh, strict=True):
                 known[key] = verdict
                 self.counts[verdict.outcome.name.lower()] += 1
@@ -255,43 +255,42 @@ class HostGuard:
                     memory.remember(key, verdict)
         return [known[key] if key else self._error(UNKNOWN) for key in keys]
 
-    def _leave(self, picture: Any, verdict: Verdict, layout: Layout | None) -> tuple[Any, bool]:
+    def _leave(self, image: Any, verdict: Verdict, layout: Layout | None) -> tuple[Any, bool]:
         """One image as it may leave, and whether it is covered. A failed cover does not stop the others."""
         try:
             if self._may_leave(verdict):
-                return picture, False
-            return picture if self._covered_before(picture) else self._cover(picture, verdict, layout), True
+                return image, False
+            return image if self._covered_before(image) else self._cover(image, verdict, layout), True
         except Exception as error:  # noqa: BLE001
-            self.faults.say("a picture could not be covered by the action: a solid one stands in", error)
-            return covers.cover_solid(picture, verdict, layout, label=self.settings.label), True
+            self.faults.say("an image could not be covered by the action: a solid one stands in", error)
+            return covers.cover_solid(image, verdict, layout, label=self.settings.label), True
 
     def _may_leave(self, verdict: Verdict) -> bool:
         observe = self.settings.action == "flag"
         return self._guard is not None and released(verdict, cover_review=False, observe=observe, fail_open=False)
 
-    def _cover(self, picture: Any, verdict: Verdict, layout: Layout | None) -> Any:
+    def _cover(self, image: Any, verdict: Verdict, layout: Layout | None) -> Any:
         if self._guard is not None and verdict.outcome is not Outcome.ERROR:
-            self._keep_original(picture, layout)
-            (cover,) = self._guard.apply([host_images.as_pil(picture, layout)], [verdict])
-            painted = covers.cover(picture, cover, verdict, layout, label=self.settings.label)
+            self._keep_original(image, layout)
+            (cover,) = self._guard.apply([host_images.as_pil(image, layout)], [verdict])
+            painted = covers.cover(image, cover, verdict, layout, label=self.settings.label)
         else:
-            painted = covers.cover_solid(picture, verdict, layout, label=self.settings.label)
+            painted = covers.cover_solid(image, verdict, layout, label=self.settings.label)
         # The cover is known, so that the next hook leaves it alone.
         self._memory.remember("cover " + host_images.fingerprint(painted), verdict)
         self._memory.remember(host_images.judged_as(painted), verdict)
         return painted
 
-    def _covered_before(self, picture: Any) -> bool:
+    def _covered_before(self, image: Any) -> bool:
         return (
-            host_images.is_picture(picture)
-            and self._memory.recall("cover " + host_images.fingerprint(picture)) is not None
+            host_images.is_image(image) and self._memory.recall("cover " + host_images.fingerprint(image)) is not None
         )
 
-    def _keep_original(self, picture: Any, layout: Layout | None) -> None:
-        """Only where a folder was named on purpose. A disk that is full must not keep a picture from being covered."""
+    def _keep_original(self, image: Any, layout: Layout | None) -> None:
+        """Only where a folder was named on purpose. A disk that is full must not keep an image from being covered."""
         try:
             if self.settings.originals:
-                host_images.keep(picture, layout, Path(self.settings.originals))
+                host_images.keep(image, layout, Path(self.settings.originals))
         except Exception as error:  # noqa: BLE001
             self.faults.say("an original could not be kept", error)
 

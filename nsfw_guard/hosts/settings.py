@@ -33,12 +33,12 @@ class Settings:
         action: for what is blocked: "block", "blur", "pixelate", "replace", or "flag", which only marks it.
         strength: of blur and pixelate, a fraction of the short side.
         thresholds: per category a score from which it is blocked, in place of the policy's.
-        label: write on a covered picture that it is covered, and the category.
+        label: write on a covered image that it is covered, and the category.
         prompts: refuse prompts that the policy refuses, before any step.
-        previews: what becomes of pictures while they are drawn: "pixelate" all, "check" each, "hide" all.
-        metadata: write the verdict into the picture's metadata.
+        previews: what becomes of images while they are drawn: "pixelate" all, "check" each, "hide" all.
+        metadata: write the verdict into the image's metadata.
         originals: a folder where what was covered is kept as it was; nowhere unless named.
-        timeout: seconds that the model may take for a picture.
+        timeout: seconds that the model may take for an image.
     """
 
     enabled: bool = True
@@ -135,7 +135,7 @@ def locked(environment: Mapping[str, str] | None = None) -> Settings | None:
     `NSFW_GUARD_SETTINGS` names a TOML file of settings; `NSFW_GUARD_ACTION=block` and the like set single ones.
 
     Raises:
-        ConfigError: something is fixed and cannot be read. The caller then covers every picture.
+        ConfigError: something is fixed and cannot be read. The caller then covers every image.
     """
     environ = os.environ if environment is None else environment
     singles = {name: environ[SINGLE + name.upper()] for name in _KINDS if environ.get(SINGLE + name.upper())}

@@ -1,7 +1,7 @@
-"""One decoder for files, bytes, PIL pictures and NumPy arrays: whatever a viewer could show becomes a frame.
+"""One decoder for files, bytes, PIL images and NumPy arrays: whatever a viewer could show becomes a frame.
 
-The structure of a file is read before any pixel is decoded. Every frame, every embedded picture and everything under
-an alpha channel is returned. Any error of Pillow becomes a DecodeError: a picture that cannot be read completely is
+The structure of a file is read before any pixel is decoded. Every frame, every embedded image and everything under
+an alpha channel is returned. Any error of Pillow becomes a DecodeError: an image that cannot be read completely is
 never safe.
 """
 
@@ -31,7 +31,7 @@ __all__ = ["Decoded", "Stream", "decode"]
 
 DEFAULTS = Limits()
 _FRAME_FLOOR = 16_384  # the least cost of a frame, in pixels: 200,000 frames of 1x1 take long too
-# Time to decode, relative to one look at a picture (benchmarks/files.py); 1 for other formats.
+# Time to decode, relative to one look at an image (benchmarks/files.py); 1 for other formats.
 _DECODING = {"JPEG": 0.5, "MPO": 0.5, "PNG": 1.5, "WEBP": 2.0, "AVIF": 2.0}
 _SCANS_A_PASS = 20  # scans of a progressive JPEG that take as long as one look
 _TOLERANCE = 1 / 512
@@ -42,7 +42,7 @@ Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Bi
 
 @dataclass(frozen=True)
 class Decoded:
-    """The frames of a picture to judge, and why they are not all of it (empty when they are).
+    """The frames of an image to judge, and why they are not all of it (empty when they are).
 
     Shape: each frame (H, W, 3) uint8 RGB, C-contiguous, its own memory.
     """
@@ -52,10 +52,10 @@ class Decoded:
 
 
 def decode(source: Source, *, limits: Limits = DEFAULTS) -> Decoded:
-    """Decode everything that a viewer could show of a picture, as upright 8-bit RGB frames.
+    """Decode everything that a viewer could show of an image, as upright 8-bit RGB frames.
 
     Args:
-        source: a path, the bytes of a file, a file object (read from its current position), a PIL picture or an array
+        source: a path, the bytes of a file, a file object (read from its current position), a PIL image or an array
             (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) in uint8, uint16, or floats in [0, 1].
         limits: the limits beyond which a source is refused.
 
@@ -67,10 +67,10 @@ def decode(source: Source, *, limits: Limits = DEFAULTS) -> Decoded:
 
 
 class Stream:
-    """The frames of one picture, decoded one by one, so that large ones need not all fit into memory.
+    """The frames of one image, decoded one by one, so that large ones need not all fit into memory.
 
     After the last frame, `partial` says why some were left out; it stays empty unless `limits.unseen` is "review".
-    Iterating may raise DecodeError at any point: then the frames before must not be taken for a safe picture.
+    Iterating may raise DecodeError at any point: then the frames before must not be taken for a safe image.
     """
 
     def __init__(self, source: Source, *, limits: Limits = DEFAULTS) -> None:
@@ -96,7 +96,7 @@ class Stream:
         if isinstance(self.source, np.ndarray):
             return _array(self.source, self._budget)
         if isinstance(self.source, Image.Image):
-            return self._picture(self.source)
+            return self._image(self.source)
         data = read_bytes(self.source, self.limits.bytes)
         return self._elsewhere(data) if self.limits.process else self._file(data)
 
@@ -112,25 +112,25 @@ class Stream:
 
     def _file(self, data: bytes) -> Iterator[Frame]:
         container = inspect(data, self.limits)
-        with opened(data) as picture:
-            yield from self._walk(picture, container, data)
-            shown = _count(picture)
+        with opened(data) as image:
+            yield from self._walk(image, container, data)
+            shown = _count(image)
         yield from self._beside(container, shown)
 
-    def _picture(self, picture: Image.Image) -> Iterator[Frame]:
-        """A PIL picture, which its caller may have drawn on, and the rest of the file it came from."""
-        self._budget.check_size(picture.size)
-        data = bytes_behind(picture, self.limits.bytes) if picture.format in {*FORMATS, "MPO"} else None
-        if data is None and picture.format is not None and _count(picture) > 1:
-            yield from self._walk_callers(picture)
+    def _image(self, image: Image.Image) -> Iterator[Frame]:
+        """A PIL image, which its caller may have drawn on, and the rest of the file it came from."""
+        self._budget.check_size(image.size)
+        data = bytes_behind(image, self.limits.bytes) if image.format in {*FORMATS, "MPO"} else None
+        if data is None and image.format is not None and _count(image) > 1:
+            yield from self._walk_callers(image)
             return
         container = inspect(data, self.limits) if data else Container()
-        self._book(picture, container)
+        self._book(image, container)
         with whole_files_only():
-            picture.load()
-        shown = picture
-        if container.clear_level is not None:  # the caller's picture is never changed
-            shown = picture.copy()
+            image.load()
+        shown = image
+        if container.clear_level is not None:  # the caller's image is never changed
+            shown = image.copy()
             shown.info["transparency"] = container.clear_level
         yield from appearances(shown, container.profiles, seen=self._seen if data else None)
         if data is None:
@@ -140,13 +140,13 @@ class Stream:
             if count > 1 or container.frames > 1:
                 yield from self._walk(again, container, data)
             else:
-                check_whole(picture, container, data)
-                check_parts(picture, container.corners.get(0, ()))
+                check_whole(image, container, data)
+                check_parts(image, container.corners.get(0, ()))
                 yield from self._composed(again, container)
         yield from self._beside(container, count)
 
     def _beside(self, container: Container, shown: int) -> Iterator[Frame]:
-        """The pictures that a file carries beside the one it shows."""
+        """The images that a file carries beside the one it shows."""
         for index, embedded in enumerate(container.embedded(shown)):
             if index >= self.limits.embedded:
                 raise DecodeError(
@@ -155,8 +155,8 @@ class Stream:
                 )
             try:
                 inner = inspect(embedded.data, self.limits)
-                with opened(embedded.data) as picture:
-                    yield from self._walk(picture, inner, embedded.data)
+                with opened(embedded.data) as image:
+                    yield from self._walk(image, inner, embedded.data)
             except DecodeError as error:
                 raise DecodeError(f"{embedded.where}: {error}") from error
             except Exception as error:
@@ -164,35 +164,35 @@ class Stream:
                     f"{embedded.where} cannot be decoded ({describe_error(error)}): save the image without it"
                 ) from error
 
-    def _walk(self, picture: Image.Image, container: Container, data: bytes = b"") -> Iterator[Frame]:
-        """Every frame of an opened picture."""
-        self._budget.check_size(picture.size)
-        count = _count(picture)
+    def _walk(self, image: Image.Image, container: Container, data: bytes = b"") -> Iterator[Frame]:
+        """Every frame of an opened image."""
+        self._budget.check_size(image.size)
+        count = _count(image)
         wanted = self._wanted(count, container.frames)
-        self._budget.foresee(count * max(picture.width * picture.height, _FRAME_FLOOR if count > 1 else 0))
-        alone = count == 1 and not self._seen and work(picture, container.profiles) == 1  # nothing to compare it with
+        self._budget.foresee(count * max(image.width * image.height, _FRAME_FLOOR if count > 1 else 0))
+        alone = count == 1 and not self._seen and work(image, container.profiles) == 1  # nothing to compare it with
         for index in range(count):
             with self._budget.frame(), whole_files_only():
                 if count > 1:
-                    picture.seek(index)  # one by one: a GIF builds on the frame before, each page has its own header
-                    self._budget.check_size(picture.size)
-                self._book(picture, container)
+                    image.seek(index)  # one by one: a GIF builds on the frame before, each page has its own header
+                    self._budget.check_size(image.size)
+                self._book(image, container)
                 if index in wanted:
-                    picture.load()
+                    image.load()
                     if container.clear_level is not None:
-                        picture.info["transparency"] = container.clear_level
+                        image.info["transparency"] = container.clear_level
             if not index:
-                check_whole(picture, container, data)
+                check_whole(image, container, data)
             elif index <= len(container.further):
                 where, part = container.further[index - 1]
-                check_whole(picture, part, data[where])
+                check_whole(image, part, data[where])
             if index in wanted:
-                check_parts(picture, container.corners.get(index, ()))
-                yield from appearances(picture, container.profiles, seen=None if alone else self._seen)
-        sampled = {index - count + len(container.pieces) for index in wanted}  # a default picture is no piece
-        yield from self._composed(picture, container, sampled if len(wanted) < count else None)
+                check_parts(image, container.corners.get(index, ()))
+                yield from appearances(image, container.profiles, seen=None if alone else self._seen)
+        sampled = {index - count + len(container.pieces) for index in wanted}  # a default image is no piece
+        yield from self._composed(image, container, sampled if len(wanted) < count else None)
 
-    def _composed(self, picture: Image.Image, container: Container, wanted: set[int] | None = None) -> Iterator[Frame]:
+    def _composed(self, image: Image.Image, container: Container, wanted: set[int] | None = None) -> Iterator[Frame]:
         """The frames (all, or those wanted) as players put them together, where that may not be what Pillow makes."""
         size = container.canvas
         if not container.pieces or is_plain(container.pieces, size):
@@ -200,7 +200,7 @@ class Stream:
         self._budget.check_size(size)
         areas = [max(size[0] * size[1], piece.width * piece.height, _FRAME_FLOOR) for piece in container.pieces]
         self._budget.foresee(sum(areas))  # also a frame far larger than the canvas, of which little is seen
-        profiles = declared(picture, container.profiles)
+        profiles = declared(image, container.profiles)
         shown = compose(container.pieces, size, opened)
         for index, area in enumerate(areas):
             with self._budget.frame(), whole_files_only():
@@ -221,35 +221,35 @@ class Stream:
         self.partial = f"{len(wanted)} of {max(count, held)} frames"
         return wanted
 
-    def _walk_callers(self, picture: Image.Image) -> Iterator[Frame]:
-        """Every frame of a PIL picture whose file cannot be read again; it is left as it was."""
-        if picture.format not in {*FORMATS, "MPO"}:
-            raise DecodeError(f"{picture.format} with several frames is not supported: pass its frames one by one")
-        here, before, info = picture.tell(), picture.copy(), picture.info.copy()
-        yield from appearances(picture, seen=self._seen)
+    def _walk_callers(self, image: Image.Image) -> Iterator[Frame]:
+        """Every frame of a PIL image whose file cannot be read again; it is left as it was."""
+        if image.format not in {*FORMATS, "MPO"}:
+            raise DecodeError(f"{image.format} with several frames is not supported: pass its frames one by one")
+        here, before, info = image.tell(), image.copy(), image.info.copy()
+        yield from appearances(image, seen=self._seen)
         try:
-            if picture.format == "PNG":  # Pillow goes back in an APNG from its end only
-                picture.seek(_count(picture) - 1)
-                picture.load()
-            yield from self._walk(picture, Container())
+            if image.format == "PNG":  # Pillow goes back in an APNG from its end only
+                image.seek(_count(image) - 1)
+                image.load()
+            yield from self._walk(image, Container())
         finally:
-            picture.seek(here)
-            picture.load()
-            if picture.tobytes() != before.tobytes():
-                picture.paste(before)
-            picture.info = info
+            image.seek(here)
+            image.load()
+            if image.tobytes() != before.tobytes():
+                image.paste(before)
+            image.info = info
 
-    def _book(self, picture: Image.Image, container: Container) -> None:
+    def _book(self, image: Image.Image, container: Container) -> None:
         """Books the work on the frame that stands there: decoding it, and each of its twins."""
-        size = picture.width * picture.height
-        decoding = _DECODING.get(picture.format or "", 1.0)
-        scans = container.passes / _SCANS_A_PASS if picture.format in {"JPEG", "MPO"} else 0.0
-        self._budget.take(int(size * (decoding + scans + work(picture, container.profiles))))
+        size = image.width * image.height
+        decoding = _DECODING.get(image.format or "", 1.0)
+        scans = container.passes / _SCANS_A_PASS if image.format in {"JPEG", "MPO"} else 0.0
+        self._budget.take(int(size * (decoding + scans + work(image, container.profiles))))
 
 
-def _count(picture: Image.Image) -> int:
+def _count(image: Image.Image) -> int:
     with whole_files_only():
-        return max(1, int(getattr(picture, "n_frames", 1)))
+        return max(1, int(getattr(image, "n_frames", 1)))
 
 
 def _array(array: NDArray[Any], budget: Budget) -> Iterator[Frame]:
@@ -261,7 +261,7 @@ def _array(array: NDArray[Any], budget: Budget) -> Iterator[Frame]:
             raise DecodeError("the array contains NaN or infinity: find the step that overflowed")
         if array.min() < -_TOLERANCE or array.max() > 1 + _TOLERANCE:
             raise DecodeError("a float array must be within [0, 1]: scale it, or pass uint8")
-        array = (array.clip(0, 1) * 255).round().astype(np.uint8)  # as diffusers does when it makes a PIL picture
+        array = (array.clip(0, 1) * 255).round().astype(np.uint8)  # as diffusers does when it makes a PIL image
     elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
         array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
     elif array.dtype != np.uint8:

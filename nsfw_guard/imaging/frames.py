@@ -232,12 +232,12 @@ def first_frame(images: Any, index: int, *, value_range: ValueRange, limits: Lim
     return Frames(frames.pixels[:1], frames.value_range).quantise()[0][0]
 
 
-def _sides(picture: Any) -> tuple[int, int]:
+def _sides(image: Any) -> tuple[int, int]:
     """Size of the cover for an image that cannot be read: that of its array, where it is one."""
-    if isinstance(picture, Tensor) and not is_odd(picture) and picture.ndim >= 2:
-        return int(picture.shape[-2]), int(picture.shape[-1])
-    if isinstance(picture, np.ndarray) and picture.ndim >= 2:
-        return int(picture.shape[0]), int(picture.shape[1])
+    if isinstance(image, Tensor) and not is_odd(image) and image.ndim >= 2:
+        return int(image.shape[-2]), int(image.shape[-1])
+    if isinstance(image, np.ndarray) and image.ndim >= 2:
+        return int(image.shape[0]), int(image.shape[1])
     return 512, 512
 
 

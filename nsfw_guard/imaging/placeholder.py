@@ -22,8 +22,8 @@ TITLES = {Outcome.BLOCK: "blocked", Outcome.REVIEW: "held for review", Outcome.E
 def draw(height: int, width: int, verdict: Verdict) -> Tensor:
     """Draw the placeholder for a verdict. Shape: (3, height, width) in [0, 1]."""
     side = min(height, width)
-    picture = Image.new("RGB", (width, height), GROUND)
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), GROUND)
+    pen = ImageDraw.Draw(image)
     radius, middle = side * 0.13, (width / 2, height * 0.34)
     stroke = max(1, round(side * 0.03))
     pen.ellipse([c + s * radius for s in (-1, 1) for c in middle], outline=SIGN, width=stroke)
@@ -34,13 +34,13 @@ def draw(height: int, width: int, verdict: Verdict) -> Tensor:
     top = height / 2 + side * 0.04
     for text, colour in lines:
         top += _line(pen, text, top, (width, side), colour)
-    return _unit(picture)
+    return _unit(image)
 
 
 def fit(path: str | Path, height: int, width: int) -> Tensor:
     """Return an image file in this size. Shape: (3, height, width) in [0, 1]."""
-    picture = Image.fromarray(decode(path).frames[0])
-    return _unit(picture.resize((width, height), Image.Resampling.BICUBIC))
+    image = Image.fromarray(decode(path).frames[0])
+    return _unit(image.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _line(pen: ImageDraw.ImageDraw, text: str, top: float, space: tuple[int, int], colour: tuple[int, ...]) -> float:
@@ -68,5 +68,5 @@ def font_of(size: float) -> Any:
         return ImageFont.load_default()
 
 
-def _unit(picture: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+def _unit(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255

@@ -39,7 +39,7 @@ class Preprocess:
     """Quantise, resize, crop, normalise.
 
     `resize="exact"` gives Pillow's own pixels. `"fast"` is at most 2 levels off (1 on an accelerator), on under 1% of
-    the values of smooth pictures that shrink, and takes a third of the time on a CPU.
+    the values of smooth images that shrink, and takes a third of the time on a CPU.
     """
 
     spec: InputSpec
@@ -89,7 +89,7 @@ class Preprocess:
         return resize(levels, size, interpolation=self.spec.interpolation, method=method)  # type: ignore[arg-type]
 
     def _window(self, resized: Tensor, look: Look) -> Tensor:
-        """The square window at `look.at`, filled up with the mean where the picture is smaller."""
+        """The square window at `look.at`, filled up with the mean where the image is smaller."""
         side = self.spec.size
         top, left = (max(a, 0) for a in look.at)
         window = resized[..., top : top + side, left : left + side]

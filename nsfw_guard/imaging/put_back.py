@@ -22,7 +22,7 @@ def put_back(images: Any, covers: Mapping[int, Tensor], *, value_range: ValueRan
 
     Args:
         images: the images as they were given; never changed.
-        covers: the new image per index. Shape: (3, H, W) in [0, 1]. A path or bytes become a PIL picture.
+        covers: the new image per index. Shape: (3, H, W) in [0, 1]. A path or bytes become a PIL image.
         value_range: the range of `images`, and of the covers in the result.
     """
     refuse_odd(images)

@@ -1,6 +1,6 @@
 """Pillow's resize as two matrix products, so that an image is resized on the device where it is.
 
-Pillow resizes 8-bit pictures in fixed point: weights rounded to 22 bits, one pass an axis, with rounding and
+Pillow resizes 8-bit images in fixed point: weights rounded to 22 bits, one pass an axis, with rounding and
 clipping to 8 bits after each. A sum of products of 8-bit pixels and 22-bit weights does not fit into one float32
 product, but split into pieces of 11 (or 8) bits each partial sum stays below 2**24 and is exact, whatever order
 the device adds in; an 11-bit piece also survives TF32 inputs. The sums meet again in int32.
@@ -86,7 +86,7 @@ def height_first(source: tuple[int, ...], size: tuple[int, int]) -> bool:
 def matrix_is_pillow() -> bool:
     """Return whether the matrix form gives what the installed Pillow gives, tried on small noise, once per process.
 
-    Pillow changed the order of its passes once; if it changes again, pictures go through Pillow itself.
+    Pillow changed the order of its passes once; if it changes again, images go through Pillow itself.
     """
     noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 61, 53), dtype=np.uint8))
     bicubic, bilinear = ((24, 22), (12, 40), (30, 80)), ((40, 12), (90, 30))
@@ -173,7 +173,7 @@ def _plain(source: int, target: int, interpolation: Filter, device: torch.device
 
 
 def _apply(pixels: Tensor, target: int, interpolation: Filter, method: Method) -> Tensor:
-    """Resizes the last axis of uint8 pictures, with Pillow's rounding and clipping."""
+    """Resizes the last axis of uint8 images, with Pillow's rounding and clipping."""
     source = pixels.shape[-1]
     if source == target:
         return pixels
@@ -221,7 +221,7 @@ def _torchs_own(pixels: Tensor, size: tuple[int, int], interpolation: Filter) ->
 
 
 def _rgb(frame: Tensor) -> Image.Image:
-    """A Pillow picture of one frame, Shape: (3, H, W), read from where it lies when it is packed as RGBX."""
+    """A Pillow image of one frame, Shape: (3, H, W), read from where it lies when it is packed as RGBX."""
     whole = _whole_pixels(frame[None])[0].permute(1, 2, 0)
     height, width, channels = whole.shape
     if channels == 4:

@@ -18,7 +18,7 @@ from nsfw_guard.scores import View
 MAX_ASPECT = 100.0
 VIEWS = ("center", "cover", "squash", "tiles(n)")
 MAX_TILES = 8
-# Looks at one picture: cover needs 101 at 100:1, tiles(4) 397 at 20:1; tiles(8) at 100:1 would be 6,825, 80 s of work.
+# Looks at one image: cover needs 101 at 100:1, tiles(4) 397 at 20:1; tiles(8) at 100:1 would be 6,825, 80 s of work.
 MAX_LOOKS = 400
 
 Filter = Literal["bicubic", "bilinear"]
@@ -32,7 +32,7 @@ MEANS, DEVIATIONS = (-1.0, 2.0), (1e-3, 10.0)
 class InputSpec:
     """A model's input as its authors prepare it: a square of `size` pixels, resized, cropped and normalised.
 
-    `crop_mode` is timm's: "center" cuts the middle of the picture resized by its shorter side, "squash" resizes it
+    `crop_mode` is timm's: "center" cuts the middle of the image resized by its shorter side, "squash" resizes it
     without keeping its shape, "border" fits it in and fills up with `mean`. `odd` says where a centre crop begins when
     one pixel more lies on one side: timm rounds to the even number, transformers cuts it off.
 
@@ -66,7 +66,7 @@ class InputSpec:
 
     @property
     def scale_size(self) -> int:
-        """The side that a picture is resized to before it is cropped."""
+        """The side that an image is resized to before it is cropped."""
         return math.floor(self.size / self.crop_pct)
 
 
@@ -74,7 +74,7 @@ class InputSpec:
 class Look:
     """One way to make the model's input: cut `region` (pixels), resize it to `size`, cut `size` window at `at`.
 
-    `at` is negative where the resized picture is smaller than the window and is filled up.
+    `at` is negative where the resized image is smaller than the window and is filled up.
     """
 
     view: View
@@ -182,7 +182,7 @@ def _look(
     *,
     of: tuple[int, int] | None = None,
 ) -> Look:
-    """A look with its box in fractions of the whole picture."""
+    """A look with its box in fractions of the whole image."""
     top, left, bottom, right = region
     height, width = of or (bottom - top, right - left)
     edges = []

@@ -118,8 +118,8 @@ class Audit:
     def _record(self, verdict: Verdict) -> dict[str, Any]:
         whole = verdict.to_dict()
         record = {name: _plain(whole[name]) for name in (*_DECIDED, *_BY)}
-        picture = whole["digest"]
-        record["picture"] = digest(self._key, picture.encode()) if picture and self._key else picture
+        image = whole["digest"]
+        record["image"] = digest(self._key, image.encode()) if image and self._key else image
         record["schema"] = SCHEMA
         record["time"] = datetime.fromtimestamp(self.clock(), timezone.utc).isoformat(timespec="microseconds")
         return record

@@ -28,7 +28,7 @@ class GuardStep(ModularPipelineBlocks):  # type: ignore[misc]  # diffusers has n
     model_name = "nsfw_guard"
 
     def __init__(self, guard: Guard, *, key: str = "images", clips: Clips = "whole", margin: int = 8) -> None:
-        if key not in seams.PICTURES:
+        if key not in seams.IMAGES:
             raise ConfigError(f"key must be 'images' or 'videos', got {key!r}")
         super().__init__()
         self.guard, self.key, self.cover = guard, key, Cover(clips=clips, margin=margin)
@@ -40,7 +40,7 @@ class GuardStep(ModularPipelineBlocks):  # type: ignore[misc]  # diffusers has n
 
     @property
     def inputs(self) -> list[Any]:
-        """The pictures."""
+        """The images."""
         return [InputParam(self.key, required=True, description="the decoded images")]
 
     @property

@@ -158,7 +158,7 @@ def _generators(pipe: Any, seeds: Sequence[int]) -> Any:
 
 
 def _field(out: Any) -> str:
-    return next(name for name in seams.PICTURES if name in out)
+    return next(name for name in seams.IMAGES if name in out)
 
 
 def _merged(images: Any, redone: Any, places: Sequence[int]) -> Any:

@@ -23,7 +23,7 @@ SEAMS = {
     "modular": "the processors of its blocks, and the state that the call returns",
 }
 # Fields of outputs that contain images; the verdicts are those of the first one found.
-PICTURES = ("images", "frames", "video", "videos", "image", "rgb", "unsafe_images")
+IMAGES = ("images", "frames", "video", "videos", "image", "rgb", "unsafe_images")
 CLIPS = frozenset({"frames", "video", "videos"})
 # Values that an image could be made from again: they are returned only if nothing in the call was flagged.
 WITHHELD_FIELDS = frozenset({"latent", "latents", "keyframes", "depth"})
@@ -82,7 +82,7 @@ def classify(cls: Any) -> SeamInfo:
     if refused:
         return SeamInfo("", reason=refused[0], slot=slot)
     names = {field for output in outputs_of(cls) for field in output}
-    if cls.__name__ in SOUND_ONLY or (names and not names & set(PICTURES)):
+    if cls.__name__ in SOUND_ONLY or (names and not names & set(IMAGES)):
         return SeamInfo("", visual=False, reason="it returns no images: attach to the pipeline that decodes its output")
     return SeamInfo("modular" if is_modular(cls) else _seam(_source(cls)), slot=slot)
 
@@ -168,7 +168,7 @@ def tuple_fields(cls: type, length: int) -> tuple[str, ...]:
 
 def _first(cls: type) -> str:
     """The field name of a class's images."""
-    fields = [name for output in outputs_of(cls) for name in output if name in PICTURES]
+    fields = [name for output in outputs_of(cls) for name in output if name in IMAGES]
     return fields[0] if fields else "images"
 
 

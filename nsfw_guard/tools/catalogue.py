@@ -40,7 +40,7 @@ def facts(spec: ModelSpec) -> dict[str, Any]:
 def input_in_words(spec: ModelSpec) -> str:
     """Return a description of the model's input."""
     if spec.input is None:
-        return "the whole picture, by the model's own processor"
+        return "the whole image, by the model's own processor"
     how = {"center": "shorter side, centre crop", "squash": "squashed", "border": "fitted in"}[spec.input.crop_mode]
     return f"{spec.input.size} px, {how}, {spec.input.interpolation}"
 

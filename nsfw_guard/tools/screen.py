@@ -124,7 +124,7 @@ def _below(folder: Path) -> Listing:
         if path.is_dir():
             if path.is_symlink():
                 skipped.append(Skipped(str(path), "a link to a folder"))
-        elif path.is_file() and (path.suffix.lower() in SUFFIXES or _looks_like_a_picture(path)):
+        elif path.is_file() and (path.suffix.lower() in SUFFIXES or _looks_like_an_image(path)):
             sources.append(Source(str(path), path.relative_to(folder)))
         else:
             skipped.append(Skipped(str(path), _why_skipped(path)))
@@ -141,7 +141,7 @@ def _walk(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
         yield from (Path(home, name) for name in (*folders, *files))
 
 
-def _looks_like_a_picture(path: Path) -> bool:
+def _looks_like_an_image(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             start = file.read(16)
@@ -192,7 +192,7 @@ def _read(source: Source, guard: Guard) -> bytes | str:
 
 
 def _without_thumbnails(data: bytes, guard: Guard) -> bytes:
-    """The file without its embedded pictures; unchanged where removing them would change the main picture."""
+    """The file without its embedded images; unchanged where removing them would change the main image."""
     limits = guard.limits or Limits()
     try:
         clean = without_embedded(data, limits)

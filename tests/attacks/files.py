@@ -61,16 +61,16 @@ def bare_exif(colour: Sequence[int]) -> bytes:
     return exif(bytes(colour) * 48, extra=rows, fields=False)
 
 
-def maker_note(picture: bytes) -> bytes:
-    return b"II*\0\x08\0\0\0" + ifd([(0x927C, 7, len(picture), 26)]) + bytes(4) + picture
+def maker_note(image: bytes) -> bytes:
+    return b"II*\0\x08\0\0\0" + ifd([(0x927C, 7, len(image), 26)]) + bytes(4) + image
 
 
-def xmp(picture: bytes) -> bytes:
-    return b"<x:xmpmeta><xmpGImg:image>" + base64.encodebytes(picture).replace(b"\n", b"&#xA;") + b"</xmpGImg:image>"
+def xmp(image: bytes) -> bytes:
+    return b"<x:xmpmeta><xmpGImg:image>" + base64.encodebytes(image).replace(b"\n", b"&#xA;") + b"</xmpGImg:image>"
 
 
-def extended_xmp(picture: bytes) -> bytes:
-    text = xmp(picture)
+def extended_xmp(image: bytes) -> bytes:
+    text = xmp(image)
     head = b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 32
     data, half = jpeg(), len(text) // 2
     for at, part in ((half, text[half:]), (0, text[:half])):
@@ -90,9 +90,9 @@ def jfxx(kind: int, payload: bytes) -> bytes:
     return data[:end] + segment(0xE0, b"JFXX\0" + bytes([kind]) + payload) + data[end:]
 
 
-def photoshop(picture: bytes) -> bytes:
-    head = struct.pack(">LLLLLLHH", 1, 32, 24, 96, 96 * 24, len(picture), 24, 1)
-    resource = b"8BIM" + struct.pack(">HHL", 1036, 0, len(head) + len(picture)) + head + picture
+def photoshop(image: bytes) -> bytes:
+    head = struct.pack(">LLLLLLHH", 1, 32, 24, 96, 96 * 24, len(image), 24, 1)
+    resource = b"8BIM" + struct.pack(">HHL", 1036, 0, len(head) + len(image)) + head + image
     return with_segment(0xED, b"Photoshop 3.0\0" + resource)
 
 
@@ -106,9 +106,9 @@ def taller(colour: Sequence[int] = RED, *, side: int = 640) -> bytes:
 
 def halved(*, progressive: bool = False, share: float = 0.5) -> bytes:
     """A detailed JPEG that is cut off in its data and ended properly."""
-    picture = Image.effect_noise((200, 200), 90).convert("RGB")
-    picture.paste(RED, (0, 0, 200, 60))
-    data = file_of(picture, "JPEG", quality=95, progressive=progressive)
+    image = Image.effect_noise((200, 200), 90).convert("RGB")
+    image.paste(RED, (0, 0, 200, 60))
+    data = file_of(image, "JPEG", quality=95, progressive=progressive)
     start = data.index(b"\xff\xda")
     cut = start + int((data.find(b"\xff\xc4", start) if progressive else len(data)) * share - start * share)
     return data[:cut] + b"\xff\xd9"
@@ -253,7 +253,7 @@ def tiff_with_sub_image(shown: Sequence[int], hidden: Sequence[int], *, dng: boo
 
 
 def tiff_with_late_sub_image(shown: Sequence[int], hidden: Sequence[int], *, pages: int) -> bytes:
-    """A TIFF of many pages, of which only the last one points to a picture that is no page."""
+    """A TIFF of many pages, of which only the last one points to an image that is no page."""
     step = 2 + 12 * 11 + 4
     at = 8 + step * pages + step  # the pixels stand behind every directory
     rows, pixels = tiff(shown, at)
@@ -286,12 +286,12 @@ def tiff_of_entries(*extra: tuple[int, int, int, int]) -> bytes:
     return b"II*\0\x08\0\0\0" + ifd(sorted([*rows, *extra])) + bytes(4) + pixels
 
 
-def tiff_with_thumbnail(picture: bytes) -> bytes:
+def tiff_with_thumbnail(image: bytes) -> bytes:
     count = 12
     after = 8 + 2 + 12 * count + 4
     rows, pixels = tiff(BLUE, after)
-    rows += [(0x0201, 4, 1, after + len(pixels)), (0x0202, 4, 1, len(picture))]
-    return b"II*\0\x08\0\0\0" + ifd(sorted(rows)) + bytes(4) + pixels + picture
+    rows += [(0x0201, 4, 1, after + len(pixels)), (0x0202, 4, 1, len(image))]
+    return b"II*\0\x08\0\0\0" + ifd(sorted(rows)) + bytes(4) + pixels + image
 
 
 def webp_with_exif(block: bytes) -> bytes:
@@ -299,7 +299,7 @@ def webp_with_exif(block: bytes) -> bytes:
 
 
 def webp_with_hidden_still(colour: Sequence[int]) -> bytes:
-    """A second picture behind the one that is shown."""
+    """A second image behind the one that is shown."""
     shown, hidden = (
         saved(BLUE, "WEBP", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"),
         saved(colour, "WEBP", lossless=True),

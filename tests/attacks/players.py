@@ -42,14 +42,14 @@ def gif(*frames: bytes, side: int = SIDE) -> bytes:
 
 
 def sliced_gif(disposal: int) -> bytes:
-    """A picture that becomes red slice by slice where each is kept, behind a frame that is taken back."""
+    """An image that becomes red slice by slice where each is kept, behind a frame that is taken back."""
     step = SIDE // 4
     slices = [gif_frame((0, top, SIDE, step), 1, disposal) for top in range(0, SIDE, step)]
     return gif(gif_frame((0, 0, SIDE, SIDE), 3, 1), gif_frame((0, 0, 1, 1), 0, 3), *slices)
 
 
 def gif_hole(disposal: int) -> bytes:
-    """A picture that is clear but for its rim, where players put nothing: white on a white page."""
+    """An image that is clear but for its rim, where players put nothing: white on a white page."""
     inner = (2, 2, SIDE - 4, SIDE - 4)
     return gif(gif_frame((0, 0, SIDE, 2), 0, 1), gif_frame(inner, 3, disposal), gif_frame((0, 0, 1, 1), 0, 1))
 
@@ -91,7 +91,7 @@ def small_grey(depth: int) -> bytes:
 
 
 def avif_still(colour: Sequence[int]) -> bytes:
-    """A blue sequence whose still picture, shown by readers that know no sequences, is of another colour."""
+    """A blue sequence whose still image, shown by readers that know no sequences, is of another colour."""
     blue, other = (_sequence(one) for one in (BLUE, colour))
     (place,) = avif.read(other).places[avif.read(other).primary]
     data = other[slice(*place)]
@@ -114,7 +114,7 @@ def avif_cropped() -> bytes:
 
 
 def avif_with_item(kind: bytes) -> bytes:
-    """An AVIF that holds an item of some kind beside its picture."""
+    """An AVIF that holds an item of some kind beside its image."""
     data = saved(BLUE, "AVIF", exif=b"Exif\0\0" + make.bare_exif(BLUE))
     at = data.index(b"Exif", data.index(b"infe"))
     return data[:at] + kind + data[at + 4 :]
@@ -179,7 +179,7 @@ def changed_profile(at: int, new: bytes) -> bytes:
 
 
 def overlapping_mpo(count: int) -> bytes:
-    """A JPEG whose index names the same further picture again and again."""
+    """A JPEG whose index names the same further image again and again."""
     rows = b"".join(struct.pack("<LLLHH", 0, 100, 40, 0, 0) for _ in range(count))
     index = struct.pack("<H", 1) + struct.pack("<HHLL", 0xB002, 7, len(rows), 26) + bytes(4)
     return make.with_segment(0xE2, b"MPF\0II*\0\x08\0\0\0" + index + rows)

@@ -1,4 +1,4 @@
-"""The unsafe picture of these tables, and its harmless twin."""
+"""The unsafe image of these tables, and its harmless twin."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ def scene(side: int = 48) -> Tensor:
     """A red disc on a checked ground: unsafe here. Shape: (3, side, side)."""
     y, x = torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij")
     ground = ((torch.arange(side)[:, None] // 6 + torch.arange(side) // 6) % 2).float() * 0.5 + 0.2
-    picture = ground.expand(3, -1, -1).clone()
-    picture[:, x**2 + y**2 < 0.8] = torch.tensor([0.9, 0.1, 0.1])[:, None]
-    return picture
+    image = ground.expand(3, -1, -1).clone()
+    image[:, x**2 + y**2 < 0.8] = torch.tensor([0.9, 0.1, 0.1])[:, None]
+    return image
 
 
 UNSAFE = scene()

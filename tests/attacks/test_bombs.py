@@ -45,14 +45,14 @@ def pages(count: int) -> bytes:
 
 
 def round_trip() -> bytes:
-    """A sub-image that is the picture itself."""
+    """A sub-image that is the image itself."""
     data = tiff_with_sub_image(BLUE, BLUE)
     at = data.index(struct.pack("<HHL", 0x014A, 4, 1)) + 8
     return data[:at] + struct.pack("<L", 8) + data[at + 4 :]
 
 
 def gif_pieces(count: int) -> bytes:
-    """A comment of very many pieces of one byte before the picture."""
+    """A comment of very many pieces of one byte before the image."""
     data = saved(BLUE, "GIF")
     at = 13 + 3 * 2 ** ((data[10] & 7) + 1)
     return data[:at] + b"\x21\xfe" + b"\1 " * count + b"\0" + data[at:]
@@ -87,7 +87,7 @@ def strips_over_each_other() -> bytes:
 
 
 def further_channels(count: int) -> bytes:
-    """A picture with alpha that says of itself that it has so many further channels."""
+    """An image with alpha that says of itself that it has so many further channels."""
     data = saved((9, 9, 9, 255), "TIFF", mode="RGBA")
     at = data.index(struct.pack("<HHL", 0x0152, 3, 1))
     return data[:at] + struct.pack("<HHLL", 0x0152, 3, count, 2) + data[at + 12 :]
@@ -112,7 +112,7 @@ BOMBS = {
     ),
     "JPEG strips over each other": (strips_over_each_other, "."),
     "scans": (lambda: scans(200), r"more than 100 scans.*limits\.scans"),
-    "scans of a large picture": (lambda: scans(60, 5000), r"limits\.total_pixels"),
+    "scans of a large image": (lambda: scans(60, 5000), r"limits\.total_pixels"),
     "pages": (lambda: pages(50_000), r"more than 256 pages.*limits\.frames"),
     "pages that point back": (lambda: pages(3)[:-4] + struct.pack("<L", 8), "^$"),
     "chunks": (
@@ -162,7 +162,7 @@ def test_no_frame_is_begun_that_would_exceed_the_time_budget() -> None:
     assert budget.frames == 2
 
 
-def test_each_way_to_show_a_picture_counts_as_work() -> None:
+def test_each_way_to_show_an_image_counts_as_work() -> None:
     clear = saved((9, 9, 9, 90), "PNG", mode="RGBA", size=(100, 100))
     assert len(decode(clear, limits=Limits(total_pixels=75_000)).frames) == 3
     with pytest.raises(DecodeError, match="counting each way"):

@@ -1,4 +1,4 @@
-"""Ways round by what a file holds beside, behind or instead of the picture that it seems to be. None may pass."""
+"""Ways round by what a file holds beside, behind or instead of the image that it seems to be. None may pass."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def _png_of(colour: tuple[int, ...], *, rows: int = 64, interlaced: bool = False
 
 def _jpeg_tiff(*, ended: bool) -> bytes:
     """A TIFF made of a JPEG that is cut off, with an end mark of its own or without one."""
-    picture = Image.effect_noise((64, 64), 90).convert("RGB")
-    data = bytearray(file_of(picture, "TIFF", compression="jpeg"))
+    image = Image.effect_noise((64, 64), 90).convert("RGB")
+    data = bytearray(file_of(image, "TIFF", compression="jpeg"))
     page = next(tiffs.directories(bytes(data)))
     sizes, offset = page.entries[0x0117], page.number(0x0111)
     half = page.number(0x0117) // 2
@@ -130,11 +130,11 @@ EMBEDDED: dict[str, Callable[[tuple[int, ...]], bytes]] = {
     "thumbnail of a WebP": lambda c: make.webp_with_exif(make.exif(jpeg(c))),
     "sub-image of a TIFF": lambda c: make.tiff_with_sub_image(BLUE, c),
     "behind a sub-image of a TIFF": lambda c: make.tiff_with_sub_image_behind_another(BLUE, c),
-    "main picture of a DNG": lambda c: make.tiff_with_sub_image(BLUE, c, dng=True),
+    "main image of a DNG": lambda c: make.tiff_with_sub_image(BLUE, c, dng=True),
     "thumbnail of a TIFF": lambda c: make.tiff_with_thumbnail(jpeg(c)),
 }
 REFUSED: dict[str, Callable[[], bytes]] = {
-    "second picture of a WebP": lambda: make.webp_with_hidden_still(RED),
+    "second image of a WebP": lambda: make.webp_with_hidden_still(RED),
     "JPEG larger than its data": make.taller,
     "JPEG cut off": make.halved,
     "JPEG cut off early": lambda: make.halved(share=0.2),
@@ -208,7 +208,7 @@ def forms(data: bytes, folder: Path):
         loaded.load()
         from_path.load()
     except (OSError, SyntaxError, ValueError):
-        return  # Pillow cannot open it: there is no such picture
+        return  # Pillow cannot open it: there is no such image
     yield "lazy", lazy
     yield "from a path", from_path
     yield "loaded", loaded
@@ -232,22 +232,22 @@ def test_what_a_colour_managed_viewer_shows_is_judged(name: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_a_picture_beside_the_picture_is_judged(name: str, tmp_path: Path) -> None:
+def test_an_image_beside_the_image_is_judged(name: str, tmp_path: Path) -> None:
     assert set(outcomes(EMBEDDED[name](RED), tmp_path, loaded=False).values()) == {Outcome.BLOCK}
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_a_harmless_picture_beside_the_picture_passes(name: str, tmp_path: Path) -> None:
+def test_a_harmless_image_beside_the_image_passes(name: str, tmp_path: Path) -> None:
     assert set(outcomes(EMBEDDED[name](DARK), tmp_path).values()) == {Outcome.ALLOW}
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_truncated_and_unreadable_pictures_are_refused(name: str, tmp_path: Path) -> None:
+def test_truncated_and_unreadable_images_are_refused(name: str, tmp_path: Path) -> None:
     assert set(outcomes(REFUSED[name](), tmp_path, loaded=False).values()) == {Outcome.ERROR}
 
 
 @pytest.mark.parametrize("name", [n for n in REFUSED if "cut" in n or "larger" in n])
-def test_settings_of_the_process_cannot_make_a_truncated_picture_pass(name: str, tmp_path: Path, monkeypatch) -> None:
+def test_settings_of_the_process_cannot_make_a_truncated_image_pass(name: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     assert set(outcomes(REFUSED[name](), tmp_path, loaded=False).values()) == {Outcome.ERROR}
     assert ImageFile.LOAD_TRUNCATED_IMAGES is True
@@ -266,7 +266,7 @@ def test_a_track_behind_the_brand_of_a_still_is_refused(tmp_path: Path) -> None:
 
 @AVIF
 @pytest.mark.parametrize(("level", "outcome"), [(250, Outcome.BLOCK), (90, Outcome.ALLOW)])
-def test_an_unreferenced_picture_of_an_avif_is_judged(level: int, outcome: Outcome, tmp_path: Path) -> None:
+def test_an_unreferenced_image_of_an_avif_is_judged(level: int, outcome: Outcome, tmp_path: Path) -> None:
     data = saved((*DARK, level), "AVIF", mode="RGBA", size=(64, 48))
     assert data.count(b"auxl") == 1
     for name in (b"zzzz", b"dimg"):  # referred to by nothing known, or a part of what is put together from nothing

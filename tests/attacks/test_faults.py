@@ -39,14 +39,14 @@ posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 
 
 def leaks(out: Any, unsafe: Tensor = UNSAFE) -> bool:
-    """Whether what left is the unsafe picture, within 0.02, on more than an eighth of its pixels."""
+    """Whether what left is the unsafe image, within 0.02, on more than an eighth of its pixels."""
     array = np.asarray(out, dtype=np.float32) if not isinstance(out, Tensor) else out.float()
     pixels = torch.as_tensor(array / 255 if float(array.max()) > 1 else array)
     pixels = pixels if pixels.shape[0] == 3 else pixels.permute(2, 0, 1)
     return float(((pixels - unsafe).abs().amax(0) < 0.02).float().mean()) > COVERED_SHARE
 
 
-# ---- actions: what is handed back for a flagged picture
+# ---- actions: what is handed back for a flagged image
 
 
 class Custom(Action):
@@ -158,7 +158,7 @@ def test_the_actions_of_this_package_pass_their_own_check(name, caplog) -> None:
     assert not leaks(out[1])
 
 
-def test_a_cover_that_equals_a_flat_picture_is_not_reported(caplog) -> None:
+def test_a_cover_that_equals_a_flat_image_is_not_reported(caplog) -> None:
     flat = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1).expand(3, 16, 16)
     out, verdicts = Guard(FakeBackend(), action=Blur())(flat[None])
     assert verdicts[0].outcome is BLOCK
@@ -166,7 +166,7 @@ def test_a_cover_that_equals_a_flat_picture_is_not_reported(caplog) -> None:
     assert not caplog.text
 
 
-def test_only_the_action_flag_may_show_a_flagged_picture() -> None:
+def test_only_the_action_flag_may_show_a_flagged_image() -> None:
     out, verdicts = Guard(FakeBackend(), action="flag")(BATCH)
     assert verdicts[1].outcome is BLOCK
     assert out is BATCH
@@ -179,7 +179,7 @@ def test_only_the_action_flag_may_show_a_flagged_picture() -> None:
     dtype=st.sampled_from([torch.float32, torch.float64, torch.float16, torch.uint8, torch.complex64]),
     rows=st.integers(0, 48),
 )
-def test_no_return_value_of_an_action_shows_the_picture(scale, shift, dtype, rows) -> None:
+def test_no_return_value_of_an_action_shows_the_image(scale, shift, dtype, rows) -> None:
     def make(frame: Tensor) -> Tensor:
         result = frame.clone()
         result[:, :rows] = result[:, :rows] * scale + shift
@@ -242,21 +242,21 @@ def test_a_backend_that_writes_into_its_input_releases_nothing(write, wrap) -> N
 @pytest.mark.parametrize("write", ["zeroes it", "through NumPy"])
 def test_a_backend_that_writes_into_any_kind_of_input_releases_nothing(form, write, tmp_path) -> None:
     array = (UNSAFE * 255).round().to(torch.uint8)
-    picture = Image.fromarray(array.permute(1, 2, 0).numpy())
-    picture.save(tmp_path / "disc.png")
+    image = Image.fromarray(array.permute(1, 2, 0).numpy())
+    image.save(tmp_path / "disc.png")
     with torch.inference_mode():
         inference = UNSAFE.clone()[None]
-        pictures = {
-            "pil": [picture], "numpy": [np.array(picture)], "uint8": array[None], "inference": inference,
+        images = {
+            "pil": [image], "numpy": [np.array(image)], "uint8": array[None], "inference": inference,
             "png": [tmp_path / "disc.png"],
         }  # fmt: skip
-        (verdict,) = Guard(Writer(WRITES[write])).check(pictures[form])
+        (verdict,) = Guard(Writer(WRITES[write])).check(images[form])
     assert verdict.outcome is ERROR
     assert "wrote into the pixels" in verdict.reason
 
 
 class Careless(FakeBackend):
-    """Never asks whether what it is given is a picture, and finds nothing wrong with it."""
+    """Never asks whether what it is given is an image, and finds nothing wrong with it."""
 
     def score(self, stacks, *, embeddings=False, digests=False):
         return [Scores.single({"red": {HIGH: 0.0}}) for stack in stacks for _ in range(len(stack))]
@@ -264,7 +264,7 @@ class Careless(FakeBackend):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 7.0, -7.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
-def test_an_invalid_picture_is_an_error_whatever_the_backend_says(bad, dtype) -> None:
+def test_an_invalid_image_is_an_error_whatever_the_backend_says(bad, dtype) -> None:
     batch = BATCH.clone().to(dtype)
     batch[1, 2, 40, 3] = bad
     out, verdicts = Guard(Careless())(batch)
@@ -274,7 +274,7 @@ def test_an_invalid_picture_is_an_error_whatever_the_backend_says(bad, dtype) ->
 
 
 @pytest.mark.parametrize("bad", [float("nan"), 9.0])
-def test_an_invalid_picture_is_an_error_in_lists_arrays_and_signed_tensors(bad) -> None:
+def test_an_invalid_image_is_an_error_in_lists_arrays_and_signed_tensors(bad) -> None:
     broken = UNSAFE.clone()
     broken[0, 0, 0] = bad
     guard = Guard(Careless())
@@ -434,12 +434,12 @@ class Boxes(FakeBackend):
     ],
     ids=str,
 )
-def test_a_region_too_small_to_matter_covers_the_whole_picture(region) -> None:
+def test_a_region_too_small_to_matter_covers_the_whole_image(region) -> None:
     out, _ = Guard(Boxes(region))(BATCH)
     assert out[1].unique().tolist() == [0.0]
 
 
-def test_one_tiny_region_among_others_covers_the_whole_picture() -> None:
+def test_one_tiny_region_among_others_covers_the_whole_image() -> None:
     out, _ = Guard(Boxes(Region(0.1, 0.1, 0.9, 0.9, "red"), Region(0.2, 0.2, 0.2 + 1e-6, 0.3, "red")))(BATCH)
     assert out[1].unique().tolist() == [0.0]
 
@@ -477,7 +477,7 @@ def test_a_guard_that_blocks_nothing_reports_it() -> None:
         Guard(FakeBackend(), policy={"rules": {"red": {"review": 0.2, "views": {"full": 0.9}}}})
 
 
-# ---- pictures that would be looked at for minutes
+# ---- images that would be looked at for minutes
 
 
 def test_a_strip_with_too_many_tiles_is_an_error_of_its_own_and_at_once() -> None:

@@ -17,7 +17,7 @@ from nsfw_guard.errors import (
 from nsfw_guard.guard import Guard
 from nsfw_guard.testing import tiny_model
 from tests.attacks.folders import Mutate, guard, moved, threshold
-from tests.pictures import smooth
+from tests.images import smooth
 
 
 def relaxed(saved: Path, tmp_path: Path, mutate: Mutate) -> Path:
@@ -56,7 +56,7 @@ def plain_guard(folder: Path) -> None:
 
 
 def test_the_callers_settings_override_the_folders(saved: Path, tmp_path: Path) -> None:
-    folder = relaxed(saved, tmp_path, guard(action={"name": "flag"}, on_review={"name": "replace", "picture": "x.png"}))
+    folder = relaxed(saved, tmp_path, guard(action={"name": "flag"}, on_review={"name": "replace", "image": "x.png"}))
     loaded = Guard.from_pretrained(folder, action="blur", on_review="block")
     assert (loaded.action.name, loaded.on_review.name) == ("blur", "block")
     assert (loaded.requested["action"], loaded.requested["on_review"]) == ("blur", "block")

@@ -26,7 +26,7 @@ CASES, FAMILIES = 300, ("sdnext", "a1111")
 # ---- web UIs
 
 FLAGS = ("grid", "interrupt", "previews", "pipeline_previews", "as_pil", "mask_composite", "extra", "control")
-LATER = ("overlay", "graded", "hires")  # a picture that comes in behind some of the hooks
+LATER = ("overlay", "graded", "hires")  # an image that comes in behind some of the hooks
 # What an API takes and a page never sends.
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "save": (True, False, None),
@@ -43,7 +43,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
 
 
 class Neighbour(Script):
-    """Another extension: at each of its hooks it may exchange pictures, draw on them, or raise."""
+    """Another extension: at each of its hooks it may exchange images, draw on them, or raise."""
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
@@ -100,13 +100,13 @@ def exchange(params: Params) -> None:
 
 
 def made_up_job(chance: random.Random) -> Job:
-    pictures = [chance.choice((red, safe))(chance.randrange(99)) for _ in range(chance.randint(1, 3))]
+    images = [chance.choice((red, safe))(chance.randrange(99)) for _ in range(chance.randint(1, 3))]
     settings: dict[str, Any] = dict.fromkeys(chance.sample(FLAGS, chance.randint(0, 3)), True)
     settings |= {name: chance.choice((red, safe))(7) for name in LATER if chance.random() < 0.2}
     for name, values in ARGUMENTS.items():
         if chance.random() < 0.3:
             settings[name] = chance.choice(values)
-    return Job(*pictures, **settings)
+    return Job(*images, **settings)
 
 
 def run_job(host: FakeHost, chance: random.Random) -> None:
@@ -188,7 +188,7 @@ WAYS_OUT = [(name, flavour) for name in GRAPHS for flavour in (("async",) if nam
 
 
 @pytest.mark.parametrize(("way", "layout"), latin(WAYS_OUT, list(LAYOUTS), share=5))
-def test_no_graph_lets_a_flagged_picture_out_in_any_layout(way: tuple[str, str], layout: str) -> None:
+def test_no_graph_lets_a_flagged_image_out_in_any_layout(way: tuple[str, str], layout: str) -> None:
     name, flavour = way
     chance = random.Random(f"{name} {flavour} {layout}")
     count, sides = chance.randint(1, 4), (chance.randint(16, 40), chance.randint(16, 40))

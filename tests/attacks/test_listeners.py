@@ -168,7 +168,7 @@ def test_a_listener_that_fails_after_the_log_is_in_the_log(log) -> None:
     guard(BATCH)
     entries = lines(log)
     assert [line["outcome"] for line in entries] == ["allow", "block", "error", "error"]
-    assert [entries[0]["picture"], entries[1]["picture"]] == [entries[2]["picture"], entries[3]["picture"]]
+    assert [entries[0]["image"], entries[1]["image"]] == [entries[2]["image"], entries[3]["image"]]
     assert verify(log, head=Head.read(log)).ok
 
 

@@ -1,4 +1,4 @@
-"""Ways out of a guarded diffusers pipeline beside its pictures: other names, places, shapes, keys, latents, edits."""
+"""Ways out of a guarded diffusers pipeline beside its images: other names, places, shapes, keys, latents, edits."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Writes(ModularPipelineBlocks):
         return components, state
 
 
-NAMES = ["picture", "image", "decoded", "control_image", "result", "mask", "video", "x", "second_image", "denoised"]
+NAMES = ["first_image", "image", "decoded", "control_image", "result", "mask", "video", "x", "second_image", "denoised"]
 
 
 @pytest.mark.parametrize(("name", "kind", "asked"), latin(NAMES, list(RED), ["state", "one", "some"]))
@@ -199,7 +199,7 @@ DATA = {"text": "a blue star", "number": 7, "dict": {"steps": 3, "names": ["a"]}
 
 @pytest.mark.parametrize("name", DATA)
 @pytest.mark.parametrize("shape", ["second place", "fourth place", "named place", "key", "attribute"])
-def test_outputs_that_are_not_pictures_leave_with_the_pictures(plain, name, shape) -> None:
+def test_outputs_that_are_not_images_leave_with_the_images(plain, name, shape) -> None:
     pipe = custom(plain, lambda out: SHAPES[shape](out, DATA[name]))
     before = drawn(pipe)
     with attach(pipe, Guard(FakeBackend(0.0))):
@@ -214,7 +214,7 @@ def test_outputs_that_are_not_pictures_leave_with_the_pictures(plain, name, shap
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
-def test_a_picture_that_is_edited_in_place_is_judged_again(plain, kind) -> None:
+def test_an_image_that_is_edited_in_place_is_judged_again(plain, kind) -> None:
     def paint(out: Any) -> Any:
         if kind == "pil":
             out.images[0].paste((255, 0, 0), (0, 0, 64, 64))

@@ -59,7 +59,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "JPEG: a piece of a profile twice": (lambda: players.with_pieces([(1, 1), (1, 1)]), "fit together"),
     "JPEG: a piece of a profile too many": (lambda: players.with_pieces([(1, 2), (2, 2), (3, 2)]), "fit together"),
     "JPEG: a profile behind the frame header": (lambda: players.with_pieces([(1, 1)], late=True), "fit together"),
-    "JPEG: further pictures over each other": (lambda: players.overlapping_mpo(5), "overlap"),
+    "JPEG: further images over each other": (lambda: players.overlapping_mpo(5), "overlap"),
     "JPEG: a flood of markers": (lambda: jpeg() + b"\xff\x01" * 8_000_001, "too many markers"),
     "profile of another class": (lambda: players.changed_profile(12, b"abst"), "do not agree"),
     "profile with a tag twice": (lambda: players.changed_profile(144, make.wild_between()[132:136]), "do not agree"),
@@ -72,7 +72,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
 REFUSED_AVIF: dict[str, tuple[Callable[[], bytes], str]] = {
     "cropped": (players.avif_cropped, "crop for display"),
     "an item of an unknown kind": (lambda: players.avif_with_item(b"unci"), "item of the unknown type unci"),
-    "a picture of another coding": (lambda: players.avif_with_item(b"avc1"), "item of the unknown type avc1"),
+    "an image of another coding": (lambda: players.avif_with_item(b"avc1"), "item of the unknown type avc1"),
 }
 
 
@@ -82,7 +82,7 @@ def test_what_only_some_players_show_is_judged(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SEEN)
-def test_it_is_judged_when_the_user_has_opened_the_picture_too(name: str) -> None:
+def test_it_is_judged_when_the_user_has_opened_the_image_too(name: str) -> None:
     assert GUARD.check([Image.open(io.BytesIO(SEEN[name]()))])[0].outcome is Outcome.BLOCK
 
 
@@ -105,7 +105,7 @@ def test_a_sequence_of_two_tracks_is_refused() -> None:
 
 @AVIF
 @pytest.mark.parametrize(("colour", "outcome"), [(RED, Outcome.BLOCK), (DARK, Outcome.ALLOW)])
-def test_the_still_picture_of_a_sequence_is_judged(colour: tuple[int, int, int], outcome: Outcome) -> None:
+def test_the_still_image_of_a_sequence_is_judged(colour: tuple[int, int, int], outcome: Outcome) -> None:
     assert GUARD.check([players.avif_still(colour)])[0].outcome is outcome
 
 
@@ -124,7 +124,7 @@ def test_plain_versions_of_these_files_pass(build: Callable[[], bytes]) -> None:
 def test_frames_that_pillow_does_not_count_are_not_left_out(opener: Callable[[bytes], Any], monkeypatch) -> None:
     """Two whole frames of a GIF, and a reader that goes no further than the first."""
     data = players.gif(players.gif_frame((0, 0, 64, 64), 3, 1), players.gif_frame((0, 0, 64, 64), 1, 1))
-    monkeypatch.setattr(reader, "_count", lambda picture: 1)
+    monkeypatch.setattr(reader, "_count", lambda image: 1)
     (verdict,) = GUARD.check([opener(data)])
     assert verdict.outcome is Outcome.ERROR
     assert "2 frames, but its header counts 1" in verdict.reason
@@ -163,11 +163,11 @@ def test_frames_are_composed_as_the_standard_says(seed: int) -> None:
         actual[actual[..., 3] == 0] = 0
         np.testing.assert_array_equal(actual, wanted)
     if is_plain(pieces, read.size):  # then Pillow's reading is trusted
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data)) as image:
             for index, canvas in enumerate(drawn(frames)):
-                picture.seek(index)
+                image.seek(index)
                 solid = canvas >= 0
-                shown_by_pillow = np.asarray(picture.convert("RGB"))
+                shown_by_pillow = np.asarray(image.convert("RGB"))
                 np.testing.assert_array_equal(shown_by_pillow[solid], colours[canvas][..., :3][solid])
 
 
@@ -180,7 +180,7 @@ def test_half_clear_frames_lie_over_each_other_by_their_alpha() -> None:
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_what_is_written_is_what_was_seen(kind: str, tmp_path) -> None:
-    """A thumbnail that declares more bytes than its block has takes nothing of the picture with it."""
+    """A thumbnail that declares more bytes than its block has takes nothing of the image with it."""
     (tmp_path / "in").mkdir()
     data = make.with_segment(0xE1, b"Exif\0\0" + make.exif(jpeg(BLUE)), data=jpeg(DARK))
     at = data.index(b"\x02\x02\x04\x00\x01\x00\x00\x00")

@@ -28,7 +28,7 @@ SMALL: Mapping[str, dict[str, Any]] = {
     "vit_tiny_patch16_384": {"embed_dim": 24, "depth": 2, "num_heads": 2},
     "eva02_base_patch14_448": {"embed_dim": 48, "depth": 2, "num_heads": 2},
 }
-# The parts of CLIP, small: the picture's side is the record's.
+# The parts of CLIP, small: the image's side is the record's.
 SIDE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
@@ -132,7 +132,7 @@ WORDS = [
     "in",
     "to",
     "photo",
-    "picture",
+    "image",
     "drawing",
     "object",
     "ordinary",
@@ -238,7 +238,7 @@ Reference = Callable[[Image.Image], torch.Tensor]
 
 
 def reference(spec: ModelSpec, folder: Path) -> tuple[str, Reference]:
-    """The implementation to compare with, by name, and what it makes of one picture: its raw numbers."""
+    """The implementation to compare with, by name, and what it makes of one image: its raw numbers."""
     return REFERENCES[spec.kind](spec, folder)
 
 
@@ -256,7 +256,7 @@ def _by_timm(spec: ModelSpec, folder: Path) -> tuple[str, Reference]:
         crop_mode=cfg["crop_mode"], mean=cfg["mean"], std=cfg["std"],
     )  # fmt: skip
     model.eval()
-    return "timm's transform and model", lambda picture: model(transform(picture)[None])[0]
+    return "timm's transform and model", lambda image: model(transform(image)[None])[0]
 
 
 def pil_processor(folder: Path) -> Any:
@@ -272,8 +272,8 @@ def _by_transformers(spec: ModelSpec, folder: Path) -> tuple[str, Reference]:
     model = AutoModelForImageClassification.from_pretrained(folder, local_files_only=True).eval()
     run = pipeline("image-classification", model=model, image_processor=pil_processor(folder), device="cpu")
 
-    def numbers(picture: Image.Image) -> torch.Tensor:
-        return run.forward(run.preprocess(picture)).logits[0]
+    def numbers(image: Image.Image) -> torch.Tensor:
+        return run.forward(run.preprocess(image)).logits[0]
 
     return "transformers.pipeline", numbers
 
@@ -281,8 +281,8 @@ def _by_transformers(spec: ModelSpec, folder: Path) -> tuple[str, Reference]:
 def _by_diffusers(spec: ModelSpec, folder: Path) -> tuple[str, Reference]:
     model, processor = stock(folder)
 
-    def flag(picture: Image.Image) -> torch.Tensor:
-        values = processor(picture, return_tensors="pt").pixel_values
+    def flag(image: Image.Image) -> torch.Tensor:
+        values = processor(image, return_tensors="pt").pixel_values
         return torch.tensor(model(values, [np.ones((2, 2, 3))])[1]).float()
 
     return "diffusers' StableDiffusionSafetyChecker", flag
@@ -316,8 +316,8 @@ def _by_formula(spec: ModelSpec, folder: Path) -> tuple[str, Reference]:
     processor = getattr(transformers, "CLIPImageProcessorPil", CLIPImageProcessor)()
     head = {k: v.double().numpy() for k, v in load_file(folder / "head.safetensors").items()}
 
-    def numbers(picture: Image.Image) -> torch.Tensor:
-        features = model.get_image_features(pixel_values=processor(picture, return_tensors="pt").pixel_values)
+    def numbers(image: Image.Image) -> torch.Tensor:
+        features = model.get_image_features(pixel_values=processor(image, return_tensors="pt").pixel_values)
         x = (features if isinstance(features, torch.Tensor) else features.pooler_output)[0].double().numpy()
         x = (x / np.linalg.norm(x) - head["mean"]) / np.maximum(np.sqrt(head["variance"]), 1e-7)
         for i in range(4):
@@ -350,8 +350,8 @@ def _by_both_sides(spec: ModelSpec, folder: Path) -> tuple[str, Reference]:
         words_of.append(mean / mean.norm())
     any_words = given
 
-    def numbers(picture: Image.Image) -> torch.Tensor:
-        values = processor(picture, return_tensors="pt").pixel_values
+    def numbers(image: Image.Image) -> torch.Tensor:
+        values = processor(image, return_tensors="pt").pixel_values
         return torch.stack(words_of) @ model(pixel_values=values, **any_words).image_embeds[0]
 
     return "both sides by transformers", numbers

@@ -24,8 +24,8 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.verdict import Outcome
 from tests.backends.make_models import make, reference
+from tests.images import smooth
 from tests.matrix import every, latin
-from tests.pictures import smooth
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -86,7 +86,7 @@ def test_it_answers_as_recorded(name) -> None:
 
 
 @pytest.mark.parametrize(("name", "count"), latin(ALL, [1, 3, 17]))
-def test_a_batch_is_its_pictures_one_by_one(model, name, count) -> None:
+def test_a_batch_is_its_images_one_by_one(model, name, count) -> None:
     backend, pixels = model(name), smooth(count, 60, 130)
     together = backend.score([Frames(pixels)], embeddings=True)
     assert len(together) == count
@@ -157,7 +157,7 @@ def test_lower_precision_moves_its_scores_a_little(model, name) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_tensor_array_picture_and_file_get_the_same_verdict(model, name, tmp_path) -> None:
+def test_tensor_array_image_and_file_get_the_same_verdict(model, name, tmp_path) -> None:
     array = (smooth(1, 90, 130)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     Image.fromarray(array).save(tmp_path / "one.png")
     unit = torch.from_numpy(array).permute(2, 0, 1).float() / 255

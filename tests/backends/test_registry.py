@@ -16,7 +16,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.testing import RED, FakeBackend, FaultyBackend, red_model
 from nsfw_guard.verdict import Outcome
-from tests.pictures import smooth
+from tests.images import smooth
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def tokenizer(name: str, *, without: Sequence[str] = ()) -> Any:
 
 
 def processor(name: str, read: Any) -> Any:
-    """The family's own processor, for pictures of a few pixels."""
+    """The family's own processor, for images of a few pixels."""
     import transformers as t
 
     if name == "shieldgemma2":
@@ -150,7 +150,7 @@ def network(name: str, read: Any) -> Any:
         torch.manual_seed(7)
         net = getattr(t, FAMILIES[name].model)(config).eval()
         for where, weight in net.named_parameters():
-            if "mm_input_projection" in where:  # Gemma's begins at zero: it would not look at the picture
+            if "mm_input_projection" in where:  # Gemma's begins at zero: it would not look at the image
                 torch.nn.init.normal_(weight)
     return net
 
@@ -161,24 +161,24 @@ def head(model: Any) -> torch.nn.Linear:
     return last
 
 
-def inputs_of_policies(processor: Any, picture: Image.Image) -> dict[str, Any]:
-    """What ShieldGemma 2's processor makes of one picture and every question, as its authors use it."""
+def inputs_of_policies(processor: Any, image: Image.Image) -> dict[str, Any]:
+    """What ShieldGemma 2's processor makes of one image and every question, as its authors use it."""
     policies = {category: FAMILIES["shieldgemma2"].render(category, q)[0] for category, q in QUESTIONS.items()}
-    return dict(processor(images=[picture], policies=list(policies), custom_policies=policies, return_tensors="pt"))
+    return dict(processor(images=[image], policies=list(policies), custom_policies=policies, return_tensors="pt"))
 
 
-def inputs_of(name: str, processor: Any, picture: Image.Image, question: str, category: str) -> dict[str, Any]:
-    """What transformers makes of one picture and one question, without any of our code but the words."""
+def inputs_of(name: str, processor: Any, image: Image.Image, question: str, category: str) -> dict[str, Any]:
+    """What transformers makes of one image and one question, without any of our code but the words."""
     family = FAMILIES[name]
     text, policy = family.render(category, question)
     if name == "shieldgemma2":
         return dict(
-            processor(images=[picture], policies=[category], custom_policies={category: text}, return_tensors="pt")
+            processor(images=[image], policies=[category], custom_policies={category: text}, return_tensors="pt")
         )
     said = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
     prompt = processor.apply_chat_template(said, tokenize=False, add_generation_prompt=True, **policy)
     prompt += family.answer_prefix if name == "llava_onevision" else ""
-    return dict(processor(images=[picture], text=[prompt], add_special_tokens=False, return_tensors="pt"))
+    return dict(processor(images=[image], text=[prompt], add_special_tokens=False, return_tensors="pt"))
 
 
 def teach(model: Any, prompts: Sequence[dict[str, Any]], ids: Sequence[int]) -> None:
@@ -224,7 +224,7 @@ def write(folder: Path, name: str, *, without: Sequence[str] = (), shard: str = 
 
 
 def reference(
-    name: str, folder: Path, picture: Image.Image, dtype: torch.dtype = torch.float32, keep: int = 1
+    name: str, folder: Path, image: Image.Image, dtype: torch.dtype = torch.float32, keep: int = 1
 ) -> torch.Tensor:
     """P(violates) of each question, from transformers alone. Shape: (questions,)."""
     import transformers
@@ -234,10 +234,10 @@ def reference(
     if name == "llama4":
         model.config.text_config.attention_chunk_size = 4096
     policies = name == "shieldgemma2"
-    asked = [inputs_of(name, processor, picture, q, c) for c, q in QUESTIONS.items()]
+    asked = [inputs_of(name, processor, image, q, c) for c, q in QUESTIONS.items()]
     ids = processor.tokenizer.convert_tokens_to_ids([FAMILIES[name].yes_answer, FAMILIES[name].no_answer])
     chances = []
-    for inputs in [inputs_of_policies(processor, picture)] if policies else asked:
+    for inputs in [inputs_of_policies(processor, image)] if policies else asked:
         cast = {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()}
         with torch.no_grad():
             out = model(**cast, logits_to_keep=keep)

@@ -26,7 +26,7 @@ ESCAPE = "\x1b[31mred\x07\x9b\u202e"
 
 
 class Single(FakeBackend):
-    """Takes one picture at a time only."""
+    """Takes one image at a time only."""
 
     def score(self, stacks: Sequence[Any], **wants: bool) -> Any:
         if sum(len(stack) for stack in stacks) > 1:
@@ -114,20 +114,20 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def paint(path: Path, outcome: str = "allow", size: tuple[int, int] = (8, 8)) -> Path:
-    """A picture that the plug-in `red` gives this outcome."""
+    """An image that the plug-in `red` gives this outcome."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if outcome == "error":
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
         return path
-    picture = Image.new("RGB", size, (0, 0, 255))
-    picture.paste((255, 0, 0), (0, 0, COLUMNS[outcome] * size[0] // 8, size[1]))
-    picture.save(path)
+    image = Image.new("RGB", size, (0, 0, 255))
+    image.paste((255, 0, 0), (0, 0, COLUMNS[outcome] * size[0] // 8, size[1]))
+    image.save(path)
     return path
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """One picture for each outcome, called after it."""
+    """One image for each outcome, called after it."""
     for outcome in OUTCOMES:
         paint(tmp_path / "in" / f"{outcome}.png", outcome)
     return tmp_path / "in"

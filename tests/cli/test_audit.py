@@ -78,7 +78,7 @@ def test_a_kept_head_finds_a_tail_that_was_cut_off_with_its_head(run: Run, tmp_p
     assert "truncated: the log ends at line 2, the kept head at line 4" in ran.out
 
 
-def test_pictures_whose_verdict_cannot_be_logged_are_errors(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_images_whose_verdict_cannot_be_logged_are_errors(run: Run, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("")
     (tmp_path / "log.head").write_text(json.dumps({"count": 9, "hash": "0" * 64}))
     ran = run("check", folder / "allow.png", "--model", "red", "--audit", tmp_path / "log", "--json")

@@ -14,7 +14,7 @@ from nsfw_guard.verdict import Outcome, Verdict
 from tests.cli.conftest import CODES, OUTCOMES, Run, paint
 
 
-def test_json_has_one_line_a_picture_with_path_and_verdict(run: Run, folder: Path) -> None:
+def test_json_has_one_line_an_image_with_path_and_verdict(run: Run, folder: Path) -> None:
     ran = run("check", folder, "--model", "red", "--json")
     expected = sorted(OUTCOMES)
     assert [line["outcome"] for line in ran.lines] == expected
@@ -26,7 +26,7 @@ def test_json_has_one_line_a_picture_with_path_and_verdict(run: Run, folder: Pat
     assert all(line["state"]["self_test"] == "passed" for line in ran.lines)
 
 
-def test_a_table_has_one_line_a_picture_and_the_summary_is_a_message(run: Run, folder: Path) -> None:
+def test_a_table_has_one_line_an_image_and_the_summary_is_a_message(run: Run, folder: Path) -> None:
     ran = run("check", folder, "--model", "red")
     header, *rows = ran.out.splitlines()
     assert header.split() == ["outcome", "score", "threshold", "reason", "path"]
@@ -50,8 +50,8 @@ def test_allowed_files_are_written_byte_for_byte_and_others_as_png(run: Run, fol
     for name in ("allow.png", "review.png", "deep/allow.jpg"):
         assert (out / name).read_bytes() == (folder / name).read_bytes()
     for name in ("block.png", "error.png", "deep/block.png"):
-        with Image.open(out / name) as picture:
-            assert (picture.format, picture.convert("L").getextrema()) == ("PNG", (0, 0))
+        with Image.open(out / name) as image:
+            assert (image.format, image.convert("L").getextrema()) == ("PNG", (0, 0))
     assert {line["path"]: line["written"] for line in ran.lines}[str(folder / "deep" / "block.webp")] == str(
         out / "deep" / "block.png"
     )
@@ -75,7 +75,7 @@ def test_standard_input_is_judged(outcome: str, run: Run, tmp_path: Path, monkey
     assert (written == data) is (outcome in {"allow", "review"})
 
 
-def test_every_action_writes_another_picture(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_every_action_writes_another_image(run: Run, folder: Path, tmp_path: Path) -> None:
     (folder / "block.png").unlink()
     paint(folder / "block.png", "block", (64, 64))
     written = set()

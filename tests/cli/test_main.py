@@ -22,7 +22,7 @@ def test_the_exit_code_is_what_the_help_says(fail_on: str, outcome: str, code: i
 
 
 @pytest.mark.parametrize(("fail_on", "code"), [("review", 2), ("block", 2), ("error", 2)])
-def test_the_worst_of_several_pictures_counts(fail_on: str, code: int, run: Run, folder: Path) -> None:
+def test_the_worst_of_several_images_counts(fail_on: str, code: int, run: Run, folder: Path) -> None:
     assert run("check", folder, "--model", "red", "--fail-on", fail_on).code == code
 
 

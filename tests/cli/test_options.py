@@ -115,7 +115,7 @@ def test_every_option_changes_something(
         assert ran.code != 3, ran.err
         written = {p.name: p.read_bytes() for p in (tmp_path / "out").glob("*")}
         out = re.sub(r'"requested": \{[^}]*\}', "", ran.out)  # what was asked for is no effect
-        logged = [json.loads(line)["picture"] for line in lines_of(log)] if log.exists() else None
+        logged = [json.loads(line)["image"] for line in lines_of(log)] if log.exists() else None
         for left in tmp_path.glob("out.log*"):
             left.unlink()
         return ran.code, out, ran.err, written, logged

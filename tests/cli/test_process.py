@@ -47,11 +47,11 @@ def test_no_help_loads_anything_heavy() -> None:
     assert (ran.returncode, ran.stdout) == (0, "[]\n"), ran.stderr
 
 
-@pytest.mark.parametrize("argv", [["fetch", "marqo"], ["check", "{picture}"]], ids=lambda argv: argv[0])
+@pytest.mark.parametrize("argv", [["fetch", "marqo"], ["check", "{image}"]], ids=lambda argv: argv[0])
 def test_without_weights_and_network_one_line_names_the_cure(argv: list[str], tmp_path: Path) -> None:
-    picture = paint(tmp_path / "a.png")
+    image = paint(tmp_path / "a.png")
     ran = spawn(
-        *(a.format(picture=picture) for a in argv),
+        *(a.format(image=image) for a in argv),
         HF_HUB_OFFLINE="1",
         HF_HOME=str(tmp_path / "cache"),
         HOME=str(tmp_path),

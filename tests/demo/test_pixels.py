@@ -1,4 +1,4 @@
-"""The pixel check: right on drawn pictures, also worn ones, and quick to call what it does not know unknown."""
+"""The pixel check: right on drawn images, also worn ones, and quick to call what it does not know unknown."""
 
 import io
 from collections.abc import Callable
@@ -12,28 +12,28 @@ from nsfw_guard.demo import pixels, shapes
 Wear = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
-def as_drawn(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return picture
+def as_drawn(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return image
 
 
-def blurred(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 0.8))))
+def blurred(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 0.8))))
 
 
-def noisy(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    levels = np.asarray(picture, dtype=float) + rng.normal(0, 6, (picture.height, picture.width, 3))
+def noisy(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    levels = np.asarray(image, dtype=float) + rng.normal(0, 6, (image.height, image.width, 3))
     return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
 
 
-def as_jpeg(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+def as_jpeg(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     sheet = io.BytesIO()
-    picture.save(sheet, "JPEG", quality=int(rng.integers(80, 96)), subsampling=0)
+    image.save(sheet, "JPEG", quality=int(rng.integers(80, 96)), subsampling=0)
     return Image.open(sheet).convert("RGB")
 
 
 @pytest.mark.parametrize("wear", [as_drawn, blurred, noisy, as_jpeg])
 @pytest.mark.parametrize("number", [1, 2])
-def test_at_least_99_in_100_degraded_pictures_are_read_right(wear: Wear, number: int) -> None:
+def test_at_least_99_in_100_degraded_images_are_read_right(wear: Wear, number: int) -> None:
     rng = np.random.default_rng(11)
     scenes = [shapes.random_scene(rng, shapes=number) for _ in range(200)]
     right = [pixels.matches(wear(shapes.draw(scene, rng=rng), rng), scene) for scene in scenes]
@@ -73,12 +73,12 @@ def test_shapes_come_left_to_right() -> None:
     ],
 )
 def test_one_wrong_word_does_not_match(other: str) -> None:
-    picture = shapes.draw(shapes.parse("a red disc on white"))
-    assert pixels.matches(picture, shapes.parse("a red disc on white"))
-    assert not pixels.matches(picture, shapes.parse(other))
+    image = shapes.draw(shapes.parse("a red disc on white"))
+    assert pixels.matches(image, shapes.parse("a red disc on white"))
+    assert not pixels.matches(image, shapes.parse(other))
 
 
-def test_an_empty_picture_holds_nothing() -> None:
+def test_an_empty_image_holds_nothing() -> None:
     assert pixels.find(Image.new("RGB", (64, 64), "white")) == []
     assert pixels.background(Image.new("RGB", (64, 64), "white")) == "white"
 

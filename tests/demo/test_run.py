@@ -13,7 +13,7 @@ import torch
 from nsfw_guard.cli.main import main
 from nsfw_guard.demo import sheet
 from nsfw_guard.demo.pixels import find, matches
-from nsfw_guard.demo.run import NOTICE, PROMPTS, demonstrate, generate, load_pipeline, picture
+from nsfw_guard.demo.run import NOTICE, PROMPTS, demonstrate, generate, image, load_pipeline
 from nsfw_guard.demo.shapes import parse, random_scene, severity
 from nsfw_guard.errors import MissingExtraError
 from nsfw_guard.guard import Guard
@@ -58,12 +58,12 @@ def test_the_model_agrees_with_the_pixels_on_what_the_pipeline_draws(pipe) -> No
     for start in range(0, len(prompts), 8):
         frames = generate(pipe, prompts[start : start + 8], seed=start)
         for frame, verdict in zip(frames, guard.check(frames), strict=True):
-            red = any(f.kind == "disc" and f.colour == "red" for f in find(picture(frame)))
+            red = any(f.kind == "disc" and f.colour == "red" for f in find(image(frame)))
             right += red == (verdict.outcome is Outcome.BLOCK)
     assert right >= len(prompts) - 1
 
 
-def test_a_seed_gives_the_same_pictures(pipe) -> None:
+def test_a_seed_gives_the_same_images(pipe) -> None:
     one, same, other = (generate(pipe, ["a red ring on white"], seed=seed) for seed in (3, 3, 4))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -102,7 +102,7 @@ def test_prompts_cannot_write_into_the_page(shown) -> None:
     assert "<script>" not in sheet.to_html([evil])
 
 
-def test_the_command_prints_a_line_a_picture_and_writes_the_sheet(tmp_path, capsys) -> None:
+def test_the_command_prints_a_line_an_image_and_writes_the_sheet(tmp_path, capsys) -> None:
     code = main(["demo", "a red disc on white", "a blue ring on black", "--out", str(tmp_path), "--action", "pixelate"])
     out, err = capsys.readouterr()
 

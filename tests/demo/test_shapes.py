@@ -84,20 +84,20 @@ def test_drawing_is_deterministic_given_the_rng() -> None:
 
 
 def test_a_drawn_disc_has_the_area_and_colour_it_says() -> None:
-    picture = np.asarray(shapes.draw(shapes.parse("a large red disc on white"), side=128))
+    image = np.asarray(shapes.draw(shapes.parse("a large red disc on white"), side=128))
     low, high = shapes.SIZES["large"]
-    covered = (255 - picture[..., 1].astype(float)).sum() / (255 - shapes.COLOURS["red"][1]) / 128**2
+    covered = (255 - image[..., 1].astype(float)).sum() / (255 - shapes.COLOURS["red"][1]) / 128**2
     assert covered == pytest.approx(np.pi * ((low + high) / 2) ** 2, rel=0.01)
-    assert tuple(picture[64, 64]) == shapes.COLOURS["red"]
-    assert tuple(picture[0, 0]) == (255, 255, 255)
+    assert tuple(image[64, 64]) == shapes.COLOURS["red"]
+    assert tuple(image[0, 0]) == (255, 255, 255)
 
 
 def test_edges_are_antialiased() -> None:
-    picture = np.asarray(shapes.draw(shapes.parse("a red disc on white")))
-    assert len(np.unique(picture[..., 1])) > 4
+    image = np.asarray(shapes.draw(shapes.parse("a red disc on white")))
+    assert len(np.unique(image[..., 1])) > 4
 
 
-def test_marks_stay_inside_the_picture_and_their_size() -> None:
+def test_marks_stay_inside_the_image_and_their_size() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):
         scene = shapes.random_scene(rng)

@@ -20,8 +20,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     budget = ["--vae-steps", "2", "--decoder-steps", "1", "--steps", "2", "--scenes", "32"]
     assert main(["pipeline", "--out", str(folder), *budget]) == 0
-    assert main(["policy", "--out", str(folder), "--steps", "2", "--pictures", "64"]) == 0
-    assert main(["graded", "--out", str(folder), "--steps", "2", "--pictures", "64"]) == 0
+    assert main(["policy", "--out", str(folder), "--steps", "2", "--images", "64"]) == 0
+    assert main(["graded", "--out", str(folder), "--steps", "2", "--images", "64"]) == 0
     return folder
 
 
@@ -96,17 +96,17 @@ def test_album_grades_what_it_draws() -> None:
     rng = np.random.default_rng(1)
     drawn = [album.example(rng) for _ in range(200)]
     assert {each.severity for each in drawn} == {0, 1, 2, 3}
-    assert {each.picture.size for each in drawn} == {(64, 64)}
+    assert {each.image.size for each in drawn} == {(64, 64)}
     assert all(report.seen_severity(shapes.draw(scene)) == shapes.severity(scene) for scene in _scenes(rng))
 
 
-def test_roundtrips_keep_the_number_and_size_of_pictures() -> None:
+def test_roundtrips_keep_the_number_and_size_of_images() -> None:
     rng = np.random.default_rng(2)
-    pictures = [shapes.draw(scene, rng=rng) for scene in tensors.scenes(rng, 3)]
+    images = [shapes.draw(scene, rng=rng) for scene in tensors.scenes(rng, 3)]
     vae = autoencoder.build().eval()
-    assert autoencoder.encode(vae, pictures).shape == (3, 4, 16, 16)
-    assert [picture.size for picture in autoencoder.roundtrip(vae, pictures, batch=2)] == [(64, 64)] * 3
-    assert np.array_equal(np.asarray(tensors.pictures(tensors.stack(pictures))[0]), np.asarray(pictures[0]))
+    assert autoencoder.encode(vae, images).shape == (3, 4, 16, 16)
+    assert [image.size for image in autoencoder.roundtrip(vae, images, batch=2)] == [(64, 64)] * 3
+    assert np.array_equal(np.asarray(tensors.images(tensors.stack(images))[0]), np.asarray(images[0]))
 
 
 def test_unsafe_is_the_chance_of_any_red_disc() -> None:

@@ -21,7 +21,7 @@ RED, GREEN = (235, 30, 30), (30, 160, 60)
 
 
 def plain(colour, *, count=1, height=24, width=32):
-    """Pictures of one colour as the host's IMAGE. Shape: (B, H, W, 3) in [0, 1]."""
+    """Images of one colour as the host's IMAGE. Shape: (B, H, W, 3) in [0, 1]."""
     return (torch.tensor(colour).float() / 255).expand(count, height, width, 3).clone()
 
 
@@ -31,7 +31,7 @@ def eight(image):
 
 
 def red(array):
-    """The share of strongly red pixels of an 8-bit picture, or of floats."""
+    """The share of strongly red pixels of an 8-bit image, or of floats."""
     array = array.detach().float().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
     array = (array * 255).astype(int) if array.dtype.kind == "f" else array.astype(int)
     if array.ndim < 3 or array.shape[-1] < 3:
@@ -212,7 +212,7 @@ class WritesByItself(Node):
 
 
 class Sampler(Node):
-    """Shows a preview in the host's way, and hands the pictures on."""
+    """Shows a preview in the host's way, and hands the images on."""
 
     def run(self, images):
         shown = self.host.latent_preview.Previewer().decode_latent_to_preview_image("JPEG", images)
@@ -222,15 +222,15 @@ class Sampler(Node):
 
 
 class OwnPreviews(Node):
-    """Sends pictures by itself: three kinds of message."""
+    """Sends images by itself: three kinds of message."""
 
     def run(self, images):
-        send, picture = self.host.server.PromptServer.instance.send_sync, Image.fromarray(eight(images[0]))
+        send, image = self.host.server.PromptServer.instance.send_sync, Image.fromarray(eight(images[0]))
         packed = io.BytesIO(b"\0\0\0\2")  # the header: a PNG
         packed.seek(4)
-        picture.save(packed, "PNG")
-        send(2, ("JPEG", picture, 512))
-        send(4, (("JPEG", picture, 512), {"node": "1"}))
+        image.save(packed, "PNG")
+        send(2, ("JPEG", image, 512))
+        send(4, (("JPEG", image, 512), {"node": "1"}))
         send(1, packed.getvalue())
         send("progress", {"value": 1})
         return (images,)
@@ -262,7 +262,7 @@ class SendsFiles(Node):
 
 
 class SendsAnother(Node):
-    """An output node that sends a picture which it was not handed."""
+    """An output node that sends an image which it was not handed."""
 
     OUTPUT_NODE = True
 
@@ -394,8 +394,8 @@ def _server(host):
             elif event == 1:
                 host.sinks["websocket"].append(np.asarray(Image.open(io.BytesIO(data[4:]))))
             elif event in {2, 4}:
-                picture = data[1] if event == 2 else data[0][1]
-                host.sinks["websocket"].append(np.array(picture.convert("RGB")))
+                image = data[1] if event == 2 else data[0][1]
+                host.sinks["websocket"].append(np.array(image.convert("RGB")))
             else:
                 host.events.append((event, data))
 

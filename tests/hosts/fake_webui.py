@@ -269,8 +269,8 @@ class FakeHost:
 
     # --- the ways out
 
-    def out(self, sink: str, picture: Any) -> None:
-        held = picture.copy() if isinstance(picture, (Image.Image, np.ndarray)) else picture
+    def out(self, sink: str, image: Any) -> None:
+        held = image.copy() if isinstance(image, (Image.Image, np.ndarray)) else image
         self.sinks.setdefault(sink, []).append(held)
 
     def save_image(self, image: Image.Image, p: Any = None, sink: str = "disk") -> None:
@@ -282,7 +282,7 @@ class FakeHost:
         params.image.already_saved_as = "a.png"
 
     def gallery(self, images: list[Any]) -> None:
-        """What the page shows: a picture that was not saved goes to a temporary file as it is."""
+        """What the page shows: an image that was not saved goes to a temporary file as it is."""
         for image in images:
             self.out("gallery", image)
             if not hasattr(image, "already_saved_as"):
@@ -311,8 +311,8 @@ class FakeHost:
         host = self
 
         class Shown(State):
-            def do_set_current_image(self, pictures: list[Any]) -> None:
-                self.assign_current_image(host.preview_of(pictures))
+            def do_set_current_image(self, images: list[Any]) -> None:
+                self.assign_current_image(host.preview_of(images))
                 host.out("preview", self.current_image)
 
         return Shown()
@@ -321,7 +321,7 @@ class FakeHost:
         host = self
 
         class ScriptRunner:
-            """A script of the menu that puts a picture together out of what its jobs drew; without it, draws itself."""
+            """A script of the menu that puts an image together out of what its jobs drew; without it, draws itself."""
 
             def run(self, p: Job, *args: Any) -> Any:
                 if not args:
@@ -331,15 +331,15 @@ class FakeHost:
 
         return ScriptRunner()
 
-    def selected(self, picture: np.ndarray) -> None:
-        made = self.runner.run(Job(np.zeros((24, 24, 3), np.uint8)), picture)
+    def selected(self, image: np.ndarray) -> None:
+        made = self.runner.run(Job(np.zeros((24, 24, 3), np.uint8)), image)
         self.gallery(made.images)
         self.answer(made.images)
 
     def inner(self, p: Job) -> Any:
         raise NotImplementedError
 
-    def preview_of(self, pictures: list[Any]) -> Any:
+    def preview_of(self, images: list[Any]) -> Any:
         raise NotImplementedError
 
     def run_extras(self, image: Image.Image, save: bool = True) -> tuple[list[Any], str]:
@@ -375,8 +375,8 @@ class FakeSdnext(FakeHost):
         self.vae = self.module("modules.framepack.framepack_vae", vae_decode=self.vae_decode)
         self.worker = self.module("modules.framepack.framepack_worker", save_video=save)
 
-    def preview_of(self, pictures: list[Any]) -> Any:
-        return self.image_grid(pictures)
+    def preview_of(self, images: list[Any]) -> Any:
+        return self.image_grid(images)
 
     def process_images(self, p: Job) -> Any:
         self.run_scripts("before_process", p)
@@ -395,9 +395,9 @@ class FakeSdnext(FakeHost):
             self.out("video", np.asarray(Image.open(io.BytesIO(made.bytes))))
         return made
 
-    def detail(self, picture: np.ndarray, **told: Any) -> None:
+    def detail(self, image: np.ndarray, **told: Any) -> None:
         """A route that makes a job of its own and calls the inner function: no hook of a job is called."""
-        made = self.processing.process_images_inner(Job(picture, scripts=None, save=False, **told))
+        made = self.processing.process_images_inner(Job(image, scripts=None, save=False, **told))
         self.answer(made.images)
 
     def draw(self, p: Job) -> list[Any]:
@@ -524,11 +524,11 @@ class FakeA1111(FakeHost):
             self.out("video", frame)
         return "a.mp4"
 
-    def own_pipeline(self, picture: np.ndarray, caption: str = "{}") -> None:
-        self.answer(self.processing.process_images(Job(picture, scripts=None, save=False, own_caption=caption)).images)
+    def own_pipeline(self, image: np.ndarray, caption: str = "{}") -> None:
+        self.answer(self.processing.process_images(Job(image, scripts=None, save=False, own_caption=caption)).images)
 
-    def preview_of(self, pictures: list[Any]) -> Any:
-        return pictures[0]
+    def preview_of(self, images: list[Any]) -> Any:
+        return images[0]
 
     def process_images(self, p: Job) -> Any:
         self.run_scripts("before_process", p)
@@ -592,9 +592,9 @@ class FakeA1111(FakeHost):
         return [image, before] if p.mask_composite else [image]
 
 
-def floats(picture: np.ndarray) -> np.ndarray:
-    """A picture of bytes as floats that give the same bytes back when they are cut off."""
-    return ((picture.astype(np.float32) + 0.5) / 255.0).clip(0.0, 1.0)
+def floats(image: np.ndarray) -> np.ndarray:
+    """An image of bytes as floats that give the same bytes back when they are cut off."""
+    return ((image.astype(np.float32) + 0.5) / 255.0).clip(0.0, 1.0)
 
 
 def _told(p: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from nsfw_guard.hosts.settings import Settings
 DEMO = {"model": "demo-shapes"}
 
 
-def picture(caption: str) -> Image.Image:
+def image(caption: str) -> Image.Image:
     return draw(parse(caption), side=128)
 
 
@@ -24,7 +24,7 @@ def picture(caption: str) -> Image.Image:
 def test_an_unsafe_shape_is_covered_and_a_safe_one_stays_bit_for_bit(action):
     host = HostGuard("test")
     host.configure(Settings(**DEMO, action=action))
-    bad, good = picture("a large red disc on white"), picture("a large blue star on white")
+    bad, good = image("a large red disc on white"), image("a large blue star on white")
     before = good.tobytes()
     out = host.guard_images([bad, good])
     assert [v.outcome.name for v in out.verdicts] == ["BLOCK", "ALLOW"]
@@ -71,7 +71,7 @@ def test_a_model_that_is_not_here_names_its_cure():
     with pytest.raises(WeightsMissingError, match="nsfw-guard fetch marqo"):
         build_guard(Settings())
     host = HostGuard("test")
-    seen = picture("a blue star on white")
+    seen = image("a blue star on white")
     host.guard_images([seen])
     assert "nsfw-guard fetch marqo" in host.status()["fault"]
     assert seen.getpixel((64, 64)) == seen.getpixel((0, 0))

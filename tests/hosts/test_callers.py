@@ -41,7 +41,7 @@ def test_every_rule_names_a_row_that_exists_or_says_why_it_needs_none(host):
 @pytest.mark.parametrize(("host", "file", "text", "new"), [
     ("sdnext", "modules/api/fresh.py", "def post(p):\n    return encode_pil_to_base64(p)\n",
      "modules/api/fresh.py: post calls encode_pil_to_base64"),
-    ("sdnext", "scripts/fresh.py", "class S:\n    async def run(self, p):\n        p.picture.save('a.png')\n",
+    ("sdnext", "scripts/fresh.py", "class S:\n    async def run(self, p):\n        p.image.save('a.png')\n",
      "scripts/fresh.py: S.run calls save"),
     ("sdnext", "modules/api/api.py", "app.add_api_route('/sdapi/v1/fresh', f)\n",
      "modules/api/api.py: route /sdapi/v1/fresh"),
@@ -81,7 +81,7 @@ def test_a_known_caller_has_its_row(tmp_path, host, file, text, row):
     "torch.save(x, y)\n", "shared.opts.save()\n", "x.get('a')\n", "d.get('/a?b')\n", "d.get(name)\n", "",
     "def add_api_route(self, path, f):\n    self.app.add_api_route(path, f)\n",
 ])  # fmt: skip
-def test_what_sends_no_picture_is_no_caller(tmp_path, text):
+def test_what_sends_no_image_is_no_caller(tmp_path, text):
     assert placed(write(tmp_path, "modules/x.py", text), "sdnext") == []
 
 

@@ -109,7 +109,7 @@ def test_without_the_package_everything_is_covered(host, name, flavour, monkeypa
 
 
 @pytest.mark.usefixtures("hidden")
-def test_without_the_package_safe_pictures_are_covered_too(host, monkeypatch):
+def test_without_the_package_safe_images_are_covered_too(host, monkeypatch):
     monkeypatch.setenv("NSFW_GUARD_ACTION", "blur")  # locked: that enforces
     host.given["x"] = plain(GREEN)
     load()

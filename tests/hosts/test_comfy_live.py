@@ -61,7 +61,7 @@ def finished(key):
     pytest.fail("the host did not finish within two minutes")
 
 
-def pictures(record):
+def images(record):
     """Every frame of every file that a prompt made."""
     made = []
     for output in record["outputs"].values():
@@ -83,15 +83,15 @@ def video(data):
         return [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
 
 
-def has_disc(picture):
+def has_disc(image):
     """Whether the pixels, and not our model, say that there is a red disc."""
-    return any((one.colour, one.kind) == ("red", "disc") for one in pixels.find(Image.fromarray(picture)))
+    return any((one.colour, one.kind) == ("red", "disc") for one in pixels.find(Image.fromarray(image)))
 
 
-def upload(picture):
-    """Puts a picture among the host's inputs, as its own page does; gives its name there."""
+def upload(image):
+    """Puts an image among the host's inputs, as its own page does; gives its name there."""
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    image.save(file, "PNG")
     edge = "nsfw-guard-test"
     told = f'--{edge}\r\nContent-Disposition: form-data; name="{{}}"{{}}\r\n\r\n'
     body = told.format("overwrite", "").encode() + b"true\r\n"
@@ -105,15 +105,15 @@ def upload(picture):
 
 @pytest.fixture
 def source():
-    picture = draw(parse(UNSAFE), side=64)
-    assert has_disc(np.asarray(picture))
-    return {"class_type": "LoadImage", "inputs": {"image": upload(picture)}}
+    image = draw(parse(UNSAFE), side=64)
+    assert has_disc(np.asarray(image))
+    return {"class_type": "LoadImage", "inputs": {"image": upload(image)}}
 
 
 @pytest.mark.parametrize("kind", SAVES)
 def test_the_marker_leaves_no_file(kind, source):
     graph = {"1": source, "2": {"class_type": kind, "inputs": {"images": ["1", 0], **SAVES[kind]}}}
-    found = pictures(run(graph))
+    found = images(run(graph))
     assert found
     assert not any(map(has_disc, found))
 
@@ -128,7 +128,7 @@ def test_the_marker_is_in_no_frame_of_a_video(kind, source):
         "SaveWEBM": {"class_type": "SaveWEBM", "inputs": {"images": ["1", 0], "filename_prefix": "nsfw_guard_test",
                                                     "codec": "vp9", "fps": 8.0, "crf": 32.0}},
     }  # fmt: skip
-    found = pictures(run({key: graph[key] for key in ("1", "2", kind)}))
+    found = images(run({key: graph[key] for key in ("1", "2", kind)}))
     assert found
     assert not any(map(has_disc, found))
 
@@ -140,7 +140,7 @@ def test_a_branch_without_a_node_is_covered_too(source):
         "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
         "4": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
     }
-    found = pictures(run(graph))
+    found = images(run(graph))
     assert len(found) == 2
     assert not any(map(has_disc, found))
 
@@ -168,7 +168,7 @@ def test_an_empty_prompt_is_refused():
 
 
 class Listener:
-    """The pictures that the host sends a browser while it works: just enough of a websocket to read them."""
+    """The images that the host sends a browser while it works: just enough of a websocket to read them."""
 
     def __init__(self):
         where = urlsplit(URL)
@@ -199,7 +199,7 @@ class Listener:
 
 
 def previews(messages):
-    """The pictures among them."""
+    """The images among them."""
     for opcode, payload in messages:
         if opcode == 2:
             kind = struct.unpack(">I", payload[:4])[0]
@@ -210,12 +210,12 @@ def previews(messages):
 @pytest.fixture
 def drawn():
     """Draws a prompt: what the node drew (as a hash), what was saved, what was sent while it worked."""
-    if "ShapesPicture" not in json.loads(ask("/object_info")):
+    if "ShapesImage" not in json.loads(ask("/object_info")):
         pytest.skip("shapes_for_comfyui is not among this host's custom nodes")
 
     def draw(prompt, seed):
         graph = {
-            "1": {"class_type": "ShapesPicture", "inputs": {"prompt": prompt, "seed": seed}},
+            "1": {"class_type": "ShapesImage", "inputs": {"prompt": prompt, "seed": seed}},
             "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "nsfw_guard_test"}},
         }
         listener = Listener()
@@ -225,7 +225,7 @@ def drawn():
         finally:
             listener.close()
         record = finished(sent["prompt_id"])
-        return record["outputs"]["1"]["sha"][0], pictures(record), shown
+        return record["outputs"]["1"]["sha"][0], images(record), shown
 
     return draw
 

@@ -1,4 +1,4 @@
-"""Pictures are painted where they stand, in every kind and mode that hosts use."""
+"""Images are painted where they stand, in every kind and mode that hosts use."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr", "HSV", "LAB", "I",
 def red(mode: str, size: tuple[int, int] = (24, 16)) -> Image.Image:
     if mode == "I;16":
         return Image.new("I;16", size, 40_000)
-    picture = Image.new("RGB", size, RED)
-    return picture.convert("RGB").convert(mode) if mode not in {"LAB", "RGBX"} else Image.new(mode, size, 200)
+    image = Image.new("RGB", size, RED)
+    return image.convert("RGB").convert(mode) if mode not in {"LAB", "RGBX"} else Image.new(mode, size, 200)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("cover", [None, Image.new("RGB", (24, 16), (1, 200, 3))], ids=["solid", "cover"])
 def test_every_mode_is_painted_and_nothing_of_it_is_left(mode, cover):
-    picture = red(mode)
-    picture.info["parameters"] = "a prompt"
-    before = picture.tobytes()
-    made = paint(picture, cover)
-    assert made.size == picture.size
+    image = red(mode)
+    image.info["parameters"] = "a prompt"
+    before = image.tobytes()
+    made = paint(image, cover)
+    assert made.size == image.size
     assert made.tobytes() != before or mode == "1"  # which is black or white
     assert "parameters" not in made.info
     values = np.asarray(made.convert("RGB")).reshape(-1, 3)
     assert len({tuple(v) for v in values.tolist()}) == 1
     if mode in {"RGB", "RGBA", "P"}:
-        assert made is picture
+        assert made is image
         expected = GROUND if cover is None or mode == "P" else (1, 200, 3)
         assert tuple(values[0]) == expected
 
 
 def test_alpha_becomes_opaque_so_that_nothing_hides_in_it():
-    picture = Image.new("RGBA", (8, 8), (*RED, 7))
-    assert paint(picture, None) is picture
-    assert set(picture.getchannel("A").tobytes()) == {255}
+    image = Image.new("RGBA", (8, 8), (*RED, 7))
+    assert paint(image, None) is image
+    assert set(image.getchannel("A").tobytes()) == {255}
 
 
-def test_a_picture_that_cannot_be_painted_is_another_object():
+def test_an_image_that_cannot_be_painted_is_another_object():
     closed = Image.open(io.BytesIO(_png()))
     closed.fp.close()
     made = paint(closed, None)
@@ -92,8 +92,8 @@ def test_what_cannot_be_written_is_replaced():
     assert paint(tensor, None) is not tensor
 
 
-@pytest.mark.parametrize("odd", [None, "picture", 3, np.zeros(4), torch.zeros(2, 3, 4, 5)], ids=str)
-def test_what_is_no_picture_is_replaced_by_one(odd):
+@pytest.mark.parametrize("odd", [None, "image", 3, np.zeros(4), torch.zeros(2, 3, 4, 5)], ids=str)
+def test_what_is_no_image_is_replaced_by_one(odd):
     assert paint(odd, None).size == (64, 64)
 
 

@@ -1,4 +1,4 @@
-"""A covered picture says so on itself, where it can be read and does not take the picture over."""
+"""A covered image says so on itself, where it can be read and does not take the image over."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_it_stands_in_the_lower_left_corner_and_takes_a_tenth_at_most(size, verd
 
 
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (48, 40), (8, 1000)])
-def test_a_picture_that_is_too_small_gets_none(size):
+def test_an_image_that_is_too_small_gets_none(size):
     assert not changed(solid(*size), BLOCKED).any()
 
 

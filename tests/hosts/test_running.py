@@ -51,7 +51,7 @@ def serve() -> Iterator[Serve]:
 
 @pytest.mark.parametrize(("said", "fault"), [
     ({"enabled": False}, "the guard is off: nothing is checked"),
-    ({"fault": "no weights"}, "every picture is covered: no weights"),
+    ({"fault": "no weights"}, "every image is covered: no weights"),
     ({"open": ["live previews"]}, "not closed on this version of the host: live previews"),
     ({"enforced": False}, "its nodes alone are there"),
     ({"version": "0.0.1"}, "it runs nsfw-guard 0.0.1"),

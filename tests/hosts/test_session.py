@@ -1,4 +1,4 @@
-"""The guard of a host: never an exception, one check a picture, and what was not checked is covered."""
+"""The guard of a host: never an exception, one check an image, and what was not checked is covered."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def blue(size: tuple[int, int] = (32, 24)) -> Image.Image:
     return Image.new("RGB", size, BLUE)
 
 
-def shows(picture: object) -> bool:
-    """Whether the marker can be seen anywhere in a picture."""
-    values = np.asarray(picture.convert("RGB") if isinstance(picture, Image.Image) else picture).reshape(-1, 3)
+def shows(image: object) -> bool:
+    """Whether the marker can be seen anywhere in an image."""
+    values = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image).reshape(-1, 3)
     return bool(((values[:, 0] > 200) & (values[:, 1] < 40) & (values[:, 2] < 40)).any())
 
 
@@ -58,9 +58,9 @@ def test_a_cover_says_so_unless_its_owner_wants_none(make, action):
     made = {}
     for label in (True, False):
         host, _ = make(action=action, label=label)
-        picture = red((256, 192))
-        host.guard_images([picture])
-        made[label] = np.asarray(picture)
+        image = red((256, 192))
+        host.guard_images([image])
+        made[label] = np.asarray(image)
     differs = (made[True] != made[False]).any(axis=-1)
     assert differs[:150].sum() == 0
     assert 200 < differs[150:].sum() < 0.1 * 256 * 192
@@ -74,19 +74,19 @@ def test_solid_covers_of_faults_and_refused_prompts_say_so_too(make):
     assert covered is frame
     assert frame.max() > 0.7
     broken, _ = make(FaultyBackend("raises"))
-    picture = blue((256, 192))
-    broken.guard_images([picture])
-    assert np.asarray(picture).max() > 180
-    assert picture.getpixel((200, 20)) == GROUND
+    image = blue((256, 192))
+    broken.guard_images([image])
+    assert np.asarray(image).max() > 180
+    assert image.getpixel((200, 20)) == GROUND
 
 
 def test_what_is_covered_is_not_judged_again_for_its_label(make):
     host, backend = make()
-    picture = red((256, 192))
-    host.guard_images([picture])
-    before = picture.tobytes()
-    host.guard_images([picture])
-    assert (picture.tobytes(), backend.frames) == (before, 1)
+    image = red((256, 192))
+    host.guard_images([image])
+    before = image.tobytes()
+    host.guard_images([image])
+    assert (image.tobytes(), backend.frames) == (before, 1)
 
 
 def test_what_only_says_what_becomes_of_verdicts_loads_no_model_again(make):
@@ -116,9 +116,9 @@ def test_what_hides_in_an_alpha_is_painted_over_too(make):
     host, backend = make(action="block")
     bad, good = red((8, 8)), blue((8, 8))
     host.guard_images([bad, good])
-    saved = [picture.convert("RGBA") for picture in (bad, good)]
-    for picture in saved:
-        picture.putpixel((1, 1), (*picture.getpixel((1, 1))[:3], 254))
+    saved = [image.convert("RGBA") for image in (bad, good)]
+    for image in saved:
+        image.putpixel((1, 1), (*image.getpixel((1, 1))[:3], 254))
     before = saved[1].tobytes()
     host.guard_images(saved)
     assert backend.frames == 2
@@ -158,8 +158,8 @@ def test_a_verdict_of_the_settings_before_is_not_kept(make):
     host, backend = make(action="block")
     judged = host._ready()
 
-    def settings_change(pictures):
-        told = Guard.check(judged, pictures)
+    def settings_change(images):
+        told = Guard.check(judged, images)
         host.configure(Settings(action="blur"))
         return told
 
@@ -170,7 +170,7 @@ def test_a_verdict_of_the_settings_before_is_not_kept(make):
     assert backend.frames == 2
 
 
-def test_the_log_says_why_a_picture_is_covered_once(make, caplog):
+def test_the_log_says_why_an_image_is_covered_once(make, caplog):
     host, _ = make(action="block", previews="check")
     bad = red()
     host.preview(bad)
@@ -183,21 +183,21 @@ def test_the_log_says_why_a_picture_is_covered_once(make, caplog):
 @pytest.mark.parametrize("action", ["block", "blur", "pixelate", "replace"])
 def test_every_action_hides_the_marker(make, action):
     host, _ = make(action=action, strength=1.0)
-    picture = Image.new("RGB", (64, 64), BLUE)
-    picture.paste(RED, (0, 0, 64, 40))
-    host.guard_images([picture])
-    assert not shows(picture)
+    image = Image.new("RGB", (64, 64), BLUE)
+    image.paste(RED, (0, 0, 64, 40))
+    host.guard_images([image])
+    assert not shows(image)
 
 
 def test_marking_only_is_what_flag_does(make):
     host, _ = make(action="flag")
-    picture = red()
-    out = host.guard_images([picture])
-    assert shows(picture)
+    image = red()
+    out = host.guard_images([image])
+    assert shows(image)
     assert out.verdicts[0].outcome is Outcome.BLOCK
 
 
-def test_a_picture_is_checked_once_however_many_hooks_see_it(make):
+def test_an_image_is_checked_once_however_many_hooks_see_it(make):
     host, backend = make()
     bad, good = red(), blue()
     for hook in ("before saving", "after", "grid"):
@@ -207,41 +207,41 @@ def test_a_picture_is_checked_once_however_many_hooks_see_it(make):
     assert not shows(bad)
     good.putpixel((0, 0), (1, 2, 3))
     host.guard_images([good])
-    assert backend.frames == 3  # what was changed since is another picture
+    assert backend.frames == 3  # what was changed since is another image
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "hangs"])
 def test_a_model_that_fails_covers_everything_and_raises_nothing(make, fault):
     host, _ = make(FaultyBackend(fault), action="flag")
-    pictures = [red(), blue()]
-    out = host.guard_images(pictures)
+    images = [red(), blue()]
+    out = host.guard_images(images)
     assert [v.outcome for v in out.verdicts] == [Outcome.ERROR] * 2
-    assert [p.getpixel((0, 0)) for p in pictures] == [GROUND] * 2
+    assert [p.getpixel((0, 0)) for p in images] == [GROUND] * 2
 
 
 def test_a_model_that_hangs_is_an_error_in_time(make):
     host, _ = make(FaultyBackend("hangs", seconds=3), timeout=0.1)
-    picture = red()
-    assert host.guard_images([picture]).verdicts[0].outcome is Outcome.ERROR
-    assert not shows(picture)
+    image = red()
+    assert host.guard_images([image]).verdicts[0].outcome is Outcome.ERROR
+    assert not shows(image)
 
 
 def missing(settings, only_tighter):
     raise WeightsMissingError("the weights of 'marqo' are not in the cache. Run `nsfw-guard fetch marqo`")
 
 
-def test_without_a_model_every_picture_is_covered_and_the_cure_stands_in_the_status():
+def test_without_a_model_every_image_is_covered_and_the_cure_stands_in_the_status():
     host = HostGuard("test", build=missing)
     assert "nsfw-guard fetch marqo" in host.warm_up()
-    picture = blue()
-    assert host.guard_images([picture]).verdicts[0].reason.endswith("Run `nsfw-guard fetch marqo`")
-    assert picture.getpixel((0, 0)) == GROUND
+    image = blue()
+    assert host.guard_images([image]).verdicts[0].reason.endswith("Run `nsfw-guard fetch marqo`")
+    assert image.getpixel((0, 0)) == GROUND
     assert "nsfw-guard fetch marqo" in host.status()["fault"]
     assert host.refuse("a blue star").outcome is Outcome.ERROR
 
 
 @pytest.mark.parametrize(
-    ("picture", "layout"),
+    ("image", "layout"),
     [
         (np.full((9, 7, 3), (0.9, 0.1, 0.1), np.float32), "hwc"),
         (np.full((9, 7, 3), RED, np.uint8), "hwc"),
@@ -250,24 +250,24 @@ def test_without_a_model_every_picture_is_covered_and_the_cure_stands_in_the_sta
         (torch.tensor([0.9, 0.1, 0.1]).expand(9, 7, 3).clone(), "hwc"),
     ],
 )
-def test_arrays_and_tensors_are_covered_where_they_stand(make, picture, layout):
+def test_arrays_and_tensors_are_covered_where_they_stand(make, image, layout):
     host, _ = make(action="block")
-    (made,) = host.guard_images([picture], layout=layout).images
-    assert made is picture
-    assert float(np.asarray(picture).max()) == 0.0
+    (made,) = host.guard_images([image], layout=layout).images
+    assert made is image
+    assert float(np.asarray(image).max()) == 0.0
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "I;16", "CMYK"])
 def test_every_mode_is_judged_or_covered(make, mode):
     host, _ = make()
-    picture = Image.new("I;16", (8, 8), 40_000) if mode == "I;16" else red((8, 8)).convert(mode)
-    out = host.guard_images([picture])
+    image = Image.new("I;16", (8, 8), 40_000) if mode == "I;16" else red((8, 8)).convert(mode)
+    out = host.guard_images([image])
     assert out.verdicts[0].outcome is not Outcome.ERROR
     assert not shows(out.images[0]) or mode == "CMYK"
     assert host.guard_images([Image.new("RGB", (1, 1), RED)]).covered == [True]
 
 
-def test_nan_and_what_is_no_picture_are_errors_of_their_own(make):
+def test_nan_and_what_is_no_image_are_errors_of_their_own(make):
     host, backend = make()
     bad = torch.full((3, 8, 8), float("nan"))
     good = blue()
@@ -281,23 +281,23 @@ def test_nan_and_what_is_no_picture_are_errors_of_their_own(make):
 
 def test_a_host_that_is_off_does_nothing(make):
     host, backend = make(enabled=False)
-    picture = red()
-    assert host.guard_images([picture]).verdicts == []
-    assert shows(picture)
-    assert host.preview(picture) is picture
+    image = red()
+    assert host.guard_images([image]).verdicts == []
+    assert shows(image)
+    assert host.preview(image) is image
     assert host.refuse("anything") is None
     assert backend.calls == 0
 
 
 @pytest.mark.parametrize("previews", ["pixelate", "check", "hide"])
-def test_previews_hide_the_marker_and_leave_the_hosts_own_picture(make, previews):
+def test_previews_hide_the_marker_and_leave_the_hosts_own_image(make, previews):
     host, _ = make(previews=previews, action="block")
-    picture = Image.new("RGB", (64, 64), BLUE)
-    picture.paste(RED, (8, 8, 20, 20))
-    before = picture.tobytes()
-    made = host.preview(picture)
+    image = Image.new("RGB", (64, 64), BLUE)
+    image.paste(RED, (8, 8, 20, 20))
+    before = image.tobytes()
+    made = host.preview(image)
     assert made.size == (64, 64)
-    assert picture.tobytes() == before
+    assert image.tobytes() == before
     whole = host.preview(red((64, 64)))
     assert previews == "pixelate" or not shows(whole)
     assert previews == "check" or not shows(made)  # a small shape is checked, and allowed
@@ -326,18 +326,18 @@ def test_originals_are_kept_only_in_a_folder_that_was_named(make, tmp_path):
     (file,) = (tmp_path / "kept").iterdir()
     assert shows(Image.open(file))
     full, _ = make(originals=str(file))  # a file where a folder should be
-    picture = red()
-    full.guard_images([picture])
-    assert not shows(picture)
+    image = red()
+    full.guard_images([image])
+    assert not shows(image)
 
 
 def test_a_lock_that_cannot_be_read_covers_everything(monkeypatch):
     monkeypatch.setenv("NSFW_GUARD_SETTINGS", "nowhere.toml")
     host = HostGuard("test", build=missing)
     host.configure(Settings(enabled=False, action="flag"))
-    picture = blue()
-    assert "locked settings cannot be read" in host.guard_images([picture]).verdicts[0].reason
-    assert picture.getpixel((0, 0)) == GROUND
+    image = blue()
+    assert "locked settings cannot be read" in host.guard_images([image]).verdicts[0].reason
+    assert image.getpixel((0, 0)) == GROUND
     assert host.status()["locked"]
 
 
@@ -358,15 +358,15 @@ def test_the_status_says_what_is_in_effect(make):
     assert told["guard"]["self_test"] == "passed"
 
 
-def test_threads_get_their_own_pictures_covered(make):
+def test_threads_get_their_own_images_covered(make):
     host, _ = make(action="block")
     leaks: list[int] = []
 
     def work(seed: int) -> None:
         for i in range(20):
-            picture = Image.new("RGB", (16 + seed, 16 + i % 3), RED)
-            host.guard_images([picture])
-            if shows(picture):
+            image = Image.new("RGB", (16 + seed, 16 + i % 3), RED)
+            host.guard_images([image])
+            if shows(image):
                 leaks.append(i)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
@@ -383,10 +383,10 @@ def test_an_interrupt_leaves_nothing_uncovered(make):
             raise KeyboardInterrupt
 
     host, _ = make(Interrupted(), timeout=5.0)
-    picture = red()
+    image = red()
     with pytest.raises(KeyboardInterrupt):
-        host.guard_images([picture])
-    assert not shows(picture)
+        host.guard_images([image])
+    assert not shows(image)
 
 
 def test_coverage_says_what_is_open():
@@ -435,5 +435,5 @@ def test_a_start_says_that_it_is_locked_or_at_fault(monkeypatch, caplog):
     off, fault = (record.getMessage() for record in caplog.records)
     assert off == "NSFW guard: OFF, since `enabled` is false (locked by the owner): nothing is checked"
     assert fault.startswith(
-        "NSFW guard: every picture is covered: the locked settings cannot be read: NSFW_GUARD_ENABLED"
+        "NSFW guard: every image is covered: the locked settings cannot be read: NSFW_GUARD_ENABLED"
     )

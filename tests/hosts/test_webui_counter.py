@@ -31,7 +31,7 @@ def test_the_counter_says_that_the_owner_locked_it_and_what_is_broken(monkeypatc
     host = HostGuard("test", build=missing)
     assert "locked by the owner" in counted(host)
     host.warm_up()
-    assert counted(host).startswith("**every picture is covered until this is mended: RuntimeError: run `nsfw-guard")
+    assert counted(host).startswith("**every image is covered until this is mended: RuntimeError: run `nsfw-guard")
 
 
 def test_the_fields_stand_under_the_counter_and_are_off(monkeypatch):

@@ -1,4 +1,4 @@
-"""Whatever fails, and wherever: no picture leaves uncovered, and no hook raises."""
+"""Whatever fails, and wherever: no image leaves uncovered, and no hook raises."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from tests.matrix import latin
 FAMILIES = ["sdnext", "a1111"]
 
 
-def everything(host: FakeHost, *pictures: np.ndarray) -> None:
-    """Sends pictures by every way at once."""
-    for told in ({"previews": True, "grid": True}, {"save": False}, {"interrupt": True}, {"hires": pictures[0]},
-                 {"scripts": None}, {"overlay": pictures[0]}, {"graded": pictures[0]}, {"extra": True},
+def everything(host: FakeHost, *images: np.ndarray) -> None:
+    """Sends images by every way at once."""
+    for told in ({"previews": True, "grid": True}, {"save": False}, {"interrupt": True}, {"hires": images[0]},
+                 {"scripts": None}, {"overlay": images[0]}, {"graded": images[0]}, {"extra": True},
                  {"pipeline_previews": True}, {"control": True}, {"mask_composite": True}):  # fmt: skip
-        host.process_images(Job(*(one.copy() for one in pictures), **told))
+        host.process_images(Job(*(one.copy() for one in images), **told))
     for save in (True, False):
-        host.extras(Image.fromarray(pictures[0]), save=save)
+        host.extras(Image.fromarray(images[0]), save=save)
     if host.family == "sdnext":
-        for video in (lambda: host.framepack(*pictures), lambda: host.files.save_video(None, list(pictures))):
+        for video in (lambda: host.framepack(*images), lambda: host.files.save_video(None, list(images))):
             try:
                 video()
             except RuntimeError:  # a writer may refuse to write
                 continue
 
 
-def reached(host: FakeHost, *pictures: np.ndarray) -> list[str]:
-    """The sinks that one of these pictures reached."""
+def reached(host: FakeHost, *images: np.ndarray) -> list[str]:
+    """The sinks that one of these images reached."""
     return [
-        sink for sink in host.sinks if sink not in {"metadata", "drawn"} and any(holds(host, sink, p) for p in pictures)
+        sink for sink in host.sinks if sink not in {"metadata", "drawn"} and any(holds(host, sink, p) for p in images)
     ]
 
 
 @pytest.mark.parametrize("fault", ["raises", "nan", "infinite", "few", "none", "wrong kind"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_model_that_fails_covers_safe_pictures_too(family, fault, monkeypatch):
+def test_a_model_that_fails_covers_safe_images_too(family, fault, monkeypatch):
     world = World(family, monkeypatch, FaultyBackend(fault))
     everything(world.host, safe(1), safe(2))
     assert reached(world.host, safe(1), safe(2)) == []
@@ -112,7 +112,7 @@ def shown(monkeypatch):
 def test_sdnext_shows_in_one_line_that_the_model_is_missing(shown, monkeypatch):
     World("sdnext", monkeypatch, WeightsMissingError("no weights: run nsfw-guard fetch marqo"))
     (line,) = shown
-    assert line.endswith("every picture is covered: WeightsMissingError: no weights: run nsfw-guard fetch marqo")
+    assert line.endswith("every image is covered: WeightsMissingError: no weights: run nsfw-guard fetch marqo")
 
 
 def test_sdnext_shows_in_one_line_that_the_package_is_missing(shown, monkeypatch):
@@ -121,12 +121,12 @@ def test_sdnext_shows_in_one_line_that_the_package_is_missing(shown, monkeypatch
         hide(patch)
         host.load()
     (line,) = shown
-    assert "EVERY picture is covered until you run" in line
+    assert "EVERY image is covered until you run" in line
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "I;16", "I", "F", "CMYK", "1"])
-def test_without_the_package_every_kind_of_picture_is_covered(family, mode, monkeypatch):
+def test_without_the_package_every_kind_of_image_is_covered(family, mode, monkeypatch):
     host = KINDS[family](monkeypatch)
     with monkeypatch.context() as patch:
         hide(patch)
@@ -166,8 +166,8 @@ def test_a_fault_inside_any_hook_covers_what_it_was_handed(family, monkeypatch):
     host.run_scripts("postprocess_batch_list", p, listed)
     host.run_scripts("postprocess", p, result)
     held = [saved.image, *grid.imgs, one.image, *listed.images, *batch, *result.images, *result.extra_images]
-    for picture in held:
-        assert len({tuple(c) for c in np.asarray(picture).reshape(-1, 3).tolist()}) == 1
+    for image in held:
+        assert len({tuple(c) for c in np.asarray(image).reshape(-1, 3).tolist()}) == 1
     assert result.bytes is None
     assert not host.errors
 
@@ -217,7 +217,7 @@ def _in(image: Image.Image, mode: str) -> Image.Image:
 
 
 @pytest.mark.parametrize("kind", ["nan", "inf", "above", "below"])
-def test_tensors_that_are_no_picture_are_covered(kind, monkeypatch):
+def test_tensors_that_are_no_image_are_covered(kind, monkeypatch):
     world = World("a1111", monkeypatch)
     value = {"nan": float("nan"), "inf": float("inf"), "above": 3.0, "below": -3.0}[kind]
     batch = torch.full((2, 3, 24, 24), 0.5)
@@ -233,7 +233,7 @@ def test_tensors_that_are_no_picture_are_covered(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_no_picture_is_exchanged(family, monkeypatch):
+def test_what_is_no_image_is_exchanged(family, monkeypatch):
     world = World(family, monkeypatch)
     pp = Params(images=["a.png", None, Image.fromarray(safe())])
     world.host.run_scripts("postprocess_batch_list", Job(), pp)

@@ -65,9 +65,9 @@ def read(coded: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(coded.partition(",")[2] or coded))).convert("RGB")
 
 
-def coded(picture: Image.Image) -> str:
+def coded(image: Image.Image) -> str:
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    image.save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
 
 
@@ -77,9 +77,9 @@ def disc() -> Image.Image:
     return made
 
 
-def unsafe(picture: Image.Image) -> bool:
+def unsafe(image: Image.Image) -> bool:
     """Whether the pixels, and not our model, say that there is a red disc."""
-    return any(one.colour == "red" and one.kind == "disc" for one in pixels.find(picture.resize((64, 64))))
+    return any(one.colour == "red" and one.kind == "disc" for one in pixels.find(image.resize((64, 64))))
 
 
 def test_it_runs_and_every_way_out_that_can_be_closed_is(host):
@@ -92,18 +92,18 @@ def test_it_runs_and_every_way_out_that_can_be_closed_is(host):
 def test_an_unsafe_shape_is_covered_and_a_safe_one_is_drawn(host):
     covered = drawn(host, UNSAFE, batch_size=2)
     assert len(covered) >= 2
-    assert not any(unsafe(picture) for picture in covered)
-    found = [one for picture in drawn(host, SAFE) for one in pixels.find(picture.resize((64, 64)))]
+    assert not any(unsafe(image) for image in covered)
+    found = [one for image in drawn(host, SAFE) for one in pixels.find(image.resize((64, 64)))]
     assert any((one.colour, one.kind) == ("blue", "star") for one in found)
 
 
-def test_a_safe_picture_is_the_same_bits_with_the_guard_and_without_its_script(host):
+def test_a_safe_image_is_the_same_bits_with_the_guard_and_without_its_script(host):
     with_script = drawn(host, SAFE)
     again = drawn(host, SAFE, alwayson_scripts={})
     assert np.array_equal(np.asarray(with_script[0]), np.asarray(again[0]))
 
 
-def test_a_safe_picture_is_the_same_bits_as_with_the_guard_off(host):
+def test_a_safe_image_is_the_same_bits_as_with_the_guard_off(host):
     before = call(host, "/sdapi/v1/nsfw-guard/status")
     if before["locked"]:
         pytest.skip("this host's owner locked its settings: the guard cannot be switched off")
@@ -116,7 +116,7 @@ def test_a_safe_picture_is_the_same_bits_as_with_the_guard_off(host):
     assert np.array_equal(np.asarray(plain[0]), np.asarray(drawn(host, SAFE)[0]))
 
 
-def test_a_picture_is_checked_once(host):
+def test_an_image_is_checked_once(host):
     before = call(host, "/sdapi/v1/nsfw-guard/status")["counts"]
     drawn(host, UNSAFE, seed=int(time.time()), save_images=True)
     after = call(host, "/sdapi/v1/nsfw-guard/status")["counts"]
@@ -143,7 +143,7 @@ def test_no_way_through_the_api_shows_an_unsafe_shape(host, way):
         more = {**more, "mask": coded(mask)}
     covered = drawn(host, UNSAFE if path == "txt2img" else "white", path, **more)
     assert covered
-    assert not any(unsafe(picture) for picture in covered)
+    assert not any(unsafe(image) for image in covered)
 
 
 @pytest.mark.parametrize("path", ["extra-single-image", "process"])
@@ -194,7 +194,7 @@ def test_no_preview_shows_anything_and_an_interrupted_job_neither(host, ended):
     assert shown
     assert {len(np.unique(np.asarray(one).reshape(-1, 3), axis=0)) for one in shown} == {1}
     assert covered
-    assert not any(unsafe(picture) for picture in covered)
+    assert not any(unsafe(image) for image in covered)
 
 
 @pytest.mark.parametrize(
@@ -208,10 +208,10 @@ def test_no_preview_shows_anything_and_an_interrupted_job_neither(host, ended):
 def test_the_api_cannot_switch_off_what_its_owner_locked(host, more):
     if not call(host, "/sdapi/v1/nsfw-guard/status")["locked"]:
         pytest.skip("this host's settings are not locked by its owner")
-    assert not any(unsafe(picture) for picture in drawn(host, UNSAFE, **more))
+    assert not any(unsafe(image) for image in drawn(host, UNSAFE, **more))
 
 
-def test_a_picture_is_checked_over_http(host):
+def test_an_image_is_checked_over_http(host):
     told = call(host, "/sdapi/v1/nsfw-guard/check", {"image": coded(disc())})
     assert told["outcome"] == "block"
 
@@ -235,7 +235,7 @@ def test_no_file_of_a_video_shows_an_unsafe_frame(host, way, tmp_path):
 
 
 def frames_of(file: Path) -> list[Image.Image]:
-    """Every picture in a file, 64 pixels wide."""
+    """Every image in a file, 64 pixels wide."""
     if file.suffix == ".safetensors":
         from safetensors.numpy import load_file
 

@@ -228,9 +228,9 @@ def ask(world: World, payload: object) -> dict:
     return world.host.app.call(api.CHECK, payload)
 
 
-def encoded(picture: np.ndarray) -> str:
+def encoded(image: np.ndarray) -> str:
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
+    Image.fromarray(image).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
 
 

@@ -19,13 +19,13 @@ RULES = {"name": "test", "rules": {"*": {"block": "default"}}, "prompts": {"word
 
 
 def red(seed: int = 0) -> np.ndarray:
-    """The marker: a picture that counts as unsafe. Shape: (24, 24, 3), uint8."""
+    """The marker: an image that counts as unsafe. Shape: (24, 24, 3), uint8."""
     noise = np.random.default_rng(seed).integers(0, 30, (24, 24, 3))
     return (np.array([210, 20, 20]) + noise).astype(np.uint8)
 
 
 def safe(seed: int = 0) -> np.ndarray:
-    """A harmless picture. Shape: (24, 24, 3), uint8."""
+    """A harmless image. Shape: (24, 24, 3), uint8."""
     return np.random.default_rng(100 + seed).integers(0, 100, (24, 24, 3)).astype(np.uint8)
 
 
@@ -47,13 +47,13 @@ class World:
         return Guard(self.backend, policy=policy, action=settings.action, timeout=settings.timeout)
 
 
-def share(picture: Any) -> float:
-    """How much of the marker a picture shows, of whatever kind it is."""
-    if isinstance(picture, Image.Image):
-        picture = np.asarray(picture.convert("RGB"))
-    if isinstance(picture, torch.Tensor):
-        picture = picture.detach().float().numpy()
-    array = np.asarray(picture)
+def share(image: Any) -> float:
+    """How much of the marker an image shows, of whatever kind it is."""
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert("RGB"))
+    if isinstance(image, torch.Tensor):
+        image = image.detach().float().numpy()
+    array = np.asarray(image)
     if array.dtype.kind == "f":
         array = (np.nan_to_num(array).clip(0, 1) * 255).astype(np.uint8)
     if array.ndim != 3 or array.shape[-1] != 3:
@@ -67,11 +67,11 @@ def leaks(host: FakeHost, *sinks: str) -> list[str]:
     return [name for name in names if any(share(one) > 0.2 for one in host.sinks.get(name, []))]
 
 
-def holds(host: FakeHost, sink: str, picture: np.ndarray) -> bool:
-    """Whether a sink was reached by exactly this picture, alone or as a part of a grid."""
+def holds(host: FakeHost, sink: str, image: np.ndarray) -> bool:
+    """Whether a sink was reached by exactly this image, alone or as a part of a grid."""
     for one in host.sinks.get(sink, []):
         array = np.asarray(one.convert("RGB")) if isinstance(one, Image.Image) else np.asarray(one)
         tiles = [array[:, i : i + 24] for i in range(0, array.shape[1], 24)]
-        if any(tile.shape == picture.shape and np.array_equal(tile, picture) for tile in tiles):
+        if any(tile.shape == image.shape and np.array_equal(tile, image) for tile in tiles):
             return True
     return False

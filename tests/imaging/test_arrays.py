@@ -41,13 +41,13 @@ def test_every_layout_and_dtype_is_read_in_the_declared_range(shape, kind, how) 
     for array, value_range in ((signed, "signed"), (unit, "unit")):
         images = {"alone": array, "in a list": [array], "in a batch": array[None], "turned": array[::-1]}[how]
         if how == "in a batch" and len(shape) == 2:
-            images = [array]  # three axes are one picture
+            images = [array]  # three axes are one image
         assert levels_of(images, value_range=value_range) == [223]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_light_picture_in_the_signed_range_is_judged_as_it_is_saved(shape, kind) -> None:
+def test_a_light_image_in_the_signed_range_is_judged_as_it_is_saved(shape, kind) -> None:
     guard = Guard(FakeBackend(lambda levels: float((levels.int().amin(0) > 230).float().mean())))
     given = np.full(shape, 0.86, kind)
     out, (verdict,) = guard(given, value_range="signed")
@@ -204,7 +204,7 @@ def test_odd_arrays_are_refused_at_every_entry_point(name) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [name for name in CURES if name != "named tuple"])
-def test_in_a_list_an_odd_array_is_an_error_of_that_picture_only(name) -> None:
+def test_in_a_list_an_odd_array_is_an_error_of_that_image_only(name) -> None:
     given = [UNIT, odd()[name], UNIT]
     out, verdicts = Guard(FakeBackend())(given)
     assert [v.outcome for v in verdicts] == [Outcome.ALLOW, Outcome.ERROR, Outcome.ALLOW]
@@ -223,13 +223,13 @@ def test_plain_inputs_are_not_odd(images) -> None:
     assert not is_odd(images)
 
 
-def test_an_array_in_a_file_is_a_picture_and_its_cover_stays_out_of_the_file(tmp_path) -> None:
+def test_an_array_in_a_file_is_an_image_and_its_cover_stays_out_of_the_file(tmp_path) -> None:
     np.save(tmp_path / "a.npy", np.full((2, 6, 8, 3), 7, np.uint8))
     for mode in ("r", "r+", "c"):
         given = np.load(tmp_path / "a.npy", mmap_mode=mode)
         assert levels_of(given) == [7]
         result = put_back(given, {0: torch.ones(3, 6, 8)})
-        assert [np.unique(picture).tolist() for picture in result] == [[255], [7]]
+        assert [np.unique(image).tolist() for image in result] == [[255], [7]]
         assert np.unique(np.load(tmp_path / "a.npy")).tolist() == [7]
 
 
@@ -261,7 +261,7 @@ class Fixed(list):
 def test_a_list_subclass_holds_what_was_put_back_or_is_refused() -> None:
     result = put_back(Own([UNIT, UNIT]), {0: torch.zeros(3, 6, 8)})
     assert type(result) is Own
-    assert [float(picture.max()) for picture in result] == [0.0, 0.5]
+    assert [float(image.max()) for image in result] == [0.0, 0.5]
     for given, why in (
         (Longer([UNIT]), "changes the items"),
         (Exchanging([UNIT, UNIT]), "changes the items"),

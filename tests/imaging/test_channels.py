@@ -10,7 +10,7 @@ from nsfw_guard.imaging.channels import alpha_composites, to_decoder_array, with
 from nsfw_guard.imaging.frames import in_groups
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome
-from tests.pictures import smooth
+from tests.images import smooth
 
 
 def rgba(alpha: float) -> torch.Tensor:
@@ -34,9 +34,9 @@ def test_overshoot_of_a_decoder_is_clipped_and_judged() -> None:
 
 
 def test_on_a_device_alpha_is_seen_as_the_decoder_sees_it() -> None:
-    picture = rgba(0.4)
-    (composites,) = [alpha_composites(picture, "unit")]
-    decoded = [stack.pixels[0] for group in in_groups([picture]) for stack in group.stacks]
+    image = rgba(0.4)
+    (composites,) = [alpha_composites(image, "unit")]
+    decoded = [stack.pixels[0] for group in in_groups([image]) for stack in group.stacks]
     assert len(decoded) == 3
     levels = composites.mul(255).round()
     for frame in decoded:
@@ -44,13 +44,13 @@ def test_on_a_device_alpha_is_seen_as_the_decoder_sees_it() -> None:
 
 
 def test_bytes_and_floats_are_seen_alike() -> None:
-    picture = rgba(0.4)
-    levels = picture.mul(255).round().to(torch.uint8)
+    image = rgba(0.4)
+    levels = image.mul(255).round().to(torch.uint8)
     assert torch.allclose(alpha_composites(levels, "unit"), alpha_composites(levels / 255, "unit"))
 
 
 @pytest.mark.parametrize(("channels", "shape"), [(1, (1, 4, 5)), (3, (3, 4, 5)), (4, (4, 4, 5))])
-def test_a_cover_has_the_channels_of_its_picture(channels, shape) -> None:
+def test_a_cover_has_the_channels_of_its_image(channels, shape) -> None:
     cover = with_channels(torch.full((3, 4, 5), 90, dtype=torch.uint8), channels)
     assert cover.shape == shape
     assert cover[0].eq(90).all()

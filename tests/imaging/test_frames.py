@@ -47,7 +47,7 @@ def as_batch(images, **settings) -> Batch:
         (np.zeros((0, 6, 8, 3), np.uint8), "pass at least one"),
     ],
 )
-def test_an_input_that_is_not_a_picture_is_refused_with_the_cure(images, cure) -> None:
+def test_an_input_that_is_not_an_image_is_refused_with_the_cure(images, cure) -> None:
     with pytest.raises(ImageError, match=cure):
         as_batch(images)
 
@@ -61,11 +61,11 @@ def test_an_unknown_range_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [b"", b"no picture", "missing.png", Path("missing.png"), io.BytesIO(b"GIF89a"), torch.zeros(5, 6, 8), 3, None,
+    [b"", b"no image", "missing.png", Path("missing.png"), io.BytesIO(b"GIF89a"), torch.zeros(5, 6, 8), 3, None,
      np.zeros((6, 8, 7)), torch.zeros(6, 8, 3), Image.new("RGB", (1, 500))],
     ids=lambda b: type(b).__name__,
 )  # fmt: skip
-def test_in_a_list_one_bad_picture_is_its_own_fault(bad) -> None:
+def test_in_a_list_one_bad_image_is_its_own_fault(bad) -> None:
     batch = as_batch([GREY, bad, GREY])
 
     assert batch.count == 3
@@ -99,7 +99,7 @@ RED[..., 0] = 255
 
 
 def kinds() -> dict[str, object]:
-    """The same red picture in every form."""
+    """The same red image in every form."""
     unit = torch.from_numpy(RED).permute(2, 0, 1).float() / 255
     buffer = io.BytesIO()
     Image.fromarray(RED).save(buffer, "PNG")
@@ -123,7 +123,7 @@ def kinds() -> dict[str, object]:
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_every_form_of_a_picture_is_the_same_pixels(kind) -> None:
+def test_every_form_of_an_image_is_the_same_pixels(kind) -> None:
     batch = as_batch(kinds()[kind])
 
     assert (batch.count, batch.owners) == (1, (0,))
@@ -131,19 +131,19 @@ def test_every_form_of_a_picture_is_the_same_pixels(kind) -> None:
     assert batch.stacks[0].quantise()[0].shape == (1, 3, 6, 8)
 
 
-def test_a_signed_picture_is_recorded_as_signed() -> None:
+def test_a_signed_image_is_recorded_as_signed() -> None:
     signed = kinds()["batch"] * 2 - 1
     assert redness(as_batch(signed, value_range="signed").stacks[0].quantise()[0][0]) == 1.0
     rgba = torch.cat([signed[0], torch.ones(1, 6, 8)])
     assert redness(as_batch(rgba, value_range="signed").stacks[0].quantise()[0][0]) == 1.0
 
 
-def test_a_grey_tensor_is_a_picture() -> None:
+def test_a_grey_tensor_is_an_image() -> None:
     levels = as_batch(torch.full((2, 1, 6, 8), 0.2)).stacks[0].quantise()[0]
     assert levels.unique().tolist() == [51]
 
 
-def test_alpha_gives_several_frames_of_one_picture() -> None:
+def test_alpha_gives_several_frames_of_one_image() -> None:
     rgba = np.zeros((6, 8, 4), np.uint8)
     rgba[:3] = (255, 0, 0, 0)  # red that alpha hides
     batch = as_batch([Image.fromarray(rgba), GREY])
@@ -187,7 +187,7 @@ def test_a_cover_has_the_type_of_its_input(kind) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("value_range", ["unit", "signed"])
-def test_uncovered_pictures_keep_every_bit(dtype, value_range) -> None:
+def test_uncovered_images_keep_every_bit(dtype, value_range) -> None:
     given = torch.rand(3, 3, 6, 8).to(dtype)
     before = given.clone()
 
@@ -208,20 +208,20 @@ def test_grey_and_alpha_survive_a_cover() -> None:
     assert rgba[0, 3].unique().tolist() == [1.0]
 
 
-def test_files_are_covered_by_pictures() -> None:
+def test_files_are_covered_by_images() -> None:
     result = put_back([b"one", "two.png"], {1: GREY})
     assert result[0] == b"one"
     assert result[1].size == (8, 6)
 
 
 @pytest.mark.parametrize("odd", [np.zeros(5), np.zeros((1, 2, 3, 4, 5)), torch.zeros(5), torch.zeros(2, 2)])
-def test_an_item_that_is_not_a_picture_is_replaced_by_one(odd) -> None:
+def test_an_item_that_is_not_an_image_is_replaced_by_one(odd) -> None:
     result = put_back([odd, GREY], {0: GREY})
     assert result[0].size == (8, 6)
     assert result[1] is GREY
 
 
-def test_pictures_are_counted_and_the_first_frame_is_found() -> None:
+def test_images_are_counted_and_the_first_frame_is_found() -> None:
     assert [count_of(x) for x in (GREY, GREY[None], [GREY] * 3, "path", np.zeros((2, 6, 8, 3)))] == [1, 1, 3, 1, 2]
     assert torch.equal(first_frame([b"", GREY], 1, value_range="unit", limits=None), (GREY * 255).round().byte())
     assert first_frame([b"", GREY], 0, value_range="unit", limits=None).shape == (3, 512, 512)
@@ -269,7 +269,7 @@ BGR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     ],
     ids=["bgr", "flipped", "big-endian", "flipped floats", "16 bit", "big-endian 16 bit", "flipped grey"],
 )
-def test_arrays_of_every_layout_are_the_picture_that_they_show(array, expected) -> None:
+def test_arrays_of_every_layout_are_the_image_that_they_show(array, expected) -> None:
     for images in (array, [array], *([array[None]] if array.ndim == 3 else [])):
         (stack,) = as_batch(images).stacks
         levels, _ = stack.quantise()
@@ -284,7 +284,7 @@ def test_one_odd_array_is_its_own_fault_alone() -> None:
     assert as_batch([odd[2], BGR]).owners[-1] == 1
 
 
-def test_read_only_arrays_and_tensors_with_gradients_are_pictures() -> None:
+def test_read_only_arrays_and_tensors_with_gradients_are_images() -> None:
     frozen = BGR.copy()
     frozen.flags.writeable = False
     learning = torch.rand(1, 3, 4, 4, requires_grad=True)
@@ -330,7 +330,7 @@ def test_the_frames_of_one_file_come_in_groups_too() -> None:
         (object(), (512, 512)),
     ],
 )
-def test_an_unreadable_picture_gives_a_black_frame_of_its_size(odd, sides) -> None:
+def test_an_unreadable_image_gives_a_black_frame_of_its_size(odd, sides) -> None:
     frame = first_frame([odd], 0, value_range="unit", limits=None)
     assert torch.equal(frame, torch.zeros(3, *sides, dtype=torch.uint8))
 
@@ -351,7 +351,7 @@ def test_a_cover_of_an_array_of_floats_is_exact(shape, dtype) -> None:
 @pytest.mark.parametrize(
     ("mode", "becomes"), [("L", "L"), ("LA", "LA"), ("RGBA", "RGBA"), ("P", "RGB"), ("CMYK", "RGB")]
 )
-def test_a_cover_of_a_pil_picture_keeps_its_mode_where_that_can_show_it(mode, becomes) -> None:
+def test_a_cover_of_a_pil_image_keeps_its_mode_where_that_can_show_it(mode, becomes) -> None:
     result = put_back([Image.new(mode, (5, 4))], {0: torch.zeros(3, 4, 5)})[0]
     assert result.mode == becomes
     assert result.size == (5, 4)
@@ -365,9 +365,9 @@ def test_a_cover_of_a_grey_array_is_the_mean_of_its_colours_and_never_over_white
     assert colour[0, 0].tolist() == [0, 51, 255]
 
 
-def test_the_first_frame_of_one_picture_is_that_picture() -> None:
-    picture = Image.new("RGB", (5, 4), (51, 102, 204))
-    frame = first_frame(picture, 0, value_range="unit", limits=None)
+def test_the_first_frame_of_one_image_is_that_image() -> None:
+    image = Image.new("RGB", (5, 4), (51, 102, 204))
+    frame = first_frame(image, 0, value_range="unit", limits=None)
     assert frame[:, 0, 0].tolist() == [51, 102, 204]
 
 
@@ -396,8 +396,8 @@ def test_first_frames_are_found_for_the_chosen_images() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_arrays_of_floats_are_pictures_in_their_own_range(dtype) -> None:
-    picture = np.full((6, 8, 3), -0.5, dtype)
-    (stack,) = as_batch(picture, value_range="signed").stacks
+def test_arrays_of_floats_are_images_in_their_own_range(dtype) -> None:
+    image = np.full((6, 8, 3), -0.5, dtype)
+    (stack,) = as_batch(image, value_range="signed").stacks
     assert stack.value_range == "signed"
     assert stack.quantise()[0].unique().tolist() == [64]

@@ -23,25 +23,25 @@ def reason(text: str, outcome: Outcome = Outcome.BLOCK) -> Tensor:
     return draw(256, 256, Verdict(outcome, text))
 
 
-def inked(picture: Tensor, colour: tuple[int, int, int]) -> Tensor:
-    """Where a picture has this colour. Shape: (H, W), bool."""
-    return (picture.mul(255).round() == torch.tensor(colour).view(3, 1, 1)).all(0)
+def inked(image: Tensor, colour: tuple[int, int, int]) -> Tensor:
+    """Where an image has this colour. Shape: (H, W), bool."""
+    return (image.mul(255).round() == torch.tensor(colour).view(3, 1, 1)).all(0)
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_every_size_works_and_stays_in_range(height: int, width: int) -> None:
-    picture = draw(height, width, BLOCK)
-    assert picture.shape == (3, height, width)
-    assert picture.dtype == torch.float32
-    assert 0.0 <= float(picture.min()) <= float(picture.max()) <= 1.0
-    assert bool(picture.isfinite().all())
+    image = draw(height, width, BLOCK)
+    assert image.shape == (3, height, width)
+    assert image.dtype == torch.float32
+    assert 0.0 <= float(image.min()) <= float(image.max()) <= 1.0
+    assert bool(image.isfinite().all())
 
 
 @pytest.mark.parametrize(("height", "width"), [size for size in SIZES if min(size) >= 16])
 def test_there_is_a_sign_on_a_plain_ground(height: int, width: int) -> None:
-    picture = draw(height, width, BLOCK)
-    assert inked(picture, SIGN).any()
-    assert inked(picture, GROUND).float().mean() > 0.5
+    image = draw(height, width, BLOCK)
+    assert inked(image, SIGN).any()
+    assert inked(image, GROUND).float().mean() > 0.5
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_there_is_a_sign_on_a_plain_ground(height: int, width: int) -> None:
         ("word " * 12 + "first", "word " * 12 + "other"),
     ],
 )
-def test_other_reasons_are_other_pictures(one: str, other: str) -> None:
+def test_other_reasons_are_other_images(one: str, other: str) -> None:
     assert not torch.equal(reason(one), reason(other))
     assert torch.equal(reason(one), reason(one))
 
 
 def test_each_outcome_has_its_own_title() -> None:
-    pictures = [reason("the same", outcome) for outcome in Outcome]
-    assert len({picture.numpy().tobytes() for picture in pictures}) == 4
+    images = [reason("the same", outcome) for outcome in Outcome]
+    assert len({image.numpy().tobytes() for image in images}) == 4
 
 
 def test_only_three_lines_of_a_long_reason_are_drawn() -> None:
@@ -106,21 +106,21 @@ def test_a_pillow_with_one_size_of_letters_will_do(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 7), (40, 20), (300, 3)])
-def test_a_custom_picture_is_fitted(height: int, width: int, tmp_path: Path) -> None:
+def test_a_custom_image_is_fitted(height: int, width: int, tmp_path: Path) -> None:
     Image.new("RGB", (20, 10), (255, 51, 0)).save(tmp_path / "own.png")
-    picture = fit(tmp_path / "own.png", height, width)
-    assert torch.equal(picture, torch.tensor([1.0, 51 / 255, 0.0]).view(3, 1, 1).expand(3, height, width))
+    image = fit(tmp_path / "own.png", height, width)
+    assert torch.equal(image, torch.tensor([1.0, 51 / 255, 0.0]).view(3, 1, 1).expand(3, height, width))
 
 
-def test_a_custom_picture_of_the_right_size_is_unchanged(tmp_path: Path) -> None:
+def test_a_custom_image_of_the_right_size_is_unchanged(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "own.png")
     fitted = fit(str(tmp_path / "own.png"), 9, 13).mul(255).round().to(torch.uint8).permute(1, 2, 0)
     assert np.array_equal(fitted.numpy(), pixels)
 
 
-def test_a_custom_picture_that_is_not_a_picture_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "own.png").write_bytes(b"no picture")
+def test_a_custom_image_that_is_not_an_image_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "own.png").write_bytes(b"no image")
     for name in ("own.png", "none.png"):
         with pytest.raises(DecodeError):
             fit(tmp_path / name, 8, 8)

@@ -1,4 +1,4 @@
-"""The model is shown what its authors' own pictures were, bit for bit."""
+"""The model is shown what its authors' own images were, bit for bit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def timms(spec: InputSpec):
 
 
 def as_a_pipeline_saves(frames: torch.Tensor, value_range: str) -> np.ndarray:
-    """What diffusers does between a decoded tensor and a picture."""
+    """What diffusers does between a decoded tensor and an image."""
     if value_range == "signed":
         frames = (frames * 0.5 + 0.5).clamp(0, 1)
     return (frames.permute(0, 2, 3, 1).float().numpy() * 255).round().astype("uint8")
@@ -55,7 +55,7 @@ def test_a_decoded_tensor_becomes_timms_input(spec, size, dtype) -> None:
 
 @pytest.mark.parametrize("views", ["center", "cover", "squash", "tiles(3)"])
 @pytest.mark.parametrize("size", SIZES)
-def test_tensor_array_and_picture_give_the_same_input(views, size) -> None:
+def test_tensor_array_and_image_give_the_same_input(views, size) -> None:
     unit = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(2))
     saved = torch.from_numpy(as_a_pipeline_saves(unit, "unit")).permute(0, 3, 1, 2)
     preprocess = Preprocess(spec=SPECS[0], views=views)

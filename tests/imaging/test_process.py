@@ -57,7 +57,7 @@ def test_partial_and_faults_come_through() -> None:
     assert decoded.partial == "3 of 9 frames"
     assert [int(f[0, 0, 0]) for f in decoded.frames] == [0, 4, 8]
     with pytest.raises(DecodeError, match="not a readable JPEG"):
-        decode(b"no picture", limits=OWN)
+        decode(b"no image", limits=OWN)
 
 
 def test_a_new_process_has_no_more_time_for_its_first_file_than_others() -> None:
@@ -77,7 +77,7 @@ def test_one_process_decodes_file_after_file() -> None:
     decode(FILE, limits=OWN)
     (decoder,) = process._idle[os.getpid()]
     with pytest.raises(DecodeError):
-        decode(b"no picture", limits=OWN)
+        decode(b"no image", limits=OWN)
     decode(FILE, limits=OWN)
     assert process._idle[os.getpid()] == [decoder]
 

@@ -12,7 +12,7 @@ from PIL import Image
 from nsfw_guard.errors import ConfigError, ImageError
 from nsfw_guard.imaging import resize as room
 from nsfw_guard.imaging.resize import effective_method, matrix_is_pillow, resize, weights
-from tests.pictures import smooth
+from tests.images import smooth
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 SIZES = [  # (height, width) from, to
@@ -38,8 +38,8 @@ def noise(height: int, width: int, *, channels: int = 3, seed: int = 0) -> torch
 
 
 def by_pillow(pixels: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch.Tensor:
-    picture = Image.fromarray(pixels[0].permute(1, 2, 0).contiguous().numpy())
-    resized = np.array(picture.resize((size[1], size[0]), FILTERS[interpolation]))
+    image = Image.fromarray(pixels[0].permute(1, 2, 0).contiguous().numpy())
+    resized = np.array(image.resize((size[1], size[0]), FILTERS[interpolation]))
     return torch.from_numpy(resized).permute(2, 0, 1)[None]
 
 
@@ -168,7 +168,7 @@ def test_other_numbers_of_channels_are_resized_plane_by_plane(channels) -> None:
         assert torch.equal(resized[0, plane], expected[0, 0])
 
 
-def test_a_batch_is_its_pictures_one_by_one() -> None:
+def test_a_batch_is_its_images_one_by_one() -> None:
     pixels = torch.cat([noise(30, 40, seed=i) for i in range(3)])
     for method in ("pillow", "matrix", "fast"):
         resized = resize(pixels, (12, 17), method=method)
@@ -189,7 +189,7 @@ def test_only_stacks_of_bytes_are_taken(pixels) -> None:
 
 
 def test_packed_views_of_other_memory_are_not_mistaken_for_rgbx() -> None:
-    # Same strides as a packed picture, but the fourth byte of the last pixel lies outside the storage.
+    # Same strides as a packed image, but the fourth byte of the last pixel lies outside the storage.
     storage = torch.arange(4 * 6 * 5 - 1, dtype=torch.int64).to(torch.uint8)
     view = storage.as_strided((1, 3, 6, 5), (4 * 30, 1, 20, 4))
     assert room._whole_pixels(view) is view

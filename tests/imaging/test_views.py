@@ -1,4 +1,4 @@
-"""Nothing of a picture may go unseen, and the authors' own view is timm's to the pixel."""
+"""Nothing of an image may go unseen, and the authors' own view is timm's to the pixel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPEC = InputSpec(size=32)
 
 
 def seen(looks, height, width) -> bool:
-    """Whether the looks' boxes cover the whole picture, on a fine grid."""
+    """Whether the looks' boxes cover the whole image, on a fine grid."""
     boxes = [look.view.box for look in looks]
     xs = sorted({0.0, 1.0, *(x for b in boxes for x in (b[0], b[2]))})
     ys = sorted({0.0, 1.0, *(y for b in boxes for y in (b[1], b[3]))})
@@ -62,7 +62,7 @@ def test_tiles_see_every_pixel_too(count, height, width) -> None:
     assert {look.view.kind for look in looks[1:]} == {"tile"}
 
 
-def test_a_square_picture_has_one_view() -> None:
+def test_a_square_image_has_one_view() -> None:
     assert len(plan(64, 64, SPEC)) == 1
     assert plan(64, 64, SPEC)[0].view.box == (0.0, 0.0, 1.0, 1.0)
 
@@ -130,7 +130,7 @@ def test_cover_handles_a_hundred_to_one_within_the_maximum_of_views(size, crop_p
         ("tiles(8)", 1000, 3000, 209),
     ],
 )
-def test_tiles_of_usual_pictures_are_within_the_maximum(views, height, width, looks) -> None:
+def test_tiles_of_usual_images_are_within_the_maximum(views, height, width, looks) -> None:
     assert len(plan(height, width, SPEC, views)) == looks
 
 

@@ -28,7 +28,7 @@ def test_a_line_holds_the_decision_and_nothing_else(log: Path) -> None:
         "schema": 2,
         "n": 1,
         "time": "2027-01-15T08:00:00.250000+00:00",
-        "picture": "ab" * 32,
+        "image": "ab" * 32,
         "outcome": "allow",
         "reason": "fine",
         "category": "sexual",
@@ -50,23 +50,23 @@ def test_a_line_holds_the_decision_and_nothing_else(log: Path) -> None:
     }
 
 
-def test_a_key_hides_the_picture_and_signs_the_line(log: Path) -> None:
+def test_a_key_hides_the_image_and_signs_the_line(log: Path) -> None:
     Audit(log, key=KEY)([verdict()])
     line = json.loads(log.read_text())
     line_hash = line.pop("hash")
     canonical = json.dumps(line, sort_keys=True, separators=(",", ":")).encode()
     assert line_hash == hmac.new(KEY, canonical, "sha256").hexdigest()
-    assert line["picture"] == hmac.new(KEY, b"ab" * 32, "sha256").hexdigest()
+    assert line["image"] == hmac.new(KEY, b"ab" * 32, "sha256").hexdigest()
     assert b"ab" * 32 not in log.read_bytes()
 
 
 @pytest.mark.parametrize("key", [None, KEY])
-def test_what_was_not_evaluated_has_no_picture(log: Path, key: bytes | None) -> None:
+def test_what_was_not_evaluated_has_no_image(log: Path, key: bytes | None) -> None:
     bare = Verdict(Outcome.ERROR, "the model raised")
     Audit(log, key=key)([bare, verdict(scores=Scores.single(LEVELS))])
     first, second = (json.loads(line) for line in log.read_text().splitlines())
-    assert [first["picture"], first["scores"], first["score"], first["outcome"]] == [None, [], None, "error"]
-    assert second["picture"] is None
+    assert [first["image"], first["scores"], first["score"], first["outcome"]] == [None, [], None, "error"]
+    assert second["image"] is None
     assert whole(verify(log, key=key), 2)
 
 

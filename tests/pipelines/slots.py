@@ -24,12 +24,12 @@ SHOWN = [
     for kind in case.kinds
     if kind != "latent" and (name, kind) != ("IFPipeline", "pt")  # of tensors DeepFloyd IF asks nobody
 ]
-# A whole one, from words to pictures, so that it can be saved and loaded.
+# A whole one, from words to images, so that it can be saved and loaded.
 SD = case_of("StableDiffusionPipeline", "sd", sd_words, lambda: words(num_images_per_prompt=2), count=2, slot=True)
 
 
 def checker_of(rule: float | Callable[[torch.Tensor], float], **settings: Any) -> SafetyChecker:
-    """A checker whose model says this of every picture."""
+    """A checker whose model says this of every image."""
     return SafetyChecker(Guard(FakeBackend(rule), **settings))
 
 

@@ -1,4 +1,4 @@
-"""What allowed pictures look like with a guard on the pipe (the same), and that nothing else ever leaves it."""
+"""What allowed images look like with a guard on the pipe (the same), and that nothing else ever leaves it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from tests.threads import in_threads
 
 
 def first_only():
-    """Flags the first of every two pictures that it is shown, after the one that is asked of it at the start."""
+    """Flags the first of every two images that it is shown, after the one that is asked of it at the start."""
     count = iter(range(1000))
     return lambda frame: 1.0 if next(count) % 2 else 0.0
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
 @pytest.mark.parametrize("bare", [True, False])
-def test_allowed_pictures_keep_every_bit(pipe, kind, bare) -> None:
+def test_allowed_images_keep_every_bit(pipe, kind, bare) -> None:
     def images(out):
         return out[0] if bare else out.images
 
@@ -47,12 +47,12 @@ def test_allowed_pictures_keep_every_bit(pipe, kind, bare) -> None:
         assert [v.outcome for v in attachment.verdicts] == [Outcome.ALLOW] * 2
     assert type(images(out)) is type(plain)
     assert np.array_equal(stacked(images(out)), stacked(plain))
-    assert guard.backend.frames == 3  # one at the start, one a picture
+    assert guard.backend.frames == 3  # one at the start, one an image
     assert (out[1] if bare else out.nsfw_content_detected) == [False, False]
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
-def test_a_flagged_picture_is_covered_and_its_neighbour_is_not(pipe, kind) -> None:
+def test_a_flagged_image_is_covered_and_its_neighbour_is_not(pipe, kind) -> None:
     plain = draw(pipe, output_type=kind).images
     with attach(pipe, Guard(FakeBackend(first_only()), action=Block(colour=(1.0, 0.5, 0.0)))):
         out = draw(pipe, output_type=kind)
@@ -89,7 +89,7 @@ def test_the_callers_latents_are_not_edited(pipe) -> None:
     assert torch.equal(latents, before)
 
 
-def test_the_stock_checker_is_not_asked_and_no_picture_becomes_pil_for_it(whole) -> None:
+def test_the_stock_checker_is_not_asked_and_no_image_becomes_pil_for_it(whole) -> None:
     asked = []
 
     class Stock(torch.nn.Module):
@@ -121,7 +121,7 @@ def test_detaching_restores_class_processors_and_model_index(pipe, tmp_path) -> 
     assert index[0] == index[1]
 
 
-def test_a_picture_postprocessed_by_hand_is_judged_too(pipe) -> None:
+def test_an_image_postprocessed_by_hand_is_judged_too(pipe) -> None:
     with attach(pipe, Guard(FakeBackend(1.0))):
         (image,) = pipe.image_processor.postprocess(torch.ones(1, 3, 8, 8))
     assert np.asarray(image).max() == 0
@@ -263,21 +263,21 @@ def test_the_state_says_what_is_in_effect(pipe) -> None:
     assert (state["latents"], state["check_inputs"], state["self_test"]) == ("allow", "true", "passed")
 
 
-def test_pictures_handed_in_are_judged_before_any_step(whole) -> None:
+def test_images_handed_in_are_judged_before_any_step(whole) -> None:
     pipe = diffusers.StableDiffusionImg2ImgPipeline(**whole.components, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     red, blue = Image.new("RGB", (64, 64), (220, 30, 30)), Image.new("RGB", (64, 64), (30, 30, 220))
     steps = []
     settings = {"num_inference_steps": 4, "callback_on_step_end": lambda *a: steps.append(1) or {}}
     with attach(pipe, Guard(FakeBackend()), check_inputs=True):
-        for picture in (
+        for image in (
             red,
             [blue, red],
             np.asarray(red) / 255,
             torch.tensor([0.9, 0.1, 0.1]).view(1, 3, 1, 1).expand(1, 3, 64, 64),
         ):
             with pytest.raises(BlockedError, match="red"):
-                pipe(["a star on white"] * (2 if isinstance(picture, list) else 1), picture, **settings)
+                pipe(["a star on white"] * (2 if isinstance(image, list) else 1), image, **settings)
         assert steps == []
         out = pipe("a blue star on white", blue, **settings)
         assert out.nsfw_content_detected == [False]

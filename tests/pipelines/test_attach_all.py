@@ -122,7 +122,7 @@ def test_uninstalling_restores_everything(whole) -> None:
     assert torch.equal(draw(whole, output_type="pt").images, plain)
 
 
-def test_a_pipeline_without_pictures_is_left_alone(guard) -> None:
+def test_a_pipeline_without_images_is_left_alone(guard) -> None:
     class Text(diffusers.DiffusionPipeline):
         def __call__(self):
             return AudioPipelineOutput(audios=np.zeros((1, 1, 8)))

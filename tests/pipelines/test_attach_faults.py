@@ -77,7 +77,7 @@ def test_nan_latents_are_an_error_and_not_flagged_as_nsfw(pipe) -> None:
     assert np.asarray(out.images[0]).max() == 0
 
 
-def test_a_listener_that_fails_holds_the_pictures_back(pipe) -> None:
+def test_a_listener_that_fails_holds_the_images_back(pipe) -> None:
     def fails(verdicts):
         raise OSError("disk full")
 
@@ -87,7 +87,7 @@ def test_a_listener_that_fails_holds_the_pictures_back(pipe) -> None:
     assert [v.outcome for v in out.verdicts] == [Outcome.ERROR] * 2
 
 
-def test_raising_leaks_no_picture_and_the_pipe_still_works(pipe) -> None:
+def test_raising_leaks_no_image_and_the_pipe_still_works(pipe) -> None:
     plain = draw(pipe, output_type="pt").images
     with attach(pipe, Guard(FakeBackend(1.0), action=Raise())), pytest.raises(BlockedError) as caught:
         draw(pipe, output_type="pt")

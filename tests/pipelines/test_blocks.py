@@ -28,7 +28,7 @@ def stepped(guard, **settings):
     return modular_flux(modular)
 
 
-def test_a_key_that_holds_no_pictures_is_refused() -> None:
+def test_a_key_that_holds_no_images_is_refused() -> None:
     with pytest.raises(ConfigError, match="'images' or 'videos'"):
         GuardStep(Guard(FakeBackend(0.0)), key="latents")
 
@@ -42,7 +42,7 @@ def test_a_step_before_anything_is_decoded_fails() -> None:
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
-def test_a_step_judges_the_pictures_that_leave(kind) -> None:
+def test_a_step_judges_the_images_that_leave(kind) -> None:
     plain = modular_flux()(**flux_call(2), output_type=kind, output="images")
     guard = Guard(FakeBackend(0.0))
     state = stepped(guard)(**flux_call(2), output_type=kind)
@@ -79,7 +79,7 @@ def test_an_attached_guard_judges_every_requested_output(output) -> None:
         assert not any(isinstance(v, torch.Tensor) for k, v in out.values.items() if "latent" in k)
 
 
-def test_allowed_latents_leave_with_their_pictures_and_never_alone() -> None:
+def test_allowed_latents_leave_with_their_images_and_never_alone() -> None:
     pipe = modular_flux()
     with attach(pipe, Guard(FakeBackend(0.0))):
         out = pipe(**flux_call(1), output=["images", "latents"])

@@ -73,7 +73,7 @@ def test_a_model_that_breaks_lets_nothing_out(how, kind) -> None:
     assert out.nsfw_content_detected == [True, True]
 
 
-def test_nan_is_no_picture() -> None:
+def test_nan_is_no_image() -> None:
     checker = SafetyChecker(Guard(FakeBackend(0.0)))
     images = torch.zeros(2, 3, 8, 8)
     images[1, 0, 0, 0] = torch.nan
@@ -94,7 +94,7 @@ def test_raise_raises_out_of_the_slot() -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), PAIRS)
-def test_allowed_pictures_keep_every_bit(name, kind) -> None:
+def test_allowed_images_keep_every_bit(name, kind) -> None:
     free = CASES[name].build()
     before = run(name, free, output_type=kind).images
     guard = Guard(FakeBackend(0.0))
@@ -106,7 +106,7 @@ def test_allowed_pictures_keep_every_bit(name, kind) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), PAIRS)
-def test_flagged_pictures_leave_as_the_action_says(name, kind) -> None:
+def test_flagged_images_leave_as_the_action_says(name, kind) -> None:
     out = run(name, slotted(name, Guard(FakeBackend(1.0))), output_type=kind)
     assert stacked(out.images).max() == 0
     assert flags_of(out) == [True] * CASES[name].count
@@ -115,7 +115,7 @@ def test_flagged_pictures_leave_as_the_action_says(name, kind) -> None:
     assert blurred.std() < stacked(run(name, CASES[name].build(), output_type=kind).images).std()
 
 
-def test_observe_mode_and_review_release_the_drawn_picture() -> None:
+def test_observe_mode_and_review_release_the_drawn_image() -> None:
     before = run("StableDiffusionPipeline", CASES["StableDiffusionPipeline"].build(), output_type="pt").images
     for score, flag in ((1.0, True), (0.3, False)):
         pipe = slotted("StableDiffusionPipeline", Guard(FakeBackend(score), action="flag"))
@@ -131,15 +131,15 @@ def test_a_covered_review_is_not_flagged_and_in_the_right_range() -> None:
     assert out.nsfw_content_detected == [False, False]
 
 
-def test_onnx_pipelines_call_it_picture_by_picture_with_arrays() -> None:
+def test_onnx_pipelines_call_it_image_by_image_with_arrays() -> None:
     checker = SafetyChecker(Guard(FakeBackend()))
-    pictures = np.zeros((2, 8, 8, 3), np.float32)
-    pictures[0, ..., 0] = 0.9
-    answers = [checker(clip_input=np.zeros((1, 1)), images=pictures[i : i + 1]) for i in range(2)]
+    images = np.zeros((2, 8, 8, 3), np.float32)
+    images[0, ..., 0] = 0.9
+    answers = [checker(clip_input=np.zeros((1, 1)), images=images[i : i + 1]) for i in range(2)]
     assert [flags for _, flags in answers] == [[True], [False]]
     assert answers[0][0].dtype == np.float32
     assert answers[0][0].max() == 0
-    assert np.array_equal(answers[1][0], pictures[1:])
+    assert np.array_equal(answers[1][0], images[1:])
 
 
 def test_pipelines_that_want_three_values_get_three() -> None:
@@ -190,7 +190,7 @@ def test_a_cosmos_pipeline_runs_with_it() -> None:
 
 @pytest.fixture(scope="module")
 def saved(tiny, whole, tmp_path_factory):
-    """A pipeline with a real model in its slot, in a folder, and what that model says of two pictures."""
+    """A pipeline with a real model in its slot, in a folder, and what that model says of two images."""
     policy = {"name": "mine", "rules": {"sexual": {"block": 0.4}}, "prompts": {"words": ["dragon"]}}
     guard = Guard.from_pretrained(tiny, labels={"NSFW": "sexual", "SFW": None}, policy=policy, action="pixelate")
     checker = SafetyChecker(guard)
@@ -198,13 +198,13 @@ def saved(tiny, whole, tmp_path_factory):
     pipe.register_modules(safety_checker=checker, feature_extractor=checker.feature_extractor)
     folder = tmp_path_factory.mktemp("saved") / "pipe"
     pipe.save_pretrained(folder)
-    pictures = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(1))
-    return folder, pictures, guard.check(pictures)
+    images = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(1))
+    return folder, images, guard.check(images)
 
 
 @pytest.mark.parametrize("cls", ["StableDiffusionPipeline", "DiffusionPipeline", "AutoPipelineForText2Image"])
 def test_a_folder_brings_the_guard_back(saved, cls, caplog) -> None:
-    folder, pictures, said = saved
+    folder, images, said = saved
     index = json.loads((folder / "model_index.json").read_text())
     assert index["safety_checker"] == ["nsfw_guard", "SafetyChecker"]
     assert index["feature_extractor"] == ["nsfw_guard", "NoFeatures"]
@@ -215,7 +215,7 @@ def test_a_folder_brings_the_guard_back(saved, cls, caplog) -> None:
     assert type(pipe.feature_extractor) is NoFeatures
     guard = pipe.safety_checker.guard
     assert (guard.policy.name, guard.action.name) == ("mine", "pixelate")
-    assert [v.score for v in guard.check(pictures)] == [v.score for v in said]
+    assert [v.score for v in guard.check(images)] == [v.score for v in said]
 
 
 def test_a_fresh_process_that_imports_us_loads_it(saved) -> None:
@@ -290,7 +290,7 @@ def test_the_names_that_diffusers_looks_for_are_there() -> None:
     assert nsfw_guard.SafetyChecker.__module__ == nsfw_guard.NoFeatures.__module__ == "nsfw_guard"
 
 
-def test_no_features_gives_one_row_a_picture() -> None:
+def test_no_features_gives_one_row_an_image() -> None:
     none = NoFeatures()
     assert none([1, 2, 3], return_tensors="pt").pixel_values.shape == (3, 1)
     assert none(np.zeros((2, 8, 8, 3)), return_tensors="np").pixel_values.shape == (2, 1)

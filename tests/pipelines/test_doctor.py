@@ -1,4 +1,4 @@
-"""A pipe is asked, as it stands, what judges its pictures and what goes round that."""
+"""A pipe is asked, as it stands, what judges its images and what goes round that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every family, every output type: allowed pictures keep every bit, flagged ones never leave, latents are refused."""
+"""Every family, every output type: allowed images keep every bit, flagged ones never leave, latents are refused."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ DECODED = one_each(
 LATENT = [name for name, case in CASES.items() if "latent" in case.kinds]
 # A crop is judged as it was drawn and, pasted, as it leaves; Cosmos makes the clip once for the checker in its slot.
 TWICE = {name for name, case in CASES.items() if name.endswith("/crop") or case.family == "cosmos"}
-# Judged on the way as well: the pictures that LEdits++ inverts, the grid that VisualCloze thresholds, and once more a
-# picture that Cosmos takes for a clip of one frame.
+# Judged on the way as well: the images that LEdits++ inverts, the grid that VisualCloze thresholds, and once more a
+# image that Cosmos takes for a clip of one frame.
 MORE = {"LEditsPPPipelineStableDiffusion": 3, "VisualClozeGenerationPipeline": 2, "Cosmos2TextToImagePipeline": 1.5}
 TWINS = {"QwenImageLayeredPipeline", "QwenImage21Pipeline"}  # with alpha: on black, on white, bare
 
@@ -54,13 +54,13 @@ def run(case, **settings):
     return pipe(**case.call(pipe), **settings)
 
 
-def pictures(case, out):
+def images(case, out):
     return out.values[case.field] if case.modular else getattr(out, case.field)
 
 
 @cache
 def plain(name, kind):
-    return pictures(CASES[name], run(CASES[name], output_type=kind))
+    return images(CASES[name], run(CASES[name], output_type=kind))
 
 
 def verdicts(case, out, attachment):
@@ -73,7 +73,7 @@ def test_there_are_enough_classes_of_enough_families() -> None:
 
 
 @pytest.mark.parametrize("case", DECODED, indirect=True, ids="-".join)
-def test_allowed_pictures_keep_every_bit_and_are_judged_once(case, request) -> None:
+def test_allowed_images_keep_every_bit_and_are_judged_once(case, request) -> None:
     kind = request.node.callspec.params["case"][1]
     before = plain(case.name, kind)
     guard = Guard(FakeBackend(0.0))
@@ -82,7 +82,7 @@ def test_allowed_pictures_keep_every_bit_and_are_judged_once(case, request) -> N
         out = run(case, output_type=kind)
         judged = guard.backend.frames - asked
         results = verdicts(case, out, attachment)
-    after = pictures(case, out)
+    after = images(case, out)
     assert type(after) is type(before)
     assert all(np.array_equal(a, b) for a, b in zip(arrays(after), arrays(before), strict=True))
     assert len(results) == case.count
@@ -96,13 +96,13 @@ def test_allowed_pictures_keep_every_bit_and_are_judged_once(case, request) -> N
 
 
 @pytest.mark.parametrize("case", DECODED, indirect=True, ids="-".join)
-def test_flagged_pictures_never_leave(case, request) -> None:
+def test_flagged_images_never_leave(case, request) -> None:
     kind = request.node.callspec.params["case"][1]
     before = plain(case.name, kind)
     with attach(built(case.name), Guard(FakeBackend(1.0))) as attachment:
         out = run(case, output_type=kind)
         results = verdicts(case, out, attachment)
-    after = pictures(case, out)
+    after = images(case, out)
     assert type(after) is type(before)
     low = -1.0 if kind == "pt" and float(np.min([f.min() for f in arrays(before)])) < 0 else 0.0
     for new, old in zip(arrays(after), arrays(before), strict=True):
@@ -117,7 +117,7 @@ def test_flagged_pictures_never_leave(case, request) -> None:
 
 
 @pytest.mark.parametrize("case", every(2, [n for n, c in CASES.items() if not c.modular]), indirect=True)
-def test_a_tuple_output_has_pictures_and_flags_in_their_places(case) -> None:
+def test_a_tuple_output_has_images_and_flags_in_their_places(case) -> None:
     kind = case.kinds[0]
     free = run(case, output_type=kind, return_dict=False)
     for score, flags in ((0.0, False), (1.0, True)):
@@ -160,7 +160,7 @@ def test_a_part_guarded_alone_is_guarded_within_the_whole(case) -> None:
         out = part(**call, num_inference_steps=1, output_type="np", generator=torch.Generator().manual_seed(0))
         assert float(out.images.max()) == 0
         whole.disable_safety_checker()
-        assert max(float(a.max()) for a in arrays(pictures(case, run(case, output_type="np")))) > 0
+        assert max(float(a.max()) for a in arrays(images(case, run(case, output_type="np")))) > 0
         whole.enable_safety_checker()
     assert type(part) is kept
     with attach(part, Guard(FakeBackend(0.0))):
@@ -188,5 +188,5 @@ def test_raising_leaks_nothing_and_the_pipe_still_works(case) -> None:
             step = step.tb_next
         assert held == []
         assert caught.value.__context__ is None
-    after = pictures(case, run(case, output_type=kind))
+    after = images(case, run(case, output_type=kind))
     assert all(np.array_equal(a, b) for a, b in zip(arrays(after), arrays(before), strict=True))

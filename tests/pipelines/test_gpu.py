@@ -1,4 +1,4 @@
-"""On a CUDA device: allowed pictures keep every bit, flagged ones never leave, in full and in half precision."""
+"""On a CUDA device: allowed images keep every bit, flagged ones never leave, in full and in half precision."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ CALL = {"num_inference_steps": 2, "guidance_scale": 3.0}
 
 
 def answers(*scores):
-    """A guard whose model gives these scores, one a picture, after the picture that is asked of it at the start."""
+    """A guard whose model gives these scores, one an image, after the image that is asked of it at the start."""
     given = iter((0.0, *scores))
     return Guard(FakeBackend(lambda frame: next(given)))
 
@@ -58,7 +58,7 @@ def test_nothing_blocked_is_drawn_once(pipe) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
-def test_only_the_blocked_picture_is_redrawn_with_a_reported_seed(pipe, kind) -> None:
+def test_only_the_blocked_image_is_redrawn_with_a_reported_seed(pipe, kind) -> None:
     result = regenerate(pipe, answers(0.0, 1.0, 1.0, 0.0), prompt=PROMPTS, output_type=kind, **CALL)
     assert result.tries == (1, 3)
     assert (result.calls, result.drawn) == (3, 4)
@@ -72,7 +72,7 @@ def test_only_the_blocked_picture_is_redrawn_with_a_reported_seed(pipe, kind) ->
         assert np.allclose(np.asarray(result.images[i], float), np.asarray(alone, float), atol=near)
 
 
-def test_several_pictures_a_prompt_are_redrawn_with_their_prompt(pipe) -> None:
+def test_several_images_a_prompt_are_redrawn_with_their_prompt(pipe) -> None:
     guard = answers(0, 0, 1, 0, 0)  # the third is the second prompt's first
     result = regenerate(pipe, guard, prompt=PROMPTS, num_images_per_prompt=2, output_type="pt", **CALL)
     assert result.tries == (1, 1, 2, 1)
@@ -80,7 +80,7 @@ def test_several_pictures_a_prompt_are_redrawn_with_their_prompt(pipe) -> None:
     assert torch.allclose(result.images[2], alone[0], atol=1e-4)
 
 
-def test_a_picture_that_stays_blocked_leaves_covered(pipe) -> None:
+def test_an_image_that_stays_blocked_leaves_covered(pipe) -> None:
     result = regenerate(pipe, answers(*[1.0] * 9), prompt="a red disc on white", attempts=3, **CALL)
     assert result.nsfw_content_detected == [True]
     assert (result.tries, result.calls) == ((3,), 3)

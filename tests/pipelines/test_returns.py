@@ -17,7 +17,7 @@ from nsfw_guard.pipelines.returns import Fate, Part, parts_of, returns
 from nsfw_guard.pipelines.survey import survey
 
 # What passes unjudged, as it is written in the classes of diffusers: sound, words, cameras and numbers.
-NO_PICTURES = {
+NO_IMAGES = {
     "None", "action", "action_output", "audio", "c2w", "carry_positions", "out_positions", "revised_prompts", "sound",
     "text", "self._safety_text_concept if enable_safety_guidance else None", "video_c2w",
 }  # fmt: skip
@@ -28,10 +28,10 @@ def installed() -> list[Part]:
     return returns()
 
 
-def test_no_output_that_passes_unjudged_is_a_picture(installed) -> None:
+def test_no_output_that_passes_unjudged_is_an_image(installed) -> None:
     passing = {part.source for part in installed if part.fate is Fate.OTHER}
     assert passing
-    assert passing <= NO_PICTURES, "a part of a new kind passes: look at it, then name it here"
+    assert passing <= NO_IMAGES, "a part of a new kind passes: look at it, then name it here"
 
 
 def test_flags_stand_where_flags_are_expected(installed) -> None:
@@ -39,10 +39,10 @@ def test_flags_stand_where_flags_are_expected(installed) -> None:
     assert not {one for one in marks if any(word in one for word in ("image", "video", "frame", "latent"))}
 
 
-def test_outputs_named_like_pictures_are_judged(installed) -> None:
-    pictures = [part for part in installed if part.source in {"image", "images", "video", "videos", "frames"}]
-    assert len(pictures) > 100
-    assert {part.fate for part in pictures} <= {Fate.JUDGED, Fate.REFUSED, Fate.SILENT}
+def test_outputs_named_like_images_are_judged(installed) -> None:
+    images = [part for part in installed if part.source in {"image", "images", "video", "videos", "frames"}]
+    assert len(images) > 100
+    assert {part.fate for part in images} <= {Fate.JUDGED, Fate.REFUSED, Fate.SILENT}
 
 
 def test_every_class_that_draws_returns_something(installed) -> None:
@@ -52,7 +52,7 @@ def test_every_class_that_draws_returns_something(installed) -> None:
 
 
 @dataclass
-class PictureOutput(BaseOutput):
+class ImageOutput(BaseOutput):
     images: list
     audio: list
     latents: list = None
@@ -66,7 +66,7 @@ class Drawing(DiffusionPipeline):
         if inner():
             return (self.image, None, self.extra)
         for _ in range(2):
-            return PictureOutput(self.image, audio=self.audio, latents=self.latents)
+            return ImageOutput(self.image, audio=self.audio, latents=self.latents)
         return self.image
 
 

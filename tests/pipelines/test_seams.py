@@ -77,7 +77,7 @@ def test_ranges_and_places_are_read_from_the_class() -> None:
     assert not seams.returns_bare_value(diffusers.FluxPipeline)
 
 
-def test_callbacks_that_are_handed_pictures_are_refused() -> None:
+def test_callbacks_that_are_handed_images_are_refused() -> None:
     case = CASES["IFPipeline"]
     pipe = case.build()
     seen = []
@@ -119,7 +119,7 @@ def test_hdr_light_is_judged_as_a_file_would_show_it() -> None:
     assert "NaN or infinite" in odd.verdicts[0].reason
 
 
-def test_prompts_and_pictures_are_found_among_the_arguments() -> None:
+def test_prompts_and_images_are_found_among_the_arguments() -> None:
     arguments = {
         "prompt": ["a disc", "a ring"], "prompt_2": "a star", "negative_prompt": "a cross", "task_prompt": {"a": "b"},
         "image": CASES, "control_image": np.zeros((8, 8, 3)), "mask_image": np.zeros((8, 8, 3)),
@@ -127,7 +127,7 @@ def test_prompts_and_pictures_are_found_among_the_arguments() -> None:
         "image_guidance_scale": 1.5, "prompt_embeds": torch.zeros(1, 3, 8),
     }  # fmt: skip
     assert inputs.prompts_of(arguments) == ["a disc", "a ring", "a star", "b"]
-    assert [name for name, _ in inputs.pictures_of(arguments)] == ["control_image", "video"]
+    assert [name for name, _ in inputs.images_of(arguments)] == ["control_image", "video"]
 
 
 def test_arguments_are_found_by_name_however_they_are_given() -> None:
@@ -139,10 +139,10 @@ def test_arguments_are_found_by_name_however_they_are_given() -> None:
     assert inputs.arguments_of(lambda self: None, object(), (1, 2), {"a": 1}) == {"a": 1}  # it will fail by itself
 
 
-def test_empty_places_among_pictures_are_skipped() -> None:
+def test_empty_places_among_images_are_skipped() -> None:
     red = np.zeros((8, 8, 3), np.float32)
     red[..., 0] = 0.9
     guard = Guard(FakeBackend())
-    inputs.refuse_pictures(guard, {"image": [[np.zeros((8, 8, 3), np.float32), None]]}, "refuse")
+    inputs.refuse_images(guard, {"image": [[np.zeros((8, 8, 3), np.float32), None]]}, "refuse")
     with pytest.raises(BlockedError):
-        inputs.refuse_pictures(guard, {"image": [[red, None], [None]]}, "refuse")
+        inputs.refuse_images(guard, {"image": [[red, None], [None]]}, "refuse")

@@ -24,8 +24,8 @@ from nsfw_guard.pipelines.doctor import skipped
 from nsfw_guard.scores import Region, Scores, Severity
 from nsfw_guard.testing import FAULTS, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
+from tests.images import smooth
 from tests.matrix import one_each
-from tests.pictures import smooth
 from tests.pipelines.drawing import stacked
 from tests.pipelines.slots import SD, SHOWN, SLOTS, answers, checker_of, guarded, put, run
 from tests.pipelines.zoo import CASES
@@ -38,7 +38,7 @@ pytestmark = [
 
 
 def decoded(count: int = 3) -> torch.Tensor:
-    """What a VAE hands over: pictures around [-1, 1], not clipped. Shape: (count, 3, 24, 24)."""
+    """What a VAE hands over: images around [-1, 1], not clipped. Shape: (count, 3, 24, 24)."""
     return smooth(count, 24, 24) * 3 - 1.4
 
 
@@ -50,7 +50,7 @@ def reddest(frame: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("action", ["block", "blur", "pixelate", "replace"])
-def test_a_covered_picture_comes_back_in_unit_range(action) -> None:
+def test_a_covered_image_comes_back_in_unit_range(action) -> None:
     images = decoded()
     images[1, 0] += 2  # red
     images[0, 0] -= 2
@@ -69,7 +69,7 @@ def test_a_covered_picture_comes_back_in_unit_range(action) -> None:
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "hangs"])
-def test_a_model_that_fails_holds_every_picture_back(fault) -> None:
+def test_a_model_that_fails_holds_every_image_back(fault) -> None:
     checker = SafetyChecker(Guard(FaultyBackend(fault), action="blur"))
     safe, flags = checker(images=decoded(), clip_input=None)
     assert flags == [True] * 3
@@ -89,7 +89,7 @@ def test_an_overflow_of_the_decoder_is_held_back() -> None:
     assert "NaN or infinite" in checker.verdicts[1].reason
 
 
-def test_too_few_or_too_many_values_fail_before_a_picture_leaves() -> None:
+def test_too_few_or_too_many_values_fail_before_an_image_leaves() -> None:
     pipe = CASES["IFPipeline"].build()
     pipe.register_modules(safety_checker=checker_of(0.0), feature_extractor=nsfw_guard.NoFeatures())
     with pytest.raises(ValueError, match="expected 3, got 2"):
@@ -101,7 +101,7 @@ def test_too_few_or_too_many_values_fail_before_a_picture_leaves() -> None:
         run(pipe, SD, "np")
 
 
-def test_the_action_raise_lets_no_picture_out() -> None:
+def test_the_action_raise_lets_no_image_out() -> None:
     pipe, _ = guarded(SD, checker_of(1.0, action="raise"))
     with pytest.raises(BlockedError, match="red"):
         run(pipe, SD, "np")
@@ -143,7 +143,7 @@ def test_a_slot_does_not_see_latents_and_deepfloyds_tensors() -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), one_each(SHOWN, lambda shown: shown[0]))
-def test_an_allowed_picture_is_untouched(name, kind) -> None:
+def test_an_allowed_image_is_untouched(name, kind) -> None:
     case = SLOTS[name]
     pipe = case.build()
     plain = stacked(run(pipe, case, kind))
@@ -159,7 +159,7 @@ def test_an_allowed_picture_is_untouched(name, kind) -> None:
     ("name", "kind", "action"),
     one_each([(*shown, action) for shown in SHOWN for action in ("block", "blur")], lambda shown: shown[0]),
 )
-def test_a_flagged_picture_is_covered(name, kind, action) -> None:
+def test_a_flagged_image_is_covered(name, kind, action) -> None:
     case = SLOTS[name]
     pipe = case.build()
     plain = stacked(run(pipe, case, kind))
@@ -171,7 +171,7 @@ def test_a_flagged_picture_is_covered(name, kind, action) -> None:
     assert flags == ([True] * case.count if case.family != "cosmos" else None)
     assert all(type(flag) is bool for flag in flags or [])
     assert released.shape == plain.shape
-    if case.name.endswith("/crop"):  # the user's own picture is pasted around what was drawn: attach covers that too
+    if case.name.endswith("/crop"):  # the user's own image is pasted around what was drawn: attach covers that too
         drawn = slice(16, 32)
         assert action == "blur" or not released[:, drawn, drawn].any()
     elif action == "block":
@@ -182,9 +182,9 @@ def test_a_flagged_picture_is_covered(name, kind, action) -> None:
         assert detail(released) < 0.5 * detail(plain)
 
 
-def detail(pictures: np.ndarray) -> float:
-    """How much neighbouring pixels differ, whichever two axes are the picture's."""
-    values = pictures.astype(np.float64)
+def detail(images: np.ndarray) -> float:
+    """How much neighbouring pixels differ, whichever two axes are the image's."""
+    values = images.astype(np.float64)
     return min(np.abs(np.diff(values, axis=axis)).mean() for axis in (-1, -2) if values.shape[axis] > 4)
 
 
@@ -256,7 +256,7 @@ def test_observing_changes_nothing_but_the_flags() -> None:
     assert torch.equal(safe, (before * 0.5 + 0.5).clamp(0, 1))
 
 
-def test_a_picture_under_review_is_not_flagged() -> None:
+def test_an_image_under_review_is_not_flagged() -> None:
     pipe, checker = guarded(SD, checker_of(0.3, on_review="blur"))
     plain = run(SD.build(), SD, "pt")
     out = pipe(**SD.call(pipe), output_type="pt")

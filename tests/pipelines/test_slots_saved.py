@@ -22,7 +22,7 @@ import nsfw_guard
 from nsfw_guard import SafetyChecker
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.pipelines.doctor import skipped
-from tests.pictures import smooth
+from tests.images import smooth
 from tests.pipelines.slots import SD, answers, checker_of, guarded, run
 from tests.pipelines.zoo import CASES
 

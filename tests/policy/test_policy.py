@@ -121,7 +121,7 @@ def test_a_fault_is_an_error_whatever_the_numbers_say() -> None:
 
 
 @pytest.mark.parametrize(("p", "outcome"), [(0.0, ALLOW), (0.75, BLOCK)])
-def test_a_flat_picture_is_judged_and_said_to_be_flat(p: float, outcome: Outcome) -> None:
+def test_a_flat_image_is_judged_and_said_to_be_flat(p: float, outcome: Outcome) -> None:
     verdict = policy_of(red=Rule(block=0.5)).decide(red(("full", p), blank=True))
     assert verdict.outcome is outcome
     assert verdict.reason.endswith("(full view); one flat colour")
@@ -159,7 +159,7 @@ def test_of_several_blocks_the_furthest_above_its_threshold_is_named_and_all_are
     assert verdict.flags == ("a", "b", "c")
 
 
-def test_an_allowed_picture_has_no_flags_and_says_the_nearest_score() -> None:
+def test_an_allowed_image_has_no_flags_and_says_the_nearest_score() -> None:
     verdict = policy_of(a=Rule(block=0.9), b=Rule(block=0.5)).decide(
         Scores.single({"a": {HIGH: 0.6}, "b": {HIGH: 0.4}})
     )
@@ -389,7 +389,7 @@ def test_review_and_block_may_share_a_threshold() -> None:
     assert fitted(sexual=Rule(block="strict", review="default")).rules["sexual"].review == 0.25
 
 
-def test_a_policy_with_prompts_but_no_picture_rules_is_refused() -> None:
+def test_a_policy_with_prompts_but_no_image_rules_is_refused() -> None:
     with pytest.raises(PolicyError, match="allows everything"):
         Policy(rules={}, prompts=PromptRules(words=("dragon",)))
 

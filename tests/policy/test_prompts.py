@@ -99,7 +99,7 @@ def test_a_phrase_is_found_however_it_is_spelt(text) -> None:
         "a s s e m b l y".replace(" ", ""),
         "an assembly line, 4 pieces, size 100",
         "drag on the left",
-        "455 pictures",  # "ass", were it not a number
+        "455 images",  # "ass", were it not a number
         "4 5 5 and 4-5-5",
         "the dragoon",
         "a good book and a green tree",
@@ -245,7 +245,7 @@ def test_a_verdict_names_the_rule_and_never_the_prompt(tmp_path) -> None:
     assert "secret" not in text
     assert text.count("\n") == 1
     assert verify(tmp_path / "log.jsonl").ok
-    assert set(guard.counter.counts.values()) == {0}  # it counts pictures
+    assert set(guard.counter.counts.values()) == {0}  # it counts images
 
 
 def test_one_prompt_may_come_alone_and_without_rules_nothing_is_blocked() -> None:

@@ -32,9 +32,9 @@ def paint(path: Path, colour: tuple[int, int, int] = BLUE, **save: Any) -> Path:
 
 
 def colours(path: str | Path) -> set[tuple[int, ...]]:
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        return {tuple(c) for c in np.asarray(picture.convert("RGB")).reshape(-1, 3).tolist()}
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return {tuple(c) for c in np.asarray(image.convert("RGB")).reshape(-1, 3).tolist()}
 
 
 def run(paths: Sequence[Path | str], out: Path | None = None, **rest: Any) -> dict[str, Outcome]:
@@ -51,7 +51,7 @@ def test_a_missing_path_is_refused(tmp_path: Path) -> None:
         find([str(tmp_path / "empty")])
 
 
-def test_files_that_are_not_pictures_are_named(tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_named(tmp_path: Path) -> None:
     paint(tmp_path / "a.png")
     (tmp_path / "notes.txt").write_text("text")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nothing")
@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("name", ["a.txt", "b", "c.bak", "d.heic", "e.PNG.old"])
-def test_a_picture_is_recognised_under_any_name(tmp_path: Path, name: str) -> None:
+def test_an_image_is_recognised_under_any_name(tmp_path: Path, name: str) -> None:
     paint(tmp_path / name, RED, format="PNG")
     assert run([tmp_path]) == {str(tmp_path / name): BLOCK}
 
@@ -89,12 +89,12 @@ def test_a_picture_is_recognised_under_any_name(tmp_path: Path, name: str) -> No
 @pytest.mark.parametrize(
     "start", [b"\0\0\0\x18ftypheic", b"\0\0\0\x0cjP  \r\n", b"8BPS\0\1", b"\xff\x0a", b"\0\0\1\0\1\0"]
 )
-def test_a_picture_that_nobody_can_read_here_is_an_error_and_not_skipped(tmp_path: Path, start: bytes) -> None:
+def test_an_image_that_nobody_can_read_here_is_an_error_and_not_skipped(tmp_path: Path, start: bytes) -> None:
     (tmp_path / "file.dat").write_bytes(start + bytes(64))
     assert run([tmp_path]) == {str(tmp_path / "file.dat"): ERROR}
 
 
-def test_a_written_file_has_the_picture_and_no_thumbnail(tmp_path: Path) -> None:
+def test_a_written_file_has_the_image_and_no_thumbnail(tmp_path: Path) -> None:
     small = io.BytesIO()
     Image.new("RGB", (4, 4), BLUE).save(small, "JPEG")
     tiff = b"II*\0\x08\0\0\0" + b"\0\0" + b"\x0e\0\0\0" + b"\2\0"
@@ -111,7 +111,7 @@ def test_a_written_file_has_the_picture_and_no_thumbnail(tmp_path: Path) -> None
     assert run([tmp_path / "out"]) == {str(tmp_path / "out" / "a.jpg"): ALLOW}
 
 
-def test_a_folder_is_walked_in_order_and_only_for_pictures(tmp_path: Path) -> None:
+def test_a_folder_is_walked_in_order_and_only_for_images(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "deep/er/c.webp", "deep/a.gif"):
         paint(tmp_path / name)
     (tmp_path / "notes.txt").write_text("text")
@@ -122,9 +122,9 @@ def test_a_folder_is_walked_in_order_and_only_for_pictures(tmp_path: Path) -> No
 
 
 def test_a_file_named_by_the_user_is_judged_whatever_its_suffix(tmp_path: Path) -> None:
-    paint(tmp_path / "a.png").rename(tmp_path / "picture")
-    assert list(find([str(tmp_path / "picture"), STDIN]).sources) == [
-        Source(str(tmp_path / "picture"), Path("picture")),
+    paint(tmp_path / "a.png").rename(tmp_path / "image")
+    assert list(find([str(tmp_path / "image"), STDIN]).sources) == [
+        Source(str(tmp_path / "image"), Path("image")),
         Source("-", Path("stdin")),
     ]
 
@@ -140,7 +140,7 @@ def test_without_an_output_folder_nothing_is_written(tmp_path: Path) -> None:
 def test_allowed_files_are_kept_byte_for_byte_and_others_covered(tmp_path: Path) -> None:
     allowed = paint(tmp_path / "in" / "deep" / "a.jpg", BLUE, quality=40, comment=b"kept too")
     paint(tmp_path / "in" / "deep" / "b.jpg", RED)
-    (tmp_path / "in" / "c.gif").write_bytes(b"no picture")
+    (tmp_path / "in" / "c.gif").write_bytes(b"no image")
     assert list(run([tmp_path / "in"], tmp_path / "out").values()) == [ERROR, ALLOW, BLOCK]
     written = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*")}
     assert written == {"deep/a.jpg", "deep/b.png", "c.png"}
@@ -220,7 +220,7 @@ class Pipe:
 
 
 @pytest.mark.parametrize(("colour", "outcome"), [(BLUE, ALLOW), (RED, BLOCK)])
-def test_standard_input_is_one_picture(
+def test_standard_input_is_one_image(
     colour: Any, outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = paint(tmp_path / "a.png", colour).read_bytes()
@@ -229,8 +229,8 @@ def test_standard_input_is_one_picture(
     assert ((tmp_path / "out" / "stdin.png").read_bytes() == data) is (outcome is ALLOW)
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
-def test_standard_input_that_is_no_picture_is_an_error(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
+def test_standard_input_that_is_no_image_is_an_error(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Pipe(data))
     assert run([STDIN]) == {"-": ERROR}
 

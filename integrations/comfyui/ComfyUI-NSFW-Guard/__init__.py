@@ -17,7 +17,7 @@ WEB_DIRECTORY = None
 
 
 def covered(value):
-    """The value with every picture in it gone; what may hold one and cannot be covered is refused."""
+    """The value with every image in it gone; what may hold one and cannot be covered is refused."""
     if value is None or isinstance(value, (str, int, float)):
         return value
     if isinstance(value, dict):
@@ -31,7 +31,7 @@ def covered(value):
 
 
 def wrapped(original):
-    """The host's way to run a node, with nothing but covered pictures for nodes that save or show."""
+    """The host's way to run a node, with nothing but covered images for nodes that save or show."""
     try:
         signature = inspect.signature(original)
         known = {"obj", "input_data_all"} <= set(signature.parameters)
@@ -88,7 +88,7 @@ def _outputs():
 
 
 def _sent():
-    """Pictures on their way to the browser, live previews among them, are not sent."""
+    """Images on their way to the browser, live previews among them, are not sent."""
     import server
 
     original = server.PromptServer.send_sync

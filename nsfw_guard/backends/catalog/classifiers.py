@@ -119,8 +119,8 @@ BFL = replace(
         "strict": Threshold(block=0.5, review=0.3, source="the class the model itself picks"),
         "lenient": Threshold(block=0.95, review=0.85, source="chosen, not measured"),
     },
-    source="Falconsai's model as the FLUX repositories use it; they look at the first picture of a batch only, and cut "
-    "floats off where pictures round them: half of the pixels differ by one level",
+    source="Falconsai's model as the FLUX repositories use it; they look at the first image of a batch only, and cut "
+    "floats off where images round them: half of the pixels differ by one level",
 )
 
 ADAMCODD = ModelSpec(
@@ -141,8 +141,8 @@ ADAMCODD = ModelSpec(
     pip_extra="diffusers",
     download_bytes=344_000_000,
     embedding_dim=768,
-    metrics="96.54% accuracy; 86.00% on generated pictures (card); UnsafeBench-Sexual: F1 73.9, recall 67.8 (a "
-    "competitor's paper, arXiv 2603.16181); strict on purpose, and black-and-white pictures are often wrong (card)",
+    metrics="96.54% accuracy; 86.00% on generated images (card); UnsafeBench-Sexual: F1 73.9, recall 67.8 (a "
+    "competitor's paper, arXiv 2603.16181); strict on purpose, and black-and-white images are often wrong (card)",
     source="model card; input as others feed it, checked against preprocessor_config.json at load",
 )
 
@@ -177,7 +177,7 @@ GIACOMO = ModelSpec(
 
 FACE, LOW, MEDIUM, HIGH = Label("face"), *(Label("sexual", level) for level in Severity)
 CANARIES = ("ramp", "stripes", "disc")
-# The highest score of each label on these synthetic pictures, with the weights of the wheel.
+# The highest score of each label on these synthetic images, with the weights of the wheel.
 NUDENET_ANSWERS = {
     "FEMALE_GENITALIA_COVERED": (0.0001, 0.0071, 0.0001),
     "FACE_FEMALE": (0.0022, 0.0044, 0.0011),
@@ -243,7 +243,7 @@ NUDENET = ModelSpec(
     known_answers={name: {label: row[i] for label, row in NUDENET_ANSWERS.items()} for i, name in enumerate(CANARIES)},
     metrics="none published for these weights",
     source="the wheel nudenet 3.4.2 (code, metadata of 320n.onnx); a child protection centre reported suspected abuse "
-    "material among the pictures that NudeNet was trained on (C3P, October 2025)",
+    "material among the images that NudeNet was trained on (C3P, October 2025)",
 )
 
 

@@ -58,7 +58,7 @@ SHIELDGEMMA = _judge(
     license="Gemma terms of use",
     gated=True,
     billions=4.3,
-    metrics="its card, about 500 pictures a policy, precision / recall / F1: sexual 87.6 / 89.7 / 88.6, dangerous "
+    metrics="its card, about 500 images a policy, precision / recall / F1: sexual 87.6 / 89.7 / 88.6, dangerous "
     "95.6 / 91.9 / 93.7, violence 80.3 / 90.4 / 85.0. Elsewhere: 64.8% accuracy on UnsafeBench-Sexual "
     "(arXiv 2603.16181), F1 54.9 on UnsafeBench (Shieldstral's card): its vendor's numbers do not transfer",
     source="model card; ShieldGemma2ForImageClassification and ShieldGemma2Processor in transformers: the answer Yes "
@@ -72,10 +72,10 @@ LLAMA_GUARD = _judge(
     license="Llama 4 community license; its multimodal use is limited in the EU",
     gated=True,
     billions=12.0,
-    metrics="its card, own test of single pictures: recall 41%, false positives 9%, F1 38%. Elsewhere: F1 30.8 on "
+    metrics="its card, own test of single images: recall 41%, false positives 9%, F1 38%. Elsewhere: F1 30.8 on "
     "UnsafeBench (Shieldstral's card)",
-    source="model card and Meta's prompt format page, which says that it is made for conversations, not for pictures "
-    "alone, and does not support generated pictures: a poor fit here",
+    source="model card and Meta's prompt format page, which says that it is made for conversations, not for images "
+    "alone, and does not support generated images: a poor fit here",
 )
 _QWEN = "model card: a general model, its vendor publishes no moderation figures; Qwen3VLForConditionalGeneration"
 QWENS = tuple(

@@ -25,7 +25,7 @@ RECORD = "nsfw_guard.json"
 CHECKER = "nsfw"  # the one answer of the stock checker
 NEARER = Threshold(block=0.5, source="nearer to these words than to the harmless ones; not measured: calibrate it")
 ARGMAX = Threshold(
-    block=0.5, source="the class that the model itself picks; not measured: calibrate it on your own pictures"
+    block=0.5, source="the class that the model itself picks; not measured: calibrate it on your own images"
 )
 
 
@@ -138,10 +138,10 @@ def _label(to: object) -> Label | None:
 
 
 def _answers(row: Any, order: tuple[str, ...]) -> dict[str, float]:
-    """The known answers to one picture by label. Old records list them, in the order of the labels that they name."""
+    """The known answers to one image by label. Old records list them, in the order of the labels that they name."""
     if isinstance(row, list) and not (order and len(row) == len(order)):
         raise WeightsUnfitError(
-            f"{RECORD} lists {len(row)} answers a picture and names {len(order)} labels: save the model again, "
+            f"{RECORD} lists {len(row)} answers an image and names {len(order)} labels: save the model again, "
             "which writes each answer beside its label"
         )
     named = dict(zip(order, row, strict=True)) if isinstance(row, list) else row

@@ -52,7 +52,7 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> Judge:
     asked = {name: q for name, q in spec.questions.items() if spec.labels.get(name)}
     if set(asked) != {name for name, label in spec.labels.items() if label}:
         raise ConfigError(f"the labels and questions of {spec.name!r} differ: write one question for each category")
-    answers = {picture: {n: p for n, p in row.items() if n in asked} for picture, row in spec.known_answers.items()}
+    answers = {image: {n: p for n, p in row.items() if n in asked} for image, row in spec.known_answers.items()}
     spec = replace(spec, labels={name: spec.labels[name] for name in asked}, questions=asked, known_answers=answers)
     weights.weight_files(folder, spec.sha256)
     leads_nowhere(folder)
@@ -110,13 +110,13 @@ def _mend(model: Any, asker: PromptBuilder) -> None:
 class _Shown:
     """One frame as the model is shown it, and its fault where it is not an image."""
 
-    picture: Image.Image
+    image: Image.Image
     fault: str
 
     @property
     def blank(self) -> bool:
-        # Of an RGB picture: one pair a channel.
-        extremes = cast(tuple[tuple[int, int], ...], self.picture.getextrema())
+        # Of an RGB image: one pair a channel.
+        extremes = cast(tuple[tuple[int, int], ...], self.image.getextrema())
         return all(low == high for low, high in extremes)
 
 
@@ -142,17 +142,17 @@ class Judge:
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
         """Return one Scores per frame, in order, over all stacks. A judge has no embeddings."""
         shown = [frame for stack in stacks for frame in _shown(stack)]
-        sound = [frame.picture for frame in shown if not frame.fault]
+        sound = [frame.image for frame in shown if not frame.fault]
         device = self.home if self.options.device or not stacks else stacks[0].pixels.device
         answers = iter(self.ask(sound, device))
         return [self._scores(frame, None if frame.fault else next(answers), digests) for frame in shown]
 
-    def ask(self, pictures: Sequence[Image.Image], device: torch.device | None = None) -> list[list[list[float]]]:
+    def ask(self, images: Sequence[Image.Image], device: torch.device | None = None) -> list[list[list[float]]]:
         """Return P(violates) and the share of the two answers, per image and question.
 
-        Shape: (pictures, questions, 2).
+        Shape: (images, questions, 2).
         """
-        rows = len(pictures) * len(self.asker.prompts)
+        rows = len(images) * len(self.asker.prompts)
         if not rows:
             return []
         where = device or self.home
@@ -160,19 +160,19 @@ class Judge:
             # Moved to the device of the images without a copy: two of these models rarely fit.
             self.model.to(where)
             parts = in_batches(
-                lambda start, stop: self._pass(pictures, start, stop, where),
+                lambda start, stop: self._pass(images, start, stop, where),
                 rows,
                 self.options.batch_size,
                 self.spec.name,
             )
-            logits: list[list[list[float]]] = torch.cat(parts).view(len(pictures), -1, 2).tolist()
+            logits: list[list[list[float]]] = torch.cat(parts).view(len(images), -1, 2).tolist()
         return logits
 
     def state(self) -> Mapping[str, str]:
         """Return the settings in effect. `questions` is the hash of the rules, `prompts` that of the full prompts."""
         return {
             "self_test": self._self_test.value,
-            "device": str(self.home) if self.options.device else "follows the picture",
+            "device": str(self.home) if self.options.device else "follows the image",
             "dtype": str(self.options.dtype).removeprefix("torch."),
             "resize": "the model's own processor",
             "views": "full",
@@ -181,9 +181,9 @@ class Judge:
             "answered": self._answered,
         }
 
-    def _pass(self, pictures: Sequence[Image.Image], start: int, stop: int, device: torch.device) -> Tensor:
+    def _pass(self, images: Sequence[Image.Image], start: int, stop: int, device: torch.device) -> Tensor:
         """P(violates) and the share of the two answers. Shape: (stop - start, 2), float32."""
-        encoded = self.asker.inputs(pictures, start, stop)
+        encoded = self.asker.inputs(images, start, stop)
         # Checked on the host first: the last position of every row must be a real token.
         if len(encoded["input_ids"]) != stop - start or not bool(encoded["attention_mask"][:, -1].all()):
             raise ScoringError(f"the processor of {self.spec.name!r} returned unexpected rows: update transformers")
@@ -210,7 +210,7 @@ class Judge:
             levels = self._levels([violates if share >= MIN_ANSWER_SHARE else math.nan for violates, share in answers])
         return Scores.single(
             levels,
-            digest=hashlib.sha256(frame.picture.tobytes()).hexdigest() if digests else "",
+            digest=hashlib.sha256(frame.image.tobytes()).hexdigest() if digests else "",
             blank=frame.blank,
             fault=fault,
         )
@@ -234,8 +234,8 @@ class Judge:
 
     def _answers(self) -> dict[str, tuple[float, ...]]:
         """The answers to each canary, by label, as far as the model answers."""
-        pictures = {name: _picture(pixels) for name, pixels in canaries().items()}
-        rows = dict(zip(pictures, self.ask(list(pictures.values())), strict=True))
+        images = {name: _image(pixels) for name, pixels in canaries().items()}
+        rows = dict(zip(images, self.ask(list(images.values())), strict=True))
         shares = [share for answers in rows.values() for _, share in answers]
         answered = sum(share >= MIN_ANSWER_SHARE for share in shares)
         self._answered = f"{answered} of {len(shares)} questions of the self-test"
@@ -252,9 +252,9 @@ def _shown(stack: Frames) -> Iterator[_Shown]:
     pixels, extremes = stack.quantise()
     faults = [""] * len(stack) if extremes is None else [stack.fault(*pair) for pair in extremes.tolist()]
     for frame, fault in zip(pixels.cpu(), faults, strict=True):
-        yield _Shown(_picture(frame), fault)
+        yield _Shown(_image(frame), fault)
 
 
-def _picture(pixels: Tensor) -> Image.Image:
-    """8-bit pixels as a PIL picture. Shape: (3, H, W)."""
+def _image(pixels: Tensor) -> Image.Image:
+    """8-bit pixels as a PIL image. Shape: (3, H, W)."""
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())

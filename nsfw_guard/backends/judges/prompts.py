@@ -187,13 +187,13 @@ class PromptBuilder:
         """The two answers."""
         return f"{self.family.yes_answer} or {self.family.no_answer}"
 
-    def inputs(self, pictures: Sequence[Any], start: int, stop: int) -> dict[str, Any]:
-        """Return the model's inputs for some of the rows: every question of the first picture, then of the next."""
+    def inputs(self, images: Sequence[Any], start: int, stop: int) -> dict[str, Any]:
+        """Return the model's inputs for some of the rows: every question of the first image, then of the next."""
         names = list(self.prompts)
         if self.family.policies:
             first, last = start // len(names), -(-stop // len(names))
             encoded = self.processor(
-                images=list(pictures[first:last]), policies=names, custom_policies=self._policies, return_tensors="pt"
+                images=list(images[first:last]), policies=names, custom_policies=self._policies, return_tensors="pt"
             )
             rows = slice(start - first * len(names), stop - first * len(names))
             return {key: values[rows] for key, values in encoded.items()}
@@ -202,7 +202,7 @@ class PromptBuilder:
         # Padded on the left, so that the answer comes last. The template has already written the first token.
         return dict(
             self.processor(
-                images=[pictures[i] for i, _ in rows_of], text=texts, return_tensors="pt", padding=True,
+                images=[images[i] for i, _ in rows_of], text=texts, return_tensors="pt", padding=True,
                 padding_side="left", add_special_tokens=False,
             )
         )  # fmt: skip

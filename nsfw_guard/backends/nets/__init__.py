@@ -1,1 +1,1 @@
-"""Networks that score pictures, by the library that runs them."""
+"""Networks that score images, by the library that runs them."""

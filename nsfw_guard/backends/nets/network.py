@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.batches import in_batches
 from nsfw_guard.backends.files.folder import write_record
-from nsfw_guard.backends.selftest import TOLERANCE, by_label, canaries, compare, more_pictures
+from nsfw_guard.backends.selftest import TOLERANCE, by_label, canaries, compare, more_images
 from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import ConfigError, ImageError, SelfTestError
 from nsfw_guard.imaging.frames import Frames
@@ -77,7 +77,7 @@ class NetBackend:
             raise ConfigError(f"the device '{self.home}' is not available: use 'cpu', or omit device") from error
         self._lock = threading.Lock()
         self._self_test = compare(
-            spec, self._canary_rows, TOLERANCE[self.dtype], more=lambda: self._rows(more_pictures())
+            spec, self._canary_rows, TOLERANCE[self.dtype], more=lambda: self._rows(more_images())
         )
 
     @property
@@ -133,14 +133,14 @@ class NetBackend:
         return by_label(self.spec, self._canary_rows())
 
     def _canary_rows(self) -> dict[str, tuple[float, ...]]:
-        pictures = canaries()
-        return dict(zip(pictures, self._rows(list(pictures.values())), strict=True))
+        images = canaries()
+        return dict(zip(images, self._rows(list(images.values())), strict=True))
 
-    def _rows(self, pictures: list[Tensor]) -> list[tuple[float, ...]]:
+    def _rows(self, images: list[Tensor]) -> list[tuple[float, ...]]:
         """The probabilities of each label for some images."""
         # Always with the authors' own preprocessing, so that answers do not depend on the user's options.
         preprocess = Preprocess(spec=self.spec.net_input, views="center", resize="exact")
-        shown = torch.stack([preprocess.prepare(Frames(p[None].to(self.home))).pixels[0, 0] for p in pictures])
+        shown = torch.stack([preprocess.prepare(Frames(p[None].to(self.home))).pixels[0, 0] for p in images])
         return list(map(tuple, self._probabilities(shown).tolist()))
 
     @torch.inference_mode()
@@ -168,7 +168,7 @@ class NetBackend:
         return {
             "self_test": self._self_test.value,
             "runtime": self._nets[self.home].runtime,
-            "device": str(self.home) if self.options.device else "follows the picture",
+            "device": str(self.home) if self.options.device else "follows the image",
             "dtype": str(self.dtype).removeprefix("torch."),
             "resize": self.preprocess.effective(self.home if self.options.device else None),
             "views": self.options.views,

@@ -21,8 +21,8 @@ from nsfw_guard.backends.nets.network import Net, NetBackend
 from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import ConfigError, ModelError, WeightsUnfitError, first_line
 
-HARMLESS = ("an ordinary picture", "a landscape", "people in everyday clothes", "an animal", "a drawing of an object")
-TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a drawing of {}")
+HARMLESS = ("an ordinary image", "a landscape", "people in everyday clothes", "an animal", "a drawing of an object")
+TEMPLATES = ("{}", "a photo of {}", "an image of {}", "a drawing of {}")
 TWO_SIDED = ("clip", "siglip", "siglip2", "metaclip_2")
 MAX_TOKENS = 64  # SigLIP was trained with this length, and a few words need less
 

@@ -101,10 +101,10 @@ class NudeNet:
         return {
             "self_test": self._self_test.value,
             "runtime": f"{self.runner.name}, {self.runner.path.name} {self.spec.sha256[:12]}",
-            "device": str(self.home) if self.options.device else "follows the picture",
+            "device": str(self.home) if self.options.device else "follows the image",
             "dtype": "float32",
             "resize": "as OpenCV, on a black square",
-            "views": "the whole picture",
+            "views": "the whole image",
         }
 
     def save_pretrained(self, folder: Path) -> None:
@@ -164,10 +164,10 @@ class NudeNet:
 
     def _answer(self) -> dict[str, tuple[float, ...]]:
         """The highest score of each label on each canary, before any box is left out."""
-        pictures = canaries()
-        shown = yolo.letterbox(torch.stack(list(pictures.values())), self.side).to(self.home)
+        images = canaries()
+        shown = yolo.letterbox(torch.stack(list(images.values())), self.side).to(self.home)
         best = self.numbers(shown)[:, 4:].max(2)
-        return dict(zip(pictures, (tuple(map(float, row)) for row in best), strict=True))
+        return dict(zip(images, (tuple(map(float, row)) for row in best), strict=True))
 
 
 def _digest(frame: Tensor) -> str:

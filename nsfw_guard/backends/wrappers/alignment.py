@@ -68,7 +68,7 @@ class Member:
 
 
 def joined(opinions: Sequence[Scores], joint: Mapping[str, float], said: Mapping[str, Mapping[str, float]]) -> Scores:
-    """Return several models' scores as one view of the whole picture, with what each said among the details."""
+    """Return several models' scores as one view of the whole image, with what each said among the details."""
     details = {f"{name}: {category}": p for name, one in said.items() for category, p in one.items()}
     levels = {category: {Severity.HIGH: p} for category, p in joint.items()}
     return Scores(

@@ -1,4 +1,4 @@
-"""Scores of pictures that were seen before, by what is in them."""
+"""Scores of images that were seen before, by what is in them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from nsfw_guard.scores import Scores
 
 
 class Cached:
-    """A backend that remembers its last `size` answers by the SHA-256 of the 8-bit pixels of the whole picture.
+    """A backend that remembers its last `size` answers by the SHA-256 of the 8-bit pixels of the whole image.
 
-    Worth it where the same picture comes again (a service, a grid beside its pictures). The pixels are copied to the
-    host for it, so it costs more than it saves where pictures on an accelerator are always new. Only answers that are
+    Worth it where the same image comes again (a service, a grid beside its images). The pixels are copied to the
+    host for it, so it costs more than it saves where images on an accelerator are always new. Only answers that are
     numbers are kept: what could not be judged is judged again.
 
     Example:
@@ -43,7 +43,7 @@ class Cached:
         return self.backend.spec
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """Return the scores of each frame, asked for once for each picture that is new."""
+        """Return the scores of each frame, asked for once for each image that is new."""
         frames = [Frames(stack.pixels[i : i + 1], stack.value_range) for stack in stacks for i in range(len(stack))]
         keys = [_key(frame) for frame in frames]
         known = {key: kept for key in set(keys) if (kept := self._recall(key, embeddings, digests)) is not None}
@@ -58,7 +58,7 @@ class Cached:
 
     def state(self) -> Mapping[str, str]:
         """Return the model's state, and how much is remembered."""
-        return {**self.backend.state(), "cache": f"{self.size} pictures"}
+        return {**self.backend.state(), "cache": f"{self.size} images"}
 
     def _recall(self, key: str, embeddings: bool, digests: bool) -> Scores | None:
         with self._lock:
@@ -79,7 +79,7 @@ class Cached:
 
 
 def _key(frame: Frames) -> str:
-    """What is in a frame: its 8-bit levels and shape. One that is no picture has a key of its own kind."""
+    """What is in a frame: its 8-bit levels and shape. One that is no image has a key of its own kind."""
     levels, extremes = frame.quantise()
     fault = "" if extremes is None else frame.fault(*extremes[0].tolist())
     shape = "x".join(map(str, levels.shape))

@@ -59,7 +59,7 @@ class TimeLimited:
 
 
 def _stream_of(stacks: Sequence[Frames]) -> AbstractContextManager[object]:
-    """The caller's CUDA stream, so that the thread reads pictures when they are finished; nothing elsewhere."""
+    """The caller's CUDA stream, so that the thread reads images when they are finished; nothing elsewhere."""
     if stacks and stacks[0].pixels.is_cuda:
         return torch.cuda.stream(torch.cuda.current_stream(stacks[0].pixels.device))
     return nullcontext()

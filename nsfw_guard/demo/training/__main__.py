@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         _pipeline(options)
     elif options.recipe == "record":
         for task in policy.TASKS.values():
-            record.record(options.out / task.name, task, seed=options.seed + 20_000, pictures=options.pictures)
+            record.record(options.out / task.name, task, seed=options.seed + 20_000, images=options.images)
     else:
         _policy(options)
     print(f"done in {(time.perf_counter() - begun) / 60:.1f} minutes: {options.out}")
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, task in policy.TASKS.items():
         recipe = recipes.add_parser(name, parents=[shared], help=f"train the {task.name} model")
         recipe.add_argument("--steps", type=int, default=4500)
-        recipe.add_argument("--pictures", type=int, default=24000, help="how many to draw and train on")
+        recipe.add_argument("--images", type=int, default=24000, help="how many to draw and train on")
         recipe.add_argument("--resume", action="store_true", help="begin from the weights that are there")
     recipe = recipes.add_parser("pipeline", parents=[shared], help="train the text-to-image pipeline")
     recipe.add_argument("--vae-steps", type=int, default=1700, help="0 keeps the autoencoder that is there")
@@ -56,22 +56,22 @@ def _parser() -> argparse.ArgumentParser:
     recipe.add_argument("--steps", type=int, default=11000)
     recipe.add_argument("--scenes", type=int, default=40000, help="how many to draw and train the UNet on")
     recipe = recipes.add_parser("record", parents=[shared], help="write the policy models' records anew")
-    recipe.add_argument("--pictures", type=int, default=1000, help="how many of each kind to measure on")
+    recipe.add_argument("--images", type=int, default=1000, help="how many of each kind to measure on")
     recipe = recipes.add_parser("report", parents=[shared], help="measure the weights")
     recipe.add_argument("--json", action="store_true", help="print JSON instead of lines")
-    recipe.add_argument("--held-out", type=int, default=4000, help="drawn pictures for the policy models")
-    recipe.add_argument("--generated", type=int, default=300, help="pictures the pipeline makes for each figure")
+    recipe.add_argument("--held-out", type=int, default=4000, help="drawn images for the policy models")
+    recipe.add_argument("--generated", type=int, default=300, help="images the pipeline makes for each figure")
     return parser
 
 
 def _policy(options: argparse.Namespace) -> None:
     task = policy.TASKS[options.recipe]
     vae = pipeline.load_vae(options.out / "pipeline") if (options.out / "pipeline" / "vae").is_dir() else None
-    book = policy.pages(np.random.default_rng(options.seed + 100), options.pictures, vae=vae)
+    book = policy.pages(np.random.default_rng(options.seed + 100), options.images, vae=vae)
     start = policy.load(options.out / task.name, task) if options.resume else _other(options.out, task)
     model = policy.train(task, book, steps=options.steps, seed=options.seed, start=start)
     policy.save(model, task, options.out / task.name)
-    record.record(options.out / task.name, task, seed=options.seed + 20_000, pictures=1000)
+    record.record(options.out / task.name, task, seed=options.seed + 20_000, images=1000)
 
 
 def _other(folder: Path, task: policy.Task) -> Any:

@@ -1,4 +1,4 @@
-"""Pictures a policy model has to be right about: far wilder than the captions, with the severity each one deserves."""
+"""Images a policy model has to be right about: far wilder than the captions, with the severity each one deserves."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _GRADES = {word: grade for grade, word in enumerate(shapes.SIZES, start=1)}
 
 @dataclass(frozen=True)
 class Example:
-    """A picture at the models' input size and its severity, 0 to 3."""
+    """An image at the models' input size and its severity, 0 to 3."""
 
-    picture: Image.Image
+    image: Image.Image
     severity: int
 
 
 def example(rng: np.random.Generator) -> Example:
-    """Return one picture: usually shapes anywhere on any ground, sometimes a caption's scene, sometimes no shape at
+    """Return one image: usually shapes anywhere on any ground, sometimes a caption's scene, sometimes no shape at
     all.
     """
     draw = rng.random()
@@ -32,8 +32,8 @@ def example(rng: np.random.Generator) -> Example:
         return Example(_finish(_bare(rng, int(rng.choice(_SIDES))), rng), 0)
     if draw < 0.38:
         scene = scene_with_red(rng)
-        picture = shapes.draw(scene, side=int(rng.choice(_SIDES)), rng=rng)
-        return Example(_finish(picture, rng), shapes.severity(scene))
+        image = shapes.draw(scene, side=int(rng.choice(_SIDES)), rng=rng)
+        return Example(_finish(image, rng), shapes.severity(scene))
     return _free(rng)
 
 
@@ -133,23 +133,23 @@ def _backdrop(rng: np.random.Generator) -> shapes.RGB:
     return min(red, green + 30), green, blue
 
 
-def _finish(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Mirror, resize to the input size as a pipeline's pictures would be, then wear the picture a little."""
+def _finish(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Mirror, resize to the input size as a pipeline's images would be, then wear the image a little."""
     if rng.random() < 0.5:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if picture.size != (tensors.SIDE, tensors.SIDE):
-        picture = picture.resize((tensors.SIDE, tensors.SIDE), Image.Resampling.BICUBIC)
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if image.size != (tensors.SIDE, tensors.SIDE):
+        image = image.resize((tensors.SIDE, tensors.SIDE), Image.Resampling.BICUBIC)
     draw = rng.random()
     if draw < 0.2:
-        picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.0))))
+        image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.0))))
     elif draw < 0.4:
-        levels = np.asarray(picture, dtype=float) + rng.normal(0, rng.uniform(2, 14), (tensors.SIDE, tensors.SIDE, 3))
-        picture = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+        levels = np.asarray(image, dtype=float) + rng.normal(0, rng.uniform(2, 14), (tensors.SIDE, tensors.SIDE, 3))
+        image = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
     elif draw < 0.6:
         sheet = io.BytesIO()
-        picture.save(sheet, "JPEG", quality=int(rng.integers(70, 96)))
-        picture = Image.open(sheet).convert("RGB")
+        image.save(sheet, "JPEG", quality=int(rng.integers(70, 96)))
+        image = Image.open(sheet).convert("RGB")
     if rng.random() < 0.3:
-        levels = np.asarray(picture, dtype=float) * rng.uniform(0.92, 1.06, 3) + rng.uniform(-6, 6)
-        picture = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
-    return picture
+        levels = np.asarray(image, dtype=float) * rng.uniform(0.92, 1.06, 3) + rng.uniform(-6, 6)
+        image = Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+    return image

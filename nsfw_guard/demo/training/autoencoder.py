@@ -1,4 +1,4 @@
-"""The pipeline's first half: a small AutoencoderKL that turns 64x64 pictures into 16x16x4 latents and back."""
+"""The pipeline's first half: a small AutoencoderKL that turns 64x64 images into 16x16x4 latents and back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def build() -> Any:
 
 
 def train(*, steps: int, seed: int, batch: int = 16, peak: float = 2e-3) -> Any:
-    """Train first on crowded pictures, where every pixel teaches, then on scenes; scale the latents to unit spread."""
+    """Train first on crowded images, where every pixel teaches, then on scenes; scale the latents to unit spread."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     vae = build().to(memory_format=torch.channels_last)
@@ -43,8 +43,8 @@ def train(*, steps: int, seed: int, batch: int = 16, peak: float = 2e-3) -> Any:
     start, recent = time.perf_counter(), []
     for step in range(steps):
         tensors.set_rate(optimizer, tensors.rate(step, steps, peak=peak))
-        pictures = tensors.stack(_lesson(rng, batch, crowded=1.0 - step / (0.7 * steps)))
-        loss, error = _loss(vae, pictures.contiguous(memory_format=torch.channels_last))
+        images = tensors.stack(_lesson(rng, batch, crowded=1.0 - step / (0.7 * steps)))
+        loss, error = _loss(vae, images.contiguous(memory_format=torch.channels_last))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
@@ -72,12 +72,12 @@ def sharpen(vae: Any, *, steps: int, seed: int, batch: int = 16, peak: float = 1
     start, recent = time.perf_counter(), []
     for step in range(steps):
         tensors.set_rate(optimizer, tensors.rate(step, steps, peak=peak))
-        pictures = tensors.stack(_lesson(rng, batch, crowded=0.15)).contiguous(memory_format=torch.channels_last)
+        images = tensors.stack(_lesson(rng, batch, crowded=0.15)).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            latents = vae.encode(pictures).latent_dist.mode()
+            latents = vae.encode(images).latent_dist.mode()
         spread = 0.15 / vae.config.scaling_factor * torch.rand(batch, 1, 1, 1)
-        gap = vae.decode(latents + spread * torch.randn_like(latents)).sample - pictures
-        loss = _by_shape(gap, pictures)
+        gap = vae.decode(latents + spread * torch.randn_like(latents)).sample - images
+        loss = _by_shape(gap, images)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -90,18 +90,18 @@ def sharpen(vae: Any, *, steps: int, seed: int, batch: int = 16, peak: float = 1
 
 
 @torch.no_grad()
-def encode(vae: Any, pictures: list[Any], *, scaled: bool = True, batch: int = 128) -> Tensor:
-    """Return the latents of pictures, without sampling noise. Shape: [n, 4, 16, 16]."""
+def encode(vae: Any, images: list[Any], *, scaled: bool = True, batch: int = 128) -> Tensor:
+    """Return the latents of images, without sampling noise. Shape: [n, 4, 16, 16]."""
     factor = vae.config.scaling_factor if scaled else 1.0
-    parts = [pictures[start : start + batch] for start in range(0, len(pictures), batch)]
+    parts = [images[start : start + batch] for start in range(0, len(images), batch)]
     return torch.cat([vae.encode(tensors.stack(part)).latent_dist.mode() for part in parts]) * factor
 
 
 @torch.no_grad()
-def roundtrip(vae: Any, pictures: list[Any], *, batch: int = 128) -> list[Any]:
-    """Return pictures as they come back from the autoencoder."""
-    parts = [pictures[start : start + batch] for start in range(0, len(pictures), batch)]
-    return [back for part in parts for back in tensors.pictures(vae(tensors.stack(part)).sample)]
+def roundtrip(vae: Any, images: list[Any], *, batch: int = 128) -> list[Any]:
+    """Return images as they come back from the autoencoder."""
+    parts = [images[start : start + batch] for start in range(0, len(images), batch)]
+    return [back for part in parts for back in tensors.images(vae(tensors.stack(part)).sample)]
 
 
 def _start_sharp(vae: Any) -> None:
@@ -129,19 +129,19 @@ def _crowd(rng: np.random.Generator) -> Any:
     return shapes.paint(marks, background=shapes.shade(ground, rng=rng, spread=6))
 
 
-def _loss(vae: Any, pictures: Tensor) -> tuple[Tensor, float]:
+def _loss(vae: Any, images: Tensor) -> tuple[Tensor, float]:
     """L1 that counts shapes five times as much as plain background, squares against bold errors, and a light KL."""
-    posterior = vae.encode(pictures).latent_dist
-    gap = vae.decode(posterior.sample()).sample - pictures
-    weight = 1 + 4 * ((pictures - pictures[:, :, :1, :1]).abs().amax(dim=1, keepdim=True) > 0.2)
+    posterior = vae.encode(images).latent_dist
+    gap = vae.decode(posterior.sample()).sample - images
+    weight = 1 + 4 * ((images - images[:, :, :1, :1]).abs().amax(dim=1, keepdim=True) > 0.2)
     weight = weight / weight.mean(dtype=torch.float32)
     error = (weight * gap.abs()).mean() + (weight * gap.square()).mean()
     return error + 1e-5 * posterior.kl().mean() / posterior.mean[0].numel(), gap.abs().mean().item()
 
 
-def _by_shape(gap: Tensor, pictures: Tensor) -> Tensor:
-    """The error on the shapes of each picture, however small they are, and a lesser part for the rest."""
-    shape = ((pictures - pictures[:, :, :1, :1]).abs().amax(dim=1, keepdim=True) > 0.2).float()
+def _by_shape(gap: Tensor, images: Tensor) -> Tensor:
+    """The error on the shapes of each image, however small they are, and a lesser part for the rest."""
+    shape = ((images - images[:, :, :1, :1]).abs().amax(dim=1, keepdim=True) > 0.2).float()
     near = F.max_pool2d(shape, 5, stride=1, padding=2)
     error = gap.abs() + gap.square()
     inside = (near * error).sum(dim=(1, 2, 3)) / (3 * near.sum(dim=(1, 2, 3)) + 1)

@@ -118,7 +118,7 @@ def prepare(vae: Any, tokenizer: Any, *, count: int, rng: np.random.Generator) -
 
 
 def train(vae: Any, *, folder: Path, steps: int, scenes: int, seed: int) -> Any:
-    """Train UNet and text encoder on captioned latents, watching how often a picture is what its caption asked."""
+    """Train UNet and text encoder on captioned latents, watching how often an image is what its caption asked."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed + 1)
     tokenizer = words.write_tokenizer(folder / "tokenizer")
@@ -155,7 +155,7 @@ def finished(vae: Any, learner: Any, tokenizer: Any) -> Any:
 
 
 def generate(pipe: Any, captions: list[str], *, seed: int, batch: int = 32, steps: int = STEPS) -> list[Any]:
-    """Return one picture a caption."""
+    """Return one image a caption."""
     generator = torch.Generator().manual_seed(seed)
     images: list[Any] = []
     for start in range(0, len(captions), batch):
@@ -165,11 +165,11 @@ def generate(pipe: Any, captions: list[str], *, seed: int, batch: int = 32, step
 
 
 def agreement(pipe: Any, *, count: int, seed: int, number: int = 1) -> float:
-    """Return the share of pictures that the pixel check finds to be what their caption asked."""
+    """Return the share of images that the pixel check finds to be what their caption asked."""
     rng = np.random.default_rng(seed)
     scenes = [shapes.random_scene(rng, shapes=number) for _ in range(count)]
     images = generate(pipe, [scene.caption for scene in scenes], seed=seed)
-    return float(np.mean([pixels.matches(picture, scene) for picture, scene in zip(images, scenes, strict=True)]))
+    return float(np.mean([pixels.matches(image, scene) for image, scene in zip(images, scenes, strict=True)]))
 
 
 def save(pipe: Any, folder: Path) -> None:

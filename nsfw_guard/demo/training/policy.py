@@ -48,7 +48,7 @@ TASKS = {"policy": BINARY, "graded": GRADED}
 
 @dataclass(frozen=True)
 class Pages:
-    """Pictures as bytes and their severities. Shape: [n, 64, 64, 3] and [n]."""
+    """Images as bytes and their severities. Shape: [n, 64, 64, 3] and [n]."""
 
     levels: Tensor
     severities: Tensor
@@ -71,24 +71,24 @@ def load(folder: Path, task: Task) -> Any:
 
 
 def pages(rng: np.random.Generator, count: int, *, vae: Any = None, share: float = 0.25) -> Pages:
-    """Draw that many pictures, a share of them seen through the pipeline's autoencoder when there is one."""
+    """Draw that many images, a share of them seen through the pipeline's autoencoder when there is one."""
     examples = [album.example(rng) for _ in range(count)]
-    pictures = [each.picture for each in examples]
+    images = [each.image for each in examples]
     if vae is not None:
         through = np.flatnonzero(rng.random(count) < share)
-        for index, back in zip(through, autoencoder.roundtrip(vae, [pictures[i] for i in through]), strict=True):
-            pictures[index] = back
-    return bind(pictures, [each.severity for each in examples])
+        for index, back in zip(through, autoencoder.roundtrip(vae, [images[i] for i in through]), strict=True):
+            images[index] = back
+    return bind(images, [each.severity for each in examples])
 
 
-def bind(pictures: list[Image.Image], severities: list[int]) -> Pages:
-    """Return pictures of the input size and their severities as tensors."""
-    levels = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+def bind(images: list[Image.Image], severities: list[int]) -> Pages:
+    """Return images of the input size and their severities as tensors."""
+    levels = np.stack([np.asarray(image.convert("RGB")) for image in images])
     return Pages(torch.from_numpy(levels), torch.tensor(severities))
 
 
 def train(task: Task, book: Pages, *, steps: int, seed: int, start: Any = None) -> Any:
-    """Train on drawn pictures; `start` is a model to begin from, with its head where the labels are as many."""
+    """Train on drawn images; `start` is a model to begin from, with its head where the labels are as many."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed + 2)
     model = build(task)
@@ -99,7 +99,7 @@ def train(task: Task, book: Pages, *, steps: int, seed: int, start: Any = None) 
     average = tensors.Average(model, decay=0.995)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK, betas=(0.9, 0.98), weight_decay=0.03)
     print(
-        f"{task.name}: {tensors.size([model]) / 1e6:.2f} M parameters, {steps} steps, {len(book.levels)} pictures",
+        f"{task.name}: {tensors.size([model]) / 1e6:.2f} M parameters, {steps} steps, {len(book.levels)} images",
         flush=True,
     )
     begun, recent = time.perf_counter(), []
@@ -136,16 +136,16 @@ def save(model: Any, task: Task, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(_config(task), indent=2) + "\n", encoding="utf-8")
 
 
-def _vary(pictures: Tensor, rng: np.random.Generator) -> Tensor:
-    """Mirror, transpose and shade a batch: more pictures for no drawing."""
+def _vary(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Mirror, transpose and shade a batch: more images for no drawing."""
     if rng.random() < 0.5:
-        pictures = pictures.flip(2)
+        images = images.flip(2)
     if rng.random() < 0.5:
-        pictures = pictures.flip(3)
+        images = images.flip(3)
     if rng.random() < 0.5:
-        pictures = pictures.transpose(2, 3)
-    gain = torch.from_numpy(rng.uniform(0.95, 1.04, (len(pictures), 3, 1, 1))).float()
-    return (pictures.add(1).mul(gain).sub(1) + 0.02 * torch.randn_like(pictures)).clamp(-1, 1)
+        images = images.transpose(2, 3)
+    gain = torch.from_numpy(rng.uniform(0.95, 1.04, (len(images), 3, 1, 1))).float()
+    return (images.add(1).mul(gain).sub(1) + 0.02 * torch.randn_like(images)).clamp(-1, 1)
 
 
 def _config(task: Task) -> dict[str, object]:

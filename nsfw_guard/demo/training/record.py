@@ -35,8 +35,8 @@ MEANINGS: Mapping[str, Mapping[str, Label | None]] = {
 CUTS = {"default": (0.5, 0.2, 0.7, 0.9), "strict": (0.2, 0.1, 0.4, 0.7), "lenient": (0.8, 0.5, 0.9, 0.95)}
 
 
-def record(folder: Path, task: policy.Task, *, seed: int, pictures: int) -> None:
-    """Write nsfw_guard.json for a trained policy model, measured on pictures it was not trained on."""
+def record(folder: Path, task: policy.Task, *, seed: int, images: int) -> None:
+    """Write nsfw_guard.json for a trained policy model, measured on images it was not trained on."""
     (folder / RECORD).unlink(missing_ok=True)  # an older one speaks of other weights
     spec = read_spec(folder, MEANINGS[task.name])
     spec = replace(
@@ -50,11 +50,11 @@ def record(folder: Path, task: policy.Task, *, seed: int, pictures: int) -> None
         },
     )
     backend = load_files(spec, folder, Options())
-    safe = wide(seed, pictures, safe=True)
-    unsafe = wide(seed + 1, pictures, safe=False)
+    safe = wide(seed, images, safe=True)
+    unsafe = wide(seed + 1, images, safe=False)
     harmless, bad = kinds(backend, safe), kinds(backend, unsafe)
     thresholds = {
-        name: replace(threshold, source=_measured(threshold, harmless, bad, pictures))
+        name: replace(threshold, source=_measured(threshold, harmless, bad, images))
         for name, threshold in spec.thresholds.items()
     }
     write_record(folder, replace(spec, thresholds=thresholds, known_answers=backend.known_answers()))
@@ -63,27 +63,27 @@ def record(folder: Path, task: policy.Task, *, seed: int, pictures: int) -> None
 def wide(seed: int, count: int, *, safe: bool) -> list[torch.Tensor]:
     """Scenes at one end of a canvas twice as wide, so that the centre view sees half of them. (3, 128, 256), uint8."""
     random = np.random.default_rng(seed)
-    pictures: list[torch.Tensor] = []
-    while len(pictures) < count:
+    images: list[torch.Tensor] = []
+    while len(images) < count:
         scene = shapes.random_scene(random)
         if not safe:
             (shape,) = scene.shapes
             scene = shapes.Scene((replace(shape, kind="disc", colour="red", position="centre"),), scene.background)
         if safe and shapes.severity(scene):
             continue
-        picture = Image.new("RGB", (256, 128), shapes.BACKGROUNDS[scene.background])
+        image = Image.new("RGB", (256, 128), shapes.BACKGROUNDS[scene.background])
         drawn = shapes.draw(scene, side=128)
-        picture.paste(drawn, (int(random.choice([0, 128])), 0))
-        pictures.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
-    return pictures
+        image.paste(drawn, (int(random.choice([0, 128])), 0))
+        images.append(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+    return images
 
 
-def kinds(backend: NetBackend, pictures: list[torch.Tensor]) -> dict[str, list[float]]:
-    """Return the highest score of each picture, by kind of view."""
+def kinds(backend: NetBackend, images: list[torch.Tensor]) -> dict[str, list[float]]:
+    """Return the highest score of each image, by kind of view."""
     per_view: dict[str, list[float]] = {"center": [], "side": []}
     level = backend.spec.positives[CATEGORY]
-    for start in range(0, len(pictures), 64):
-        for scores in backend.score([Frames(torch.stack(pictures[start : start + 64]))]):
+    for start in range(0, len(images), 64):
+        for scores in backend.score([Frames(torch.stack(images[start : start + 64]))]):
             for kind, into in per_view.items():
                 into.append(max(v.levels[CATEGORY][level] for v in scores.views if v.view.kind == kind))
     return per_view
@@ -101,7 +101,7 @@ def _measured(
         for a, b in zip(unsafe["center"], unsafe["side"], strict=True)
     ]
     return (
-        f"chosen; on {count} harmless drawn 2:1 pictures {reach(safe, 'center'):.2%} false alarms in the center view "
+        f"chosen; on {count} harmless drawn 2:1 images {reach(safe, 'center'):.2%} false alarms in the center view "
         f"and {reach(safe, 'side'):.2%} in side views; of {count} with a red disc at one end {np.mean(whole):.1%} "
         f"found by all views, {reach(unsafe, 'center'):.1%} by the center view alone"
     )

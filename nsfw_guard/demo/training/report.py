@@ -39,7 +39,7 @@ def judged(model: Any, task: policy.Task, book: policy.Pages) -> Figures:
     safe = book.severities == 0
     grades = list(shapes.SIZES)
     return {
-        "pictures": len(book.levels),
+        "images": len(book.levels),
         "accuracy": _share(right),
         "red_disc_accuracy": _share(unsafe == ~safe),
         "false_alarms": _share(unsafe[safe]),
@@ -49,28 +49,28 @@ def judged(model: Any, task: policy.Task, book: policy.Pages) -> Figures:
 
 def asked(pipe: Any, *, count: int, seed: int) -> Figures:
     """Return how often the pixel check finds what a caption asked, by number of shapes, and how long a
-    picture takes.
+    image takes.
     """
     figures: Figures = {"steps": pipeline.STEPS, "guidance": pipeline.GUIDANCE}
     rng = np.random.default_rng(seed)
     for number, name in ((1, "single"), (2, "pair")):
         scenes = [shapes.random_scene(rng, shapes=number) for _ in range(count)]
         images = pipeline.generate(pipe, [scene.caption for scene in scenes], seed=seed + number)
-        figures[name] = {"pictures": count, **_words(scenes, images)}
+        figures[name] = {"images": count, **_words(scenes, images)}
     begun = time.perf_counter()
     for caption in ("a red disc on white", "a large blue star on black", "a green ring on sky, left"):
         pipeline.generate(pipe, [caption], seed=seed)
-    figures["seconds_a_picture"] = round((time.perf_counter() - begun) / 3, 3)
+    figures["seconds_an_image"] = round((time.perf_counter() - begun) / 3, 3)
     return figures
 
 
 def against_pixels(model: Any, task: policy.Task, images: list[Image.Image]) -> Figures:
-    """Return how often the model and the pixel check agree that a generated picture holds a red disc."""
-    book = policy.bind(images, [seen_severity(picture) for picture in images])
+    """Return how often the model and the pixel check agree that a generated image holds a red disc."""
+    book = policy.bind(images, [seen_severity(image) for image in images])
     logits = policy.logits(model, book.levels)
     unsafe, truth = task.unsafe(logits) >= policy.CUT, book.severities > 0
     return {
-        "pictures": len(images),
+        "images": len(images),
         "with_red_disc": int(truth.sum()),
         "agreement": _share(unsafe == truth),
         "same_label": _share(logits.argmax(dim=1) == task.targets(book.severities)),
@@ -79,10 +79,10 @@ def against_pixels(model: Any, task: policy.Task, images: list[Image.Image]) -> 
     }
 
 
-def seen_severity(picture: Image.Image) -> int:
-    """Return the severity of a picture by its pixels."""
+def seen_severity(image: Image.Image) -> int:
+    """Return the severity of an image by its pixels."""
     grades = list(shapes.SIZES)
-    seen = [shape for shape in pixels.find(picture) if (shape.kind, shape.colour) == ("disc", "red")]
+    seen = [shape for shape in pixels.find(image) if (shape.kind, shape.colour) == ("disc", "red")]
     return max((grades.index(shape.size) + 1 if shape.size in grades else 1 for shape in seen), default=0)
 
 
@@ -93,21 +93,21 @@ def sizes(folder: Path) -> dict[str, int]:
 
 
 def _suspects(pipe: Any, *, count: int, seed: int) -> list[Image.Image]:
-    """Generated pictures in which red discs and their look-alikes are common."""
+    """Generated images in which red discs and their look-alikes are common."""
     rng = np.random.default_rng(seed)
     captions = [album.scene_with_red(rng).caption for _ in range(count)]
     return pipeline.generate(pipe, captions, seed=seed)
 
 
 def _words(scenes: list[shapes.Scene], images: list[Image.Image]) -> Figures:
-    """The share right as a whole, and word by word among pictures with as many shapes as asked."""
+    """The share right as a whole, and word by word among images with as many shapes as asked."""
     figures: Figures = {
         "as_asked": round(float(np.mean([pixels.matches(p, s) for p, s in zip(images, scenes, strict=True)])), 4),
         "background": round(
             float(np.mean([pixels.background(p) == s.background for p, s in zip(images, scenes, strict=True)])), 4
         ),
     }
-    pairs = [(scene, pixels.find(picture)) for scene, picture in zip(scenes, images, strict=True)]
+    pairs = [(scene, pixels.find(image)) for scene, image in zip(scenes, images, strict=True)]
     counted = [(scene, drawn) for scene, drawn in pairs if len(drawn) == len(scene.shapes)]
     figures["count"] = round(len(counted) / len(pairs), 4)
     for word in ("kind", "colour", "size", "position"):

@@ -1,4 +1,4 @@
-"""Pictures to tensors and back, and the learning-rate and averaging helpers every recipe here shares."""
+"""Images to tensors and back, and the learning-rate and averaging helpers every recipe here shares."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nsfw_guard.demo import shapes
 SIDE = 64
 
 
-def stack(pictures: Sequence[Image.Image]) -> Tensor:
-    """Return pictures of one size as a float tensor. Shape: [n, 3, h, w], in -1 to 1."""
-    return floats(torch.from_numpy(np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])))
+def stack(images: Sequence[Image.Image]) -> Tensor:
+    """Return images of one size as a float tensor. Shape: [n, 3, h, w], in -1 to 1."""
+    return floats(torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in images])))
 
 
 def floats(levels: Tensor) -> Tensor:
@@ -26,8 +26,8 @@ def floats(levels: Tensor) -> Tensor:
     return levels.permute(0, 3, 1, 2).float().div(127.5).sub(1.0).contiguous()
 
 
-def pictures(batch: Tensor) -> list[Image.Image]:
-    """Turn [n, 3, h, w] in -1 to 1 into RGB pictures."""
+def images(batch: Tensor) -> list[Image.Image]:
+    """Turn [n, 3, h, w] in -1 to 1 into RGB images."""
     levels = batch.detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
     return [Image.fromarray(np.ascontiguousarray(level.permute(1, 2, 0).numpy())) for level in levels]
 

@@ -1,4 +1,4 @@
-"""Hooks for every graph of ComfyUI: no output node, preview or message carries a picture that was not judged.
+"""Hooks for every graph of ComfyUI: no output node, preview or message carries an image that was not judged.
 
 The host swallows what a handler raises, but not what a node raises: so output nodes are stopped by an exception, and
 prompts are refused by being emptied.
@@ -235,7 +235,7 @@ def _while(judged: tuple[Tensor, ...]) -> Iterator[None]:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """The pictures among what an output node gets."""
+    """The images among what an output node gets."""
     if isinstance(value, Tensor) and value.ndim >= 3:
         yield value
     elif isinstance(value, dict):
@@ -246,9 +246,9 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(one)
 
 
-def _was_judged(picture: Image.Image) -> bool:
-    """Whether this is one of the pictures that the running output node was handed, in the host's 8 bits."""
-    given = np.asarray(picture)
+def _was_judged(image: Image.Image) -> bool:
+    """Whether this is one of the images that the running output node was handed, in the host's 8 bits."""
+    given = np.asarray(image)
     for tensor in _judged.get():
         for frame in tensor.reshape(-1, *tensor.shape[-3:]):
             if tuple(frame.shape) == given.shape:

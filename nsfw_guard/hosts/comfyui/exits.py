@@ -1,4 +1,4 @@
-"""The ways by which a picture leaves ComfyUI, and what closes each."""
+"""The ways by which an image leaves ComfyUI, and what closes each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from nsfw_guard.hosts.coverage import Exit
 
 OUTPUTS = "output nodes"
 PREVIEWS = "live previews"
-SENT = "pictures sent"
+SENT = "images sent"
 HELPERS = "the host's own helpers"
 PROMPTS = "prompts"
 
@@ -26,7 +26,7 @@ COMFYUI = (
     _exit("CreateVideo and SaveVideo (VIDEO)", "its frames are judged; a new VIDEO replaces it", OUTPUTS),
     _exit("graphs expanded at run time", "their nodes run through the same call", OUTPUTS),
     _exit("subgraphs", "the host flattens them: the same call", OUTPUTS),
-    _exit("MASK and lists of pictures", "judged like pictures, one by one", OUTPUTS),
+    _exit("MASK and lists of images", "judged like images, one by one", OUTPUTS),
     _exit("nodes with intermediate results, and heirs of SaveImage", "treated like output nodes", OUTPUTS),
     _exit("live latent previews", "hidden, pixelated or judged, by the settings", PREVIEWS),
     _exit("previews that a node sends by itself", "sent by send_sync: treated like previews, or dropped", SENT),
@@ -36,14 +36,14 @@ COMFYUI = (
     _exit("prompts hidden inside other nodes", "a text that a node creates, reads from a file or receives from "
           "another node is not in the request: only the image is judged"),
     _exit("/upload and /view of user files", "the host serves files unchanged: put a server that judges before it"),
-    _exit("pictures that the host's own helpers save or show (ui.PreviewImage)", "judged when the helper is called",
+    _exit("images that the host's own helpers save or show (ui.PreviewImage)", "judged when the helper is called",
           HELPERS),
-    _exit("finished bytes, and words that hold a picture", "judged, or not sent; what an output node makes of covered "
+    _exit("finished bytes, and words that hold an image", "judged, or not sent; what an output node makes of covered "
           "inputs (SwarmUI's nodes) is sent unchanged", SENT, OUTPUTS),
     _exit("nodes that write files themselves and are no output nodes", "any code can write files: install only nodes "
           "whose source you have read"),
     _exit("API nodes that save by themselves, 3-D, SVG and audio", "not judged: they hand over no pixels"),
-    _exit("pictures in types that a node brought, in its own code", "they cannot be distinguished from other values"),
+    _exit("images in types that a node brought, in its own code", "they cannot be distinguished from other values"),
     _exit("further streams of a video file", "only the frames that get_components() decodes are judged"),
     _exit("the prompt in a PNG's metadata", "unchanged; the host's --disable-metadata leaves it out"),
 )  # fmt: skip

@@ -24,7 +24,7 @@ MAX_IMAGES_A_CALL = 8  # a clip must not be copied as a whole, and the time limi
 MAX_NESTING = 64
 FRAME_MARGIN = 4  # frames on both sides of one that was covered
 CHANNELS = {1, 3, 4}
-DARKEST, CLIPPED, BRIGHTEST = 0.5, 1.5, 100.0  # below black; highlights that files clip; light of HDR pictures
+DARKEST, CLIPPED, BRIGHTEST = 0.5, 1.5, 100.0  # below black; highlights that files clip; light of HDR images
 VIDEOS = (
     "comfy_api.latest._input_impl.video_types",
     "comfy_api.input_impl.video_types",
@@ -45,7 +45,7 @@ class NodeGuard:
         self.guard, self.latents, self.where = guard, latents, where
 
     def inputs(self, node: Any, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a node is handed, by the name of each input: only what is declared as pictures is ever edited.
+        """Return what a node is handed, by the name of each input: only what is declared as images is ever edited.
 
         Raises:
             UncoveredError: an input of another kind holds something that must not leave.
@@ -54,7 +54,7 @@ class NodeGuard:
         return {name: self._input(name, value, holds.get(name, Holds.ANYTHING)) for name, value in data.items()}
 
     def _input(self, name: str, value: Any, holds: Holds) -> Any:
-        if holds is Holds.NO_PICTURES:
+        if holds is Holds.NO_IMAGES:
             return value
         guarded = self.value(value)
         if holds is Holds.ANYTHING and guarded is not value:
@@ -73,7 +73,7 @@ class NodeGuard:
                 "inputs that contain themselves, or are nested too deeply, cannot be judged: pass a plain list"
             )
         if isinstance(value, (Tensor, np.ndarray, Image.Image)):
-            return self._picture(value)
+            return self._image(value)
         if callable(getattr(value, "get_components", None)):
             return self.video(value)[0]
         below = (*above, id(value))
@@ -84,7 +84,7 @@ class NodeGuard:
         return value
 
     def images(self, images: Tensor) -> GuardedImages[Verdict]:
-        """Return a batch of pictures. Shape: (..., H, W, C) in [0, 1]; the result is the same tensor where all may
+        """Return a batch of images. Shape: (..., H, W, C) in [0, 1]; the result is the same tensor where all may
         leave.
         """
         frames = images.detach().reshape(-1, *images.shape[-3:])
@@ -132,7 +132,7 @@ class NodeGuard:
             raise UncoveredError("the frames of a VIDEO are not a tensor (T, H, W, C): update nsfw-guard")
         done = self.images(parts.images)
         alpha = getattr(parts, "alpha", None)
-        clear = alpha is None or self._picture(alpha) is alpha
+        clear = alpha is None or self._image(alpha) is alpha
         if clear and not any(done.covered):
             return video, done.verdicts
         frames = done.images.clone()
@@ -141,7 +141,7 @@ class NodeGuard:
         replaced = {"images": frames, **({} if alpha is None else {"alpha": None})}
         return _video_of(video, parts, replaced), done.verdicts
 
-    def _picture(self, value: Any) -> Any:
+    def _image(self, value: Any) -> Any:
         if isinstance(value, Image.Image):
             (safe,) = self.guard.guard_images([value.copy()], where=self.where).images
             return value if _same(value, safe) else safe
@@ -210,7 +210,7 @@ def _appearances(frames: Tensor) -> list[Tensor]:
 def _readings(value: Tensor) -> list[int | None]:
     """Where the channels of a tensor may stand; None for masks, which have none.
 
-    Where a shape can be read in two ways it is judged in both: a picture must not pass as something else.
+    Where a shape can be read in two ways it is judged in both: an image must not pass as something else.
     """
     axes: list[int | None] = [at for at in (-1, -3) if value.ndim >= 3 and value.shape[at] in CHANNELS]
     if value.ndim in {2, 3} and -1 not in axes:

@@ -29,13 +29,13 @@ def _widgets() -> Widgets:
 
 
 class NSFWGuard:
-    """IMAGE in; the pictures as they may leave, the verdicts, a mask of what was covered, whether any was flagged."""
+    """IMAGE in; the images as they may leave, the verdicts, a mask of what was covered, whether any was flagged."""
 
     CATEGORY = CATEGORY
     FUNCTION = "check"
     RETURN_TYPES = ("IMAGE", "STRING", "MASK", "BOOLEAN")
     RETURN_NAMES = ("images", "verdicts", "covered", "flagged")
-    DESCRIPTION = "Covers unsafe pictures on this branch. Other branches of the graph are not touched."
+    DESCRIPTION = "Covers unsafe images on this branch. Other branches of the graph are not touched."
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Widgets]:  # noqa: N802  (the host's name)

@@ -1,4 +1,4 @@
-"""The texts in a request to ComfyUI from which pictures are made."""
+"""The texts in a request to ComfyUI from which images are made."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def texts(graph: Any) -> list[str]:
         for key, node in graph.items()
         if not _only_negative(str(key), wires, frozenset())
         for name, value in _inputs(node).items()
-        if isinstance(value, str) and value and NEGATIVE not in str(name) and _makes_pictures(node, str(name))
+        if isinstance(value, str) and value and NEGATIVE not in str(name) and _makes_images(node, str(name))
     ]
 
 
@@ -44,6 +44,6 @@ def _inputs(node: Any) -> Mapping[str, Any]:
     return inputs
 
 
-def _makes_pictures(node: Any, name: str) -> bool:
+def _makes_images(node: Any, name: str) -> bool:
     kind = str(node.get("class_type", "")).lower()
     return any(word in kind for word in ENCODERS) or any(word in name.lower() for word in NAMES)

@@ -39,7 +39,7 @@ class Comfy:
     """The guard of this process and what hangs on it.
 
     Args:
-        load: makes the model; called when the first picture comes.
+        load: makes the model; called when the first image comes.
     """
 
     def __init__(self, *, load: Load = load_from) -> None:
@@ -83,7 +83,7 @@ class Comfy:
         return {**self.guard.status(), "enforced": self.enforced, "coverage": self.coverage()}
 
     def _tell(self, find: Callable[[str], Any]) -> None:
-        """Adds the route by which one can ask; pictures are judged without it as well."""
+        """Adds the route by which one can ask; images are judged without it as well."""
         try:
             add_status(_module("server", find), self.status)
         except Exception as error:  # noqa: BLE001

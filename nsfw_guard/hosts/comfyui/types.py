@@ -1,4 +1,4 @@
-"""What the inputs of a node of ComfyUI are declared to hold: pictures, no pictures, or nobody knows what."""
+"""What the inputs of a node of ComfyUI are declared to hold: images, no images, or nobody knows what."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import enum
 from collections.abc import Mapping
 from typing import Any
 
-PICTURES = frozenset({"IMAGE", "MASK", "VIDEO", "LATENT"})  # a latent is refused, or let through, as its owner said
+IMAGES = frozenset({"IMAGE", "MASK", "VIDEO", "LATENT"})  # a latent is refused, or let through, as its owner said
 # Weights, what steers a drawing, sound, shapes, numbers, texts: what they hold is written as it is.
-NO_PICTURES = frozenset({
+NO_IMAGES = frozenset({
     "AUDIO", "AUDIO_ENCODER", "AUDIO_ENCODER_OUTPUT", "BBOX", "BOOLEAN", "BOUNDING_BOX", "CLIP", "CLIP_VISION",
     "CLIP_VISION_OUTPUT", "COLOR", "COMBO", "CONDITIONING", "CONTROL_NET", "CURVE", "FILE_3D", "FLOAT", "FLOATS",
     "GEOMETRY_INPUTS", "GLIGEN", "GUIDER", "HOOKS", "HOOK_KEYFRAMES", "INT", "LATENT_OPERATION", "LATENT_UPSCALE_MODEL",
@@ -21,8 +21,8 @@ NO_PICTURES = frozenset({
 class Holds(enum.Enum):
     """What an input may hold."""
 
-    PICTURES = enum.auto()
-    NO_PICTURES = enum.auto()
+    IMAGES = enum.auto()
+    NO_IMAGES = enum.auto()
     ANYTHING = enum.auto()
 
 
@@ -46,8 +46,8 @@ def _holds(kind: Any) -> Holds:
     """What stands first is the type, several of them with commas between, or the list that is chosen from."""
     first = kind[0] if isinstance(kind, (list, tuple)) and kind else kind
     if isinstance(first, (list, tuple)):
-        return Holds.NO_PICTURES
+        return Holds.NO_IMAGES
     kinds = {one.strip() for one in str(first).split(",")}
-    if kinds <= PICTURES:
-        return Holds.PICTURES
-    return Holds.NO_PICTURES if kinds <= NO_PICTURES else Holds.ANYTHING
+    if kinds <= IMAGES:
+        return Holds.IMAGES
+    return Holds.NO_IMAGES if kinds <= NO_IMAGES else Holds.ANYTHING

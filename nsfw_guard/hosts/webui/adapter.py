@@ -98,7 +98,7 @@ class Adapter:
         """Add the settings page. Without one the defaults hold, or what the owner locked."""
         try:
             self.page.add()
-        except Exception as error:  # noqa: BLE001  (pictures are checked without a page as well)
+        except Exception as error:  # noqa: BLE001  (images are checked without a page as well)
             log.error("NSFW guard: no settings page: %s", error)
 
     def app_started(self, demo: Any, app: Any) -> None:
@@ -112,7 +112,7 @@ class Adapter:
             log.warning("NSFW guard: not closed on this version of the host: %s", way)
         try:
             add_routes(self.host, app, self.guard, self.coverage)
-        except Exception as error:  # noqa: BLE001  (pictures are checked without routes as well)
+        except Exception as error:  # noqa: BLE001  (images are checked without routes as well)
             log.error("NSFW guard: no routes: %s", error)
 
     @covers_on_failure
@@ -148,19 +148,19 @@ class Adapter:
 
     @covers_on_failure
     def postprocess_batch_list(self, p: Any, pp: Any, *args: Any, **kwargs: Any) -> None:
-        """Guard the same batch as a list, whose pictures may be exchanged."""
+        """Guard the same batch as a list, whose images may be exchanged."""
         pp.images[:] = self._guard_images(list(pp.images), p, "postprocess_batch_list").images
 
     @covers_on_failure
     def postprocess_image(self, p: Any, pp: Any, *args: Any) -> None:
-        """Guard one picture before its infotext is made."""
+        """Guard one image before its infotext is made."""
         guarded = self._guard_images([pp.image], p, "postprocess_image")
         pp.image = guarded.images[0]
         self._mark(p, guarded.verdicts[0])
 
     @covers_on_failure
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: Any) -> None:
-        """Guard one picture once the original was pasted back around the mask."""
+        """Guard one image once the original was pasted back around the mask."""
         guarded = self._guard_images([pp.image], p, "postprocess_image_after_composite")
         pp.image = guarded.images[0]
         self._mark(p, guarded.verdicts[0])
@@ -193,7 +193,7 @@ class Adapter:
 
     @covers_on_failure
     def postprocess_extras(self, pp: Any) -> None:
-        """Guard one picture of the Extras or Process tab."""
+        """Guard one image of the Extras or Process tab."""
         if getattr(pp, "image", None) is not None:
             guarded = self._guard_images([pp.image], None, "extras")
             pp.image = guarded.images[0]
@@ -202,13 +202,13 @@ class Adapter:
         for more in getattr(pp, "extra_images", None) or []:
             if getattr(more, "image", None) is not None and more is not pp:
                 more.image = self._guard_images([more.image], None, "extras").images[0]
-            elif host_images.is_picture(more):
+            elif host_images.is_image(more):
                 self._guard_images([more], None, "extras")
 
     # --- what the wraps ask for
 
     def preview(self, image: Any) -> Any:
-        """Return a picture that is still being drawn, as it may be shown."""
+        """Return an image that is still being drawn, as it may be shown."""
         if image is not None and self.jobs.current.refused is not None and self.guard.settings.enabled:
             return host_images.solid(64, 64)
         return wraps.shown(self, image)
@@ -223,7 +223,7 @@ class Adapter:
         try:
             self._result(processed, p, "returned")
         except BaseException as error:
-            self.guard.faults.say("a result could not be swept: every picture of it is covered", error)
+            self.guard.faults.say("a result could not be swept: every image of it is covered", error)
             paint_all(processed)
             if not isinstance(error, Exception):
                 raise

@@ -1,4 +1,4 @@
-"""Two routes of one's own on the server of a web UI: check one picture, and say what is in effect."""
+"""Two routes of one's own on the server of a web UI: check one image, and say what is in effect."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MAX_BASE64_CHARS = 32 * 1024 * 1024  # characters of base64
 
 
 def check_one(guard: HostGuard, payload: Any) -> dict[str, Any]:
-    """Return the verdict on `{"image": base64}`, as its dict. What is no picture is an error verdict, never an
+    """Return the verdict on `{"image": base64}`, as its dict. What is no image is an error verdict, never an
     exception.
     """
     text = payload.get("image") if isinstance(payload, dict) else None
     if not isinstance(text, str) or not text:
-        return _refused('send {"image": "..."}: one picture, as base64 or as a data URL')
+        return _refused('send {"image": "..."}: one image, as base64 or as a data URL')
     if len(text) > MAX_BASE64_CHARS:
-        return _refused(f"more than {MAX_BASE64_CHARS} characters: send a smaller picture")
+        return _refused(f"more than {MAX_BASE64_CHARS} characters: send a smaller image")
     data = text.partition(",")[2] if text.startswith("data:") else text
     try:
         raw = base64.b64decode(data, validate=True)

@@ -1,4 +1,4 @@
-"""Every way by which a picture leaves sdnext, and A1111, Forge or reForge, and what closes it."""
+"""Every way by which an image leaves sdnext, and A1111, Forge or reForge, and what closes it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NEVER: tuple[Row, ...] = (
         "refused while it is locked; else they take it out",
     ),
     ("latents", (), "they are kept in memory and can be downloaded; they cannot be judged before they are decoded"),
-    ("pictures that a user hands in", (), "masks, input and control images are shown to the user who sent them"),
+    ("images that a user hands in", (), "masks, input and control images are shown to the user who sent them"),
     ("files that were there before", (), "a gallery shows the files on the disk; screen them with nsfw-guard check"),
     ("another extension that writes its own files", (), "a host has no hook for files that an extension opens itself"),
 )
@@ -74,7 +74,7 @@ SDNEXT = _exits(
             "a job does not read them; a lock only gets stricter",
         ),
         (
-            "what another extension's callback makes of a picture",
+            "what another extension's callback makes of an image",
             (SAVED_BEHIND, AFTER_BEHIND),
             "judged again after all callbacks",
         ),
@@ -95,7 +95,7 @@ A1111 = _exits(
     (
         ("samples on disk", SAVED, "judged and covered in place before they are written"),
         ("result list, gallery and API answer", (LAST, INNER), "covered in place, also if nothing is saved"),
-        ("extra pictures of a result", (LAST, INNER), "covered with the result"),
+        ("extra images of a result", (LAST, INNER), "covered with the result"),
         ("samples while they are worked on", ("Script.postprocess_image",), "covered before the infotext is made"),
         ("batches of tensors", ("Script.postprocess_batch", "Script.postprocess_batch_list"), "covered in place"),
         ("inpainting: what is pasted back", ("Script.postprocess_image_after_composite", *SAVED), "judged again"),
@@ -116,7 +116,7 @@ A1111 = _exits(
             ("on_ui_settings",),
             "not read for a job; kept from the API where the host does (Forge does not)",
         ),
-        ("what another extension's callback makes of a picture", (SAVED_BEHIND,), "judged again after all callbacks"),
+        ("what another extension's callback makes of an image", (SAVED_BEHIND,), "judged again after all callbacks"),
         ("metadata", SAVED, "a covered image loses its thumbnail and alpha; the verdict is written"),
         ("pipelines of its own in Forge Neo", (OUTER,), "result and caption of process_images are judged"),
         ("video of Forge Neo", ("wrap images.save_video",), "frames covered"),

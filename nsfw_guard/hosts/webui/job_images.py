@@ -26,7 +26,7 @@ class Job:
     Args:
         solid: what is blocked is covered by one colour, whatever the action.
         review: what is under review is covered too.
-        refused: why its prompt was refused; then every picture of it is covered.
+        refused: why its prompt was refused; then every image of it is covered.
     """
 
     solid: bool = False
@@ -43,9 +43,9 @@ def guard_job_images(guard: HostGuard, images: Sequence[Any], job: Job, where: s
     judged: list[Verdict | None] = [None] * len(safe)
     covered = [False] * len(safe)
     groups: dict[Layout | None, list[int]] = {}
-    for index, picture in enumerate(safe):
-        if picture is not None:
-            groups.setdefault(layout_of(picture), []).append(index)
+    for index, image in enumerate(safe):
+        if image is not None:
+            groups.setdefault(layout_of(image), []).append(index)
     for layout, places in groups.items():
         group = _guard_group(guard, [safe[i] for i in places], layout, job, where)
         for n, i in enumerate(places):
@@ -55,18 +55,18 @@ def guard_job_images(guard: HostGuard, images: Sequence[Any], job: Job, where: s
     return GuardedImages(safe, judged, covered)
 
 
-def layout_of(picture: Any) -> Layout | None:
+def layout_of(image: Any) -> Layout | None:
     """Return where the channels of an array or a tensor are."""
-    if not isinstance(picture, (np.ndarray, Tensor)) or picture.ndim != 3:
+    if not isinstance(image, (np.ndarray, Tensor)) or image.ndim != 3:
         return None
-    first, last = picture.shape[0] in {1, 3, 4}, picture.shape[-1] in {1, 3, 4}
+    first, last = image.shape[0] in {1, 3, 4}, image.shape[-1] in {1, 3, 4}
     if first and last:
-        return "chw" if isinstance(picture, Tensor) else "hwc"
+        return "chw" if isinstance(image, Tensor) else "hwc"
     return "chw" if first else "hwc"
 
 
 def as_image_list(images: Any) -> list[Any]:
-    """Return the pictures of a list, or of a batch: views of it, so that what is painted there is painted in the
+    """Return the images of a list, or of a batch: views of it, so that what is painted there is painted in the
     batch.
     """
     if isinstance(images, (np.ndarray, Tensor)):
@@ -76,15 +76,15 @@ def as_image_list(images: Any) -> list[Any]:
     return [images]
 
 
-def levels(picture: Any, layout: Layout | None) -> Image.Image | None:
-    """Return a picture of floats as the bytes that hosts will make of it (cut off, not rounded), or None.
+def levels(image: Any, layout: Layout | None) -> Image.Image | None:
+    """Return an image of floats as the bytes that hosts will make of it (cut off, not rounded), or None.
 
-    So a picture is checked once, though one hook sees floats and the next bytes. What is not finite or out of range is
+    So an image is checked once, though one hook sees floats and the next bytes. What is not finite or out of range is
     left to the guard, which refuses it.
     """
-    if not isinstance(picture, (np.ndarray, Tensor)) or picture.ndim != 3:
+    if not isinstance(image, (np.ndarray, Tensor)) or image.ndim != 3:
         return None
-    array = picture.detach().float().cpu().numpy() if isinstance(picture, Tensor) else picture
+    array = image.detach().float().cpu().numpy() if isinstance(image, Tensor) else image
     if array.dtype.kind != "f" or not np.isfinite(array).all() or array.min() < 0.0 or array.max() > 1.0:
         return None
     array = np.moveaxis(array, 0, -1) if layout == "chw" else array
@@ -98,17 +98,17 @@ def _guard_group(
 ) -> GuardedImages[Verdict]:
     if job.refused is not None:
         return guard.cover(images, job.refused, layout=layout)
-    shown = [_levels(guard, picture, layout) for picture in images]
+    shown = [_levels(guard, image, layout) for image in images]
     before = [None if one is None else one.tobytes() for one in shown]
-    kept = [picture if one is None else one for picture, one in zip(images, shown, strict=True)]
+    kept = [image if one is None else one for image, one in zip(images, shown, strict=True)]
     guarded = guard.guard_images(kept, layout=layout, where=where)
     out, covered = [], list(guarded.covered)
-    for picture, seen, old, new in zip(images, shown, before, guarded.images, strict=True):
+    for image, seen, old, new in zip(images, shown, before, guarded.images, strict=True):
         if seen is None:
             out.append(new)
         else:
             same = new is seen and new.tobytes() == old
-            out.append(picture if same else _paint(guard, picture, new, layout))
+            out.append(image if same else _paint(guard, image, new, layout))
     for i, verdict in enumerate(guarded.verdicts):
         if (job.solid and verdict.flagged) or (job.review and verdict.outcome is not Outcome.ALLOW):
             (out[i],) = guard.cover([out[i]], verdict, layout=layout).images
@@ -116,19 +116,19 @@ def _guard_group(
     return GuardedImages(out, guarded.verdicts, covered)
 
 
-def _levels(guard: HostGuard, picture: Any, layout: Layout | None) -> Image.Image | None:
+def _levels(guard: HostGuard, image: Any, layout: Layout | None) -> Image.Image | None:
     try:
-        return levels(picture, layout)
+        return levels(image, layout)
     except Exception as error:  # noqa: BLE001
-        guard.faults.say("a picture could not be read as bytes: the guard is handed it as it is", error)
+        guard.faults.say("an image could not be read as bytes: the guard is handed it as it is", error)
         return None
 
 
-def _paint(guard: HostGuard, picture: Any, cover: Image.Image, layout: Layout | None) -> Any:
+def _paint(guard: HostGuard, image: Any, cover: Image.Image, layout: Layout | None) -> Any:
     try:
-        return host_images.paint(picture, cover, layout)
+        return host_images.paint(image, cover, layout)
     except Exception as error:  # noqa: BLE001
-        guard.faults.say("a picture could not be painted: a solid one stands in", error)
+        guard.faults.say("an image could not be painted: a solid one stands in", error)
         return host_images.solid(64, 64)
 
 
@@ -137,8 +137,8 @@ def paint_all(*values: Any) -> None:
     for one in values:
         for name in ("image", "images", "imgs", "extra_images"):
             held = getattr(one, name, None)
-            if held is not None and not host_images.is_picture(one):
-                solids = [_solid(picture) for picture in as_image_list(held)]
+            if held is not None and not host_images.is_image(one):
+                solids = [_solid(image) for image in as_image_list(held)]
                 value = solids if isinstance(held, (list, tuple)) else (held if len(solids) != 1 else solids[0])
                 if isinstance(held, list):
                     held[:] = solids
@@ -147,17 +147,17 @@ def paint_all(*values: Any) -> None:
         if getattr(one, "bytes", None) is not None and not callable(one.bytes):
             one.bytes = None
         if isinstance(one, list):
-            one[:] = [_solid(picture) for picture in one]
-        elif host_images.is_picture(one):
-            for picture in as_image_list(one):
-                _solid(picture)
+            one[:] = [_solid(image) for image in one]
+        elif host_images.is_image(one):
+            for image in as_image_list(one):
+                _solid(image)
 
 
-def _solid(picture: Any) -> Any:
-    if picture is None:
+def _solid(image: Any) -> Any:
+    if image is None:
         return None
     try:
-        return host_images.paint(picture, None, layout_of(picture))
+        return host_images.paint(image, None, layout_of(image))
     except Exception:  # noqa: BLE001  (what cannot be painted is not handed on)
         return host_images.solid(64, 64)
 
@@ -170,7 +170,7 @@ def covers_on_failure(hook: Hook) -> Hook:
         try:
             return hook(self, *args, **kwargs)
         except BaseException as error:
-            self.guard.faults.say(f"{hook.__name__} failed: every picture of it is covered", error)
+            self.guard.faults.say(f"{hook.__name__} failed: every image of it is covered", error)
             paint_all(*args, *kwargs.values(), self.processed())
             if not isinstance(error, Exception):
                 raise

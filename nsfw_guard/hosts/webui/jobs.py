@@ -76,7 +76,7 @@ class Jobs:
             return Verdict.error(f"{type(error).__name__} in its prompts")
 
     def instead(self, p: Any) -> Any:
-        """Return a result of solid pictures where the prompt was refused, so that nothing is drawn; else None."""
+        """Return a result of solid images where the prompt was refused, so that nothing is drawn; else None."""
         refused = self.of(p).refused
         if refused is None:
             return None
@@ -88,7 +88,7 @@ class Jobs:
             kind = self.host.get("modules.processing", "Processed")
             return kind(p, stand_ins, seed=getattr(p, "seed", -1), info=text, infotexts=[text] * count)
         except Exception as error:  # noqa: BLE001
-            self.guard.faults.say("no result could be made for a refused prompt: every picture of it is covered", error)
+            self.guard.faults.say("no result could be made for a refused prompt: every image of it is covered", error)
             return None
 
     def _keep(self, p: Any, job: Job, old: Job, running: bool = False) -> None:
@@ -103,7 +103,7 @@ class Jobs:
             self.end(p)
             self._running = [*self._running[1 - MAX_NESTED_JOBS :], (p, job)]
         if job.refused is not None and self.host.family == "sdnext":
-            p.dummy = True  # sdnext then draws one black picture and runs no model
+            p.dummy = True  # sdnext then draws one black image and runs no model
 
 
 def _captions(p: Any) -> list[str]:

@@ -1,7 +1,7 @@
 """The settings page of a web UI: one option for each thing a user may choose, read when it is changed and never else.
 
 A job may bring settings of its own (`override_settings`); hosts write those into their options without telling anybody,
-so the options are read at the start and when they tell of a change, not when a picture comes.
+so the options are read at the start and when they tell of a change, not when an image comes.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ SLIDERS = {"strength": (0.1, 1.0, 0.05), "timeout": (1.0, 300.0, 1.0)}
 FREE = "allow_custom_value"  # gradio's name for a list whose field takes any text
 SECTION = ("nsfw_guard", "NSFW guard")
 LABELS: Mapping[str, str] = {
-    "enabled": "Check every picture",
+    "enabled": "Check every image",
     "model": "Model: a name, a folder, or hf:owner/name@commit",
     "weights": "Folder of the weights (empty: the model's own)",
     "device": "Device (empty: chosen)",
     "policy": "Policy: default, strict, lenient, or a TOML file",
-    "action": "What becomes of blocked pictures",
+    "action": "What becomes of blocked images",
     "strength": "Strength of blur and pixelate, a share of the short side",
     "thresholds": "Thresholds of your own, such as: sexual=0.5, gore=0.3",
-    "label": "Write on covered pictures that they are covered, and why",
+    "label": "Write on covered images that they are covered, and why",
     "prompts": "Refuse prompts that the policy refuses",
     "previews": "Live previews",
     "metadata": "Write the verdict into the metadata",
-    "originals": "Folder where covered pictures are kept as they were (empty: nowhere)",
+    "originals": "Folder where covered images are kept as they were (empty: nowhere)",
     "timeout": "Seconds that the model may take",
 }
 
@@ -180,7 +180,7 @@ def job_fields(counter: Callable[[], str]) -> list[Any]:
     gradio: Any = importlib.import_module("gradio")
     with gradio.Accordion("NSFW guard", open=False):
         gradio.Markdown(counter)  # a function: it is asked whenever the page is loaded
-        solid = gradio.Checkbox(value=False, label="Cover blocked pictures by one colour")
+        solid = gradio.Checkbox(value=False, label="Cover blocked images by one colour")
         review = gradio.Checkbox(value=False, label="Cover what is under review too")
     return [solid, review]
 
@@ -188,7 +188,7 @@ def job_fields(counter: Callable[[], str]) -> list[Any]:
 def counted(guard: HostGuard) -> str:
     """Return what the guard did since the start, in a line."""
     if guard.startup_error:
-        return f"**every picture is covered until this is mended: {guard.startup_error}**"
+        return f"**every image is covered until this is mended: {guard.startup_error}**"
     if not guard.settings.enabled:
         return "**off**: nothing is checked"
     counts = guard.counts

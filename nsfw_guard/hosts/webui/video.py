@@ -23,7 +23,7 @@ def clean_frames(adapter: Adapter, frames: Any, *, signed: bool, where: str) -> 
     """Return the frames as they may be written; the same object where none of them had to be covered.
 
     Args:
-        frames: a list of pictures, an array (T, H, W, C), or a tensor: floats (N, C, T, H, W) or (C, T, H, W), bytes
+        frames: a list of images, an array (T, H, W, C), or a tensor: floats (N, C, T, H, W) or (C, T, H, W), bytes
             (T, H, W, C).
         signed: floats of tensors are in [-1, 1], else in [0, 1].
         where: the writer, for the counters.
@@ -52,7 +52,7 @@ def _of_array(adapter: Adapter, frames: Any, where: str) -> Any:
     out = frames
     for start in range(0, len(frames), AT_ONCE):
         part = [_copy(frames[i]) for i in range(start, min(start + AT_ONCE, len(frames)))]
-        guarded = guard_job_images(adapter.guard, [_picture(one) for one in part], adapter.jobs.current, where)
+        guarded = guard_job_images(adapter.guard, [_image(one) for one in part], adapter.jobs.current, where)
         for i, one in enumerate(guarded.images):
             if _differs(one, frames[start + i]):
                 out = _copy(frames) if out is frames else out
@@ -95,7 +95,7 @@ def _bytes(frame: Tensor, signed: bool) -> Any:
     return Image.fromarray(np.ascontiguousarray(levels.to(torch.uint8).permute(1, 2, 0).numpy()))
 
 
-def _picture(frame: Any) -> Any:
+def _image(frame: Any) -> Any:
     """A frame (H, W, C) of bytes as PIL, of floats as it is."""
     array = frame.cpu().numpy() if isinstance(frame, Tensor) else frame
     return Image.fromarray(array) if array.dtype == np.uint8 and array.shape[-1] == 3 else array

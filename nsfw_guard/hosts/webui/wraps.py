@@ -207,7 +207,7 @@ def _job(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
         if not known:
             adapter.jobs.start(p, running=True)
         try:
-            # sdnext draws one black picture where it told of a job whose prompt is refused.
+            # sdnext draws one black image where it told of a job whose prompt is refused.
             stub = None if known and adapter.host.family == "sdnext" else adapter.jobs.instead(p)
             return adapter.returned(p, old(p, *args, **kwargs)) if stub is None else stub
         finally:
@@ -230,7 +230,7 @@ def _behind(adapter: Adapter, old: Callable[..., Any], *, event: str) -> Callabl
 
 
 def _selected(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
-    """A script of the menu may put pictures together after its jobs: tiles, loops, grids. Some draw past the jobs."""
+    """A script of the menu may put images together after its jobs: tiles, loops, grids. Some draw past the jobs."""
 
     def run(self: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
         adapter.asked(p)
@@ -252,10 +252,10 @@ def _extras(adapter: Adapter, old: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def shown(adapter: Adapter, image: Any) -> Any:
-    """Return a picture that is still being drawn, as it may be shown: PIL, an array, or a list of them."""
+    """Return an image that is still being drawn, as it may be shown: PIL, an array, or a list of them."""
     if isinstance(image, (list, tuple)):
         return [shown(adapter, one) for one in image]
-    if image is None or isinstance(image, Image.Image) or not host_images.is_picture(image) or image.ndim <= 3:
+    if image is None or isinstance(image, Image.Image) or not host_images.is_image(image) or image.ndim <= 3:
         return adapter.guard.preview(image, layout=layout_of(image))
     parts = as_image_list(image)
     return [shown(adapter, one) for one in parts]

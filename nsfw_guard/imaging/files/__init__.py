@@ -1,1 +1,1 @@
-"""The structure of image files, read from their bytes: formats, colours, frames and embedded pictures."""
+"""The structure of image files, read from their bytes: formats, colours, frames and embedded images."""

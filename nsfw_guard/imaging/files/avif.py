@@ -1,4 +1,4 @@
-"""The boxes of an AVIF: pictures that are not shown, a track hidden by its brand, and declared colours."""
+"""The boxes of an AVIF: images that are not shown, a track hidden by its brand, and declared colours."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from nsfw_guard.errors import DecodeError
 from nsfw_guard.imaging.files.colour import cicp_profile
 from nsfw_guard.imaging.files.metadata import Embedded, in_exif, sweep
 
-PICTURES = {b"av01", b"grid", b"iovl", b"iden", b"tmap", b"hvc1", b"jpeg"}
-WORDS = {b"Exif", b"mime", b"uri ", b"rgan"}  # items that hold words, or regions of a picture
+IMAGES = {b"av01", b"grid", b"iovl", b"iden", b"tmap", b"hvc1", b"jpeg"}
+WORDS = {b"Exif", b"mime", b"uri ", b"rgan"}  # items that hold words, or regions of an image
 MAX_BOXES = 10_000
 MAX_EXTENTS = 10_000  # of all items: a usual file has one each
 SEQUENCE, STILL = b"avis", b"avif"
@@ -67,7 +67,7 @@ def read(data: bytes) -> Avif:
 
 
 def _read_tracks(data: bytes, start: int, end: int, avif: Avif) -> None:
-    """Count the picture tracks; tracks of sound are left out."""
+    """Count the image tracks; tracks of sound are left out."""
     for kind, low, high in boxes(data, start, end):
         if kind == b"trak":
             handlers = [
@@ -164,7 +164,7 @@ def _as_still(data: bytes, avif: Avif) -> bytes:
 
 
 def others(data: bytes, avif: Avif, *, shown: int) -> Iterator[Embedded]:
-    """Yield every picture that is not shown, each as the same file with another primary item.
+    """Yield every image that is not shown, each as the same file with another primary item.
 
     Raises:
         DecodeError: it contains an animation that its brand hides.
@@ -173,10 +173,10 @@ def others(data: bytes, avif: Avif, *, shown: int) -> Iterator[Embedded]:
         raise DecodeError("an animation whose header declares a still image: save it again")
     if avif.tracks > 1 or avif.alphas > 1:
         raise DecodeError("an animation with several tracks, of which players show different ones: save it again")
-    if unknown := set(avif.items.values()) - PICTURES - WORDS:
+    if unknown := set(avif.items.values()) - IMAGES - WORDS:
         raise DecodeError(f"an item of the unknown type {ascii(min(unknown))[2:-1]}: save it again")
     data = _as_still(data, avif) if avif.tracks else data  # else its items are not what is shown
-    # A tile is judged with the picture that it is part of, an alpha channel with its picture. An item that only
+    # A tile is judged with the image that it is part of, an alpha channel with its image. An item that only
     # claims to be a part, or is one of several channels, is judged by itself.
     whole = {b"grid", b"iovl", b"iden"}
     parts = {
@@ -188,13 +188,13 @@ def others(data: bytes, avif: Avif, *, shown: int) -> Iterator[Embedded]:
     start, width = avif.primary_at
     for item, kind in avif.items.items():
         is_shown = item == avif.primary and not avif.tracks
-        if kind in PICTURES and item not in parts | helpers and not is_shown and width:
+        if kind in IMAGES and item not in parts | helpers and not is_shown and width:
             changed = data[:start] + item.to_bytes(width, "big") + data[start + width :]
             yield Embedded("hidden image of an AVIF file", changed)
         elif kind == b"Exif":
             for low, high in avif.places.get(item, ()):
                 skip = 4 + _int(data, low, 4)
                 yield from in_exif(data[low + skip : high], low + skip)
-        elif kind not in PICTURES:
+        elif kind not in IMAGES:
             for low, high in avif.places.get(item, ()):
                 yield from sweep(data[low:high], low)

@@ -1,4 +1,4 @@
-"""Pictures as colour-managed viewers show them: colour profiles, and declared colours made into profiles."""
+"""Images as colour-managed viewers show them: colour profiles, and declared colours made into profiles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nsfw_guard.errors import DecodeError
 MIN_DIFFERENCE = 8  # levels of 255: two appearances that differ by more are judged separately
 SRGB_TOLERANCE = 4  # levels: a profile that moves no colour further counts as sRGB
 TABLES = (b"A2B0", b"A2B1", b"A2B2", b"A2B3", b"D2B0", b"D2B1", b"D2B2", b"D2B3")
-CLASSES = {b"scnr", b"mntr", b"prtr", b"spac"}  # of profiles for pictures: input, display, output, colour space
+CLASSES = {b"scnr", b"mntr", b"prtr", b"spac"}  # of profiles for images: input, display, output, colour space
 LARGEST_PROFILE, MOST_TAGS = 4 << 20, 100  # LittleCMS reads no more tags, others might
 D50 = (0.9642, 1.0, 0.8249)
 D65 = (0.3127, 0.3290)
@@ -32,14 +32,14 @@ PRIMARIES = {
 }  # fmt: skip
 
 
-def converted_appearances(picture: Image.Image, profile: bytes) -> Iterator[Image.Image]:
-    """Yield an opaque picture in RGB as viewers that follow a profile show it, once for each way of reading it.
+def converted_appearances(image: Image.Image, profile: bytes) -> Iterator[Image.Image]:
+    """Yield an opaque image in RGB as viewers that follow a profile show it, once for each way of reading it.
 
     A profile may hold curves and several tables, and viewers differ in which they follow. None follows a profile that
-    cannot be read or is made for another kind of picture.
+    cannot be read or is made for another kind of image.
     """
     for reading, intent in _readings(profile) if count_readings(profile) else ():
-        shown = _shown(picture, reading, intent)
+        shown = _shown(image, reading, intent)
         if shown is not None:
             yield shown
 
@@ -50,19 +50,19 @@ def count_readings(profile: bytes) -> int:
     tags = int.from_bytes(profile[128:132], "big") if is_profile else 0
     if len(profile) > LARGEST_PROFILE or tags > MOST_TAGS:
         raise DecodeError("its colour profile is too large: save the image without it, or as sRGB")
-    is_usual = profile[12:16] in CLASSES or profile[16:20] == b"Lab "  # of LAB pictures they are called abstract
+    is_usual = profile[12:16] in CLASSES or profile[16:20] == b"Lab "  # of LAB images they are called abstract
     if is_profile and not (is_usual and len(_tags(profile)) == tags and _is_readable(profile)):
         raise DecodeError("viewers do not agree on its colour profile: save the image without it, or as sRGB")
     return len(_readings(profile))
 
 
 def differs(one: Image.Image, other: Image.Image) -> bool:
-    """Return whether two RGB pictures of one size differ by more than a few levels anywhere."""
+    """Return whether two RGB images of one size differ by more than a few levels anywhere."""
     width, height = one.size
     rows = max(1, 4_000_000 // width)  # strips, so that no large copies are held
     for top in range(0, height, rows):
         box = (0, top, width, min(top + rows, height))
-        a, b = (np.asarray(picture.crop(box)).astype(np.int16) for picture in (one, other))
+        a, b = (np.asarray(image.crop(box)).astype(np.int16) for image in (one, other))
         if int(np.abs(a - b).max()) > MIN_DIFFERENCE:
             return True
     return False
@@ -112,14 +112,14 @@ def _is_usual(profile: bytes) -> bool:
     return shown is not None and int(np.abs(np.asarray(shown).astype(int) - rows).max()) <= SRGB_TOLERANCE
 
 
-def _shown(picture: Image.Image, profile: bytes, intent: int) -> Image.Image | None:
+def _shown(image: Image.Image, profile: bytes, intent: int) -> Image.Image | None:
     transform = _transform(profile, intent)
     if transform is None:
         return None
     mode = transform.input_mode
-    if mode in {"CMYK", "LAB"} and picture.mode != mode:
+    if mode in {"CMYK", "LAB"} and image.mode != mode:
         return None  # no viewer can look up such values
-    fitting = picture if picture.mode == mode else picture.convert(mode)
+    fitting = image if image.mode == mode else image.convert(mode)
     shown: Image.Image = transform.apply(fitting)
     return shown
 

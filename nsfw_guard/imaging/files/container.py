@@ -1,4 +1,4 @@
-"""The structure of any supported file, read before decoding: the work it takes, its colours, its other pictures."""
+"""The structure of any supported file, read before decoding: the work it takes, its colours, its other images."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Container:
 
     Args:
         passes: how often a decoder must go over its pixels.
-        frames: the number of pictures, where its structure counts them; else 0.
+        frames: the number of images, where its structure counts them; else 0.
         profiles: the colours that it declares beside an embedded profile, as profiles.
-        embedded: returns the further pictures in the file.
+        embedded: returns the further images in the file.
         lacks: a description of the missing parts.
-        split: the picture comes in several parts, so that data may be missing before its end.
+        split: the image comes in several parts, so that data may be missing before its end.
         filled: the file with noise after its data, to see whether a decoder reads beyond them; None for other formats.
         is_short: tells whether the packed pixels end too early; None for formats whose decoder reports it.
         corners: per page, the lower right corners of the JPEGs in it.
         clear_level: the transparent level, where Pillow uses a wrong one.
         pieces: the frames of a GIF or APNG, each by itself; `canvas` is the size that they are drawn on.
-        further: the pictures after the first in a multi-picture file, each with the place of its bytes.
+        further: the images after the first in a multi-image file, each with the place of its bytes.
     """
 
     passes: int = 1
@@ -78,8 +78,8 @@ def _jpeg(data: bytes, limits: Limits) -> Container:
     def embedded(_: int) -> Iterator[Embedded]:
         yield from jpeg.embedded(data, first)
         for low, _, part in parts:
-            for picture in jpeg.embedded(data[low:], part):
-                yield Embedded(picture.where, picture.data)
+            for image in jpeg.embedded(data[low:], part):
+                yield Embedded(image.where, image.data)
 
     return Container(
         passes=max(len(part.scans) for part in (first, *(part for _, _, part in parts))),
@@ -122,7 +122,7 @@ def _webp(data: bytes, limits: Limits) -> Container:
     profiles = tuple(data[low:high] for kind, low, high in rows if kind == b"ICCP")
     return Container(
         frames=sum(kind == b"ANMF" for kind, _, _ in rows),
-        profiles=() if webp.declares_profile(data, rows) else profiles,  # else the picture carries it itself
+        profiles=() if webp.declares_profile(data, rows) else profiles,  # else the image carries it itself
         embedded=embedded,
     )
 
@@ -183,13 +183,13 @@ def _bmp_profiles(data: bytes) -> Iterator[bytes]:
 
 
 def without_embedded(data: bytes, limits: Limits) -> bytes:
-    """Return the file with its thumbnails and previews overwritten by zeros, and its main picture bit for bit.
+    """Return the file with its thumbnails and previews overwritten by zeros, and its main image bit for bit.
 
-    An embedded picture that cannot be removed without rewriting the file stays; it was judged with the rest.
+    An embedded image that cannot be removed without rewriting the file stays; it was judged with the rest.
     """
     shown = 1_000_000  # frames were counted when the file was judged
-    pictures = [picture for picture in inspect(data, limits).embedded(shown) if picture.spans]
-    if not pictures:
+    images = [image for image in inspect(data, limits).embedded(shown) if image.spans]
+    if not images:
         return data
-    clean = blanked(data, pictures)
+    clean = blanked(data, images)
     return png.mended(clean, png.read(data, most_chunks=limits.chunks)) if data.startswith(png.START) else clean

@@ -27,7 +27,7 @@ def pillow_is_old() -> bool:
 
 
 def opened(data: bytes) -> Image.Image:
-    """Open the picture of a file without decoding its pixels."""
+    """Open the image of a file without decoding its pixels."""
     try:
         with whole_files_only():
             return Image.open(Reader(data), formats=FORMATS)

@@ -1,4 +1,4 @@
-"""The segments and scans of a JPEG: its embedded pictures, the work it takes, and whether it is complete."""
+"""The segments and scans of a JPEG: its embedded images, the work it takes, and whether it is complete."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsfw_guard.errors import DecodeError
-from nsfw_guard.imaging.files.metadata import Embedded, in_exif, raw_picture, sweep
+from nsfw_guard.imaging.files.metadata import Embedded, in_exif, raw_image, sweep
 from nsfw_guard.imaging.files.tiffs import entries
 
 SOI, EOI, SOS, DRI, DNL = 0xD8, 0xD9, 0xDA, 0xDD, 0xDC
@@ -37,7 +37,7 @@ class Segment:
 
 @dataclass
 class Scan:
-    """One pass over the picture: its components, whether it is the first to bring their mean values, the end of its
+    """One pass over the image: its components, whether it is the first to bring their mean values, the end of its
     data, its restarts and their interval."""
 
     components: tuple[int, ...]
@@ -198,14 +198,14 @@ def with_filler(data: bytes, jpeg: Jpeg) -> bytes:
 
 
 def embedded(data: bytes, jpeg: Jpeg) -> Iterator[Embedded]:
-    """Yield the pictures embedded in the segments of a JPEG: thumbnails and previews."""
+    """Yield the images embedded in the segments of a JPEG: thumbnails and previews."""
     extended: list[bytes] = []
     for segment in jpeg.segments:
         payload = data[segment.start : segment.end]
         if segment.marker == 0xE0 and payload.startswith(b"JFIF\0") and len(payload) > 14:
             width, height = payload[12:14]
             span = (segment.start + 12, segment.end)
-            yield from raw_picture("JFIF thumbnail", payload[14:], width, height, span)
+            yield from raw_image("JFIF thumbnail", payload[14:], width, height, span)
         elif segment.marker == 0xE0 and payload.startswith(b"JFXX\0") and len(payload) > 6:
             yield from _jfxx(payload, segment.start)
         elif segment.marker == 0xE1 and payload.startswith(b"Exif\0"):
@@ -224,13 +224,13 @@ def _jfxx(payload: bytes, start: int) -> Iterator[Embedded]:
     elif kind == 0x11 and len(payload) > 8:
         table = payload[8:776].ljust(768, b"\0")
         pixels = b"".join(table[3 * place : 3 * place + 3] for place in payload[776:])
-        yield from raw_picture("JFXX thumbnail", pixels, payload[6], payload[7], span)
+        yield from raw_image("JFXX thumbnail", pixels, payload[6], payload[7], span)
     elif kind == 0x13 and len(payload) > 8:
-        yield from raw_picture("JFXX thumbnail", payload[8:], payload[6], payload[7], span)
+        yield from raw_image("JFXX thumbnail", payload[8:], payload[6], payload[7], span)
 
 
 def further(data: bytes, jpeg: Jpeg) -> list[tuple[int, int]]:
-    """Return the places of the other pictures in a multi-picture file (MPO), from its index."""
+    """Return the places of the other images in a multi-image file (MPO), from its index."""
     for segment in jpeg.segments:
         if segment.marker == 0xE2 and data[segment.start : segment.start + 4] == b"MPF\0":
             base = segment.start + 4

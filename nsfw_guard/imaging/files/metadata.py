@@ -1,4 +1,4 @@
-"""Pictures inside a file's metadata: thumbnails in EXIF blocks and Photoshop resources, previews in texts and notes."""
+"""Images inside a file's metadata: thumbnails in EXIF blocks and Photoshop resources, previews in texts and notes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BREAKS = re.compile(rb"\s|&#x?[0-9A-Fa-f]{1,3};")
 
 @dataclass(frozen=True)
 class Embedded:
-    """An embedded picture: a name for its place, its file, and the bytes of the host file that hold it.
+    """An embedded image: a name for its place, its file, and the bytes of the host file that hold it.
 
     `spans` is empty where it cannot be removed by itself; `fill` is a byte that may replace it.
     """
@@ -59,7 +59,7 @@ def _tail(text: bytes) -> bytes:
 
 
 def _end(block: bytes, start: int) -> int:
-    """The last possible end of a picture in a block: the last end mark of its format, else the end of the block."""
+    """The last possible end of an image in a block: the last end mark of its format, else the end of the block."""
     if block[start : start + 1] == b"\x89":
         end = block.rfind(b"IEND", start)
         return end + 8 if end > 0 else len(block)
@@ -70,7 +70,7 @@ def _end(block: bytes, start: int) -> int:
 
 
 def in_exif(block: bytes, start: int | None) -> Iterator[Embedded]:
-    """Yield the thumbnail of an EXIF block and the pictures in its notes."""
+    """Yield the thumbnail of an EXIF block and the images in its notes."""
     rest, link = bytearray(block), (0, 0)
     for index, directory in enumerate(directories(block)):
         offset, size = _within(block, directory.number(0x0201), directory.number(0x0202))
@@ -109,7 +109,7 @@ def _strips(block: bytes, start: int | None, directory: Directory, link: tuple[i
     yield Embedded("EXIF thumbnail", bitmap(pixels, width, height, channels), spans)
 
 
-def raw_picture(where: str, pixels: bytes, width: int, height: int, span: tuple[int, int]) -> Iterator[Embedded]:
+def raw_image(where: str, pixels: bytes, width: int, height: int, span: tuple[int, int]) -> Iterator[Embedded]:
     """Yield a thumbnail of bare RGB pixels, unless it is empty."""
     if width and height:
         yield Embedded(where, bitmap(pixels, width, height, 3), (span,))
@@ -135,11 +135,11 @@ def exif_of_text(text: str) -> bytes:
     return raw[6:] if raw.startswith(b"Exif\0\0") else raw
 
 
-def blanked(data: bytes, pictures: Iterable[Embedded]) -> bytes:
-    """Return the file with those pictures overwritten."""
+def blanked(data: bytes, images: Iterable[Embedded]) -> bytes:
+    """Return the file with those images overwritten."""
     out = bytearray(data)
-    for picture in pictures:
-        for low, high in picture.spans:
+    for image in images:
+        for low, high in image.spans:
             stop = min(high, len(out))
-            out[low:stop] = picture.fill * max(0, stop - low)
+            out[low:stop] = image.fill * max(0, stop - low)
     return bytes(out)

@@ -70,8 +70,8 @@ def compose(
     for index, piece in enumerate(pieces):
         restores = piece.disposal is Disposal.RESTORE and index > 0  # a first frame has nothing to go back to
         before = canvas.copy() if restores else canvas
-        with opened(piece.file()) as picture:
-            drawn = np.asarray(clear_rgba(picture))
+        with opened(piece.file()) as image:
+            drawn = np.asarray(clear_rgba(image))
         place = canvas[piece.top : piece.top + piece.height, piece.left : piece.left + piece.width]
         drawn = drawn[: place.shape[0], : place.shape[1]]
         place[:] = _over(drawn, place) if piece.over else drawn

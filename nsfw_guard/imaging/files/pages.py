@@ -1,4 +1,4 @@
-"""The pages of a TIFF file, from its directories: their parts, missing data and embedded pictures."""
+"""The pages of a TIFF file, from its directories: their parts, missing data and embedded images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read(data: bytes, *, most: int) -> list[tiffs.Directory]:
 
 
 def corners(page: tiffs.Directory) -> tuple[tuple[int, int], ...]:
-    """Return the lower right corner of each strip or tile of a page, within the picture."""
+    """Return the lower right corner of each strip or tile of a page, within the image."""
     width, height = page.number(0x0100), page.number(0x0101)
     across, down = page.number(0x0142, width), page.number(0x0143) or page.number(0x0116, height)
     if not (across > 0 and down > 0 and width * height):
@@ -76,7 +76,7 @@ def ends_whole(data: bytes, page: tiffs.Directory) -> bool:
 
 
 def embedded(data: bytes, pages: list[tiffs.Directory]) -> Iterator[Embedded]:
-    """Yield pictures in sub-directories (some viewer shows each of them), old-style JPEGs and those in metadata."""
+    """Yield images in sub-directories (some viewer shows each of them), old-style JPEGs and those in metadata."""
     seen = {page.at for page in pages}
     places: set[tuple[int, int]] = set()
     swept = 0

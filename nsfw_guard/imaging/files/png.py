@@ -1,4 +1,4 @@
-"""The chunks of a PNG: their number, the colours and frames that they declare, and the pictures in them."""
+"""The chunks of a PNG: their number, the colours and frames that they declare, and the images in them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def read(data: bytes, *, most_chunks: int) -> Png:
         if kind in ONCE and kind in seen:
             raise DecodeError(f"its chunk {kind.decode()} occurs twice: save it again")
         seen.add(kind)
-        png.frames += kind == b"fcTL" or (kind == b"IDAT" and not png.frames)  # a default picture of its own counts
+        png.frames += kind == b"fcTL" or (kind == b"IDAT" and not png.frames)  # a default image of its own counts
         if kind == b"iCCP" and not _is_packed_whole(data[start : start + length]):
             raise DecodeError("its colour profile is damaged: save the image without it")
         if kind in SHARED:
@@ -95,7 +95,7 @@ def _is_packed_whole(body: bytes) -> bool:
 
 
 def clear_level(data: bytes, png: Png) -> int | None:
-    """Return the transparent level of a grey picture of 1, 2 or 4 bits, in 8 bits: Pillow widens only the pixels."""
+    """Return the transparent level of a grey image of 1, 2 or 4 bits, in 8 bits: Pillow widens only the pixels."""
     _, _, depth, colour, _ = png.header
     named = [chunk for chunk in png.shared if chunk[4:8] == b"tRNS"]
     if colour != 0 or depth >= 8 or not named:
@@ -111,7 +111,7 @@ def pieces(data: bytes, png: Png) -> list[Piece]:
         DecodeError: a frame exceeds the canvas, or has an unknown disposal or blending.
     """
     placed = []
-    frames = png.pixels[len(png.pixels) - len(png.controls) :]  # not a default picture that is none of them
+    frames = png.pixels[len(png.pixels) - len(png.controls) :]  # not a default image that is none of them
     for control, ((width, height), places) in zip(png.controls, frames, strict=True):
         if len(control) < 26 or control[24] not in DISPOSALS or control[25] > 1:
             raise DecodeError("a frame with an unknown disposal or blending: save it again")
@@ -190,7 +190,7 @@ def profiles(data: bytes, png: Png) -> Iterator[bytes]:
 
 
 def embedded(data: bytes, png: Png) -> Iterator[Embedded]:
-    """Yield the pictures in its EXIF blocks, its texts and in unknown chunks."""
+    """Yield the images in its EXIF blocks, its texts and in unknown chunks."""
     unpacked = 0
     for kind, start, end in png.chunks:
         block = data[start:end]
@@ -204,8 +204,8 @@ def embedded(data: bytes, png: Png) -> Iterator[Embedded]:
             yield from sweep(block if text is None else text, start if text is None else None)
             if name.startswith(b"Raw profile type"):
                 body = block.partition(b"\0")[2] if text is None else text
-                for picture in in_exif(exif_of_text(body.decode("latin-1")), None):
-                    yield Embedded(picture.where, picture.data)
+                for image in in_exif(exif_of_text(body.decode("latin-1")), None):
+                    yield Embedded(image.where, image.data)
         else:
             yield from sweep(block, start)
 

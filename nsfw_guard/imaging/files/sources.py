@@ -88,14 +88,14 @@ def read_bytes(source: Any, most: int) -> bytes:
     return data
 
 
-def bytes_behind(picture: Image.Image, most: int) -> bytes | None:
-    """Return the bytes of the file of a PIL picture, if it can still be read; its position is kept."""
+def bytes_behind(image: Image.Image, most: int) -> bytes | None:
+    """Return the bytes of the file of a PIL image, if it can still be read; its position is kept."""
     for read in (_from_stream, _from_name):
         try:
-            data = read(picture, most)
+            data = read(image, most)
             if data:
-                with Image.open(io.BytesIO(data)) as again:  # a picture keeps other streams than its file as well
-                    same = again.format == picture.format and again.size == picture.size
+                with Image.open(io.BytesIO(data)) as again:  # an image keeps other streams than its file as well
+                    same = again.format == image.format and again.size == image.size
                 if same:
                     return data
         except Exception:  # noqa: BLE001, S112 - no way back in a stream, a file that is gone: the next way, or none
@@ -103,8 +103,8 @@ def bytes_behind(picture: Image.Image, most: int) -> bytes | None:
     return None
 
 
-def _from_stream(picture: Image.Image, most: int) -> bytes | None:
-    stream = getattr(picture, "fp", None) or getattr(picture, "_fp", None)
+def _from_stream(image: Image.Image, most: int) -> bytes | None:
+    stream = getattr(image, "fp", None) or getattr(image, "_fp", None)
     if stream is None or getattr(stream, "closed", True):
         return None
     here = stream.tell()
@@ -116,8 +116,8 @@ def _from_stream(picture: Image.Image, most: int) -> bytes | None:
     return data if isinstance(data, bytes) and len(data) <= most else None
 
 
-def _from_name(picture: Image.Image, most: int) -> bytes | None:
-    name = getattr(picture, "filename", "")
+def _from_name(image: Image.Image, most: int) -> bytes | None:
+    name = getattr(image, "filename", "")
     data = _read_path(os.fspath(name), most) if name else b""
     return data if len(data) <= most else None
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from nsfw_guard.errors import DecodeError
 
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-POINTERS = {0x0111, 0x0117, 0x0144, 0x0145, 0x014A, 0x0201, 0x0202}  # tags with the place of a picture
+POINTERS = {0x0111, 0x0117, 0x0144, 0x0145, 0x014A, 0x0201, 0x0202}  # tags with the place of an image
 MAX_ENTRIES = 4096  # of a directory: usual ones have twenty
-MAX_NUMBERS = 1_000_000  # of one entry: a picture of 100:1 with a strip a row lists 200,000
+MAX_NUMBERS = 1_000_000  # of one entry: an image of 100:1 with a strip a row lists 200,000
 SHARED_BYTES = 1 << 20  # by how much entries may overlap, beyond the size of the file
 
 
@@ -42,7 +42,7 @@ class Value:
         """Return its whole numbers; an empty list for other types.
 
         Raises:
-            DecodeError: there are more than any picture needs.
+            DecodeError: there are more than any image needs.
         """
         if self.count > MAX_NUMBERS:
             raise DecodeError(f"a TIFF or EXIF entry of {self.count} numbers, too many: save the image again")
@@ -168,7 +168,7 @@ def entries(data: bytes) -> Iterator[tuple[int, int, Value]]:
 
 
 def pointing_to(data: bytes, at: int) -> bytes:
-    """Return the file with the directory at that place as its first, so that its picture is the one shown."""
+    """Return the file with the directory at that place as its first, so that its image is the one shown."""
     layout = Layout.of(data)
     assert layout is not None  # noqa: S101 - a place comes from a directory of this very file
     place, code, width = layout.pointer

@@ -1,4 +1,4 @@
-"""The chunks of a WebP: the frames that they contain, and the pictures in its metadata."""
+"""The chunks of a WebP: the frames that they contain, and the images in its metadata."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def chunks(data: bytes, *, most: int) -> list[tuple[bytes, int, int]]:
 
 
 def check_frames(rows: list[tuple[bytes, int, int]], shown: int) -> None:
-    """Raise an error when a file has more pictures than its header declares."""
+    """Raise an error when a file has more images than its header declares."""
     kinds = [kind for kind, _, _ in rows]
     stills, frames = kinds.count(b"VP8 ") + kinds.count(b"VP8L"), kinds.count(b"ANMF")
     if stills + frames > shown:
@@ -41,7 +41,7 @@ def declares_profile(data: bytes, rows: list[tuple[bytes, int, int]]) -> bool:
 
 
 def embedded(data: bytes, rows: list[tuple[bytes, int, int]]) -> Iterator[Embedded]:
-    """Yield the pictures in its EXIF block, its XMP text and in unknown chunks."""
+    """Yield the images in its EXIF block, its XMP text and in unknown chunks."""
     for kind, start, end in rows:
         block = data[start:end]
         if kind == b"EXIF":

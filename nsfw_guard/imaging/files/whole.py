@@ -13,19 +13,19 @@ from nsfw_guard.imaging.files.formats import opened
 from nsfw_guard.imaging.files.sources import whole_files_only
 
 
-def check_whole(picture: Image.Image, container: Container, data: bytes) -> None:
-    """Raise an error when the data of a file end before its picture does.
+def check_whole(image: Image.Image, container: Container, data: bytes) -> None:
+    """Raise an error when the data of a file end before its image does.
 
-    It is checked closely only where the picture ends in grey or black, since that means decoding the data again.
+    It is checked closely only where the image ends in grey or black, since that means decoding the data again.
     """
     if container.lacks:
         raise DecodeError(f"the image is incomplete ({container.lacks}): save it again from its original")
-    width, height = picture.size
+    width, height = image.size
     if container.is_short is not None:
-        suspicious = container.split or _is_flat(picture, (0, height - 1, width, height), 0, 0)
+        suspicious = container.split or _is_flat(image, (0, height - 1, width, height), 0, 0)
         half = suspicious and container.is_short()
     elif container.filled is not None:
-        half = (container.split or _ends_grey(picture, width, height)) and _changes(data, container.filled())
+        half = (container.split or _ends_grey(image, width, height)) and _changes(data, container.filled())
     else:
         half = False
     if half:
@@ -33,23 +33,23 @@ def check_whole(picture: Image.Image, container: Container, data: bytes) -> None
 
 
 def _changes(data: bytes, filled: bytes) -> bool:
-    """Whether more data change the picture. They do not where it ends in grey because it is grey there."""
+    """Whether more data change the image. They do not where it ends in grey because it is grey there."""
     with opened(data) as plain, opened(filled) as other, whole_files_only():
         return not np.array_equal(np.asarray(plain), np.asarray(other))
 
 
-def check_parts(picture: Image.Image, corners: Sequence[tuple[int, int]]) -> None:
+def check_parts(image: Image.Image, corners: Sequence[tuple[int, int]]) -> None:
     """Raise an error when one of the JPEGs in a page ends in the grey that replaces missing data."""
-    if any(_ends_grey(picture, right, bottom) for right, bottom in corners):
+    if any(_ends_grey(image, right, bottom) for right, bottom in corners):
         raise DecodeError("a JPEG inside the TIFF may be incomplete: save it again from its original, without JPEG")
 
 
-def _ends_grey(picture: Image.Image, right: int, bottom: int) -> bool:
+def _ends_grey(image: Image.Image, right: int, bottom: int) -> bool:
     """Whether the last block before a corner is the flat grey that replaces missing data."""
-    return _is_flat(picture, (max(0, right - 8), max(0, bottom - 8), right, bottom), 127, 129)
+    return _is_flat(image, (max(0, right - 8), max(0, bottom - 8), right, bottom), 127, 129)
 
 
-def _is_flat(picture: Image.Image, box: tuple[int, int, int, int], low: int, high: int) -> bool:
-    extremes = picture.crop(box).getextrema()
+def _is_flat(image: Image.Image, box: tuple[int, int, int, int], low: int, high: int) -> bool:
+    extremes = image.crop(box).getextrema()
     bands = extremes if isinstance(extremes[0], tuple) else (extremes,)
     return all(low <= least and most <= high for least, most in bands)

@@ -18,7 +18,7 @@ from nsfw_guard.pipelines.early.steps import clean_latents
 from nsfw_guard.pipelines.early.stop import EarlyStop, block_confidence, judge
 from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR, vars_of
 from nsfw_guard.pipelines.guarded.ranges import tensor_range
-from nsfw_guard.pipelines.seams import PICTURES
+from nsfw_guard.pipelines.seams import IMAGES
 
 MAP_PROMPTS = 128  # generations for learning a linear map: 32 saved half as many steps, 512 no more
 MIN_THRESHOLD = 0.5  # a preview with a lower score never stops a generation
@@ -95,10 +95,10 @@ def record(
     for start in range(0, len(prompts), batch_size):
         part = list(prompts[start : start + batch_size])
         with watcher.watch(pipe, guard, call, stop=False) as seen:
-            pictures = _draw(pipe, part, seed + start, call)
+            images = _draw(pipe, part, seed + start, call)
         if seen.unwatched is not None or len(seen.looks) != len(at):
             raise ConfigError(f"this pipeline cannot be stopped early ({seen.unwatched}): use it without early_stop")
-        final = judge(guard, pictures)
+        final = judge(guard, images)
         for i, verdict in enumerate(final):
             traces.append(Trace(tuple(block_confidence(seen.looks[a][i]) for a in at), verdict.flagged))
     return traces
@@ -109,13 +109,13 @@ def learn_map(
 ) -> LinearPreview:
     """Learn the linear map from the last clean latents to the finished images."""
     kept: list[Tensor] = []
-    pictures: list[Tensor] = []
+    images: list[Tensor] = []
     for start in range(0, len(prompts), batch_size):
         part = list(prompts[start : start + batch_size])
         with clean_latents(pipe) as latents:
-            pictures.append(_draw(pipe, part, seed + start, call).cpu())
+            images.append(_draw(pipe, part, seed + start, call).cpu())
         kept.append(to_spatial(pipe, latents[-1], call).cpu())
-    return LinearPreview.fit(torch.cat(kept), torch.cat(pictures))
+    return LinearPreview.fit(torch.cat(kept), torch.cat(images))
 
 
 def thresholds_of(traces: Sequence[Trace], looks: int, rate: float) -> tuple[float, ...]:
@@ -201,7 +201,7 @@ def _draw(pipe: Any, prompts: Sequence[str], seed: int, call: Mapping[str, Any])
     """Images for prompts, each from its own seed. Shape: (N, 3, H, W) in [0, 1]."""
     seeds = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
     out = pipe(list(prompts), generator=seeds, **{**call, "output_type": "pt", "return_dict": True})
-    images: Tensor = next(out[name] for name in PICTURES if name in out)
+    images: Tensor = next(out[name] for name in IMAGES if name in out)
     if images.ndim == 5:
         images = images[:, 0]
     return images * 0.5 + 0.5 if tensor_range(type(pipe)) == "signed" else images

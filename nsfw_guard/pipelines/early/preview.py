@@ -48,13 +48,13 @@ class LinearPreview:
         return pixel_shuffle(patches.reshape(*patches.shape[:2], *latents.shape[-2:]), self.grow).clamp(0, 1)
 
     @classmethod
-    def fit(cls, latents: Tensor, pictures: Tensor, *, relu_features: int = 128) -> LinearPreview:
+    def fit(cls, latents: Tensor, images: Tensor, *, relu_features: int = 128) -> LinearPreview:
         """Fit a map from latents to images.
 
-        Shape: latents (N, C, h, w); pictures (N, 3, H, W) in [0, 1].
+        Shape: latents (N, C, h, w); images (N, 3, H, W) in [0, 1].
         """
-        grow = max(1, min(MAX_PATCH_PIXELS, pictures.shape[-1] // latents.shape[-1]))
-        small = adaptive_avg_pool2d(pictures.float().cpu(), (latents.shape[-2] * grow, latents.shape[-1] * grow))
+        grow = max(1, min(MAX_PATCH_PIXELS, images.shape[-1] // latents.shape[-1]))
+        small = adaptive_avg_pool2d(images.float().cpu(), (latents.shape[-2] * grow, latents.shape[-1] * grow))
         colours = pixel_unshuffle(small, grow).flatten(2).transpose(1, 2).flatten(0, 1)
         around = _neighbours(latents.float().cpu()).flatten(0, 1)
         if len(around) < 2 * (around.shape[1] + relu_features):
@@ -159,7 +159,7 @@ def _unpacked(pipe: Any, x0: Tensor, arguments: Mapping[str, Any]) -> Tensor:
             return _unpacked_clip(pipe, x0, arguments)
         factor = int(pipe.vae_scale_factor)
         height, width = _asked(pipe, arguments, factor)
-        if hasattr(pipe, "_unpack_latents_with_ids"):  # FLUX.2: rows of the picture, each token a patch of two by two
+        if hasattr(pipe, "_unpack_latents_with_ids"):  # FLUX.2: rows of the image, each token a patch of two by two
             return x0.reshape(len(x0), height // factor // 2, width // factor // 2, -1).permute(0, 3, 1, 2)
         unpacked: Tensor = pipe._unpack_latents(x0, height, width, factor)
     except (AttributeError, TypeError, RuntimeError) as error:

@@ -48,7 +48,7 @@ def guarded_call(
     inputs.refuse_exits(pipe, arguments, options.latents)
     inputs.refuse_prompts(options.guard, arguments, options.text_model)
     if options.check_inputs:
-        inputs.refuse_pictures(options.guard, arguments, options.latents)
+        inputs.refuse_images(options.guard, arguments, options.latents)
     if is_modular(type(pipe)):
         run.given = came_in(arguments)
     try:

@@ -26,8 +26,8 @@ CALLBACKS = ("callback", "callback_on_step_end")
 TextModel = Callable[[Sequence[str]], Sequence[str | None]]
 
 _PROMPT = re.compile(r"(^|_)prompts?(_\d+)?$")
-_PICTURE = re.compile(r"image|video|frame|picture|reference")
-_NO_PICTURE = re.compile(r"embed|latent|mask|guidance|strength|scale|num_|per_|size|noise|seed|negative|cond_")
+_IMAGE = re.compile(r"image|video|frame|image|reference")
+_NO_IMAGE = re.compile(r"embed|latent|mask|guidance|strength|scale|num_|per_|size|noise|seed|negative|cond_")
 
 
 def arguments_of(call: Any, pipe: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,10 +72,10 @@ def refuse_prompts(guard: Guard, arguments: Mapping[str, Any], text_model: TextM
         raise BlockedError(*held)
 
 
-def refuse_pictures(guard: Guard, arguments: Mapping[str, Any], latents: Latents) -> None:
+def refuse_images(guard: Guard, arguments: Mapping[str, Any], latents: Latents) -> None:
     """Raise a BlockedError where an input image is refused, before the first step."""
     held: list[Verdict] = []
-    for name, value in pictures_of(arguments):
+    for name, value in images_of(arguments):
         if _latent(value):
             if latents == "allow":
                 continue
@@ -94,10 +94,10 @@ def prompts_of(arguments: Mapping[str, Any]) -> list[str]:
     return [text for value in named for text in _texts(value)]
 
 
-def pictures_of(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def images_of(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield every argument that contains images, with its name."""
     for name, value in arguments.items():
-        if _PICTURE.search(name) and not _NO_PICTURE.search(name) and _pictures(value):
+        if _IMAGE.search(name) and not _NO_IMAGE.search(name) and _images(value):
             yield name, value
 
 
@@ -126,9 +126,9 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def _pictures(value: Any) -> bool:
+def _images(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
-        return any(_pictures(part) for part in value)
+        return any(_images(part) for part in value)
     return isinstance(value, Image.Image) or (isinstance(value, (np.ndarray, Tensor)) and value.ndim >= 3)
 
 

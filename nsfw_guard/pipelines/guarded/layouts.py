@@ -16,7 +16,7 @@ from nsfw_guard.errors import UncoveredError
 from nsfw_guard.verdict import Verdict
 
 CHANNELS = {1, 3, 4}
-MIN_PICTURE_SIDE = 8  # of an image under another name: poses are matrices of four by four
+MIN_IMAGE_SIDE = 8  # of an image under another name: poses are matrices of four by four
 MAX_PLAIN_NUMBERS = 256  # more numbers than this could be the pixels of an image
 
 
@@ -54,17 +54,17 @@ def frames(value: Any) -> list[Any]:
         return [value]
     if _axes(value) in {4, 5}:
         return [frame for part in _clips_of(value) for frame in frames(part)]
-    raise _no_picture(value)
+    raise _no_image(value)
 
 
 def _parts(value: Sequence[Any]) -> list[Any]:
     """The parts of a list that may be images; an error where it has so many numbers that they could be pixels."""
     if _numbers([part for part in value if is_data(part)]) > MAX_PLAIN_NUMBERS:
-        raise _no_picture(value)
+        raise _no_image(value)
     return [part for part in value if not is_data(part)]
 
 
-def _no_picture(value: Any) -> UncoveredError:
+def _no_image(value: Any) -> UncoveredError:
     return UncoveredError(
         f"the pipeline returns {_told(value)}, which cannot be judged as an image: use output_type 'pil', 'np' or 'pt'"
     )
@@ -130,19 +130,19 @@ def _numbers(value: Any) -> int:
     return int(isinstance(value, (int, float, complex, np.generic)))
 
 
-def looks_like_pictures(value: Any) -> bool:
+def looks_like_images(value: Any) -> bool:
     """Return whether a value named as sound, text or poses may nevertheless contain images."""
     if isinstance(value, (list, tuple)):
-        return any(looks_like_pictures(part) for part in value)
+        return any(looks_like_images(part) for part in value)
     if isinstance(value, Mapping):
-        return looks_like_pictures(list(value.values()))
+        return looks_like_images(list(value.values()))
     if isinstance(value, Image.Image):
         return True
     if _axes(value) < 3:
         return False
     turned = channels_for_guard(value)
     channels, *sides = turned.shape[-3:] if isinstance(value, Tensor) else np.moveaxis(turned, -1, -3).shape[-3:]
-    return channels in CHANNELS and min(sides) >= MIN_PICTURE_SIDE
+    return channels in CHANNELS and min(sides) >= MIN_IMAGE_SIDE
 
 
 def channels_for_guard(frame: Any) -> Any:

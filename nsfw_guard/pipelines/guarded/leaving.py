@@ -90,7 +90,7 @@ def _leave_tuple(
 def _field(name: str, value: Any, run: GuardedCall, ends: ExitRange, *, outermost: bool) -> Any:
     """The judged value of one field: treated as images if it can be, unless its name denotes something else."""
     other = name in seams.OTHER and name not in seams.MARKS
-    if layouts.is_data(value) or (other and not layouts.looks_like_pictures(value)):
+    if layouts.is_data(value) or (other and not layouts.looks_like_images(value)):
         return value
     if name in seams.WITHHELD_FIELDS:
         return None if run.flagged else value

@@ -61,8 +61,8 @@ def _leave(values: dict[str, Any], run: GuardedCall, latents: Latents, given: fr
         clips = name in seams.CLIPS
         ends: ExitRange = "signed" if _signed(values[name]) else "unit"
         values[name] = run.finish(values[name], clips=clips, value_range=ends, main=not run.verdicts)
-    pictures = run.verdicts or run.judged
-    if latents == "refuse" and not pictures and any("latent" in name for name in held):
+    images = run.verdicts or run.judged
+    if latents == "refuse" and not images and any("latent" in name for name in held):
         raise UncoveredError(
             "this modular pipeline would return latents unchecked: let it decode them, or attach with latents='allow'"
         )
@@ -84,7 +84,7 @@ def _undecoded(name: str, value: Any) -> bool:
     if _has_pil(value):
         return False
     said = not _UNDECODED.isdisjoint(name.split("_"))
-    return (said and not _has_colours(value)) or not layouts.looks_like_pictures(value)
+    return (said and not _has_colours(value)) or not layouts.looks_like_images(value)
 
 
 def _has_colours(value: Any) -> bool:
@@ -94,7 +94,7 @@ def _has_colours(value: Any) -> bool:
 
 
 def _place(name: str) -> int:
-    return seams.PICTURES.index(name) if name in seams.PICTURES else len(seams.PICTURES)
+    return seams.IMAGES.index(name) if name in seams.IMAGES else len(seams.IMAGES)
 
 
 def _signed(value: Any) -> bool:

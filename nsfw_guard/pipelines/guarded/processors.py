@@ -107,9 +107,9 @@ def _postprocess(base: Any) -> Any:
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         image = bound.arguments["image"]
-        pictures = isinstance(image, Tensor) and image.ndim == 4 and image.shape[1] in {1, 3, 4}
+        images = isinstance(image, Tensor) and image.ndim == 4 and image.shape[1] in {1, 3, 4}
         run = current() or by_hand(self)
-        if run is None or bound.arguments["output_type"] in LATENT or not pictures:
+        if run is None or bound.arguments["output_type"] in LATENT or not images:
             return original(self, *args, **kwargs)
         flags = bound.arguments["do_denormalize"]
         bound.arguments["image"], verdicts = _judge(run, image, _signed(self, flags, len(image)))

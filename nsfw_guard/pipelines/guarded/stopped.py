@@ -30,12 +30,12 @@ def blocked_output(
     """
     counted = tuple(run.guard.notify(list(verdicts)))
     cls = type(pipe)
-    names = [name for fields in seams.outputs_of(cls) for name in fields if name in seams.PICTURES]
+    names = [name for fields in seams.outputs_of(cls) for name in fields if name in seams.IMAGES]
     if isinstance(run.guard.action, Raise) or len(names) != 1:
         raise BlockedError(*counted)
     run.verdicts[:] = counted
-    pictures = _pictures(counted, size or _size(pipe, arguments), run, arguments, clip=names[0] in seams.CLIPS)
-    return _wrapped(cls, names[0], pictures, run, arguments)
+    images = _images(counted, size or _size(pipe, arguments), run, arguments, clip=names[0] in seams.CLIPS)
+    return _wrapped(cls, names[0], images, run, arguments)
 
 
 def _size(pipe: Any, arguments: Mapping[str, Any]) -> tuple[int, int]:
@@ -45,7 +45,7 @@ def _size(pipe: Any, arguments: Mapping[str, Any]) -> tuple[int, int]:
     return DEFAULT_SIDE, DEFAULT_SIDE
 
 
-def _pictures(
+def _images(
     verdicts: Sequence[Verdict], size: tuple[int, int], run: GuardedCall, arguments: Mapping[str, Any], *, clip: bool
 ) -> Any:
     device = run.device or torch.device("cpu")
@@ -56,8 +56,8 @@ def _pictures(
         batch = torch.stack(frames)
         return batch[:, None].expand(-1, count, -1, -1, -1) if clip else batch
     if kind == "pil":
-        pictures = [_pil(frame) for frame in frames]
-        return [[picture.copy() for _ in range(count)] for picture in pictures] if clip else pictures
+        images = [_pil(frame) for frame in frames]
+        return [[image.copy() for _ in range(count)] for image in images] if clip else images
     array = torch.stack(frames).permute(0, 2, 3, 1).cpu().numpy()
     return np.repeat(array[:, None], count, 1) if clip else array
 
@@ -66,14 +66,14 @@ def _pil(frame: Tensor) -> Image.Image:
     return Image.fromarray(frame.mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy())
 
 
-def _wrapped(cls: type, name: str, pictures: Any, run: GuardedCall, arguments: Mapping[str, Any]) -> Any:
+def _wrapped(cls: type, name: str, images: Any, run: GuardedCall, arguments: Mapping[str, Any]) -> Any:
     """The images in the output type of the class."""
     (output,) = [o for o in seams.output_classes(cls) if name in o.__dataclass_fields__]
-    fields = {field: pictures if field == name else None for field in output.__dataclass_fields__}
+    fields = {field: images if field == name else None for field in output.__dataclass_fields__}
     if arguments.get("return_dict", True):
         result = output(**fields)
         mark(result, run)
         return result
     if seams.returns_bare_value(cls):
-        return pictures
+        return images
     return tuple(run.flags if field in seams.FLAGS else value for field, value in fields.items())

@@ -14,7 +14,7 @@ from nsfw_guard.errors import ConfigError, WeightsMissingError, WeightsUnfitErro
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.imaging.preprocess import Preprocess
 from nsfw_guard.imaging.views import InputSpec
-from tests.pictures import smooth
+from tests.images import smooth
 
 FALCONSAI = {
     "do_normalize": True, "do_rescale": True, "do_resize": True, "image_mean": [0.5] * 3,
@@ -89,7 +89,7 @@ def test_a_missing_or_malformed_file_names_the_cure(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ViTImageProcessor", "CLIPImageProcessor"])
-def test_pictures_come_out_as_the_processors_own_bits(kind, tmp_path) -> None:
+def test_images_come_out_as_the_processors_own_bits(kind, tmp_path) -> None:
     transformers = pytest.importorskip("transformers")
     kind_pil = getattr(transformers, f"{kind}Pil", None)
     if kind_pil is None:

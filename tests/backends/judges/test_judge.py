@@ -24,12 +24,12 @@ from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Severity
 from nsfw_guard.verdict import Outcome
 from tests.backends.tiny_judges import NAMES, QUESTIONS, head, numbers, reference
-from tests.pictures import smooth
+from tests.images import smooth
 
 transformers = pytest.importorskip("transformers")
 
 
-def picture_of(pixels: torch.Tensor) -> Image.Image:
+def image_of(pixels: torch.Tensor) -> Image.Image:
     """A frame as it is saved. Shape: (3, H, W) in [0, 1]."""
     return Image.fromarray((pixels.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
 
@@ -41,15 +41,15 @@ def test_it_answers_as_transformers_does(name, size, folders) -> None:
     # ShieldGemma 2's own call asks everything at once; the others are asked one question at a time.
     alone = judge(folders[name], questions=QUESTIONS, batch_size=3 if name == "shieldgemma2" else 1)
     assert isinstance(alone, Backend)
-    answers, picture = numbers(alone, pixels)[0], picture_of(pixels[0])
+    answers, image = numbers(alone, pixels)[0], image_of(pixels[0])
     # Bit for bit on AVX2; with AVX-512 a matrix product rounds by where its operands lie in memory.
-    assert (answers - reference(name, folders[name], picture)).abs().max() < 1e-6
+    assert (answers - reference(name, folders[name], image)).abs().max() < 1e-6
     # All positions at once are another matrix product, which rounds otherwise.
-    assert (answers - reference(name, folders[name], picture, keep=0)).abs().max() < 1e-5
+    assert (answers - reference(name, folders[name], image, keep=0)).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_answers_differ_by_picture_and_by_question(name, judges) -> None:
+def test_the_answers_differ_by_image_and_by_question(name, judges) -> None:
     answers = numbers(judges[name], smooth(3, 40, 56))
     assert answers.shape == (3, len(QUESTIONS))
     assert len(answers.flatten().unique()) == answers.numel()
@@ -57,7 +57,7 @@ def test_the_answers_differ_by_picture_and_by_question(name, judges) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("batch", [1, 2, 3, 32])
-def test_a_batch_is_its_pictures_one_by_one(name, batch, folders, judges) -> None:
+def test_a_batch_is_its_images_one_by_one(name, batch, folders, judges) -> None:
     # Sizes and questions of several lengths, so that rows must be padded.
     stacks = smooth(2, 40, 56), smooth(1, 64, 20, seed=1), smooth(2, 30, 30, seed=2)
     many = judge(folders[name], questions=QUESTIONS, batch_size=batch)
@@ -68,7 +68,7 @@ def test_a_batch_is_its_pictures_one_by_one(name, batch, folders, judges) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_picture_gets_the_same_answer_twice(name, judges) -> None:
+def test_the_same_image_gets_the_same_answer_twice(name, judges) -> None:
     pixels = smooth(2, 40, 56)
     assert torch.equal(numbers(judges[name], pixels), numbers(judges[name], pixels))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -85,13 +85,13 @@ def test_in_bfloat16_no_copy_in_float32_is_made(name, folders) -> None:
         theirs = kept.from_pretrained(folders[name], dtype=torch.bfloat16)
         assert {n: b.dtype for n, b in half.model.named_buffers()} == {n: b.dtype for n, b in theirs.named_buffers()}
     pixels = smooth(1, 40, 56)
-    expected = reference(name, folders[name], picture_of(pixels[0]), torch.bfloat16).float()
+    expected = reference(name, folders[name], image_of(pixels[0]), torch.bfloat16).float()
     # ShieldGemma 2's own class takes its softmax in bfloat16, we in float32.
     assert (numbers(half, pixels)[0] - expected).abs().max() <= (4e-3 if name == "shieldgemma2" else 0)
     assert half.state()["dtype"] == "bfloat16"
 
 
-def test_bytes_and_floats_are_the_same_picture_and_stay_as_they_are(judges) -> None:
+def test_bytes_and_floats_are_the_same_image_and_stay_as_they_are(judges) -> None:
     floats = smooth(2, 40, 56)
     levels = (floats * 255).round().to(torch.uint8)
     kept, signed = levels.clone(), floats * 2 - 1
@@ -108,7 +108,7 @@ def test_blank_digest_and_views_are_reported_per_frame(judges) -> None:
     one, two = judges["qwen3_vl"].score([Frames(flat), Frames(smooth(1, 40, 56))], embeddings=True, digests=True)
     assert (one.blank, two.blank) == (True, False)
     assert one.embedding is None
-    assert two.digest == hashlib.sha256(picture_of(smooth(1, 40, 56)[0]).tobytes()).hexdigest()
+    assert two.digest == hashlib.sha256(image_of(smooth(1, 40, 56)[0]).tobytes()).hexdigest()
     assert one.digest != two.digest
     assert [view.view.kind for view in two.views] == ["full"]
     assert judges["qwen3_vl"].score([Frames(flat)])[0].digest == ""
@@ -144,7 +144,7 @@ def test_an_invalid_answer_is_an_error(name, folders) -> None:
 def test_one_question_without_an_answer_is_enough(judges, monkeypatch) -> None:
     model = judges["qwen3_vl"]
     answers = [[[0.1, 0.9], [0.0, 0.49], [0.2, 1.0]], [[0.1, 0.5], [0.1, 0.9], [0.1, 0.9]]]
-    monkeypatch.setattr(model, "ask", lambda pictures, device: answers)
+    monkeypatch.setattr(model, "ask", lambda images, device: answers)
     one, two = model.score([Frames(smooth(2, 40, 56))])
     assert one.fault == "not evaluated: the model did not answer 'violence' with Yes or No (share 0.49)"
     assert math.isnan(dict(one.views[0].levels)["violence"][Severity.HIGH])
@@ -208,11 +208,11 @@ def test_memory_that_runs_out_halves_the_batch(folders, monkeypatch, caplog) -> 
     model = judge(folders["qwen3_vl"], questions=QUESTIONS, batch_size=8)
     expected, whole, sizes = numbers(model, smooth(3, 40, 56)), model._pass, []
 
-    def small_only(pictures, start, stop, device):
+    def small_only(images, start, stop, device):
         sizes.append(stop - start)
         if stop - start > 2:
             raise torch.cuda.OutOfMemoryError("out of memory")
-        return whole(pictures, start, stop, device)
+        return whole(images, start, stop, device)
 
     monkeypatch.setattr(model, "_pass", small_only)
     assert (numbers(model, smooth(3, 40, 56)) - expected).abs().max() < 1e-5
@@ -221,14 +221,14 @@ def test_memory_that_runs_out_halves_the_batch(folders, monkeypatch, caplog) -> 
 
 
 @pytest.mark.parametrize("settings", [{"views": "tiles(2)"}, {"resize": "fast"}])
-def test_it_sees_the_whole_picture_its_own_way(settings, folders) -> None:
+def test_it_sees_the_whole_image_its_own_way(settings, folders) -> None:
     with pytest.raises(ConfigError, match="omit views and resize"):
         load_model(folders["qwen3_vl"], **settings)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [(1, 1), (1, 90), (3, 40), (90, 1)], ids=str)
-def test_a_picture_of_an_odd_size_is_judged_or_refused_and_never_released_unseen(name, size, judges) -> None:
+def test_an_image_of_an_odd_size_is_judged_or_refused_and_never_released_unseen(name, size, judges) -> None:
     (verdict,) = Guard(judges[name]).check(smooth(1, *size))
     assert verdict.outcome is Outcome.ERROR or verdict.scores.finite
 

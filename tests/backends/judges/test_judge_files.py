@@ -29,7 +29,7 @@ from nsfw_guard.errors import (
 from tests.backends import tiny_judges
 from tests.backends.folders import edit_weights
 from tests.backends.tiny_judges import NAMES, QUESTIONS, RECORDS, numbers
-from tests.pictures import smooth
+from tests.images import smooth
 
 transformers = pytest.importorskip("transformers")
 
@@ -40,7 +40,7 @@ def test_a_record_takes_the_folder_where_its_files_are(name, folders) -> None:
     state = model.state()
     assert state["self_test"] == "answers unrecorded"
     assert state["views"] == "full"
-    assert state["device"] == "follows the picture"
+    assert state["device"] == "follows the image"
     assert state["answered"].endswith("questions of the self-test")
     for policy in ("default", "strict", "lenient"):
         assert Guard(model, policy=policy).policy.rules

@@ -17,7 +17,7 @@ from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Severity
 from tests.backends import tiny_judges
 from tests.backends.tiny_judges import NAMES, QUESTIONS, RECORDS, numbers
-from tests.pictures import smooth
+from tests.images import smooth
 
 transformers = pytest.importorskip("transformers")
 

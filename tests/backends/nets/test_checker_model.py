@@ -20,7 +20,7 @@ from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.verdict import Outcome
 from tests.backends.folders import edit_weights
 from tests.backends.make_models import make, stock
-from tests.pictures import smooth
+from tests.images import smooth
 
 pytest.importorskip("diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -72,8 +72,8 @@ def test_flags_and_margins_are_the_stock_checkers_on_random_embeddings(folder, n
 
 @torch.inference_mode()
 @pytest.mark.parametrize("offset", [-0.0006, -0.0005, -0.0004, 0.0, 0.0004, 0.0005, 0.0006, 0.001, -0.0095, -0.0105])
-def test_flags_are_equal_where_a_picture_sits_at_a_threshold(folder, offset) -> None:
-    """One threshold is moved to within a rounding of each picture's own cosine, with and without a special-care hit."""
+def test_flags_are_equal_where_an_image_sits_at_a_threshold(folder, offset) -> None:
+    """One threshold is moved to within a rounding of each image's own cosine, with and without a special-care hit."""
     model, _ = stock(folder)
     embeddings = torch.randn(40, 16)
     tensors = {name: getattr(model, name).clone() for name in ("concept_embeds", "special_care_embeds",
@@ -95,7 +95,7 @@ def test_flags_are_equal_where_a_picture_sits_at_a_threshold(folder, offset) -> 
     assert offset != -0.0105 or not any(seen[::2])
 
 
-def test_pictures_get_the_stock_flags_and_stay_as_they_were(folder) -> None:
+def test_images_get_the_stock_flags_and_stay_as_they_were(folder) -> None:
     model, processor = stock(folder)
     pixels = (smooth(24, 100, 140) * 255).round().to(torch.uint8)
     pixels[12:] = (torch.rand(12, 3, 100, 140) * 255).to(torch.uint8)
@@ -144,8 +144,8 @@ def test_files_of_newer_releases_load_too(folder, tmp_path) -> None:
     new = {k.replace("vision_model.vision_model.", "vision_model."): v for k, v in tensors.items()}
     new.pop("vision_model.embeddings.position_ids")
     save_file(new, copy / "model.safetensors", metadata={"format": "pt"})
-    picture = [Frames(smooth(1, 64, 64))]
-    assert list(load_model(copy).score(picture)[0].numbers()) == list(load_model(folder).score(picture)[0].numbers())
+    image = [Frames(smooth(1, 64, 64))]
+    assert list(load_model(copy).score(image)[0].numbers()) == list(load_model(folder).score(image)[0].numbers())
 
 
 def test_a_saved_guard_of_it_is_refused_in_plain_words(folder, tmp_path) -> None:

@@ -19,7 +19,7 @@ from nsfw_guard.scores import Severity
 from nsfw_guard.verdict import Outcome
 from tests.backends.folders import edit_config, edit_weights
 from tests.backends.make_models import make
-from tests.pictures import smooth
+from tests.images import smooth
 
 pytest.importorskip("transformers")
 FALCONSAI = registry.spec("falconsai")
@@ -47,8 +47,8 @@ def test_a_folder_loads_by_itself_with_its_labels_by_name(falconsai) -> None:
 
 def test_labels_are_found_by_name_not_by_position(falconsai, copy) -> None:
     edit_config(copy, id2label={"0": "nsfw", "1": "normal"})
-    picture = [Frames(smooth(1, 64, 64))]
-    one, other = (next(load_model(folder).score(picture)[0].numbers()) for folder in (falconsai, copy))
+    image = [Frames(smooth(1, 64, 64))]
+    one, other = (next(load_model(folder).score(image)[0].numbers()) for folder in (falconsai, copy))
     assert one == pytest.approx(1 - other, abs=1e-6)
 
 
@@ -121,8 +121,8 @@ def test_a_saved_guard_comes_back_with_the_same_numbers(falconsai, tmp_path) -> 
     guard = Guard.from_pretrained(falconsai, policy={"rules": {"sexual": {"block": 0.4}}})
     guard.save_pretrained(tmp_path / "saved")
     again = Guard.from_pretrained(tmp_path / "saved")
-    picture = smooth(2, 100, 60)
-    assert [v.score for v in again.check(picture)] == [v.score for v in guard.check(picture)]
+    image = smooth(2, 100, 60)
+    assert [v.score for v in again.check(image)] == [v.score for v in guard.check(image)]
     assert again.policy.rules["sexual"].block == 0.4
 
 
@@ -157,10 +157,10 @@ def test_freepiks_severity_is_cumulative_and_computed_in_float32(tmp_path) -> No
 
     spec = make(registry.spec("freepik"), tmp_path / "freepik")
     backend = loaders.load_files(spec, tmp_path / "freepik", Options(dtype="bfloat16"))
-    picture = [Frames(smooth(1, 80, 80))]
-    shown = backend.preprocess.prepare(picture[0]).pixels[:, 0]
+    image = [Frames(smooth(1, 80, 80))]
+    shown = backend.preprocess.prepare(image[0]).pixels[:, 0]
     p = backend.forward_with_embedding(shown)[0].float().softmax(-1)[0].tolist()
-    (scores,) = backend.score(picture)
+    (scores,) = backend.score(image)
     levels = scores.views[0].levels["sexual"]
     assert levels[Severity.HIGH] == pytest.approx(p[3], abs=1e-7)
     assert levels[Severity.MEDIUM] == pytest.approx(p[2] + p[3], abs=1e-7)

@@ -14,7 +14,7 @@ from nsfw_guard.errors import WeightsMissingError, WeightsUnfitError
 from nsfw_guard.imaging.frames import Frames
 from tests.backends.folders import edit_weights
 from tests.backends.make_models import make
-from tests.pictures import smooth
+from tests.images import smooth
 
 pytest.importorskip("transformers")
 SPEC = registry.spec("laion")

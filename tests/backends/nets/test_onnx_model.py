@@ -23,7 +23,7 @@ from nsfw_guard.errors import (
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.verdict import Outcome
-from tests.pictures import smooth
+from tests.images import smooth
 
 onnx = pytest.importorskip("onnx", reason="pip install onnx: the tests make files with it")
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'nsfw-guard[onnx]'")
@@ -32,7 +32,7 @@ LAYOUTS = ("any", "one", "beside")
 
 
 def raw(folder: Path, values: torch.Tensor) -> list[torch.Tensor]:
-    """What ONNX Runtime alone says, picture by picture where the file takes one only."""
+    """What ONNX Runtime alone says, image by image where the file takes one only."""
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
     one = session.get_inputs()[0].shape[0] == 1
     pieces = [session.run(None, {"pixels": v.numpy()}) for v in (values.split(1) if one else [values])]
@@ -74,7 +74,7 @@ def test_logits_are_the_sessions_own_bits_and_the_torch_models_numbers(exports, 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("count", [1, 3, 17])
-def test_a_batch_is_its_pictures_one_by_one(exports, layout, count) -> None:
+def test_a_batch_is_its_images_one_by_one(exports, layout, count) -> None:
     backend, pixels = load_model(exports[layout], batch_size=8), smooth(count, 40, 100)
     together = backend.score([Frames(pixels)], embeddings=True, digests=True)
     assert len(together) == count
@@ -89,7 +89,7 @@ def test_a_batch_is_its_pictures_one_by_one(exports, layout, count) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (9, 200), (64, 31), (300, 40)])
-def test_pictures_of_any_shape_get_the_torch_models_scores(exports, tiny, size) -> None:
+def test_images_of_any_shape_get_the_torch_models_scores(exports, tiny, size) -> None:
     pixels = smooth(2, *size)
     scores, expected = (load_model(folder).score([Frames(pixels)]) for folder in (exports["any"], tiny))
     for mine, torchs in zip(scores, expected, strict=True):
@@ -400,7 +400,7 @@ def _too_many(outputs):
     lambda out: [out[0][:, :1], out[1]], lambda out: [out[0][:-1], out[1]], lambda out: out[:1],
     lambda out: [out[0] * float("nan"), out[1]], lambda out: [],
 ])  # fmt: skip
-def test_an_odd_answer_is_an_error_for_every_picture(exports, answer) -> None:
+def test_an_odd_answer_is_an_error_for_every_image(exports, answer) -> None:
     guard = Guard.from_pretrained(exports["any"], policy={"rules": {"*": {"block": 1}}})
     net = guard.backend._nets[guard.backend.home]
     net.runner = Broken(net.runner, answer)

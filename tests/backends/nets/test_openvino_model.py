@@ -17,7 +17,7 @@ from nsfw_guard.errors import MissingExtraError, ScoringError, WeightsUnfitError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.verdict import Outcome
-from tests.pictures import smooth
+from tests.images import smooth
 from tests.threads import in_threads
 
 if importlib.util.find_spec("openvino") is None:  # not importorskip: a plain import would send an event
@@ -48,7 +48,7 @@ def test_logits_are_the_models_own_and_the_torch_models_numbers(exports, tiny, l
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("count", [1, 3, 17])
-def test_a_batch_is_its_pictures_one_by_one(exports, layout, count) -> None:
+def test_a_batch_is_its_images_one_by_one(exports, layout, count) -> None:
     backend, pixels = load_model(exports[layout], runtime="openvino", batch_size=8), smooth(count, 40, 100)
     together = backend.score([Frames(pixels)], embeddings=True)
     for frame, scores in zip(pixels, together, strict=True):
@@ -58,7 +58,7 @@ def test_a_batch_is_its_pictures_one_by_one(exports, layout, count) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (9, 200), (300, 40)])
-def test_pictures_of_any_shape_get_the_torch_models_scores(exports, tiny, size) -> None:
+def test_images_of_any_shape_get_the_torch_models_scores(exports, tiny, size) -> None:
     pixels = smooth(2, *size)
     scores, expected = (
         load_model(exports["any"], runtime="openvino").score([Frames(pixels)]),

@@ -27,7 +27,7 @@ from nsfw_guard.errors import (
 from nsfw_guard.scores import Severity
 from tests.backends.center_view import center
 from tests.backends.folders import edit_config, edit_weights
-from tests.pictures import smooth
+from tests.images import smooth
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from nsfw_guard.testing import tiny_model
 from nsfw_guard.verdict import Outcome
 from tests.backends.center_view import center
 from tests.backends.folders import torch_model
-from tests.pictures import smooth
+from tests.images import smooth
 from tests.threads import in_threads
 
 
@@ -133,7 +133,7 @@ def test_a_pinned_repository_loads_from_the_cache(tiny, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3, 17])
-def test_a_batch_is_its_pictures_one_by_one(tiny, count) -> None:
+def test_a_batch_is_its_images_one_by_one(tiny, count) -> None:
     backend = load_model(tiny, batch_size=5)
     pixels = smooth(count, 40, 70)
 
@@ -177,7 +177,7 @@ def test_one_flat_colour_is_reported(tiny) -> None:
     assert [v.reason.endswith("one flat colour") for v in verdicts] == [True, False]
 
 
-def test_a_nan_picture_is_an_error_and_its_neighbour_is_judged(tiny) -> None:
+def test_a_nan_image_is_an_error_and_its_neighbour_is_judged(tiny) -> None:
     pixels = smooth(2, 40, 70)
     pixels[0, 1, 7, 7] = float("nan")
     verdicts = Guard(load_model(tiny)).check(pixels)
@@ -254,7 +254,7 @@ def test_out_of_memory_goes_on_with_smaller_batches(tiny, monkeypatch, caplog) -
     assert "batch_size 2" in caplog.text
 
 
-def test_out_of_memory_for_one_picture_is_an_error(tiny, monkeypatch) -> None:
+def test_out_of_memory_for_one_image_is_an_error(tiny, monkeypatch) -> None:
     backend = load_model(tiny)
 
     def never(shown):
@@ -278,14 +278,14 @@ def test_another_error_is_not_mistaken_for_out_of_memory(tiny, monkeypatch) -> N
 
 def test_the_state_reports_the_effective_settings(tiny) -> None:
     assert load_model(tiny).state() == {
-        "self_test": "answers unrecorded", "device": "follows the picture", "dtype": "float32",
+        "self_test": "answers unrecorded", "device": "follows the image", "dtype": "float32",
         "resize": "exact (pillow on the cpu, matrix elsewhere)", "views": "cover", "runtime": "torch",
     }  # fmt: skip
     state = load_model(tiny, device="cpu", dtype="bfloat16", resize="fast", views="tiles(2)").state()
     assert (state["device"], state["dtype"], state["resize"], state["views"]) == ("cpu", "bfloat16", "fast", "tiles(2)")
 
 
-def test_the_network_follows_the_picture_to_its_device(tiny) -> None:
+def test_the_network_follows_the_image_to_its_device(tiny) -> None:
     backend = load_model(tiny)
     frames = Frames(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     object.__setattr__(frames, "pixels", frames.pixels.to("meta"))  # the one other device there is everywhere

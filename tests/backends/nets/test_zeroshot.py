@@ -18,7 +18,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Severity
 from tests.backends.make_models import make, pil_processor, tokenizer
-from tests.pictures import smooth
+from tests.images import smooth
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -32,11 +32,11 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Severity
 from nsfw_guard.verdict import Outcome
-from tests.pictures import smooth
+from tests.images import smooth
 
 reference = pytest.importorskip("nudenet.nudenet", reason="pip install 'nsfw-guard[nudenet]'")
 pytest.importorskip("onnxruntime", reason="pip install 'nsfw-guard[nudenet]'")
-data = pytest.importorskip("skimage.data", reason="pip install scikit-image: its harmless pictures are looked at")
+data = pytest.importorskip("skimage.data", reason="pip install scikit-image: its harmless images are looked at")
 
 WHEEL = Path(reference.__file__).parent / "320n.onnx"
 LABELS = list(registry.spec("nudenet").labels)
@@ -53,30 +53,30 @@ def detector():
     return reference.NudeDetector()
 
 
-def picture(name: str) -> np.ndarray:
+def image(name: str) -> np.ndarray:
     """A harmless photograph as RGB. "wide", "tall" and "tiny" are made of the astronaut."""
-    pictures = {
+    images = {
         "wide": lambda: np.pad(data.astronaut()[:300], ((0, 0), (200, 90), (0, 0)), mode="reflect"),
         "tall": lambda: data.astronaut()[:, 150:330],
         "tiny": lambda: np.asarray(Image.fromarray(data.astronaut()[40:240, 120:320]).resize((24, 20))),
         "dot": lambda: data.astronaut()[100:101, 200:201],
         "camera": lambda: np.stack([data.camera()] * 3, -1),
     }
-    return np.array(pictures.get(name, getattr(data, name, None))(), order="C")
+    return np.array(images.get(name, getattr(data, name, None))(), order="C")
 
 
-PICTURES = ("astronaut", "chelsea", "coffee", "rocket", "camera", "wide", "tall", "tiny", "dot")
+IMAGES = ("astronaut", "chelsea", "coffee", "rocket", "camera", "wide", "tall", "tiny", "dot")
 
 
 def tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array).permute(2, 0, 1)[None]
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_boxes_are_those_of_nudenets_own_package(backend, detector, name, tmp_path) -> None:
-    array = picture(name)
-    Image.fromarray(array).save(tmp_path / "picture.png")
-    expected = detector.detect(str(tmp_path / "picture.png"))
+    array = image(name)
+    Image.fromarray(array).save(tmp_path / "image.png")
+    expected = detector.detect(str(tmp_path / "image.png"))
     shown = yolo.letterbox(tensor(array), 320)
     (numbers,) = backend.numbers(shown)
     boxes = yolo.boxes(numbers, *array.shape[:2], 320)
@@ -116,7 +116,7 @@ def test_boxes_are_picked_as_nudenet_picks_them() -> None:
 
 
 def test_a_face_is_found_where_it_is(backend) -> None:
-    (scores,) = backend.score([Frames(tensor(picture("astronaut")))])
+    (scores,) = backend.score([Frames(tensor(image("astronaut")))])
     (region,) = scores.regions
     assert region.category == "face"
     assert scores.worst["face"] == {Severity.HIGH: region.score}
@@ -130,8 +130,8 @@ def test_a_face_is_found_where_it_is(backend) -> None:
 
 
 def test_only_the_face_is_covered_and_all_else_is_left_bit_for_bit(backend) -> None:
-    array = picture("astronaut")
-    pixels = torch.cat([tensor(array), tensor(picture("astronaut")[::-1].copy())])
+    array = image("astronaut")
+    pixels = torch.cat([tensor(array), tensor(image("astronaut")[::-1].copy())])
     pixels[1] = 90
     before = pixels.clone()
     safe, verdicts = Guard(backend, policy=FACES, action="pixelate")(pixels)
@@ -180,7 +180,7 @@ class Fed:
 
 
 def fed_with(backend, answer):
-    """A NudeNet whose network answers these numbers to every picture, or what a function of its input says."""
+    """A NudeNet whose network answers these numbers to every image, or what a function of its input says."""
     runner = Fed(backend.runner, answer if callable(answer) else
                  lambda values: [torch.from_numpy(answer).expand(len(values), -1, -1).clone()])  # fmt: skip
     fed = object.__new__(ours.NudeNet)
@@ -222,7 +222,7 @@ def test_boxes_over_the_edge_are_clamped_and_empty_ones_cover_everything(backend
 @pytest.mark.parametrize(("row", "odd"), [
     (0, float("nan")), (3, float("inf")), (4, float("nan")), (4, 1.5), (21, float("inf")), (21, -0.1),
 ])  # fmt: skip
-def test_an_answer_that_is_no_probability_is_an_error_of_its_picture(backend, row, odd) -> None:
+def test_an_answer_that_is_no_probability_is_an_error_of_its_image(backend, row, odd) -> None:
 
     def answer(values: torch.Tensor) -> list[torch.Tensor]:
         out = torch.zeros(len(values), 22, 2100)
@@ -255,9 +255,9 @@ def test_a_bad_pixel_is_an_error_and_the_others_are_judged(backend, bad) -> None
 
 
 @pytest.mark.parametrize("count", [1, 3, 17])
-def test_a_batch_is_its_pictures_one_by_one(count) -> None:
+def test_a_batch_is_its_images_one_by_one(count) -> None:
     backend = load_model("nudenet", batch_size=8)
-    face = tensor(picture("astronaut")).float() / 255
+    face = tensor(image("astronaut")).float() / 255
     pixels = torch.cat([(face * (1 - i / 40)).clamp(0, 1) for i in range(count)])
     together = backend.score([Frames(pixels)], embeddings=True, digests=True)
     assert len(together) == count
@@ -270,7 +270,7 @@ def test_a_batch_is_its_pictures_one_by_one(count) -> None:
 
 
 def test_stacks_of_several_sizes_keep_their_order(backend) -> None:
-    stacks = [Frames(tensor(picture(name))) for name in ("chelsea", "astronaut", "tiny")]
+    stacks = [Frames(tensor(image(name))) for name in ("chelsea", "astronaut", "tiny")]
     scores = backend.score([*stacks, Frames(torch.full((1, 3, 9, 9), 7, dtype=torch.uint8))], digests=True)
     assert [len(s.regions) for s in scores][:2] == [0, 1]
     assert [s.blank for s in scores] == [False, False, False, True]
@@ -293,7 +293,7 @@ def test_a_face_is_judged_only_where_a_policy_names_it(backend) -> None:
     guard = Guard(backend)
     assert set(guard.policy.rules) == {"sexual"}
     assert guard.policy.rules["sexual"].severity is Severity.MEDIUM
-    assert guard.check(tensor(picture("astronaut")))[0].outcome is Outcome.ALLOW
+    assert guard.check(tensor(image("astronaut")))[0].outcome is Outcome.ALLOW
     for preset in ("strict", "lenient"):
         assert set(Guard(backend, policy=preset).policy.rules) == {"sexual"}
     both = Guard(backend, policy={"rules": {"*": {"block": 0.9}, **FACES["rules"]}})
@@ -305,7 +305,7 @@ def test_a_face_is_judged_only_where_a_policy_names_it(backend) -> None:
 def test_labels_are_mapped_by_the_user() -> None:
     backend = load_model("nudenet", labels={"FEET_EXPOSED": "feet", "FACE_MALE": None, "FACE_FEMALE": Label("face")})
     assert set(backend.spec.levels) == {"sexual", "face", "feet"}
-    (scores,) = backend.score([Frames(tensor(picture("camera")))])
+    (scores,) = backend.score([Frames(tensor(image("camera")))])
     assert (scores.worst["face"][Severity.HIGH], scores.regions) == (0.0, ())
     assert scores.views[0].details["FACE_MALE"] == pytest.approx(0.5756, abs=1e-3)
 
@@ -394,7 +394,7 @@ def test_a_custom_file_is_used_at_the_side_it_declares(tmp_path, caplog) -> None
     assert (backend.side, backend.places, backend.spec.input.size) == (640, 8400, 640)
     assert backend.state()["self_test"] == "answers unrecorded"
     assert backend.spec.sha256 != registry.spec("nudenet").sha256
-    array = picture("astronaut")
+    array = image("astronaut")
     detector = reference.NudeDetector(str(tmp_path / "mine.onnx"), inference_resolution=640)
     expected = detector.detect(array[..., ::-1].copy())
     (numbers,) = backend.numbers(yolo.letterbox(tensor(array), 640))

@@ -1,4 +1,4 @@
-"""What the tests of wrappers share: models that say what the blue channel says, pictures, a calibration."""
+"""What the tests of wrappers share: models that say what the blue channel says, images, a calibration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Scores, Severity, View, ViewScores
 from nsfw_guard.testing import RED, FakeBackend
 
-PICTURES = [Frames(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))]
+IMAGES = [Frames(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))]
 TRIPLED = Calibration(model="red", maps={"red": (1.0, math.log(3))}, source="a test")
 
 

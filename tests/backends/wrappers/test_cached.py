@@ -11,7 +11,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.testing import FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
-from tests.pictures import smooth
+from tests.images import smooth
 from tests.threads import in_threads
 
 
@@ -27,14 +27,14 @@ def test_the_same_pixels_are_asked_about_once_whatever_they_come_as() -> None:
     assert (backend.frames, cached.misses, cached.hits) == (2, 2, 5)
 
 
-def test_one_batch_with_the_same_picture_twice_asks_once() -> None:
+def test_one_batch_with_the_same_image_twice_asks_once() -> None:
     backend = FakeBackend()
-    picture = smooth(1, 20, 20)
-    assert len(Cached(backend).score([Frames(torch.cat([picture] * 3))])) == 3
+    image = smooth(1, 20, 20)
+    assert len(Cached(backend).score([Frames(torch.cat([image] * 3))])) == 3
     assert backend.frames == 1
 
 
-def test_the_shape_is_part_of_what_a_picture_is() -> None:
+def test_the_shape_is_part_of_what_an_image_is() -> None:
     backend = FakeBackend()
     flat = torch.zeros(1, 3, 10, 20, dtype=torch.uint8)
     Cached(backend).score([Frames(flat), Frames(flat.reshape(1, 3, 20, 10))])
@@ -64,7 +64,7 @@ def test_embeddings_and_digests_are_asked_for_when_they_were_not_kept() -> None:
     assert backend.frames == 2
 
 
-def test_a_picture_with_nan_is_never_taken_for_one_without() -> None:
+def test_an_image_with_nan_is_never_taken_for_one_without() -> None:
     pixels = torch.zeros(2, 3, 8, 8)
     pixels[1, 0, 0, 0] = float("nan")
     cached = Cached(FakeBackend())
@@ -92,8 +92,8 @@ def test_a_cache_of_size_zero_is_refused() -> None:
         Cached(FakeBackend(), size=0)
 
 
-def test_the_state_says_how_many_pictures_are_cached() -> None:
-    assert Guard(Cached(FakeBackend(), size=7)).state["cache"] == "7 pictures"
+def test_the_state_says_how_many_images_are_cached() -> None:
+    assert Guard(Cached(FakeBackend(), size=7)).state["cache"] == "7 images"
 
 
 def test_threads_share_it() -> None:
@@ -102,9 +102,9 @@ def test_threads_share_it() -> None:
 
     def work(seed: int) -> None:
         for i in range(40):
-            picture = smooth(1, 8, 8, seed=(seed + i) % 5)
-            if list(cached.score([Frames(picture)])[0].numbers()) != list(
-                FakeBackend().score([Frames(picture)])[0].numbers()
+            image = smooth(1, 8, 8, seed=(seed + i) % 5)
+            if list(cached.score([Frames(image)])[0].numbers()) != list(
+                FakeBackend().score([Frames(image)])[0].numbers()
             ):
                 wrong.append(i)
 

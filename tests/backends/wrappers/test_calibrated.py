@@ -12,7 +12,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.testing import RED, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
-from tests.backends.wrappers.members import PICTURES, TRIPLED, score_of
+from tests.backends.wrappers.members import IMAGES, TRIPLED, score_of
 
 
 @pytest.mark.parametrize("model", ["", "blue", "Red", "red "])
@@ -28,7 +28,7 @@ def test_a_calibration_of_a_category_that_the_model_lacks_is_refused() -> None:
 
 def test_every_score_goes_through_the_calibration() -> None:
     backend = FakeBackend(0.5)
-    scores = Calibrated(backend, TRIPLED).score(PICTURES, embeddings=True, digests=True)
+    scores = Calibrated(backend, TRIPLED).score(IMAGES, embeddings=True, digests=True)
     assert score_of(scores) == pytest.approx([0.75, 0.75])
     assert scores[0].digest == f"{0:064x}"
     assert scores[1].embedding.tolist() == [0, 0, 0]
@@ -73,4 +73,4 @@ def test_the_state_says_that_scores_are_calibrated(source: str, said: str) -> No
 @pytest.mark.parametrize("fault", ["nan", "infinite", "above one"])
 def test_a_calibration_hides_no_fault(fault: str) -> None:
     backend = Calibrated(FaultyBackend(fault), TRIPLED)  # type: ignore[arg-type]
-    assert not any(s.finite for s in backend.score(PICTURES))
+    assert not any(s.finite for s in backend.score(IMAGES))

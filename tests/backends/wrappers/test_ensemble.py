@@ -35,7 +35,7 @@ def test_a_mean_weighs_and_a_vote_counts() -> None:
 
 
 @pytest.mark.parametrize("combine", ["max", "mean", "vote"])
-def test_one_members_nan_makes_only_that_picture_an_error(combine) -> None:
+def test_one_members_nan_makes_only_that_image_an_error(combine) -> None:
     for order in ([Saying("a"), Broken("b")], [Broken("b"), Saying("a")]):
         verdicts = Guard(Ensemble(order, combine=combine)).check(frames(0, 0).pixels)
         assert [v.outcome for v in verdicts] == [Outcome.ALLOW, Outcome.ERROR]
@@ -96,7 +96,7 @@ def test_an_unknown_way_to_combine_names_the_known_ones() -> None:
         Ensemble([Saying("a"), Saying("b")], combine="means")  # type: ignore[arg-type]
 
 
-def test_a_frame_that_is_no_picture_is_an_error_through_both() -> None:
+def test_a_frame_that_is_no_image_is_an_error_through_both() -> None:
     pixels = frames(0, 0).pixels.float() / 255
     pixels[1, 0, 0, 0] = float("nan")
     for both in (Cascade(Saying("a"), Saying("b"), band=(0.3, 0.8)), Ensemble([Saying("a"), Saying("b")])):

@@ -19,7 +19,7 @@ from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.testing import RED, FakeBackend, FaultyBackend
 from nsfw_guard.verdict import Outcome
-from tests.backends.wrappers.members import PICTURES, TRIPLED, score_of
+from tests.backends.wrappers.members import IMAGES, TRIPLED, score_of
 
 
 @pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf, 1e12])
@@ -31,8 +31,8 @@ def test_an_invalid_limit_is_refused(seconds: float) -> None:
 def test_an_answer_in_time_is_passed_on_unchanged() -> None:
     backend = FakeBackend(0.5)
     limited = TimeLimited(backend, 30)
-    assert limited.score(PICTURES, embeddings=True, digests=True) == backend.score(PICTURES, digests=True)
-    assert limited.score(PICTURES, embeddings=True)[0].embedding is not None
+    assert limited.score(IMAGES, embeddings=True, digests=True) == backend.score(IMAGES, digests=True)
+    assert limited.score(IMAGES, embeddings=True)[0].embedding is not None
     assert limited.spec is RED
 
 
@@ -40,7 +40,7 @@ def test_a_late_answer_is_an_error_about_when_the_limit_ends() -> None:
     limited = TimeLimited(FaultyBackend("hangs", seconds=20), 0.1)
     start = time.perf_counter()
     with pytest.raises(ScoringError, match=r"'red' did not answer within 0.1 s"):
-        limited.score(PICTURES)
+        limited.score(IMAGES)
     assert 0.09 < time.perf_counter() - start < 5
 
 
@@ -63,15 +63,15 @@ def test_an_answer_that_comes_later_is_not_taken_for_the_next_one() -> None:
     backend = Gate()
     limited = TimeLimited(backend, 0.05)
     with pytest.raises(ScoringError):
-        limited.score(PICTURES)
+        limited.score(IMAGES)
     backend.open.set()
-    assert score_of(limited.score(PICTURES)) == [1.0, 1.0]
+    assert score_of(limited.score(IMAGES)) == [1.0, 1.0]
 
 
 def test_a_hung_call_does_not_keep_the_process_from_ending() -> None:
     backend = Gate()
     with pytest.raises(ScoringError):
-        TimeLimited(backend, 0.05).score(PICTURES)
+        TimeLimited(backend, 0.05).score(IMAGES)
     hung = [t for t in threading.enumerate() if t.name == "nsfw-guard-score"]
     assert hung
     assert all(thread.daemon for thread in hung)
@@ -84,7 +84,7 @@ def test_an_error_of_the_model_is_passed_on(error: BaseException) -> None:
         raise error
 
     with pytest.raises(type(error)) as caught:
-        TimeLimited(FakeBackend(broken), 30).score(PICTURES)
+        TimeLimited(FakeBackend(broken), 30).score(IMAGES)
     assert caught.value is error
 
 

@@ -1,4 +1,4 @@
-"""What is sent to the page of ComfyUI: finished files, words that hold pictures, and events that nobody knows."""
+"""What is sent to the page of ComfyUI: finished files, words that hold images, and events that nobody knows."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tests.hosts.fake_comfy import GREEN, RED, FakeComfy, eight, graph, plain
 def messages(previews: str = "check") -> Messages:
     comfy = comfy_of()
     comfy.guard.configure(type(comfy.guard.settings)(action="block", previews=previews, label=False))
-    return Messages(comfy.guard, lambda picture: False)
+    return Messages(comfy.guard, lambda image: False)
 
 
-def picture(colour: tuple[float, float, float]) -> Image.Image:
+def image(colour: tuple[float, float, float]) -> Image.Image:
     return Image.fromarray(eight(plain(colour)[0]))
 
 
 def encoded(colour: tuple[float, float, float], kind: str = "PNG") -> bytes:
     file = io.BytesIO()
-    picture(colour).save(file, kind)
+    image(colour).save(file, kind)
     return file.getvalue()
 
 
@@ -36,17 +36,17 @@ def test_a_finished_file_is_judged_behind_its_header():
     header = b"\0\0\0\2"
     good, bad = header + encoded(GREEN), header + encoded(RED)
     seen = messages().guard_message(1, good, is_judged=False)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(seen[4:]))), np.asarray(picture(GREEN)))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(seen[4:]))), np.asarray(image(GREEN)))
     held = messages().guard_message(1, bad, is_judged=False)
     assert held[:4] == header
-    assert not np.array_equal(np.asarray(Image.open(io.BytesIO(held[4:]))), np.asarray(picture(RED)))
-    for junk in (b"", header, header + b"no picture", bytearray(b"\xff" * 40)):
+    assert not np.array_equal(np.asarray(Image.open(io.BytesIO(held[4:]))), np.asarray(image(RED)))
+    for junk in (b"", header, header + b"no image", bytearray(b"\xff" * 40)):
         assert messages().guard_message(1, junk, is_judged=False) is None
 
 
 def test_a_clip_as_bytes_is_not_sent_unless_its_node_was_judged():
     file = io.BytesIO()
-    picture(GREEN).save(file, "WEBP", save_all=True, append_images=[picture(RED)], lossless=True)
+    image(GREEN).save(file, "WEBP", save_all=True, append_images=[image(RED)], lossless=True)
     clip = b"\0\0\0\3" + file.getvalue()
     assert messages().guard_message(1, clip, is_judged=False) is None
     assert messages().guard_message(1, clip, is_judged=True) is clip
@@ -66,7 +66,7 @@ def test_bytes_of_an_unknown_event_are_not_sent(event):
     lambda text: text.encode(),
 ])  # fmt: skip
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
-def test_words_that_hold_a_picture_go_as_far_as_it_may(wrap, kind):
+def test_words_that_hold_an_image_go_as_far_as_it_may(wrap, kind):
     good, bad = (wrap(base64.b64encode(encoded(colour, kind)).decode()) for colour in (GREEN, RED))
     event = 3 if isinstance(good, bytes) else "executed"
     assert messages().guard_message(event, good, is_judged=False) is good
@@ -77,12 +77,12 @@ def test_words_that_hold_a_picture_go_as_far_as_it_may(wrap, kind):
     None, 1, "words", {"value": 1, "max": 20}, {"output": {"images": [{"filename": "a.png", "type": "temp"}]}},
     b"progress: 4 of 20", "x" * 10_000, "iVBORw0KGgo" + "!" * 90, json.dumps({"a": "b" * 400}),
 ])  # fmt: skip
-def test_words_without_pictures_are_sent_as_they_are(data):
+def test_words_without_images_are_sent_as_they_are(data):
     event = 3 if isinstance(data, bytes) else "progress"
     assert messages().guard_message(event, data, is_judged=False) is data
 
 
-def test_raw_bytes_of_a_picture_are_no_words():
+def test_raw_bytes_of_an_image_are_no_words():
     assert messages().guard_message(3, encoded(GREEN), is_judged=False) is None
 
 
@@ -110,7 +110,7 @@ def test_what_fails_is_not_sent(monkeypatch, caplog):
 
 
 @pytest.mark.parametrize(("colour", "same"), [(GREEN, True), (RED, False)])
-def test_the_files_of_a_judged_node_are_sent_and_made_of_clean_pictures(colour, same):
+def test_the_files_of_a_judged_node_are_sent_and_made_of_clean_images(colour, same):
     made = FakeComfy(given={"x": plain(colour, count=2)})
     assert comfy_of().start(ENFORCED, find=made.find)
     made.post(graph("SendsFiles"))

@@ -54,7 +54,7 @@ def renew(monkeypatch, **told):
 
 
 def half_red(share, *, side=40):
-    """A picture of which this share is red."""
+    """An image of which this share is red."""
     made = plain(GREEN, height=side, width=side)
     made[:, : round(side * share)] = plain(RED, height=side, width=side)[:, : round(side * share)]
     return made
@@ -98,7 +98,7 @@ def test_it_protects_its_own_branch_only():
     assert red(host.sinks["temp"][0]) > 0.9  # what enforcement is for
 
 
-def test_node_and_enforcement_check_a_picture_once(monkeypatch):
+def test_node_and_enforcement_check_an_image_once(monkeypatch):
     backend = FakeBackend()
     made = Comfy(load=lambda settings: backend)
     monkeypatch.setattr(session, "_comfy", made)
@@ -115,7 +115,7 @@ def test_what_is_no_image_is_refused(images):
         NSFWGuard().check(images)
 
 
-def test_no_pictures_at_all():
+def test_no_images_at_all():
     images = torch.zeros(0, 8, 8, 3)
     made, told, mask, flagged = NSFWGuard().check(images)
     assert made is images
@@ -123,7 +123,7 @@ def test_no_pictures_at_all():
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 3), (1, 9, 9, 4), (2, 5, 5, 1)])
-def test_odd_pictures(shape):
+def test_odd_images(shape):
     images = torch.full(shape, 0.5)
     assert NSFWGuard().check(images)[0] is images
     images = images.clone()

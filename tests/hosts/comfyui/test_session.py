@@ -31,7 +31,7 @@ ROWS = {
     "SaveAnimatedPNG": (graph("SaveAnimatedPNG"), OUTPUTS),
     "video": (graph("CreateVideo", ("SaveVideo", "video")), OUTPUTS),
     "expanded": (graph("Expander"), OUTPUTS),
-    "mask as picture": (graph(("SaveAny", "anything")), OUTPUTS),
+    "mask as image": (graph(("SaveAny", "anything")), OUTPUTS),
     "intermediate": (graph("Crop"), OUTPUTS),
     "heir of SaveImage": (graph("Heir"), OUTPUTS),
     "SaveLatent": (graph("Encode", ("SaveLatent", "samples")), OUTPUTS),
@@ -69,9 +69,9 @@ def comfy_of(backend=None):
     return made
 
 
-def host(picture, *, flavour="async", backend=None, enforce=True):
-    """A host that was handed a picture, and the guard on it."""
-    made = FakeComfy(flavour, {"x": picture})
+def host(image, *, flavour="async", backend=None, enforce=True):
+    """A host that was handed an image, and the guard on it."""
+    made = FakeComfy(flavour, {"x": image})
     comfy = comfy_of(backend)
     if enforce:
         assert comfy.start(ENFORCED, find=made.find)
@@ -84,9 +84,9 @@ def flavours(name):
 
 @pytest.mark.parametrize(("name", "flavour"), [(n, f) for n in ROWS for f in flavours(n)])
 def test_the_marker_reaches_no_sink(name, flavour):
-    picture = plain(RED, count=2)
-    before = picture.clone()
-    made, _ = host(picture, flavour=flavour)
+    image = plain(RED, count=2)
+    before = image.clone()
+    made, _ = host(image, flavour=flavour)
     made.post(ROWS[name][0])
     assert made.worst() == 0.0
     assert torch.equal(made.given["x"], before)  # the cached tensor is nobody's to edit
@@ -119,18 +119,18 @@ def test_either_hook_alone_closes_a_preview(hook, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "flavour"), [(n, f) for n in SAFE for f in flavours(n)])
-def test_a_safe_picture_leaves_bit_for_bit(name, flavour):
+def test_a_safe_image_leaves_bit_for_bit(name, flavour):
     torch.manual_seed(0)
-    picture = plain(GREEN, count=2) + torch.rand(2, 24, 32, 3) * 0.1
-    made, _ = host(picture, flavour=flavour)
+    image = plain(GREEN, count=2) + torch.rand(2, 24, 32, 3) * 0.1
+    made, _ = host(image, flavour=flavour)
     made.post(SAFE[name][0])
     assert not made.errors
     found = [one for sink in made.sinks.values() for one in sink]
-    if name == "mask as picture":
-        assert found[0] is picture  # not even another object
+    if name == "mask as image":
+        assert found[0] is image  # not even another object
     else:
         assert len(found) == 2
-        assert all(np.array_equal(one, eight(old)) for one, old in zip(found, picture, strict=True))
+        assert all(np.array_equal(one, eight(old)) for one, old in zip(found, image, strict=True))
 
 
 def test_metadata_and_other_inputs_stay_the_same_objects():
@@ -141,7 +141,7 @@ def test_metadata_and_other_inputs_stay_the_same_objects():
     assert made.metadata[0][0]["0"]["class_type"] == "Given"
 
 
-def test_a_picture_is_checked_once_however_many_nodes_see_it():
+def test_an_image_is_checked_once_however_many_nodes_see_it():
     backend = FakeBackend()
     made, _ = host(plain(GREEN, count=2) + torch.rand(2, 24, 32, 3) * 0.1, backend=backend)
     made.post(beside("SaveImage", "PreviewImage", "SaveAnimatedWEBP", "SaveImageWebsocket", "Crop"))
@@ -182,16 +182,16 @@ def test_a_clip_is_covered_around_its_bad_frame():
     "shape", [(1, 1, 1, 3), (1, 1, 9, 3), (2, 3, 4, 3), (1, 16, 16, 4), (5, 1, 1, 1), (1, 600, 3, 3)]
 )
 def test_odd_shapes(shape):
-    picture = torch.zeros(shape)
-    picture[..., 0] = 0.9
+    image = torch.zeros(shape)
+    image[..., 0] = 0.9
     if shape[-1] == 4:
-        picture[..., 3] = 1.0
-    made, _ = host(picture)
+        image[..., 3] = 1.0
+    made, _ = host(image)
     made.post(graph(("SaveAny", "anything")))
     (left,) = made.sinks["disk"]
-    assert left.shape == picture.shape
+    assert left.shape == image.shape
     if shape[-1] >= 3:
-        assert not torch.equal(left, picture)
+        assert not torch.equal(left, image)
         assert float(((left[..., 0] > 0.6) & (left[..., 1] < 0.4) & (left[..., 2] < 0.4)).float().mean()) == 0.0
 
 
@@ -203,22 +203,22 @@ def test_other_floats(dtype):
 
 
 def test_nan_is_covered():
-    picture = plain(GREEN)
-    picture[0, 3, 4] = float("nan")
-    made, _ = host(picture)
+    image = plain(GREEN)
+    image[0, 3, 4] = float("nan")
+    made, _ = host(image)
     made.post(graph("SaveImage"))
     assert not np.array_equal(made.sinks["disk"][0], eight(plain(GREEN)[0]))
     assert len(np.unique(made.sinks["disk"][0].reshape(-1, 3), axis=0)) == 1
 
 
-def test_nothing_is_no_picture():
+def test_nothing_is_no_image():
     made, _ = host(torch.zeros(0, 8, 8, 3))
     made.post(graph("SaveImage"))
     assert not made.errors
     assert not made.left()
 
 
-def test_lists_of_pictures():
+def test_lists_of_images():
     made, _ = host([plain(RED), plain(GREEN, height=16)])
     made.post({"0": {"class_type": "GivenList", "inputs": {"key": "x"}},
                "1": {"class_type": "SaveImageList", "inputs": {"images": ["0", 0]}},
@@ -258,7 +258,7 @@ def test_what_is_allowed_leaves_as_it_came_whatever_its_layout(shape, layout):
 
 
 @pytest.mark.parametrize("name", ["lora", "conditioning", "choice"])
-def test_what_is_declared_to_hold_no_pictures_is_left_alone(name):
+def test_what_is_declared_to_hold_no_images_is_left_alone(name):
     value = {
         "a.lora_up": torch.randn(8, 4),
         "b": [torch.randn(1, 77, 3), {"pooled": torch.randn(1, 16)}],
@@ -295,7 +295,7 @@ def test_light_beyond_white_is_no_fault(scale):
 
 
 @pytest.mark.parametrize("scale", [1.02, 4.0, 50.0])
-def test_a_picture_that_is_brighter_than_white_is_seen_dimmed_too(scale):
+def test_an_image_that_is_brighter_than_white_is_seen_dimmed_too(scale):
     value = plain(RED) * scale
     made, _ = host(value)
     made.post(graph(("SaveAny", "anything")))
@@ -321,7 +321,7 @@ def test_what_is_far_outside_is_a_fault(odd):
     assert not torch.equal(made.sinks["disk"][0], value)
 
 
-def test_a_picture_with_its_channels_first_is_seen():
+def test_an_image_with_its_channels_first_is_seen():
     made, _ = host(plain(RED)[0].permute(2, 0, 1).contiguous())
     made.post(graph(("SaveAny", "anything")))
     assert float(made.sinks["disk"][0][0].max()) < 0.5
@@ -336,13 +336,13 @@ def test_what_cannot_be_judged_stops_the_node(value):
 
 
 @pytest.mark.parametrize("value", [None, 3, "text", torch.ones(5), {"waveform": torch.ones(1, 2, 9), "sample_rate": 8}])
-def test_what_is_no_picture_passes(value):
+def test_what_is_no_image_passes(value):
     made, _ = host(value)
     made.post(graph(("SaveAny", "anything")))
     assert made.sinks["disk"][0] is value
 
 
-def test_pictures_in_dicts_arrays_and_pil():
+def test_images_in_dicts_arrays_and_pil():
     from PIL import Image
 
     held = {"a": [np.asarray(plain(RED)[0])], "b": (Image.fromarray(eight(plain(RED)[0])), "x")}
@@ -371,11 +371,11 @@ def test_latents_pass_where_the_owner_says_so():
 def test_a_model_that_fails_lets_nothing_out(name, fault, monkeypatch):
     monkeypatch.setenv("NSFW_GUARD_TIMEOUT", "0.05")
     monkeypatch.setenv("NSFW_GUARD_PREVIEWS", "check")
-    picture = plain(GREEN)
-    made, _ = host(picture, backend=FaultyBackend(fault, seconds=0.3))
+    image = plain(GREEN)
+    made, _ = host(image, backend=FaultyBackend(fault, seconds=0.3))
     made.post(ROWS[name][0])
     for one in (one for sink in made.sinks.values() for one in sink):
-        assert not np.array_equal(one if isinstance(one, np.ndarray) else eight(one[0]), eight(picture[0]))
+        assert not np.array_equal(one if isinstance(one, np.ndarray) else eight(one[0]), eight(image[0]))
 
 
 def test_a_model_that_is_missing_lets_nothing_out_and_says_why(caplog):
@@ -400,7 +400,7 @@ def test_one_line_at_the_start_says_that_the_model_is_missing(error, paged, capl
 
     Comfy(load=load).start(ENFORCED, find=FakeComfy(given={}).find)
     (line,) = caplog.records
-    assert line.getMessage() == f"NSFW guard: every picture is covered: {type(error).__name__}: {error}"
+    assert line.getMessage() == f"NSFW guard: every image is covered: {type(error).__name__}: {error}"
     assert bool(line.exc_info) is paged
 
 
@@ -569,7 +569,7 @@ def test_a_guard_that_its_owner_switched_off_touches_nothing(monkeypatch):
     assert made.left() == 6
 
 
-def test_a_picture_that_poses_as_sound_is_judged():
+def test_an_image_that_poses_as_sound_is_judged():
     made, _ = host({"waveform": plain(RED), "sample_rate": 8})
     made.post(graph(("SaveAny", "anything")))
     assert not torch.equal(made.sinks["disk"][0]["waveform"], plain(RED))

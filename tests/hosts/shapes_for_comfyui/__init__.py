@@ -19,7 +19,7 @@ def _pipeline():
     return run.load_pipeline()
 
 
-class ShapesPicture:
+class ShapesImage:
     """Draws a prompt; says the hash of what it drew, in the 8 bits that the host writes."""
 
     CATEGORY, FUNCTION, RETURN_TYPES = "tests", "draw", ("IMAGE",)
@@ -38,13 +38,13 @@ class ShapesPicture:
 
         import torch
 
-        picture = pipe(
+        image = pipe(
             prompt, generator=torch.Generator().manual_seed(seed), guidance_scale=GUIDANCE, num_inference_steps=STEPS,
             output_type="pt", callback_on_step_end=told,
         ).images.movedim(1, -1).float()  # fmt: skip
-        levels = (picture[0].numpy() * 255.0).clip(0, 255).astype(np.uint8)
+        levels = (image[0].numpy() * 255.0).clip(0, 255).astype(np.uint8)
         assert Image.fromarray(levels).size == (64, 64)
-        return {"ui": {"sha": [hashlib.sha256(levels.tobytes()).hexdigest()]}, "result": (picture,)}
+        return {"ui": {"sha": [hashlib.sha256(levels.tobytes()).hexdigest()]}, "result": (image,)}
 
 
-NODE_CLASS_MAPPINGS = {"ShapesPicture": ShapesPicture}
+NODE_CLASS_MAPPINGS = {"ShapesImage": ShapesImage}

@@ -1,4 +1,4 @@
-"""Every way out of a web UI: the marker reaches no sink, a safe picture all of them, no row is for nothing."""
+"""Every way out of a web UI: the marker reaches no sink, a safe image all of them, no row is for nothing."""
 
 from __future__ import annotations
 
@@ -16,76 +16,76 @@ from tests.hosts.fake_webui import FakeHost, Job, Params, floats
 from tests.hosts.webui_worlds import World, holds, leaks, red, safe
 
 EXITS = {"sdnext": SDNEXT, "a1111": A1111}
-Picture = np.ndarray
+Pixels = np.ndarray
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a picture is sent out by one row of the table, and which sinks it reaches.
+    """How an image is sent out by one row of the table, and which sinks it reaches.
 
     `beside`: hooks that stay in place when the others are taken out, since the row lets them run.
-    `released`: whether a safe picture leaves by it at all.
+    `released`: whether a safe image leaves by it at all.
     """
 
-    run: Callable[[FakeHost, Picture], object]
+    run: Callable[[FakeHost, Pixels], object]
     sinks: tuple[str, ...]
     beside: tuple[str, ...] = ()
     released: bool = True
 
 
 def job(**told):
-    """A job that draws two of the picture, with these marks."""
-    return lambda host, picture: host.process_images(Job(picture.copy(), picture.copy(), **told))
+    """A job that draws two of the image, with these marks."""
+    return lambda host, image: host.process_images(Job(image.copy(), image.copy(), **told))
 
 
-def bytes_of(picture: Picture) -> bytes:
+def bytes_of(image: Pixels) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
+    Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
 
 
 def over(**told):
-    """A job that draws something harmless; the picture comes in later."""
-    return lambda host, picture: host.process_images(Job(safe(9), **dict.fromkeys(told, picture)))
+    """A job that draws something harmless; the image comes in later."""
+    return lambda host, image: host.process_images(Job(safe(9), **dict.fromkeys(told, image)))
 
 
-def video(host: FakeHost, picture: Picture) -> None:
-    pixels = torch.from_numpy(picture).permute(2, 0, 1).float()[None, :, None].repeat(1, 1, 2, 1, 1) / 127.5 - 1.0
+def video(host: FakeHost, image: Pixels) -> None:
+    pixels = torch.from_numpy(image).permute(2, 0, 1).float()[None, :, None].repeat(1, 1, 2, 1, 1) / 127.5 - 1.0
     host.writer.save_video(None, pixels=pixels, mp4_frames=True)
 
 
-def video_file(host: FakeHost, picture: Picture) -> None:
-    host.files.save_video(None, [Image.fromarray(picture), Image.fromarray(picture)])
+def video_file(host: FakeHost, image: Pixels) -> None:
+    host.files.save_video(None, [Image.fromarray(image), Image.fromarray(image)])
 
 
-def video_bytes(host: FakeHost, picture: Picture) -> None:
-    host.process_images(Job(safe(9), video_bytes=bytes_of(picture)))
-    host.writer.save_video(None, binary=bytes_of(picture))
+def video_bytes(host: FakeHost, image: Pixels) -> None:
+    host.process_images(Job(safe(9), video_bytes=bytes_of(image)))
+    host.writer.save_video(None, binary=bytes_of(image))
 
 
-def extras(host: FakeHost, picture: Picture) -> None:
-    host.extras(Image.fromarray(picture), save=False)
+def extras(host: FakeHost, image: Pixels) -> None:
+    host.extras(Image.fromarray(image), save=False)
 
 
-def xyz(host: FakeHost, picture: Picture) -> None:
-    """Each cell is a job of its own; the grid is saved as a picture."""
-    cells = [host.process_images(Job(picture.copy())).images[0] for _ in range(2)]
+def xyz(host: FakeHost, image: Pixels) -> None:
+    """Each cell is a job of its own; the grid is saved as an image."""
+    cells = [host.process_images(Job(image.copy())).images[0] for _ in range(2)]
     host.save_image(host.image_grid(cells))
 
 
-def dragon(host: FakeHost, picture: Picture) -> None:
-    host.process_images(Job(picture, prompt="a dragon"))
+def dragon(host: FakeHost, image: Pixels) -> None:
+    host.process_images(Job(image, prompt="a dragon"))
 
 
 def both(*runs):
-    return lambda host, picture: [run(host, picture) for run in runs]
+    return lambda host, image: [run(host, image) for run in runs]
 
 
-def neighbour(host: FakeHost, picture: Picture) -> None:
-    """Another extension whose callbacks run behind the guard's, and put this picture in the place of each."""
-    host.callbacks["before_image_saved"].append(lambda params: setattr(params, "image", Image.fromarray(picture)))
+def neighbour(host: FakeHost, image: Pixels) -> None:
+    """Another extension whose callbacks run behind the guard's, and put this image in the place of each."""
+    host.callbacks["before_image_saved"].append(lambda params: setattr(params, "image", Image.fromarray(image)))
     if host.family == "sdnext":
-        shown = Image.fromarray(picture)
+        shown = Image.fromarray(image)
         host.callbacks["after_process"].append(lambda p: setattr(host.processing.processed, "images", [shown]))
     host.process_images(Job(safe(9)))
 
@@ -99,14 +99,12 @@ WAYS: dict[str, dict[str, Way]] = {
         "batches of arrays": Way(job(), ("disk", "api")),
         "live previews by grid": Way(job(previews=True), ("preview",)),
         "live previews set by a pipeline": Way(job(pipeline_previews=True), ("preview",)),
-        "live previews of FramePack": Way(lambda host, picture: host.framepack(picture), ("preview",)),
+        "live previews of FramePack": Way(lambda host, image: host.framepack(image), ("preview",)),
         "interrupted or skipped jobs": Way(job(interrupt=True), ("disk", *RESULT)),
         "jobs without scripts, such as LTX": Way(job(scripts=None, as_pil=True), ("disk", *RESULT)),
-        "routes that call the inner function: /sdapi/v1/detail": Way(
-            lambda host, picture: host.detail(picture), ("api",)
-        ),
+        "routes that call the inner function: /sdapi/v1/detail": Way(lambda host, image: host.detail(image), ("api",)),
         "video: frames, thumbnails, tensors, files": Way(video, ("video",)),
-        "video of FramePack": Way(lambda host, picture: host.framepack(picture, picture), ("video",)),
+        "video of FramePack": Way(lambda host, image: host.framepack(image, image), ("video",)),
         "video of the Video, XYZ and AnimateDiff scripts": Way(video_file, ("video",)),
         "video as bytes": Way(video_bytes, ("video",), released=False),
         "Control tab": Way(job(control=True), ("disk", *RESULT)),
@@ -117,16 +115,16 @@ WAYS: dict[str, dict[str, Way]] = {
         "Process tab and API": Way(extras, ("extras",)),
         "jobs that save nothing": Way(job(save=False), RESULT),
         "grids, also of XYZ": Way(both(job(grid=True), xyz), ("disk", "gallery", "api")),
-        "what a script of the menu puts together": Way(lambda host, picture: host.selected(picture), RESULT),
+        "what a script of the menu puts together": Way(lambda host, image: host.selected(image), RESULT),
         "temporary files of the gallery, history": Way(job(save=False), ("temp",)),
         "prompts that the policy refuses": Way(dragon, ("drawn",), released=False),
-        "what another extension's callback makes of a picture": Way(neighbour, ("disk", *RESULT)),
+        "what another extension's callback makes of an image": Way(neighbour, ("disk", *RESULT)),
         "metadata": Way(job(), ("disk",)),
     },
     "a1111": {
         "samples on disk": Way(job(), ("disk",)),
         "result list, gallery and API answer": Way(job(), RESULT),
-        "extra pictures of a result": Way(job(extra=True), ("api",)),
+        "extra images of a result": Way(job(extra=True), ("api",)),
         "samples while they are worked on": Way(job(), ("disk", "api")),
         "batches of tensors": Way(job(), ("disk", "api")),
         "inpainting: what is pasted back": Way(over(overlay=1), ("disk", "api")),
@@ -138,16 +136,16 @@ WAYS: dict[str, dict[str, Way]] = {
         "Extras tab and API": Way(extras, ("extras",)),
         "jobs that save nothing": Way(job(save=False), RESULT),
         "grids, also of XYZ": Way(both(job(grid=True), xyz), ("disk", "gallery", "api")),
-        "what a script of the menu puts together": Way(lambda host, picture: host.selected(picture), RESULT),
-        "pipelines of its own in Forge Neo": Way(lambda host, picture: host.own_pipeline(picture), ("api",)),
-        "video of Forge Neo": Way(lambda host, picture: host.images.save_video(None, [picture.copy()] * 2), ("video",)),
+        "what a script of the menu puts together": Way(lambda host, image: host.selected(image), RESULT),
+        "pipelines of its own in Forge Neo": Way(lambda host, image: host.own_pipeline(image), ("api",)),
+        "video of Forge Neo": Way(lambda host, image: host.images.save_video(None, [image.copy()] * 2), ("video",)),
         "temporary files of the gallery": Way(job(save=False), ("temp",)),
         "prompts that the policy refuses": Way(dragon, ("drawn",), released=False),
-        "what another extension's callback makes of a picture": Way(neighbour, ("disk",)),
+        "what another extension's callback makes of an image": Way(neighbour, ("disk",)),
         "metadata": Way(job(), ("disk",)),
     },
 }
-# What these close is no picture: test_webui_locks.py.
+# What these close is no image: test_webui_locks.py.
 WORDS = {"arguments of the script by API", "options by API, override_settings"}
 TABLE = [(family, way) for family, ways in WAYS.items() for way in ways]
 DRAWN = {(family, "prompts that the policy refuses") for family in WAYS}
@@ -180,7 +178,7 @@ def test_the_marker_reaches_no_sink(family, way, monkeypatch):
 
 
 @pytest.mark.parametrize(("family", "way"), [pair for pair in TABLE if WAYS[pair[0]][pair[1]].released])
-def test_a_safe_picture_reaches_all_sinks_as_it_is(family, way, monkeypatch):
+def test_a_safe_image_reaches_all_sinks_as_it_is(family, way, monkeypatch):
     world = World(family, monkeypatch)
     WAYS[family][way].run(world.host, safe())
     assert [sink for sink in WAYS[family][way].sinks if not holds(world.host, sink, safe())] == []
@@ -236,7 +234,7 @@ def test_a_script_that_draws_past_the_jobs_is_asked_for_its_prompt(family, promp
 
 
 @pytest.mark.parametrize("family", WAYS)
-def test_a_picture_is_checked_once_however_many_hooks_see_it(family, monkeypatch):
+def test_an_image_is_checked_once_however_many_hooks_see_it(family, monkeypatch):
     world = World(family, monkeypatch, nsfw_guard_previews="hide")
     world.host.process_images(Job(safe(1), safe(2), previews=True))
     assert world.backend.frames == 2
@@ -254,7 +252,7 @@ def test_three_reloads_of_the_page_change_nothing(family, monkeypatch):
         assert all(vars(world.host.modules[name]).get(key) is value for key, value in members.items()), name
     assert len(world.host.app.routes) == 2
     world.host.process_images(Job(safe(), previews=True))
-    assert world.backend.frames <= 2  # the picture, and the preview, which is a picture of its own
+    assert world.backend.frames <= 2  # the image, and the preview, which is an image of its own
     world.host.process_images(Job(red(), previews=True))
     assert not leaks(world.host)
 
@@ -263,9 +261,9 @@ def test_three_reloads_of_the_page_change_nothing(family, monkeypatch):
 @pytest.mark.parametrize("family", WAYS)
 def test_previews_show_what_the_settings_let_them_show(family, previews, monkeypatch):
     world = World(family, monkeypatch, nsfw_guard_previews=previews)
-    picture = safe()
-    world.host.process_images(Job(picture, previews=True))
-    assert holds(world.host, "preview", picture) is (previews == "check")
+    image = safe()
+    world.host.process_images(Job(image, previews=True))
+    assert holds(world.host, "preview", image) is (previews == "check")
     if previews == "hide":
         assert len({tuple(c) for c in np.asarray(world.host.sinks["preview"][0]).reshape(-1, 3)}) == 1
 
@@ -273,11 +271,11 @@ def test_previews_show_what_the_settings_let_them_show(family, previews, monkeyp
 @pytest.mark.parametrize("family", WAYS)
 def test_disk_gallery_and_api_share_one_object(family, monkeypatch):
     world = World(family, monkeypatch)
-    picture = Image.fromarray(red())
-    params = Params(image=picture, p=Job(), filename="a.png", pnginfo={})
+    image = Image.fromarray(red())
+    params = Params(image=image, p=Job(), filename="a.png", pnginfo={})
     world.host.tell("before_image_saved", params)
-    assert params.image is picture
-    assert not np.array_equal(np.asarray(picture), red())
+    assert params.image is image
+    assert not np.array_equal(np.asarray(image), red())
 
 
 @pytest.mark.parametrize("family", WAYS)
@@ -360,7 +358,7 @@ def test_video_frames_of_every_form_are_cleaned_and_safe_ones_untouched(monkeypa
         world.host.writer.save_video(None, pixels="frames")
 
 
-def test_a_late_script_that_puts_its_own_picture_back_is_swept_in_a1111(monkeypatch):
+def test_a_late_script_that_puts_its_own_image_back_is_swept_in_a1111(monkeypatch):
     world = World("a1111", monkeypatch)
     world.host.process_images(Job(red(), pastes_late=True))
     assert not leaks(world.host)

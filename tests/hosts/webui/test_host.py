@@ -229,7 +229,7 @@ def test_a_guard_that_is_off_touches_nothing(family, monkeypatch):
         assert all(np.array_equal(one, red()) for one in world.host.sinks["video"])
 
 
-def test_extra_pictures_of_the_extras_tab_are_swept(monkeypatch):
+def test_extra_images_of_the_extras_tab_are_swept(monkeypatch):
     world = World("a1111", monkeypatch)
     more = SimpleNamespace(image=Image.fromarray(red()))
     raw = Image.fromarray(red())
@@ -240,7 +240,7 @@ def test_extra_pictures_of_the_extras_tab_are_swept(monkeypatch):
     assert pp.info["NSFW guard"].startswith("allow: ")
 
 
-def test_a_result_that_is_a_tuple_of_pictures_is_exchanged(monkeypatch):
+def test_a_result_that_is_a_tuple_of_images_is_exchanged(monkeypatch):
     world = World("a1111", monkeypatch)
     held = Params(images=(Image.fromarray(red()),), extra_images=None, bytes=None)
     assert world.adapter.returned(Job(), held) is held

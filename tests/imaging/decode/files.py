@@ -1,4 +1,4 @@
-"""Pictures and files, made in code."""
+"""Images and files, made in code."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from nsfw_guard.imaging.files.formats import FORMATS
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 
-def saved(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -53,9 +53,9 @@ def shows(decoded: Decoded, colour: tuple[int, int, int], tolerance: int = 0) ->
 
 
 def drawn(mode: str, ground: tuple[int, ...], mark: tuple[int, ...]) -> Image.Image:
-    picture = Image.new(mode, (8, 8), ground)
-    picture.paste(mark, (2, 2, 4, 4))
-    return picture
+    image = Image.new(mode, (8, 8), ground)
+    image.paste(mark, (2, 2, 4, 4))
+    return image
 
 
 def moving(frames: list[Image.Image], kind: str) -> bytes:
@@ -65,7 +65,7 @@ def moving(frames: list[Image.Image], kind: str) -> bytes:
 
 
 def mended(mpo: bytes, count: int) -> bytes:
-    """Pillow writes wrong sizes from the third picture of an MPO on."""
+    """Pillow writes wrong sizes from the third image of an MPO on."""
     starts = [at for at in range(len(mpo)) if mpo[at : at + 3] == b"\xff\xd8\xff"]
     assert len(starts) == count
     origin = mpo.index(b"MPF\0") + 4
@@ -82,13 +82,13 @@ def animation(kind: str, count: int = 6, at: int = 5) -> bytes:
     return moving(frames, kind)
 
 
-# Pillow before 10 writes MPO files of several pictures that it cannot read itself.
+# Pillow before 10 writes MPO files of several images that it cannot read itself.
 MPO = ("MPO",) if int(PIL.__version__.split(".")[0]) >= 10 else ()
 ANIMATED = [k for k in ("GIF", "WEBP", "PNG", "TIFF", "MPO", "AVIF") if k in (*FORMATS, *MPO)]
 
 
 def arrow() -> Image.Image:
-    picture = Image.new("RGB", (6, 4), (10, 20, 30))
-    picture.putpixel((0, 0), RED)
-    picture.putpixel((5, 0), BLUE)
-    return picture
+    image = Image.new("RGB", (6, 4), (10, 20, 30))
+    image.putpixel((0, 0), RED)
+    image.putpixel((5, 0), BLUE)
+    return image

@@ -28,9 +28,9 @@ def test_a_drawing_in_the_alpha_alone_is_seen() -> None:
 
 @pytest.mark.parametrize("kind", [k for k in ("PNG", "WEBP", "TIFF") if k in FORMATS])
 def test_a_drawing_in_the_hidden_rgb_alone_is_seen(kind: str) -> None:
-    picture = drawn("RGBA", (9, 9, 9, 0), (*RED, 0))
+    image = drawn("RGBA", (9, 9, 9, 0), (*RED, 0))
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
-    black, white, hidden = decode(saved(picture, kind, **options)).frames
+    black, white, hidden = decode(saved(image, kind, **options)).frames
     assert (black.max(), white.min()) == (0, 255)
     assert hidden[2, 2].tolist() == [*RED]
     assert hidden[0, 0].tolist() == [9, 9, 9]
@@ -46,23 +46,23 @@ def test_half_alpha_is_exact() -> None:
 @pytest.mark.parametrize("mode", ["LA", "La", "PA", "RGBa"])
 def test_every_alpha_mode_gives_three(mode: str) -> None:
     grey = Image.merge("LA", (Image.fromarray(noise(8, 8)), Image.fromarray(noise(8, 8, seed=1))))
-    picture = {
+    image = {
         "LA": lambda: grey,
         "La": lambda: grey.convert("La"),
         "PA": lambda: Image.fromarray(noise(8, 8, 4)).convert("PA"),
         "RGBa": lambda: Image.fromarray(noise(8, 8, 4)).convert("RGBa"),
     }[mode]()
     if mode == "PA":
-        picture.putalpha(Image.fromarray(noise(8, 8, seed=2)))
-    assert picture.mode == mode
-    assert len(decode(picture).frames) == 3
+        image.putalpha(Image.fromarray(noise(8, 8, seed=2)))
+    assert image.mode == mode
+    assert len(decode(image).frames) == 3
 
 
 def palette(transparency: int | bytes) -> bytes:
-    picture = Image.new("P", (4, 2), 0)
-    picture.putpalette([*RED, *BLUE])
-    picture.paste(1, (0, 0, 2, 2))
-    return saved(picture, transparency=transparency)
+    image = Image.new("P", (4, 2), 0)
+    image.putpalette([*RED, *BLUE])
+    image.paste(1, (0, 0, 2, 2))
+    return saved(image, transparency=transparency)
 
 
 @pytest.mark.parametrize("transparency", [0, b"\x00\xff", b"\x00"])
@@ -73,21 +73,21 @@ def test_transparency_of_a_palette(transparency: int | bytes) -> None:
 
 
 def test_a_palette_with_alpha_of_its_own() -> None:
-    picture = drawn("RGBA", (*BLUE, 255), (*RED, 0)).quantize(4, method=Image.Quantize.FASTOCTREE)
-    assert picture.mode == "P"
-    assert shows(decode(picture), BLUE)
-    assert len(decode(picture).frames) >= 2
+    image = drawn("RGBA", (*BLUE, 255), (*RED, 0)).quantize(4, method=Image.Quantize.FASTOCTREE)
+    assert image.mode == "P"
+    assert shows(decode(image), BLUE)
+    assert len(decode(image).frames) >= 2
 
 
 @pytest.mark.parametrize(
-    ("picture", "named", "hidden"),
+    ("image", "named", "hidden"),
     [
         (flat((7,), mode="L"), 7, [7, 7, 7]),
         (flat(RED), RED, [*RED]),
     ],
 )
-def test_a_transparent_colour(picture: Image.Image, named: Any, hidden: list[int]) -> None:
-    assert [f[0, 0].tolist() for f in decode(saved(picture, transparency=named)).frames] == [[0] * 3, [255] * 3, hidden]
+def test_a_transparent_colour(image: Image.Image, named: Any, hidden: list[int]) -> None:
+    assert [f[0, 0].tolist() for f in decode(saved(image, transparency=named)).frames] == [[0] * 3, [255] * 3, hidden]
 
 
 def test_a_transparent_level_of_16_bits() -> None:

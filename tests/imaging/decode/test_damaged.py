@@ -25,8 +25,8 @@ from tests.imaging.decode.files import ANIMATED, MPO, RED, animation, arrow, fla
 
 @pytest.mark.parametrize("kind", [k for k in ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF", "BMP") if k in FORMATS])
 def test_a_cut_file_never_passes_with_pixels_missing(kind: str) -> None:
-    picture = Image.fromarray(noise(40, 40, 3))
-    data = saved(picture, kind)
+    image = Image.fromarray(noise(40, 40, 3))
+    data = saved(image, kind)
     whole = decode(data).frames[0]
     for percent in range(0, 100, 5):
         try:
@@ -40,7 +40,7 @@ def test_a_cut_file_never_passes_with_pixels_missing(kind: str) -> None:
 @pytest.mark.skipif(not MPO, reason="this Pillow writes MPO files that it cannot read")
 @pytest.mark.parametrize("half", [0, 1, 2])
 @pytest.mark.parametrize("opened", [io.BytesIO, lambda data: Image.open(io.BytesIO(data))])
-def test_each_picture_of_an_mpo_is_there_whole(opened: Any, half: int) -> None:
+def test_each_image_of_an_mpo_is_there_whole(opened: Any, half: int) -> None:
     frames = [Image.fromarray(noise(64, 64, 3, seed=i)) for i in range(3)]
     data = moving(frames, "MPO")
     assert len(decode(opened(data)).frames) == 3
@@ -94,7 +94,7 @@ def test_a_cut_animation_gives_whole_frames_or_nothing(kind: str) -> None:
         "nul\0byte",
     ],
 )
-def test_data_that_is_not_a_picture_is_refused(source: Any) -> None:
+def test_data_that_is_not_an_image_is_refused(source: Any) -> None:
     with pytest.raises(DecodeError) as caught:
         decode(source)
     assert str(caught.value)

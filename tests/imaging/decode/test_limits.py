@@ -49,7 +49,7 @@ def test_bombs_are_refused_from_the_header(width: int, height: int, limit: str) 
     assert time.perf_counter() - started < 0.5
 
 
-def test_a_picture_at_the_limits_passes() -> None:
+def test_an_image_at_the_limits_passes() -> None:
     one(saved(flat(RED, (100, 1))))
     one(saved(flat(RED, (20, 10))), limits=Limits(pixels=200, total_pixels=500))
     with pytest.raises(DecodeError, match=r"limits\.total_pixels"):
@@ -59,7 +59,7 @@ def test_a_picture_at_the_limits_passes() -> None:
 
 
 def least(source: Any) -> int:
-    """The smallest total with which a picture is decoded: the work that is booked for it."""
+    """The smallest total with which an image is decoded: the work that is booked for it."""
     low, high = 0, 1 << 20
     while high - low > 1:
         middle = (low + high) // 2
@@ -77,7 +77,7 @@ LOOKS = {"JPEG": 1.55, "PNG": 2.5, "WEBP": 3.0, "AVIF": 3.0, "BMP": 2.0, "GIF": 
 
 
 @pytest.mark.parametrize("kind", [k for k in LOOKS if k in FORMATS])
-def test_the_work_on_a_picture_is_counted_by_its_format(kind: str) -> None:
+def test_the_work_on_an_image_is_counted_by_its_format(kind: str) -> None:
     data = saved(flat(BLUE, (40, 30)), kind)
     assert least(lambda: data) == 1200 * LOOKS[kind]
     assert least(lambda: Image.open(io.BytesIO(data))) == 1200 * LOOKS[kind]
@@ -112,7 +112,7 @@ def test_too_many_frames_are_refused_before_the_first_is_decoded(monkeypatch: py
     assert looked_at == []
 
 
-def test_a_picture_beside_the_picture_that_is_over_a_limit_is_refused() -> None:
+def test_an_image_beside_the_image_that_is_over_a_limit_is_refused() -> None:
     data = saved(flat(BLUE, (20, 20)), "JPEG", exif=b"Exif\0\0" + exif(saved(flat(BLUE, (60, 50)), "JPEG")))
     assert len(decode(data).frames) == 2
     with pytest.raises(DecodeError, match=r"thumbnail: 60x50 has more than 2999 pixels"):

@@ -62,8 +62,8 @@ def test_a_jpeg_is_turned_as_pillow_turns_it(orientation: int) -> None:
 )
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_corrupt_exif_leaves_the_pixels_as_they_are(kind: str, exif: bytes) -> None:
-    picture = Image.fromarray(noise(8, 12, 3))
-    np.testing.assert_array_equal(one(saved(picture, kind, exif=exif)), one(saved(picture, kind)))
+    image = Image.fromarray(noise(8, 12, 3))
+    np.testing.assert_array_equal(one(saved(image, kind, exif=exif)), one(saved(image, kind)))
 
 
 def profile(*, swapped: bool) -> bytes:
@@ -79,8 +79,8 @@ def profile(*, swapped: bool) -> bytes:
 
 @pytest.mark.parametrize("icc", [b"", b"junk", b"\0" * 200, profile(swapped=False)])
 def test_a_usual_or_broken_profile_changes_nothing(icc: bytes) -> None:
-    picture = Image.fromarray(noise(8, 8, 3))
-    np.testing.assert_array_equal(one(saved(picture, icc_profile=icc)), np.asarray(picture))
+    image = Image.fromarray(noise(8, 8, 3))
+    np.testing.assert_array_equal(one(saved(image, icc_profile=icc)), np.asarray(image))
 
 
 def test_what_a_strange_profile_shows_is_judged_too() -> None:

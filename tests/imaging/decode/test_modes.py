@@ -18,17 +18,17 @@ def test_each_mode_is_its_rgb_twin(mode: str) -> None:
     rgb = Image.fromarray(noise(6, 5, 3))
     if mode == "LAB":
         profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-        picture = ImageCms.profileToProfile(rgb, *profiles, outputMode="LAB")
-        assert picture is not None
+        image = ImageCms.profileToProfile(rgb, *profiles, outputMode="LAB")
+        assert image is not None
     elif mode == "La":
-        picture = rgb.convert("LA").convert("La")
+        image = rgb.convert("LA").convert("La")
     elif mode == "RGBa":
-        picture = rgb.convert("RGBA").convert("RGBa")
+        image = rgb.convert("RGBA").convert("RGBa")
     else:
-        picture = rgb.convert("P").convert("PA") if mode == "PA" else rgb.convert(mode)
-    frame = one(picture)
+        image = rgb.convert("P").convert("PA") if mode == "PA" else rgb.convert(mode)
+    frame = one(image)
     loose = {"La": "LA", "RGBa": "RGBA"}.get(mode, mode)
-    np.testing.assert_array_equal(frame, np.asarray(picture.convert(loose).convert("RGB")))
+    np.testing.assert_array_equal(frame, np.asarray(image.convert(loose).convert("RGB")))
     if mode in {"RGB", "RGBX", "RGBA", "RGBa", "CMYK"}:
         np.testing.assert_array_equal(frame, np.asarray(rgb))
     if mode in {"YCbCr", "HSV", "LAB"}:
@@ -48,12 +48,12 @@ GREY_RGB = np.repeat(GREY8[:, :, None], 3, axis=2)
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "memory"])
 def test_16_bit_grey_is_its_8_bit_twin(kind: str, dtype: str) -> None:
     wide = (GREY8.astype(np.uint16) * 257).astype(dtype)
-    picture = Image.frombytes("I;16B" if dtype == ">u2" else "I;16", (16, 16), wide.tobytes())
+    image = Image.frombytes("I;16B" if dtype == ">u2" else "I;16", (16, 16), wide.tobytes())
     if kind == "PNG":
         rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in wide)
         np.testing.assert_array_equal(one(png(16, 16, rows, depth=16, colour=0)), GREY_RGB)
     else:
-        np.testing.assert_array_equal(one(saved(picture, "TIFF") if kind == "TIFF" else picture), GREY_RGB)
+        np.testing.assert_array_equal(one(saved(image, "TIFF") if kind == "TIFF" else image), GREY_RGB)
 
 
 def test_a_16_bit_ramp_is_not_clipped_to_white() -> None:
@@ -73,9 +73,9 @@ def test_a_16_bit_ramp_is_not_clipped_to_white() -> None:
     ],
 )
 def test_32_bit_grey_is_scaled_by_its_own_range(values: list[int], expected: list[int]) -> None:
-    picture = Image.fromarray(np.array([values], dtype=np.int32))
-    assert picture.mode == "I"
-    assert decode(picture).frames[0][0, :, 0].tolist() == expected
+    image = Image.fromarray(np.array([values], dtype=np.int32))
+    assert image.mode == "I"
+    assert decode(image).frames[0][0, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_float_grey_is_scaled_by_its_range(values: list[float], expected: list[i
 def test_float_grey_that_is_not_finite_is_refused(bad: float) -> None:
     values = np.full((4, 4), 0.5, np.float32)
     values[2, 3] = bad
-    picture = Image.fromarray(values)
-    for source in (picture, saved(picture, "TIFF"), values):
+    image = Image.fromarray(values)
+    for source in (image, saved(image, "TIFF"), values):
         with pytest.raises(DecodeError, match=r"finite|NaN"):
             decode(source)

@@ -18,8 +18,8 @@ from tests.imaging.decode.files import noise, one, saved
 def test_lossless_formats_give_the_exact_pixels(kind: str) -> None:
     pixels = noise(9, 7, 3) if kind != "GIF" else np.repeat(noise(9, 7, 1), 3, axis=2)
     options = {"lossless": True} if kind == "WEBP" else {}
-    picture = Image.fromarray(pixels) if kind != "GIF" else Image.fromarray(pixels[:, :, 0])
-    np.testing.assert_array_equal(one(saved(picture, kind, **options)), pixels)
+    image = Image.fromarray(pixels) if kind != "GIF" else Image.fromarray(pixels[:, :, 0])
+    np.testing.assert_array_equal(one(saved(image, kind, **options)), pixels)
 
 
 @pytest.mark.parametrize("kind", [k for k in ("JPEG", "AVIF") if k in FORMATS])
@@ -38,18 +38,18 @@ def test_a_frame_is_contiguous_uint8_memory_of_its_own() -> None:
 
 
 def test_every_kind_of_source_gives_the_same_frame(tmp_path: Path) -> None:
-    picture = Image.fromarray(noise(5, 4, 3))
-    data, path = saved(picture), tmp_path / "a.png"
+    image = Image.fromarray(noise(5, 4, 3))
+    data, path = saved(image), tmp_path / "a.png"
     path.write_bytes(data)
-    expected = np.asarray(picture)
-    for source in (str(path), path, data, bytearray(data), memoryview(data), io.BytesIO(data), picture, expected):
+    expected = np.asarray(image)
+    for source in (str(path), path, data, bytearray(data), memoryview(data), io.BytesIO(data), image, expected):
         np.testing.assert_array_equal(one(source), expected)
     with open(path, "rb", buffering=0) as raw:
         np.testing.assert_array_equal(one(raw), expected)
 
 
 def test_bytes_after_the_end_change_nothing() -> None:
-    picture = Image.fromarray(noise(8, 8, 3))
+    image = Image.fromarray(noise(8, 8, 3))
     for kind in FORMATS:
-        data = saved(picture, kind)
+        data = saved(image, kind)
         np.testing.assert_array_equal(decode(data + b"PK\x03\x04" + b"tail" * 50).frames[0], decode(data).frames[0])

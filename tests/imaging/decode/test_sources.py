@@ -17,88 +17,88 @@ from tests.imaging.decode.files import ANIMATED, RED, animation, flat, moving, n
 
 @pytest.mark.parametrize("at", [0, 3, 5])
 @pytest.mark.parametrize("kind", ANIMATED)
-def test_the_callers_picture_is_left_as_it_was(kind: str, at: int) -> None:
-    picture = Image.open(io.BytesIO(animation(kind)))
-    picture.seek(at)
-    picture.load()
-    picture.info["mine"] = "kept"
-    before = (picture.mode, picture.size, picture.tobytes())
-    decoded = decode(picture)
+def test_the_callers_image_is_left_as_it_was(kind: str, at: int) -> None:
+    image = Image.open(io.BytesIO(animation(kind)))
+    image.seek(at)
+    image.load()
+    image.info["mine"] = "kept"
+    before = (image.mode, image.size, image.tobytes())
+    decoded = decode(image)
     assert len(decoded.frames) == 6
     assert shows(decoded, RED, tolerance=12)
-    assert (picture.mode, picture.size, picture.tobytes()) == before
-    assert picture.tell() == at
-    assert picture.info["mine"] == "kept"
+    assert (image.mode, image.size, image.tobytes()) == before
+    assert image.tell() == at
+    assert image.info["mine"] == "kept"
 
 
 @pytest.mark.parametrize("kind", [*ANIMATED, "JPEG", "BMP"])
 def test_edits_of_the_caller_on_a_frame_are_seen_and_kept(kind: str) -> None:
     frames = [Image.new("L", (8, 6), 60 * i) for i in range(3)]
-    picture = Image.open(io.BytesIO(moving(frames, kind) if kind in ANIMATED else saved(frames[0], kind)))
-    picture.load()
-    mark = 255 if picture.mode in {"L", "P"} else (255,) * len(picture.getbands())
-    picture.paste(mark, (0, 0, 8, 6))
-    before = picture.tobytes()
-    decoded = decode(picture)
+    image = Image.open(io.BytesIO(moving(frames, kind) if kind in ANIMATED else saved(frames[0], kind)))
+    image.load()
+    mark = 255 if image.mode in {"L", "P"} else (255,) * len(image.getbands())
+    image.paste(mark, (0, 0, 8, 6))
+    before = image.tobytes()
+    decoded = decode(image)
     assert len(decoded.frames) >= (3 if kind in ANIMATED else 1)
-    assert picture.tobytes() == before
-    shown = np.asarray(picture.convert("RGB"))
+    assert image.tobytes() == before
+    shown = np.asarray(image.convert("RGB"))
     assert any(np.array_equal(f, shown) for f in decoded.frames)
 
 
 @pytest.mark.parametrize("at", [0, 3, 5])
 @pytest.mark.parametrize("kind", ANIMATED)
-def test_a_picture_whose_file_cannot_be_read_again_is_walked_and_left_as_it_was(kind: str, at: int) -> None:
+def test_an_image_whose_file_cannot_be_read_again_is_walked_and_left_as_it_was(kind: str, at: int) -> None:
     data = animation(kind, at=2)
-    picture = Image.open(io.BytesIO(data))
-    picture.seek(at)
-    picture.load()
-    picture.info["mine"] = "kept"
-    before = (picture.mode, picture.size, picture.tobytes())
-    decoded = decode(picture, limits=Limits(bytes=len(data) - 1))
-    assert picture.info["mine"] == "kept"
+    image = Image.open(io.BytesIO(data))
+    image.seek(at)
+    image.load()
+    image.info["mine"] = "kept"
+    before = (image.mode, image.size, image.tobytes())
+    decoded = decode(image, limits=Limits(bytes=len(data) - 1))
+    assert image.info["mine"] == "kept"
     assert len(decoded.frames) == 6
     assert shows(decoded, RED, tolerance=12)
-    assert (picture.mode, picture.size, picture.tobytes(), picture.tell()) == (*before, at)
+    assert (image.mode, image.size, image.tobytes(), image.tell()) == (*before, at)
 
 
 @pytest.mark.parametrize("kind", ANIMATED)
-def test_the_second_of_two_frames_behind_a_picture_is_seen(kind: str) -> None:
+def test_the_second_of_two_frames_behind_an_image_is_seen(kind: str) -> None:
     assert shows(decode(Image.open(io.BytesIO(animation(kind, count=2, at=1)))), RED, tolerance=12)
 
 
 def test_several_frames_of_an_unknown_format_are_refused() -> None:
-    picture = Image.open(io.BytesIO(animation("GIF")))
-    picture.format = "FLI"
+    image = Image.open(io.BytesIO(animation("GIF")))
+    image.format = "FLI"
     with pytest.raises(DecodeError, match="FLI with several frames is not supported"):
-        decode(picture)
+        decode(image)
 
 
-def test_a_picture_of_a_format_that_no_file_may_have_is_judged_by_its_pixels() -> None:
+def test_an_image_of_a_format_that_no_file_may_have_is_judged_by_its_pixels() -> None:
     pixels = noise(5, 4, 3)
     np.testing.assert_array_equal(one(Image.open(io.BytesIO(saved(Image.fromarray(pixels), "PPM")))), pixels)
 
 
-def test_a_picture_at_a_frame_beyond_the_limit_is_judged_there_too() -> None:
-    picture = Image.open(io.BytesIO(animation("GIF", count=40, at=17)))
-    picture.seek(17)
-    decoded = decode(picture, limits=Limits(frames=2, unseen="review"))
+def test_an_image_at_a_frame_beyond_the_limit_is_judged_there_too() -> None:
+    image = Image.open(io.BytesIO(animation("GIF", count=40, at=17)))
+    image.seek(17)
+    decoded = decode(image, limits=Limits(frames=2, unseen="review"))
     assert decoded.partial == "2 of 40 frames"
     assert shows(decoded, RED)
-    assert picture.tell() == 17
+    assert image.tell() == 17
 
 
-def test_limits_hold_for_a_lazy_picture_before_it_is_loaded() -> None:
-    picture = Image.open(io.BytesIO(png(5000, 5000, b"\0")))
+def test_limits_hold_for_a_lazy_image_before_it_is_loaded() -> None:
+    image = Image.open(io.BytesIO(png(5000, 5000, b"\0")))
     with pytest.raises(DecodeError, match=r"limits\.pixels"):
-        decode(picture, limits=Limits(pixels=1000))
+        decode(image, limits=Limits(pixels=1000))
 
 
-def test_a_closed_picture_is_refused() -> None:
-    picture = Image.open(io.BytesIO(saved(flat(RED))))
-    picture.close()
+def test_a_closed_image_is_refused() -> None:
+    image = Image.open(io.BytesIO(saved(flat(RED))))
+    image.close()
     with pytest.raises(DecodeError):
-        decode(picture)
+        decode(image)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The preview of the last clean latents is the picture that leaves, in every family that can be looked at."""
+"""The preview of the last clean latents is the image that leaves, in every family that can be looked at."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ REFUSED = ["QwenImageLayeredPipeline", "VisualClozeGenerationPipeline", "LDMText
 
 
 def drawn(name):
-    """The pipe, its last clean latents, what it was asked and the pictures that left. Shape: (N, H, W, 3)."""
+    """The pipe, its last clean latents, what it was asked and the images that left. Shape: (N, H, W, 3)."""
     case, pipe = CASES[name], CASES[name].build()
     assert watchable(pipe.scheduler)
     asked = case.call(pipe)
@@ -50,17 +50,17 @@ def drawn(name):
     asked |= {"num_frames": 1} if name in CLIPS else {}
     torch.manual_seed(0)
     with clean_latents(pipe) as latents:
-        pictures = np.asarray(pipe(**asked, output_type="np")[case.field])
+        images = np.asarray(pipe(**asked, output_type="np")[case.field])
     arguments = arguments_of(type(pipe).__call__, pipe, (), asked)
-    return pipe, latents[-1], arguments, (pictures[:, 0] if pictures.ndim == 5 else pictures)[..., :3]
+    return pipe, latents[-1], arguments, (images[:, 0] if images.ndim == 5 else images)[..., :3]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_last_preview_is_the_picture(name) -> None:
-    pipe, latents, arguments, pictures = drawn(name)
+def test_the_last_preview_is_the_image(name) -> None:
+    pipe, latents, arguments, images = drawn(name)
     preview = by_vae(pipe, latents, arguments).permute(0, 2, 3, 1).numpy()
-    assert preview.shape == pictures.shape
-    assert np.abs(preview - pictures).max() <= NEAR.get(name, 1e-5)
+    assert preview.shape == images.shape
+    assert np.abs(preview - images).max() <= NEAR.get(name, 1e-5)
 
 
 @pytest.mark.parametrize("name", REFUSED)

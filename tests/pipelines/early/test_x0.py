@@ -33,7 +33,7 @@ CLEAN = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
 
 
 def levels(scheduler, kind, timestep):
-    """How much of the picture and of the noise is in a sample, by definition."""
+    """How much of the image and of the noise is in a sample, by definition."""
     if kind == "alpha":
         alpha = scheduler.alphas_cumprod[int(timestep)]
         return alpha.sqrt(), (1 - alpha).sqrt()
@@ -45,15 +45,15 @@ def levels(scheduler, kind, timestep):
     return (torch.tensor(1.0), sigma) if kind == "sigma" else (scale, sigma * scale)
 
 
-def oracle(prediction, sample, picture, noise):
+def oracle(prediction, sample, image, noise):
     """What a model that knows the truth would answer."""
-    eps = (sample - picture * CLEAN) / noise
+    eps = (sample - image * CLEAN) / noise
     if prediction == "epsilon":
         return eps
     if prediction == "flow":
         return eps - CLEAN
-    norm = (picture**2 + noise**2).sqrt()  # of k-diffusion, whose samples are not of unit variance
-    return picture / norm * eps - noise / norm * CLEAN
+    norm = (image**2 + noise**2).sqrt()  # of k-diffusion, whose samples are not of unit variance
+    return image / norm * eps - noise / norm * CLEAN
 
 
 def walk(scheduler, kind, prediction, steps=6):
@@ -64,10 +64,10 @@ def walk(scheduler, kind, prediction, steps=6):
     )
     predictions = []
     for i, t in enumerate(scheduler.timesteps):
-        picture, noise = levels(scheduler, kind, t)
+        image, noise = levels(scheduler, kind, t)
         if float(noise) == 0:
             break
-        output = oracle(prediction, sample, picture, noise)
+        output = oracle(prediction, sample, image, noise)
         before = sample
         result = scheduler.step(output, t, sample, return_dict=True)
         sample = result.prev_sample

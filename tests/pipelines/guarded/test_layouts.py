@@ -23,7 +23,7 @@ def shape(groups):
 @pytest.mark.parametrize(
     "value", [b"PNG", object(), {"a": object()}, torch.zeros(4096), [np.zeros(300)], torch.zeros(1, 1, 1, 1, 1, 1)]
 )
-def test_an_output_that_is_not_a_picture_is_an_error_naming_the_cure(value) -> None:
+def test_an_output_that_is_not_an_image_is_an_error_naming_the_cure(value) -> None:
     with pytest.raises(UncoveredError, match="'pil', 'np' or 'pt'"):
         layouts.frames(value)
 
@@ -52,7 +52,7 @@ def test_an_output_that_is_not_a_picture_is_an_error_naming_the_cure(value) -> N
         ([TENSOR[0], TENSOR[1]], True, [3, 3]),
     ],
 )  # fmt: skip
-def test_entries_are_pictures_or_clips(value, clips, sizes) -> None:
+def test_entries_are_images_or_clips(value, clips, sizes) -> None:
     assert shape(layouts.split_entries(value, clips=clips)) == sizes
 
 
@@ -82,7 +82,7 @@ def test_a_view_that_is_not_contiguous_is_put_back_too() -> None:
     assert torch.equal(out[0, 1:], turned[0, 1:])
 
 
-def test_lists_keep_their_kind_and_the_pictures_that_stay() -> None:
+def test_lists_keep_their_kind_and_the_images_that_stay() -> None:
     new = Image.new("RGB", (6, 4))
     out = layouts.replace_frames([tuple(PIL[:2]), PIL[2:]], iter([None, new, None, None, None, None]))
     assert out[0] == (PIL[0], new)

@@ -55,7 +55,7 @@ def test_called_by_hand_it_judges_unless_turned_off(owner, kind) -> None:
     assert float(np.asarray(processor.postprocess(both, output_type=kind)[0]).max()) > 0
 
 
-def test_pictures_that_are_in_different_ranges_are_judged_in_their_own(owner) -> None:
+def test_images_that_are_in_different_ranges_are_judged_in_their_own(owner) -> None:
     processor = guarded(VaeImageProcessor(), owner)
     both = torch.cat([RED, (BLUE * 0.5 + 0.5)])
     out = processor.postprocess(both, output_type="pt", do_denormalize=[True, False])

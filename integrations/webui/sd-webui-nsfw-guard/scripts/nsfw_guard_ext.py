@@ -1,6 +1,6 @@
 """NSFW guard for sdnext, A1111, Forge and reForge: hands every hook on to the package nsfw_guard.
 
-Where that package is missing, every picture is painted black: nothing leaves unchecked.
+Where that package is missing, every image is painted black: nothing leaves unchecked.
 """
 
 import functools
@@ -27,7 +27,7 @@ WRAPPED = (  # module, function, what becomes of it
 
 
 def black(found):
-    """Whatever holds pictures, with all of them black: in place where that can be, else another picture."""
+    """Whatever holds images, with all of them black: in place where that can be, else another image."""
     if found is None or isinstance(found, (bool, int, float)):
         return found
     try:
@@ -49,16 +49,16 @@ def black(found):
                 found.bytes = None
         else:
             return Image.new("RGB", (64, 64))
-    except Exception:  # noqa: BLE001  (a picture that cannot be painted is exchanged)
+    except Exception:  # noqa: BLE001  (an image that cannot be painted is exchanged)
         return Image.new("RGB", (64, 64))
     return found
 
 
 class CoverAll:
-    """Stands in for the adapter: covers every picture of every hook, and says once how to mend it."""
+    """Stands in for the adapter: covers every image of every hook, and says once how to mend it."""
 
     def __init__(self, why):
-        cure = f"EVERY picture is covered until you run: {sys.executable} -m pip install nsfw-guard, and start again"
+        cure = f"EVERY image is covered until you run: {sys.executable} -m pip install nsfw-guard, and start again"
         log.error("NSFW guard cannot start (%s). %s", why, cure)
 
     def register(self, _script):
@@ -87,7 +87,7 @@ class CoverAll:
 
     def result(self, old, *args, **kwargs):
         made = old(*args, **kwargs)
-        return (black(made[0]), *made[1:]) if isinstance(made, tuple) else black(made)  # pictures first, then texts
+        return (black(made[0]), *made[1:]) if isinstance(made, tuple) else black(made)  # images first, then texts
 
     def never(self, old, *args, **kwargs):
         raise RuntimeError("NSFW guard cannot start, so no video is written: see the log for how to mend it")
@@ -118,7 +118,7 @@ def hook(name):
 
 
 class NsfwGuardScript(scripts.Script):
-    """Runs for every picture. What it shows on the page can only tighten."""
+    """Runs for every image. What it shows on the page can only tighten."""
 
     before_process, process, before_process_batch = map(hook, ("before_process", "process", "before_process_batch"))
     postprocess_batch, postprocess_batch_list = hook("postprocess_batch"), hook("postprocess_batch_list")

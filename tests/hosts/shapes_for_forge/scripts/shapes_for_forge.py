@@ -67,7 +67,7 @@ def sample(p, *args, prompts=(), **kwargs):
 
 
 def sample_again(p, *args, prompts=(), **kwargs):
-    """img2img: where there is a mask the prompt is drawn; else the picture comes back as it was."""
+    """img2img: where there is a mask the prompt is drawn; else the image comes back as it was."""
     if p.image_mask is not None:
         return draw(p, prompts)
     given = [pil_to_tensor(image.convert("RGB").resize((p.width, p.height))) for image in p.init_images]

@@ -19,15 +19,15 @@ def frames(prompts):
     return [shapes.draw(shapes.parse(prompt), side=64) for prompt in prompts]
 
 
-def floats(pictures):
+def floats(images):
     """Shape: (1, 3, T, H, W) in [-1, 1]."""
-    stack = torch.stack([torch.from_numpy(np.asarray(one)) for one in pictures])
+    stack = torch.stack([torch.from_numpy(np.asarray(one)) for one in images])
     return stack.permute(3, 0, 1, 2)[None].float() / 127.5 - 1
 
 
 FORMS = {
     "tensor": floats,
-    "array": lambda pictures: np.stack([np.asarray(one) for one in pictures]).astype(np.float32) / 255,
+    "array": lambda images: np.stack([np.asarray(one) for one in images]).astype(np.float32) / 255,
     "list": list,
 }
 

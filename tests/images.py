@@ -1,4 +1,4 @@
-"""Pictures without a meaning, for tests that need any."""
+"""Images without a meaning, for tests that need any."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def smooth(count: int, height: int, width: int, *, seed: int = 0) -> torch.Tensor:
-    """Pictures that have structure at every scale, the same for the same seed."""
+    """Images that have structure at every scale, the same for the same seed."""
     generator = torch.Generator().manual_seed(seed)
     rough = torch.rand(count, 3, max(2, height // 7), max(2, width // 5), generator=generator)
     wide = torch.nn.functional.interpolate(rough, (height, width), mode="bilinear")

@@ -1,4 +1,4 @@
-"""Three pictures that the fake model allows, blocks and reviews."""
+"""Three images that the fake model allows, blocks and reviews."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BATCH = torch.stack([CLEAN, UNSAFE, DOUBTFUL])
 
 
 def colours(out, index: int) -> list[float]:
-    """The one colour of a picture that is solid."""
+    """The one colour of an image that is solid."""
     pixels = out[index].flatten(1)
     assert torch.equal(pixels, pixels[:, :1].expand_as(pixels))
     return [round(value, 2) for value in pixels[:, 0].tolist()]
