@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,14 @@ def draw(pipe: Any, *prompts: str, **settings: Any) -> Any:
     chosen = prompts or PROMPTS
     seeds = [torch.Generator().manual_seed(i) for i in range(len(chosen))]
     return pipe(list(chosen), **{"guidance_scale": 3.0, "num_inference_steps": 2, "generator": seeds, **settings})
+
+
+def for_threads(pipe: Any, count: int) -> list[Any]:
+    """The pipeline, so many times, each with a scheduler and a tokenizer of its own: these two keep state in a call."""
+    pipes = [copy.copy(pipe) for _ in range(count)]
+    for one in pipes:
+        one.scheduler, one.tokenizer = copy.deepcopy(pipe.scheduler), copy.deepcopy(pipe.tokenizer)
+    return pipes
 
 
 def arrays(images: Any) -> list[np.ndarray]:

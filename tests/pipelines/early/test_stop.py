@@ -34,7 +34,7 @@ from nsfw_guard.pipelines.early.stop import EarlyStop, Stopped, block_confidence
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.verdict import Outcome, Verdict
 from tests.pipelines import drawing
-from tests.pipelines.drawing import quiet
+from tests.pipelines.drawing import for_threads, quiet
 from tests.pipelines.zoo import CASES
 from tests.threads import in_threads
 
@@ -250,9 +250,8 @@ def test_flag_does_not_stop_early_and_raise_raises(pipe) -> None:
 
 
 def test_two_threads_stop_independently(whole, guard) -> None:
-    pipes = [copy.copy(whole) for _ in range(2)]
+    pipes = for_threads(whole, 2)
     for pipe in pipes:
-        pipe.scheduler = copy.deepcopy(whole.scheduler)
         attach(pipe, guard, early_stop=EarlyStop(thresholds=0.6))
     flags = {}
 
