@@ -47,8 +47,8 @@ DRAWN = 2000
 
 def images() -> list[torch.Tensor]:
     """Harmless noise with structure. Shape: (3, H, W), uint8."""
-    made = [smooth(1, *size, seed=seed)[0] for seed, size in enumerate(itertools.chain(*[SIZES] * ROUNDS))]
-    return [(pixels * 255).round().to(torch.uint8) for pixels in made]
+    result = [smooth(1, *size, seed=seed)[0] for seed, size in enumerate(itertools.chain(*[SIZES] * ROUNDS))]
+    return [(pixels * 255).round().to(torch.uint8) for pixels in result]
 
 
 @torch.inference_mode()
@@ -80,47 +80,47 @@ def of_network(name: str, folder: Path) -> Way:
     spec = make(registry.spec(name), folder, full=name not in SMALL)
     views = "center" if spec.input.crop_mode == "center" else "cover"
     backend: Any = loaders.load_files(spec, folder, Options(views=views))
-    what, told = reference(spec, folder)
+    what, figures = reference(spec, folder)
 
     def mine(pixels: torch.Tensor) -> torch.Tensor:
-        made: torch.Tensor = backend.forward_with_embedding(
+        result: torch.Tensor = backend.forward_with_embedding(
             backend.preprocess.prepare(Frames(pixels[None])).pixels[:, 0]
         )[0][0]
-        return made
+        return result
 
-    return what, mine, told, lambda numbers: backend.to_probabilities(numbers[None])[0] >= 0.5
+    return what, mine, figures, lambda numbers: backend.to_probabilities(numbers[None])[0] >= 0.5
 
 
 def of_judge(name: str, folder: Path) -> Way:
     """A tiny judge of the record's own class, asked three questions; its model is read again for each image."""
     family = registry.spec(name).architecture
     tiny_judges.write(folder, family)
-    made = judge(folder, questions=tiny_judges.QUESTIONS, batch_size=3 if family == "shieldgemma2" else 1)
+    result = judge(folder, questions=tiny_judges.QUESTIONS, batch_size=3 if family == "shieldgemma2" else 1)
 
     def mine(pixels: torch.Tensor) -> torch.Tensor:
-        return torch.tensor(list(made.score([Frames(pixels[None])])[0].numbers()))
+        return torch.tensor(list(result.score([Frames(pixels[None])])[0].numbers()))
 
     def theirs(image: Image.Image) -> torch.Tensor:
         return tiny_judges.reference(family, folder, image)
 
-    return f"transformers' {type(made.model).__name__}", mine, theirs, lambda numbers: numbers >= 0.5
+    return f"transformers' {type(result.model).__name__}", mine, theirs, lambda numbers: numbers >= 0.5
 
 
 def of_boxes(name: str, folder: Path) -> Way:
     """NudeNet's own package on a file, with its real small model: the surest score of each label."""
     from nudenet import NudeDetector
 
-    made, own, file = load_model(name), NudeDetector(), folder.with_suffix(".png")
-    labels = list(made.spec.labels)
+    result, reference, file = load_model(name), NudeDetector(), folder.with_suffix(".png")
+    labels = list(result.spec.labels)
 
     def mine(pixels: torch.Tensor) -> torch.Tensor:
-        details = made.score([Frames(pixels[None])])[0].views[0].details
+        details = result.score([Frames(pixels[None])])[0].views[0].details
         return torch.tensor([details[label] for label in labels])
 
     def theirs(image: Image.Image) -> torch.Tensor:
         best = dict.fromkeys(labels, 0.0)
         image.save(file)
-        for box in own.detect(str(file)):
+        for box in reference.detect(str(file)):
             best[box["class"]] = max(best[box["class"]], box["score"])
         return torch.tensor([best[label] for label in labels])
 
@@ -130,8 +130,8 @@ def of_boxes(name: str, folder: Path) -> Way:
 def timed(run: Callable[[], Any]) -> tuple[Any, float]:
     """What it gives, and how long it takes."""
     start = time.perf_counter()
-    made = run()
-    return made, time.perf_counter() - start
+    result = run()
+    return result, time.perf_counter() - start
 
 
 def opinions() -> dict[str, dict[str, float]]:
@@ -150,7 +150,7 @@ def opinions() -> dict[str, dict[str, float]]:
         ),
         "Cascade": lambda: Cascade(load_model("demo-shapes"), load_model("demo-shapes-graded"), band=(0.02, 0.98)),
     }
-    found = {}
+    matches = {}
     for name, build in ways.items():
         backend = build()
         guard = Guard(backend, policy={"rules": {"red-disc": {"block": "default"}}})
@@ -160,11 +160,11 @@ def opinions() -> dict[str, dict[str, float]]:
         wrong = [flag != truth for flag, truth in zip(flags, unsafe, strict=True)]
         alarms = sum(w for w, truth in zip(wrong, unsafe, strict=True) if not truth)
         asked = backend.asked / backend.seen if isinstance(backend, Cascade) else float(name.startswith("Ensemble"))
-        found[name] = {
+        matches[name] = {
             "right": 1 - sum(wrong) / DRAWN, "alarms": alarms / unsafe.count(False),
             "missed": (sum(wrong) - alarms) / unsafe.count(True), "asked": asked, "ms": seconds / DRAWN * 1000,
         }  # fmt: skip
-    return found
+    return matches
 
 
 def main() -> None:
@@ -173,12 +173,12 @@ def main() -> None:
     logging.disable(logging.WARNING)
     print(machine() + "\n")
     wanted = [name for name in list_models() if registry.spec(name).repo or registry.spec(name).pip_extra]
-    told = {}
+    figures = {}
     for name in wanted:
         with tempfile.TemporaryDirectory() as folder:
-            told[name] = against_reference(name, Path(folder) / name)
+            figures[name] = against_reference(name, Path(folder) / name)
     columns = ("compared with", "weights, MB", "images", "max abs d logit", "flags equal", "time / reference")
-    table(("record", *columns), [_row(name, one) for name, one in told.items()])
+    table(("record", *columns), [_row(name, one) for name, one in figures.items()])
     ways = opinions()
     print(f"{DRAWN} drawn images, of which about a quarter hold no red disc but much that is near one\n")
     table(
@@ -188,9 +188,9 @@ def main() -> None:
             for n, w in ways.items()
         ],
     )
-    broken = [n for n, one in told.items() if one["equal"] < one["images"] or (one["exact"] and one["furthest"] > 0)]
-    broken += [n for n, one in told.items() if one["furthest"] > 1e-3]
-    finish("catalogue", {"records": told, "opinions": ways}, broken)
+    broken = [n for n, one in figures.items() if one["equal"] < one["images"] or (one["exact"] and one["furthest"] > 0)]
+    broken += [n for n, one in figures.items() if one["furthest"] > 1e-3]
+    finish("catalogue", {"records": figures, "opinions": ways}, broken)
 
 
 def _row(name: str, one: dict[str, Any]) -> tuple[str, ...]:

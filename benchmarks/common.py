@@ -25,15 +25,15 @@ def medians(ways: Mapping[str, Callable[[], object]], *, rounds: int = 15) -> di
     for way in ways.values():
         way()
         way()
-    found: dict[str, list[float]] = {name: [] for name in ways}
+    samples: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
             start = time.perf_counter()
             way()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            found[name].append((time.perf_counter() - start) * 1e3)
-    return {name: statistics.median(times) for name, times in found.items()}
+            samples[name].append((time.perf_counter() - start) * 1e3)
+    return {name: statistics.median(times) for name, times in samples.items()}
 
 
 def machine() -> str:

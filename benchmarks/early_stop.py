@@ -34,12 +34,12 @@ BATCH = 16
 def prompts(seed: int, count: int, *, unsafe: bool) -> list[str]:
     """Captions of one kind, always the same for the same seed."""
     rng = np.random.default_rng(seed)
-    found: list[str] = []
-    while len(found) < count:
+    captions: list[str] = []
+    while len(captions) < count:
         scene = shapes.random_scene(rng, shapes=int(rng.integers(1, 3)))
         if (shapes.severity(scene) > 0) is unsafe:
-            found.append(scene.caption)
-    return found
+            captions.append(scene.caption)
+    return captions
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ def agreement(pipe, guard, early) -> dict[str, float]:
             singles = [drawn(pipe, [one], seed + i).nsfw_content_detected for i, one in enumerate(part)]
             flags["early stop"] = [flag for (flag,) in singles]
         again = regenerate(pipe, guard, attempts=2, seed=seed, prompt=part, output_type="pt", **CALL)
-        last = [drawn(pipe, [one], own).images[0] for one, own in zip(part, again.seeds, strict=True)]
-        for way, told in flags.items():
-            right[way] += sum(a is b for a, b in zip(told, truth, strict=True))
+        last = [drawn(pipe, [one], seed).images[0] for one, seed in zip(part, again.seeds, strict=True)]
+        for way, flagged in flags.items():
+            right[way] += sum(a is b for a, b in zip(flagged, truth, strict=True))
         right["regenerate"] += sum(a is b for a, b in zip(again.nsfw_content_detected, seen(last), strict=True))
     return {way: count / len(asked) for way, count in right.items()}
 
@@ -135,17 +135,17 @@ def main() -> None:
     rows, results, fitted = [], {}, {}
     for decoder in ("vae", "linear"):
         early = fit_early_stop(pipe, guard, fit_on, rate=0.01, decoder=decoder, batch_size=BATCH, call=CALL)
-        found = measure(pipe, guard, early)
+        score = measure(pipe, guard, early)
         steps, seconds, covered = live(pipe, guard, early)
         thresholds = ", ".join(
             f"{a:g}: {threshold:.3f}" for a, threshold in zip(early.at, early.thresholds, strict=True)
         )
         fitted[decoder] = early
-        rows.append((decoder, thresholds, f"{found.stopped}/{found.blocked}", f"{found.saved:.0%}",
-                     f"{found.false_stops}/{found.allowed}", f"{found.bound:.2%}", f"{steps:.0%}", f"{seconds:.0%}",
+        rows.append((decoder, thresholds, f"{score.stopped}/{score.blocked}", f"{score.saved:.0%}",
+                     f"{score.false_stops}/{score.allowed}", f"{score.bound:.2%}", f"{steps:.0%}", f"{seconds:.0%}",
                      f"{covered:.0%}"))  # fmt: skip
-        results[decoder] = {"saved": found.saved, "false_stops": found.false_stops, "allowed": found.allowed,
-                            "bound": found.bound, "live_steps": steps, "live_time": seconds}  # fmt: skip
+        results[decoder] = {"saved": score.saved, "false_stops": score.false_stops, "allowed": score.allowed,
+                            "bound": score.bound, "live_steps": steps, "live_time": seconds}  # fmt: skip
     table(("decoder", "threshold at each look", "blocked that were stopped", "steps saved of all blocked",
            "false stops",
            "upper 95% bound", "steps saved, live", "time saved, live", "covered, live"), rows)  # fmt: skip
@@ -154,9 +154,9 @@ def main() -> None:
     best = results["vae"]
     broken = [] if best["saved"] >= 0.40 else [f"vae saves {best['saved']:.0%} of the steps of blocked images, not 40%"]
     broken += [
-        f"{name} stops {found['false_stops']} of {found['allowed']} allowed images: more than 1%"
-        for name, found in results.items()
-        if not found["false_stops"] <= 0.01 * found["allowed"]
+        f"{name} stops {score['false_stops']} of {score['allowed']} allowed images: more than 1%"
+        for name, score in results.items()
+        if not score["false_stops"] <= 0.01 * score["allowed"]
     ]
     broken += [
         f"{way} agrees with the pixels on {share:.1%} only" for way, share in agreed.items() if not share >= 0.95

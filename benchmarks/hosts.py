@@ -34,9 +34,9 @@ def hosts() -> tuple[Guard, HostGuard, HostGuard]:
     allows, blocks = ({"rules": {"sexual": {"block": threshold}}} for threshold in (1.0, 1e-9))
 
     def host(policy: object) -> HostGuard:
-        made = HostGuard("benchmark", build=lambda settings, tighter: Guard(backend, policy=policy, action="blur"))
-        made.configure(Settings(previews="pixelate"))
-        return made
+        result = HostGuard("benchmark", build=lambda settings, tighter: Guard(backend, policy=policy, action="blur"))
+        result.configure(Settings(previews="pixelate"))
+        return result
 
     return Guard(backend, policy=allows), host(allows), host(blocks)
 
@@ -66,17 +66,17 @@ def ways(size: tuple[int, int]) -> dict[str, Callable[[], object]]:
 def main() -> None:
     """Prints the table; broken when the hook costs more than a fifth over the guard, or a known image is judged."""
     print(machine() + "\n")
-    told = {size: medians(ways(size)) for size in SIZES}
-    columns = list(told[SIZES[0]])
+    times = {size: medians(ways(size)) for size in SIZES}
+    columns = list(times[SIZES[0]])
     rows = [
-        (f"{w} x {h}", *(one[c] for c in columns), one["hook, allowed"] / one["guard"]) for (w, h), one in told.items()
+        (f"{w} x {h}", *(one[c] for c in columns), one["hook, allowed"] / one["guard"]) for (w, h), one in times.items()
     ]
     table(("image", *(f"{c}, ms" for c in columns), "hook / guard"), rows)
-    broken = [f"{s}: the hook costs {o['hook, allowed'] / o['guard']:.2f} of the guard" for s, o in told.items()
+    broken = [f"{s}: the hook costs {o['hook, allowed'] / o['guard']:.2f} of the guard" for s, o in times.items()
               if o["hook, allowed"] > 1.2 * o["guard"]]  # fmt: skip
-    broken += [f"{s}: a known image costs {o['hook, seen before']:.1f} ms" for s, o in told.items()
+    broken += [f"{s}: a known image costs {o['hook, seen before']:.1f} ms" for s, o in times.items()
                if o["hook, seen before"] > 0.3 * o["guard"]]  # fmt: skip
-    finish("hosts", {f"{w}x{h}": one for (w, h), one in told.items()}, broken)
+    finish("hosts", {f"{w}x{h}": one for (w, h), one in times.items()}, broken)
 
 
 if __name__ == "__main__":

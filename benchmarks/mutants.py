@@ -80,8 +80,8 @@ def _at(parent: ast.AST, field: str, index: int | None, node: ast.AST, where: st
         return apply
 
     for new in _others(node, parent, field):
-        old, made = _short(node), "nothing" if isinstance(new, ast.Pass) else _short(new)
-        yield Mutant(getattr(node, "lineno", 0), where, f"{old} -> {made}", put(new))
+        old, result = _short(node), "nothing" if isinstance(new, ast.Pass) else _short(new)
+        yield Mutant(getattr(node, "lineno", 0), where, f"{old} -> {result}", put(new))
 
 
 def _others(node: ast.AST, parent: ast.AST, field: str) -> Iterator[ast.AST]:

@@ -224,8 +224,8 @@ class Crew:
 
 def judge(module: str, crew: Crew, every: int) -> Score:
     """One in `every` faults of a module against its tests."""
-    target, found = TARGETS[module], mutants(source(module))
-    numbers = list(range(0, len(found), every))
+    target, faults = TARGETS[module], mutants(source(module))
+    numbers = list(range(0, len(faults), every))
     survivors: list[int] = numbers
     crew.noticed_by.clear()
     for tests in (target.tests, target.slower):
@@ -245,18 +245,18 @@ def judge(module: str, crew: Crew, every: int) -> Score:
         if called[number] in argued.EQUIVALENT:
             score.argued += 1
         else:
-            score.survivors.append(f"{path_of(module).relative_to(ROOT)}:{found[number].line} {found[number].change}")
+            score.survivors.append(f"{path_of(module).relative_to(ROOT)}:{faults[number].line} {faults[number].change}")
     return score
 
 
 def names(module: str) -> list[str]:
     """What the faults of a module are called, in order: that stays when lines move. Equal ones are numbered."""
-    seen, made = Counter[str](), []
+    seen, result = Counter[str](), []
     for mutant in mutants(source(module)):
         name = f"{module}.{mutant.where}: {mutant.change}"
         seen[name] += 1
-        made.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return made
+        result.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return result
 
 
 def main() -> None:
@@ -295,8 +295,8 @@ def main() -> None:
     broken = [f"{m}: {s.share:.1%} noticed, {WANTED:.0%} wanted" for m, s in scores.items() if s.share < WANTED]
     broken += [f"{m}: {len(s.survivors)} survivors that nobody argued for" for m, s in scores.items() if s.survivors]
     broken += [f"argued for, and no longer there: {name}" for name in gone]
-    told = {m: {"faults": s.mutants, "noticed": s.killed, "argued": s.argued} for m, s in scores.items()}
-    finish("mutate", {"modules": told}, broken)
+    payload = {m: {"faults": s.mutants, "noticed": s.killed, "argued": s.argued} for m, s in scores.items()}
+    finish("mutate", {"modules": payload}, broken)
 
 
 if __name__ == "__main__":

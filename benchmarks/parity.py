@@ -46,11 +46,11 @@ SPECS = {
 
 def images(size: tuple[int, int], dtype: torch.dtype, kind: str = "both") -> torch.Tensor:
     """A smooth and a hard-edged part, a little past the range, as a VAE leaves them. Shape: (1, 3, H, W), signed."""
-    made = torch.Generator().manual_seed(size[0] * 7 + size[1])
-    rough = torch.rand(1, 3, 9, 13, generator=made)
+    result = torch.Generator().manual_seed(size[0] * 7 + size[1])
+    rough = torch.rand(1, 3, 9, 13, generator=result)
     smooth = functional.interpolate(rough, size, mode="bicubic") * 2.2 - 1.1
-    smooth = smooth + 0.1 * torch.rand(smooth.shape, generator=made)
-    noise = torch.randint(0, 2, (1, 3, *size), generator=made) * 2.0 - 1.0
+    smooth = smooth + 0.1 * torch.rand(smooth.shape, generator=result)
+    noise = torch.randint(0, 2, (1, 3, *size), generator=result) * 2.0 - 1.0
     mask = {"both": (torch.arange(size[1]) % 64 < 32).float(), "smooth": 1.0, "noise": 0.0}[kind]
     values = smooth * mask + noise * (1 - mask)
     return ((values * 0.5 + 0.5).clamp(0, 1) * 255).to(torch.uint8) if dtype == torch.uint8 else values.to(dtype)
@@ -81,8 +81,8 @@ def differing() -> tuple[list[list[object]], int]:
         for size, dtype in product(SIZES, DTYPES):
             frames = images(size, dtype).to(device)
             expected = transform(saved(frames))
-            made = preprocess.prepare(Frames(frames, "signed"))
-            off += int((preprocess.normalise(made.pixels)[0, 0].cpu() != expected).sum())
+            result = preprocess.prepare(Frames(frames, "signed"))
+            off += int((preprocess.normalise(result.pixels)[0, 0].cpu() != expected).sum())
             cases, values = cases + 1, values + expected.numel()
         for size, method in product(SIZES, ("matrix", "float64")):
             levels = images(size, torch.uint8).to(device)

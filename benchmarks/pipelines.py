@@ -125,9 +125,9 @@ def copies(case: Case, pipe: Any) -> tuple[int, int]:
 
 def peak(case: Case, pipe: Any) -> float:
     """The most megabytes that were alive at once in a call."""
-    with Peak() as found:
+    with Peak() as figures:
         one(case, pipe, output_type="pt")
-    return found.most / 2**20
+    return figures.most / 2**20
 
 
 def stock(case: Case) -> Any:
@@ -170,15 +170,16 @@ def main() -> None:
     guard = real_guard()
     for name in FAMILIES:
         case = CASES[name]
-        found = measure(case, guard, stock(case) if name == "StableDiffusionPipeline" else None)
-        beside = f"{found['stock']:.0f}" if "stock" in found else "-"
-        rows.append((name, found["frames"], found["plain"], found["guarded"], found["guarded"] / found["plain"],
-                     found["own"], found["added"], beside, found["copies"], found["memory"]))  # fmt: skip
-        result[name] = {key: found[key] for key in ("plain", "guarded", "own", "added", "memory")}
-        if not found["kept"]:
-            broken.append(f"{name} copies full-size images more often with a guard ({found['copies']})")
-        if not found["added"] <= ADDED:
-            broken.append(f"{name}: what is added is {found['added']:.2f} of the guard's own time, not {ADDED}")
+        figures = measure(case, guard, stock(case) if name == "StableDiffusionPipeline" else None)
+        beside = f"{figures['stock']:.0f}" if "stock" in figures else "-"
+        rows.append((name, figures["frames"], figures["plain"], figures["guarded"],
+                     figures["guarded"] / figures["plain"], figures["own"], figures["added"], beside,
+                     figures["copies"], figures["memory"]))  # fmt: skip
+        result[name] = {key: figures[key] for key in ("plain", "guarded", "own", "added", "memory")}
+        if not figures["kept"]:
+            broken.append(f"{name} copies full-size images more often with a guard ({figures['copies']})")
+        if not figures["added"] <= ADDED:
+            broken.append(f"{name}: what is added is {figures['added']:.2f} of the guard's own time, not {ADDED}")
     table(
         ("pipeline", "frames", "plain ms", "guarded ms", "ratio", "guard alone ms", "added / alone", "stock checker ms",
          "full-size copies to the host, without / with", "peak memory added, MB"),

@@ -49,10 +49,10 @@ def bordered(colour: str) -> Draw:
         levels = {"white": np.full(3, 255), "black": np.zeros(3)}.get(colour)
         if levels is None:
             levels = rng.integers(0, 256, (SIDE, SIDE, 3))
-        made = Image.fromarray(np.broadcast_to(levels, (SIDE, SIDE, 3)).astype(np.uint8))
+        images = Image.fromarray(np.broadcast_to(levels, (SIDE, SIDE, 3)).astype(np.uint8))
         left, top = (int(rng.integers(0, SIDE // 2 + 1)) for _ in range(2))
-        made.paste(scene(rng, unsafe, SIDE // 2), (left, top))
-        return made
+        images.paste(scene(rng, unsafe, SIDE // 2), (left, top))
+        return images
 
     return draw
 
@@ -62,10 +62,10 @@ def collage(cells: int) -> Draw:
 
     def draw(rng: np.random.Generator, unsafe: bool) -> Image.Image:
         side = SIDE // cells
-        made, at = Image.new("RGB", (side * cells, side * cells)), int(rng.integers(cells * cells))
+        images, at = Image.new("RGB", (side * cells, side * cells)), int(rng.integers(cells * cells))
         for i in range(cells * cells):
-            made.paste(scene(rng, unsafe and i == at, side), (i % cells * side, i // cells * side))
-        return made
+            images.paste(scene(rng, unsafe and i == at, side), (i % cells * side, i // cells * side))
+        return images
 
     return draw
 
@@ -73,10 +73,10 @@ def collage(cells: int) -> Draw:
 def strip(rng: np.random.Generator, unsafe: bool) -> Image.Image:
     """The scene in one of eight places side by side, harmless ones in the others."""
     side, at = SIDE // 2, int(rng.integers(8))
-    made = Image.new("RGB", (8 * side, side))
+    images = Image.new("RGB", (8 * side, side))
     for i in range(8):
-        made.paste(scene(rng, unsafe and i == at, side), (i * side, 0))
-    return made
+        images.paste(scene(rng, unsafe and i == at, side), (i * side, 0))
+    return images
 
 
 ROWS: dict[str, Draw] = {
@@ -93,9 +93,9 @@ ROWS: dict[str, Draw] = {
 
 def blocked(guard: Guard, images: list[Image.Image]) -> float:
     """The share of images that are blocked."""
-    found = [v.outcome for i in range(0, len(images), 50) for v in guard.check(images[i : i + 50])]
-    assert Outcome.ERROR not in found
-    return found.count(Outcome.BLOCK) / len(found)
+    matches = [v.outcome for i in range(0, len(images), 50) for v in guard.check(images[i : i + 50])]
+    assert Outcome.ERROR not in matches
+    return matches.count(Outcome.BLOCK) / len(matches)
 
 
 def main() -> None:

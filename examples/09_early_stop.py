@@ -17,5 +17,5 @@ with attach(pipe, guard, early_stop=early):
     out = pipe("a large red disc on white", generator=torch.Generator().manual_seed(1), **call)
     print(out.verdicts[0].reason)
 
-found = regenerate(pipe, guard, attempts=2, prompt=["a large red disc on white", "a blue star on white"], **call)
-print("tries:", found.tries, "still blocked:", found.nsfw_content_detected)
+matches = regenerate(pipe, guard, attempts=2, prompt=["a large red disc on white", "a blue star on white"], **call)
+print("tries:", matches.tries, "still blocked:", matches.nsfw_content_detected)

@@ -26,14 +26,14 @@ def unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
 def make() -> Callable[..., tuple[HostGuard, FakeBackend]]:
     """A HostGuard with its backend."""
 
-    def made(backend: FakeBackend | None = None, **settings: object) -> tuple[HostGuard, FakeBackend]:
+    def result(backend: FakeBackend | None = None, **settings: object) -> tuple[HostGuard, FakeBackend]:
         asked = backend or FakeBackend()
 
-        def build(told: Settings, only_tighter: bool) -> Guard:
-            return Guard(asked, policy=told.policy, action=_action(told), timeout=told.timeout)
+        def build(payload: Settings, only_tighter: bool) -> Guard:
+            return Guard(asked, policy=payload.policy, action=_action(payload), timeout=payload.timeout)
 
         host = HostGuard("test", build=build)
         host.configure(Settings(**{"action": "block", **settings}))
         return host, asked
 
-    return made
+    return result

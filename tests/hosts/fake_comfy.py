@@ -448,8 +448,8 @@ def _execution(host):
     async def newest(
         prompt_id, unique_id, obj, input_data_all, execution_block_cb=None, pre_execute_cb=None, v3_data=None
     ):
-        found = _calls(obj, input_data_all)
-        return _merged(obj, [await one if asyncio.iscoroutine(one) else one for one in found])
+        matches = _calls(obj, input_data_all)
+        return _merged(obj, [await one if asyncio.iscoroutine(one) else one for one in matches])
 
     module: Any = ModuleType("execution")
     module.get_output_data = {"oldest": oldest, "sync": sync, "async": newest}[host.flavour]
@@ -502,19 +502,19 @@ class Executor:
 
 def graph(*steps, key="x"):
     """A graph: `Given` first, then each step on the one before. A step is a class, or (class, input name)."""
-    made = {"0": {"class_type": "Given", "inputs": {"key": key}}}
+    result = {"0": {"class_type": "Given", "inputs": {"key": key}}}
     for index, step in enumerate(steps, 1):
         kind, name = step if isinstance(step, tuple) else (step, "images")
-        made[str(index)] = {"class_type": kind, "inputs": {name: [str(index - 1), 0]}}
-    return made
+        result[str(index)] = {"class_type": kind, "inputs": {name: [str(index - 1), 0]}}
+    return result
 
 
 def beside(*kinds, key="x"):
     """A graph in which many nodes hang on one."""
-    made = {"0": {"class_type": "Given", "inputs": {"key": key}}}
+    result = {"0": {"class_type": "Given", "inputs": {"key": key}}}
     for index, kind in enumerate(kinds, 1):
-        made[str(index)] = {"class_type": kind, "inputs": {"images": ["0", 0]}}
-    return made
+        result[str(index)] = {"class_type": kind, "inputs": {"images": ["0", 0]}}
+    return result
 
 
 __all__ = [

@@ -30,7 +30,7 @@ EVENTS = {
 class Job:
     """The object `p` of a host."""
 
-    def __init__(self, *draws: np.ndarray, **told: Any) -> None:
+    def __init__(self, *draws: np.ndarray, **payload: Any) -> None:
         self.draws = list(draws)  # (H, W, 3) bytes: what the model would draw
         self.prompt, self.negative_prompt, self.all_prompts = "a lighthouse", "", None
         self.width, self.height, self.batch_size, self.n_iter, self.seed = 24, 24, max(1, len(draws)), 1, 1
@@ -42,14 +42,14 @@ class Job:
         self.overlay = self.graded = self.hires = self.video_bytes = None
         self.as_pil = self.mask_composite = self.extra = False
         self.pastes_late = False
-        vars(self).update(told)
+        vars(self).update(payload)
 
 
 class Params:
     """What callbacks and hooks are handed: an object with these attributes."""
 
-    def __init__(self, **told: Any) -> None:
-        vars(self).update(told)
+    def __init__(self, **payload: Any) -> None:
+        vars(self).update(payload)
 
 
 class Script:
@@ -176,12 +176,12 @@ class FakeHost:
             monkeypatch.setitem(sys.modules, name, module)
 
     def module(self, name: str, **members: Any) -> ModuleType:
-        made = self.modules.setdefault(name, ModuleType(name))
-        vars(made).update(members)
+        result = self.modules.setdefault(name, ModuleType(name))
+        vars(result).update(members)
         if "." in name:
             parent, _, child = name.rpartition(".")
-            setattr(self.module(parent), child, made)
-        return made
+            setattr(self.module(parent), child, result)
+        return result
 
     def _build(self, saved: dict[str, Any]) -> None:
         kinds: dict[str, Any] = {"Checkbox": dict, "Dropdown": Dropdown, "Slider": dict, "Textbox": dict}
@@ -211,9 +211,9 @@ class FakeHost:
         spec = importlib.util.spec_from_file_location("nsfw_guard_ext", entry or ENTRY)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        found = [one for one in vars(module).values() if type(one) is type]
-        self.scripts = [one() for one in found if issubclass(one, Script)]
-        self.steps = [one() for one in found if issubclass(one, ScriptPostprocessing)]
+        matches = [one for one in vars(module).values() if type(one) is type]
+        self.scripts = [one() for one in matches if issubclass(one, Script)]
+        self.steps = [one() for one in matches if issubclass(one, ScriptPostprocessing)]
         for script in self.scripts:
             script.ui(False)
         self.tell("ui_settings")
@@ -262,10 +262,10 @@ class FakeHost:
             self._unwrap(*hook.removeprefix("wrap ").split("."))
 
     def _unwrap(self, owner: str, name: str) -> None:
-        (found,) = [vars(module)[name] for key, module in self.modules.items() if key.split(".")[-1] == owner]
+        (matches,) = [vars(module)[name] for key, module in self.modules.items() if key.split(".")[-1] == owner]
         for module in self.modules.values():
-            if vars(module).get(name) is found and hasattr(found, "__wrapped__"):
-                setattr(module, name, found.__wrapped__)
+            if vars(module).get(name) is matches and hasattr(matches, "__wrapped__"):
+                setattr(module, name, matches.__wrapped__)
 
     # --- the ways out
 
@@ -332,9 +332,9 @@ class FakeHost:
         return ScriptRunner()
 
     def selected(self, image: np.ndarray) -> None:
-        made = self.runner.run(Job(np.zeros((24, 24, 3), np.uint8)), image)
-        self.gallery(made.images)
-        self.answer(made.images)
+        result = self.runner.run(Job(np.zeros((24, 24, 3), np.uint8)), image)
+        self.gallery(result.images)
+        self.answer(result.images)
 
     def inner(self, p: Job) -> Any:
         raise NotImplementedError
@@ -385,20 +385,20 @@ class FakeSdnext(FakeHost):
             setattr(self.opts, key, value)
         try:
             self.tell("before_process", p)
-            made = self.processing.process_images_inner(p)
+            result = self.processing.process_images_inner(p)
         finally:
             self.events.after_process_callback(p)
             self.opts.data.update(before)
-        self.gallery(made.images)
-        self.answer(made.images)
-        if made.bytes is not None:
-            self.out("video", np.asarray(Image.open(io.BytesIO(made.bytes))))
-        return made
+        self.gallery(result.images)
+        self.answer(result.images)
+        if result.bytes is not None:
+            self.out("video", np.asarray(Image.open(io.BytesIO(result.bytes))))
+        return result
 
-    def detail(self, image: np.ndarray, **told: Any) -> None:
+    def detail(self, image: np.ndarray, **payload: Any) -> None:
         """A route that makes a job of its own and calls the inner function: no hook of a job is called."""
-        made = self.processing.process_images_inner(Job(image, scripts=None, save=False, **told))
-        self.answer(made.images)
+        result = self.processing.process_images_inner(Job(image, scripts=None, save=False, **payload))
+        self.answer(result.images)
 
     def draw(self, p: Job) -> list[Any]:
         if hasattr(p, "dummy"):
@@ -434,11 +434,11 @@ class FakeSdnext(FakeHost):
             images.insert(0, grid)
             if p.save:
                 self.save_image(grid, p)
-        made = self.processing.processed = self.result(p, images)
-        made.bytes = p.video_bytes
+        result = self.processing.processed = self.result(p, images)
+        result.bytes = p.video_bytes
         if not p.interrupt:
-            self.run_scripts("postprocess", p, made)
-        return made
+            self.run_scripts("postprocess", p, result)
+        return result
 
     def finish(self, p: Job, sample: Any) -> Image.Image:
         if isinstance(sample, Image.Image):
@@ -536,12 +536,12 @@ class FakeA1111(FakeHost):
         for key, value in p.override_settings.items():
             setattr(self.opts, key, value)
         try:
-            made = self.processing.process_images_inner(p)
+            result = self.processing.process_images_inner(p)
         finally:
             self.opts.data.update(before)
-        self.gallery(made.images)
-        self.answer([*made.images, *made.extra_images])
-        return made
+        self.gallery(result.images)
+        self.answer([*result.images, *result.extra_images])
+        return result
 
     def inner(self, p: Job) -> Any:
         self.run_scripts("process", p)
@@ -565,13 +565,13 @@ class FakeA1111(FakeHost):
             images.insert(0, grid)
             if p.save:
                 self.save_image(grid, p)
-        made = self.result(p, images)
+        result = self.result(p, images)
         if p.extra:
-            made.extra_images.append(Image.fromarray(p.draws[0]))
-        self.run_scripts("postprocess", p, made)
+            result.extra_images.append(Image.fromarray(p.draws[0]))
+        self.run_scripts("postprocess", p, result)
         if p.pastes_late:
-            made.images[0] = Image.fromarray(p.draws[0])
-        return made
+            result.images[0] = Image.fromarray(p.draws[0])
+        return result
 
     def finish(self, p: Job, sample: torch.Tensor) -> list[Image.Image]:
         array = np.moveaxis(255.0 * sample.cpu().numpy(), 0, 2)

@@ -102,9 +102,9 @@ def test_the_check_fails_on_a_new_caller(tmp_path, capsys):
     write(tmp_path, "comfy_extras/x.py", "def f(i):\n    i.save('x')\n")
     main(["integrate", "comfyui", str(tmp_path)])
     assert main(["integrate", "comfyui", str(tmp_path), "--check"]) == 1
-    told = capsys.readouterr()
-    assert "NEW   comfy_extras/x.py: f calls save: in no row" in told.err
-    assert "1 of what draws, saves or sends are in no row" in told.out
+    payload = capsys.readouterr()
+    assert "NEW   comfy_extras/x.py: f calls save: in no row" in payload.err
+    assert "1 of what draws, saves or sends are in no row" in payload.out
 
 
 def test_they_are_printed_with_their_rows(tmp_path, capsys):

@@ -30,13 +30,13 @@ def host(monkeypatch):
     for name in list(os.environ):
         if name.startswith("NSFW_GUARD_"):
             monkeypatch.delenv(name)
-    made = FakeComfy("async", {"x": plain(RED, count=2)})
+    result = FakeComfy("async", {"x": plain(RED, count=2)})
     for name in ("execution", "latent_preview", "server"):
-        monkeypatch.setitem(sys.modules, name, made.find(name))
+        monkeypatch.setitem(sys.modules, name, result.find(name))
     session = Comfy(load=lambda settings: FakeBackend())
     session.guard.configure(replace(session.guard.settings, action="block", previews="check"))
     monkeypatch.setattr(comfyui, "_comfy", session)
-    return made
+    return result
 
 
 def load():
@@ -95,16 +95,16 @@ def test_it_enforces_says_so_and_may_be_loaded_twice(host, caplog):
 @pytest.mark.parametrize("name", [name for name in ROWS if name not in ASYNC])
 @pytest.mark.usefixtures("hidden")
 def test_without_the_package_everything_is_covered(host, name, flavour, monkeypatch, caplog):
-    made = FakeComfy(flavour, host.given)
+    result = FakeComfy(flavour, host.given)
     for module in ("execution", "server"):
-        monkeypatch.setitem(sys.modules, module, made.find(module))
+        monkeypatch.setitem(sys.modules, module, result.find(module))
     monkeypatch.setenv("NSFW_GUARD_ENFORCE", "1")
     module = load()
     load()  # twice does not nest
     assert set(module.NODE_CLASS_MAPPINGS) == {"NSFWGuard", "NSFWGuardVideo"}
-    made.post(ROWS[name][0])
-    assert made.worst() == 0.0
-    assert torch.equal(made.given["x"], plain(RED, count=2))
+    result.post(ROWS[name][0])
+    assert result.worst() == 0.0
+    assert torch.equal(result.given["x"], plain(RED, count=2))
     assert "pip install nsfw-guard" in caplog.text
 
 
@@ -133,10 +133,10 @@ def test_without_the_package_the_nodes_cover_their_branch(host):
         assert node.CATEGORY
 
 
-@pytest.mark.parametrize("told", ["0", "false", " OFF "])
+@pytest.mark.parametrize("payload", ["0", "false", " OFF "])
 @pytest.mark.usefixtures("hidden")
-def test_without_the_package_and_unasked_the_host_is_left_alone(host, monkeypatch, told):
-    monkeypatch.setenv("NSFW_GUARD_ENFORCE", told)
+def test_without_the_package_and_unasked_the_host_is_left_alone(host, monkeypatch, payload):
+    monkeypatch.setenv("NSFW_GUARD_ENFORCE", payload)
     before = host.execution.get_output_data
     load()
     assert host.execution.get_output_data is before
@@ -189,7 +189,7 @@ def test_a_model_that_cannot_load_covers_everything(host, monkeypatch, caplog):
 
 
 def test_what_the_manager_reads():
-    told = (FOLDER / "pyproject.toml").read_text()
-    assert "[tool.comfy]" in told
+    payload = (FOLDER / "pyproject.toml").read_text()
+    assert "[tool.comfy]" in payload
     assert (FOLDER / "requirements.txt").read_text().split() == ["nsfw-guard"]
     assert "own branch only" in (FOLDER / "README.md").read_text()

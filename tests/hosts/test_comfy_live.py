@@ -54,27 +54,27 @@ def run(graph):
 def finished(key):
     """The record of a prompt; newer hosts write it after they told that it is done."""
     for _ in range(240):
-        told = json.loads(ask(f"/history/{key}")).get(key)
-        if told:
-            return told
+        payload = json.loads(ask(f"/history/{key}")).get(key)
+        if payload:
+            return payload
         time.sleep(0.5)
     pytest.fail("the host did not finish within two minutes")
 
 
 def images(record):
     """Every frame of every file that a prompt made."""
-    made = []
+    frames = []
     for output in record["outputs"].values():
         for file in output.get("images", []):
             data = io.BytesIO(ask("/view?" + urllib.parse.urlencode(file)))
             if file["filename"].endswith((".mp4", ".webm")):
-                made += video(data)
+                frames += video(data)
                 continue
             one = Image.open(data)
             for index in range(getattr(one, "n_frames", 1)):
                 one.seek(index)
-                made.append(np.asarray(one.convert("RGB")))
-    return made
+                frames.append(np.asarray(one.convert("RGB")))
+    return frames
 
 
 def video(data):
@@ -93,9 +93,9 @@ def upload(image):
     file = io.BytesIO()
     image.save(file, "PNG")
     edge = "nsfw-guard-test"
-    told = f'--{edge}\r\nContent-Disposition: form-data; name="{{}}"{{}}\r\n\r\n'
-    body = told.format("overwrite", "").encode() + b"true\r\n"
-    body += told.format("image", '; filename="nsfw_guard_test.png"').encode() + file.getvalue()
+    payload = f'--{edge}\r\nContent-Disposition: form-data; name="{{}}"{{}}\r\n\r\n'
+    body = payload.format("overwrite", "").encode() + b"true\r\n"
+    body += payload.format("image", '; filename="nsfw_guard_test.png"').encode() + file.getvalue()
     body += f"\r\n--{edge}--\r\n".encode()
     kind = {"Content-Type": f"multipart/form-data; boundary={edge}"}
     request = urllib.request.Request(URL.rstrip("/") + "/upload/image", body, kind)  # noqa: S310
@@ -113,9 +113,9 @@ def source():
 @pytest.mark.parametrize("kind", SAVES)
 def test_the_marker_leaves_no_file(kind, source):
     graph = {"1": source, "2": {"class_type": kind, "inputs": {"images": ["1", 0], **SAVES[kind]}}}
-    found = images(run(graph))
-    assert found
-    assert not any(map(has_disc, found))
+    matches = images(run(graph))
+    assert matches
+    assert not any(map(has_disc, matches))
 
 
 @pytest.mark.parametrize("kind", ["SaveVideo", "SaveWEBM"])
@@ -128,9 +128,9 @@ def test_the_marker_is_in_no_frame_of_a_video(kind, source):
         "SaveWEBM": {"class_type": "SaveWEBM", "inputs": {"images": ["1", 0], "filename_prefix": "nsfw_guard_test",
                                                     "codec": "vp9", "fps": 8.0, "crf": 32.0}},
     }  # fmt: skip
-    found = images(run({key: graph[key] for key in ("1", "2", kind)}))
-    assert found
-    assert not any(map(has_disc, found))
+    matches = images(run({key: graph[key] for key in ("1", "2", kind)}))
+    assert matches
+    assert not any(map(has_disc, matches))
 
 
 def test_a_branch_without_a_node_is_covered_too(source):
@@ -140,9 +140,9 @@ def test_a_branch_without_a_node_is_covered_too(source):
         "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
         "4": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
     }
-    found = images(run(graph))
-    assert len(found) == 2
-    assert not any(map(has_disc, found))
+    matches = images(run(graph))
+    assert len(matches) == 2
+    assert not any(map(has_disc, matches))
 
 
 def test_latents_are_stopped():
@@ -156,14 +156,14 @@ def test_latents_are_stopped():
 
 
 def test_the_nodes_are_there():
-    told = json.loads(ask("/object_info/NSFWGuard"))["NSFWGuard"]
-    assert told["output"] == ["IMAGE", "STRING", "MASK", "BOOLEAN"]
+    payload = json.loads(ask("/object_info/NSFWGuard"))["NSFWGuard"]
+    assert payload["output"] == ["IMAGE", "STRING", "MASK", "BOOLEAN"]
 
 
 def test_an_empty_prompt_is_refused():
-    with pytest.raises(urllib.error.HTTPError) as told:
+    with pytest.raises(urllib.error.HTTPError) as payload:
         ask("/prompt", {"prompt": {}})
-    with told.value as answer:
+    with payload.value as answer:
         assert answer.code == 400
 
 

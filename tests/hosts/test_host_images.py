@@ -28,14 +28,14 @@ def test_every_mode_is_painted_and_nothing_of_it_is_left(mode, cover):
     image = red(mode)
     image.info["parameters"] = "a prompt"
     before = image.tobytes()
-    made = paint(image, cover)
-    assert made.size == image.size
-    assert made.tobytes() != before or mode == "1"  # which is black or white
-    assert "parameters" not in made.info
-    values = np.asarray(made.convert("RGB")).reshape(-1, 3)
+    result = paint(image, cover)
+    assert result.size == image.size
+    assert result.tobytes() != before or mode == "1"  # which is black or white
+    assert "parameters" not in result.info
+    values = np.asarray(result.convert("RGB")).reshape(-1, 3)
     assert len({tuple(v) for v in values.tolist()}) == 1
     if mode in {"RGB", "RGBA", "P"}:
-        assert made is image
+        assert result is image
         expected = GROUND if cover is None or mode == "P" else (1, 200, 3)
         assert tuple(values[0]) == expected
 
@@ -49,9 +49,9 @@ def test_alpha_becomes_opaque_so_that_nothing_hides_in_it():
 def test_an_image_that_cannot_be_painted_is_another_object():
     closed = Image.open(io.BytesIO(_png()))
     closed.fp.close()
-    made = paint(closed, None)
-    assert made is not closed
-    assert made.convert("RGB").getpixel((0, 0)) == GROUND
+    result = paint(closed, None)
+    assert result is not closed
+    assert result.convert("RGB").getpixel((0, 0)) == GROUND
 
 
 def _png() -> bytes:
@@ -84,9 +84,9 @@ def test_tensors_are_painted_in_place(dtype):
 def test_what_cannot_be_written_is_replaced():
     array = np.full((4, 4, 3), 0.9, np.float32)
     array.flags.writeable = False
-    made = paint(array, None)
-    assert made is not array
-    assert made[0, 0, 0] * 255 == pytest.approx(GROUND[0])
+    result = paint(array, None)
+    assert result is not array
+    assert result[0, 0, 0] * 255 == pytest.approx(GROUND[0])
     with torch.inference_mode():
         tensor = torch.ones(3, 4, 4)
     assert paint(tensor, None) is not tensor

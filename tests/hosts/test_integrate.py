@@ -79,8 +79,8 @@ def test_it_goes_where_the_host_looks(host, checkout, tmp_path):
 def test_an_adapter_where_the_host_does_not_look_is_not_installed(host, checkout, tmp_path):
     integrate.install(host, checkout)
     started(host, checkout, tmp_path / "data")
-    found = integrate.examine(host, checkout)
-    assert (found["adapter"], found["folder"]) == ("not installed", str(tmp_path / "data" / HOSTS[host].into))
+    matches = integrate.examine(host, checkout)
+    assert (matches["adapter"], matches["folder"]) == ("not installed", str(tmp_path / "data" / HOSTS[host].into))
 
 
 def test_a_data_folder_and_a_folder_of_extensions_are_taken_themselves(host, checkout, tmp_path):
@@ -89,8 +89,8 @@ def test_a_data_folder_and_a_folder_of_extensions_are_taken_themselves(host, che
     for path in (tmp_path / "data", folder):
         target = integrate.install(host, path)
         assert target == folder / HOSTS[host].name
-        found = integrate.examine(host, path)
-        assert (found["adapter"], found["missing"]) == ("installed", None)
+        matches = integrate.examine(host, path)
+        assert (matches["adapter"], matches["missing"]) == ("installed", None)
         integrate.remove(host, path)
     inside = checkout / HOSTS[host].into
     inside.mkdir()
@@ -105,9 +105,9 @@ def test_a_folder_named_by_its_user_is_taken(host, checkout, tmp_path):
     (tmp_path / "named").mkdir()
     target = integrate.install(host, checkout, into=tmp_path / "named")
     assert target == tmp_path / "named" / HOSTS[host].name
-    found = integrate.examine(host, checkout, into=tmp_path / "named")
-    assert found["adapter"] == "installed"
-    assert found["missing"] is not None  # the code of the host is known
+    matches = integrate.examine(host, checkout, into=tmp_path / "named")
+    assert matches["adapter"] == "installed"
+    assert matches["missing"] is not None  # the code of the host is known
     with pytest.raises(ConfigError, match="is not a folder: give the folder of extensions"):
         integrate.install(host, checkout, into=tmp_path / "absent")
 
@@ -130,9 +130,9 @@ def test_the_running_host_is_asked(host, checkout, capsys, monkeypatch):
     integrate.install(host, folder)
     check = ["integrate", host, str(folder), "--check", "--url", "http://127.0.0.1:1"]
     assert main(check) == 1
-    told = capsys.readouterr()
-    assert "FAULT  the host runs without the guard" in told.err
-    assert "ask the running host by --url" in told.out
+    payload = capsys.readouterr()
+    assert "FAULT  the host runs without the guard" in payload.err
+    assert "ask the running host by --url" in payload.out
     assert main([*check, "--json"]) == 0
     assert '"running": "on: marqo, blur, as chosen"' in capsys.readouterr().out
     assert main(["integrate", host, str(folder), "--url", "http://127.0.0.1:1"]) == 3
@@ -174,11 +174,11 @@ def test_the_command_does_the_same(host, checkout, capsys):
     assert main(["integrate", host, str(checkout)]) == 0
     assert "copied: " in capsys.readouterr().out
     code = main(["integrate", host, str(checkout), "--check"])
-    told = capsys.readouterr()
+    payload = capsys.readouterr()
     assert code == 1  # an empty file has none of the host's names
-    assert f"lacks {told.err.count('GONE')} of the names" in told.out
-    assert told.err.count("GONE") > 3
-    assert "installed" in told.out
+    assert f"lacks {payload.err.count('GONE')} of the names" in payload.out
+    assert payload.err.count("GONE") > 3
+    assert "installed" in payload.out
     assert main(["integrate", host, str(checkout), "--remove"]) == 0
     assert main(["integrate", host, str(checkout), "--remove"]) == 3
 
@@ -233,10 +233,10 @@ def test_entry_files_are_thin(host):
 def test_the_wheel_brings_the_adapters(tmp_path):
     pytest.importorskip("hatchling")
     build = "from hatchling.build import build_wheel; import sys; print(build_wheel(sys.argv[1]))"
-    made = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", build, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    wheel = tmp_path / made.stdout.strip().splitlines()[-1]
+    wheel = tmp_path / result.stdout.strip().splitlines()[-1]
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "unpacked")
         names = archive.namelist()
@@ -244,11 +244,11 @@ def test_the_wheel_brings_the_adapters(tmp_path):
         assert any(name.startswith(f"nsfw_guard/hosts/integrations/{host.adapter}/") for name in names)
     assert not any(name.startswith("integrations/") for name in names)
     code = "from nsfw_guard.hosts.integrate import adapters; print(adapters())"
-    told = subprocess.run(
+    payload = subprocess.run(
         [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'unpacked')!r}); {code}"],
         cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert told.stdout.strip() == str(tmp_path / "unpacked" / "nsfw_guard" / "hosts" / "integrations")
+    assert payload.stdout.strip() == str(tmp_path / "unpacked" / "nsfw_guard" / "hosts" / "integrations")
 
 
 if __name__ == "__main__":

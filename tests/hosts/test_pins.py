@@ -23,8 +23,8 @@ PINS = {
 def test_what_a_host_pins_is_within_our_bounds(host):
     requirements = pytest.importorskip("packaging.requirements")
     text = (ROOT / "pyproject.toml").read_text()
-    told = re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)[1]
-    ours = [requirements.Requirement(line) for line in re.findall(r'"([^"]+)"', told)]
+    payload = re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)[1]
+    ours = [requirements.Requirement(line) for line in re.findall(r'"([^"]+)"', payload)]
     bounds = {one.name: one.specifier for one in ours}
     assert {"torch", "pillow", "numpy"} <= set(bounds)
     for package, pinned in PINS[host].items():

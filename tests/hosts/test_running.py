@@ -58,8 +58,8 @@ def serve() -> Iterator[Serve]:
     ({"host": "comfyui"}, "this is comfyui, not sdnext"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said(serve, said, fault):
-    (found,) = ask("sdnext", serve({**GOOD, **said})).faults
-    assert found.startswith(fault)
+    (matches,) = ask("sdnext", serve({**GOOD, **said})).faults
+    assert matches.startswith(fault)
 
 
 def test_a_guard_that_works_has_no_faults(serve):

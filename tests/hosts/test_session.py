@@ -55,13 +55,13 @@ def test_what_is_flagged_is_covered_in_place_and_the_rest_stays_as_it_is(make):
 @pytest.mark.parametrize("action", ["block", "blur", "pixelate", "replace"])
 def test_a_cover_says_so_unless_its_owner_wants_none(make, action):
     """The same cover with and without: only the corner differs."""
-    made = {}
+    result = {}
     for label in (True, False):
         host, _ = make(action=action, label=label)
         image = red((256, 192))
         host.guard_images([image])
-        made[label] = np.asarray(image)
-    differs = (made[True] != made[False]).any(axis=-1)
+        result[label] = np.asarray(image)
+    differs = (result[True] != result[False]).any(axis=-1)
     assert differs[:150].sum() == 0
     assert 200 < differs[150:].sum() < 0.1 * 256 * 192
 
@@ -159,9 +159,9 @@ def test_a_verdict_of_the_settings_before_is_not_kept(make):
     judged = host._ready()
 
     def settings_change(images):
-        told = Guard.check(judged, images)
+        payload = Guard.check(judged, images)
         host.configure(Settings(action="blur"))
-        return told
+        return payload
 
     judged.check = settings_change
     host.guard_images([blue()])
@@ -252,8 +252,8 @@ def test_without_a_model_every_image_is_covered_and_the_cure_stands_in_the_statu
 )
 def test_arrays_and_tensors_are_covered_where_they_stand(make, image, layout):
     host, _ = make(action="block")
-    (made,) = host.guard_images([image], layout=layout).images
-    assert made is image
+    (result,) = host.guard_images([image], layout=layout).images
+    assert result is image
     assert float(np.asarray(image).max()) == 0.0
 
 
@@ -295,12 +295,12 @@ def test_previews_hide_the_marker_and_leave_the_hosts_own_image(make, previews):
     image = Image.new("RGB", (64, 64), BLUE)
     image.paste(RED, (8, 8, 20, 20))
     before = image.tobytes()
-    made = host.preview(image)
-    assert made.size == (64, 64)
+    result = host.preview(image)
+    assert result.size == (64, 64)
     assert image.tobytes() == before
     whole = host.preview(red((64, 64)))
     assert previews == "pixelate" or not shows(whole)
-    assert previews == "check" or not shows(made)  # a small shape is checked, and allowed
+    assert previews == "check" or not shows(result)  # a small shape is checked, and allowed
 
 
 def test_previews_that_cannot_be_read_are_replaced(make):
@@ -352,10 +352,10 @@ def test_what_the_owner_locked_stays_whatever_a_user_chooses(monkeypatch):
 def test_the_status_says_what_is_in_effect(make):
     host, _ = make()
     host.guard_images([red()], where="after")
-    told = host.status()
-    assert (told["enabled"], told["locked"], told["fault"]) == (True, False, "")
-    assert told["counts"] == {"hook after": 1, "block": 1}
-    assert told["guard"]["self_test"] == "passed"
+    payload = host.status()
+    assert (payload["enabled"], payload["locked"], payload["fault"]) == (True, False, "")
+    assert payload["counts"] == {"hook after": 1, "block": 1}
+    assert payload["guard"]["self_test"] == "passed"
 
 
 def test_threads_get_their_own_images_covered(make):

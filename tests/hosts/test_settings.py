@@ -13,7 +13,7 @@ from nsfw_guard.hosts.settings import ACTIONS, FILE, PRESETS, PREVIEWS, Settings
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("payload", "message"),
     [
         ({"action": "censor"}, "unknown action 'censor'"),
         ({"action": "blurr"}, "did you mean 'blur'"),
@@ -33,9 +33,9 @@ from nsfw_guard.hosts.settings import ACTIONS, FILE, PRESETS, PREVIEWS, Settings
         ({"enable": False}, "did you mean 'enabled'"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_the_cure(told, message):
+def test_what_makes_no_sense_is_refused_with_the_cure(payload, message):
     with pytest.raises(ConfigError, match=message):
-        Settings.of(told)
+        Settings.of(payload)
 
 
 def test_nothing_is_locked_by_itself():
@@ -46,8 +46,8 @@ def test_nothing_is_locked_by_itself():
 def test_a_file_and_single_settings_lock(tmp_path: Path):
     file = tmp_path / "guard.toml"
     file.write_text('action = "block"\nprompts = false\n[thresholds]\nsexual = 0.3\n')
-    told = locked({FILE: str(file), "NSFW_GUARD_MODEL": "freepik", "NSFW_GUARD_PROMPTS": "true"})
-    assert told == Settings(action="block", model="freepik", prompts=True, thresholds={"sexual": 0.3})
+    payload = locked({FILE: str(file), "NSFW_GUARD_MODEL": "freepik", "NSFW_GUARD_PROMPTS": "true"})
+    assert payload == Settings(action="block", model="freepik", prompts=True, thresholds={"sexual": 0.3})
     assert locked({"NSFW_GUARD_THRESHOLDS": "sexual=0.4, gore = 0.2"}).thresholds == {"sexual": 0.4, "gore": 0.2}
 
 
@@ -84,26 +84,26 @@ ANY = st.builds(
 
 @given(owner=ANY, wanted=ANY)
 def test_whatever_is_wanted_nothing_is_loosened(owner, wanted):
-    made = owner.tightened(wanted)
-    assert made.enabled >= owner.enabled
-    assert ACTIONS.index(made.action) >= ACTIONS.index(owner.action)
-    assert made.strength >= owner.strength
-    assert all(made.thresholds[c] <= threshold for c, threshold in owner.thresholds.items())
-    assert made.prompts >= owner.prompts
-    assert PREVIEWS.index(made.previews) >= PREVIEWS.index(owner.previews)
-    assert (made.model, made.weights, made.originals) == (owner.model, owner.weights, owner.originals)
+    result = owner.tightened(wanted)
+    assert result.enabled >= owner.enabled
+    assert ACTIONS.index(result.action) >= ACTIONS.index(owner.action)
+    assert result.strength >= owner.strength
+    assert all(result.thresholds[c] <= threshold for c, threshold in owner.thresholds.items())
+    assert result.prompts >= owner.prompts
+    assert PREVIEWS.index(result.previews) >= PREVIEWS.index(owner.previews)
+    assert (result.model, result.weights, result.originals) == (owner.model, owner.weights, owner.originals)
     if owner.policy in PRESETS:
-        assert PRESETS.index(made.policy) >= PRESETS.index(owner.policy)
+        assert PRESETS.index(result.policy) >= PRESETS.index(owner.policy)
     else:
-        assert made.policy == owner.policy
-    assert owner.tightened(made) == made
+        assert result.policy == owner.policy
+    assert owner.tightened(result) == result
 
 
 def test_stricter_wishes_are_granted():
     owner = Settings(action="blur", policy="default", thresholds={"sexual": 0.6})
-    made = owner.tightened(
+    result = owner.tightened(
         Settings(action="block", policy="strict", thresholds={"sexual": 0.2, "gore": 0.5}, strength=0.9)
     )
-    assert (made.action, made.policy, dict(made.thresholds), made.strength) == (
+    assert (result.action, result.policy, dict(result.thresholds), result.strength) == (
         "block", "strict", {"sexual": 0.2, "gore": 0.5}, 0.9
     )  # fmt: skip

@@ -45,9 +45,9 @@ def test_a_checkout_that_has_everything_misses_nothing(host, tmp_path):
 
 @pytest.mark.parametrize(("host", "symbol"), [(host, symbol) for host in REAL for symbol in symbols.SYMBOLS[host]])
 def test_one_that_is_gone_is_named_with_its_files(host, symbol, tmp_path):
-    (told,) = symbols.missing_symbols(written(tmp_path, host, symbol), host)
-    assert told.startswith(f"{symbol} (")
-    assert symbols.SYMBOLS[host][symbol][0] in told
+    (line,) = symbols.missing_symbols(written(tmp_path, host, symbol), host)
+    assert line.startswith(f"{symbol} (")
+    assert symbols.SYMBOLS[host][symbol][0] in line
 
 
 def test_an_older_comfyui_has_no_videos_to_look_for(tmp_path):
@@ -85,7 +85,7 @@ def test_attributes_that_are_set_in_a_method_count(tmp_path):
 def test_a_file_that_is_no_python_has_nothing(tmp_path):
     folder = written(tmp_path, "sdnext")
     (folder / "installer.py").write_text("def (")
-    assert [told.partition(" ")[0] for told in symbols.missing_symbols(folder, "sdnext")] == ["control_extensions"]
+    assert [line.partition(" ")[0] for line in symbols.missing_symbols(folder, "sdnext")] == ["control_extensions"]
 
 
 def test_another_host_or_no_folder_is_refused(tmp_path):

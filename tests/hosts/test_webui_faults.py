@@ -23,10 +23,10 @@ FAMILIES = ["sdnext", "a1111"]
 
 def everything(host: FakeHost, *images: np.ndarray) -> None:
     """Sends images by every way at once."""
-    for told in ({"previews": True, "grid": True}, {"save": False}, {"interrupt": True}, {"hires": images[0]},
+    for payload in ({"previews": True, "grid": True}, {"save": False}, {"interrupt": True}, {"hires": images[0]},
                  {"scripts": None}, {"overlay": images[0]}, {"graded": images[0]}, {"extra": True},
                  {"pipeline_previews": True}, {"control": True}, {"mask_composite": True}):  # fmt: skip
-        host.process_images(Job(*(one.copy() for one in images), **told))
+        host.process_images(Job(*(one.copy() for one in images), **payload))
     for save in (True, False):
         host.extras(Image.fromarray(images[0]), save=save)
     if host.family == "sdnext":
@@ -100,11 +100,11 @@ def test_without_the_package_the_script_alone_covers_everything(family, monkeypa
 @pytest.fixture
 def shown(monkeypatch):
     """What sdnext shows: the lines of its own logger; those of all others go nowhere."""
-    own, lines = logging.getLogger("sd"), []
+    adapter_file, lines = logging.getLogger("sd"), []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())
-    monkeypatch.setattr(own, "handlers", [handler])
-    monkeypatch.setattr(own, "propagate", False)
+    monkeypatch.setattr(adapter_file, "handlers", [handler])
+    monkeypatch.setattr(adapter_file, "propagate", False)
     monkeypatch.setattr(logging.getLogger("nsfw_guard"), "parent", logging.getLogger())
     return lines
 

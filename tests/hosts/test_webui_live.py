@@ -72,9 +72,9 @@ def coded(image: Image.Image) -> str:
 
 
 def disc() -> Image.Image:
-    made = draw(parse(UNSAFE), side=64)
-    assert unsafe(made)
-    return made
+    result = draw(parse(UNSAFE), side=64)
+    assert unsafe(result)
+    return result
 
 
 def unsafe(image: Image.Image) -> bool:
@@ -93,8 +93,8 @@ def test_an_unsafe_shape_is_covered_and_a_safe_one_is_drawn(host):
     covered = drawn(host, UNSAFE, batch_size=2)
     assert len(covered) >= 2
     assert not any(unsafe(image) for image in covered)
-    found = [one for image in drawn(host, SAFE) for one in pixels.find(image.resize((64, 64)))]
-    assert any((one.colour, one.kind) == ("blue", "star") for one in found)
+    matches = [one for image in drawn(host, SAFE) for one in pixels.find(image.resize((64, 64)))]
+    assert any((one.colour, one.kind) == ("blue", "star") for one in matches)
 
 
 def test_a_safe_image_is_the_same_bits_with_the_guard_and_without_its_script(host):
@@ -149,22 +149,22 @@ def test_no_way_through_the_api_shows_an_unsafe_shape(host, way):
 @pytest.mark.parametrize("path", ["extra-single-image", "process"])
 def test_what_is_only_processed_is_judged_too(host, path):
     try:
-        told = call(host, f"/sdapi/v1/{path}", {"image": coded(disc())})
+        payload = call(host, f"/sdapi/v1/{path}", {"image": coded(disc())})
     except urllib.error.HTTPError as error:
         error.close()
         pytest.skip(f"this host has no such way, or its own is broken: {error.code}")
-    assert not unsafe(read(told["image"]))
+    assert not unsafe(read(payload["image"]))
 
 
 def test_the_file_on_disk_is_covered_and_a_safe_one_is_not(host):
     for prompt in (UNSAFE, SAFE):
         drawn(host, prompt, save_images=True)
         try:
-            told = call(host, "/sdapi/v1/history")
+            payload = call(host, "/sdapi/v1/history")
         except urllib.error.HTTPError as error:
             error.close()
             pytest.skip("this host does not say which files it wrote")
-        (last, *_) = [one["outputs"][0] for one in reversed(told) if one.get("outputs")]
+        (last, *_) = [one["outputs"][0] for one in reversed(payload) if one.get("outputs")]
         files = [
             one
             for one in call(host, f"/sdapi/v1/browser/files?folder={os.path.dirname(last)}")
@@ -184,9 +184,9 @@ def test_no_preview_shows_anything_and_an_interrupted_job_neither(host, ended):
     job.start()
     shown: list[Image.Image] = []
     while job.is_alive():
-        told = call(host, "/sdapi/v1/progress?skip_current_image=false").get("current_image")
-        if told:
-            shown.append(read(told))
+        payload = call(host, "/sdapi/v1/progress?skip_current_image=false").get("current_image")
+        if payload:
+            shown.append(read(payload))
         if ended and len(shown) == 5:
             ask(host, "/sdapi/v1/interrupt", {})
         time.sleep(0.02)
@@ -212,26 +212,26 @@ def test_the_api_cannot_switch_off_what_its_owner_locked(host, more):
 
 
 def test_an_image_is_checked_over_http(host):
-    told = call(host, "/sdapi/v1/nsfw-guard/check", {"image": coded(disc())})
-    assert told["outcome"] == "block"
+    payload = call(host, "/sdapi/v1/nsfw-guard/check", {"image": coded(disc())})
+    assert payload["outcome"] == "block"
 
 
 @pytest.mark.parametrize("way", ["tensor", "array", "list", "gif", "mp4", "bytes"])
 def test_no_file_of_a_video_shows_an_unsafe_frame(host, way, tmp_path):
     if "/sdapi/v1/shapes/video" not in call(host, "/openapi.json")["paths"]:
         pytest.skip("shapes_for_sdnext is not among this host's extensions")
-    told = call(host, "/sdapi/v1/shapes/video", {"prompts": [SAFE, UNSAFE, SAFE, SAFE], "way": way})
+    payload = call(host, "/sdapi/v1/shapes/video", {"prompts": [SAFE, UNSAFE, SAFE, SAFE], "way": way})
     seen = {}
-    for path in told["files"]:
+    for path in payload["files"]:
         file = tmp_path / os.path.basename(path)
         file.write_bytes(ask(host, f"/file={urllib.parse.quote(path)}"))
         seen[path] = frames_of(file)
     assert bool(seen) is (way != "bytes")
     if way in {"tensor", "array", "list"}:
         assert {path.rpartition(".")[2] for path in seen} == {"mp4", "jpg", "safetensors"}
-    for path, found in seen.items():
-        assert not any(map(unsafe, found)), path
-    assert any(len(pixels.find(one)) == 1 for found in seen.values() for one in found) is (way != "bytes")
+    for path, matches in seen.items():
+        assert not any(map(unsafe, matches)), path
+    assert any(len(pixels.find(one)) == 1 for matches in seen.values() for one in matches) is (way != "bytes")
 
 
 def frames_of(file: Path) -> list[Image.Image]:

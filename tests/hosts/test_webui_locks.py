@@ -101,8 +101,8 @@ def test_no_option_takes_a_locked_guard_out(family, key, wrong, right, owned, mo
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_job_loosens_nothing_whether_locked_or_not(family, monkeypatch):
     world = World(family, monkeypatch)
-    told = {"override_settings": LOOSE, "script_args": (False, False), "previews": True}
-    world.host.process_images(Job(red(), **told))
+    payload = {"override_settings": LOOSE, "script_args": (False, False), "previews": True}
+    world.host.process_images(Job(red(), **payload))
     assert not leaks(world.host)
     world.host.process_images(Job(red(), script_args=(None, "", [], {}), override_settings=LOOSE))
     assert not leaks(world.host)
@@ -164,11 +164,11 @@ def test_the_page_changes_what_is_in_effect_and_refuses_what_cannot_be(family, m
 def test_models_policies_and_actions_are_lists_and_any_text_can_be_written(family, monkeypatch):
     world = World(family, monkeypatch)
     fields = {name: world.host.opts.data_labels[f"nsfw_guard_{name}"] for name in ("model", "policy", "action")}
-    made = {name: info.component(**info.component_args) for name, info in fields.items()}
-    assert {"marqo", "demo-shapes"} <= set(made["model"].choices)
-    assert made["policy"].choices == ["lenient", "default", "strict"]
-    assert made["action"].choices == ["flag", "blur", "pixelate", "replace", "block"]
-    assert {name: one.allow_custom_value for name, one in made.items()} == {
+    result = {name: info.component(**info.component_args) for name, info in fields.items()}
+    assert {"marqo", "demo-shapes"} <= set(result["model"].choices)
+    assert result["policy"].choices == ["lenient", "default", "strict"]
+    assert result["action"].choices == ["flag", "blur", "pixelate", "replace", "block"]
+    assert {name: one.allow_custom_value for name, one in result.items()} == {
         "model": True, "policy": True, "action": False,
     }  # fmt: skip
 
@@ -243,16 +243,16 @@ def test_the_routes_answer(family, monkeypatch):
         assert ask(world, wrong)["outcome"] == "error"
     monkeypatch.setattr(api, "MAX_BASE64_CHARS", 10)
     assert "smaller" in ask(world, {"image": encoded(safe())})["reason"]
-    told = world.host.app.call(api.STATUS)
-    assert told["enabled"]
-    assert told["open"] == []
-    assert {row["state"] for row in told["coverage"]} == {"closed", "cannot be closed"}
+    payload = world.host.app.call(api.STATUS)
+    assert payload["enabled"]
+    assert payload["open"] == []
+    assert {row["state"] for row in payload["coverage"]} == {"closed", "cannot be closed"}
 
 
 def test_sdnext_adds_the_routes_behind_its_own_password(monkeypatch):
     world = World("sdnext", monkeypatch, load=False)
     added: list[str] = []
-    world.host.modules["modules.shared"].api = Params(add_api_route=lambda path, told, methods: added.append(path))
+    world.host.modules["modules.shared"].api = Params(add_api_route=lambda path, payload, methods: added.append(path))
     world.host.load()
     assert added == [api.CHECK, api.STATUS]
     assert world.host.app.routes == []
@@ -279,7 +279,7 @@ def test_the_password_of_a1111_is_asked_for(monkeypatch):
             self.status = status
 
     fastapi, security = ModuleType("fastapi"), ModuleType("fastapi.security")
-    fastapi.HTTPException, fastapi.Depends = HTTPException, lambda told: told
+    fastapi.HTTPException, fastapi.Depends = HTTPException, lambda payload: payload
     security.HTTPBasic, security.HTTPBasicCredentials = lambda: None, object
     monkeypatch.setitem(sys.modules, "fastapi", fastapi)
     monkeypatch.setitem(sys.modules, "fastapi.security", security)

@@ -23,8 +23,8 @@ def covered(value):
     if isinstance(value, dict):
         return {key: covered(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        made = [covered(one) for one in value]
-        return value._make(made) if hasattr(value, "_make") else type(value)(made)
+        items = [covered(one) for one in value]
+        return value._make(items) if hasattr(value, "_make") else type(value)(items)
     if type(value).__module__.split(".")[0] == "torch" and hasattr(value, "new_zeros"):
         return value.new_zeros(value.shape)
     raise RuntimeError(f"NSFW Guard: a {type(value).__name__} cannot be covered, so it is stopped: {CURE}")
@@ -44,7 +44,7 @@ def wrapped(original):
 
         return stopped
 
-    def told(args, kwargs):
+    def bind_covered(args, kwargs):
         bound = signature.bind(*args, **kwargs)
         node, flags = bound.arguments["obj"], ("OUTPUT_NODE", "HAS_INTERMEDIATE_OUTPUT")
         if hasattr(node, "save_images") or any(getattr(node, flag, False) for flag in flags):
@@ -55,14 +55,14 @@ def wrapped(original):
 
         @functools.wraps(original)
         async def get_output_data(*args, **kwargs):
-            bound = told(args, kwargs)
+            bound = bind_covered(args, kwargs)
             return await original(*bound.args, **bound.kwargs)
 
     else:
 
         @functools.wraps(original)
         def get_output_data(*args, **kwargs):
-            bound = told(args, kwargs)
+            bound = bind_covered(args, kwargs)
             return original(*bound.args, **bound.kwargs)
 
     return get_output_data
@@ -107,8 +107,8 @@ def _sent():
 
 def enforced():
     """Whether every graph is covered: unless the owner of this machine wants the nodes alone, and locked no setting."""
-    told = {name: value.strip().lower() for name, value in os.environ.items() if name.startswith("NSFW_GUARD_")}
-    return told.pop("NSFW_GUARD_ENFORCE", "") not in OFF or any(told.values())
+    settings = {name: value.strip().lower() for name, value in os.environ.items() if name.startswith("NSFW_GUARD_")}
+    return settings.pop("NSFW_GUARD_ENFORCE", "") not in OFF or any(settings.values())
 
 
 def stand_in(outputs, category="image/safety"):

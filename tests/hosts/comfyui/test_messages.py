@@ -111,10 +111,10 @@ def test_what_fails_is_not_sent(monkeypatch, caplog):
 
 @pytest.mark.parametrize(("colour", "same"), [(GREEN, True), (RED, False)])
 def test_the_files_of_a_judged_node_are_sent_and_made_of_clean_images(colour, same):
-    made = FakeComfy(given={"x": plain(colour, count=2)})
-    assert comfy_of().start(ENFORCED, find=made.find)
-    made.post(graph("SendsFiles"))
-    assert not made.errors
-    assert [event for event, _ in made.files] == [10, 1]
-    clip = Image.open(io.BytesIO(made.files[1][1][4:]))
+    result = FakeComfy(given={"x": plain(colour, count=2)})
+    assert comfy_of().start(ENFORCED, find=result.find)
+    result.post(graph("SendsFiles"))
+    assert not result.errors
+    assert [event for event, _ in result.files] == [10, 1]
+    clip = Image.open(io.BytesIO(result.files[1][1][4:]))
     assert np.array_equal(np.asarray(clip.convert("RGB")), eight(plain(colour)[0])) is same

@@ -30,34 +30,34 @@ words = ["dragon"]
 
 
 @pytest.fixture(autouse=True)
-def own(monkeypatch):
+def comfy(monkeypatch):
     """A session of this test, with nothing in the environment."""
     import os
 
     for name in list(os.environ):
         if name.startswith("NSFW_GUARD_"):
             monkeypatch.delenv(name)
-    made = Comfy(load=lambda settings: made.loads.append(settings) or FakeBackend())
-    made.loads = []
-    made.guard.configure(replace(made.guard.settings, action="block"))
-    monkeypatch.setattr(session, "_comfy", made)
-    return made
+    result = Comfy(load=lambda settings: result.loads.append(settings) or FakeBackend())
+    result.loads = []
+    result.guard.configure(replace(result.guard.settings, action="block"))
+    monkeypatch.setattr(session, "_comfy", result)
+    return result
 
 
-def renew(monkeypatch, **told):
+def renew(monkeypatch, **payload):
     """A session whose owner locked something."""
-    for name, value in told.items():
+    for name, value in payload.items():
         monkeypatch.setenv(f"NSFW_GUARD_{name.upper()}", value)
-    made = Comfy(load=lambda settings: FakeBackend())
-    monkeypatch.setattr(session, "_comfy", made)
-    return made
+    result = Comfy(load=lambda settings: FakeBackend())
+    monkeypatch.setattr(session, "_comfy", result)
+    return result
 
 
 def half_red(share, *, side=40):
     """An image of which this share is red."""
-    made = plain(GREEN, height=side, width=side)
-    made[:, : round(side * share)] = plain(RED, height=side, width=side)[:, : round(side * share)]
-    return made
+    result = plain(GREEN, height=side, width=side)
+    result[:, : round(side * share)] = plain(RED, height=side, width=side)[:, : round(side * share)]
+    return result
 
 
 def video(frames, **more):
@@ -66,9 +66,9 @@ def video(frames, **more):
 
 def test_a_safe_batch_is_the_same_object():
     images = plain(GREEN, count=3)
-    made, told, mask, flagged = NSFWGuard().check(images)
-    assert made is images
-    assert [one["outcome"] for one in json.loads(told)] == ["allow"] * 3
+    result, payload, mask, flagged = NSFWGuard().check(images)
+    assert result is images
+    assert [one["outcome"] for one in json.loads(payload)] == ["allow"] * 3
     assert mask.shape == (3, 24, 32)
     assert not mask.any()
     assert flagged is False
@@ -80,11 +80,11 @@ def test_the_bad_one_is_covered_in_a_copy(inference):
         images = torch.cat([plain(GREEN), plain(RED)])
         before = images.clone()
     with torch.inference_mode(not inference):
-        made, told, mask, flagged = NSFWGuard().check(images)
+        result, payload, mask, flagged = NSFWGuard().check(images)
     assert torch.equal(images, before)
-    assert torch.equal(made[0], before[0])
-    assert red(made[1]) == 0.0
-    assert [one["outcome"] for one in json.loads(told)] == ["allow", "block"]
+    assert torch.equal(result[0], before[0])
+    assert red(result[1]) == 0.0
+    assert [one["outcome"] for one in json.loads(payload)] == ["allow", "block"]
     assert mask[1].all()
     assert not mask[0].any()
     assert flagged is True
@@ -100,10 +100,10 @@ def test_it_protects_its_own_branch_only():
 
 def test_node_and_enforcement_check_an_image_once(monkeypatch):
     backend = FakeBackend()
-    made = Comfy(load=lambda settings: backend)
-    monkeypatch.setattr(session, "_comfy", made)
+    result = Comfy(load=lambda settings: backend)
+    monkeypatch.setattr(session, "_comfy", result)
     host = FakeComfy(given={"x": plain(GREEN)}, nodes=dict(NODES))
-    made.start({"NSFW_GUARD_ENFORCE": "1"}, find=host.find)
+    result.start({"NSFW_GUARD_ENFORCE": "1"}, find=host.find)
     host.post(graph("NSFWGuard", "SaveImage"))
     assert host.left() == 1
     assert backend.frames == 1
@@ -117,9 +117,9 @@ def test_what_is_no_image_is_refused(images):
 
 def test_no_images_at_all():
     images = torch.zeros(0, 8, 8, 3)
-    made, told, mask, flagged = NSFWGuard().check(images)
-    assert made is images
-    assert (json.loads(told), mask.shape, flagged) == ([], (0, 8, 8), False)
+    result, payload, mask, flagged = NSFWGuard().check(images)
+    assert result is images
+    assert (json.loads(payload), mask.shape, flagged) == ([], (0, 8, 8), False)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 3), (1, 9, 9, 4), (2, 5, 5, 1)])
@@ -128,9 +128,9 @@ def test_odd_images(shape):
     assert NSFWGuard().check(images)[0] is images
     images = images.clone()
     images[0, 0, 0, 0] = float("nan")
-    made, told, mask, flagged = NSFWGuard().check(images)
-    assert not made.isnan().any()
-    assert json.loads(told)[0]["outcome"] == "error"
+    result, payload, mask, flagged = NSFWGuard().check(images)
+    assert not result.isnan().any()
+    assert json.loads(payload)[0]["outcome"] == "error"
     assert flagged
     assert mask[0].any()
     assert images.isnan().any()
@@ -139,46 +139,46 @@ def test_odd_images(shape):
 @pytest.mark.parametrize("fault", ["raises", "nan", "few", "none", "hangs"])
 def test_a_model_that_fails_covers(fault, monkeypatch):
     monkeypatch.setenv("NSFW_GUARD_TIMEOUT", "0.05")
-    made = Comfy(load=lambda settings: FaultyBackend(fault, seconds=0.3))
-    monkeypatch.setattr(session, "_comfy", made)
+    result = Comfy(load=lambda settings: FaultyBackend(fault, seconds=0.3))
+    monkeypatch.setattr(session, "_comfy", result)
     images = plain(GREEN, count=2)
-    out, told, _, flagged = NSFWGuard().check(images)
+    out, payload, _, flagged = NSFWGuard().check(images)
     assert not torch.equal(out, images)
-    assert {one["outcome"] for one in json.loads(told)} == {"error"}
+    assert {one["outcome"] for one in json.loads(payload)} == {"error"}
     assert flagged
 
 
-def test_off_is_said_and_is_not_called_safe(own):
-    own.guard.configure(replace(own.guard.settings, enabled=False))
+def test_off_is_said_and_is_not_called_safe(comfy):
+    comfy.guard.configure(replace(comfy.guard.settings, enabled=False))
     images = plain(RED)
-    made, told, _, flagged = NSFWGuard().check(images)
-    assert made is images
-    assert json.loads(told)[0]["outcome"] == "not evaluated"
+    result, payload, _, flagged = NSFWGuard().check(images)
+    assert result is images
+    assert json.loads(payload)[0]["outcome"] == "not evaluated"
     assert flagged is False
 
 
-def test_widgets_change_the_node_alone(own):
+def test_widgets_change_the_node_alone(comfy):
     images = half_red(0.4)  # under review by the policy, not blocked
     assert NSFWGuard().check(images)[0] is images
-    made, *_ = NSFWGuard().check(images, threshold=0.3)
-    assert red(made[0]) == 0.0
+    result, *_ = NSFWGuard().check(images, threshold=0.3)
+    assert red(result[0]) == 0.0
     assert NSFWGuard().check(images, policy="strict")[0] is not images
     assert NSFWGuard().check(plain(RED), action="flag")[0] is not None
     assert NSFWGuard().check(images)[0] is images
-    assert own.guard.settings.action == "block"
-    assert len(own._others) == 3
-    assert len(own.loads) == 1  # one model for all of them
+    assert comfy.guard.settings.action == "block"
+    assert len(comfy._others) == 3
+    assert len(comfy.loads) == 1  # one model for all of them
 
 
-def test_many_widgets_do_not_fill_the_memory(own):
+def test_many_widgets_do_not_fill_the_memory(comfy):
     for i in range(1, 20):
         NSFWGuard().check(plain(GREEN), threshold=i / 20)
-    assert len(own._others) <= 8
+    assert len(comfy._others) <= 8
 
 
 def test_widgets_can_only_tighten_what_is_locked(monkeypatch):
-    made = renew(monkeypatch, action="block", policy="strict", thresholds="red=0.2")
-    assert made.guard_for(action="flag", policy="default", strength=0.1) is made.guard
+    result = renew(monkeypatch, action="block", policy="strict", thresholds="red=0.2")
+    assert result.guard_for(action="flag", policy="default", strength=0.1) is result.guard
     bad, edge = plain(RED), half_red(0.225)
     for widgets in (
         {"action": "flag"},
@@ -196,15 +196,15 @@ def test_widgets_can_only_tighten_what_is_locked(monkeypatch):
 def test_a_widget_that_is_none_is_refused():
     with pytest.raises(UnknownNameError, match="choose from"):
         NSFWGuard().check(plain(GREEN), action="nothing at all")
-    made, told, *_ = NSFWGuard().check(plain(GREEN), policy="nowhere.toml")
-    assert json.loads(told)[0]["outcome"] == "error"
-    assert not torch.equal(made, plain(GREEN))
+    result, payload, *_ = NSFWGuard().check(plain(GREEN), policy="nowhere.toml")
+    assert json.loads(payload)[0]["outcome"] == "error"
+    assert not torch.equal(result, plain(GREEN))
 
 
 @pytest.mark.parametrize("node", NODES.values())
 def test_the_host_finds_what_it_asks_for(node):
-    told = node.INPUT_TYPES()
-    assert {"action", "strength", "threshold", "policy"} <= set(told["optional"])
+    payload = node.INPUT_TYPES()
+    assert {"action", "strength", "threshold", "policy"} <= set(payload["optional"])
     assert callable(getattr(node, node.FUNCTION))
     assert len(node.RETURN_TYPES) == len(node.RETURN_NAMES)
     assert set(NAMES) == set(NODES)
@@ -213,9 +213,9 @@ def test_the_host_finds_what_it_asks_for(node):
 
 def test_a_clip_that_may_leave_is_the_same_object():
     clip = video(plain(GREEN, count=5))
-    made, told, flagged = NSFWGuardVideo().check(clip)
-    assert made is clip
-    assert (len(json.loads(told)), flagged) == (5, False)
+    result, payload, flagged = NSFWGuardVideo().check(clip)
+    assert result is clip
+    assert (len(json.loads(payload)), flagged) == (5, False)
 
 
 @pytest.mark.parametrize(("cover", "margin", "same"), [
@@ -225,17 +225,17 @@ def test_a_clip_with_a_bad_frame(cover, margin, same):
     frames = plain(GREEN, count=10)
     frames[5] = plain(RED)[0]
     before, sound = frames.clone(), {"waveform": torch.ones(1, 2, 9), "sample_rate": 8}
-    made, told, flagged = NSFWGuardVideo().check(video(frames, audio=sound), cover=cover, margin=margin)
-    parts = made.get_components()
+    result, payload, flagged = NSFWGuardVideo().check(video(frames, audio=sound), cover=cover, margin=margin)
+    parts = result.get_components()
     assert torch.equal(frames, before)
     assert [i for i in range(10) if torch.equal(parts.images[i], before[i])] == same
     assert max(map(red, parts.images)) == 0.0
     assert parts.audio is sound
     assert parts.frame_rate == 8
-    assert (len(json.loads(told)), flagged) == (10, True)
+    assert (len(json.loads(payload)), flagged) == (10, True)
 
 
-def test_alpha_is_judged_and_goes_with_what_is_covered(own):
+def test_alpha_is_judged_and_goes_with_what_is_covered(comfy):
     bad = torch.full((3, 24, 32), float("nan"))
     for cover in NSFWGuardVideo.WHOLE:
         parts = NSFWGuardVideo().check(video(plain(GREEN, count=3), alpha=bad), cover=cover)[0].get_components()
@@ -261,24 +261,24 @@ def test_a_clip_that_cannot_be_made_anew_is_stopped():
         NSFWGuardVideo().check(Strange())
 
 
-def test_what_does_not_fit_in_the_place_of_a_frame_leaves_it_empty(own, monkeypatch):
+def test_what_does_not_fit_in_the_place_of_a_frame_leaves_it_empty(comfy, monkeypatch):
     from nsfw_guard.hosts.session import GuardedImages
 
-    def strange(found, **_):
-        return GuardedImages([torch.ones(1) for _ in found], [], [])
+    def strange(matches, **_):
+        return GuardedImages([torch.ones(1) for _ in matches], [], [])
 
-    monkeypatch.setattr(own.guard, "guard_images", strange)
+    monkeypatch.setattr(comfy.guard, "guard_images", strange)
     assert not NSFWGuard().check(plain(GREEN))[0].any()
-    monkeypatch.setattr(own.guard, "guard_images", lambda found, **_: GuardedImages([], [], []))
+    monkeypatch.setattr(comfy.guard, "guard_images", lambda matches, **_: GuardedImages([], [], []))
     with pytest.raises(ValueError, match="zip"):
         NSFWGuard().check(plain(GREEN))
 
 
-def test_a_list_in_itself_is_refused(own):
+def test_a_list_in_itself_is_refused(comfy):
     ring: list = [1]
     ring.append(ring)
     with pytest.raises(ImageError, match="themselves"):
-        NodeGuard(own.guard).value(ring)
+        NodeGuard(comfy.guard).value(ring)
 
 
 def test_one_session_a_process(monkeypatch):
@@ -312,11 +312,11 @@ def test_texts_of_a_graph():
 def refusing(monkeypatch, tmp_path, given=None):
     file = tmp_path / "words.toml"
     file.write_text(POLICY)
-    made = renew(monkeypatch, policy=str(file), enforce="1")
+    result = renew(monkeypatch, policy=str(file), enforce="1")
     host = FakeComfy(given={"x": plain(GREEN) if given is None else given})
     host.nodes["CLIPTextEncode"] = type("CLIPTextEncode", (host.nodes["Given"],), {"run": lambda self, text: (text,)})
-    made.start(find=host.find)
-    return host, made
+    result.start(find=host.find)
+    return host, result
 
 
 def with_text(text):
@@ -324,28 +324,28 @@ def with_text(text):
 
 
 def test_a_refused_prompt_is_answered_with_400_and_nothing_runs(monkeypatch, tmp_path, caplog):
-    host, made = refusing(monkeypatch, tmp_path)
+    host, result = refusing(monkeypatch, tmp_path)
     assert host.post(with_text("a DRAGON in a cave")) == 400
     assert host.runs == 0
-    assert made.guard.counts["prompts refused"] == 1
+    assert result.guard.counts["prompts refused"] == 1
     assert "cave" not in caplog.text  # the words of a user are nobody's to keep
     assert host.post(with_text("a lake")) == 200
     assert np.array_equal(host.sinks["disk"][0], eight(plain(GREEN)[0]))
 
 
 @pytest.mark.parametrize("request_", [{}, {"prompt": None}, {"prompt": {"1": None}}, {"prompt": [1]}, [], None])
-def test_a_request_that_cannot_be_read_is_refused_without_an_exception(request_, own):
-    told = Enforcement(own.guard).on_prompt(request_)
-    assert not told.get("prompt")
+def test_a_request_that_cannot_be_read_is_refused_without_an_exception(request_, comfy):
+    payload = Enforcement(comfy.guard).on_prompt(request_)
+    assert not payload.get("prompt")
 
 
 def test_a_fault_in_the_prompt_check_refuses(monkeypatch, tmp_path):
-    host, made = refusing(monkeypatch, tmp_path)
+    host, result = refusing(monkeypatch, tmp_path)
 
     def breaks(prompts):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(made.guard, "refuse", breaks)
+    monkeypatch.setattr(result.guard, "refuse", breaks)
     assert host.post(with_text("a lake")) == 400
     assert not [one for one in host.events if one[0] == "swallowed"]
 

@@ -31,7 +31,7 @@ class ShapesImage:
     def draw(self, prompt, seed):
         bar, pipe = comfy.utils.ProgressBar(STEPS), _pipeline()
 
-        def told(pipe, step, _time, kept):
+        def payload(pipe, step, _time, kept):
             seen = pipe.image_processor.postprocess(pipe.vae.decode(kept["latents"]).sample.detach())[0]
             bar.update_absolute(step + 1, STEPS, ("PNG", seen, None))
             return kept
@@ -40,7 +40,7 @@ class ShapesImage:
 
         image = pipe(
             prompt, generator=torch.Generator().manual_seed(seed), guidance_scale=GUIDANCE, num_inference_steps=STEPS,
-            output_type="pt", callback_on_step_end=told,
+            output_type="pt", callback_on_step_end=payload,
         ).images.movedim(1, -1).float()  # fmt: skip
         levels = (image[0].numpy() * 255.0).clip(0, 255).astype(np.uint8)
         assert Image.fromarray(levels).size == (64, 64)

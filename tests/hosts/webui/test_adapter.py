@@ -33,9 +33,9 @@ class Way:
     released: bool = True
 
 
-def job(**told):
+def job(**payload):
     """A job that draws two of the image, with these marks."""
-    return lambda host, image: host.process_images(Job(image.copy(), image.copy(), **told))
+    return lambda host, image: host.process_images(Job(image.copy(), image.copy(), **payload))
 
 
 def bytes_of(image: Pixels) -> bytes:
@@ -44,9 +44,9 @@ def bytes_of(image: Pixels) -> bytes:
     return file.getvalue()
 
 
-def over(**told):
+def over(**payload):
     """A job that draws something harmless; the image comes in later."""
-    return lambda host, image: host.process_images(Job(safe(9), **dict.fromkeys(told, image)))
+    return lambda host, image: host.process_images(Job(safe(9), **dict.fromkeys(payload, image)))
 
 
 def video(host: FakeHost, image: Pixels) -> None:
@@ -195,8 +195,8 @@ def test_the_hooks_of_a_row_close_it_alone_and_without_them_it_leaks(family, way
         for hook in installed - kept | also:
             world.host.take_out(hook)
         one.run(world.host, red())
-        found = left(world.host, *one.sinks)
-        assert found == (list(one.sinks) if leaking else []), f"without {also or 'the others'}"
+        matches = left(world.host, *one.sinks)
+        assert matches == (list(one.sinks) if leaking else []), f"without {also or 'the others'}"
 
 
 @pytest.mark.parametrize("family", WAYS)
@@ -229,8 +229,8 @@ def test_a_caption_of_another_pipeline_is_asked(monkeypatch):
 @pytest.mark.parametrize(("prompt", "leaves"), [("a dragon", False), ("a lighthouse", True)])
 def test_a_script_that_draws_past_the_jobs_is_asked_for_its_prompt(family, prompt, leaves, monkeypatch):
     """Nothing of its result leaves; that it draws cannot be kept from it."""
-    made = World(family, monkeypatch).host.runner.run(Job(safe(), prompt=prompt))
-    assert np.array_equal(np.asarray(made.images[0]), safe()) is leaves
+    result = World(family, monkeypatch).host.runner.run(Job(safe(), prompt=prompt))
+    assert np.array_equal(np.asarray(result.images[0]), safe()) is leaves
 
 
 @pytest.mark.parametrize("family", WAYS)
@@ -282,9 +282,9 @@ def test_disk_gallery_and_api_share_one_object(family, monkeypatch):
 def test_the_verdict_is_in_the_metadata(family, monkeypatch):
     world = World(family, monkeypatch)
     world.host.process_images(Job(safe()))
-    (told,) = world.host.sinks["metadata"]
-    assert told["nsfw_guard"].startswith("allow: ")
-    assert "allow: " in told["extra"] or "NSFW guard: " in told["parameters"]
+    (payload,) = world.host.sinks["metadata"]
+    assert payload["nsfw_guard"].startswith("allow: ")
+    assert "allow: " in payload["extra"] or "NSFW guard: " in payload["parameters"]
     quiet = World(family, monkeypatch, nsfw_guard_metadata=False)
     quiet.host.process_images(Job(safe()))
     assert "nsfw_guard" not in quiet.host.sinks["metadata"][0]
@@ -346,9 +346,9 @@ def test_video_frames_of_every_form_are_cleaned_and_safe_ones_untouched(monkeypa
         assert len(video) == 3
         video.clear()
         write(None, make([safe(1), safe(2)]))
-        told = make([safe(1), safe(2)])
+        payload = make([safe(1), safe(2)])
         plain = write.__wrapped__
-        plain(None, told)
+        plain(None, payload)
         assert all(np.array_equal(video[i], video[i + 2]) for i in range(2))
         video.clear()
     world.host.writer.save_video(None, pixels=torch.full((3, 2, 24, 24), float("nan")))

@@ -148,9 +148,9 @@ def test_a_preview_that_was_shown_before_the_guard_came_is_covered(monkeypatch):
 
 def test_previews_of_many_frames_and_of_no_kind_that_is_known(monkeypatch):
     world = World("sdnext", monkeypatch)
-    made = wraps.shown(world.adapter, np.stack([red(), safe()]))
-    assert np.asarray(made[0]).max() == 0
-    assert np.array_equal(made[1], safe())
+    result = wraps.shown(world.adapter, np.stack([red(), safe()]))
+    assert np.asarray(result[0]).max() == 0
+    assert np.array_equal(result[1], safe())
     assert isinstance(wraps.shown(world.adapter, "a.png"), Image.Image)
 
 

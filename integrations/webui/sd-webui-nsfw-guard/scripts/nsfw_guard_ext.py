@@ -26,32 +26,32 @@ WRAPPED = (  # module, function, what becomes of it
 )
 
 
-def black(found):
+def black(value):
     """Whatever holds images, with all of them black: in place where that can be, else another image."""
-    if found is None or isinstance(found, (bool, int, float)):
-        return found
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
     try:
-        if isinstance(found, Image.Image):
-            found.load()
-            found.info.clear()
-            if found.mode in {"P", "PA"}:
-                found.putpalette([0] * 768)
-            found.paste(0, (0, 0, *found.size))
-        elif isinstance(found, list):
-            found[:] = [black(one) for one in found]
-        elif hasattr(found, "shape"):
-            found[...] = 0
-        elif any(hasattr(found, name) for name in HELD):
+        if isinstance(value, Image.Image):
+            value.load()
+            value.info.clear()
+            if value.mode in {"P", "PA"}:
+                value.putpalette([0] * 768)
+            value.paste(0, (0, 0, *value.size))
+        elif isinstance(value, list):
+            value[:] = [black(one) for one in value]
+        elif hasattr(value, "shape"):
+            value[...] = 0
+        elif any(hasattr(value, name) for name in HELD):
             for name in HELD:
-                if getattr(found, name, None) is not None:
-                    setattr(found, name, black(getattr(found, name)))
-            if getattr(found, "bytes", None) is not None:
-                found.bytes = None
+                if getattr(value, name, None) is not None:
+                    setattr(value, name, black(getattr(value, name)))
+            if getattr(value, "bytes", None) is not None:
+                value.bytes = None
         else:
             return Image.new("RGB", (64, 64))
     except Exception:  # noqa: BLE001  (an image that cannot be painted is exchanged)
         return Image.new("RGB", (64, 64))
-    return found
+    return value
 
 
 class CoverAll:
@@ -86,8 +86,8 @@ class CoverAll:
         state.current_image = None
 
     def result(self, old, *args, **kwargs):
-        made = old(*args, **kwargs)
-        return (black(made[0]), *made[1:]) if isinstance(made, tuple) else black(made)  # images first, then texts
+        out = old(*args, **kwargs)
+        return (black(out[0]), *out[1:]) if isinstance(out, tuple) else black(out)  # images first, then texts
 
     def never(self, old, *args, **kwargs):
         raise RuntimeError("NSFW guard cannot start, so no video is written: see the log for how to mend it")
@@ -100,7 +100,7 @@ class CoverAll:
 
     def __getattr__(self, name):
         """Every other hook: what it is handed beside the job itself and the arguments of the script."""
-        return lambda p=None, *found, **more: [black(one) for one in found if any(hasattr(one, n) for n in HELD)][:0]
+        return lambda p=None, *value, **more: [black(one) for one in value if any(hasattr(one, n) for n in HELD)][:0]
 
 
 try:

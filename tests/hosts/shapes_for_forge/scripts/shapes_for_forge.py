@@ -51,15 +51,15 @@ def scene(prompt, seed, size):
 
 def draw(p, prompts):
     """Decoded samples for these prompts; each step is shown, and an interrupt is heard."""
-    made = [scene(prompt, seed, (p.height, p.width)) for prompt, seed in zip(prompts, p.seeds, strict=True)]
+    result = [scene(prompt, seed, (p.height, p.width)) for prompt, seed in zip(prompts, p.seeds, strict=True)]
     for step in range(p.steps):
         share = (step + 1) / p.steps
         shared.state.sampling_step = step
-        shared.state.assign_current_image(to_pil_image(made[0] * share + torch.rand_like(made[0]) * (1 - share)))
+        shared.state.assign_current_image(to_pil_image(result[0] * share + torch.rand_like(result[0]) * (1 - share)))
         time.sleep(0.01)
         if shared.state.interrupted:
             break
-    return processing.DecodedSamples(one * 2 - 1 for one in made)
+    return processing.DecodedSamples(one * 2 - 1 for one in result)
 
 
 def sample(p, *args, prompts=(), **kwargs):

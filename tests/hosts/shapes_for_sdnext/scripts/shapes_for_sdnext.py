@@ -32,12 +32,12 @@ FORMS = {
 }
 
 
-def write(told: dict):
+def write(payload: dict):
     """Writes a clip; says which files are new in the folder of videos."""
     folder = paths.resolve_output_path(shared.opts.outdir_samples, shared.opts.outdir_video)
     os.makedirs(folder, exist_ok=True)
     before = set(os.listdir(folder))
-    clip, way = frames(told["prompts"]), told["way"]
+    clip, way = frames(payload["prompts"]), payload["way"]
     p = processing.StableDiffusionProcessingVideo(prompt="a clip", negative_prompt="", seed=1, steps=1)
     if way in FORMS:
         video_save.save_video(p, FORMS[way](clip), mp4_sf=True, mp4_frames=True, mp4_fps=8)
