@@ -2,8 +2,8 @@
 
 `NSFW_GUARD_SDNEXT` or `NSFW_GUARD_A1111` is the address of a host whose API is on, with the adapter in place, the
 demonstration pipeline (`nsfw_guard/demo/weights/pipeline`) as its checkpoint, and NSFW_GUARD_MODEL=demo-shapes,
-NSFW_GUARD_ACTION=block and NSFW_GUARD_PREVIEWS=hide in its environment. In sdnext set `scheduler_eta` to 0: with its own 1
-the scheduler of the demonstration pipeline, whose last step has no signal left, draws NaN, and every image is covered.
+NSFW_GUARD_ACTION=block and NSFW_GUARD_PREVIEWS=hide in its environment. Set sdnext's `scheduler_eta` to 0: with its
+default of 1, the scheduler of the demonstration pipeline, which starts without any signal, draws NaN: all is covered.
 """
 
 from __future__ import annotations
