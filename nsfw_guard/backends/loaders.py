@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nsfw_guard.backends.base import Backend, Options
-from nsfw_guard.backends.files import weights
+from nsfw_guard.backends.files import packages, weights
 from nsfw_guard.backends.files.folder import also_of, files_of, kind_of, read_spec
 from nsfw_guard.backends.files.inside import repo_of, short
 from nsfw_guard.backends.judges import judge
@@ -16,6 +16,7 @@ from nsfw_guard.backends.nets import (
     hf_model,
     laion_model,
     onnx_model,
+    open_nsfw,
     openvino_model,
     timm_model,
     zeroshot,
@@ -34,10 +35,12 @@ KINDS: Mapping[str, Load] = {
     "zeroshot": zeroshot.load_files,
     "judge": judge.load_files,
     "nudenet": nudenet.load_files,
+    "open-nsfw": open_nsfw.load_files,
 }
 # An exported network takes the place of torch's in these layouts.
 RUNTIMES: Mapping[str, Load] = {"onnx": onnx_model.load_files, "openvino": openvino_model.load_files}
 EXPORTED = ("timm", "transformers")
+PUBLISHED = ("open-nsfw",)  # what its authors publish is a file that ONNX Runtime runs, or torch with its numbers
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> Backend:
@@ -56,6 +59,10 @@ def _runtime(spec: ModelSpec, folder: Path, options: Options) -> str:
     if spec.kind in EXPORTED:
         only = (folder / ONNX).is_file() and not (folder / weights.WEIGHTS).is_file()
         return options.runtime or ("onnx" if only else "torch")
+    if spec.kind in PUBLISHED and options.runtime != "openvino":
+        return ""
+    if spec.kind in PUBLISHED:
+        raise ConfigError(f"{spec.name!r} does not run in OpenVINO: use runtime='torch' or runtime='onnx'")
     if spec.kind != "nudenet" and options.runtime in RUNTIMES:
         raise ConfigError(
             f"{spec.name!r} runs in torch only: runtime={options.runtime!r} is for folders in the layout of "
@@ -73,6 +80,11 @@ def load_hub(spec: ModelSpec, options: Options) -> Backend:
     """Return a recorded model, from the cache or the hub."""
     folder = weights.fetch(spec, local_files_only=options.local_files_only)
     return load_files(spec if spec.revision else replace(spec, revision=weights.commit_of(folder)), folder, options)
+
+
+def load_package(spec: ModelSpec, options: Options) -> Backend:
+    """Return a recorded model whose weights were fetched out of a package."""
+    return load_files(spec, packages.local(spec), options)
 
 
 def load_repo(rest: str, labels: Mapping[str, str | Label | None] | None, options: Options) -> Backend:

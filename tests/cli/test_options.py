@@ -60,6 +60,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.log"],
         ["check", "{in}/allow.png", "--model", "red", "--audit", "{out}.log", "--audit-key", "{in}/allow.png"],
     ),
+    ("fetch", "--from"): (["fetch", "packed"], ["fetch", "packed", "--from", "{wheel}"]),
     ("models", "--json"): (["models", "red"], ["models", "red", "--json"]),
     **{
         ("integrate", option): (["integrate", "sdnext", "{host}", *base], ["integrate", "sdnext", "{host}", *argv])
@@ -104,7 +105,7 @@ def test_every_option_is_in_the_table() -> None:
 
 @pytest.mark.parametrize(("key"), VARIANTS, ids=" ".join)
 def test_every_option_changes_something(
-    key: tuple[str, str], run: Run, filled: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: tuple[str, str], run: Run, filled: Any, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "out.log"
     monkeypatch.setattr(running, "ask", lambda host, url: running.Running(url, "not there", ("no guard",)))

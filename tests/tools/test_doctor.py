@@ -12,6 +12,7 @@ import torch
 
 from nsfw_guard.backends import registry
 from nsfw_guard.backends.catalog.classifiers import MARQO
+from nsfw_guard.backends.catalog.packages import OPEN_NSFW
 from nsfw_guard.testing import red_model
 from nsfw_guard.tools import doctor
 
@@ -29,6 +30,14 @@ def test_weights_are_reported_as_present_or_missing(
     monkeypatch.setattr(doctor.weights, "cached", lambda spec: cached)
     assert doctor.where(MARQO) == said
     assert doctor.where(red_model()) == "built in"
+
+
+@pytest.mark.parametrize(("cached", "said"), [(Path("here"), "in the cache"), (None, "to be fetched")])
+def test_weights_in_a_package_are_reported_as_present_or_missing(
+    cached: Path | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.packages, "cached", lambda spec: cached)
+    assert doctor.where(OPEN_NSFW) == said
 
 
 def test_devices_begin_with_the_cpu() -> None:

@@ -250,12 +250,15 @@ NUDENET = ModelSpec(
 def register_models(register: Register) -> None:
     """Register the built-in models, in the same way as a plug-in."""
     from nsfw_guard.backends.catalog.judges import JUDGES
+    from nsfw_guard.backends.catalog.packages import PACKAGE_MODELS
     from nsfw_guard.backends.files.folder import read_spec
-    from nsfw_guard.backends.loaders import load_folder, load_hub
+    from nsfw_guard.backends.loaders import load_folder, load_hub, load_package
     from nsfw_guard.backends.nudenet.nudenet import load_installed
 
     for spec in (MARQO, FREEPIK, FALCONSAI, BFL, ADAMCODD, GIACOMO, *CLIP_MODELS, *JUDGES):
         register(spec, load_hub)
+    for spec in PACKAGE_MODELS:
+        register(spec, load_package)
     register(NUDENET, load_installed)
     for name in ("demo-shapes", "demo-shapes-graded"):
         if (DEMO / name).is_dir():

@@ -85,27 +85,35 @@ def _locations(data: mmap.mmap, start: int, end: int, kind: str) -> Iterator[str
             yield from _locations(data, low, high, inner)
 
 
-def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """The fields of a message that contain bytes: number, start and end."""
-    while at < end:
-        tag, at = _varint(data, at, end)
-        number, wire = tag >> 3, tag & 7
+    for number, wire, low, high in every_field(data, start, end):
         if wire == BYTES:
-            length, at = _varint(data, at, end)
-            if at + length > end:
+            yield number, low, high
+
+
+def every_field(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the fields of a message: number, wire type, start and end."""
+    while at < end:
+        tag, at = varint(data, at, end)
+        number, wire = tag >> 3, tag & 7
+        start = at
+        if wire == BYTES:
+            length, start = varint(data, at, end)
+            at = start + length
+            if at > end:
                 raise ValueError("a field is longer than its message")
-            yield number, at, at + length
-            at += length
         elif wire == VARINT:
-            _, at = _varint(data, at, end)
+            _, at = varint(data, at, end)
         elif wire in {EIGHT, FOUR}:
             at += 8 if wire == EIGHT else 4
         else:
             raise ValueError(f"wire type {wire}")
+        yield number, wire, start, at
 
 
-def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
-    """A number, and the position after it."""
+def varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
+    """Return a number, and the position after it."""
     value = shift = 0
     while at < end and shift < 64:
         byte = data[at]

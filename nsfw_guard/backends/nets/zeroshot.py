@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.files import weights
+from nsfw_guard.backends.files.cache import cache_home
 from nsfw_guard.backends.files.folder import agree_on_input
 from nsfw_guard.backends.nets.hf_model import from_folder
 from nsfw_guard.backends.nets.network import Net, NetBackend
@@ -96,7 +97,7 @@ def _cached(model: Any, folder: Path, prompts: Sequence[Sequence[str]], weights_
     """The embeddings of words, from the cache on disk if they were made with these weights before."""
     from safetensors.torch import save_file
 
-    home = Path(cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nsfw-guard")
+    home = Path(cache or cache_home())
     key = hashlib.sha256(json.dumps([weights_hash, prompts]).encode()).hexdigest()
     path = home / f"words-{key[:32]}.safetensors"
     kept = _kept(path)
