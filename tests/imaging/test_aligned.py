@@ -17,7 +17,8 @@ from tests.images import smooth
 
 SPEC = InputSpec(size=24, interpolation="bilinear-aligned", crop_mode="squash", mean=(0.0,) * 3, std=(1.0,) * 3)
 SIZES = [((50, 37), (24, 24)), ((7, 9), (24, 24)), ((1, 1), (24, 24)), ((1, 40), (24, 24)), ((640, 3), (24, 24)),
-         ((24, 30), (24, 24)), ((9, 9), (1, 1)), ((9, 9), (1, 5)), ((2, 2), (3, 3)), ((1500, 1200), (299, 299))]  # fmt: skip
+         ((24, 30), (24, 24)), ((9, 9), (1, 1)), ((9, 9), (1, 5)), ((2, 2), (3, 3)),
+         ((1500, 1200), (299, 299))]  # fmt: skip
 
 
 def noise(height: int, width: int, count: int = 1) -> torch.Tensor:

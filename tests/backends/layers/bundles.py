@@ -131,8 +131,9 @@ def small(seed: int = 0) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         layer("Dropout", "drop", "first", rate=0.5, noise_shape=None, seed=None),
         dense("last", "drop", 3),
     ]  # fmt: skip
-    norms = {f"{name}/{part}": rng.uniform(0.5, 1.5, 6) for name in ("norm", "norm2")
-             for part in ("gamma", "beta", "moving_mean", "moving_variance") if (name, part) != ("norm2", "gamma")}  # fmt: skip
+    parts = ("gamma", "beta", "moving_mean", "moving_variance")
+    norms = {f"{name}/{part}": rng.uniform(0.5, 1.5, 6) for name in ("norm", "norm2") for part in parts}
+    del norms["norm2/gamma"]  # it does not scale
     tensors = {
         "conv/kernel": rng.normal(size=(3, 3, 3, 6)), **norms, "deep/depthwise_kernel": rng.normal(size=(3, 3, 6, 1)),
         "first/kernel": rng.normal(size=(48, 5)) * 0.3, "first/bias": rng.normal(size=5),

@@ -1,4 +1,4 @@
-"""The literal of an untrusted file: data is read as JavaScript reads it, anything else is refused and nothing is run."""
+"""The literal of an untrusted file: data is read as JavaScript reads it, all else is refused, and nothing is run."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def test_data_is_read(text, value) -> None:
     "text",
     [
         "function(){}", "a()", "{a:b}", "{a:x.y}", "[1+1]", "`a`", "{get a(){}}", "{...a}", "{[a]:1}", "new Date",
-        "[1,]", "{a:1,}", "[,1]", "[1 2]", "{a 1}", "{1:2}", "01", "0x10", "1n", "NaN", "Infinity", "-Infinity", "1e999",
-        "undefined", "void 0", "!2", "!!1", "-!0", '"a', '"a\nb"', r'"\u12"', r'"\q"', "{a:1", "[1", "", "/x/", "//\n1",
+        "[1,]", "{a:1,}", "[,1]", "[1 2]", "{a 1}", "{1:2}", "01", "0x10", "1n", "NaN", "Infinity", "-Infinity",
+        "1e999", "undefined", "void 0", "!2", "!!1", "-!0",
+        '"a', '"a\nb"', r'"\u12"', r'"\q"', "{a:1", "[1", "", "/x/", "//\n1",
         "{a:1,a:2}", "{__proto__:{}}", '{"__proto__":1}', "1;alert(1)", "[1];", "9" * 60, "import('x')",
     ],
 )  # fmt: skip
