@@ -33,9 +33,9 @@ def refused(read, cases) -> list[bool]:
     return [bool(message) for message in messages]
 
 
-@pytest.mark.parametrize(("read", "made"), [(read_keras, small), (read_graph, graph)])
-def test_junk_in_a_topology(read, made) -> None:
-    topology, arrays = made()
+@pytest.mark.parametrize(("read", "draw"), [(read_keras, small), (read_graph, graph)])
+def test_junk_in_a_topology(read, draw) -> None:
+    topology, arrays = draw()
     tensors = tensors_of(arrays)
     outcomes = refused(lambda value: LayersNet(read(value, tensors)[0]), spoiled(topology))
     assert sum(outcomes) > len(outcomes) / 2

@@ -26,6 +26,7 @@ from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Severity
 from tests.backends.layers import by_hand
 from tests.backends.layers.bundles import SIDE, SPEC, files, small
+from tests.backends.make_models import make
 from tests.images import smooth
 
 
@@ -206,3 +207,13 @@ def test_the_records_say_what_is_chosen(spec) -> None:
     assert all("not measured" in threshold.source for threshold in spec.thresholds.values())
     assert spec.net_input.interpolation == "bilinear-aligned"
     assert not spec.repo
+
+
+@pytest.mark.parametrize("spec", NSFWJS_MODELS, ids=lambda spec: spec.name)
+def test_a_folder_can_be_made_from_each_record(spec, tmp_path) -> None:
+    small_one = make(spec, tmp_path / spec.name)
+    for view in (
+        loaders.load_files(small_one, tmp_path / spec.name, Options()).score([Frames(smooth(1, 60, 130))])[0].views
+    ):
+        levels = view.levels["sexual"]
+        assert 0 < levels[Severity.HIGH] <= levels[Severity.LOW] < 1
