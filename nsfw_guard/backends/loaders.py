@@ -11,6 +11,7 @@ from nsfw_guard.backends.files import packages, weights
 from nsfw_guard.backends.files.folder import also_of, files_of, kind_of, read_spec
 from nsfw_guard.backends.files.inside import repo_of, short
 from nsfw_guard.backends.judges import judge
+from nsfw_guard.backends.layers import layers_model
 from nsfw_guard.backends.nets import (
     checker_model,
     hf_model,
@@ -36,6 +37,7 @@ KINDS: Mapping[str, Load] = {
     "judge": judge.load_files,
     "nudenet": nudenet.load_files,
     "open-nsfw": open_nsfw.load_files,
+    "layers": layers_model.load_files,
 }
 # An exported network takes the place of torch's in these layouts.
 RUNTIMES: Mapping[str, Load] = {"onnx": onnx_model.load_files, "openvino": openvino_model.load_files}

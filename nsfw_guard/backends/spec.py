@@ -128,8 +128,15 @@ class PackageSource:
         name = r"(@[a-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*" if self.manager == "npm" else r"[A-Za-z0-9][\w.-]*"
         if not re.fullmatch(name, self.package, re.ASCII) or not re.fullmatch(r"\d[\w.+-]*", self.version, re.ASCII):
             raise ConfigError(
-                f"{self.package!r} {self.version!r} is no release of a package: write its name and a fixed version"
+                f"{self.package!r} {self.version!r} is not a release of a package: write its name and a fixed version"
             )
+        if len({PurePosixPath(file.path).parent for file in self.files}) != 1:
+            raise ConfigError(f"the files of {self.package!r} must be in one folder of the package: list those of one")
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder in the package that holds the files."""
+        return PurePosixPath(self.files[0].path).parent.name
 
     def __str__(self) -> str:
         return f"{self.package} {self.version} ({self.manager})"

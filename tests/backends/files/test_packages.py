@@ -215,5 +215,5 @@ def test_a_model_without_a_package_is_refused(tmp_path) -> None:
     ids=str,
 )  # fmt: skip
 def test_names_that_could_be_options_or_paths_are_refused(change) -> None:
-    with pytest.raises(ConfigError, match="is no release of a package"):
+    with pytest.raises(ConfigError, match="is not a release of a package"):
         replace(PIP, **change)

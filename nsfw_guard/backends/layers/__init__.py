@@ -1,0 +1,1 @@
+"""Networks that TensorFlow.js publishes as a list of layers, run in torch."""
