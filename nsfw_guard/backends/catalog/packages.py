@@ -163,4 +163,5 @@ NSFWJS_INCEPTION = replace(
     source="the npm package nsfwjs 4.3.0: InceptionV3, weights quantised to bytes; input as its core.js prepares it",
 )
 
-PACKAGE_MODELS = (OPEN_NSFW, NSFWJS_MOBILENET, NSFWJS_MOBILENET_MID, NSFWJS_INCEPTION)
+NSFWJS_MODELS = (NSFWJS_MOBILENET, NSFWJS_MOBILENET_MID, NSFWJS_INCEPTION)
+PACKAGE_MODELS = (OPEN_NSFW, *NSFWJS_MODELS)
