@@ -180,7 +180,7 @@ class ModelSpec(ScoreSpec, RepoFiles):
         architecture: the library's name of the network, `model_args` its arguments.
         input: what its authors fed it; None where the model's own processor makes its input.
         sha256: the hash of the weights, where it is known.
-        hashes: the hashes of an exported network's files, by name, where they are known.
+        hashes: the hashes of the files of an exported or packaged network, by name, where they are known.
         pip_extra: the optional extra of this package that it needs.
         embedding_dim: numbers in an embedding, as published; 0 where there is none, or nobody said.
         known_answers: per synthetic image the probability it gave to each label, by name, when it was recorded.

@@ -99,6 +99,11 @@ _NSFWJS_FILES: Mapping[str, tuple[tuple[str, str, int], ...]] = {
 }  # fmt: skip
 
 
+def _nsfwjs_hashes(network: str) -> dict[str, str]:
+    """The hash of each file of one network, by its name: checked whenever the network is loaded."""
+    return {name: sha256 for name, sha256, _ in _NSFWJS_FILES[network]}
+
+
 def _nsfwjs_package(network: str) -> PackageSource:
     """The files of one network in the package."""
     files = (
@@ -111,6 +116,7 @@ def _nsfwjs_package(network: str) -> PackageSource:
 NSFWJS_MOBILENET = ModelSpec(
     name="nsfwjs-mobilenet",
     package=_nsfwjs_package("mobilenet_v2"),
+    hashes=_nsfwjs_hashes("mobilenet_v2"),
     kind="layers",
     architecture="layers-model",
     input=NSFWJS_INPUT,
@@ -138,6 +144,7 @@ NSFWJS_MOBILENET_MID = replace(
     NSFWJS_MOBILENET,
     name="nsfwjs-mobilenet-mid",
     package=_nsfwjs_package("mobilenet_v2_mid"),
+    hashes=_nsfwjs_hashes("mobilenet_v2_mid"),
     embedding_dim=1792,
     known_answers=_nsfwjs_answers(
         ramp=(0.07246, 0.02303, 0.90224, 0.00097, 0.0013),
@@ -153,6 +160,7 @@ NSFWJS_INCEPTION = replace(
     NSFWJS_MOBILENET,
     name="nsfwjs-inception",
     package=_nsfwjs_package("inception_v3"),
+    hashes=_nsfwjs_hashes("inception_v3"),
     input=replace(NSFWJS_INPUT, size=299),
     known_answers=_nsfwjs_answers(
         ramp=(0.4181, 0.05453, 0.50254, 0.0182, 0.00663),

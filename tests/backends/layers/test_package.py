@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -56,7 +57,8 @@ def quantised(**values):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (entry(shape=[3, 5]), "hold 14 bytes, but their tensors need 17"),
+        (entry(shape=[3, 5]), "hold fewer bytes than the 17 that their tensors need"),
+        (entry(shape=[3, 3]), "hold more bytes than the 11"),
         (entry(shape=[-3, -4]), "positive whole numbers"),
         (entry(shape=[3.5, 4]), "positive whole numbers"),
         (entry(shape=[True, 12]), "positive whole numbers"),
@@ -81,7 +83,7 @@ def quantised(**values):
         (lambda g: g.update(paths=["group1-shard1of2"] * 2), "plain names"),
         (lambda g: g.update(paths=["a"] * 99), "at most 64"),
         (lambda g: g.update(paths="a"), "plain names"),
-        (lambda g: g.update(paths=["group1-shard1of2"]), "bytes, but their tensors need"),
+        (lambda g: g.update(paths=["group1-shard1of2"]), "hold fewer bytes"),
         (lambda g: g.update(weights={}), "must be a list of objects"),
         (lambda g: g.update(weights=[1]), "must be a list of objects"),
         (lambda g: g.update(weights=g["weights"] * 4000), "more than 10000|twice"),
@@ -104,6 +106,17 @@ def test_quantisation_to_nan_or_infinity_is_refused() -> None:
         for value in (np.nan, np.inf):
             with pytest.raises(WeightsUnfitError, match="'b' has a number that is not finite"):
                 read_package(files({}, {"a": np.ones(3), "b": np.array([1.0, value])}, dtype))
+
+
+def test_known_hashes_are_checked_for_every_file() -> None:
+    given = files({}, TENSORS)
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in given.items()}
+    assert read_package(given, hashes).tensors
+    for name in given:
+        others = {each: sha for each, sha in hashes.items() if each != name}
+        for wrong in (others, {**others, name: "0" * 64}):
+            with pytest.raises(WeightsUnfitError, match=f"{name} does not have the SHA-256 of the record"):
+                read_package(given, wrong)
 
 
 @pytest.mark.parametrize("name", ["model.min.js", "group1-shard2of2.min.js"])
