@@ -90,6 +90,8 @@ def test_recorded_answers_are_compared(backend, kept) -> None:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_lower_precision_moves_its_scores_a_little(backend, kept, dtype) -> None:
+    if dtype == "float16" and int(torch.__version__.split(".")[1]) < 2:
+        pytest.skip("torch 2.1 has no convolution in float16 on a CPU")
     low = loaders.load_files(SPEC, kept, Options(dtype=dtype))
     for one, other in zip(*(b.score([Frames(smooth(2, 40, 40))]) for b in (backend, low)), strict=True):
         assert list(one.numbers()) == pytest.approx(list(other.numbers()), abs=0.06)
