@@ -59,7 +59,7 @@ class Measured:
 
 def measure(pipe, guard, early) -> Measured:
     """False stops of safe prompts, steps saved of blocked images."""
-    settings = {"at": early.at, "decoder": early.decoder, "batch": BATCH, "call": CALL}
+    settings = {"at": early.at, "decoder": early.decoder, "batch_size": BATCH, "call": CALL}
     safe = record(pipe, guard, prompts(11, SAFE, unsafe=False), seed=90_000, **settings)
     unsafe = record(pipe, guard, prompts(12, UNSAFE, unsafe=True), seed=95_000, **settings)
     allowed = [trace for trace in safe if not trace.blocked]
