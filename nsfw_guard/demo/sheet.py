@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from nsfw_guard.demo.run import NOTICE, Shown
 from nsfw_guard.imaging.placeholder import font_of
+from nsfw_guard.imaging.thumbnails import data_url
 from nsfw_guard.verdict import Outcome
 
 TILE, GAP, COLUMNS, TEXT, HEAD = 150, 14, 3, 58, 74
@@ -91,6 +90,4 @@ def _figure(one: Shown) -> str:
 
 
 def _inline(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.resize((TILE, TILE), Image.Resampling.BICUBIC).save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_url(image.resize((TILE, TILE), Image.Resampling.BICUBIC))

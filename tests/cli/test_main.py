@@ -57,6 +57,13 @@ CANNOT = [
     (["check", "{in}", "--model", "{tiny}", "--views", "covers"], "did you mean 'cover'"),
     (["check", "{in}", "--model", "{tiny}", "--device", "gpu"], "unknown device 'gpu'"),
     (["check", "{empty}", "--model", "red"], "no image found under"),
+    (["evaluate", "--harmless", "{in}/none", "--model", "red"], "does not exist: check the path"),
+    (["evaluate", "--harmless", "-", "--model", "red"], "standard input cannot be measured with"),
+    (["evaluate", "--harmless", "{empty}", "--model", "red"], "no image found under"),
+    (["evaluate", "--harmless", "{in}", "--model", "redd"], "did you mean 'red'"),
+    (["evaluate", "--harmless", "{in}", "--model", "red", "--worst", "0"], "--worst must be at least 1, got 0"),
+    (["evaluate", "--harmless", "{in}", "--model", "red", "--batch", "0"], "--batch must be at least 1, got 0"),
+    (["evaluate", "--harmless", "{in}", "--model", "{loose}"], "the threshold 'default' is 1"),
     (["fetch", "redd"], "did you mean 'red'"),
     (["policy", "show", "strickt"], "did you mean 'strict'"),
     (["policy", "show", "strict", "--model", "redd"], "did you mean 'red'"),
@@ -72,7 +79,7 @@ MISUSED = [
     ["check", "{in}", "--fail-on", "allow"], ["check", "{in}", "--resize", "exactly"],
     ["check", "{in}", "--batch", "many"], ["check", "{in}", "--timeout", "soon"], ["check", "{in}", "--model"],
     ["policy"], ["policy", "show"], ["audit"], ["audit", "verify"], ["fetch"], ["models", "red", "dull"],
-    ["doctor", "--fix"],
+    ["doctor", "--fix"], ["evaluate"], ["evaluate", "--model", "red"],
 ]  # fmt: skip
 
 

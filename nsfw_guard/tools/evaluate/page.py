@@ -1,0 +1,132 @@
+"""The report as one self-contained page."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+
+from PIL import Image
+
+from nsfw_guard.imaging.thumbnails import data_url
+from nsfw_guard.tools.evaluate.sheet import MARKS, short
+from nsfw_guard.tools.evaluate.summary import BINS, HarmlessReport, ModelSummary, Rate, Row
+
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
+  background: #f4f5f7; color: #1e2128 }
+section { background: #fff; border-radius: .5rem; padding: 1rem 1.2rem; margin: 1rem 0; overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #e6e8ec; white-space: nowrap }
+th { color: #6c727e; font-weight: 600 }
+small, .muted { color: #6c727e }
+.sheet { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)) }
+figure { margin: 0 } img { max-width: 100%; border: 1px solid #dee0e5 } rect { fill: #4a6fa5 }
+"""
+
+
+def to_html(report: HarmlessReport, small: Mapping[str, Sequence[Image.Image]]) -> str:
+    """Return the page. `small` has thumbnails of the worst images by model; where there are none, none are shown."""
+    count, versions = len(report.collection.files), ", ".join(f"{n} {v}" for n, v in report.versions.items())
+    models = "\n".join(_model(model, small.get(model.name, ())) for model in report.models)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Harmless images: how often they are covered</title>
+<style>{STYLE}</style></head><body>
+<h1>How often is a harmless image covered?</h1>
+<p>{count} harmless images, {report.date}; {html.escape(versions)}. Every image that is blocked here is a false alarm.
+Rates are given with the interval that holds the true rate with 95% confidence (Clopper-Pearson).</p>
+<section><h2>All images</h2>{_overview(report)}</section>
+{models}
+<section><h2>What was measured</h2>{_facts(report)}</section>
+</body></html>
+"""
+
+
+def percent(rate: Rate) -> str:
+    """Return a rate with its interval, such as "1.2% (0.8 to 1.7)".
+
+    Example:
+        ```python
+        percent(Rate(3, 1000))  # "0.3% (0.1 to 0.9)"
+        ```
+    """
+    if not rate.count:
+        return "-"
+    low, high = rate.interval
+    return f"{100 * rate.hits / rate.count:.1f}% ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _overview(report: HarmlessReport) -> str:
+    rows = [
+        [model.name, row.criterion.label, row.criterion.threshold, _block(row), str(row.blocked.count),
+         percent(row.blocked), percent(row.review)]
+        for model in report.models for row in model.rows if not row.slice
+    ]  # fmt: skip
+    return _table(["model", "category", "threshold", "from", "images", "blocked", "blocked or review"], rows)
+
+
+def _model(model: ModelSummary, small: Sequence[Image.Image]) -> str:
+    by_slice: dict[str, list[Row]] = {}
+    for row in model.rows:
+        by_slice.setdefault(row.slice, []).append(row)
+    rows = [
+        [piece or "all", str(of_slice[0].blocked.count), *(percent(row.blocked) for row in of_slice)]
+        for piece, of_slice in by_slice.items()
+    ]
+    columns = next(iter(by_slice.values()), [])
+    header = ["slice", "images", *(f"{row.criterion.label}, {row.criterion.threshold}" for row in columns)]
+    state = ", ".join(f"{key} {value}" for key, value in model.state.items())
+    sheet = f"<h3>The {len(small)} highest scores</h3>{_sheet(model, small)}" if small else ""
+    return (
+        f"<section><h2>{html.escape(model.name)}</h2><p class=muted>license {html.escape(model.license)}; "
+        f"{html.escape(state)}; median {1000 * model.seconds:.0f} ms an image</p>"
+        f"<h3>Blocked, by slice</h3>{_table(header, rows)}<h3>Scores</h3>{_histogram(model.histogram)}{sheet}</section>"
+    )
+
+
+def _histogram(bins: Sequence[int]) -> str:
+    """Bars on a scale of square roots, since nearly all harmless images are in the first one."""
+    most = max(*bins, 1)
+    width, height = 28, 120
+    bars = []
+    for i, count in enumerate(bins):
+        tall = round(height * (count / most) ** 0.5)
+        bars.append(
+            f'<rect x="{i * width}" y="{height - tall + 14}" width="{width - 4}" height="{tall}"></rect>'
+            f'<text x="{i * width}" y="{height - tall + 10}" font-size="10">{count or ""}</text>'
+            f'<text x="{i * width}" y="{height + 28}" font-size="9" fill="#6c727e">{i / BINS:.2f}</text>'
+        )
+    return f'<svg width="{BINS * width}" height="{height + 34}" role="img" aria-label="histogram">{"".join(bars)}</svg>'
+
+
+def _sheet(model: ModelSummary, small: Sequence[Image.Image]) -> str:
+    figures = []
+    for alarm, image in zip(model.worst, small, strict=True):
+        colour = ",".join(map(str, MARKS[alarm.outcome]))
+        figures.append(
+            f'<figure><img alt="" src="{data_url(image)}"><figcaption><b style="color: rgb({colour})">'
+            f"{alarm.score:.3f} {alarm.outcome.name}</b><br><small>{html.escape(short(alarm.path))}</small>"
+            "</figcaption></figure>"
+        )
+    return f'<div class="sheet">{"".join(figures)}</div>'
+
+
+def _facts(report: HarmlessReport) -> str:
+    lines = [f"{count} images in the slice {name!r}" for name, count in report.slices.items() if name]
+    if report.collection.copies:
+        lines.append(f"{len(report.collection.copies)} copies of other files were left out")
+    lines += [f"{one.path} was not measured: {one.why}" for one in report.collection.skipped]
+    lines += report.collection.notes
+    for model in report.models:
+        lines += [f"{model.name} could not judge {one.path}: {one.why}" for one in model.not_judged]
+    lines.append(f"decoding takes {1000 * report.decode_seconds:.0f} ms an image (median)")
+    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
+
+
+def _block(row: Row) -> str:
+    return "-" if row.criterion.block is None else f"{row.criterion.block:g}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,0 +1,199 @@
+"""Counts of what was measured: a rate with its interval for each model, criterion and slice."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from nsfw_guard.guard import Guard
+from nsfw_guard.tools.evaluate.harmless import ANY, Criterion, MeasuredImage
+from nsfw_guard.tools.evaluate.images import ROOT, Collection
+from nsfw_guard.tools.evaluate.intervals import CONFIDENCE, clopper_pearson
+from nsfw_guard.tools.screen import Skipped
+from nsfw_guard.verdict import Outcome
+
+BINS = 20
+PACKAGES = ("nsfw-guard", "torch", "pillow")  # whose versions may change a score
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How many of how many, and the interval that holds the true rate."""
+
+    hits: int
+    count: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The exact 95% interval."""
+        return clopper_pearson(self.hits, self.count)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values; the rate of nothing is null."""
+        low, high = self.interval
+        return {"hits": self.hits, "count": self.count, "rate": self.hits / self.count if self.count else None,
+                "low": low, "high": high}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model, criterion and slice: how many images are blocked, and how many are at least held for review."""
+
+    model: str
+    criterion: Criterion
+    slice: str
+    blocked: Rate
+    review: Rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        one = self.criterion
+        severity = None if one.severity is None else one.severity.name.lower()
+        return {
+            "model": self.model, "category": one.category, "severity": severity,
+            "threshold": one.threshold, "block": one.block, "slice": self.slice or "all",
+            "blocked": self.blocked.to_dict(), "review_or_blocked": self.review.to_dict(),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """An image that a model scores high, with that score and the outcome at the threshold "default"."""
+
+    path: str
+    score: float
+    outcome: Outcome
+    slices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """What one model says of the images."""
+
+    name: str
+    license: str
+    state: Mapping[str, str]
+    rows: tuple[Row, ...]
+    histogram: tuple[int, ...]
+    worst: tuple[Alarm, ...]
+    not_judged: tuple[Skipped, ...]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {
+            "name": self.name, "license": self.license, "state": dict(self.state),
+            "rates": [row.to_dict() for row in self.rows], "histogram": list(self.histogram),
+            "worst": [{**vars(a), "outcome": a.outcome.name.lower(), "slices": list(a.slices[1:])} for a in self.worst],
+            "not_judged": [vars(one) for one in self.not_judged], "median_seconds": self.seconds,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HarmlessReport:
+    """The whole measurement: images, models, rates, and what it ran on."""
+
+    date: str
+    versions: Mapping[str, str]
+    slices: Mapping[str, int]
+    decode_seconds: float
+    collection: Collection
+    models: tuple[ModelSummary, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {
+            "date": self.date, "versions": dict(self.versions), "images": len(self.collection.files),
+            "slices": {name or "all": count for name, count in self.slices.items()},
+            "copies": len(self.collection.copies), "skipped": [vars(one) for one in self.collection.skipped],
+            "notes": list(self.collection.notes), "confidence": CONFIDENCE,
+            "median_decode_seconds": self.decode_seconds, "models": [model.to_dict() for model in self.models],
+        }  # fmt: skip
+
+
+def summarise(
+    guards: Mapping[str, Guard],
+    criteria: Mapping[str, Sequence[Criterion]],
+    collection: Collection,
+    images: Sequence[MeasuredImage],
+    *,
+    worst: int = 20,
+) -> HarmlessReport:
+    """Return the report on measured images; `worst` of them are listed for each model."""
+    counts = Counter(name for image in images for name in image.slices)
+    slices = {name: counts[name] for name in sorted(counts, key=_slice_order)}
+    models = [_of_model(name, guards[name], criteria[name], images, list(slices), worst) for name in guards]
+    return HarmlessReport(
+        date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        slices=slices,
+        decode_seconds=_median([image.decode_seconds for image in images]),
+        collection=collection,
+        models=tuple(models),
+    )
+
+
+def _slice_order(name: str) -> tuple[bool, bool, bool, str]:
+    """All images first, then their content, then aspect and size."""
+    return name != ROOT, name.startswith(("aspect ", "size ")), name.startswith("size "), name
+
+
+def _of_model(
+    name: str,
+    guard: Guard,
+    criteria: Sequence[Criterion],
+    images: Sequence[MeasuredImage],
+    slices: Sequence[str],
+    worst: int,
+) -> ModelSummary:
+    judged = [image for image in images if not image.answers[name].fault]
+    scored = sorted(((_score(guard, image, name), image) for image in judged), key=lambda pair: -pair[0])
+    bins = [0] * BINS
+    for score, _ in scored:
+        bins[min(BINS - 1, int(score * BINS))] += 1
+    decisive = _decisive(guard, criteria)
+    return ModelSummary(
+        name=name,
+        license=guard.spec.license,
+        state=guard.state,
+        rows=tuple(_row(name, i, one, piece, judged) for piece in slices for i, one in enumerate(criteria)),
+        histogram=tuple(bins),
+        worst=tuple(
+            Alarm(i.file.path, score, i.answers[name].outcomes[decisive], i.slices) for score, i in scored[:worst]
+        ),
+        not_judged=tuple(Skipped(i.file.path, i.answers[name].fault) for i in images if i.answers[name].fault),
+        seconds=_median([image.seconds[name] for image in judged]),
+    )  # fmt: skip
+
+
+def _row(name: str, index: int, criterion: Criterion, piece: str, judged: Sequence[MeasuredImage]) -> Row:
+    outcomes = [image.answers[name].outcomes[index] for image in judged if piece in image.slices]
+    blocked = sum(outcome >= Outcome.BLOCK for outcome in outcomes)
+    review = sum(outcome >= Outcome.REVIEW for outcome in outcomes)
+    return Row(name, criterion, piece, Rate(blocked, len(outcomes)), Rate(review, len(outcomes)))
+
+
+def _score(guard: Guard, image: MeasuredImage, name: str) -> float:
+    """The highest score over categories, each at the level that the model calls positive."""
+    scores = image.answers[name].scores
+    return max((scores.get((c, level), 0.0) for c, level in guard.spec.positives.items()), default=0.0)
+
+
+def _decisive(guard: Guard, criteria: Sequence[Criterion]) -> int:
+    """The criterion that decides what is shown beside an image: all categories at the threshold "default"."""
+    positives = guard.spec.positives
+    ranked = [
+        (one.threshold == "default", one.category == ANY, one.severity == positives.get(one.category), index)
+        for index, one in enumerate(criteria)
+    ]
+    return max(ranked)[-1]
+
+
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values) if values else 0.0
