@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nsfw_guard.backends.base import checked_scores
+from nsfw_guard.backends.spec import ScoreSpec
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Batch, in_groups
@@ -83,7 +84,7 @@ def criteria_of(guard: Guard, policy: Policy | None = None) -> tuple[Criterion, 
     """
     spec = guard.spec
     criteria = []
-    for name in (name for name in _ORDER if name in spec.thresholds):
+    for name in _measurable(spec):
         threshold = spec.thresholds[name]
         review = name if threshold.review is not None else None
         for category in spec.positives:
@@ -99,6 +100,15 @@ def criteria_of(guard: Guard, policy: Policy | None = None) -> tuple[Criterion, 
     if not criteria:
         raise ConfigError(f"the record of {spec.name!r} names no threshold: calibrate the model, or pass a policy")
     return tuple(criteria)
+
+
+def _measurable(spec: ScoreSpec) -> list[str]:
+    """The names of the thresholds that a policy may use, from the most lenient on.
+
+    A cascade has a band that holds every threshold: no guard accepts one outside it.
+    """
+    low, high = spec.band or (0.0, 1.0)
+    return [name for name in _ORDER if name in spec.thresholds and low <= spec.thresholds[name].block <= high]
 
 
 def measure(
