@@ -20,6 +20,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 NOTICE = (
     "A demonstration: the policy is 'a red disc is unsafe', and the model knows only shapes. It is not an NSFW model."
 )
+DEMO_MODELS = ("demo-shapes", "demo-shapes-graded")
 PROMPTS = (
     "a large red disc on white",
     "a large blue disc on white",
@@ -45,6 +46,13 @@ class Shown:
     released: Image.Image
     verdict: Verdict
     action: str
+
+
+def notice_for(model: str) -> str:
+    """Return what the demonstration is, for people who look at it."""
+    if model in DEMO_MODELS:
+        return NOTICE
+    return f"A demonstration: images of shapes, judged by {model!r}, which has no reason to block one."
 
 
 def load_pipeline() -> Any:

@@ -23,23 +23,23 @@ MARKS = {
 }
 
 
-def write(shown: Sequence[Shown], folder: Path) -> tuple[Path, Path]:
+def write(shown: Sequence[Shown], folder: Path, *, notice: str = NOTICE) -> tuple[Path, Path]:
     """Write sheet.png and sheet.html into a folder, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     png, page = folder / "sheet.png", folder / "sheet.html"
-    draw(shown).save(png, optimize=True)
-    page.write_text(to_html(shown), encoding="utf-8")
+    draw(shown, notice=notice).save(png, optimize=True)
+    page.write_text(to_html(shown, notice=notice), encoding="utf-8")
     return png, page
 
 
-def draw(shown: Sequence[Shown]) -> Image.Image:
+def draw(shown: Sequence[Shown], *, notice: str = NOTICE) -> Image.Image:
     """Return the sheet as an image."""
     rows = -(-len(shown) // COLUMNS)
     cell = (2 * TILE + 3 * GAP, TILE + TEXT + 2 * GAP)
     sheet = Image.new("RGB", (COLUMNS * (cell[0] + GAP) + GAP, HEAD + rows * (cell[1] + GAP)), GROUND)
     pen = ImageDraw.Draw(sheet)
     pen.text((GAP, GAP), "Generated and released", fill=INK, font=font_of(24))
-    pen.text((GAP, GAP + 34), NOTICE, fill=MUTED, font=font_of(13))
+    pen.text((GAP, GAP + 34), notice, fill=MUTED, font=font_of(13))
     for i, one in enumerate(shown):
         left, top = GAP + (i % COLUMNS) * (cell[0] + GAP), HEAD + (i // COLUMNS) * (cell[1] + GAP)
         pen.rounded_rectangle((left, top, left + cell[0], top + cell[1]), radius=8, fill=PAPER)
@@ -61,7 +61,7 @@ def _cell(sheet: Image.Image, pen: ImageDraw.ImageDraw, one: Shown, left: int, t
     pen.text((left + width + 8, below + 2), verdict.reason, fill=MUTED, font=font_of(12))
 
 
-def to_html(shown: Sequence[Shown]) -> str:
+def to_html(shown: Sequence[Shown], *, notice: str = NOTICE) -> str:
     """Return the sheet as a self-contained page."""
     cells = "\n".join(_figure(one) for one in shown)
     return f"""<!doctype html>
@@ -72,7 +72,7 @@ figure {{ margin: 0; padding: .9rem; background: #fff; border-radius: .5rem }}
 img {{ width: 48%; image-rendering: auto; border: 1px solid #dee0e5 }}
 b {{ color: #fff; border-radius: 1rem; padding: .1rem .5rem; font-size: .8rem }}
 small, p {{ color: #6c727e }}
-</style></head><body><h1>Generated and released</h1><p>{html.escape(NOTICE)}</p><main>
+</style></head><body><h1>Generated and released</h1><p>{html.escape(notice)}</p><main>
 {cells}
 </main></body></html>
 """

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from nsfw_guard.backends.registry import register_model, unregister_model
 from nsfw_guard.cli.main import main
 from nsfw_guard.demo import sheet
 from nsfw_guard.demo.pixels import find, matches
@@ -17,6 +18,7 @@ from nsfw_guard.demo.run import NOTICE, PROMPTS, demonstrate, generate, image, l
 from nsfw_guard.demo.shapes import parse, random_scene, severity
 from nsfw_guard.errors import MissingExtraError
 from nsfw_guard.guard import Guard
+from nsfw_guard.testing import FakeBackend, red_model
 from nsfw_guard.verdict import Outcome
 
 pytest.importorskip("diffusers")
@@ -115,6 +117,20 @@ def test_the_command_prints_a_line_an_image_and_writes_the_sheet(tmp_path, capsy
     ]
     assert (tmp_path / "sheet.png").exists()
     assert (tmp_path / "sheet.html").exists()
+
+
+def test_another_model_may_judge_and_the_sheet_says_which(tmp_path, capsys) -> None:
+    register_model(red_model("another"), lambda spec, options: FakeBackend(float("nan")))
+    try:
+        code = main(["demo", "a red disc on white", "--out", str(tmp_path), "--model", "another"])
+    finally:
+        unregister_model("another")
+    out, err = capsys.readouterr()
+    assert code == 0
+    assert err.startswith("A demonstration: images of shapes, judged by 'another'")
+    assert "red disc is unsafe" not in err
+    assert "judged by &#x27;another&#x27;" in (tmp_path / "sheet.html").read_text()
+    assert re.split(r" {2,}", out.splitlines()[1])[1:3] == ["-", "ERROR"]
 
 
 def test_the_command_prints_json(tmp_path, capsys) -> None:
