@@ -53,7 +53,10 @@ class Calibration:
                 )
 
     def apply(self, scores: Scores) -> Scores:
-        """Return the calibrated scores. A score that is not a probability is kept, so that it is still noticed."""
+        """Return the calibrated scores. A score that is not a probability is kept, so that it is still noticed.
+
+        Details stay what the model returned.
+        """
         return replace(scores, views=tuple(self._view(view) for view in scores.views))
 
     def moved(self, category: str, p: float) -> float:
@@ -65,7 +68,7 @@ class Calibration:
             c: {s: _moved(p, *self.maps[c]) for s, p in ls.items()} if c in self.maps else ls
             for c, ls in view.levels.items()
         }
-        return ViewScores(view.view, levels)
+        return replace(view, levels=levels)
 
     def save(self, path: str | Path) -> None:
         """Write the calibration as JSON."""

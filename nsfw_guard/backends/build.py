@@ -70,7 +70,7 @@ def zeroshot(
             raise ConfigError(
                 f"{base.name!r} has no text encoder: choose a model of kind zeroshot from `nsfw-guard models`"
             )
-    spec = replace(base, name=f"{base.name}: {', '.join(words)}", labels=labels, model_args=args)
+    spec = replace(base, name=f"{base.name}: {', '.join(words)}", labels=labels, details={}, model_args=args)
     if weights is not None:
         return loaders.load_files(spec, Path(weights), options)
     return loaders.load_hub(spec, options)
@@ -106,8 +106,8 @@ def judge(
         raise ConfigError(f"{spec.name!r} takes no questions: choose one of {judges}, or a folder with such a model")
     if questions is not None:
         asked = checked(questions)
-        # Known answers were recorded for other questions.
-        spec = replace(spec, questions=asked, labels={c: Label(c) for c in asked}, known_answers={})
+        # Known answers and details were recorded for other questions.
+        spec = replace(spec, questions=asked, labels={c: Label(c) for c in asked}, details={}, known_answers={})
     folder = files.fetch(spec, local_files_only=local_files_only) if named else folder_of(ref)
     if named and not spec.revision:
         spec = replace(spec, revision=files.commit_of(folder))

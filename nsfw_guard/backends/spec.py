@@ -13,6 +13,8 @@ from nsfw_guard.imaging.views import InputSpec
 from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Severity
 
+MAX_DETAIL_CHARS = 255  # letters of the name of a detail, which every verdict repeats
+
 
 @dataclass(frozen=True)
 class Label:
@@ -92,7 +94,8 @@ class PackageFile:
     """A file in the archive of a package.
 
     Args:
-        path: where it is in the archive; its last part is the name that it is kept under.
+        path: where it is in the archive, or below the folder of the cache; its last part is the name that it is kept
+            under.
         sha256: its hash.
         size: its bytes.
     """
@@ -116,12 +119,14 @@ class PackageSource:
         package: the name of the package.
         version: the release, a fixed one.
         files: what is taken out of the archive.
+        converted: what a loader makes of the files and keeps beside them; none where nobody knows the hashes.
     """
 
     manager: Literal["pip", "npm"]
     package: str
     version: str
     files: tuple[PackageFile, ...]
+    converted: tuple[PackageFile, ...] = ()
 
     def __post_init__(self) -> None:
         # Both become arguments of a command and parts of a path.
@@ -185,6 +190,7 @@ class ModelSpec(ScoreSpec, RepoFiles):
         embedding_dim: numbers in an embedding, as published; 0 where there is none, or nobody said.
         known_answers: per synthetic image the probability it gave to each label, by name, when it was recorded.
         questions: of a judge, per label the written rule that it judges by.
+        details: labels whose probability every view's scores keep by another name, such as that of a harmless class.
         metrics: what was published about how good it is, with the source.
     """
 
@@ -198,7 +204,20 @@ class ModelSpec(ScoreSpec, RepoFiles):
     embedding_dim: int = 0
     known_answers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     questions: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict)
     metrics: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for label in self.details.values():
+            if label not in self.labels:
+                raise UnknownNameError("label", label, self.labels)
+        short = all(0 < len(name) <= MAX_DETAIL_CHARS for name in self.details)
+        if not short or len(set(self.details.values())) < len(self.details):
+            raise ConfigError(
+                f"the details of {self.name!r} must give each label one name of 1 to {MAX_DETAIL_CHARS} letters, got "
+                f"{len(self.details)} names for {', '.join(sorted(set(self.details.values())))}: shorten or remove some"
+            )
 
     @property
     def version(self) -> str:

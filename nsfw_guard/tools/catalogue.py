@@ -12,7 +12,8 @@ from nsfw_guard.tools.doctor import where
 
 def facts(spec: ModelSpec) -> dict[str, Any]:
     """Return a record as JSON-ready texts."""
-    labels = {name: f"{m.category}:{m.severity.name.lower()}" if m else None for name, m in spec.labels.items()}
+    labels = {name: f"{m.category}:{m.severity.name.lower()}" if m else "harmless" for name, m in spec.labels.items()}
+    labels |= {label: f"{labels[label]} (detail `{name}`)" for name, label in spec.details.items()}
     return {
         "name": spec.name,
         "kind": spec.kind,
@@ -22,7 +23,7 @@ def facts(spec: ModelSpec) -> dict[str, Any]:
         "extra": spec.pip_extra,
         "input": input_in_words(spec),
         "embedding": spec.embedding_dim,
-        "labels": ", ".join(f"{name} = {meaning or 'harmless'}" for name, meaning in labels.items()),
+        "labels": ", ".join(f"{name} = {meaning}" for name, meaning in labels.items()),
         "thresholds": {
             name: {"block": c.block, "review": c.review, "views": dict(c.views), "source": c.source}
             for name, c in spec.thresholds.items()

@@ -90,6 +90,7 @@ def _spec(
         input=_input(kind, config, folder),
         labels=label_map(order, meant if labels is None else {**meant, **labels}),
         questions=questions,
+        details={str(name): _text(settings["details"], name) for name in settings.get("details", {})},
         thresholds={
             n: Threshold(**threshold) for n, threshold in settings.get("thresholds", settings.get("cuts", {})).items()
         }
@@ -276,6 +277,7 @@ def write_record(folder: Path, spec: ModelSpec) -> None:
         "source": spec.source,
         "answers": {n: {label: round(p, 6) for label, p in row.items()} for n, row in spec.known_answers.items()},
         **({"positive": spec.positive.name.lower()} if spec.positive else {}),
+        **({"details": dict(spec.details)} if spec.details else {}),
     }
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 

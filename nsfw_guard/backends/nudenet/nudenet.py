@@ -214,6 +214,8 @@ def _check_options(spec: ModelSpec, options: Options) -> None:
     ):
         if asked not in only:
             raise ConfigError(f"{spec.name!r} does not support {what}={asked!r}: omit {what}")
+    if spec.details:
+        raise ConfigError(f"{spec.name!r} keeps every label as a detail already: leave details out of its record")
 
 
 def _side(runner: OnnxRunner, sha256: str) -> int:

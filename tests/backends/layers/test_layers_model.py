@@ -209,6 +209,7 @@ def test_the_records_say_what_is_chosen(spec) -> None:
     assert all("not measured" in threshold.source for threshold in spec.thresholds.values())
     assert spec.net_input.interpolation == "bilinear-aligned"
     assert not spec.repo
+    assert spec.details == {"drawing": "Drawing"}
 
 
 @pytest.mark.parametrize("spec", NSFWJS_MODELS, ids=lambda spec: spec.name)

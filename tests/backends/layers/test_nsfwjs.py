@@ -5,6 +5,7 @@ Skipped unless NSFW_GUARD_NSFWJS names the folder of the unpacked package (`npm 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import torch
 from nsfw_guard.backends import loaders
 from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.catalog.packages import NSFWJS_MODELS
+from nsfw_guard.backends.layers.layers_model import LayersNet, contents, convert
 from nsfw_guard.imaging.aligned import aligned
 from nsfw_guard.imaging.frames import Frames
 from tests.backends.layers.varied import varied
@@ -93,6 +95,15 @@ def images(node) -> list[np.ndarray]:
         (node / f"{i}.rgb").write_bytes(image.tobytes())
     (node / "shapes.json").write_text(json.dumps([image.shape for image in images]))
     return images
+
+
+@pytest.mark.parametrize("spec", NSFWJS_MODELS, ids=lambda spec: spec.name)
+def test_the_network_becomes_the_recorded_files(spec) -> None:
+    layers, tensors = convert(spec, PACKAGE / "dist" / "models" / spec.package.folder)
+    written = contents(LayersNet(layers), tensors, spec)
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in written.items()}
+    assert hashes == {file.name: file.sha256 for file in spec.package.converted}
+    assert {name: len(data) for name, data in written.items()} == {f.name: f.size for f in spec.package.converted}
 
 
 @pytest.mark.parametrize("spec", NSFWJS_MODELS, ids=lambda spec: spec.name)
