@@ -26,7 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from corpus_archives import Archive, PackageError, entries, licences, obtain
-from corpus_images import Candidate, UnusableImage, choose, file_names, inspect, without_duplicates
+from corpus_images import Candidate, UnusableImageError, choose, file_names, inspect, without_duplicates
 from corpus_sources import FLOORS, SOURCES, TAGS, Source
 
 NOTES = "corpus.json"
@@ -44,10 +44,18 @@ class Package:
     candidates: list[Candidate] = field(default_factory=list)
 
 
+def sha256_of(path: Path) -> str:
+    """Returns the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def read(source: Source, archive: Archive, staging: Path) -> Package:
     """Reads the chosen images of one package into the staging folder."""
-    with archive.path.open("rb") as file:
-        package = Package(source, archive, hashlib.file_digest(file, "sha256").hexdigest())
+    package = Package(source, archive, sha256_of(archive.path))
     with entries(archive.path) as listed:  # a stream: all names first, the files in a second pass
         chosen = {each.path: each for each in choose(source, [path for path, _ in listed])}
     with entries(archive.path) as listed:
@@ -56,7 +64,7 @@ def read(source: Source, archive: Archive, staging: Path) -> Package:
                 staged = staging / hashlib.sha256(f"{source.package}/{path}".encode()).hexdigest()
                 try:
                     package.candidates.append(inspect(source.package, chosen[path], content(), staged))
-                except UnusableImage as unusable:
+                except UnusableImageError as unusable:
                     package.left_out[str(unusable)] += 1
             elif path.endswith(("/copyright", "/METADATA", "/package.json")):
                 package.licences += licences(source, path, content().decode("utf-8", "replace"))

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
@@ -18,6 +19,7 @@ from PIL import Image
 from corpus_sources import Rule, Source
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
+MOST_PIXELS = 20_000_000  # a few clip arts have 170 million, which takes seconds to decode and tells nothing more
 SHORTEST = 32  # pixels of the shorter side: a smaller image is a mark, not something to judge
 PREFERRED = 1920 * 1080  # pixels: of several sizes of one image, the nearest to this is kept
 GRID = 16  # a fingerprint has 16 x 16 bits
@@ -25,20 +27,17 @@ ALIKE = 6  # bits by which the fingerprints of two sizes of one image may differ
 
 # Words of a path that make an image doubtful: it is left out whatever the rules say. Most such images are harmless,
 # but a corpus of harmless images must hold none of which one could think otherwise.
-DOUBTFUL = (
-    "adam", "adult", "alcohol", "ammunition", "anatomy", "angel", "art-nouveau", "bath", "bather", "bathing", "bathroom",
-    "beach", "beer", "belly", "bikini", "blood", "bloody", "body", "boob", "bomb", "bone", "bra", "breast", "bust", "butt",
-    "cadaver", "cannon", "cherub", "cigar", "cigarette", "condom", "corpse", "corset", "cupid", "dagger", "dead", "death",
-    "devil", "drug", "erotic", "eve", "execution", "fetish", "gore", "grenade", "gun", "hang", "heroin", "hitler",
-    "intimate", "jail", "kill", "kiss", "kissing", "knife", "lena", "lenna", "lingerie", "lover", "marijuana", "massage",
-    "mermaid", "missile", "murder", "muscle", "naked", "nazi", "nipple", "nude", "nudity", "nymph", "panties", "panty",
-    "pantyhose", "penis", "pin-up", "pinup", "pistol", "pregnant", "prostitute", "rape", "reproduction", "revolver",
-    "rifle", "satan", "sex", "sexual", "sexy", "shirtless", "shower", "skeleton", "skull", "smoking", "stocking",
-    "strip", "suicide", "swastika", "swim", "swimmer", "swimming", "swimsuit", "sword", "sumo", "tank", "tattoo",
-    "thong", "tobacco", "topless", "torso", "torture", "underpants", "underwear", "venus", "vitruvian", "wank", "weapon",
-    "whip", "wine", "wrestler", "wrestling",
-)  # fmt: skip
-_DOUBTFUL = re.compile(rf"(?<![a-z])(?:{'|'.join(DOUBTFUL)})(?:s|es)?(?![a-z])")
+DOUBTFUL = """
+adam adult alcohol ammunition anatomy angel art-nouveau bath bather bathing bathroom beach beer belly bikini
+blood bloody body bomb bone boob bra breast bust butt cadaver cannon cherub cigar cigarette condom corpse
+corset cupid dagger dead death devil drug erotic eve execution fetish gore grenade gun hang heroin hitler
+intimate jail kill kiss kissing knife lena lenna lingerie lover marijuana massage mermaid missile murder
+muscle naked nazi nipple nude nudity nymph panties panty pantyhose penis pin-up pinup pistol pregnant
+prostitute rape reproduction revolver rifle satan sex sexual sexy shirtless shower skeleton skull smoking
+stocking strip suicide sumo swastika swim swimmer swimming swimsuit sword tank tattoo thong tobacco topless
+torso torture underpants underwear venus vitruvian weapon whip wine wrestler wrestling
+"""
+_DOUBTFUL = re.compile(rf"(?<![a-z])(?:{'|'.join(DOUBTFUL.split())})(?:s|es)?(?![a-z])")
 _SIZE = re.compile(r"(\d{3,5})x(\d{3,5})")
 
 
@@ -64,8 +63,8 @@ class Candidate:
     staged: Path
 
 
-class UnusableImage(Exception):
-    """Says why a file is not taken: `small` or `unreadable`."""
+class UnusableImageError(Exception):
+    """Says why a file is not taken: `small`, `large` or `unreadable`."""
 
 
 def choose(source: Source, paths: Iterable[str]) -> list[Chosen]:
@@ -132,10 +131,12 @@ def inspect(package: str, chosen: Chosen, content: bytes, staged: Path) -> Candi
             image = Image.open(io.BytesIO(content))
             width, height = image.size
             if min(width, height) < SHORTEST:
-                raise UnusableImage("small")
+                raise UnusableImageError("small")
+            if width * height > MOST_PIXELS:
+                raise UnusableImageError("large")
             print_ = fingerprint(image)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise UnusableImage("unreadable") from error
+        raise UnusableImageError("unreadable") from error
     staged.write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
     return Candidate(package, chosen.path, chosen.tags, digest, width, height, print_, staged)
@@ -149,7 +150,7 @@ def fingerprint(image: Image.Image) -> int:
     grey = Image.alpha_composite(ground, colours).convert("L").resize((GRID + 1, GRID), Image.Resampling.BOX)
     levels = grey.tobytes()
     rows = [levels[at : at + GRID + 1] for at in range(0, len(levels), GRID + 1)]
-    return int("".join(str(int(left > right)) for row in rows for left, right in zip(row, row[1:], strict=False)), 2)
+    return int("".join(str(int(left > right)) for row in rows for left, right in pairwise(row)), 2)
 
 
 def without_duplicates(candidates: Iterable[Candidate]) -> list[Candidate]:
