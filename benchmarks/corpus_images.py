@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from corpus_sources import Rule, Source
+from corpus_rules import Rule, Source
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 MOST_PIXELS = 20_000_000  # a few clip arts have 170 million, which takes seconds to decode and tells nothing more
@@ -29,13 +29,13 @@ ALIKE = 6  # bits by which the fingerprints of two sizes of one image may differ
 # but a corpus of harmless images must hold none of which one could think otherwise.
 DOUBTFUL = """
 adam adult alcohol ammunition anatomy angel art-nouveau bath bather bathing bathroom beach beer belly bikini
-blood bloody body bomb bone boob bra breast bust butt cadaver cannon cherub cigar cigarette condom corpse
-corset cupid dagger dead death devil drug erotic eve execution fetish gore grenade gun hang heroin hitler
-intimate jail kill kiss kissing knife lena lenna lingerie lover marijuana massage mermaid missile murder
-muscle naked nazi nipple nude nudity nymph panties panty pantyhose penis pin-up pinup pistol pregnant
-prostitute rape reproduction revolver rifle satan sex sexual sexy shirtless shower skeleton skull smoking
-stocking strip suicide sumo swastika swim swimmer swimming swimsuit sword tank tattoo thong tobacco topless
-torso torture underpants underwear venus vitruvian weapon whip wine wrestler wrestling
+blood bloody body bomb bone boob bra breast bust butt cadaver cannon cherub cigar cigarette condom corpse corset
+cupid dagger dead death devil drug erotic eve execution fetish gore grenade gun hang heroin hitler intimate jail
+kill kiss kissing knife lena lenna lingerie lover marijuana massage mermaid missile murder muscle naked nazi
+nipple nude nudity nymph panties panty pantyhose penis pin-up pinup pistol poison pregnancy pregnant prostitute
+rape reproduction revolver rifle satan sex sexual sexy shirtless shower skeleton skull smoking stocking strip
+stripper suicide sumo swastika swim swimmer swimming swimsuit sword tank tattoo thong tobacco topless torso
+torture underpants underwear venus vitruvian weapon whip wine wrestler wrestling
 """
 _DOUBTFUL = re.compile(rf"(?<![a-z])(?:{'|'.join(DOUBTFUL.split())})(?:s|es)?(?![a-z])")
 _SIZE = re.compile(r"(\d{3,5})x(\d{3,5})")
@@ -84,7 +84,7 @@ def choose(source: Source, paths: Iterable[str]) -> list[Chosen]:
 
 def first_rule(rules: Iterable[Rule], path: str) -> Rule | None:
     """Returns the first rule with a pattern that matches the path in small letters."""
-    lower = path.lower()
+    lower = f"/{path.lower()}"
     return next((rule for rule in rules if any(fnmatchcase(lower, f"*/{pattern}") for pattern in rule.patterns)), None)
 
 
