@@ -97,7 +97,9 @@ def nearest_sizes(paths: list[str]) -> list[str]:
     """Keeps one of the files of a folder whose names differ in nothing but a size, such as 1920x1080 and 5120x2880."""
     groups: dict[str, list[str]] = defaultdict(list)
     for path in paths:
-        groups[_SIZE.sub("", path).rpartition(".")[0]].append(path)
+        folder, _, name = path.rpartition("/")
+        sizeless = _SIZE.sub("", name).rpartition(".")[0] if _SIZE.search(name) else name
+        groups[f"{folder}/{sizeless}"].append(path)
     return [min(group, key=lambda path: (named_distance(path), path)) for group in groups.values()]
 
 

@@ -204,12 +204,14 @@ DRAWINGS = (
         "1:0.18+dfsg-19",
         (
             leave_out(
-                "png/computer/icons/* png/shapes/* bodypart/* hummers/* flags/historic/* *_historic* *pirate* *poison* "
-                "*ammo* *sangue* *siringa* *crossbones* chav* *boxer_shorts* portrait_of_a_woman* saxowoman* hygieia* "
-                "silhouette_* *incinta* *yoga* fata_* female_* water_skier* samoa_t* elfish* manga_girl* io_donna* "
-                "al_bar* bad_guy* angry_* woman_fashion* hide_girl* *baby*"
+                "png/computer/icons/* png/shapes/* bodypart/* flags/historic/* *_historic* *hummer* *pirate* *poison* "
+                "*ammo* *sangue* *siringa* *sunwheel* *birra* *crossbones* chav* *boxer_shorts* portrait_of_a_woman* "
+                "eris_nurbldoff* evolution* silhouette_* *incinta* *yoga* fata_* female_* water_skier* samoa_t* elfish* "
+                "saxowoman* hygieia* manga_girl* io_donna* donna_casinista* al_bar* bad_guy* angry_* woman_fashion* "
+                "hide_girl* *baby* martin_luther* van_gogh* fireman_enrique* self_portrait* camper_sleeping*"
             ),
             drawings("people/clothing/* smilies/* smiley* stickmen/* blueman* sm_* *eye* *juliane_krug*", at_most=70),
+            drawings("people/alien* people/don_t_panic* people/gender* people/safety_pin* people/3_faces*"),
             drawn_people("png/people/*"),
             drawings("signs_and_symbols/flags/*", at_most=70),
             drawings("games/cards/*", at_most=30),
@@ -223,11 +225,19 @@ DRAWINGS = (
         (
             leave_out(
                 "art4apps/body/* actions/clean* actions/float* actions/punch* jobs/hunter* jobs/knight* jobs/pirate* "
-                "jobs/butcher*"
+                "jobs/butcher* actions/lick* actions/smooch* actions/beat* clothes_n_accessories/pants* sport/boxing* "
+                "sport/pool* people/tribe* people/wife* people/husband* people/couple*"
             ),
-            leave_out("actions/lick* actions/smooch* actions/beat* clothes_n_accessories/pants*"),
-            drawn_people("art4apps/actions/* art4apps/jobs/* art4apps/family/*"),
-            drawings("art4apps/*", at_most=170),
+            drawings(
+                "actions/bark* actions/beg* actions/bit.* actions/ate* actions/croak* actions/cut* actions/dream* "
+                "actions/draw* actions/feed* actions/fetch* actions/hatch* actions/howl* actions/hug* actions/peck* "
+                "actions/post* actions/scratch* actions/shake* actions/sniff* actions/spill* actions/wash*"
+            ),
+            drawings(
+                "sport/helmet* sport/ice_skating* sport/sail* sport/skate* sport/run.* sport/torch* sport/whistle*"
+            ),
+            drawn_people("art4apps/actions/* art4apps/jobs/* art4apps/people/* art4apps/sport/*"),
+            drawings("art4apps/*", at_most=150),
         ),
     ),
     Source(
