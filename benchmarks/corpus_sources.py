@@ -38,7 +38,17 @@ WALLPAPERS = (
         (drawings("analogpattern* umang*"), photographs("backgrounds/*")),
     ),
     Source("apt", "lomiri-wallpapers-20.04", "20.04.0-2", (drawings("backgrounds/*"),)),
-    Source("apt", "lxqt-themes", "1.2.0-1", (drawings("wallpapers/*"),)),
+    Source(
+        "apt",
+        "lxqt-themes",
+        "1.2.0-1",
+        (
+            photographs(
+                "butterfly* valendas* after-the-rain* appleflower* beam* cloud* drop* flowers* fog* this-is-not*"
+            ),
+            drawings("wallpapers/*"),
+        ),
+    ),
 )
 
 FACES = (
@@ -204,11 +214,12 @@ DRAWINGS = (
         "1:0.18+dfsg-19",
         (
             leave_out(
-                "png/computer/icons/* png/shapes/* bodypart/* flags/historic/* *_historic* *hummer* *pirate* *poison* "
-                "*ammo* *sangue* *siringa* *sunwheel* *birra* *crossbones* chav* *boxer_shorts* portrait_of_a_woman* "
-                "eris_nurbldoff* evolution* silhouette_* *incinta* *yoga* fata_* female_* water_skier* samoa_t* elfish* "
-                "saxowoman* hygieia* manga_girl* io_donna* donna_casinista* al_bar* bad_guy* angry_* woman_fashion* "
-                "hide_girl* *baby* martin_luther* van_gogh* fireman_enrique* self_portrait* camper_*"
+                "png/computer/icons/* png/shapes/* bodypart/* flags/historic/* *_historic* *hummer* *pirate* "
+                "*poison* *ammo* *sangue* *siringa* *sunwheel* *birra* *crossbones* chav* portrait_of_a_woman* "
+                "eris_nurbldoff* evolution* silhouette_* *incinta* *yoga* fata_* female_* water_skier* samoa_t* "
+                "elfish* saxowoman* hygieia* manga_girl* io_donna* donna_casinista* al_bar* bad_guy* angry_* "
+                "woman_fashion* hide_girl* *baby* martin_luther* van_gogh* fireman_enrique* self_portrait* camper_* "
+                "*_shorts_*"
             ),
             drawings("people/clothing/* smilies/* smiley* stickmen/* blueman* sm_* *eye* *juliane_krug*", at_most=70),
             drawings("people/alien* people/don_t_panic* people/gender* people/safety_pin* people/3_faces*"),
