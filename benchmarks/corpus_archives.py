@@ -101,7 +101,8 @@ def download(source: Source, folder: Path, *, any_version: bool = False) -> None
             f"{source.package}: not downloaded within {SECONDS} s; try again, or use --packages"
         ) from error
     if ran.returncode:
-        reason = (ran.stderr.strip() or ran.stdout.strip() or "no message").splitlines()[-1]
+        lines = (ran.stderr + ran.stdout).strip().splitlines() or ["no message"]
+        reason = next((line for line in lines if re.match(r"E:|ERROR|npm (ERR|error)", line)), lines[-1])
         raise PackageError(f"{source.package}: `{' '.join(command)}` failed ({reason}); is its index reachable?")
 
 
@@ -110,7 +111,7 @@ def client(source: Source, wanted: str = "") -> list[str]:
     if source.manager == "apt":
         return ["apt-get", "download", wanted or f"{source.package}={source.version}"]
     if source.manager == "npm":
-        return ["npm", "pack", f"{source.package}@{source.version}", "--ignore-scripts", "--silent"]
+        return ["npm", "pack", f"{source.package}@{source.version}", "--ignore-scripts", "--loglevel=error"]
     pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else ["pip"]
     # Wheels alone: to name a source distribution's metadata, pip would run its setup.py.
     options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet"]

@@ -136,12 +136,12 @@ def inspect(package: str, chosen: Chosen, content: bytes, staged: Path) -> Candi
                 raise UnusableImageError("small")
             if width * height > MOST_PIXELS:
                 raise UnusableImageError("large")
-            print_ = fingerprint(image)
+            bits = fingerprint(image)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise UnusableImageError("unreadable") from error
     staged.write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
-    return Candidate(package, chosen.path, chosen.tags, digest, width, height, print_, staged)
+    return Candidate(package, chosen.path, chosen.tags, digest, width, height, bits, staged)
 
 
 def fingerprint(image: Image.Image) -> int:

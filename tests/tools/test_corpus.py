@@ -247,8 +247,8 @@ def test_qt_resource_files_are_looked_into(tmp_path: Path) -> None:
     data = struct.pack(">4s4I", b"qres", 1, head, head + len(tree), head + len(tree) + len(contents))
     path = tgz(tmp_path / "tiny-1.0.tgz", {"package/x.rcc": data + tree + contents + text})
     with archives.entries(path) as listed:
-        found = {name: read() for name, read in listed}
-    assert found == {"package/x.rcc/img/a.png": b"first", "package/x.rcc/img/b.png": b"second"}
+        contained = {name: read() for name, read in listed}
+    assert contained == {"package/x.rcc/img/a.png": b"first", "package/x.rcc/img/b.png": b"second"}
 
 
 @pytest.mark.parametrize("manager", ["apt", "npm", "pip"])
