@@ -217,8 +217,7 @@ def test_a_debian_package_is_read_without_installing_it(
 ) -> None:
     tree = tmp_path / "tree"
     contents = {
-        "DEBIAN/control": b"Package: tiny\nVersion: 1:2.0-1\nArchitecture: all\nMaintainer: A <a@b.c>\n"
-        b"Description: x\n",
+        "DEBIAN/control": b"Package: tiny\nVersion: 1:2.0-1\nArchitecture: all\nMaintainer: A\nDescription: x\n",
         "usr/share/doc/tiny/copyright": b"Files: *\nLicense: CC0-1.0\n\nFiles: x\nLicense: GPL-2+\n text\n",
         "usr/share/tiny/a.png": drawn(1),
     }
@@ -232,8 +231,8 @@ def test_a_debian_package_is_read_without_installing_it(
     run(monkeypatch, tmp_path / "corpus", packages, (source,))
     noted = json.loads((tmp_path / "corpus/corpus.json").read_text())
     assert [file["path"] for file in noted["files"]] == ["art/tiny/a.png"]
-    assert noted["packages"][0]["licences"] == ["CC0-1.0", "GPL-2+"]
-    assert noted["packages"][0]["version"] == "1:2.0-1"
+    (package,) = noted["packages"]
+    assert (package["licences"], package["version"]) == (["CC0-1.0", "GPL-2+"], "1:2.0-1")
 
 
 def test_qt_resource_files_are_looked_into(tmp_path: Path) -> None:
@@ -243,8 +242,7 @@ def test_qt_resource_files_are_looked_into(tmp_path: Path) -> None:
     contents = b"".join(struct.pack(">I", len(part)) + part for part in (b"first", b"second"))
     tree = struct.pack(">IHII", 0, 2, 1, 1) + struct.pack(">IHII", at["img"], 2, 2, 2)
     tree += struct.pack(">IHHHI", at["a.png"], 0, 0, 1, 0) + struct.pack(">IHHHI", at["b.png"], 0, 0, 1, 9)
-    head = 20
-    data = struct.pack(">4s4I", b"qres", 1, head, head + len(tree), head + len(tree) + len(contents))
+    data = struct.pack(">4s4I", b"qres", 1, 20, 20 + len(tree), 20 + len(tree) + len(contents))
     path = tgz(tmp_path / "tiny-1.0.tgz", {"package/x.rcc": data + tree + contents + text})
     with archives.entries(path) as listed:
         contained = {name: read() for name, read in listed}
@@ -297,8 +295,6 @@ def test_the_table_is_sound() -> None:
     keys = [(source.manager, source.package) for source in sources.SOURCES]
     assert len(set(keys)) == len(keys)
     for source in sources.SOURCES:
-        assert source.manager in ("apt", "npm", "pip")
-        assert source.version
         assert any(rule.tags for rule in source.rules)
         for rule in source.rules:
             assert not rule.tags or (rule.tags[0] in rules.KINDS and set(rule.tags[1:]) <= {"people"})
