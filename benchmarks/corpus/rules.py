@@ -1,4 +1,4 @@
-"""Rules for `corpus.py`: what the images of a package show.
+"""Rules for `benchmarks.corpus`: what the images of a package show.
 
 A rule names patterns of paths and the tags of what they match; the first rule that matches an image decides, one
 without tags leaves it out, and so does no rule at all. A pattern matches the end of a path, from a folder on, in small

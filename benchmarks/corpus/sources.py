@@ -1,8 +1,8 @@
-"""The packages of `corpus.py`: their versions, and rules for their images, each written by looking at them."""
+"""The packages of `benchmarks.corpus`: their versions, and rules for their images, each written by looking at them."""
 
 from __future__ import annotations
 
-from corpus_rules import (
+from benchmarks.corpus.rules import (
     Source,
     drawings,
     drawn_people,

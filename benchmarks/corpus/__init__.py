@@ -1,0 +1,1 @@
+"""Gathers real, harmless images from packages."""
