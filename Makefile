@@ -51,6 +51,8 @@ check: setup  ## lint, format, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd benchmarks && ../$(BIN)/mypy --config-file= --check-untyped-defs --ignore-missing-imports --follow-imports=silent *.py
+	$(BIN)/mypy --config-file= --check-untyped-defs --ignore-missing-imports --follow-imports=silent -p benchmarks.corpus
 	$(BIN)/python -m pytest tests/test_layers.py
 
 docs: setup  ## the site, in site/: no broken link, every public name

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def of_checkout(checkout: Path) -> Iterator[Subject]:
         if isinstance(tester, BaseException):
             print(f"not imported: {name}: {tester!r}"[:200])
         else:
-            yield Subject(name, lambda tester=tester: _build(tester), lambda pipe, tester=tester: _inputs(tester))
+            yield Subject(name, partial(_build, tester), partial(_inputs_of, tester))
 
 
 def _build(tester: Any) -> Any:
@@ -107,7 +108,7 @@ def _build(tester: Any) -> Any:
     return pipe
 
 
-def _inputs(tester: Any) -> dict[str, Any]:
+def _inputs_of(tester: Any, pipe: Any) -> dict[str, Any]:
     inputs = tester().get_dummy_inputs
     arguments = inputs("cpu") if "device" in inspect.signature(inputs).parameters else inputs()
     return {key: value for key, value in arguments.items() if key not in {"output_type", "return_dict"}}
@@ -177,7 +178,7 @@ def judge(pipe: Any, subject: Subject, way: Way, latents: Any) -> Iterator[tuple
         return
     for score, refused in ((0.0, Result.ALLOWED_REFUSED), (1.0, Result.BLOCKED_REFUSED)):
         try:
-            with attach(pipe, Guard(FakeBackend(lambda levels, score=score: score))) as attachment:
+            with attach(pipe, Guard(FakeBackend(score))) as attachment:
                 out = dict(images(draw(pipe, subject, way, latents)))
                 is_fault = any(verdict.outcome is Outcome.ERROR for verdict in attachment.verdicts)
             if score:

@@ -78,7 +78,7 @@ Way = tuple[str, Callable[[torch.Tensor], torch.Tensor], Callable[[Any], torch.T
 def of_network(name: str, folder: Path) -> Way:
     """The reference's name, our numbers of pixels, its numbers of an image, and the flags that numbers mean."""
     spec = make(registry.spec(name), folder, full=name not in SMALL)
-    views = "center" if spec.input.crop_mode == "center" else "cover"
+    views = "center" if spec.net_input.crop_mode == "center" else "cover"
     backend: Any = loaders.load_files(spec, folder, Options(views=views))
     what, figures = reference(spec, folder)
 

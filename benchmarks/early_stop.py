@@ -78,7 +78,7 @@ def live(pipe, guard, early) -> tuple[float, float, float]:
         with attaching.attach(pipe, guard, early_stop=stop):
             start = time.perf_counter()
             for i, prompt in enumerate(asked):
-                taken = []
+                taken: list[int] = []
                 out = pipe(prompt, generator=torch.Generator().manual_seed(500 + i), output_type="pt",
                            callback_on_step_end=lambda *a, taken=taken: taken.append(1) or {}, **CALL)  # fmt: skip
                 if stop is not None:
@@ -137,9 +137,8 @@ def main() -> None:
         early = fit_early_stop(pipe, guard, fit_on, rate=0.01, decoder=decoder, batch_size=BATCH, call=CALL)
         score = measure(pipe, guard, early)
         steps, seconds, covered = live(pipe, guard, early)
-        thresholds = ", ".join(
-            f"{a:g}: {threshold:.3f}" for a, threshold in zip(early.at, early.thresholds, strict=True)
-        )
+        assert isinstance(early.thresholds, tuple)  # fitted: one for each look
+        thresholds = ", ".join(f"{a:g}: {t:.3f}" for a, t in zip(early.at, early.thresholds, strict=True))
         fitted[decoder] = early
         rows.append((decoder, thresholds, f"{score.stopped}/{score.blocked}", f"{score.saved:.0%}",
                      f"{score.false_stops}/{score.allowed}", f"{score.bound:.2%}", f"{steps:.0%}", f"{seconds:.0%}",

@@ -20,6 +20,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent))
@@ -195,7 +196,7 @@ def judge_one(path: str) -> None:
     print(json.dumps([verdict.outcome.name, verdict.reason[:60], seconds, wall, (peak() - before) / 1024]))
 
 
-def measure(name: str, data: bytes, folder: Path) -> list[object]:
+def measure(name: str, data: bytes, folder: Path) -> tuple[str, str, str, float, float, str]:
     """A row: the file, its size, what became of it, seconds and megabytes."""
     path = folder / "file"
     path.write_bytes(data)
@@ -204,7 +205,7 @@ def measure(name: str, data: bytes, folder: Path) -> list[object]:
     )
     outcome, reason, seconds, wall, added = json.loads(ran.stdout.splitlines()[-1])
     why = reason if outcome == "ERROR" else ""
-    return [name, f"{len(data) / 1e6:.1f}", outcome, min(seconds, wall), added, why]
+    return name, f"{len(data) / 1e6:.1f}", outcome, min(seconds, wall), added, why
 
 
 # ---- damaged files
@@ -248,7 +249,7 @@ def mutants(count: int) -> Iterator[tuple[int, str, bytes]]:
         yield index, kind, bytes(data)
 
 
-def judge_mutants(count: int) -> dict[str, object]:
+def judge_mutants(count: int) -> dict[str, Any]:
     """Judges damaged files; a cut one is allowed only where every frame of its seed is still there.
 
     `peak_mb` is what the most expensive of them added, with all that the process came to hold on the way.
@@ -302,8 +303,8 @@ def main() -> None:
                     print(f"... {rows[-1]}", file=sys.stderr, flush=True)
             table((title, "MB", "outcome", "s", "peak MB", "why"), rows)
             for name, _, outcome, seconds, added, _ in rows:
-                worst = [max(worst[0], float(seconds)), max(worst[1], float(added))]  # type: ignore[arg-type]
-                if seconds > SECONDS or added > MEMORY:  # type: ignore[operator]
+                worst = [max(worst[0], seconds), max(worst[1], added)]
+                if seconds > SECONDS or added > MEMORY:
                     broken.append(f"{name}: {seconds:.2f} s, {added:.0f} MB")
                 if title == "largest accepted" and outcome == "ERROR":
                     broken.append(f"{name} is refused")

@@ -202,7 +202,9 @@ def main() -> None:
     if unknown := set(parts) - set(PARTS):
         parser.error(f"unknown parts {sorted(unknown)}: use {', '.join(PARTS)}")
     print(machine() + "\n")
-    collection, broken, result = collect([args.corpus]), [], {}
+    collection = collect([args.corpus])
+    broken: list[str] = []
+    result: dict[str, Any] = {}
     for name, run in (("rates", rates), ("seconds", seconds), ("variants", variants)):
         if name in parts:
             result |= run(collection, Path(args.out), broken)

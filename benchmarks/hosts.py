@@ -7,7 +7,8 @@ Random weights in Marqo's architecture: the time is the real one, the opinion is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from common import finish, machine, medians, table  # first: it sets the threads
 
@@ -33,7 +34,7 @@ def hosts() -> tuple[Guard, HostGuard, HostGuard]:
     backend = NetBackend(TimmNet(model), MARQO, Options())
     allows, blocks = ({"rules": {"sexual": {"block": threshold}}} for threshold in (1.0, 1e-9))
 
-    def host(policy: object) -> HostGuard:
+    def host(policy: Mapping[str, Any]) -> HostGuard:
         result = HostGuard("benchmark", build=lambda settings, tighter: Guard(backend, policy=policy, action="blur"))
         result.configure(Settings(previews="pixelate"))
         return result

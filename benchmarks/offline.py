@@ -67,7 +67,7 @@ def take_the_place_of_the_hub() -> None:
     for name in TOKENIZERS:
         if hasattr(transformers, name):
             getattr(transformers, name).from_pretrained = staticmethod(tokenizer)
-    transformers.AutoConfig.from_pretrained = staticmethod(_config)
+    transformers.AutoConfig.from_pretrained = staticmethod(_config)  # type: ignore[assignment, method-assign]
     for name in ("T5EncoderModel", "UMT5EncoderModel", "BertModel", "LlamaForCausalLM", "LlamaModel", "AutoModel"):
         getattr(transformers, name).from_pretrained = classmethod(_model)
 

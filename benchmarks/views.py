@@ -9,6 +9,7 @@ when it is blocked; a false alarm is the same arrangement with a harmless scene 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from common import finish, machine, medians, table  # first: it sets the threads
 
@@ -110,7 +111,7 @@ def main() -> None:
     header = ("where the unsafe image is", *(f"{way}: found / false alarms" for way in WAYS))
     table(header, [(name, *(f"{a:.3f} / {b:.3f}" for a, b in one.values())) for name, one in shares.items()])
     large = torch.rand(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(SEED))
-    costs = medians({way: (lambda guard=guard: guard.check(large)) for way, guard in guards.items()}, rounds=9)
+    costs = medians({way: partial(guard.check, large) for way, guard in guards.items()}, rounds=9)
     spec = InputSpec(size=64)
     looks = {way: [len(plan(1024, width, spec, way)) for width in (1024, 8192)] for way in WAYS}
     table(
