@@ -18,7 +18,8 @@ from nsfw_guard.errors import WeightsUnfitError
 
 Shape = tuple[int, ...]  # of one image, without the batch: (C, H, W) or (F,)
 Args = Mapping[str, Any]
-MAX_ACTIVATION = 1 << 24  # numbers that a layer may return for one image; the largest published network has 1.4 million
+MAX_ACTIVATION = 1 << 24  # numbers that a layer may take with its padding, or return; the largest published has 1.4e6
+POOL_WORK = 16  # multiplications in the time that a pool takes for one number of its window
 
 
 class Part(nn.Module):
@@ -39,9 +40,14 @@ class Part(nn.Module):
 class Simple(Part):
     """A layer without weights."""
 
-    def __init__(self, shape: Shape, function: Callable[..., Tensor]) -> None:
+    def __init__(self, shape: Shape, function: Callable[..., Tensor], window: int = 0) -> None:
         super().__init__()
-        self.shape, self.function = shape, function
+        self.shape, self.function, self.window = shape, function, window
+
+    @property
+    def work(self) -> int:
+        """Multiplications for one image, about: only a pool, which looks at a window for each number, takes long."""
+        return POOL_WORK * self.window * math.prod(self.shape)
 
     def forward(self, *values: Tensor) -> Tensor:
         """Return the function of the inputs."""
@@ -167,13 +173,13 @@ def _average(args: Args, sources: Sequence[Shape]) -> Part:
         inside = _padded(x.new_ones(1, 1, *x.shape[2:]), edges, 0.0)
         return pooled / functional.avg_pool2d(inside, pool, strides)
 
-    return Simple(shape, average)
+    return Simple(shape, average, math.prod(pool))
 
 
 def _most(args: Args, sources: Sequence[Shape]) -> Part:
     pool, strides = tuple(args["pool"]), tuple(args["strides"])
     edges, shape = _windows(sources[0], sources[0][0], pool, args)
-    return Simple(shape, lambda x: functional.max_pool2d(_padded(x, edges, -math.inf), pool, strides))
+    return Simple(shape, lambda x: functional.max_pool2d(_padded(x, edges, -math.inf), pool, strides), math.prod(pool))
 
 
 def _mean(args: Args, sources: Sequence[Shape]) -> Part:
@@ -208,6 +214,9 @@ def _windows(source: Shape, channels: int, kernel: Sequence[int], args: Args) ->
     )
     if height[2] < 1 or width[2] < 1:
         _unfit(f"a window of {tuple(kernel)} does not fit into {source[1:]}")
+    padded = source[0] * (source[1] + sum(height[:2])) * (source[2] + sum(width[:2]))
+    if padded > MAX_ACTIVATION:
+        _unfit(f"an input of {source} would be padded to {padded} numbers, more than {MAX_ACTIVATION}")
     return (*width[:2], *height[:2]), (channels, height[2], width[2])
 
 
