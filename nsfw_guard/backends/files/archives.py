@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,8 @@ MAX_UNPACKED_BYTES = 1 << 30  # of all entries together; the largest package of 
 SLACK_BYTES = 64 << 20  # of an archive, besides twice the files that are wanted of it
 MAX_NOTE_BYTES = 1 << 16  # an extended header of a tar file: a few words
 PIECE, BLOCK = 1 << 20, 512
+# What a damaged archive makes the standard library raise; an entry without a name raises an IndexError.
+DAMAGE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, RuntimeError, ValueError, LookupError)
 FILE, FOLDER, NOTES = (b"0", b"\0"), b"5", (b"x", b"g")
 
 
@@ -53,7 +56,7 @@ def read_files(archive: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
         if archive.stat().st_size > most:
             raise _refused(archive, f"has more than {most >> 20} MB")
         contents = read(archive, sizes)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError) as error:
+    except DAMAGE as error:
         if isinstance(error, (WeightsMissingError, WeightsUnfitError)):
             raise
         raise _refused(archive, f"is not a complete archive ({error})") from error

