@@ -19,6 +19,7 @@ from nsfw_guard.errors import WeightsUnfitError
 Shape = tuple[int, ...]  # of one image, without the batch: (C, H, W) or (F,)
 Args = Mapping[str, Any]
 MAX_ACTIVATION = 1 << 24  # numbers that a layer may take with its padding, or return; the largest published has 1.4e6
+MAX_WINDOWS = 1 << 29  # numbers of all windows of a convolution, which some dtypes and machines lay out side by side
 POOL_WORK = 16  # multiplications in the time that a pool takes for one number of its window
 
 
@@ -61,6 +62,9 @@ class Convolution(Part):
         super().__init__()
         self.edges, self.shape = _windows(source, filters, args["kernel"], args)
         self.strides, self.dilation, self.groups = tuple(args["strides"]), tuple(args["dilation"]), groups
+        windows = source[0] // groups * math.prod(args["kernel"]) * math.prod(self.shape[1:])
+        if windows > MAX_WINDOWS:
+            _unfit(f"a convolution of {source} would look at {windows} numbers, more than {MAX_WINDOWS}")
         self.weight = _empty(filters, source[0] // groups, *args["kernel"])
         self.bias = _empty(filters) if args["bias"] else None
 

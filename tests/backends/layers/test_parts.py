@@ -138,6 +138,7 @@ def test_a_wrong_layer_is_refused_by_name(change, message) -> None:
         (CONV, [(3, 2, 2)], "does not fit into"),
         (CONV, [(12,)], "must take images"),
         ({**CONV, "kernel": [64, 64], "dilation": [64, 64], "padding": "same"}, [(256, 1, 1)], "would be padded to 41"),
+        ({**CONV, "filters": 1, "kernel": [64, 64]}, [(3, 2048, 2048)], "would look at 48417484800 numbers"),
         ({**POOL, "pool": [64, 64], "padding": "same"}, [(262_144, 1, 1)], "padded to 1073741824 numbers"),
         ({**CONV, "filters": 4096, "padding": "same"}, [(3, 2048, 2048)], "more than 16777216"),
         ({"kind": "Add", "inputs": [0, 1]}, [(3, 4, 4), (1, 4, 4)], "outputs of one shape"),
