@@ -113,7 +113,7 @@ class _Listing:
 def _from_zip(archive: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
     listing = _Listing(archive, sizes)
     # The library reads the whole directory first, of which 50 bytes become 500.
-    with archive.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with archive.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if sum(1 for _ in re.finditer(ENTRY, data)) > MAX_ENTRIES:
             raise _too_much(archive)
     with zipfile.ZipFile(archive) as whole:

@@ -187,6 +187,18 @@ def _is_there(path: Path, file: PackageFile) -> bool:
         return False
 
 
+def read_sound(path: Path, file: PackageFile) -> bytes | None:
+    """Return the bytes of a file with its recorded size and hash, else None: read once, as it may change meanwhile."""
+    try:
+        if not _is_there(path, file):
+            return None
+        with path.open("rb") as opened:
+            data = opened.read(file.size + 1)
+    except OSError:
+        return None
+    return data if hashlib.sha256(data).hexdigest() == file.sha256 else None
+
+
 def is_sound(path: Path, file: PackageFile) -> bool:
     """Return whether a file is there with its recorded size and hash."""
     try:
