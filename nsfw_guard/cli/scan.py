@@ -6,7 +6,7 @@ import argparse
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nsfw_guard.cli import show
 
@@ -46,6 +46,11 @@ def add(commands: Any) -> None:
         "--fail-on", choices=("review", "block", "error", "never"), default="error",
         help="the least outcome with a non-zero exit code (default: error)",
     )  # fmt: skip
+    places = command.add_mutually_exclusive_group()
+    for way in ("copy", "move", "link"):
+        places.add_argument(
+            f"--{way}", metavar="INTO", help=f"then {way} each image into INTO/allow, review, block or error"
+        )
     show.json_flag(command)
     command.set_defaults(run=run)
 
@@ -77,11 +82,27 @@ def run(args: argparse.Namespace) -> int:
         show.as_json({"out": args.out, "images": sum(counts.values()), "earlier": earlier, **counts})
     else:
         show.table([(name, str(n)) for name, n in counts.items()], ("outcome", "images"))
+    for way in ("copy", "move", "link"):
+        if getattr(args, way):
+            _place(args, way)
     guard = scan.scorer.guard
     before = f", {earlier} of them by an earlier run" if earlier else ""
     total = sum(counts.values())
     show.say(f"{total} images{before}, model {guard.spec.name}, policy {guard.policy.name}: {args.out}")
     return _exit_code(counts, args.fail_on)
+
+
+def _place(args: argparse.Namespace, way: Literal["copy", "move", "link"]) -> None:
+    """Place the images of a finished scan, and say how many were left, and why."""
+    from nsfw_guard.tools.screening.placing import place
+
+    placed, left = 0, []
+    for one in place(Path(args.out), Path(getattr(args, way)), way):
+        placed += bool(one.path)
+        left += [one] if one.why_not else []
+    show.say(f"{placed} images are in {getattr(args, way)}")
+    if left:
+        show.say(f"{len(left)} stayed where they are, such as {left[0].key} ({left[0].why_not})")
 
 
 def _follow(scan: Scan) -> int:

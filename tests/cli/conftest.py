@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import shutil
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,31 @@ class Single(FakeBackend):
         return super().score(stacks, **wants)
 
 
+class Counting(FakeBackend):
+    """Scores by how many images it is asked about at a time."""
+
+    def score(self, stacks: Sequence[Any], **wants: bool) -> Any:
+        share = sum(map(len, stacks)) / 100
+        self.rule = lambda frame: share
+        return super().score(stacks, **wants)
+
+
+class Parallel(FakeBackend):
+    """Scores 0.9 where two calls run at the same time, and 0 where none does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = threading.Barrier(2, timeout=0.5)
+
+    def score(self, stacks: Sequence[Any], **wants: bool) -> Any:
+        try:
+            self.both.wait()
+            self.rule = lambda frame: 0.9
+        except threading.BrokenBarrierError:
+            self.rule = lambda frame: 0.0
+        return super().score(stacks, **wants)
+
+
 class Interrupted(FakeBackend):
     """Is interrupted by the user."""
 
@@ -55,6 +81,8 @@ BACKENDS: dict[str, Callable[[], FakeBackend]] = {
     "broken": lambda: FaultyBackend("raises"),
     "slow": lambda: FaultyBackend("hangs", seconds=1.0),
     "single": Single,
+    "counting": Counting,
+    "parallel": Parallel,
     "interrupted": Interrupted,
     "unbuildable": unbuildable,
 }
@@ -154,6 +182,8 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
         (places["host"] / name).parent.mkdir(parents=True, exist_ok=True)
         (places["host"] / name).write_text("")
     places["wheel"] = tmp_path / "packed-1.0-py3-none-any.whl"
+    places["list"] = tmp_path / "list.csv"
+    places["list"].write_text("path,thumb\nin/allow.png,in/block.png\n")
     places["unfit"].write_text("[rules.zebra]\nblock = 0.5")
     places["log"].write_text("")
     places["nothing"].write_bytes(b"")

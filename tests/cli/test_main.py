@@ -64,6 +64,13 @@ CANNOT = [
     (["evaluate", "--harmless", "{in}", "--model", "red", "--worst", "0"], "--worst must be at least 1, got 0"),
     (["evaluate", "--harmless", "{in}", "--model", "red", "--batch", "0"], "--batch must be at least 1, got 0"),
     (["evaluate", "--harmless", "{in}", "--model", "{loose}"], "the threshold 'default' is 1"),
+    (["scan", "{in}/none", "--out", "{empty}", "--model", "red", "--format", "csv"], "does not exist: check the path"),
+    (["scan", "{empty}", "--out", "{out}", "--model", "red", "--format", "csv"], "the sources hold no image"),
+    (["scan", "{in}", "--out", "{out}", "--model", "redd"], "did you mean 'red'"),
+    (["scan", "{in}", "--out", "{out}", "--model", "red", "--batch", "0"], "must be 1 or more"),
+    (["scan", "{in}", "--out", "{out}", "--model", "red", "--workers", "0"], "must be 1 or more"),
+    (["scan", "{in}", "--out", "{nothing}", "--model", "red"], "nsfw-guard: "),
+    (["scan", "{in}", "--out", "{out}", "--model", "{loose}"], "the threshold 'default' is 1"),
     (["fetch", "redd"], "did you mean 'red'"),
     (["policy", "show", "strickt"], "did you mean 'strict'"),
     (["policy", "show", "strict", "--model", "redd"], "did you mean 'red'"),
@@ -79,7 +86,9 @@ MISUSED = [
     ["check", "{in}", "--fail-on", "allow"], ["check", "{in}", "--resize", "exactly"],
     ["check", "{in}", "--batch", "many"], ["check", "{in}", "--timeout", "soon"], ["check", "{in}", "--model"],
     ["policy"], ["policy", "show"], ["audit"], ["audit", "verify"], ["fetch"], ["models", "red", "dull"],
-    ["doctor", "--fix"], ["evaluate"], ["evaluate", "--model", "red"],
+    ["doctor", "--fix"], ["scan"], ["scan", "{in}"],
+    ["scan", "{in}", "--out", "{out}", "--copy", "{out}", "--move", "{out}"], ["evaluate"],
+    ["evaluate", "--model", "red"],
 ]  # fmt: skip
 
 
