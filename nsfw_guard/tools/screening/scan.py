@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from nsfw_guard.errors import ConfigError
+from nsfw_guard.tools.lock import locked
 from nsfw_guard.tools.screening.entries import Content, Entry, Reader, Unreadable
-from nsfw_guard.tools.screening.lock import locked
 from nsfw_guard.tools.screening.parts import Format, Parts, sync_folder
 from nsfw_guard.tools.screening.plan import Plan, read_plan, write_plan
 from nsfw_guard.tools.screening.rows import Row

@@ -17,7 +17,7 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.testing import FakeBackend, red_model
 from nsfw_guard.tools.screening import parts, scan
-from nsfw_guard.tools.screening.lock import locked
+from nsfw_guard.tools.lock import locked
 from nsfw_guard.tools.screening.results import outcomes, rows_of
 from nsfw_guard.tools.screening.scan import Scan, ScanProgress
 from nsfw_guard.tools.screening.scorer import ScanSettings, Scorer
@@ -163,7 +163,7 @@ def test_a_plan_that_was_changed_is_refused(folder: Path, tmp_path: Path) -> Non
 
 def test_two_scans_in_one_folder(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with locked(tmp_path / "out"), pytest.raises(ConfigError, match="another scan writes into"):
+    with locked(tmp_path / "out"), pytest.raises(ConfigError, match="another process writes into"):
         run(folder, tmp_path / "out")
     assert len(run(folder, tmp_path / "out")) == 3
 

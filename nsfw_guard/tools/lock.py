@@ -1,4 +1,4 @@
-"""One scan at a time in a folder: the lock is the system's, and ends with the process."""
+"""One writer at a time in a folder: the lock is the system's, and ends with the process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def locked(folder: Path) -> Iterator[None]:
             _lock(handle)
         except OSError as error:
             raise ConfigError(
-                f"another scan writes into {str(folder)!r}: wait for it, or pass another --out"
+                f"another process writes into {str(folder)!r}: wait for it, or name another folder"
             ) from error
         yield
     finally:
