@@ -36,7 +36,7 @@ MODELS = ("open-nsfw", "nsfwjs-mobilenet", "nsfwjs-mobilenet-mid", "nsfwjs-incep
 JOINT = ("any of five", "three of five", "mean of five", "open-nsfw, in doubt nsfwjs-inception")
 LEAST = {"": 1500, "photograph": 400, "drawing": 1000}  # images of each slice, below which the rates say too little
 TIMED = 100  # images that are timed
-TILED = 400  # images that are looked at in tiles, which takes ten times as long
+TILED = 150  # images that are looked at in tiles, which takes ten times as long
 PARTS = ("rates", "seconds", "variants")
 
 

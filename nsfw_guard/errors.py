@@ -116,6 +116,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
+def printable(text: str) -> str:
+    """Return text with its control characters, and bytes of a path that are no text, escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _again(kind: type[NsfwGuardError], args: tuple[Any, ...], state: dict[str, Any]) -> NsfwGuardError:
     error = kind.__new__(kind, *args)
     vars(error).update(state)

@@ -212,11 +212,12 @@ class ModelSpec(ScoreSpec, RepoFiles):
         for label in self.details.values():
             if label not in self.labels:
                 raise UnknownNameError("label", label, self.labels)
-        short = all(0 < len(name) <= MAX_DETAIL_CHARS for name in self.details)
+        short = all(0 < len(name) <= MAX_DETAIL_CHARS and name.isprintable() for name in self.details)
         if not short or len(set(self.details.values())) < len(self.details):
             raise ConfigError(
-                f"the details of {self.name!r} must give each label one name of 1 to {MAX_DETAIL_CHARS} letters, got "
-                f"{len(self.details)} names for {', '.join(sorted(set(self.details.values())))}: shorten or remove some"
+                f"the details of {self.name!r} must give each label one name of 1 to {MAX_DETAIL_CHARS} letters that "
+                f"can be printed, got {len(self.details)} names for {', '.join(sorted(set(self.details.values())))}: "
+                "shorten or remove some"
             )
 
     @property

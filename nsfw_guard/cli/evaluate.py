@@ -39,7 +39,13 @@ def add(commands: Any) -> None:
     command.add_argument("--resize", choices=("exact", "fast"), default="exact", help="exact as Pillow, or fast")
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: cpu for files)")
     command.add_argument("--batch", type=int, default=16, metavar="N", help="images per batch (default: 16)")
-    command.add_argument("--worst", type=int, default=20, metavar="N", help="images on a sheet (default: 20)")
+    command.add_argument(
+        "--worst",
+        type=int,
+        default=20,
+        metavar="N",
+        help="images on a sheet, at most 200 of them, and in report.json (default: 20)",
+    )
     command.add_argument(
         "--sheet", choices=("shown", "blurred", "none"), default="shown", help="how these are shown (default: shown)"
     )
@@ -58,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from nsfw_guard.policy.policy import Policy
     from nsfw_guard.tools.evaluate.harmless import criteria_of, measure
     from nsfw_guard.tools.evaluate.images import collect
-    from nsfw_guard.tools.evaluate.report import write
+    from nsfw_guard.tools.evaluate.report import prepare, write
     from nsfw_guard.tools.evaluate.summary import summarise
 
     for name in ("batch", "worst"):
@@ -68,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     policy = None if args.policy is None else Policy.load(args.policy)
     guards = {name: _guard(name, args) for name in dict.fromkeys(args.model or ["marqo"])}
     criteria = {name: criteria_of(guard, policy) for name, guard in guards.items()}
+    prepare(Path(args.out), args.harmless)
     measured = measure(guards, criteria, collection.files, batch_size=args.batch)
     images = list(show.progress(measured, len(collection.files), "images"))
     report = summarise(guards, criteria, collection, images, worst=args.worst)

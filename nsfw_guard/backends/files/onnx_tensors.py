@@ -21,6 +21,7 @@ from nsfw_guard.errors import WeightsUnfitError
 GRAPH, NODE, INITIALISER = 7, 1, 5
 INPUT, OPERATION = 1, 4
 DIMS, DATA_TYPE, NAME, RAW = 1, 2, 8, 9
+MAX_SIDES = 8
 FLOAT32 = 1  # in ONNX's list of types
 
 
@@ -73,6 +74,8 @@ def _tensor(data: mmap.mmap, start: int, end: int) -> tuple[str, Tensor] | None:
             while at < high:
                 side, at = varint(data, at, high)
                 shape.append(side)
+                if len(shape) > MAX_SIDES:  # the product of millions of numbers takes hours
+                    raise ValueError(f"a tensor has more than {MAX_SIDES} sides")
         elif number == DATA_TYPE:
             kind, _ = varint(data, low, high)
         elif number == NAME and wire == BYTES:

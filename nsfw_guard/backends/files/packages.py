@@ -111,11 +111,13 @@ def _from_folder(folder: Path, file: PackageFile) -> bytes:
 def _download(package: PackageSource, folder: Path, name: str, progress: Say) -> Path:
     """The archive of a release, by the client of its manager."""
     client, words = _command(package, folder, name)
+    # Not in the current folder, which may be a stranger's: `python -m` runs what is called pip there, and npm obeys a
+    # .npmrc there, or in the next folder above with a package.json.
+    (folder / "package.json").write_text("{}", encoding="utf-8")
     progress(f"running {' '.join([package.manager, *words])}")
-    where = folder if package.manager == "pip" else None  # `python -m` looks into the current folder first
     try:
         ran = subprocess.run(  # noqa: S603  (the command is ours, its arguments are those of a record)
-            [*client, *words], cwd=where, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False,
+            [*client, *words], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False,
             text=True, errors="replace",
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
@@ -185,6 +187,21 @@ def _is_there(path: Path, file: PackageFile) -> bool:
         return False
 
 
+def read_sound(path: Path, file: PackageFile) -> bytes | None:
+    """Return the bytes of a file with its recorded size and hash, else None: read once, as it may change meanwhile."""
+    try:
+        if not _is_there(path, file):
+            return None
+        with path.open("rb") as opened:
+            data = opened.read(file.size + 1)
+    except OSError:
+        return None
+    return data if hashlib.sha256(data).hexdigest() == file.sha256 else None
+
+
 def is_sound(path: Path, file: PackageFile) -> bool:
     """Return whether a file is there with its recorded size and hash."""
-    return _is_there(path, file) and sha256_of(path) == file.sha256
+    try:
+        return _is_there(path, file) and sha256_of(path) == file.sha256
+    except OSError:  # it cannot be read: so it is fetched again
+        return False

@@ -13,23 +13,28 @@ from pathlib import Path
 
 from nsfw_guard.backends.files import weights
 from nsfw_guard.backends.files.cache import put
-from nsfw_guard.backends.files.packages import folder_of, is_sound
+from nsfw_guard.backends.files.inside import no_links_out
+from nsfw_guard.backends.files.packages import folder_of, read_sound
 from nsfw_guard.backends.layers.topology import Plain, read_layers
 from nsfw_guard.backends.spec import ModelSpec, PackageFile
-from nsfw_guard.errors import NsfwGuardError
+from nsfw_guard.errors import NsfwGuardError, WeightsUnfitError
+from nsfw_guard.jsonfile import parse_json
 
 log = logging.getLogger(__name__)
 
 
 def read(spec: ModelSpec, source: Path | Mapping[str, bytes]) -> Plain | None:
     """Return the layers and weights that are kept for a package's folder, or None when it has to be converted."""
+    from safetensors.torch import load
+
     files = _files(spec, source)
     try:
-        if not files or not all(is_sound(path, file) for path, file in files.items()):
+        contents = {path.name: data for path, file in files.items() if (data := read_sound(path, file)) is not None}
+        if set(contents) != {weights.CONFIG, weights.WEIGHTS}:
             return None
-        folder = next(iter(files)).parent
-        layers = read_layers(weights.read_config(folder).get("layers"))
-        return layers, weights.read_weights(folder / weights.WEIGHTS)
+        no_links_out(next(iter(files)).parent)
+        config = parse_json(contents[weights.CONFIG], weights.CONFIG, error=WeightsUnfitError)
+        return read_layers(config.get("layers")), load(contents[weights.WEIGHTS])
     except (NsfwGuardError, OSError) as error:
         log.info("the kept network of %s is not used: %s", spec.name, error)
         return None

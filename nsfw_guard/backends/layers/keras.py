@@ -159,8 +159,10 @@ def depthwise_weight(tensor: Tensor) -> Tensor:
 
 def _depthwise(draft: Draft, config: _Config, inputs: list[int]) -> int:
     args, times, function = _window(config), config.pop("depth_multiplier", 1), config.pop("activation")
-    kernel = depthwise_weight(draft.take(f"{config.name}/depthwise_kernel", (2, 3, 0, 1)))
-    weights = {"weight": kernel, **_bias(draft, config, args["bias"])}
+    kernel = draft.take(f"{config.name}/depthwise_kernel", (2, 3, 0, 1))
+    if kernel.shape[1] != times:  # as one row of kernels it could fit other layers
+        _unfit(f"the kernel of {config.where} has {kernel.shape[1]} for each channel, expected {short(times)}")
+    weights = {"weight": depthwise_weight(kernel), **_bias(draft, config, args["bias"])}
     return draft.activation(function, draft.add("DepthwiseConv2D", inputs, weights, multiplier=times, **args))
 
 

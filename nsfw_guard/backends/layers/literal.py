@@ -14,6 +14,7 @@ MAX_CHARS = 64 << 20  # letters of a file; the largest shard that is published h
 MAX_DEPTH = 32  # levels; a published topology has twelve
 MAX_VALUES = 200_000  # entries of all lists and objects; the largest published topology has 21,000
 MAX_NUMBER_CHARS = 40
+MAX_ESCAPES = 1000  # in one string: the regex keeps a hundred bytes for each; no published string has any
 
 # What a bundler writes around the one module of a file: `{1:[function(e,a,n){a.exports=` DATA `},{}]},{},[1])(1)});`.
 HEAD = re.compile(r"\(\{1:\[function\(([\w$]+),([\w$]+),([\w$]+)\)\{\2\.exports=", re.ASCII)
@@ -21,9 +22,10 @@ TAIL = re.compile(r"\s*\},\{\}\]\},\{\},\[1\]\)\(1\)\}\);?\s*", re.ASCII)
 MAX_HEAD_CHARS = 4000  # letters before the data; published bundles have 730
 
 # Each alternative reads a letter in one way only, so that the time is linear.
+_FEW = rf"{{0,{MAX_ESCAPES}}}"
 TOKEN = re.compile(
     r"[ \t\r\n]*(?:(?P<mark>[{}\[\]:,])"
-    r"|(?P<text>\"[^\"\\\r\n]*(?:\\.[^\"\\\r\n]*)*\"|'[^'\\\r\n]*(?:\\.[^'\\\r\n]*)*')"
+    rf"|(?P<text>\"[^\"\\\r\n]*(?:\\.[^\"\\\r\n]*){_FEW}\"|'[^'\\\r\n]*(?:\\.[^'\\\r\n]*){_FEW}')"
     r"|(?P<number>-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
     r"|(?P<word>![01]|[A-Za-z_$][\w$]*))",
     re.ASCII,

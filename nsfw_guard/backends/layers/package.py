@@ -27,7 +27,7 @@ from nsfw_guard.backends.layers.literal import MAX_CHARS, read_literal
 from nsfw_guard.errors import WeightsMissingError, WeightsUnfitError
 
 MODEL, ENDING = "model.min.js", ".min.js"
-MAX_SHARDS = 64
+MAX_SHARDS = 64  # of all groups together, each read once
 MAX_TENSORS = 10_000
 MAX_SIDES = 6
 MAX_NUMBERS = 1 << 26  # numbers of all tensors; the largest published network has 22 million
@@ -90,8 +90,10 @@ def read_package(source: Path | Mapping[str, bytes], hashes: Mapping[str, str] |
     if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
         raise WeightsUnfitError(f"{MODEL} has no list 'weightsManifest': pass the files of one network")
     tensors: dict[str, Tensor] = {}
-    for group in groups:
-        entries, names = _entries(group.get("weights")), _shards(group.get("paths"))
+    shards = [_shards(group.get("paths")) for group in groups]
+    _shards([name for names in shards for name in names])
+    for group, names in zip(groups, shards, strict=True):
+        entries = _entries(group.get("weights"))
         _check(entries, tensors)
         tensors |= _decoded(entries, _joined(files, names, sum(entry.size for entry in entries)))
     return Package(topology, tensors)
@@ -160,7 +162,7 @@ def _shards(paths: object) -> list[str]:
         if len(names) == len(paths) == len(set(names)):
             return names
     raise WeightsUnfitError(
-        f"the shards in {MODEL} must be at most {MAX_SHARDS} plain names such as 'group1-shard1of1', got "
+        f"the shards in {MODEL} must be at most {MAX_SHARDS} plain names such as 'group1-shard1of1', each once, got "
         f"{short(paths)}: fetch it again"
     )
 

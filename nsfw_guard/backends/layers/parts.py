@@ -18,7 +18,9 @@ from nsfw_guard.errors import WeightsUnfitError
 
 Shape = tuple[int, ...]  # of one image, without the batch: (C, H, W) or (F,)
 Args = Mapping[str, Any]
-MAX_ACTIVATION = 1 << 24  # numbers that a layer may return for one image; the largest published network has 1.4 million
+MAX_ACTIVATION = 1 << 24  # numbers that a layer may take with its padding, or return; the largest published has 1.4e6
+MAX_WINDOWS = 1 << 29  # numbers of all windows of a convolution, which some dtypes and machines lay out side by side
+POOL_WORK = 16  # multiplications in the time that a pool takes for one number of its window
 
 
 class Part(nn.Module):
@@ -39,9 +41,14 @@ class Part(nn.Module):
 class Simple(Part):
     """A layer without weights."""
 
-    def __init__(self, shape: Shape, function: Callable[..., Tensor]) -> None:
+    def __init__(self, shape: Shape, function: Callable[..., Tensor], window: int = 0) -> None:
         super().__init__()
-        self.shape, self.function = shape, function
+        self.shape, self.function, self.window = shape, function, window
+
+    @property
+    def work(self) -> int:
+        """Multiplications for one image, about: only a pool, which looks at a window for each number, takes long."""
+        return POOL_WORK * self.window * math.prod(self.shape)
 
     def forward(self, *values: Tensor) -> Tensor:
         """Return the function of the inputs."""
@@ -55,6 +62,9 @@ class Convolution(Part):
         super().__init__()
         self.edges, self.shape = _windows(source, filters, args["kernel"], args)
         self.strides, self.dilation, self.groups = tuple(args["strides"]), tuple(args["dilation"]), groups
+        windows = source[0] // groups * math.prod(args["kernel"]) * math.prod(self.shape[1:])
+        if windows > MAX_WINDOWS:
+            _unfit(f"a convolution of {source} would look at {windows} numbers, more than {MAX_WINDOWS}")
         self.weight = _empty(filters, source[0] // groups, *args["kernel"])
         self.bias = _empty(filters) if args["bias"] else None
 
@@ -167,13 +177,13 @@ def _average(args: Args, sources: Sequence[Shape]) -> Part:
         inside = _padded(x.new_ones(1, 1, *x.shape[2:]), edges, 0.0)
         return pooled / functional.avg_pool2d(inside, pool, strides)
 
-    return Simple(shape, average)
+    return Simple(shape, average, math.prod(pool))
 
 
 def _most(args: Args, sources: Sequence[Shape]) -> Part:
     pool, strides = tuple(args["pool"]), tuple(args["strides"])
     edges, shape = _windows(sources[0], sources[0][0], pool, args)
-    return Simple(shape, lambda x: functional.max_pool2d(_padded(x, edges, -math.inf), pool, strides))
+    return Simple(shape, lambda x: functional.max_pool2d(_padded(x, edges, -math.inf), pool, strides), math.prod(pool))
 
 
 def _mean(args: Args, sources: Sequence[Shape]) -> Part:
@@ -208,6 +218,9 @@ def _windows(source: Shape, channels: int, kernel: Sequence[int], args: Args) ->
     )
     if height[2] < 1 or width[2] < 1:
         _unfit(f"a window of {tuple(kernel)} does not fit into {source[1:]}")
+    padded = source[0] * (source[1] + sum(height[:2])) * (source[2] + sum(width[:2]))
+    if padded > MAX_ACTIVATION:
+        _unfit(f"an input of {source} would be padded to {padded} numbers, more than {MAX_ACTIVATION}")
     return (*width[:2], *height[:2]), (channels, height[2], width[2])
 
 

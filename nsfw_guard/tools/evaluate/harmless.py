@@ -138,7 +138,7 @@ def measure(
                 _ask(name, guard, group, seen)
             began = time.perf_counter()
         for file, one in zip(part, seen, strict=True):
-            yield _measured(file, one, criteria)
+            yield _measured(file, one, guards, criteria)
 
 
 @dataclass
@@ -184,16 +184,20 @@ def _ask(name: str, guard: Guard, group: Batch, seen: Sequence[_Seen]) -> None:
         seen[owner].seconds[name] = seen[owner].seconds.get(name, 0.0) + share
 
 
-def _measured(file: ImageFile, one: _Seen, criteria: Mapping[str, Sequence[Criterion]]) -> MeasuredImage:
+def _measured(
+    file: ImageFile, one: _Seen, guards: Mapping[str, Guard], criteria: Mapping[str, Sequence[Criterion]]
+) -> MeasuredImage:
     slices = slices_of(file.content, *one.size) if all(one.size) else ()
-    answers = {
-        name: _answer(one.frames.get(name, []), one.fault or one.model_faults.get(name, ""), one.partial, of_model)
-        for name, of_model in criteria.items()
-    }
+    answers = {}
+    for name, guard in guards.items():
+        frames, fault = one.frames.get(name, []), one.fault or one.model_faults.get(name, "")
+        answers[name] = _answer(frames, fault, one.partial, guard.spec, criteria[name])
     return MeasuredImage(file, slices, answers, one.seconds, one.decode_seconds)
 
 
-def _answer(frames: Sequence[Scores], fault: str, partial: str, criteria: Sequence[Criterion]) -> Answer:
+def _answer(
+    frames: Sequence[Scores], fault: str, partial: str, spec: ScoreSpec, criteria: Sequence[Criterion]
+) -> Answer:
     """The worst outcome over the frames, as a guard decides: a partly seen image is at least held for review."""
     if fault or not frames:
         return Answer(fault=fault or "no frame of this image was judged")
@@ -205,11 +209,10 @@ def _answer(frames: Sequence[Scores], fault: str, partial: str, criteria: Sequen
         broken = [verdict.reason for verdict in verdicts if verdict.outcome is Outcome.ERROR]
         if broken:
             return Answer(fault=broken[0])
-    wanted = {(c.category, c.severity) for c in criteria if c.severity is not None}
+    positives = spec.positives
     scores: dict[tuple[str, Severity], float] = {}
     for frame in frames:
         for category, levels in frame.worst.items():
-            for severity, score in levels.items():
-                if (category, severity) in wanted:
-                    scores[category, severity] = max(score, scores.get((category, severity), 0.0))
+            for severity, score in levels.items() if category in positives else ():
+                scores[category, severity] = max(score, scores.get((category, severity), 0.0))
     return Answer(tuple(outcomes), scores)

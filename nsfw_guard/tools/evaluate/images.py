@@ -12,6 +12,7 @@ from nsfw_guard.tools.screen import STDIN, Skipped, find
 
 MAX_CONTENT_SLICES = 40  # more names than this are albums or users, not kinds of content
 ROOT = ""  # the slice of all images
+ALL, ASPECT, SIZE = "all", "aspect ", "size "  # what a report calls that slice, and how its other own slices begin
 _READ_BYTES = 1 << 20
 
 
@@ -62,12 +63,23 @@ def collect(folders: Sequence[str]) -> Collection:
         first[digest] = source.path
         content = source.keep_as.parts[0].split("+") if len(source.keep_as.parts) > 1 else []
         files.append(ImageFile(source.path, tuple(dict.fromkeys(name.strip() for name in content if name.strip()))))
+    files, taken = _without_taken(files)
     names = {name for file in files for name in file.content}
-    notes: tuple[str, ...] = ()
+    notes = tuple(
+        f"the folder {name!r} names no slice, as the report has its own of such names: rename it" for name in taken
+    )
     if len(names) > MAX_CONTENT_SLICES:
         files = [ImageFile(file.path) for file in files]
-        notes = (f"{len(names)} folders are too many for slices (at most {MAX_CONTENT_SLICES}): they were left out",)
+        notes += (f"{len(names)} folders are too many for slices (at most {MAX_CONTENT_SLICES}): they were left out",)
     return Collection(tuple(files), tuple(copies), listing.skipped, notes)
+
+
+def _without_taken(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[str]]:
+    """The files without the names of folders that would be mixed up with slices of the report itself; these names."""
+    names = {name for file in files for name in file.content}
+    taken = sorted(name for name in names if name == ALL or name.startswith((ASPECT, SIZE)))
+    plain = [ImageFile(file.path, tuple(name for name in file.content if name not in taken)) for file in files]
+    return plain, taken
 
 
 def _digest(path: str) -> str:
@@ -92,7 +104,7 @@ def slices_of(content: Sequence[str], width: int, height: int) -> tuple[str, ...
         slices_of(["photograph"], 1920, 1080)  # ("", "photograph", "aspect wide", "size over 1024")
         ```
     """
-    return ROOT, *content, f"aspect {_aspect(width, height)}", f"size {_size(max(width, height))}"
+    return ROOT, *content, f"{ASPECT}{_aspect(width, height)}", f"{SIZE}{_size(max(width, height))}"
 
 
 def _aspect(width: int, height: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 CONFIDENCE = 0.95
@@ -9,6 +10,7 @@ _STEPS = 300  # of the continued fraction; it needs a few dozen, and O(sqrt(max(
 _TINY = 1e-300
 
 
+@functools.lru_cache(maxsize=1 << 16)  # a report asks for each of thousands several times, at milliseconds each
 def clopper_pearson(hits: int, count: int, *, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the exact two-sided interval of a rate, of which `hits` of `count` independent trials are known.
 

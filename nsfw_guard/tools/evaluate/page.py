@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
+from nsfw_guard.errors import printable
 from nsfw_guard.imaging.thumbnails import data_url
 from nsfw_guard.tools.evaluate.sheet import MARKS, short
 from nsfw_guard.tools.evaluate.summary import BINS, HarmlessReport, ModelSummary, Rate, Row
@@ -32,7 +33,7 @@ def to_html(report: HarmlessReport, small: Mapping[str, Sequence[Image.Image]]) 
 <html lang="en"><head><meta charset="utf-8"><title>Harmless images: how often they are covered</title>
 <style>{STYLE}</style></head><body>
 <h1>How often is a harmless image covered?</h1>
-<p>{count} harmless images, {report.date}; {html.escape(versions)}. Every image that is blocked here is a false alarm.
+<p>{count} harmless images, {report.date}; {_text(versions)}. Every image that is blocked here is a false alarm.
 Rates are given with the interval that holds the true rate with 95% confidence (Clopper-Pearson).</p>
 <section><h2>All images</h2>{_overview(report)}</section>
 {models}
@@ -77,8 +78,8 @@ def _model(model: ModelSummary, small: Sequence[Image.Image]) -> str:
     state = ", ".join(f"{key} {value}" for key, value in model.state.items())
     sheet = f"<h3>The {len(small)} highest scores</h3>{_sheet(model, small)}" if small else ""
     return (
-        f"<section><h2>{html.escape(model.name)}</h2><p class=muted>license {html.escape(model.license)}; "
-        f"{html.escape(state)}; median {1000 * model.seconds:.0f} ms an image</p>"
+        f"<section><h2>{_text(model.name)}</h2><p class=muted>license {_text(model.license)}; "
+        f"{_text(state)}; median {1000 * model.seconds:.0f} ms an image</p>"
         f"<h3>Blocked, by slice</h3>{_table(header, rows)}<h3>Scores</h3>{_histogram(model.histogram)}{sheet}</section>"
     )
 
@@ -100,11 +101,11 @@ def _histogram(bins: Sequence[int]) -> str:
 
 def _sheet(model: ModelSummary, small: Sequence[Image.Image]) -> str:
     figures = []
-    for alarm, image in zip(model.worst, small, strict=True):
+    for alarm, image in zip(model.worst, small, strict=False):
         colour = ",".join(map(str, MARKS[alarm.outcome]))
         figures.append(
             f'<figure><img alt="" src="{data_url(image)}"><figcaption><b style="color: rgb({colour})">'
-            f"{alarm.score:.3f} {alarm.outcome.name}</b><br><small>{html.escape(short(alarm.path))}</small>"
+            f"{alarm.score:.3f} {alarm.outcome.name}</b><br><small>{_text(short(alarm.path))}</small>"
             "</figcaption></figure>"
         )
     return f'<div class="sheet">{"".join(figures)}</div>'
@@ -119,7 +120,7 @@ def _facts(report: HarmlessReport) -> str:
     for model in report.models:
         lines += [f"{model.name} could not judge {one.path}: {one.why}" for one in model.not_judged]
     lines.append(f"decoding takes {1000 * report.decode_seconds:.0f} ms an image (median)")
-    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
+    return "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in lines) + "</ul>"
 
 
 def _block(row: Row) -> str:
@@ -127,6 +128,11 @@ def _block(row: Row) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in header)
+    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _text(text: str) -> str:
+    """Text of anybody's as HTML, also where it is no text that a file could hold."""
+    return html.escape(printable(text))

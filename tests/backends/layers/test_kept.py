@@ -16,8 +16,9 @@ from nsfw_guard.backends import loaders
 from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.catalog.packages import NSFWJS_MODELS
 from nsfw_guard.backends.files import packages
-from nsfw_guard.backends.layers import layers_model
+from nsfw_guard.backends.layers import kept, layers_model
 from nsfw_guard.backends.layers.layers_model import LayersNet, contents, convert
+from nsfw_guard.backends.layers.topology import Layer, read_layers
 from nsfw_guard.backends.spec import Label, ModelSpec, PackageFile, PackageSource
 from nsfw_guard.errors import SelfTestError, WeightsUnfitError
 from nsfw_guard.imaging.frames import Frames
@@ -143,6 +144,19 @@ def test_a_link_out_of_the_kept_folder_is_not_followed(spec, home, tmp_path, cap
         assert answers(load(spec)) == first
     assert "the kept network of small is not used" in caplog.text
     assert not (home / "model.safetensors").is_symlink()
+
+
+def test_a_copy_that_is_exchanged_after_its_hash_was_checked_changes_nothing(spec, home, monkeypatch) -> None:
+    first, sound = answers(load(spec)), converted()
+
+    def exchanged(entries: object) -> tuple[Layer, ...]:
+        flipped(home / "model.safetensors")
+        return read_layers(entries)
+
+    no_conversion(monkeypatch)
+    monkeypatch.setattr(kept, "read_layers", exchanged)  # what runs between the two files
+    assert answers(load(spec)) == first
+    assert (home / "model.safetensors").read_bytes() != sound["model.safetensors"]
 
 
 def test_a_planted_copy_does_not_replace_files_of_the_wrong_hash(spec, home) -> None:

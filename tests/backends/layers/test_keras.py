@@ -95,7 +95,14 @@ def kind(name: str, class_name: str):
     return lambda topology, tensors: listed(topology, name).update(class_name=class_name)
 
 
+def halved(topology, arrays) -> None:
+    """A kernel of as many numbers, for half of the channels and twice the outputs of each."""
+    kernel = arrays["deep/depthwise_kernel"]
+    arrays["deep/depthwise_kernel"] = kernel.reshape(*kernel.shape[:2], kernel.shape[2] // 2, -1)
+
+
 WRONG = [
+    (halved, "the kernel of the DepthwiseConv2D 'deep' has 2 for each channel, expected '1'"),
     (kind("relu", "Lambda"), "unknown layer of Keras 'Lambda'"),
     (kind("relu", "Model"), "unknown layer of Keras 'Model'"),
     (kind("conv", "Conv3D"), "unknown layer of Keras 'Conv3D'"),

@@ -81,3 +81,10 @@ def test_a_long_file_takes_linear_time(text) -> None:
     with pytest.raises(WeightsUnfitError):
         read_literal(text.encode(), "x.js")
     assert time.perf_counter() - before < 2
+
+
+def test_the_escapes_of_a_string_are_limited() -> None:
+    assert read_literal(('"a' + "\\n" * literal.MAX_ESCAPES + '"').encode(), "x.js") == "a" + "\n" * literal.MAX_ESCAPES
+    for mark in "\"'":
+        with pytest.raises(WeightsUnfitError, match="where a value was expected"):
+            read_literal((mark + "\\n" * (literal.MAX_ESCAPES + 1) + mark).encode(), "x.js")

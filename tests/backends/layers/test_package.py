@@ -160,3 +160,12 @@ def test_the_number_of_weights_is_limited_before_they_are_read(monkeypatch) -> N
     monkeypatch.setattr(package, "MAX_NUMBERS", 12)
     with pytest.raises(WeightsUnfitError, match="describes 14 numbers, more than 12"):
         read_package(files({}, TENSORS))
+
+
+@pytest.mark.parametrize(
+    ("shards", "message"), [(["a"] * 3, "each once"), ([f"s{i}" for i in range(65)], "at most 64")]
+)
+def test_the_shards_of_all_groups_are_limited_before_any_is_read(shards, message) -> None:
+    model = {"modelTopology": {}, "weightsManifest": [{"weights": [], "paths": [name]} for name in shards]}
+    with pytest.raises(WeightsUnfitError, match=message):
+        read_package({"model.min.js": bundle(model)})

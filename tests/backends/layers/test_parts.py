@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nsfw_guard.backends.layers.parts import make, window
+from nsfw_guard.backends.layers.parts import POOL_WORK, make, window
 from nsfw_guard.backends.layers.topology import read_layer
 from nsfw_guard.errors import ConfigError, WeightsUnfitError
 from tests.backends.layers import by_hand
@@ -103,6 +103,7 @@ def test_the_small_layers() -> None:
 
 CONV = {"kind": "Conv2D", "inputs": [0], "filters": 4, "kernel": [3, 3], "strides": [1, 1], "dilation": [1, 1],
         "padding": "valid", "bias": False}  # fmt: skip
+POOL = {"kind": "MaxPooling2D", "inputs": [0], "pool": [2, 2], "strides": [1, 1], "padding": "valid"}
 WRONG = [
     ({"kind": "Lambda"}, "unknown kind of layer 'Lambda'"),
     ({"kind": None}, "unknown kind of layer None"),
@@ -136,6 +137,9 @@ def test_a_wrong_layer_is_refused_by_name(change, message) -> None:
     [
         (CONV, [(3, 2, 2)], "does not fit into"),
         (CONV, [(12,)], "must take images"),
+        ({**CONV, "kernel": [64, 64], "dilation": [64, 64], "padding": "same"}, [(256, 1, 1)], "would be padded to 41"),
+        ({**CONV, "filters": 1, "kernel": [64, 64]}, [(3, 2048, 2048)], "would look at 48417484800 numbers"),
+        ({**POOL, "pool": [64, 64], "padding": "same"}, [(262_144, 1, 1)], "padded to 1073741824 numbers"),
         ({**CONV, "filters": 4096, "padding": "same"}, [(3, 2048, 2048)], "more than 16777216"),
         ({"kind": "Add", "inputs": [0, 1]}, [(3, 4, 4), (1, 4, 4)], "outputs of one shape"),
         ({"kind": "Concatenate", "inputs": [0, 1]}, [(3, 4, 4), (3, 4, 5)], "images of one size"),
@@ -147,3 +151,10 @@ def test_a_wrong_layer_is_refused_by_name(change, message) -> None:
 def test_layers_that_do_not_fit_each_other_are_refused(entry, sources, message) -> None:
     with pytest.raises(WeightsUnfitError, match=message):
         make(read_layer(entry, 9), sources)
+
+
+@pytest.mark.parametrize("kind", ["MaxPooling2D", "AveragePooling2D"])
+def test_the_work_of_a_pool_counts(kind) -> None:
+    part = make(read_layer({**POOL, "kind": kind, "pool": [8, 4]}, 9), [(3, 20, 20)])
+    assert part.work == POOL_WORK * 8 * 4 * 3 * 13 * 17
+    assert make(read_layer({"kind": "Flatten", "inputs": [0]}, 9), [(3, 20, 20)]).work == 0

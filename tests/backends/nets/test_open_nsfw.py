@@ -165,6 +165,21 @@ def test_a_damaged_file_is_refused(file, tmp_path) -> None:
             read_graph(tmp_path / "part.onnx")
 
 
+def varint(number: int) -> bytes:
+    """A number as protobuf writes it."""
+    return bytes([number & 127 | 128]) + varint(number >> 7) if number > 127 else bytes([number])
+
+
+def test_a_tensor_of_very_many_sides_is_refused_at_once(tmp_path) -> None:
+    sides = b"\xff" * 8 + b"\x7f"  # 2**63 - 1
+    data = sides * 100_000
+    for number in (1, 5, 7):  # the sides of an initialiser of the graph
+        data = bytes([number << 3 | 2]) + varint(len(data)) + data
+    (tmp_path / "x.onnx").write_bytes(data)
+    with pytest.raises(WeightsUnfitError, match="has more than 8 sides"):
+        read_graph(tmp_path / "x.onnx")
+
+
 def test_constants_are_read_as_onnx_reads_them(file) -> None:
     nodes, tensors = read_graph(file)
     graph = onnx.load(file).graph

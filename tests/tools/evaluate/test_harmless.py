@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,19 @@ def test_outcomes_and_scores_are_those_of_the_guard(tmp_path: Path) -> None:
     for index, policy in enumerate(("lenient", "default", "strict")):
         verdicts = Guard(FakeBackend(), policy=policy).check([file.path for file in files])
         assert [one.outcomes[index] for one in result] == [verdict.outcome for verdict in verdicts]
+
+
+def test_scores_do_not_depend_on_the_criteria(tmp_path: Path) -> None:
+    """A record without thresholds is judged by a policy only, and has scores all the same."""
+    backend = TwoCategories()
+    backend.spec = replace(TwoCategories.spec, thresholds={})
+    policy = Policy(rules={"sexual": Rule(block=0.9)}, name="mine")
+    guard = Guard(backend, policy=policy)
+    files = [paint(tmp_path / "a.png", 15)]
+    (image,) = measure({"m": guard}, {"m": criteria_of(guard, policy)}, files)
+    assert image.answers["m"].scores == pytest.approx(
+        {("sexual", Severity.LOW): 0.75, ("sexual", Severity.HIGH): 0.375, ("violence", Severity.HIGH): 0.25}
+    )
 
 
 def test_all_categories_together_are_decided_by_the_preset(tmp_path: Path) -> None:

@@ -96,3 +96,16 @@ def test_one_file_may_be_given(tmp_path: Path) -> None:
 )
 def test_aspect_and_size(size: tuple[int, int], aspect: str, side: str) -> None:
     assert slices_of(("icon",), *size) == ("", "icon", f"aspect {aspect}", f"size {side}")
+
+
+def test_a_folder_called_as_a_slice_of_the_report_is_none(tmp_path: Path) -> None:
+    for number, name in enumerate(("all+icon", "aspect square", "size up to 256", "All", "sizes")):
+        paint(tmp_path / name / "a.png", f"#0000{number:02x}")
+    collection = collect([str(tmp_path)])
+    assert {Path(file.path).parent.name: file.content for file in collection.files} == {
+        "all+icon": ("icon",), "aspect square": (), "size up to 256": (), "All": ("All",), "sizes": ("sizes",),
+    }  # fmt: skip
+    assert collection.notes == tuple(
+        f"the folder {name!r} names no slice, as the report has its own of such names: rename it"
+        for name in ("all", "aspect square", "size up to 256")
+    )

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.testing import FakeBackend, FaultyBackend
-from nsfw_guard.tools.evaluate.harmless import criteria_of, measure
-from nsfw_guard.tools.evaluate.images import collect
+from nsfw_guard.tools.evaluate.harmless import Answer, MeasuredImage, criteria_of, measure
+from nsfw_guard.tools.evaluate.images import Collection, ImageFile, collect
 from nsfw_guard.tools.evaluate.intervals import clopper_pearson
 from nsfw_guard.tools.evaluate.page import percent
-from nsfw_guard.tools.evaluate.report import write
-from nsfw_guard.tools.evaluate.sheet import short
+from nsfw_guard.tools.evaluate.report import prepare, write
+from nsfw_guard.tools.evaluate.sheet import GROUND, MAX_SHOWN, short
 from nsfw_guard.tools.evaluate.summary import HarmlessReport, Rate, summarise
 from nsfw_guard.verdict import Outcome
 
@@ -134,3 +138,73 @@ def test_nothing_judged_makes_a_report_too(tmp_path: Path) -> None:
 def test_long_names_are_cut_in_the_middle() -> None:
     assert short("a/b/" + "x" * 20 + "y" * 20) == "x" * 13 + "..." + "y" * 13
     assert short("folder/short.png") == "short.png"
+
+
+@pytest.mark.skipif(sys.platform not in {"linux", "freebsd"}, reason="elsewhere names of files are text")
+def test_names_that_are_no_text_are_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "in" / os.fsdecode(b"dir\xfe") / os.fsdecode(b"a\xff\n\x1b[31m.png")
+    path.parent.mkdir(parents=True)
+    Image.new("RGB", (40, 40), "red").save(path)
+    content, page, _ = write(report_on(tmp_path / "in", **{"m\udcff": FakeBackend()}), tmp_path / "out")
+    text = page.read_text(encoding="utf-8")
+    assert text.count("dir\\udcfe") == 2  # a slice, and how many images it has
+    assert "<small>a\\udcff\\n\\x1b[31m.png</small>" in text
+    assert "<h2>m\\udcff</h2>" in text
+    (model,) = json.loads(content.read_text(encoding="utf-8"))["models"]
+    assert [one["path"] for one in model["worst"]] == [str(path)]
+
+
+def test_an_image_that_has_gone_leaves_a_blank_place(folder: Path, tmp_path: Path) -> None:
+    report = report_on(folder, red=FakeBackend())
+    Path(report.models[0].worst[0].path).unlink()
+    Path(report.models[0].worst[1].path).write_bytes(b"another file")
+    content, page, sheet = write(report, tmp_path / "out")
+    assert page.read_text(encoding="utf-8").count("<figure>") == 3
+    assert len(json.loads(content.read_text())["models"][0]["worst"]) == 3
+    with Image.open(sheet) as image:
+        assert image.getpixel((100, 150)) == GROUND
+
+
+def test_a_sheet_shows_so_many_at_most(tmp_path: Path) -> None:
+    for number in range(MAX_SHOWN + 1):
+        path = tmp_path / "in" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (1, 1), (number, 0, 0)).save(path)
+    guards, collection = {"red": Guard(FakeBackend())}, collect([str(tmp_path / "in")])
+    criteria = {"red": criteria_of(guards["red"])}
+    images = list(measure(guards, criteria, collection.files))
+    content, page, _ = write(summarise(guards, criteria, collection, images, worst=999), tmp_path / "out")
+    assert page.read_text(encoding="utf-8").count("<figure>") == MAX_SHOWN
+    assert len(json.loads(content.read_text())["models"][0]["worst"]) == MAX_SHOWN + 1
+
+
+@pytest.mark.parametrize("out", ["in", "in/out", "in/none/../out", "link"])
+def test_a_report_into_the_measured_folder_is_refused(out: str, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(ConfigError, match="would be measured the next time: pass --out with a folder elsewhere"):
+        prepare(tmp_path / out, [str(tmp_path / "other"), str(folder)])
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("out", ["file", "file/out"])
+def test_a_folder_that_cannot_be_written_is_refused_before_measuring(out: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        prepare(tmp_path / out, [str(tmp_path / "in")])
+    prepare(tmp_path / "new" / "out", [str(tmp_path / "in")])
+    assert list((tmp_path / "new" / "out").iterdir()) == []
+
+
+def test_many_images_in_many_slices_are_counted_in_one_pass() -> None:
+    guards = {"red": Guard(FakeBackend())}
+    criteria = {"red": criteria_of(guards["red"])}
+    answers = [Answer((outcome,) * 3, {}) for outcome in (Outcome.ALLOW, Outcome.REVIEW, Outcome.BLOCK)]
+    images = [
+        MeasuredImage(ImageFile(str(i)), ("", f"kind {i % 400}"), {"red": answers[i % 3]}, {"red": 0.0}, 0.0)
+        for i in range(12_000)
+    ]
+    began = time.perf_counter()
+    (model,) = summarise(guards, criteria, Collection(()), images).models
+    assert time.perf_counter() - began < 2
+    by_slice = {(row.slice, row.blocked.hits, row.review.hits, row.blocked.count) for row in model.rows}
+    assert by_slice == {("", 4000, 8000, 12_000), *((f"kind {i}", 10, 20, 30) for i in range(400))}
