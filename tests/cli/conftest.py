@@ -9,7 +9,7 @@ import logging
 import shutil
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from nsfw_guard.backends.spec import PackageFile, PackageSource
 from nsfw_guard.cli.main import main, parser
 from nsfw_guard.listeners.audit import Audit
 from nsfw_guard.testing import FakeBackend, FaultyBackend, red_model
+from nsfw_guard.tools.screening.scan import Scan
+from nsfw_guard.tools.screening.scorer import ScanSettings
+from nsfw_guard.tools.similarity.build import build
 from nsfw_guard.verdict import Outcome, Verdict
 
 OUTCOMES = ("allow", "review", "block", "error")
@@ -190,7 +193,23 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
     places["empty"].mkdir()
     places["loose"] = Path(shutil.copytree(tiny, tmp_path / "loose"))  # its record lets every score pass
     (places["loose"] / "nsfw_guard.json").write_text('{"thresholds": {"default": {"block": 1.0}}}')
-    return lambda argv: [arg.format(**places) for arg in argv]
+    places |= {"scan": tmp_path / "scan", "index": tmp_path / "index", "index2": tmp_path / "index2"}
+
+    def fill(argv: Sequence[str]) -> list[str]:
+        if any("{scan}" in arg or "{index}" in arg for arg in argv):
+            indexed(places)
+        return [arg.format(**places) for arg in argv]
+
+    return fill
+
+
+def indexed(places: Mapping[str, Path]) -> None:
+    """A scan of an image by the built-in model, and an index of it, both new."""
+    for name in ("scan", "index", "index2"):
+        shutil.rmtree(places[name], ignore_errors=True)
+    source, settings = str(places["in"] / "allow.png"), ScanSettings(model="demo-shapes")
+    list(Scan([source], places["scan"], settings=settings, kind="jsonl").run())
+    build(places["scan"], places["index"])
 
 
 @pytest.fixture

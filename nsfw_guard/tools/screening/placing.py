@@ -15,7 +15,7 @@ from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.tools.screening.entries import Entry
 from nsfw_guard.tools.screening.plan import read_plan
 from nsfw_guard.tools.screening.results import rows_of
-from nsfw_guard.tools.screening.rows import printable
+from nsfw_guard.tools.screening.rows import as_text
 
 Way = Literal["copy", "move", "link"]
 CHUNK = 1024  # entries that are held at a time
@@ -51,7 +51,7 @@ def place(out: Path, into: Path, way: Way) -> Iterator[Placed]:
     rows = rows_of(out, ["key", "outcome", "sha256"])
     for entry in entries:
         row = next(rows, None)
-        if row is None or row["key"] != printable(entry.key):
+        if row is None or row["key"] != as_text(entry.key):
             raise ConfigError(f"the scan in {str(out)!r} is not finished: run it again, and place its images then")
         target = into / row["outcome"] / _inside(entry)
         yield _place(entry, target, row["outcome"], row["sha256"], way)

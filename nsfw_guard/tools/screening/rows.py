@@ -62,7 +62,7 @@ class Row:
 COLUMNS = tuple(f.name for f in fields(Row))
 
 
-def printable(key: str) -> str:
+def as_text(key: str) -> str:
     """Return a key as text that every format can hold: bytes that are no UTF-8 are escaped."""
     return os.fsencode(key).decode("utf-8", "backslashreplace") if _has_surrogates(key) else key
 
@@ -76,12 +76,12 @@ def row_of(key: str, verdict: Verdict, *, sha256: str, size: int) -> Row:
     scores = verdict.scores
     embedding = None if scores is None or scores.embedding is None else scores.embedding
     return Row(
-        key=printable(key),
+        key=as_text(key),
         sha256=sha256,
         size=size,
         status="judged" if scores is not None and not scores.fault and verdict.outcome.name != "ERROR" else "error",
         outcome=verdict.outcome.name.lower(),
-        reason=printable(verdict.reason),
+        reason=as_text(verdict.reason),
         category=verdict.category,
         severity=verdict.severity.name.lower() if verdict.severity else "",
         score=verdict.score,

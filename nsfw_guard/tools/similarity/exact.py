@@ -121,10 +121,12 @@ class ExactIndex:
         if not keys:
             return
         unit = _unit(vectors)
-        segment = self._write_segment(keys, unit, facts)
-        earlier = [self._places[self._row[key]] for key in keys if key in self._row]
-        self.head = replace(self.head, segments=(*self.head.segments, segment), removed=(*self.head.removed, *earlier))
-        self._write_head()
+        with locked(self.folder):
+            self._refuse_another_writer()
+            segment = self._write_segment(keys, unit, facts)
+            earlier = [self._places[self._row[key]] for key in keys if key in self._row]
+            segments, removed = (*self.head.segments, segment), (*self.head.removed, *earlier)
+            self._write_head(replace(self.head, segments=segments, removed=removed))
         self._append(len(self.head.segments) - 1, keys, unit, facts)
 
     def remove(self, keys: Sequence[str]) -> int:

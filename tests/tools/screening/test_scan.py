@@ -16,8 +16,8 @@ from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.testing import FakeBackend, red_model
-from nsfw_guard.tools.screening import parts, scan
 from nsfw_guard.tools.lock import locked
+from nsfw_guard.tools.screening import parts, scan
 from nsfw_guard.tools.screening.results import outcomes, rows_of
 from nsfw_guard.tools.screening.scan import Scan, ScanProgress
 from nsfw_guard.tools.screening.scorer import ScanSettings, Scorer
