@@ -7,6 +7,8 @@ import json
 import logging
 import re
 import shutil
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +151,62 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ["index", "search", "{index}", "{in}/allow.png"],
         ["index", "search", "{index}", "{in}/allow.png", "--model", "demo-shapes-graded"],  # refused: see CANNOT
     ),
+    **{
+        ("watch", option): (
+            ["watch", "{in}", "--once", "--settled", "0", "--model", model, *base],
+            ["watch", "{in}", "--once", "--settled", "0", "--model", model, *argv],
+        )
+        for option, model, base, argv in [
+            ("--policy", "red", [], ["--policy", "strict"]),
+            ("--mode", "red", [], ["--mode", "move", "--quarantine", "{out}"]),
+            ("--device", "{tiny}", ["--json"], ["--json", "--device", "cpu"]),
+            ("--audit", "red", [], ["--audit", "{out}.log"]),
+            ("--process", "red", ["--json"], ["--json", "--process"]),
+            ("--json", "red", [], ["--json"]),
+        ]
+    },
+    ("watch", "--model"): (
+        ["watch", "{in}", "--once", "--settled", "0", "--model", "red"],
+        ["watch", "{in}", "--once", "--settled", "0", "--model", "dull"],
+    ),
+    ("watch", "--trust-guard"): (
+        ["watch", "{in}", "--once", "--settled", "0", "--json", "--model", "{tiny}"],
+        ["watch", "{in}", "--once", "--settled", "0", "--json", "--model", "{loose}", "--trust-guard"],  # see CANNOT
+    ),
+    ("watch", "--action"): (
+        ["watch", "{in}", "--once", "--settled", "0", "--model", "red", "--mode", "censor", "--quarantine", "{out}"],
+        [
+            "watch",
+            "{in}",
+            "--once",
+            "--settled",
+            "0",
+            "--model",
+            "red",
+            "--mode",
+            "censor",
+            "--quarantine",
+            "{out}",
+            "--action",
+            "replace",
+        ],
+    ),
+    ("watch", "--once"): (
+        ["watch", "{in}", "--settled", "0", "--model", "red"],
+        ["watch", "{in}", "--settled", "0", "--model", "red", "--once"],
+    ),
+    ("watch", "--settled"): (
+        ["watch", "{in}", "--model", "red"],
+        ["watch", "{in}", "--model", "red", "--settled", "0"],
+    ),
+    ("watch", "--interval"): (
+        ["watch", "{in}", "--model", "red"],
+        ["watch", "{in}", "--model", "red", "--interval", "3"],
+    ),
+    ("watch", "--quarantine"): (
+        ["watch", "{in}", "--once", "--settled", "0", "--model", "red"],
+        ["watch", "{in}", "--once", "--settled", "0", "--model", "red", "--mode", "censor", "--quarantine", "{out}"],
+    ),
     ("models", "--json"): (["models", "red"], ["models", "red", "--json"]),
     **{
         ("integrate", option): (["integrate", "sdnext", "{host}", *base], ["integrate", "sdnext", "{host}", *argv])
@@ -189,6 +247,12 @@ REFUSED = [
 ]
 
 
+def interrupted(seconds: float) -> None:
+    """In place of a pause that a user ends."""
+    sys.stderr.write(f"pause of {seconds} s")
+    raise KeyboardInterrupt
+
+
 def without_times(data: bytes) -> bytes:
     """What a command has written, without the times that it measured: these differ by themselves."""
     return re.sub(rb"[0-9]+ ms", b"", re.sub(rb'(seconds": )[0-9.e-]+', rb"\g<1>0", data))
@@ -215,6 +279,8 @@ def test_every_option_changes_something(
     def effect(argv: list[str]) -> tuple[Any, ...]:
         logging.getLogger().handlers = []
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        shutil.rmtree(tmp_path / "in")
+        shutil.copytree(tmp_path / "before", tmp_path / "in")
         ran = run(*filled(argv))
         assert ran.code != 3 or argv in REFUSED, ran.err
         written = {p.name: without_times(p.read_bytes()) for p in (tmp_path / "out").glob("*")}
@@ -224,14 +290,18 @@ def test_every_option_changes_something(
         logged = [json.loads(line)["image"] for line in lines_of(log)] if log.exists() else None
         for left in tmp_path.glob("out.log*"):
             left.unlink()
-        return ran.code, out, ran.err, written, logged
+        left_there = {p.name: p.read_bytes() for p in (tmp_path / "in").glob("*") if p.is_file()}
+        return ran.code, out, ran.err, written, logged, left_there
 
     wide = paint(tmp_path / "in" / "wide.png", "block", (640, 128))
     assert wide.exists()
     paint(tmp_path / "odd" / "a.png", "allow").with_name("notes.txt").write_text("text")
     write_log(tmp_path / "log")
     (tmp_path / "log.kept").write_text(json.dumps({"count": 9, "hash": "0" * 64}))
+    shutil.copytree(tmp_path / "in", tmp_path / "before")
     without, with_ = VARIANTS[key]
+    if without[0] == "watch":
+        monkeypatch.setattr(time, "sleep", interrupted)
     if {"--diffusers", "--returns"} & set(with_):
         pytest.importorskip("diffusers")
     assert effect(without) != effect(with_)
