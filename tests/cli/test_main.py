@@ -91,6 +91,7 @@ CANNOT = [
     (["watch", "{in}", "--model", "red", "--settled", "-1"], "--settled must be seconds from 0"),
     (["watch", "{in}", "--model", "red", "--interval", "nan"], "--interval must be seconds from 0"),
     (["watch", "{in}", "--model", "{loose}", "--once"], "the threshold 'default' is 1"),
+    (["report", "{in}"], "holds no scan"),
     (["fetch", "redd"], "did you mean 'red'"),
     (["policy", "show", "strickt"], "did you mean 'strict'"),
     (["policy", "show", "strict", "--model", "redd"], "did you mean 'red'"),

@@ -207,6 +207,8 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ["watch", "{in}", "--once", "--settled", "0", "--model", "red"],
         ["watch", "{in}", "--once", "--settled", "0", "--model", "red", "--mode", "censor", "--quarantine", "{out}"],
     ),
+    ("report", "--sheet"): (["report", "{scan}"], ["report", "{scan}", "--sheet", "none"]),
+    ("report", "--process"): (["report", "{scan}"], ["report", "{scan}", "--process"]),
     ("models", "--json"): (["models", "red"], ["models", "red", "--json"]),
     **{
         ("integrate", option): (["integrate", "sdnext", "{host}", *base], ["integrate", "sdnext", "{host}", *argv])

@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
-from nsfw_guard.errors import ConfigError, UnknownNameError
+from nsfw_guard.errors import UnknownNameError
 from nsfw_guard.tools.screening.entries import Entry
-from nsfw_guard.tools.screening.plan import read_plan
-from nsfw_guard.tools.screening.results import rows_of
-from nsfw_guard.tools.screening.rows import as_text
+from nsfw_guard.tools.screening.results import pairs_of
 
 Way = Literal["copy", "move", "link"]
-CHUNK = 1024  # entries that are held at a time
 
 
 @dataclass(frozen=True)
@@ -47,12 +44,7 @@ def place(out: Path, into: Path, way: Way) -> Iterator[Placed]:
     """
     if way not in get_args(Way):
         raise UnknownNameError("way to place images", way, get_args(Way))
-    entries = (entry for chunk in read_plan(out).chunks(CHUNK) for entry in chunk)
-    rows = rows_of(out, ["key", "outcome", "sha256"])
-    for entry in entries:
-        row = next(rows, None)
-        if row is None or row["key"] != as_text(entry.key):
-            raise ConfigError(f"the scan in {str(out)!r} is not finished: run it again, and place its images then")
+    for entry, row in pairs_of(out, ["outcome", "sha256"]):
         target = into / row["outcome"] / _inside(entry)
         yield _place(entry, target, row["outcome"], row["sha256"], way)
 

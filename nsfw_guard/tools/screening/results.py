@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from nsfw_guard.errors import ConfigError, MissingExtraError
+from nsfw_guard.tools.screening.entries import Entry
+from nsfw_guard.tools.screening.plan import read_plan
+from nsfw_guard.tools.screening.rows import as_text
 
+_HELD = 1024  # entries of the plan that are held at a time
 OUTCOMES = ("allow", "review", "block", "error")
 
 
@@ -43,6 +47,21 @@ def rows_of(folder: Path, columns: Sequence[str] | None = None) -> Iterator[dict
                 rows = csv.DictReader(file) if path.suffix == ".csv" else map(json.loads, file)
                 for row in rows:
                     yield row if columns is None else {name: row.get(name) for name in columns}
+
+
+def pairs_of(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Entry, dict[str, Any]]]:
+    """Yield each entry of the plan of a finished scan with these columns of its row.
+
+    Raises:
+        ConfigError: the scan is not finished.
+    """
+    rows = rows_of(folder, ["key", *columns])
+    for chunk in read_plan(folder).chunks(_HELD):
+        for entry in chunk:
+            row = next(rows, None)
+            if row is None or row["key"] != as_text(entry.key):
+                raise ConfigError(f"the scan in {str(folder)!r} is not finished: run the same command again")
+            yield entry, row
 
 
 def outcomes(folder: Path) -> dict[str, int]:

@@ -112,7 +112,7 @@ def test_an_unfinished_scan_is_refused(folder: Path, tmp_path: Path, monkeypatch
     started = Scan([str(folder)], tmp_path / "out", settings=ScanSettings(model=RED), kind="jsonl").run()
     next(started)
     started.close()
-    with pytest.raises(ConfigError, match="is not finished: run it again"):
+    with pytest.raises(ConfigError, match="is not finished: run the same command again"):
         list(place(tmp_path / "out", tmp_path / "into", "copy"))
 
 
