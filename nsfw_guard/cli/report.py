@@ -20,16 +20,12 @@ def add(commands: Any) -> None:
         "--sheet", choices=("hidden", "shown", "blurred", "none"), default="hidden",
         help="images are hidden until they are clicked, shown, blurred for good, or left out (default: hidden)",
     )  # fmt: skip
-    command.add_argument(
-        "--process", action="store_true", help="decode in a separate process, for untrusted files (see Limits)"
-    )
     command.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the page, and print its path."""
-    from nsfw_guard.imaging.limits import Limits
     from nsfw_guard.tools.screening.report import write
 
-    print(write(Path(args.scan), sheets=args.sheet, limits=Limits(process=args.process)))
+    print(write(Path(args.scan), sheets=args.sheet))
     return 0

@@ -208,7 +208,6 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ["watch", "{in}", "--once", "--settled", "0", "--model", "red", "--mode", "censor", "--quarantine", "{out}"],
     ),
     ("report", "--sheet"): (["report", "{scan}"], ["report", "{scan}", "--sheet", "none"]),
-    ("report", "--process"): (["report", "{scan}"], ["report", "{scan}", "--process"]),
     ("models", "--json"): (["models", "red"], ["models", "red", "--json"]),
     **{
         ("integrate", option): (["integrate", "sdnext", "{host}", *base], ["integrate", "sdnext", "{host}", *argv])
@@ -293,7 +292,8 @@ def test_every_option_changes_something(
         for left in tmp_path.glob("out.log*"):
             left.unlink()
         left_there = {p.name: p.read_bytes() for p in (tmp_path / "in").glob("*") if p.is_file()}
-        return ran.code, out, ran.err, written, logged, left_there
+        page = tmp_path / "scan" / "report.html"
+        return ran.code, out, ran.err, written, logged, left_there, page.exists() and page.read_bytes()
 
     wide = paint(tmp_path / "in" / "wide.png", "block", (640, 128))
     assert wide.exists()

@@ -19,7 +19,8 @@ def to_html(report: HarmlessReport, small: Mapping[str, Sequence[Image.Image]]) 
     return page(
         "How often is a harmless image covered?",
         f"""<p>{count} harmless images, {report.date}; {text(versions)}.
-Every image that is blocked here is a false alarm. Rates are given with the interval that holds the true rate with 95% confidence (Clopper-Pearson).</p>
+Every image that is blocked here is a false alarm. Rates are given with the interval that holds the true rate with 95%
+confidence (Clopper-Pearson).</p>
 <section><h2>All images</h2>{_overview(report)}</section>
 {models}
 <section><h2>What was measured</h2>{_facts(report)}</section>""",

@@ -83,14 +83,13 @@ def find(out: Path) -> Findings:
     return findings
 
 
-def write(out: Path, *, sheets: Sheets = "hidden", limits: Limits | None = None) -> Path:
+def write(out: Path, *, sheets: Sheets = "hidden") -> Path:
     """Write `report.html` into the folder of a finished scan, and return its path.
 
     Args:
         out: the folder of the scan.
         sheets: images on it are "hidden" behind a blur until they are clicked, "shown", "blurred" so that nothing else
             is in the file, or left out ("none").
-        limits: for decoding the images again.
     """
     if sheets not in get_args(Sheets):
         raise UnknownNameError("sheets", sheets, get_args(Sheets))
@@ -101,12 +100,12 @@ def write(out: Path, *, sheets: Sheets = "hidden", limits: Limits | None = None)
     findings = find(out)
     target = out / "report.html"
     part = target.with_name("report.html.new")
-    part.write_text(to_html(findings, run, sheets, limits or Limits()), encoding="utf-8")
+    part.write_text(to_html(findings, run, sheets), encoding="utf-8")
     part.replace(target)
     return target
 
 
-def to_html(findings: Findings, run: Mapping[str, Any], sheets: Sheets, limits: Limits) -> str:
+def to_html(findings: Findings, run: Mapping[str, Any], sheets: Sheets) -> str:
     """Return the page."""
     total = sum(findings.outcomes.values())
     counts = [[name, str(findings.outcomes[name]), _percent(findings.outcomes[name], total)] for name in OUTCOMES]
@@ -119,7 +118,7 @@ def to_html(findings: Findings, run: Mapping[str, Any], sheets: Sheets, limits: 
         f"{histogram(findings.bins, {f'{at:g}': at for at in usual})}</section>",
     ]
     if sheets != "none":
-        look = _Looker(run, sheets, limits)
+        look = _Looker(run, sheets)
         for title, chosen in (
             ("The highest scores", findings.highest), ("Nearest to the threshold", findings.nearest),
             ("A random sample", findings.sample),
@@ -140,9 +139,9 @@ def to_html(findings: Findings, run: Mapping[str, Any], sheets: Sheets, limits: 
 class _Looker:
     """Reads images again for the sheets."""
 
-    def __init__(self, run: Mapping[str, Any], sheets: Sheets, limits: Limits) -> None:
+    def __init__(self, run: Mapping[str, Any], sheets: Sheets) -> None:
         self.readers = readers_of(run["sources"], column=run.get("column"))
-        self.sheets, self.limits = sheets, limits
+        self.sheets, self.limits = sheets, Limits(**run["settings"]["limits"])
 
     def figure(self, one: Shown) -> str:
         """An image with its outcome and score, as HTML."""
