@@ -18,8 +18,8 @@ from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.tools.screen import SUFFIXES, looks_like_an_image
+from nsfw_guard.tools.screening.containers import read_file
 from nsfw_guard.tools.screening.entries import Unreadable
-from nsfw_guard.tools.screening.readers import read_file
 from nsfw_guard.verdict import Verdict
 
 Mode = Literal["censor", "move", "log"]
