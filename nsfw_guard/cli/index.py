@@ -94,9 +94,9 @@ def search(args: argparse.Namespace) -> int:
     guard = Guard.from_pretrained(args.model or index.head.model)
     ExactIndex.open(Path(args.index), model=guard.spec.name, revision=guard.spec.version)
     paths = [source.path for source in find(args.images).sources]
-    found = index.search(embed(guard, paths), k=args.k, where=where)
+    answers = index.search(embed(guard, paths), k=args.k, where=where)
     rows = []
-    for path, matches in zip(paths, found, strict=True):
+    for path, matches in zip(paths, answers, strict=True):
         for match in matches:
             if args.json:
                 show.as_json({"image": path, **match.to_dict()})

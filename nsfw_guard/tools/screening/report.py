@@ -144,7 +144,7 @@ class _Looker:
         self.sheets, self.limits = sheets, Limits(**run["settings"]["limits"])
 
     def figure(self, one: Shown) -> str:
-        """An image with its outcome and score, as HTML."""
+        """Return an image with its outcome and score, as HTML."""
         caption = f"<b>{one.outcome.upper()} {one.score:.3f}</b><br><small>{text(as_text(one.entry.key))}</small>"
         image = self._thumbnail(one.entry)
         if image is None:

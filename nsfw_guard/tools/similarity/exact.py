@@ -155,14 +155,14 @@ class ExactIndex:
         pool = self._vectors if len(wanted) == len(self._vectors) else self._vectors[wanted]
         rows = torch.arange(len(pool)) if pool is self._vectors else wanted
         step = max(1, _BLOCK // len(pool))
-        found = []
+        matches = []
         for start in range(0, len(asked), step):
             values, at = (asked[start : start + step] @ pool.T).topk(min(k, len(pool)), dim=1)
-            found += [
+            matches += [
                 [self._match(int(rows[i]), float(value)) for i, value in zip(ids, scores, strict=True)]
                 for ids, scores in zip(at.tolist(), values.tolist(), strict=True)
             ]
-        return found
+        return matches
 
     def close(self) -> None:
         """Free the vectors."""
