@@ -134,7 +134,8 @@ def any_misses(images: Sequence[MeasuredImage]) -> list[str]:
     return [
         image.file.path
         for image in images
-        if any(image.answers[name].outcomes[indexes[name]] is Outcome.BLOCK for name in MODELS)
+        if not any(image.answers[name].fault for name in (*MODELS, JOINT[0]))
+        and any(image.answers[name].outcomes[indexes[name]] is Outcome.BLOCK for name in MODELS)
         and Outcome.BLOCK not in image.answers[JOINT[0]].outcomes
     ]
 

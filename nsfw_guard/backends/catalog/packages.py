@@ -30,10 +30,13 @@ OPEN_NSFW = ModelSpec(
         "default": Threshold(
             block=0.8,
             review=0.2,
-            source="both: Yahoo's guidance, below 0.2 likely safe, above 0.8 highly probably not; not measured here",
+            source="both: Yahoo's guidance, below 0.2 likely safe, above 0.8 highly probably not; blocks 0.1% of "
+            "2,798 harmless images (docs/harmless.md), misses not measured",
         ),
-        "strict": Threshold(block=0.2, source="all that Yahoo's guidance does not call likely safe; not measured here"),
-        "lenient": Threshold(block=0.9, review=0.5, source="chosen, not measured"),
+        "strict": Threshold(
+            block=0.2, source="all that Yahoo's guidance does not call likely safe; blocks 1.9% of those images"
+        ),
+        "lenient": Threshold(block=0.9, review=0.5, source="chosen; blocks 0.1% of those images"),
     },
     sha256=_OPEN_NSFW_FILE.sha256,
     files=(_OPEN_NSFW_FILE.name,),
@@ -128,6 +131,8 @@ def _nsfwjs_package(network: str) -> PackageSource:
     return PackageSource(manager="npm", package="nsfwjs", version="4.3.0", files=files, converted=converted)
 
 
+_NSFWJS_CHOSEN = "chosen; how many harmless images it blocks: docs/harmless.md; misses not measured"
+
 NSFWJS_MOBILENET = ModelSpec(
     name="nsfwjs-mobilenet",
     package=_nsfwjs_package("mobilenet_v2"),
@@ -139,12 +144,10 @@ NSFWJS_MOBILENET = ModelSpec(
     # Chosen: nsfwjs names five classes and calls none of them positive.
     positive=Severity.HIGH,
     thresholds={
-        "default": Threshold(block=0.5, review=0.3, source="chosen, not measured"),
-        "strict": Threshold(block=0.25, review=0.1, source="chosen, not measured; or cut at severity low"),
-        "lenient": Threshold(block=0.8, review=0.5, source="chosen, not measured"),
+        "default": Threshold(block=0.5, review=0.3, source=_NSFWJS_CHOSEN),
+        "strict": Threshold(block=0.25, review=0.1, source=f"{_NSFWJS_CHOSEN}; or cut at severity low"),
+        "lenient": Threshold(block=0.8, review=0.5, source=_NSFWJS_CHOSEN),
     },
-    # Without a category, but for policies about art worth seeing.
-    details={"drawing": "Drawing"},
     download_bytes=25_336_605,
     license="MIT (nsfwjs); the training set's license is not stated",
     embedding_dim=128,
