@@ -121,7 +121,7 @@ def _luma(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         raise ImageError(f"PDQ reads (H, W, 3) or (H, W), at least one pixel, got {pixels.shape}: convert it to RGB")
     if pixels.ndim == 2:
         return pixels.astype(np.float32)
-    luma = pixels[..., 0] * _LUMA[0]
+    luma: NDArray[np.float32] = pixels[..., 0] * _LUMA[0]
     luma += pixels[..., 1] * _LUMA[1]
     luma += pixels[..., 2] * _LUMA[2]
     return luma
@@ -144,7 +144,8 @@ def _filter(length: int) -> NDArray[np.float32]:
         share = 1.0 / (last[inner] - first[inner]) / (last[place] - first[place])
         np.add.at(row, first[inner], share)
         np.add.at(row, last[inner], -share)
-    return np.asarray(np.cumsum(matrix, axis=1)[:, :-1], np.float32)
+    summed: NDArray[np.float32] = np.cumsum(matrix, axis=1)[:, :-1].astype(np.float32)
+    return summed
 
 
 @functools.lru_cache(maxsize=1)
