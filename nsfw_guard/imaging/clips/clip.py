@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nsfw_guard.errors import ConfigError, DecodeError, MissingExtraError
+from nsfw_guard.errors import ConfigError, DecodeError
 from nsfw_guard.imaging.clips.boxes import read_boxes
 from nsfw_guard.imaging.clips.ebml import read_elements
-from nsfw_guard.imaging.clips.facts import Facts
+from nsfw_guard.imaging.clips.facts import Facts, load_av
 from nsfw_guard.imaging.clips.ways import Look, check_look, look_of, ways, whole_ratio
 from nsfw_guard.imaging.files.sources import describe_error, read_bytes
 from nsfw_guard.imaging.limits import Budget, Limits
@@ -98,7 +98,7 @@ class Clip:
         Raises:
             DecodeError: it is no clip, it is beyond the limits, or players may show it in different ways.
         """
-        _av()
+        load_av()
         if limits.process:
             raise ConfigError("clips are not decoded in a process of their own: pass limits without process=True")
         data = read_bytes(source, limits.bytes)
@@ -171,21 +171,13 @@ class Clip:
     def _opened(self) -> Any:
         """The file in ffmpeg: the format is the one that we read, and parts that an edit list hides are shown."""
         options = {"ignore_editlist": "1"} if self.facts.format == "mov" else {}
-        return _av().open(
+        return load_av().open(
             io.BytesIO(self.data),
             mode="r",
             format=self.facts.format,
             options={"err_detect": "explode", **options},
             stream_options=[{"max_pixels": str(self.limits.pixels), "threads": "1"}] * self.facts.tracks,
         )
-
-
-def _av() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        raise MissingExtraError("av", "video") from error
-    return av
 
 
 def _read(data: bytes, limits: Limits) -> Facts:

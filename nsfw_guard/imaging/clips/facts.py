@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from nsfw_guard.errors import DecodeError
+from nsfw_guard.errors import DecodeError, MissingExtraError
 from nsfw_guard.imaging.limits import Limits
 
 REMUX = "copy it into a new file with `ffmpeg -i IN -map 0:v:0 -map 0:a? -c copy OUT`"
@@ -42,3 +43,12 @@ def check_count(samples: int, limits: Limits) -> None:
 def name_of(kind: bytes) -> str:
     """Return the name of a box or of a kind of video, for a message."""
     return ascii(kind.decode("latin-1"))
+
+
+def load_av() -> Any:
+    """Return PyAV, or raise an error that says how to install it."""
+    try:
+        import av
+    except ImportError as error:
+        raise MissingExtraError("av", "video") from error
+    return av

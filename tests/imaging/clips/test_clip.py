@@ -212,6 +212,19 @@ def test_a_cover_image_is_refused_by_name() -> None:
         Clip.open(file.getvalue())
 
 
+def test_a_cover_image_in_the_notes_of_an_mp4_is_refused_by_name(tmp_path) -> None:
+    disposition = pytest.importorskip("av.stream").Disposition
+    with av.open(str(tmp_path / "clip.mp4"), "w") as out:
+        streams = out.add_stream("libx264", rate=24), out.add_stream("png", rate=1)
+        streams[1].disposition = disposition.attached_pic
+        for stream, pixels in zip(streams, ("yuv420p", "rgb24"), strict=True):
+            stream.width, stream.height, stream.pix_fmt = *SIZE, pixels
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(drawn(1)[0], "rgb24")))
+            out.mux(stream.encode())
+    with pytest.raises(DecodeError, match=r"2 streams of images \(a cover image is one\)"):
+        whole((tmp_path / "clip.mp4").read_bytes())
+
+
 def test_a_second_stream_of_images_is_refused() -> None:
     file = io.BytesIO()
     with av.open(file, "w", format="webm") as out:
