@@ -219,6 +219,7 @@ def test_a_cover_image_in_the_notes_of_an_mp4_is_refused_by_name(tmp_path) -> No
         streams[1].disposition = disposition.attached_pic
         for stream, pixels in zip(streams, ("yuv420p", "rgb24"), strict=True):
             stream.width, stream.height, stream.pix_fmt = *SIZE, pixels
+        for stream in streams:
             out.mux(stream.encode(av.VideoFrame.from_ndarray(drawn(1)[0], "rgb24")))
             out.mux(stream.encode())
     with pytest.raises(DecodeError, match=r"2 streams of images \(a cover image is one\)"):
