@@ -1,7 +1,7 @@
 """How the verdicts on the frames of a clip become one: the worst of them, or k within n neighbours. No torch.
 
-A model that errs once in a thousand images errs in every second clip of 700 frames when one frame decides. A rule that
-asks for several flagged neighbours errs far less, and misses whatever is shown more briefly: it is a relaxation.
+When one frame decides, false alarms grow with the length of a clip. A rule that asks for several flagged neighbours
+removes those that flicker (not those of a scene that stays), and misses what is shown more briefly: it is a relaxation.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ class ClipRule:
 
     Example:
         ```python
-        from nsfw_guard.policy.clips import ClipRule
-
         policy = Policy(rules={"*": Rule(block="default")}, clips=ClipRule(rule="k-of-n", k=3, n=5))
         ```
     """

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nsfw_guard.errors import DecodeError
-from nsfw_guard.imaging.clips.facts import MAX_PARTS, Facts, check_count, name_of, refuse
+from nsfw_guard.imaging.clips.facts import MAX_PARTS, Facts, check_count, check_notes, name_of, refuse
 from nsfw_guard.imaging.limits import Limits
 
 TOP = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"meta", b"udta"}
 MOVIE = {b"mvhd", b"trak", b"udta", b"meta", b"iods", b"uuid", b"free", b"skip"}
 TRACK = {b"tkhd", b"edts", b"mdia", b"tref", b"udta", b"meta", b"tapt", b"uuid", b"free", b"skip", b"load"}
 MEDIA = {b"mdhd", b"hdlr", b"minf", b"udta", b"uuid", b"free", b"skip", b"elng"}
+NOTES = {b"udta", b"meta", b"uuid", b"free", b"skip", b"iods"}
 HANDLERS = {b"vide", b"soun", b"tmcd", b"meta", b"hint"}  # images, sound, time codes, data, hints for servers
 KINDS = {b"avc1", b"avc3", b"hvc1", b"hev1", b"av01", b"vp08", b"vp09", b"mp4v", b"apco", b"apcs", b"apcn", b"apch"}
 # Settings of the decoder, and what is read from each frame again (colours, the ratio of pixels, fields).
@@ -82,10 +83,12 @@ class Boxes:
             raise DecodeError("there are bytes after the last box: it was cut or joined, save the clip again")
 
     def listed(self, start: int, end: int, known: set[bytes]) -> Iterator[tuple[bytes, int, int]]:
-        """Yield the same boxes, and refuse kinds that are not known."""
+        """Yield the same boxes; refuse kinds that are not known, and notes that hold an image."""
         for kind, low, high in self.within(start, end):
             if kind not in known:
                 raise refuse(NAMES.get(kind, f"the box {name_of(kind)}"))
+            if kind in NOTES:
+                check_notes(self.data[low:high])
             yield kind, low, high
 
     def one(self, start: int, end: int, kind: bytes) -> tuple[int, int]:

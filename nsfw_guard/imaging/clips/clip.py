@@ -142,8 +142,6 @@ class Clip:
             yield from self._frames()
         except DecodeError:
             raise
-        except GeneratorExit:
-            raise
         except Exception as error:  # ffmpeg's errors are of many types
             raise DecodeError(
                 f"cannot be decoded ({describe_error(error)}): get the whole file, or save it again"

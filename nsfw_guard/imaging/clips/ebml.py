@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nsfw_guard.errors import DecodeError
-from nsfw_guard.imaging.clips.facts import MAX_PARTS, Facts, check_count, name_of, refuse
+from nsfw_guard.imaging.clips.facts import MAX_PARTS, Facts, check_count, check_notes, name_of, refuse
 from nsfw_guard.imaging.limits import Limits
 
 HEADER, SEGMENT, INFO, TRACKS, CLUSTER, ATTACHMENTS = (
@@ -96,6 +96,8 @@ def read_elements(data: bytes, limits: Limits) -> Facts:
     for element in elements.within(segments[0].start, segments[0].end):
         if element.id not in TOP:
             raise refuse(f"the element {element.id:X}")
+        if element.id in {TAGS, VOID, CHAPTERS}:
+            check_notes(data[element.start : element.end])
         parts.setdefault(element.id, []).append(element)
     if ATTACHMENTS in parts:
         raise refuse("attachments, such as a cover image")

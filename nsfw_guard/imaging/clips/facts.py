@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nsfw_guard.errors import DecodeError, MissingExtraError
+from nsfw_guard.imaging.files.metadata import sweep
 from nsfw_guard.imaging.limits import Limits
 
 REMUX = "copy it into a new file with `ffmpeg -i IN -map 0:v:0 -map 0:a? -c copy OUT`"
@@ -38,6 +39,12 @@ def check_count(samples: int, limits: Limits) -> None:
         raise DecodeError("the clip holds no image: save it again")
     if samples > limits.frames:
         raise DecodeError(f"{samples} frames are more than {limits.frames}: cut it into parts, or raise limits.frames")
+
+
+def check_notes(block: bytes) -> None:
+    """Raise an error for a part without frames that holds an image file, which programs show beside the clip."""
+    if next(sweep(block, None), None) is not None:
+        raise refuse("an image in its notes (a cover or a thumbnail)", f"{REMUX} with -map_metadata -1")
 
 
 def name_of(kind: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import builtins
 import contextlib
 import io
@@ -222,8 +223,26 @@ def test_a_cover_image_in_the_notes_of_an_mp4_is_refused_by_name(tmp_path) -> No
         for stream in streams:
             out.mux(stream.encode(av.VideoFrame.from_ndarray(drawn(1)[0], "rgb24")))
             out.mux(stream.encode())
-    with pytest.raises(DecodeError, match=r"2 streams of images \(a cover image is one\)"):
+    with pytest.raises(DecodeError, match=r"an image in its notes \(a cover or a thumbnail\)"):
         whole((tmp_path / "clip.mp4").read_bytes())
+
+
+@pytest.mark.parametrize("kind", ["mp4", "webm"])
+def test_a_thumbnail_in_the_notes_is_refused_by_name(kind) -> None:
+    jpeg = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(200)).decode()
+    with pytest.raises(DecodeError, match=r"an image in its notes \(a cover or a thumbnail\)"):
+        Clip.open(clip(drawn(2), kind, metadata={"comment": jpeg}))
+
+
+def test_vp8_images_that_are_never_shown_are_no_fault(clips) -> None:
+    """VP8 keeps some for prediction; a bit in their first byte says so, and the decoder gives no frame for them."""
+    data = clips["vp8"]
+    with av.open(io.BytesIO(data)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    place = data.index(packets[3])
+    assert data[place] & 0x10
+    video = Clip.open(data[:place] + bytes([data[place] & ~0x10]) + data[place + 1 :])
+    assert (video.frames, len(list(video))) == (COUNT, COUNT - 1)
 
 
 def test_a_second_stream_of_images_is_refused() -> None:
