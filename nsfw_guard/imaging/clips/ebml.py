@@ -22,6 +22,10 @@ TRACK, NUMBER, TYPE, CODEC, VIDEO, ENCODINGS, OPERATION = 0xAE, 0xD7, 0x83, 0x86
 WIDTH, HEIGHT, CROPS = 0xB0, 0xBA, {0x54AA, 0x54BB, 0x54CC, 0x54DD}
 ALPHA, STEREO, PROJECTION = 0x53C0, {0x53B8, 0x53B9}, 0x7670
 SIMPLE, GROUP, BLOCK, ADDITIONS, ENCRYPTED = 0xA3, 0xA0, 0xA1, 0x75A1, 0xAF
+# What else stands in a cluster and in a group of blocks; another part may be a block whose name was damaged.
+NUMBERS = {0xE7, 0xA7, 0xAB, CHECKSUM}
+IN_CLUSTER = NUMBERS | {0x5854, SIMPLE, GROUP, ENCRYPTED, VOID}
+IN_GROUP = {BLOCK, ADDITIONS, 0xFB, 0x9B, 0x75A2, 0xFA, 0xA4, 0xFD, VOID, CHECKSUM}
 SCALE, DURATION = 0x2AD7B1, 0x4489
 IMAGES, SOUND = 1, 2
 CODECS = {b"V_VP8", b"V_VP9", b"V_AV1", b"V_MPEG4/ISO/AVC", b"V_MPEGH/ISO/HEVC", b"V_MPEG4/ISO/ASP"}
@@ -105,7 +109,10 @@ def read_elements(data: bytes, limits: Limits) -> Facts:
         raise DecodeError("expected one part for its duration and one for its tracks: save the clip again")
     tracks = [e for e in elements.within(parts[TRACKS][0].start, parts[TRACKS][0].end) if e.id == TRACK]
     number, width, height = _images(elements, tracks)
-    samples = sum(_blocks(elements, cluster, number) for cluster in parts.get(CLUSTER, ()))
+    known = {elements.value(e) for track in tracks for e in elements.within(track.start, track.end) if e.id == NUMBER}
+    if len(known) != len(tracks):
+        raise DecodeError("two tracks have the same number: save the clip again")
+    samples = sum(_blocks(elements, cluster, number, known) for cluster in parts.get(CLUSTER, ()))
     check_count(samples, limits)
     seconds = _duration(elements, parts[INFO][0])
     return Facts(format="matroska", width=width, height=height, samples=samples, seconds=seconds, tracks=len(tracks))
@@ -151,25 +158,32 @@ def _size(elements: Elements, video: Element) -> tuple[int, int]:
     return elements.value(settings[WIDTH]), elements.value(settings[HEIGHT])
 
 
-def _blocks(elements: Elements, cluster: Element, number: int) -> int:
-    """How many images of the track are in one cluster."""
+def _blocks(elements: Elements, cluster: Element, number: int, known: set[int]) -> int:
+    """How many images of the track are in one cluster, all of whose blocks belong to known tracks."""
     count = 0
     for element in elements.within(cluster.start, cluster.end):
+        large = element.id in NUMBERS and element.end - element.start > 8
+        if element.id not in IN_CLUSTER or large:
+            raise refuse(f"the element {element.id:X} among its images")
         if element.id == ENCRYPTED:
             raise refuse("encryption")
         if element.id == SIMPLE:
-            count += _is_image(elements, element, number)
+            count += _is_image(elements, element, number, known)
         if element.id == GROUP:
             inner = list(elements.within(element.start, element.end))
-            images = sum(_is_image(elements, block, number) for block in inner if block.id == BLOCK)
+            if others := {part.id for part in inner} - IN_GROUP:
+                raise refuse(f"the element {min(others):X} among its images")
+            images = sum(_is_image(elements, block, number, known) for block in inner if block.id == BLOCK)
             if images and any(part.id == ADDITIONS for part in inner):
                 raise refuse("transparency or other additions to its images")
             count += images
     return count
 
 
-def _is_image(elements: Elements, block: Element, number: int) -> bool:
+def _is_image(elements: Elements, block: Element, number: int, known: set[int]) -> bool:
     track, at, _ = elements.number(block.start)
+    if track not in known:
+        raise DecodeError(f"a block of the track {track}, which the clip does not have: get the whole file")
     if track != number:
         return False
     if at + 3 > block.end or elements.data[at + 2] & 0x06:

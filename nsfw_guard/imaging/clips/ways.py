@@ -92,12 +92,13 @@ def _setting(frame: Any, context: Any, name: str) -> set[int]:
 def _rgb(frame: Any, width: int, height: int) -> NDArray[np.uint8]:
     hd = frame.colorspace == 1 or (frame.colorspace == 2 and frame.height >= HD_ROWS)
     full = frame.format.name in FULL or frame.color_range == 2
+    # For RGB the target's matrix has no meaning; PyAV before 16 follows the source's only where the two differ.
     given = frame.reformat(
         width=width,
         height=height,
         format="rgb24",
         src_colorspace=ITU709 if hd else ITU601,
-        dst_colorspace=ITU709 if hd else ITU601,
+        dst_colorspace=ITU601 if hd else ITU709,
         src_color_range=2 if full else 1,
         dst_color_range=2,
     )
