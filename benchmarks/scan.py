@@ -3,9 +3,9 @@
 python benchmarks/scan.py [--images 200]
 
 The default model's network (ViT-tiny, 384 px) with random weights, drawn images of 1024 x 1024 as JPEG and PNG, files
-in the system's cache, models loaded before. The naive loop is PIL, timm's transform and the network, one image after the
-other; the DataLoader does the same with two worker processes. Memory is that of the whole process, for small images by
-`demo-shapes`.
+in the system's cache, models loaded before. The naive loop is PIL, timm's transform and the network, one image after
+the other; the DataLoader does the same with two worker processes. Memory is that of the whole process, for small images
+by `demo-shapes`.
 """
 
 from __future__ import annotations
