@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "sources", nargs="+", metavar="SOURCE",
-        help="a folder, an image, a glob, .tar shards, .parquet tables, a .csv, .jsonl or .txt list, or an address",
+        help="a folder, an image, a video, a glob, .tar shards, .parquet tables, a .csv, .jsonl or .txt list, an address",
     )  # fmt: skip
     command.add_argument("--out", required=True, metavar="DIR", help="the folder of the output, one for each scan")
     show.model_flags(command)
@@ -37,6 +37,9 @@ def add(commands: Any) -> None:
     command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: cpu for files)")
     command.add_argument("--batch", type=int, default=16, metavar="N", help="images per batch (default: 16)")
     command.add_argument("--workers", type=int, metavar="N", help="threads (default: one for each core, at most 4)")
+    frames = command.add_mutually_exclusive_group()
+    frames.add_argument("--every-nth", type=int, default=1, metavar="N", help="look at every n-th frame of a clip only")
+    frames.add_argument("--per-second", type=float, metavar="N", help="look at so many frames of a clip a second only")
     command.add_argument("--no-embeddings", action="store_true", help="leave embeddings out")
     command.add_argument("--trust-guard", action="store_true", help="accept a model folder that relaxes its own guard")
     command.add_argument(
@@ -72,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
         limits=Limits(process=args.process),
         batch_size=args.batch,
         embeddings=not args.no_embeddings,
+        every_nth=args.every_nth,
+        per_second=args.per_second,
     )
     scan = Scan(
         args.sources, Path(args.out), settings=settings, kind=args.format, column=args.column, workers=args.workers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nsfw_guard.errors import DecodeError
@@ -17,17 +17,35 @@ from nsfw_guard.verdict import Verdict, worst
 GROUP_FRAMES = 64
 
 
+CLIP_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv"})
+
+
 @dataclass(frozen=True)
 class JudgedClip:
-    """The verdict on a clip, and those on the frames that were looked at, by index."""
+    """The verdict on a clip, and those on the frames that were looked at, by index, with their times in seconds."""
 
     verdict: Verdict
     frames: dict[int, Verdict]
+    seconds: dict[int, float] = field(default_factory=dict)
 
     @property
     def flagged(self) -> tuple[int, ...]:
         """The frames that were blocked or could not be judged, whatever became of the clip."""
         return tuple(index for index, verdict in self.frames.items() if verdict.flagged)
+
+    @property
+    def stretches(self) -> tuple[tuple[float, float], ...]:
+        """The times from the first to the last frame of each run of flagged frames, in seconds."""
+        runs: list[list[float]] = []
+        before = False
+        for index, verdict in self.frames.items():
+            at = self.seconds.get(index, 0.0)
+            if verdict.flagged and before:
+                runs[-1][1] = at
+            elif verdict.flagged:
+                runs.append([at, at])
+            before = verdict.flagged
+        return tuple((start, end) for start, end in runs)
 
 
 def check_clip(
@@ -50,6 +68,7 @@ def check_clip(
         ```
     """
     frames: dict[int, Verdict] = {}
+    seconds: dict[int, float] = {}
     try:
         clip = Clip.open(source, limits=limits, every=every)
         for group in _groups(clip):
@@ -57,10 +76,12 @@ def check_clip(
             for frame, verdict in zip(group, verdicts, strict=True):
                 before = frames.get(frame.index)
                 frames[frame.index] = verdict if before is None else worst([before, verdict])
+                seconds[frame.index] = frame.seconds
     except DecodeError as error:
         (verdict,) = guard.notify([Verdict.error(f"the clip cannot be judged: {error}")])
-        return JudgedClip(verdict, frames)
-    return JudgedClip(decide_clip(guard.policy.clips, list(frames.values()), partial=clip.partial), frames)
+        return JudgedClip(verdict, frames, seconds)
+    decided = decide_clip(guard.policy.clips, list(frames.values()), partial=clip.partial)
+    return JudgedClip(decided, frames, seconds)
 
 
 def _groups(clip: Clip) -> Iterator[list[ClipFrame]]:

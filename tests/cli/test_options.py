@@ -16,6 +16,7 @@ import pytest
 
 from nsfw_guard.hosts import running
 from tests.cli.conftest import COMMANDS, Path_, Run, lines_of, paint, write_log
+from tests.imaging.clips.drawing import clip, drawn
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -100,6 +101,8 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             ("--resize", "{tiny}", ["--format", "jsonl"], ["--format", "jsonl", "--resize", "fast"]),
             ("--device", "{tiny}", ["--format", "jsonl"], ["--format", "jsonl", "--device", "cpu"]),
             ("--batch", "counting", ["--format", "jsonl"], ["--format", "jsonl", "--batch", "1"]),
+            ("--every-nth", "red", ["--format", "jsonl"], ["--format", "jsonl", "--every-nth", "2"]),
+            ("--per-second", "red", ["--format", "jsonl"], ["--format", "jsonl", "--per-second", "2"]),
             ("--no-embeddings", "{tiny}", ["--format", "jsonl"], ["--format", "jsonl", "--no-embeddings"]),
             ("--process", "red", ["--format", "jsonl"], ["--format", "jsonl", "--process"]),
             ("--fail-on", "red", ["--format", "jsonl"], ["--format", "jsonl", "--fail-on", "never"]),
@@ -295,6 +298,9 @@ def test_every_option_changes_something(
         page = tmp_path / "scan" / "report.html"
         return ran.code, out, ran.err, written, logged, left_there, page.exists() and page.read_bytes()
 
+    if key[1] in {"--every-nth", "--per-second"}:
+        pytest.importorskip("av")
+        (tmp_path / "in" / "clip.mp4").write_bytes(clip(drawn(8)))
     wide = paint(tmp_path / "in" / "wide.png", "block", (640, 128))
     assert wide.exists()
     paint(tmp_path / "odd" / "a.png", "allow").with_name("notes.txt").write_text("text")

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nsfw_guard.errors import ConfigError, MissingExtraError
-from nsfw_guard.tools.screen import SUFFIXES
-from nsfw_guard.tools.screening.entries import UNREADABLE, Content, Entry, Unreadable
+from nsfw_guard.tools.screening.entries import JUDGED_SUFFIXES, UNREADABLE, Content, Entry, Unreadable
 
 DAMAGED = -1  # in place of a length
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "content", "path", "file_name")
@@ -48,7 +47,7 @@ class Shards:
                 # Without compression only, so that a member can be read at its offset.
                 with tarfile.open(path, "r:") as tar:
                     for member in tar:
-                        if member.isreg() and Path(member.name).suffix.lower() in SUFFIXES:
+                        if member.isreg() and Path(member.name).suffix.lower() in JUDGED_SUFFIXES:
                             yield Entry(f"{path}/{member.name}", reader, path, member.offset_data, member.size)
                     whole = _ends(path, tar.offset)
             except (tarfile.TarError, OSError, ValueError):

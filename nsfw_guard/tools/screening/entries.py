@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
+from pathlib import PurePath
 from typing import Protocol
 
+from nsfw_guard.tools.clips import CLIP_SUFFIXES
+from nsfw_guard.tools.screen import SUFFIXES
+
 UNREADABLE = "cannot be read"
+JUDGED_SUFFIXES = SUFFIXES | CLIP_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,11 @@ class Entry:
     place: str
     offset: int = 0
     length: int = 0
+
+    @property
+    def is_clip(self) -> bool:
+        """True for a video file, by its name."""
+        return PurePath(self.key).suffix.lower() in CLIP_SUFFIXES
 
     def to_line(self) -> str:
         """Return one line of JSON. Bytes of a name that are no text survive."""

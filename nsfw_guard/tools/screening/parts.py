@@ -83,7 +83,9 @@ class Parts:
             text = io.StringIO(newline="")
             table = csv.DictWriter(text, [name for name in COLUMNS if name not in _NOT_IN_CSV], extrasaction="ignore")
             table.writeheader()
-            table.writerows({**row.to_dict(), "flags": ";".join(row.flags), "scores": row.scores} for row in rows)
+            table.writerows(
+                {**row.to_dict(), "flags": ";".join(row.flags), "scores": row.scores, "clip": row.clip} for row in rows
+            )
             return text.getvalue().encode()
         from pyarrow import BufferOutputStream, parquet
 

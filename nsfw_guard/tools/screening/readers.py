@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from nsfw_guard.errors import ConfigError
-from nsfw_guard.tools.screen import SUFFIXES, looks_like_an_image
+from nsfw_guard.tools.screen import looks_like_an_image
 from nsfw_guard.tools.screening.containers import Shards, Tables, column_of, read_file, within
-from nsfw_guard.tools.screening.entries import UNREADABLE, Content, Entry, Reader, Unreadable
+from nsfw_guard.tools.screening.entries import JUDGED_SUFFIXES, UNREADABLE, Content, Entry, Reader, Unreadable
 
 LISTS = {".csv", ".jsonl", ".txt"}
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "image", "url")
@@ -100,7 +100,9 @@ class Folder(Files):
                 continue
             waiting += [one.path for one in reversed(inside) if one.is_dir(follow_symlinks=False)]
             for one in inside:
-                if one.is_file() and (Path(one.name).suffix.lower() in SUFFIXES or looks_like_an_image(Path(one.path))):
+                if one.is_file() and (
+                    Path(one.name).suffix.lower() in JUDGED_SUFFIXES or looks_like_an_image(Path(one.path))
+                ):
                     yield Entry(one.path, reader, one.path)
 
 
@@ -154,7 +156,7 @@ class Remote:
         """Yield each image by its suffix: looking into each file would fetch it."""
         system, path = self._system()
         for file in sorted(system.find(path)):
-            if Path(file).suffix.lower() in SUFFIXES:
+            if Path(file).suffix.lower() in JUDGED_SUFFIXES:
                 yield Entry(str(system.unstrip_protocol(file)), reader, file)
 
     def read(self, entries: Sequence[Entry], most: int) -> Iterator[Content]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nsfw_guard.scores import number
+from nsfw_guard.tools.clips import JudgedClip
 from nsfw_guard.verdict import Verdict
 
 
@@ -26,6 +27,7 @@ class Row:
         status: "judged", or "error".
         outcome, reason, category, severity, score, threshold, view, flags: as in the verdict.
         scores: of each view of the frame that decided, as JSON; those before a calibration are in the details.
+        clip: of a video file, as JSON: how many frames were looked at, and the seconds of flagged stretches.
         digest: of the pixels that the model was shown.
         embedding: of that frame; None where the model has none.
         model, revision, policy, policy_hash: who answered, and by which rules.
@@ -44,6 +46,7 @@ class Row:
     view: str
     flags: tuple[str, ...]
     scores: str
+    clip: str
     digest: str
     embedding: NDArray[np.float32] | None
     model: str
@@ -55,8 +58,15 @@ class Row:
         """Return JSON-ready values; a score that is no number becomes its name."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         embedding = None if self.embedding is None else [round(float(x), 6) for x in self.embedding]
-        return {**values, "flags": list(self.flags), "score": number(self.score), "threshold": number(self.threshold),
-                "scores": json.loads(self.scores), "embedding": embedding}  # fmt: skip
+        return {
+            **values,
+            "flags": list(self.flags),
+            "score": number(self.score),
+            "threshold": number(self.threshold),
+            "scores": json.loads(self.scores),
+            "clip": json.loads(self.clip or "null"),
+            "embedding": embedding,
+        }
 
 
 COLUMNS = tuple(f.name for f in fields(Row))
@@ -71,7 +81,7 @@ def _has_surrogates(text: str) -> bool:
     return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def row_of(key: str, verdict: Verdict, *, sha256: str, size: int) -> Row:
+def row_of(key: str, verdict: Verdict, *, sha256: str, size: int, clip: JudgedClip | None = None) -> Row:
     """Return the row of an image with this verdict."""
     scores = verdict.scores
     embedding = None if scores is None or scores.embedding is None else scores.embedding
@@ -89,6 +99,7 @@ def row_of(key: str, verdict: Verdict, *, sha256: str, size: int) -> Row:
         view=verdict.view,
         flags=verdict.flags,
         scores=json.dumps(scores.to_list() if scores else [], sort_keys=True),
+        clip="" if clip is None else _clip(clip),
         digest=scores.digest if scores else "",
         embedding=None if embedding is None else np.asarray(embedding.float().cpu(), dtype=np.float32),
         model=verdict.model,
@@ -96,6 +107,11 @@ def row_of(key: str, verdict: Verdict, *, sha256: str, size: int) -> Row:
         policy=verdict.policy,
         policy_hash=verdict.policy_hash,
     )
+
+
+def _clip(clip: JudgedClip) -> str:
+    stretches = [[round(start, 3), round(end, 3)] for start, end in clip.stretches]
+    return json.dumps({"frames": len(clip.frames), "flagged": stretches}, sort_keys=True)
 
 
 def schema(width: int) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nsfw_guard.errors import ConfigError
+from nsfw_guard.imaging.clips.clip import CLIP_LIMITS
 from nsfw_guard.tools.lock import locked
 from nsfw_guard.tools.screening.entries import Content, Entry, Reader, Unreadable
 from nsfw_guard.tools.screening.parts import Format, Parts, sync_folder
@@ -148,8 +149,7 @@ class Scan:
 
     def _judge(self, entries: Sequence[Entry], readers: Sequence[Reader]) -> Iterator[Row]:
         """The rows of a chunk, in order: some batches ahead are read and judged by threads."""
-        size = self.settings.batch_size
-        batches = (entries[start : start + size] for start in range(0, len(entries), size))
+        batches = _batches(entries, self.settings.batch_size)
         waiting: deque[Future[list[Row]]] = deque()
         with ThreadPoolExecutor(self.workers) as pool:
             for batch in itertools.chain(batches, itertools.repeat(None)):
@@ -161,7 +161,7 @@ class Scan:
                     yield from waiting.popleft().result()
 
     def _of_batch(self, batch: Sequence[Entry], readers: Sequence[Reader]) -> list[Row]:
-        most = self.settings.limits.bytes
+        most = CLIP_LIMITS.bytes if batch[0].is_clip else self.settings.limits.bytes
         contents: list[Content] = []
         for reader, group in itertools.groupby(batch, key=lambda entry: entry.reader):
             part = list(group)
@@ -169,3 +169,15 @@ class Scan:
             # A reader that yields too few or too many would put one image's verdict on another.
             contents += read if len(read) == len(part) else [Unreadable("its source cannot be read")] * len(part)
         return self.scorer([entry.key for entry in batch], contents)
+
+
+def _batches(entries: Sequence[Entry], size: int) -> Iterator[list[Entry]]:
+    """Entries in batches; a video file is a batch of its own, since it may be hundreds of megabytes."""
+    batch: list[Entry] = []
+    for entry in entries:
+        if batch and (entry.is_clip or batch[0].is_clip or len(batch) == size):
+            yield batch
+            batch = []
+        batch.append(entry)
+    if batch:
+        yield batch

@@ -10,10 +10,12 @@ from typing import Any
 
 from nsfw_guard.backends.base import Backend, checked_scores
 from nsfw_guard.guard import Guard
+from nsfw_guard.imaging.clips.clip import CLIP_LIMITS, ClipSampling
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.scores import Scores, ViewScores
-from nsfw_guard.tools.screening.entries import Content, Unreadable
+from nsfw_guard.tools.clips import JudgedClip, check_clip
+from nsfw_guard.tools.screening.entries import Content, Entry, Unreadable
 from nsfw_guard.tools.screening.rows import Row, row_of
 from nsfw_guard.verdict import Outcome, Verdict
 
@@ -27,6 +29,7 @@ class ScanSettings:
         limits: for decoding.
         batch_size: images that are judged at a time.
         embeddings: whether rows hold the embedding.
+        every_nth, per_second: which frames of a video file are looked at. With fewer than all, it is at best REVIEW.
     """
 
     model: str = "marqo"
@@ -38,6 +41,13 @@ class ScanSettings:
     limits: Limits = field(default_factory=Limits)
     batch_size: int = 16
     embeddings: bool = True
+    every_nth: int = 1
+    per_second: float | None = None
+
+    @property
+    def sampling(self) -> ClipSampling:
+        """Which frames of a video file are looked at."""
+        return ClipSampling(nth=self.every_nth, per_second=self.per_second)
 
     def guard(self) -> Guard:
         """Load the model, and return its guard."""
@@ -91,10 +101,12 @@ class Scorer:
     def __call__(self, keys: Sequence[str], contents: Sequence[Content]) -> list[Row]:
         """Return a row for each image, in order. An image that cannot be judged is a row that says why."""
         rows: dict[int, Row] = {}
-        data = {i: content for i, content in enumerate(contents) if isinstance(content, bytes)}
+        data = {i: content for i, content in enumerate(contents) if isinstance(content, bytes) and not is_clip(keys[i])}
         for i, verdict in zip(data, self._verdicts(list(data.values())), strict=True):
             rows[i] = row_of(keys[i], verdict, sha256=hashlib.sha256(data[i]).hexdigest(), size=len(data[i]))
         for i, content in enumerate(contents):
+            if isinstance(content, bytes) and i not in data:
+                rows[i] = self._of_clip(keys[i], content)
             if isinstance(content, Unreadable):
                 rows[i] = row_of(keys[i], self._signed(Verdict.error(content.reason)), sha256="", size=0)
         return [rows[i] for i in range(len(contents))]
@@ -107,6 +119,16 @@ class Scorer:
         if len(data) > 1 and all(v.outcome is Outcome.ERROR for v in verdicts):
             verdicts = [self.guard.check([one])[0] for one in data]
         return verdicts
+
+    def _of_clip(self, key: str, data: bytes) -> Row:
+        try:
+            # A clip is not decoded in a process of its own: where that was asked for, it is refused.
+            limits = replace(CLIP_LIMITS, process=self.settings.limits.process)
+            clip = check_clip(self.guard, data, limits=limits, every=self.settings.sampling)
+        except Exception as error:  # noqa: BLE001 - a clip that cannot be judged is a row, and no end
+            clip = JudgedClip(Verdict.error(f"{type(error).__name__}: {error}"), {})
+        verdict = clip.verdict if clip.verdict.model else self._signed(clip.verdict)
+        return row_of(key, verdict, sha256=hashlib.sha256(data).hexdigest(), size=len(data), clip=clip)
 
     def _signed(self, verdict: Verdict) -> Verdict:
         guard = self.guard
@@ -125,6 +147,11 @@ def width_of(backend: Any) -> int:
     while hasattr(backend, "backend"):
         backend = backend.backend
     return int(getattr(backend, "width", 0))
+
+
+def is_clip(key: str) -> bool:
+    """Return whether a key is that of a video file."""
+    return Entry(key, 0, "").is_clip
 
 
 class Recording:
