@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "sources", nargs="+", metavar="SOURCE",
-        help="a folder, an image, a video, a glob, .tar shards, .parquet tables, a .csv, .jsonl or .txt list, an address",
+        help="a folder, image, video, glob, .tar shard, .parquet table, .csv, .jsonl or .txt list, or address",
     )  # fmt: skip
     command.add_argument("--out", required=True, metavar="DIR", help="the folder of the output, one for each scan")
     show.model_flags(command)
