@@ -164,7 +164,10 @@ def variants(collection: Collection, out: Path, broken: list[str]) -> dict[str, 
         ("nsfwjs-mobilenet", {"resize": "fast"}, spread(collection, TILED)),
         *((name, {"views": views}, spread(collection, TILED)) for name in MODELS[:1] for views in ("center", "squash")),
     ]
-    lines = [variant(name, settings, files) for name, settings, files in rows]
+    lines = []
+    for name, settings, files in rows:
+        lines.append(variant(name, settings, files))
+        print(f"... {lines[-1]}", file=sys.stderr, flush=True)
     table(["model", "setting", "images", "verdicts that differ", "newly blocked", "no longer blocked",
            "largest change of a score", "median change"], lines)  # fmt: skip
     return {"variants": lines}

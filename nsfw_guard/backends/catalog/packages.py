@@ -148,6 +148,8 @@ NSFWJS_MOBILENET = ModelSpec(
         "strict": Threshold(block=0.25, review=0.1, source=f"{_NSFWJS_CHOSEN}; or cut at severity low"),
         "lenient": Threshold(block=0.8, review=0.5, source=_NSFWJS_CHOSEN),
     },
+    # Without a category, but for policies about art worth seeing.
+    details={"drawing": "Drawing"},
     download_bytes=25_336_605,
     license="MIT (nsfwjs); the training set's license is not stated",
     embedding_dim=128,
