@@ -115,7 +115,6 @@ class Scan:
     def _describe(self) -> dict[str, Any]:
         """What must be the same when a scan goes on."""
         guard = self.scorer.guard
-        settings = {name: value for name, value in asdict(self.settings).items() if name != "device"}
         return {
             "schema": SCHEMA,
             # Relative sources are those of the folder that the command runs in.
@@ -124,7 +123,7 @@ class Scan:
             "column": self.column,
             "format": self.kind,
             "chunk": CHUNK,
-            "settings": settings,
+            "settings": asdict(self.settings),
             "model": guard.spec.name,
             "revision": guard.spec.version,
             "policy_hash": guard.policy.hash,
