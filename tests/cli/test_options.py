@@ -16,7 +16,6 @@ import pytest
 
 from nsfw_guard.hosts import running
 from tests.cli.conftest import COMMANDS, Path_, Run, lines_of, paint, write_log
-from tests.imaging.clips.drawing import clip, drawn
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -300,6 +299,8 @@ def test_every_option_changes_something(
 
     if key[1] in {"--every-nth", "--per-second"}:
         pytest.importorskip("av")
+        from tests.imaging.clips.drawing import clip, drawn
+
         (tmp_path / "in" / "clip.mp4").write_bytes(clip(drawn(8)))
     wide = paint(tmp_path / "in" / "wide.png", "block", (640, 128))
     assert wide.exists()
