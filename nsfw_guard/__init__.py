@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from nsfw_guard.pipelines.early.fit import fit_early_stop
     from nsfw_guard.pipelines.early.stop import EarlyStop
     from nsfw_guard.pipelines.regenerate import Regenerated, regenerate
+    from nsfw_guard.policy.clips import ClipRule
     from nsfw_guard.policy.policy import Policy
     from nsfw_guard.policy.prompts import PromptRules
     from nsfw_guard.policy.rules import Rule, Threshold
@@ -99,6 +100,7 @@ _HOMES = {
     "pipelines.early.stop": ("EarlyStop",),
     "pipelines.attach_all": ("attach_all", "detach_all"),
     "pipelines.regenerate": ("Regenerated", "regenerate"),
+    "policy.clips": ("ClipRule",),
     "policy.policy": ("Policy",),
     "policy.prompts": ("PromptRules",),
     "policy.rules": ("Threshold", "Rule"),
@@ -124,6 +126,7 @@ __all__ = [
     "Calibrated",
     "Calibration",
     "Cascade",
+    "ClipRule",
     "ConfigError",
     "DecodeError",
     "Diagnosis",

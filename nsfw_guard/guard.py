@@ -85,7 +85,8 @@ class Guard:
         held = ", ".join(self.policy.reviews_only)
         blocks = {"blocks": f"not {held} (review rules only)"} if held else {}
         blocks = blocks if self.policy.blocks else {"blocks": "nothing (review rules only)"}
-        self.state = {**self.backend.state(), **decoder, **blocks, **acts}
+        clips = {"clip_rule": str(self.policy.clips)} if self.policy.clips.relaxes else {}
+        self.state = {**self.backend.state(), **decoder, **blocks, **clips, **acts}
         self._signature: dict[str, Any] = {"state": self.state, "requested": {**acts, **(requested or {})}}
         self._signature |= {"policy": self.policy.name, "policy_hash": self.policy.hash}
         self._signature |= {"model": spec.name, "revision": spec.version}

@@ -35,13 +35,15 @@ def loose_thresholds(thresholds: Mapping[str, Threshold]) -> list[str]:
 
 
 def loose_policy(policy: Policy, positives: Mapping[str, Severity]) -> list[str]:
-    """Return a message for each category that the preset "default" would block and a fitted policy does not.
+    """Return a message for each category that the preset "default" would block and a fitted policy does not, and for
+    a rule by which a clip with such a frame is released.
 
     Args:
         policy: the policy, fitted to the model.
         positives: the categories that "default" judges, each with the level that the model calls positive.
     """
-    return [
+    clips = [f"{policy.clips}, not by one"] if policy.clips.relaxes else []
+    return clips + [
         f"{category!r} is {why}"
         for category, severity in positives.items()
         if (why := _loose_rule(policy.rules.get(category), severity))

@@ -112,3 +112,17 @@ def test_warm_up_runs_the_model_at_the_sizes_named(tiny) -> None:
     Guard(backend).warm_up([(300, 200), (64, 64)])
     assert (backend.calls, backend.frames) == (2, 2)
     Guard.from_pretrained(tiny).warm_up()
+
+
+def test_a_saved_rule_for_clips_comes_back_with_trust_only(tiny, tmp_path) -> None:
+    policy = {"rules": {"sexual": {"block": 0.4}}, "clips": {"rule": "k-of-n", "k": 3, "n": 5}}
+    guard = Guard.from_pretrained(tiny, policy=policy)
+    guard.save_pretrained(tmp_path / "guard")
+    with pytest.raises(
+        ConfigError, match="a clip is flagged by 3 flagged frames among 5 neighbouring ones, not by one"
+    ):
+        Guard.from_pretrained(tmp_path / "guard")
+    again = Guard.from_pretrained(tmp_path / "guard", trust_guard=True)
+    assert again.policy == guard.policy
+    assert "3 flagged frames among 5" in again.check(smooth(1, 9, 9))[0].requested["trusted"]
+    assert Guard.from_pretrained(tmp_path / "guard", policy="default").policy.clips.rule == "worst"

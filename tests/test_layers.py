@@ -24,7 +24,7 @@ LAYERS = [  # bottom first; a room may import from lower ones, and from itself
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 LIGHT = ("errors", "jsonfile", "scores", "verdict", "version", "policy/*", "listeners/*", "imaging/views")
 HEAVY = {"timm", "transformers", "diffusers", "accelerate", "torchvision", "huggingface_hub", "safetensors", "tqdm",
-         "onnx", "onnxruntime", "openvino", "openvino_telemetry", "nudenet", "cv2", "skimage",
+         "av", "onnx", "onnxruntime", "openvino", "openvino_telemetry", "nudenet", "cv2", "skimage",
          "fastapi", "uvicorn", "ray", "pymilvus", "lancedb", "tomli", "tomllib"}  # fmt: skip
 # They subclass a class of such a library, and are loaded when their name is first asked for.
 LEAVES = {"pipelines/blocks.py", "pipelines/early/callback.py", "pipelines/checker.py"}

@@ -9,7 +9,21 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from nsfw_guard.cli import audit, check, demo, doctor, evaluate, integrate, models, policy, show
+from nsfw_guard.cli import (
+    audit,
+    check,
+    demo,
+    doctor,
+    evaluate,
+    index,
+    integrate,
+    models,
+    policy,
+    report,
+    scan,
+    show,
+    watch,
+)
 from nsfw_guard.errors import NsfwGuardError
 from nsfw_guard.version import __version__
 
@@ -44,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"nsfw-guard {__version__}")
     top.add_argument("-v", "--verbose", action="store_true", help="show the log, with the cause of every ERROR")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (check, evaluate, models, policy, audit, demo, doctor, integrate):
+    for module in (check, scan, report, watch, index, evaluate, models, policy, audit, demo, doctor, integrate):
         module.add(commands)
     return top
 

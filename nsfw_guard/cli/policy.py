@@ -45,6 +45,10 @@ def show_policy(args: argparse.Namespace) -> int:
         print("\n[prompts]")
         for key, values in policy.prompts.to_dict().items():
             print(f"{key} = [{', '.join(map(_toml, values))}]")
+    if "clips" in content:
+        print("\n[clips]")
+        for key, value in content["clips"].items():
+            print(f"{key} = {_toml(value)}")
     return 0
 
 
@@ -65,6 +69,8 @@ def lint(args: argparse.Namespace) -> int:
             warnings.append(f"{category} is blocked in a view at 1.0 only, a score that models hardly reach")
         elif rule.block == 1.0:
             warnings.append(f"{category} is blocked at 1.0 only, a score that models hardly reach")
+    if policy.clips.relaxes:
+        warnings.append(f"{policy.clips}: what is shown more briefly is released")
     report: dict[str, Any] = {"name": policy.name, "hash": policy.hash, "categories": sorted(policy.rules)}
     if args.json:
         show.as_json(report | ({"warnings": warnings} if warnings else {}))
@@ -89,6 +95,8 @@ def explain(args: argparse.Namespace) -> int:
     if policy.prompts:
         words = ", ".join(map(repr, (*policy.prompts.words, *policy.prompts.patterns)))
         lines.append(f"A prompt that contains one of these, in any spelling, is refused: {words}.")
+    if policy.clips.relaxes:
+        lines.append(f"In video, {policy.clips}; an error in any frame holds the clip back.")
     sources = [
         f"Threshold {name!r} of {spec.name}: {threshold.source}."
         for name, threshold in spec.thresholds.items()

@@ -48,6 +48,19 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     yield from tqdm(items, total=total, unit=f" {what}", file=sys.stderr, leave=False)
 
 
+def on_terminal() -> bool:
+    """Return whether messages go to a terminal."""
+    return sys.stderr.isatty()
+
+
+def status(message: str, *, last: bool = False) -> None:
+    """Print a line that the next one replaces on a terminal; elsewhere it is a line of its own."""
+    if on_terminal():
+        print(f"\r\x1b[K{clean(message)}", end="\n" if last else "", file=sys.stderr, flush=True)
+    else:
+        say(message)
+
+
 def json_flag(command: argparse.ArgumentParser) -> None:
     """Add --json."""
     command.add_argument("--json", action="store_true", help="print JSON, one value per line")

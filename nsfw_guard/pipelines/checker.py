@@ -162,11 +162,11 @@ class SafetyChecker(StableDiffusionSafetyChecker):  # type: ignore[misc]  # as a
     def check_video_safety(self, frames: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return a clip unchanged, or acted on as a whole where a frame is flagged. Cosmos calls this after generating.
 
-        The verdict is that of the worst frame.
+        The verdict is that of the worst frame that counts under the policy's rule for clips.
 
         Shape: uint8 (T, H, W, 3), in and out.
         """
-        verdicts = self._judge(self._shown(frames), "unit")
+        verdicts = self._held().policy.clips.settle(self._judge(self._shown(frames), "unit"))
         top = worst(verdicts)
         self.last.put([top])
         if top.flagged:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from nsfw_guard.errors import PolicyError, suggest
+from nsfw_guard.policy.clips import ClipRule
 from nsfw_guard.policy.prompts import PromptRules
 from nsfw_guard.policy.rules import EVERY, Rule, Threshold
 from nsfw_guard.policy.toml import policy_table
@@ -50,6 +51,8 @@ class ScoredModel(Protocol):
 class Policy:
     """Rules by category; "*" is the rule for every category of the model without a rule of its own.
 
+    `clips` is the rule by which the frames of a clip decide on it: by default one flagged frame is enough.
+
     Example:
         ```python
         policy = Policy.load("strict")
@@ -61,6 +64,7 @@ class Policy:
     name: str = "policy"
     description: str = ""
     prompts: PromptRules | None = None
+    clips: ClipRule = field(default_factory=ClipRule)
 
     def __post_init__(self) -> None:
         if not self.rules:
@@ -74,13 +78,15 @@ class Policy:
         table = policy_table(source)
         rules = {category: Rule(**rule) for category, rule in table["rules"].items()}
         prompts = PromptRules(**table["prompts"]) if table["prompts"] is not None else None
-        return cls(rules=rules, name=table["name"], description=table["description"], prompts=prompts)
+        clips = ClipRule(**table["clips"])
+        return cls(rules=rules, name=table["name"], description=table["description"], prompts=prompts, clips=clips)
 
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the rules, independent of the policy's name and of how the file is written."""
         content = self.to_dict()
-        says = {"rules": content["rules"], "prompts": content["prompts"]} if self.prompts else content["rules"]
+        beside = {key: content[key] for key in ("prompts", "clips") if key in content}
+        says: Any = {"rules": content["rules"], **beside} if beside else content["rules"]
         return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -97,7 +103,9 @@ class Policy:
         """Return JSON-ready values that `Policy.load` reads."""
         rules = {category: rule.to_dict() for category, rule in sorted(self.rules.items())}
         content = {"name": self.name, "description": self.description, "rules": rules}
-        return {**content, "prompts": self.prompts.to_dict()} if self.prompts else content
+        prompts = {"prompts": self.prompts.to_dict()} if self.prompts else {}
+        clips = {"clips": self.clips.to_dict()} if self.clips != ClipRule() else {}
+        return {**content, **prompts, **clips}
 
     def bind(self, model: ScoredModel) -> Policy:
         """Return this policy with names of thresholds replaced by a model's numbers.

@@ -23,16 +23,17 @@ def policy_table(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """Read a policy from a preset's name, a TOML file, or a mapping of the same shape.
 
     Returns:
-        "name", "description", "rules" (the settings of each rule, by category) and "prompts" (or None): known keys
-        only, merged with the policy that it extends.
+        "name", "description", "rules" (the settings of each rule, by category), "prompts" (or None) and "clips": known
+        keys only, merged with the policy that it extends.
     """
     table, name = _read(source, ())
-    _known_keys("policy", table, ("name", "description", "rules", "prompts"))
+    _known_keys("policy", table, ("name", "description", "rules", "prompts", "clips"))
     rules = _rules_of(table)
     for category, rule in rules.items():
         _known_keys(f"rule {category!r}", rule, ("block", "review", "severity", "views"))
     prompts = _prompts_of(table) if "prompts" in table else None
-    return {"name": name, "description": str(table.get("description", "")), "rules": rules, "prompts": prompts}
+    content = {"name": name, "description": str(table.get("description", "")), "rules": rules, "prompts": prompts}
+    return {**content, "clips": _clips_of(table)}
 
 
 def _read(source: str | Path | Mapping[str, Any], seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
@@ -63,7 +64,7 @@ def _read(source: str | Path | Mapping[str, Any], seen: tuple[str, ...]) -> tupl
         kept = ("block", "views", "severity") if "block" not in rule else ()
         blocks = {name: every[name] for name in kept if name in every}
         rules[category] = {**(rules.get(category) or blocks), **rule}
-    return {**base, **table, "rules": rules, **_joined(base, table)}, name
+    return {**base, **table, "rules": rules, **_joined(base, table), "clips": _clips(base, table)}, name
 
 
 def _table(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -125,6 +126,21 @@ def _joined(base: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]
     names = dict.fromkeys(name for which in both for name in which)
     joined = {name: [value for which in both for value in which.get(name, [])] for name in names}
     return {"prompts": joined} if joined else {}
+
+
+def _clips(base: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]:
+    """The rule for clips: the parent's, with the child's settings; k and n go with another rule than theirs."""
+    asked = _clips_of(child)
+    inherited = {} if asked.get("rule") == "worst" else _clips_of(base)
+    return {**inherited, **asked}
+
+
+def _clips_of(table: Mapping[str, Any]) -> dict[str, Any]:
+    clips = table.get("clips", {})
+    if not isinstance(clips, Mapping):
+        raise PolicyError('clips must be a table: [clips] with rule = "worst", or rule = "k-of-n", k and n')
+    _known_keys("clips", clips, ("rule", "k", "n"))
+    return dict(clips)
 
 
 def _prompts_of(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def _below(folder: Path) -> Listing:
         if path.is_dir():
             if path.is_symlink():
                 skipped.append(Skipped(str(path), "a link to a folder"))
-        elif path.is_file() and (path.suffix.lower() in SUFFIXES or _looks_like_an_image(path)):
+        elif path.is_file() and (path.suffix.lower() in SUFFIXES or looks_like_an_image(path)):
             sources.append(Source(str(path), path.relative_to(folder)))
         else:
             skipped.append(Skipped(str(path), _why_skipped(path)))
@@ -141,7 +141,8 @@ def _walk(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
         yield from (Path(home, name) for name in (*folders, *files))
 
 
-def _looks_like_an_image(path: Path) -> bool:
+def looks_like_an_image(path: Path) -> bool:
+    """Return whether the first bytes of a file are those of an image; true where they cannot be read."""
     try:
         with path.open("rb") as file:
             start = file.read(16)

@@ -7,8 +7,9 @@ import hashlib
 import json
 import logging
 import shutil
+import threading
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from nsfw_guard.backends.spec import PackageFile, PackageSource
 from nsfw_guard.cli.main import main, parser
 from nsfw_guard.listeners.audit import Audit
 from nsfw_guard.testing import FakeBackend, FaultyBackend, red_model
+from nsfw_guard.tools.screening.scan import Scan
+from nsfw_guard.tools.screening.scorer import ScanSettings
+from nsfw_guard.tools.similarity.build import build
 from nsfw_guard.verdict import Outcome, Verdict
 
 OUTCOMES = ("allow", "review", "block", "error")
@@ -35,6 +39,31 @@ class Single(FakeBackend):
     def score(self, stacks: Sequence[Any], **wants: bool) -> Any:
         if sum(len(stack) for stack in stacks) > 1:
             raise RuntimeError("one at a time")
+        return super().score(stacks, **wants)
+
+
+class Counting(FakeBackend):
+    """Scores by how many images it is asked about at a time."""
+
+    def score(self, stacks: Sequence[Any], **wants: bool) -> Any:
+        share = sum(map(len, stacks)) / 100
+        self.rule = lambda frame: share
+        return super().score(stacks, **wants)
+
+
+class Parallel(FakeBackend):
+    """Scores 0.9 where two calls run at the same time, and 0 where none does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = threading.Barrier(2, timeout=0.5)
+
+    def score(self, stacks: Sequence[Any], **wants: bool) -> Any:
+        try:
+            self.both.wait()
+            self.rule = lambda frame: 0.9
+        except threading.BrokenBarrierError:
+            self.rule = lambda frame: 0.0
         return super().score(stacks, **wants)
 
 
@@ -55,6 +84,8 @@ BACKENDS: dict[str, Callable[[], FakeBackend]] = {
     "broken": lambda: FaultyBackend("raises"),
     "slow": lambda: FaultyBackend("hangs", seconds=1.0),
     "single": Single,
+    "counting": Counting,
+    "parallel": Parallel,
     "interrupted": Interrupted,
     "unbuildable": unbuildable,
 }
@@ -154,13 +185,31 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
         (places["host"] / name).parent.mkdir(parents=True, exist_ok=True)
         (places["host"] / name).write_text("")
     places["wheel"] = tmp_path / "packed-1.0-py3-none-any.whl"
+    places["list"] = tmp_path / "list.csv"
+    places["list"].write_text("path,thumb\nin/allow.png,in/block.png\n")
     places["unfit"].write_text("[rules.zebra]\nblock = 0.5")
     places["log"].write_text("")
     places["nothing"].write_bytes(b"")
     places["empty"].mkdir()
     places["loose"] = Path(shutil.copytree(tiny, tmp_path / "loose"))  # its record lets every score pass
     (places["loose"] / "nsfw_guard.json").write_text('{"thresholds": {"default": {"block": 1.0}}}')
-    return lambda argv: [arg.format(**places) for arg in argv]
+    places |= {"scan": tmp_path / "scan", "index": tmp_path / "index", "index2": tmp_path / "index2"}
+
+    def fill(argv: Sequence[str]) -> list[str]:
+        if any("{scan}" in arg or "{index}" in arg for arg in argv):
+            indexed(places)
+        return [arg.format(**places) for arg in argv]
+
+    return fill
+
+
+def indexed(places: Mapping[str, Path]) -> None:
+    """A scan of an image by the built-in model, and an index of it, both new."""
+    for name in ("scan", "index", "index2"):
+        shutil.rmtree(places[name], ignore_errors=True)
+    source, settings = str(places["in"] / "allow.png"), ScanSettings(model="demo-shapes")
+    list(Scan([source], places["scan"], settings=settings, kind="jsonl").run())
+    build(places["scan"], places["index"])
 
 
 @pytest.fixture

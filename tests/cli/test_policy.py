@@ -132,3 +132,18 @@ def test_prompt_rules_are_shown_and_explained(run: Run, tmp_path: Path) -> None:
 def test_a_policy_is_fitted_to_a_model_in_a_folder(run: Run, tiny: Path) -> None:
     ran = run("policy", "explain", "default", "--model", tiny)
     assert ran.out.startswith("sexual at severity high or worse is blocked from 0.5.")
+
+
+def test_a_rule_for_clips_is_shown_checked_and_explained(run: Run, tmp_path: Path) -> None:
+    plain, mine = tmp_path / "plain.toml", tmp_path / "mine.toml"
+    plain.write_text("[rules.red]\nblock = 0.5\n")
+    mine.write_text("[rules.red]\nblock = 0.5\n[clips]\nrule = 'k-of-n'\nk = 3\nn = 5\n")
+    shown = run("policy", "show", mine).out
+    assert shown.splitlines()[-4:] == ["[clips]", 'rule = "k-of-n"', "k = 3", "n = 5"]
+    (tmp_path / "again.toml").write_text(shown, encoding="utf-8")
+    assert Policy.load(tmp_path / "again.toml").hash == Policy.load(mine).hash
+    rule = "a clip is flagged by 3 flagged frames among 5 neighbouring ones"
+    assert f"warning: {rule}: what is shown more briefly is released" in run("policy", "lint", mine).out
+    assert f"In video, {rule}; an error in any frame" in run("policy", "explain", mine, "--model", "red").out
+    for verb in ("show", "lint", "explain"):
+        assert "clip" not in run("policy", verb, plain, *(["--model", "red"] if verb == "explain" else [])).out

@@ -55,7 +55,7 @@ def test_the_descriptions_of_the_presets_differ() -> None:
         ("", "allows everything"),
         ("rules = {}", "allows everything"),
         ("ruels = {}", "unknown key 'ruels' in policy: did you mean 'rules'?"),
-        ("block = 0.5", "unknown key 'block' in policy: choose from description, name, prompts, rules"),
+        ("block = 0.5", "unknown key 'block' in policy: choose from clips, description, name, prompts, rules"),
         ("[rules.a]\nblok = 0.5", "unknown key 'blok' in rule 'a': did you mean 'block'?"),
         ("[rules.a]\nblock = 0.5\nreveiw = 0.1", "unknown key 'reveiw' in rule 'a': did you mean 'review'?"),
         ("[rules.a]\nblock = 0.5\nseverty = 'low'", "did you mean 'severity'?"),

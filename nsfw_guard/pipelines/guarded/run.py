@@ -76,9 +76,10 @@ class GuardedCall:
 
     def guard_batch(self, images: Tensor, value_range: ValueRange) -> tuple[Tensor, list[Verdict]]:
         """Judge images during the call, and act on flagged ones. Shape: (N, C, H, W)."""
-        verdicts = self._check(images, value_range)
+        verdicts = self._check(images, value_range, clip=self.clip)
         if self.clip:
-            verdicts = self.cover.spread(verdicts, clip=True)
+            verdicts = self.cover.spread(self._settled(verdicts), clip=True)
+            self._raise(verdicts)
         return self.guard.apply(images, verdicts, value_range=value_range), verdicts
 
     def remember(self, output: Any, verdicts: Sequence[Verdict]) -> None:
@@ -124,10 +125,12 @@ class GuardedCall:
         if not flat:
             return value
         known = [self._known(frame) for frame in flat]
-        verdicts = iter(self._carry_flags(self._judge_unknown(flat, known, value_range)))
+        verdicts = iter(self._carry_flags(self._judge_unknown(flat, known, value_range, clips=clips)))
         decided: list[Verdict] = []
         for group in groups:
             of_group = [next(verdicts) for _ in group]
+            if clips and None in known:  # else the rule was applied during the call
+                of_group = self._settled(of_group)
             decided += self.cover.spread(of_group, clip=clips, again=None not in known)
             if main:
                 self.verdicts.append(worst(of_group))
@@ -151,10 +154,15 @@ class GuardedCall:
         on_the_way = [v for j in self.judged for v in j.verdicts.values()]
         return any(v.flagged for v in (*self.verdicts, *on_the_way))
 
-    def _check(self, images: Any, value_range: ValueRange) -> list[Verdict]:
+    def _check(self, images: Any, value_range: ValueRange, *, clip: bool = False) -> list[Verdict]:
         verdicts = self.guard.check(images, value_range=value_range)
-        self._raise(verdicts)
+        if not (clip and self.guard.policy.clips.relaxes):  # else its neighbours decide whether a frame counts
+            self._raise(verdicts)
         return verdicts
+
+    def _settled(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """The verdicts on the frames of a clip that count under the policy's rule for clips."""
+        return self.guard.policy.clips.settle(verdicts)
 
     def _raise(self, verdicts: Sequence[Verdict]) -> None:
         """Raise one error for a whole batch, if the action is `raise`, before acting on any of it."""
@@ -168,7 +176,9 @@ class GuardedCall:
         key = identity(frame)
         return next((j.verdicts[key] for j in reversed(self.judged) if key in j.verdicts), None)
 
-    def _judge_unknown(self, flat: Sequence[Any], known: Sequence[Verdict | None], ends: ExitRange) -> list[Verdict]:
+    def _judge_unknown(
+        self, flat: Sequence[Any], known: Sequence[Verdict | None], ends: ExitRange, *, clips: bool
+    ) -> list[Verdict]:
         """A verdict for every frame: all unknown ones are judged at once."""
         unknown = [frame for frame, verdict in zip(flat, known, strict=True) if verdict is None]
         if not unknown:
@@ -176,7 +186,7 @@ class GuardedCall:
         stack = layouts.stack(unknown, self.device)
         if ends == "hdr":
             stack = _clipped(stack)
-        fresh = iter(self._check(stack, _range(ends, unknown)))
+        fresh = iter(self._check(stack, _range(ends, unknown), clip=clips))
         return [next(fresh) if verdict is None else verdict for verdict in known]
 
     def _carry_flags(self, verdicts: list[Verdict]) -> list[Verdict]:

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from nsfw_guard.errors import printable
 from nsfw_guard.imaging.thumbnails import data_url
 from nsfw_guard.tools.evaluate.sheet import MARKS, short
-from nsfw_guard.tools.evaluate.summary import BINS, HarmlessReport, ModelSummary, Rate, Row
-
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
-  background: #f4f5f7; color: #1e2128 }
-section { background: #fff; border-radius: .5rem; padding: 1rem 1.2rem; margin: 1rem 0; overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #e6e8ec; white-space: nowrap }
-th { color: #6c727e; font-weight: 600 }
-small, .muted { color: #6c727e }
-.sheet { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)) }
-figure { margin: 0 } img { max-width: 100%; border: 1px solid #dee0e5 } rect { fill: #4a6fa5 }
-"""
+from nsfw_guard.tools.evaluate.summary import HarmlessReport, ModelSummary, Rate, Row
+from nsfw_guard.tools.pages import bullets, histogram, page, table, text
 
 
 def to_html(report: HarmlessReport, small: Mapping[str, Sequence[Image.Image]]) -> str:
     """Return the page. `small` has thumbnails of the worst images by model; where there are none, none are shown."""
     count, versions = len(report.collection.files), ", ".join(f"{n} {v}" for n, v in report.versions.items())
     models = "\n".join(_model(model, small.get(model.name, ())) for model in report.models)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Harmless images: how often they are covered</title>
-<style>{STYLE}</style></head><body>
-<h1>How often is a harmless image covered?</h1>
-<p>{count} harmless images, {report.date}; {_text(versions)}. Every image that is blocked here is a false alarm.
-Rates are given with the interval that holds the true rate with 95% confidence (Clopper-Pearson).</p>
+    return page(
+        "How often is a harmless image covered?",
+        f"""<p>{count} harmless images, {report.date}; {text(versions)}.
+Every image that is blocked here is a false alarm. Rates are given with the interval that holds the true rate with 95%
+confidence (Clopper-Pearson).</p>
 <section><h2>All images</h2>{_overview(report)}</section>
 {models}
-<section><h2>What was measured</h2>{_facts(report)}</section>
-</body></html>
-"""
+<section><h2>What was measured</h2>{_facts(report)}</section>""",
+    )
 
 
 def percent(rate: Rate) -> str:
@@ -62,7 +47,7 @@ def _overview(report: HarmlessReport) -> str:
          percent(row.blocked), percent(row.review)]
         for model in report.models for row in model.rows if not row.slice
     ]  # fmt: skip
-    return _table(["model", "category", "threshold", "from", "images", "blocked", "blocked or review"], rows)
+    return table(["model", "category", "threshold", "from", "images", "blocked", "blocked or review"], rows)
 
 
 def _model(model: ModelSummary, small: Sequence[Image.Image]) -> str:
@@ -78,25 +63,10 @@ def _model(model: ModelSummary, small: Sequence[Image.Image]) -> str:
     state = ", ".join(f"{key} {value}" for key, value in model.state.items())
     sheet = f"<h3>The {len(small)} highest scores</h3>{_sheet(model, small)}" if small else ""
     return (
-        f"<section><h2>{_text(model.name)}</h2><p class=muted>license {_text(model.license)}; "
-        f"{_text(state)}; median {1000 * model.seconds:.0f} ms an image</p>"
-        f"<h3>Blocked, by slice</h3>{_table(header, rows)}<h3>Scores</h3>{_histogram(model.histogram)}{sheet}</section>"
+        f"<section><h2>{text(model.name)}</h2><p class=muted>license {text(model.license)}; "
+        f"{text(state)}; median {1000 * model.seconds:.0f} ms an image</p>"
+        f"<h3>Blocked, by slice</h3>{table(header, rows)}<h3>Scores</h3>{histogram(model.histogram)}{sheet}</section>"
     )
-
-
-def _histogram(bins: Sequence[int]) -> str:
-    """Bars on a scale of square roots, since nearly all harmless images are in the first one."""
-    most = max(*bins, 1)
-    width, height = 28, 120
-    bars = []
-    for i, count in enumerate(bins):
-        tall = round(height * (count / most) ** 0.5)
-        bars.append(
-            f'<rect x="{i * width}" y="{height - tall + 14}" width="{width - 4}" height="{tall}"></rect>'
-            f'<text x="{i * width}" y="{height - tall + 10}" font-size="10">{count or ""}</text>'
-            f'<text x="{i * width}" y="{height + 28}" font-size="9" fill="#6c727e">{i / BINS:.2f}</text>'
-        )
-    return f'<svg width="{BINS * width}" height="{height + 34}" role="img" aria-label="histogram">{"".join(bars)}</svg>'
 
 
 def _sheet(model: ModelSummary, small: Sequence[Image.Image]) -> str:
@@ -105,7 +75,7 @@ def _sheet(model: ModelSummary, small: Sequence[Image.Image]) -> str:
         colour = ",".join(map(str, MARKS[alarm.outcome]))
         figures.append(
             f'<figure><img alt="" src="{data_url(image)}"><figcaption><b style="color: rgb({colour})">'
-            f"{alarm.score:.3f} {alarm.outcome.name}</b><br><small>{_text(short(alarm.path))}</small>"
+            f"{alarm.score:.3f} {alarm.outcome.name}</b><br><small>{text(short(alarm.path))}</small>"
             "</figcaption></figure>"
         )
     return f'<div class="sheet">{"".join(figures)}</div>'
@@ -120,19 +90,8 @@ def _facts(report: HarmlessReport) -> str:
     for model in report.models:
         lines += [f"{model.name} could not judge {one.path}: {one.why}" for one in model.not_judged]
     lines.append(f"decoding takes {1000 * report.decode_seconds:.0f} ms an image (median)")
-    return "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in lines) + "</ul>"
+    return bullets(lines)
 
 
 def _block(row: Row) -> str:
     return "-" if row.criterion.block is None else f"{row.criterion.block:g}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in header)
-    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _text(text: str) -> str:
-    """Text of anybody's as HTML, also where it is no text that a file could hold."""
-    return html.escape(printable(text))

@@ -1,0 +1,115 @@
+"""Scans that are killed at random moments: nothing is missing, nothing is there twice, the output is the same.
+
+python benchmarks/exactly_once.py [--kills 50] [--images 20000]
+
+A folder of drawn images, some shards and a table are scanned once without interruption, and once more by a command
+that is ended by SIGKILL again and again, until it gets through. The parts of both must be equal, byte for byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from common import finish, machine, table  # first: it sets the threads
+
+import numpy as np
+
+from nsfw_guard.demo import shapes
+from nsfw_guard.tools.screening.plan import read_plan
+from nsfw_guard.tools.screening.results import rows_of
+
+SEED = 20261129
+
+
+def draw(folder: Path, count: int) -> None:
+    """Draws so many small images into a folder; every fiftieth file is broken."""
+    rng = np.random.default_rng(SEED)
+    for number in range(count):
+        path = folder / f"{number % 20:02d}" / f"{number:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shapes.draw(shapes.random_scene(rng, shapes=2), side=64, rng=rng).save(path)
+        if number % 50 == 49:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def command(folder: Path, out: Path) -> list[str]:
+    """The scan of a folder."""
+    words = ["scan", str(folder), "--out", str(out), "--model", "demo-shapes", "--fail-on", "never"]
+    return [sys.executable, "-m", "nsfw_guard.cli.main", *words]
+
+
+def interrupted(folder: Path, out: Path, kills: int, loading: float) -> tuple[int, int]:
+    """Runs the scan until it gets through; ends it at most `kills` times. Returns the kills, and those amid a write."""
+    rng, killed, amid = random.Random(SEED), 0, 0  # noqa: S311 - moments, not secrets
+    while True:
+        process = subprocess.Popen(  # noqa: S603 - this project's own command
+            command(folder, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        try:
+            # Some moments lie within the loading of the model, most of them in the two seconds after it.
+            code = process.wait(rng.uniform(0.8 * loading, loading + 2.0) if killed < kills else None)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            killed += 1
+            amid += bool(list(out.glob("*.new")))
+            continue
+        if code:
+            raise SystemExit(f"the scan ended with {code}")
+        return killed, amid
+
+
+def compare(whole: Path, out: Path) -> dict[str, Any]:
+    """What is missing, what is there twice, and which parts differ."""
+    wanted = [entry.key for chunk in read_plan(whole).chunks(256) for entry in chunk]
+    keys = Counter(row["key"] for row in rows_of(out, ["key"]))
+    names = {path.name for folder in (whole, out) for path in folder.glob("part-*")}
+    differ = [
+        name
+        for name in sorted(names)
+        if not (out / name).exists()
+        or not (whole / name).exists()
+        or (out / name).read_bytes() != (whole / name).read_bytes()
+    ]
+    return {
+        "images": len(wanted), "missing": sum(keys[key] == 0 for key in wanted),
+        "twice": sum(count > 1 for count in keys.values()), "parts": len(names), "parts that differ": len(differ),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Prints what the killed scan has, beside the one that was left alone."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50, help="how often the scan is ended (default: 50)")
+    parser.add_argument("--images", type=int, default=20_000, help="how many images are drawn (default: 20,000)")
+    args = parser.parse_args()
+    print(machine() + "\n")
+    with tempfile.TemporaryDirectory() as home:
+        folder, whole, out = (Path(home, name) for name in ("images", "whole", "killed"))
+        draw(folder, args.images)
+        start = time.perf_counter()
+        subprocess.run(command(folder / "00" / "000000.png", Path(home, "one")), check=True, capture_output=True)  # noqa: S603
+        loading = time.perf_counter() - start
+        start = time.perf_counter()
+        subprocess.run(command(folder, whole), check=True, capture_output=True)  # noqa: S603 - this project's own command
+        alone = time.perf_counter() - start
+        killed, amid = interrupted(folder, out, args.kills, loading)
+        result = compare(whole, out)
+    table(["", "count"], [["kills", killed], ["of them while a file was written", amid], *result.items()])
+    broken = [f"{result[name]} {name}" for name in ("missing", "twice", "parts that differ") if result[name]]
+    broken += [f"only {killed} of {args.kills} kills: draw more images"] if killed < args.kills else []
+    finish("exactly_once", {"kills": killed, "amid a write": amid, **result, "seconds alone": round(alone, 1)}, broken)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Puts the images of a finished scan into folders by their outcome. What is placed is exactly what was judged."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
+
+from nsfw_guard.errors import UnknownNameError
+from nsfw_guard.tools.screening.entries import Entry
+from nsfw_guard.tools.screening.results import pairs_of
+
+Way = Literal["copy", "move", "link"]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An image and its new path, or why it has none."""
+
+    key: str
+    outcome: str
+    path: str = ""
+    why_not: str = ""
+
+
+def place(out: Path, into: Path, way: Way) -> Iterator[Placed]:
+    """Copy, move or link every image of a scan into `into/OUTCOME/`, and yield each one.
+
+    Done again after any end, it goes on: an image that is in its place already is left there. An image whose bytes are
+    no longer those that were judged stays where it is.
+
+    Args:
+        out: the output of a finished scan.
+        into: the folder that gets the folders `allow`, `review`, `block` and `error`.
+        way: "copy", "move", or "link", which makes symbolic links.
+
+    Raises:
+        ConfigError: the scan is not finished.
+    """
+    if way not in get_args(Way):
+        raise UnknownNameError("way to place images", way, get_args(Way))
+    for entry, row in pairs_of(out, ["outcome", "sha256"]):
+        target = into / row["outcome"] / _inside(entry)
+        yield _place(entry, target, row["outcome"], row["sha256"], way)
+
+
+def _place(entry: Entry, target: Path, outcome: str, sha256: str, way: Way) -> Placed:
+    if entry.length or entry.offset or not os.path.isfile(entry.place):
+        there = target.is_file() and _sha256(target) == sha256
+        why = "" if there else "not a file of its own, or no longer there"
+        return Placed(entry.key, outcome, str(target) if there else "", why)
+    if not sha256 or _sha256(Path(entry.place)) != sha256:
+        return Placed(entry.key, outcome, why_not="it could not be read, or was changed after it was judged")
+    if target.exists() or target.is_symlink():
+        same = target.is_file() and _sha256(target) == sha256
+        if not same:
+            return Placed(entry.key, outcome, why_not=f"another file is at {target}")
+        if way == "move" and not target.samefile(entry.place):
+            os.unlink(entry.place)  # an earlier run was ended between its copy and this
+        return Placed(entry.key, outcome, str(target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _appear(target, _maker(entry.place, way))
+    if way == "move":
+        os.unlink(entry.place)
+    return Placed(entry.key, outcome, str(target))
+
+
+def _maker(place: str, way: Way) -> Callable[[Path], object]:
+    """What makes the new file. A move is a copy first, so that at every moment one of both is whole."""
+    if way == "link":
+        return lambda path: path.symlink_to(os.path.abspath(place))
+    return lambda path: shutil.copy2(place, path)
+
+
+def _appear(target: Path, make: Callable[[Path], object]) -> None:
+    """Make a file under another name first, so that it is whole under its own."""
+    part = target.with_name(f".{target.name[:80]}.{uuid.uuid4().hex[:8]}.new")
+    try:
+        make(part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _inside(entry: Entry) -> Path:
+    """A path below a folder for a key: without its root, and without steps upwards."""
+    parts = [part for part in PurePosixPath(entry.key.replace("\\", "/")).parts if part not in {"/", "..", "."}]
+    return Path(*[part.replace(":", "_") for part in parts] or ["image"])
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()

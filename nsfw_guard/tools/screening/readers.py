@@ -1,0 +1,179 @@
+"""The sources of a scan: folders, lists of paths, shards of tar files, tables in Parquet, and addresses of fsspec."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.tools.screen import looks_like_an_image
+from nsfw_guard.tools.screening.containers import Shards, Tables, column_of, read_file, within
+from nsfw_guard.tools.screening.entries import JUDGED_SUFFIXES, UNREADABLE, Content, Entry, Reader, Unreadable
+
+LISTS = {".csv", ".jsonl", ".txt"}
+PATH_COLUMNS = ("path", "file", "file_name", "filename", "image", "url")
+
+
+def readers_of(sources: Sequence[str], *, column: str | None = None) -> list[Reader]:
+    """Return a reader for each source.
+
+    Args:
+        sources: folders, images, globs, `.tar` shards, `.parquet` tables, `.csv`, `.jsonl` or `.txt` lists of paths,
+            and addresses such as `s3://bucket/folder`.
+        column: the column of tables and lists that holds images or paths; by default the first usual name.
+
+    Raises:
+        ConfigError: a source does not exist, or is of no known kind.
+    """
+    return [_reader_of(source, column) for source in sources]
+
+
+def _reader_of(source: str, column: str | None) -> Reader:
+    if not source:
+        raise ConfigError("a source is empty: pass a folder, a file or an address")
+    if "://" in source:
+        return Remote(source)
+    path = Path(source)
+    kinds: dict[str, Callable[[], Reader]] = {
+        ".tar": lambda: Shards((source,)), ".parquet": lambda: Tables((source,), column),
+        **{suffix: lambda: PathList(source, column) for suffix in LISTS},
+    }  # fmt: skip
+    if path.is_dir():
+        return Folder(source)
+    if path.exists():
+        return kinds.get(path.suffix.lower(), lambda: Files((source,)))()
+    if any(sign in source for sign in "*?["):
+        matches = sorted(glob.glob(source, recursive=True))
+        files = [match for match in matches if os.path.isfile(match)]
+        if not files:
+            raise ConfigError(f"no file matches {source!r}: check the pattern")
+        suffixes = {Path(file).suffix.lower() for file in files}
+        if suffixes == {".tar"}:
+            return Shards(tuple(files))
+        return Tables(tuple(files), column) if suffixes == {".parquet"} else Files(tuple(files))
+    raise ConfigError(f"the source {source!r} does not exist: check the path")
+
+
+class Files:
+    """Files that were named."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = paths
+
+    def entries(self, reader: int) -> Iterator[Entry]:
+        """Yield each file."""
+        for path in self.paths:
+            yield Entry(path, reader, path)
+
+    def read(self, entries: Sequence[Entry], most: int) -> Iterator[Content]:
+        """Yield the bytes of each file."""
+        for entry in entries:
+            yield read_file(entry.place, most)
+
+
+class Folder(Files):
+    """All images below a folder, by name; links to folders are not followed. One folder's names are held at a time."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(())
+        self.folder = folder
+
+    def entries(self, reader: int) -> Iterator[Entry]:
+        """Yield each image: by its suffix, or by its first bytes."""
+        waiting = [self.folder]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                with os.scandir(folder) as listed:
+                    inside = sorted(listed, key=lambda one: one.name)
+            except OSError as error:
+                if folder == self.folder:
+                    raise ConfigError(f"the folder {folder!r} cannot be listed ({error.strerror}): check it") from error
+                # Named in the output, so that it is not taken for an empty one.
+                yield Entry(os.path.join(folder, ""), reader, folder)
+                continue
+            waiting += [one.path for one in reversed(inside) if one.is_dir(follow_symlinks=False)]
+            for one in inside:
+                if one.is_file() and (
+                    Path(one.name).suffix.lower() in JUDGED_SUFFIXES or looks_like_an_image(Path(one.path))
+                ):
+                    yield Entry(one.path, reader, one.path)
+
+
+class PathList(Files):
+    """A list of paths: a column of a CSV, a key of JSON lines, or one a line, relative to the list's folder."""
+
+    def __init__(self, file: str, column: str | None = None) -> None:
+        super().__init__(())
+        self.file, self.column = file, column
+
+    def entries(self, reader: int) -> Iterator[Entry]:
+        """Yield each path of the list."""
+        base = os.path.dirname(self.file)
+        for name in self._names():
+            yield Entry(name, reader, os.path.join(base, name))
+
+    def _names(self) -> Iterator[str]:
+        suffix = Path(self.file).suffix.lower()
+        with open(self.file, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            if suffix == ".txt":
+                yield from (line.rstrip("\r\n") for line in file if line.strip())
+            elif suffix == ".csv":
+                rows = csv.DictReader(file)
+                column = column_of(rows.fieldnames or (), self.column, PATH_COLUMNS, self.file)
+                yield from (self._text(row.get(column), number) for number, row in enumerate(rows, 2))
+            else:
+                yield from (self._of_json(line, number) for number, line in enumerate(file, 1) if line.strip())
+
+    def _of_json(self, line: str, number: int) -> str:
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ConfigError(f"line {number} of {self.file!r} is not JSON: correct the list") from error
+        if isinstance(row, dict):
+            row = row.get(column_of(row, self.column, PATH_COLUMNS, self.file))
+        return self._text(row, number)
+
+    def _text(self, value: object, number: int) -> str:
+        if not isinstance(value, str) or not value:
+            raise ConfigError(f"line {number} of {self.file!r} has no path: correct the list")
+        return value
+
+
+class Remote:
+    """Files below an address of fsspec, such as `s3://bucket/folder`; its package for this protocol is the user's."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def entries(self, reader: int) -> Iterator[Entry]:
+        """Yield each image by its suffix: looking into each file would fetch it."""
+        system, path = self._system()
+        for file in sorted(system.find(path)):
+            if Path(file).suffix.lower() in JUDGED_SUFFIXES:
+                yield Entry(str(system.unstrip_protocol(file)), reader, file)
+
+    def read(self, entries: Sequence[Entry], most: int) -> Iterator[Content]:
+        """Yield the bytes of each file."""
+        system, _ = self._system()
+        for entry in entries:
+            try:
+                with system.open(entry.place, "rb") as file:
+                    yield within(io.BufferedReader(file).read(most + 1), most)
+            except Exception as error:  # noqa: BLE001 - each protocol raises errors of its own
+                yield Unreadable(f"{UNREADABLE} ({type(error).__name__}: {error})"[:300])
+
+    def _system(self) -> tuple[Any, str]:
+        import fsspec
+
+        try:
+            system, path = fsspec.core.url_to_fs(self.address)
+        except (ImportError, ValueError) as error:
+            raise ConfigError(f"{self.address!r} cannot be opened ({error}): install the package it names") from error
+        return system, path

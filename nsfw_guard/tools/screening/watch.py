@@ -1,0 +1,188 @@
+"""Guards a folder that another program writes to: each image is judged when it is complete, and acted on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from PIL import Image
+
+from nsfw_guard.errors import ConfigError, UnknownNameError
+from nsfw_guard.guard import Guard
+from nsfw_guard.imaging.limits import Limits
+from nsfw_guard.tools.screen import SUFFIXES, looks_like_an_image
+from nsfw_guard.tools.screening.containers import read_file
+from nsfw_guard.tools.screening.entries import Unreadable
+from nsfw_guard.verdict import Verdict
+
+Mode = Literal["censor", "move", "log"]
+SETTLED = 1.0  # seconds without a change, after which a file counts as complete
+BATCH = 16
+_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What changes when a file is written to, or replaced."""
+
+    inode: int
+    size: int
+    modified: int
+
+    @classmethod
+    def of(cls, path: str) -> Identity | None:
+        """Return the identity of a regular file; None where there is none."""
+        try:
+            status = os.stat(path, follow_symlinks=False)
+        except OSError:
+            return None
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A file that was judged, and what was done with it."""
+
+    path: str
+    verdict: Verdict
+    done: Literal["released", "censored", "moved", "logged", "changed meanwhile"]
+    original: str = ""
+
+
+class Watch:
+    """A folder under guard.
+
+    Args:
+        guard: what judges. Its action covers images with the mode "censor".
+        folder: the folder, with all folders below it.
+        mode: for images that are not released: "censor" puts a covered one in their place, "move" takes them away,
+            both keep the original in `quarantine`; "log" leaves them.
+        quarantine: a folder elsewhere, on which the watched program has no view.
+        settled: seconds without a change, after which a file counts as complete.
+
+    Example:
+        ```python
+        watch = Watch(guard, Path("outputs"), mode="censor", quarantine=Path("quarantine"))
+        for one in watch.step():
+            print(one.path, one.done)
+        ```
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        folder: Path,
+        *,
+        mode: Mode,
+        quarantine: Path | None = None,
+        settled: float = SETTLED,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if mode not in get_args(Mode):
+            raise UnknownNameError("mode", mode, get_args(Mode))
+        if not folder.is_dir():
+            raise ConfigError(f"{str(folder)!r} is not a folder: name the one to guard")
+        if (mode != "log") != (quarantine is not None):
+            raise ConfigError(f"mode {mode!r} {'needs a' if mode != 'log' else 'takes no'} quarantine")
+        if quarantine is not None:
+            quarantine.mkdir(parents=True, exist_ok=True)
+            if quarantine.resolve().is_relative_to(folder.resolve()):
+                raise ConfigError(f"the quarantine {str(quarantine)!r} is in the watched folder: name one elsewhere")
+        self.guard, self.folder, self.mode, self.quarantine = guard, folder, mode, quarantine
+        self.settled, self.clock = settled, clock
+        self._since: dict[str, tuple[Identity, float]] = {}
+        self._judged: dict[str, Identity] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many files are not yet judged as they are now."""
+        return sum(self._judged.get(path) != identity for path, (identity, _) in self._since.items())
+
+    def step(self) -> Iterator[Watched]:
+        """Look at the folder once; judge what is complete and was not judged as it is now."""
+        now, seen = self.clock(), {}
+        for path in self._files():
+            identity = Identity.of(path)
+            if identity is None:
+                continue
+            before = self._since.get(path)
+            seen[path] = before if before is not None and before[0] == identity else (identity, now)
+        self._since = seen
+        self._judged = {path: identity for path, identity in self._judged.items() if path in seen}
+        due = [
+            path for path, (identity, since) in seen.items()
+            if self._judged.get(path) != identity and now - since >= self.settled
+        ]  # fmt: skip
+        for start in range(0, len(due), BATCH):
+            yield from self._judge(due[start : start + BATCH])
+
+    def _files(self) -> Iterator[str]:
+        """Every image in the folder; links are not followed, and files of ours that are not finished are left out."""
+        for home, folders, names in os.walk(self.folder):
+            folders.sort()
+            for name in sorted(names):
+                path = Path(home, name)
+                if path.is_symlink() or not path.is_file() or (name.startswith(".") and name.endswith(".new")):
+                    continue
+                if path.suffix.lower() in SUFFIXES or looks_like_an_image(path):
+                    yield str(path)
+
+    def _judge(self, paths: Sequence[str]) -> Iterator[Watched]:
+        most = (self.guard.limits or Limits()).bytes
+        before = [self._since[path][0] for path in paths]
+        contents: list[Any] = [read_file(path, most) for path in paths]
+        # A path that cannot be read is judged too: its verdict says why.
+        data = [path if isinstance(one, Unreadable) else one for path, one in zip(paths, contents, strict=True)]
+        safe, verdicts = self.guard(data)
+        for path, identity, original, kept, verdict in zip(paths, before, data, safe, verdicts, strict=True):
+            released = kept is original
+            yield self._act(path, identity, original, None if released else kept, verdict)
+
+    def _act(self, path: str, identity: Identity, data: Any, cover: Any, verdict: Verdict) -> Watched:
+        if Identity.of(path) != identity:  # written to since: it is judged again when it has settled
+            return Watched(path, verdict, "changed meanwhile")
+        self._judged[path] = identity
+        if cover is None:
+            return Watched(path, verdict, "released")
+        if self.mode == "log" or self.quarantine is None:
+            return Watched(path, verdict, "logged")
+        original = self._keep(path, self.quarantine)
+        if self.mode == "move":
+            os.unlink(path)
+            return Watched(path, verdict, "moved", original)
+        part = Path(path).with_name(f".{Path(path).name[:80]}.{uuid.uuid4().hex[:8]}.new")
+        try:
+            _save(cover, part, Path(path).suffix.lower())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        placed = Identity.of(path)
+        if placed is not None:  # the cover is ours: it is not judged again
+            self._judged[path], self._since[path] = placed, (placed, self.clock())
+        return Watched(path, verdict, "censored", original)
+
+    def _keep(self, path: str, quarantine: Path) -> str:
+        """Copy an original into the quarantine, whole before it has its name there."""
+        inside = Path(path).relative_to(self.folder)
+        short = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+        target = quarantine / inside.with_name(f"{inside.stem}.{short}{inside.suffix}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name[:80]}.new")
+        shutil.copy2(path, part)
+        part.replace(target)
+        return str(target)
+
+
+def _save(cover: Any, path: Path, suffix: str) -> None:
+    """Write a cover in the format that the name of the original promises; PNG for all others."""
+    image: Image.Image = cover
+    kind = _FORMATS.get(suffix, "PNG")
+    with path.open("xb") as file:
+        image.save(file, format=kind)

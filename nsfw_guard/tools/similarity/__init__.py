@@ -1,0 +1,1 @@
+"""Search for images by likeness, over the embeddings of a scan."""

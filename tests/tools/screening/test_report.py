@@ -1,0 +1,143 @@
+"""The report of a scan: every image counted, those shown chosen well, and a page that leads nowhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nsfw_guard.errors import ConfigError, UnknownNameError
+from nsfw_guard.tools.screening import report, scan
+from nsfw_guard.tools.screening.report import Sheets, find, write
+from nsfw_guard.tools.screening.scan import Scan
+from nsfw_guard.tools.screening.scorer import ScanSettings
+from tests.tools.screening.shapes import RED, paint, red  # noqa: F401
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Forty images from not red to wholly red, and two that cannot be read."""
+    (tmp_path / "in").mkdir()
+    for number in range(40):
+        pixels = np.full((40, 40, 3), (0, 0, number), np.uint8)
+        pixels[:, :number] = (255, 0, 0)
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{number:02d} <b>&.png")
+    paint(tmp_path / "in" / "x.png", "error")
+    paint(tmp_path / "in" / "y.png", "error")
+    scanned(tmp_path / "in", tmp_path / "out")
+    return tmp_path / "out"
+
+
+def scanned(source: Path, out: Path) -> None:
+    list(Scan([str(source)], out, settings=ScanSettings(model=RED), kind="jsonl").run())
+
+
+def numbers(shown: list[report.Shown]) -> list[int]:
+    return [int(Path(one.entry.key).name[:2]) for one in shown]
+
+
+def test_every_image_is_counted(out: Path) -> None:
+    findings = find(out)
+    assert dict(findings.outcomes) == {"allow": 10, "review": 10, "block": 20, "error": 2}
+    assert dict(findings.categories) == {("red", "review"): 10, ("red", "block"): 20}
+    assert sum(findings.bins) == 40
+    assert sum(findings.reasons.values()) == 2
+
+
+def test_the_sheets_hold_what_they_say(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "SHEET", 5)
+    findings = find(out)
+    assert numbers(findings.highest) == [39, 38, 37, 36, 35]
+    # From 0.25 on an image is held for review, from 0.5 on it is blocked.
+    assert {10, 11, 20, 21} < set(numbers(findings.nearest))
+    assert {abs(one.rank) < 0.06 for one in findings.nearest} == {True}
+    assert numbers(findings.sample) == numbers(find(out).sample)
+    assert len(set(numbers(findings.sample))) == 5
+
+
+def images_in(text: str) -> int:
+    return text.count("<img ")
+
+
+@pytest.mark.parametrize(
+    ("sheets", "count", "hidden"), [("hidden", 72, True), ("shown", 72, False), ("none", 0, False)]
+)
+def test_images_are_hidden_shown_or_left_out(sheets: Sheets, count: int, hidden: bool, out: Path) -> None:
+    page = write(out, sheets=sheets).read_text(encoding="utf-8")
+    assert images_in(page) == count
+    assert ('<input type="checkbox">' in page) == hidden
+
+
+def test_a_blurred_page_holds_nothing_else(out: Path) -> None:
+    shown = set(re.findall(r'src="([^"]+)"', write(out, sheets="shown").read_text(encoding="utf-8")))
+    blurred = set(re.findall(r'src="([^"]+)"', write(out, sheets="blurred").read_text(encoding="utf-8")))
+    # Images of one colour stay what they are.
+    assert len(shown & blurred) <= 2
+    assert len(blurred) > 20
+
+
+def test_the_page_loads_and_runs_nothing(out: Path) -> None:
+    page = write(out).read_text(encoding="utf-8")
+    assert "<b>&.png" not in page
+    assert "&lt;b&gt;&amp;.png" in page
+    assert not re.search(r"<script|https?://|<link|@import|onclick", page)
+    assert "scan-red" in page
+    assert "42 images" in page
+
+
+def test_an_image_that_is_gone_is_named(out: Path, tmp_path: Path) -> None:
+    for path in (tmp_path / "in").glob("39*"):
+        path.unlink()
+    page = write(out).read_text(encoding="utf-8")
+    assert page.count("no longer there") >= 1
+
+
+def test_what_has_no_report(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="holds no scan"):
+        write(tmp_path / "in")
+    with pytest.raises(UnknownNameError):
+        write(out, sheets="visible")  # type: ignore[arg-type]
+    monkeypatch.setattr(scan, "CHUNK", 3)
+    started = Scan([str(tmp_path / "in")], tmp_path / "begun", settings=ScanSettings(model=RED), kind="jsonl").run()
+    next(started)
+    started.close()
+    with pytest.raises(ConfigError, match="is not finished"):
+        write(tmp_path / "begun")
+    assert not (tmp_path / "begun" / "report.html").exists()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_other_formats_give_the_same_page(kind: str, out: Path, tmp_path: Path) -> None:
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    settings = ScanSettings(model=RED)
+    list(Scan([str(tmp_path / "in")], tmp_path / kind, settings=settings, kind=kind).run())  # type: ignore[arg-type]
+    first, second = find(out), find(tmp_path / kind)
+    assert first == second
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser")
+def test_a_browser_shows_the_page_without_an_error(out: Path, tmp_path: Path) -> None:
+    page, image = write(out), tmp_path / "page.png"
+    ran = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=390,900",
+         f"--screenshot={image}", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in ran.stderr
+    with Image.open(image) as shot:
+        assert len(shot.convert("RGB").getcolors(1 << 24) or []) > 100
+
+
+def test_run_facts_are_on_the_page(out: Path) -> None:
+    run = json.loads((out / "run.json").read_text())
+    page = write(out).read_text(encoding="utf-8")
+    assert run["policy_hash"] in page
+    assert "self_test: passed" in page
