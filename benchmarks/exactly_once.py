@@ -56,8 +56,8 @@ def interrupted(folder: Path, out: Path, kills: int, loading: float) -> tuple[in
             command(folder, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
         try:
-            # Some moments lie within the loading of the model, most of them in the two seconds after it.
-            code = process.wait(rng.uniform(0.8 * loading, loading + 2.0) if killed < kills else None)
+            # Some moments lie within the loading of the model, most of them in the second after it.
+            code = process.wait(rng.uniform(0.8 * loading, loading + 0.8) if killed < kills else None)
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
