@@ -17,6 +17,7 @@ from nsfw_guard.tools.screening.containers import Shards, Tables, column_of, rea
 from nsfw_guard.tools.screening.entries import JUDGED_SUFFIXES, UNREADABLE, Content, Entry, Reader, Unreadable
 
 LISTS = {".csv", ".jsonl", ".txt"}
+LONGEST_PATH = 1 << 17  # letters of a field of CSV: a quote that is never closed must not fill the memory
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "image", "url")
 
 
@@ -100,10 +101,18 @@ class Folder(Files):
                 continue
             waiting += [one.path for one in reversed(inside) if one.is_dir(follow_symlinks=False)]
             for one in inside:
-                if one.is_file() and (
+                if _is_file(one) and (
                     Path(one.name).suffix.lower() in JUDGED_SUFFIXES or looks_like_an_image(Path(one.path))
                 ):
                     yield Entry(one.path, reader, one.path)
+
+
+def _is_file(one: os.DirEntry[str]) -> bool:
+    """Whether this is a file; true where it cannot be said, as for a link to itself, so that it is named as a row."""
+    try:
+        return one.is_file()
+    except OSError:
+        return True
 
 
 class PathList(Files):
@@ -116,8 +125,11 @@ class PathList(Files):
     def entries(self, reader: int) -> Iterator[Entry]:
         """Yield each path of the list."""
         base = os.path.dirname(self.file)
-        for name in self._names():
-            yield Entry(name, reader, os.path.join(base, name))
+        try:
+            for name in self._names():
+                yield Entry(name, reader, os.path.join(base, name))
+        except csv.Error as error:
+            raise ConfigError(f"{self.file!r} is no CSV that can be read ({error}): correct the list") from error
 
     def _names(self) -> Iterator[str]:
         suffix = Path(self.file).suffix.lower()
@@ -125,6 +137,7 @@ class PathList(Files):
             if suffix == ".txt":
                 yield from (line.rstrip("\r\n") for line in file if line.strip())
             elif suffix == ".csv":
+                csv.field_size_limit(LONGEST_PATH)
                 rows = csv.DictReader(file)
                 column = column_of(rows.fieldnames or (), self.column, PATH_COLUMNS, self.file)
                 yield from (self._text(row.get(column), number) for number, row in enumerate(rows, 2))
@@ -134,7 +147,7 @@ class PathList(Files):
     def _of_json(self, line: str, number: int) -> str:
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"line {number} of {self.file!r} is not JSON: correct the list") from error
         if isinstance(row, dict):
             row = row.get(column_of(row, self.column, PATH_COLUMNS, self.file))
