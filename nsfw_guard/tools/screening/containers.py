@@ -51,7 +51,7 @@ class Shards:
                 # Without compression only, so that a member can be read at its offset.
                 with tarfile.open(path, "r:") as tar:
                     while member := tar.next():
-                        tar.members = []  # type: ignore[misc]  # it would keep every one of millions
+                        tar.members = []  # type: ignore[attr-defined]  # it would keep every one of millions
                         if not member.isdir() and Path(member.name).suffix.lower() in JUDGED_SUFFIXES:
                             # What a program extracts of a link or a sparse file are not the bytes at this offset.
                             plain = member.isreg() and not member.issparse() and member.size >= 0

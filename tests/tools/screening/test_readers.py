@@ -242,7 +242,8 @@ def test_a_shard_of_names_without_end_is_damaged(tmp_path: Path) -> None:
     long = member("././@LongLink", tarfile.GNUTYPE_LONGNAME, 10) + b"name".ljust(512, b"\0")
     (tmp_path / "a.tar").write_bytes(long * 3000 + bytes(1024))
     (content,) = contents(tmp_path / "a.tar")
-    assert isinstance(content, Unreadable) and "damaged" in content.reason
+    assert isinstance(content, Unreadable)
+    assert "damaged" in content.reason
 
 
 def test_two_columns_of_one_name_are_not_judged(tmp_path: Path) -> None:
@@ -258,7 +259,8 @@ def test_a_link_to_itself_is_a_row(tmp_path: Path) -> None:
     (tmp_path / "a.png").symlink_to("a.png")
     paint(tmp_path / "b.png")
     first, second = contents(tmp_path)
-    assert isinstance(first, Unreadable) and second == encoded("allow")
+    assert isinstance(first, Unreadable)
+    assert second == encoded("allow")
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.jsonl", "[" * 100_000), ("a.csv", "path\n" + "x" * 200_000)])
