@@ -76,11 +76,14 @@ class Shards:
     def _member(self, entry: Entry) -> Content:
         try:
             with open(entry.place, "rb") as file:
-                file.seek(entry.offset)
+                file.seek(entry.offset - tarfile.BLOCKSIZE)
+                header = file.read(tarfile.BLOCKSIZE)
                 data = file.read(entry.length)
         except OSError as error:
             return Unreadable(f"{UNREADABLE} ({error.strerror})")
-        return data if len(data) == entry.length else Unreadable("the shard ends within this image")
+        if len(data) < entry.length:
+            return Unreadable("the shard ends within this image")
+        return data if _is_header(header, entry) else Unreadable("the shard was changed after the scan was begun")
 
 
 class Tables:
@@ -139,6 +142,18 @@ def _ends(path: str, offset: int) -> bool:
     with open(path, "rb") as file:
         file.seek(offset)
         return file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+
+
+def _is_header(header: bytes, entry: Entry) -> bool:
+    """Whether this is the header of a member: of another one the image would get the verdict."""
+    try:
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+    except tarfile.TarError:
+        return False
+    # Names that are long or no ASCII are whole elsewhere; here they are cut, perhaps within a letter, or replaced.
+    name, shown = (text.encode("ascii", "replace") for text in (entry.key[len(entry.place) + 1 :], info.name))
+    is_cut = len(os.fsencode(info.name)) > 90 and name.startswith(shown[:-4])
+    return info.size == entry.length and (name == shown or is_cut)
 
 
 def _group_of(metadata: Any, row: int) -> tuple[int, range]:

@@ -50,8 +50,7 @@ def _reader_of(source: str, column: str | None) -> Reader:
     if path.exists():
         return kinds.get(path.suffix.lower(), lambda: Files((source,)))()
     if any(sign in source for sign in "*?["):
-        matches = sorted(glob.glob(source, recursive=True))
-        files = [match for match in matches if os.path.isfile(match)]
+        files = [match for match in _matches(source) if os.path.isfile(match)]
         if not files:
             raise ConfigError(f"no file matches {source!r}: check the pattern")
         suffixes = {Path(file).suffix.lower() for file in files}
@@ -59,6 +58,16 @@ def _reader_of(source: str, column: str | None) -> Reader:
             return Shards(tuple(files))
         return Tables(tuple(files), column) if suffixes == {".parquet"} else Files(tuple(files))
     raise ConfigError(f"the source {source!r} does not exist: check the path")
+
+
+def _matches(pattern: str) -> list[str]:
+    """What a pattern names; ** does not follow links to folders, of which two to themselves would have no end."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return sorted(glob.glob(pattern))
+    start = next(at for at, part in enumerate(parts) if any(sign in part for sign in "*?["))
+    below = Path(*parts[start:], *(["*"] if parts[-1] == "**" else []))
+    return sorted({str(path) for path in Path(*parts[:start]).glob(str(below))})
 
 
 class Files:

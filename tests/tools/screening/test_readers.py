@@ -268,3 +268,37 @@ def test_a_list_that_no_reader_takes_is_refused(name: str, text: str, tmp_path: 
     (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match="correct the list"):
         names(tmp_path / name)
+
+
+def test_a_shard_that_was_written_again_says_so(tmp_path: Path) -> None:
+    """Two images of one size change places after the scan was begun: each would get the verdict of the other."""
+    one, other = encoded("allow"), encoded("block").ljust(len(encoded("allow")), b"\0")
+    size = max(len(one), len(other))
+    images = {"a.png": one.ljust(size, b"\0"), "b.png": other.ljust(size, b"\0")}
+    (reader,) = readers_of([str(shard(tmp_path / "s.tar", images))])
+    entries = list(reader.entries(0))
+    assert list(reader.read(entries, MOST)) == list(images.values())
+    shard(tmp_path / "s.tar", dict(reversed(images.items())))
+    assert list(reader.read(entries, MOST)) == [Unreadable("the shard was changed after the scan was begun")] * 2
+
+
+@pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_members_of_long_and_foreign_names_are_read(kind: int, tmp_path: Path) -> None:
+    long = "d" * 90 + "/" + "n" * (60 if kind == tarfile.USTAR_FORMAT else 160) + ".png"
+    listed = [
+        long,
+        "\N{GREEK SMALL LETTER ALPHA}.png",
+        *([] if kind == tarfile.USTAR_FORMAT else ["\u00e4" * 99 + ".png"]),
+    ]
+    with tarfile.open(tmp_path / "a.tar", "w", format=kind) as tar:
+        for name in listed:
+            tar.add(paint(tmp_path / "a.png"), name)
+    assert contents(tmp_path / "a.tar") == [encoded("allow")] * len(listed)
+
+
+def test_a_pattern_ends_where_links_lead_back(tmp_path: Path) -> None:
+    paint(tmp_path / "in" / "deep" / "a.png")
+    for name in ("one", "other"):
+        (tmp_path / "in" / name).symlink_to(".")
+    for pattern in ("**", "**/*.png", "*/**/a.png"):
+        assert f"{tmp_path}/in/deep/a.png" in names(tmp_path / "in" / pattern)
