@@ -48,7 +48,8 @@ def _reader_of(source: str, column: str | None) -> Reader:
     if path.is_dir():
         return Folder(source)
     if path.exists():
-        return kinds.get(path.suffix.lower(), lambda: Files((source,)))()
+        # A pipe may wait for ever: it becomes a row that says what it is.
+        return kinds.get(path.suffix.lower() if path.is_file() else "", lambda: Files((source,)))()
     if any(sign in source for sign in "*?["):
         files = [match for match in _matches(source) if os.path.isfile(match)]
         if not files:

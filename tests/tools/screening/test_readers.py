@@ -302,3 +302,9 @@ def test_a_pattern_ends_where_links_lead_back(tmp_path: Path) -> None:
         (tmp_path / "in" / name).symlink_to(".")
     for pattern in ("**", "**/*.png", "*/**/a.png"):
         assert f"{tmp_path}/in/deep/a.png" in names(tmp_path / "in" / pattern)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tar", "a.parquet"])
+def test_a_pipe_is_no_list_and_no_shard(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    assert contents(tmp_path / name) == [Unreadable("cannot be read: not a regular file")]
