@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Watch until interrupted; with --once, until everything is judged."""
+    """Watch until interrupted; with --once, until everything is judged: 2 when an image could not be put away."""
     from nsfw_guard.errors import ConfigError
     from nsfw_guard.guard import Guard
     from nsfw_guard.imaging.limits import Limits
@@ -74,11 +74,13 @@ def _loop(watch: Watch, args: argparse.Namespace) -> int:
     counts: Counter[str] = Counter()
     try:
         while True:
+            failed = 0
             for one in watch.step():
                 counts[one.done] += 1
+                failed += one.done == "failed"
                 _print(one, as_json=args.json)
-            if args.once and not watch.waiting:
-                return 0
+            if args.once and watch.waiting <= failed:
+                return 2 if failed else 0
             time.sleep(args.interval)
     finally:
         show.say(", ".join(f"{n} {name}" for name, n in sorted(counts.items())) or "no image was judged")
@@ -86,6 +88,8 @@ def _loop(watch: Watch, args: argparse.Namespace) -> int:
 
 def _print(one: Watched, *, as_json: bool) -> None:
     if as_json:
-        show.as_json({"path": one.path, "done": one.done, "original": one.original or None, **one.verdict.to_dict()})
+        facts = {"original": one.original or None, "why_failed": one.why_failed or None}
+        show.as_json({"path": one.path, "done": one.done, **facts, **one.verdict.to_dict()})
     else:
-        print(show.clean(f"{one.done}  {one.verdict.outcome.name}  {one.path}  {one.verdict.reason}"), flush=True)
+        why = one.why_failed or one.verdict.reason
+        print(show.clean(f"{one.done}  {one.verdict.outcome.name}  {one.path}  {why}"), flush=True)

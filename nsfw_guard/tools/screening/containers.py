@@ -11,7 +11,11 @@ from typing import Any
 from nsfw_guard.errors import ConfigError, MissingExtraError
 from nsfw_guard.tools.screening.entries import JUDGED_SUFFIXES, UNREADABLE, Content, Entry, Unreadable
 
-DAMAGED = -1  # in place of a length
+DAMAGED, ELSEWHERE = -1, -2  # in place of a length
+_NOT_READ = {
+    DAMAGED: "the shard is damaged: what follows in it was not judged",
+    ELSEWHERE: "a link or a sparse file in a shard is not read: write the shard with plain files",
+}
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "content", "path", "file_name")
 
 
@@ -46,11 +50,15 @@ class Shards:
             try:
                 # Without compression only, so that a member can be read at its offset.
                 with tarfile.open(path, "r:") as tar:
-                    for member in tar:
-                        if member.isreg() and Path(member.name).suffix.lower() in JUDGED_SUFFIXES:
-                            yield Entry(f"{path}/{member.name}", reader, path, member.offset_data, member.size)
+                    while member := tar.next():
+                        tar.members = []  # type: ignore[attr-defined]  # it would keep every one of millions
+                        if not member.isdir() and Path(member.name).suffix.lower() in JUDGED_SUFFIXES:
+                            # What a program extracts of a link or a sparse file are not the bytes at this offset.
+                            plain = member.isreg() and not member.issparse() and member.size >= 0
+                            length = member.size if plain else ELSEWHERE
+                            yield Entry(f"{path}/{member.name}", reader, path, member.offset_data, length)
                     whole = _ends(path, tar.offset)
-            except (tarfile.TarError, OSError, ValueError):
+            except (tarfile.TarError, OSError, ValueError, RecursionError):
                 whole = False
             if not whole:
                 yield Entry(f"{path}/", reader, path, 0, DAMAGED)
@@ -58,8 +66,8 @@ class Shards:
     def read(self, entries: Sequence[Entry], most: int) -> Iterator[Content]:
         """Yield the bytes of each member."""
         for entry in entries:
-            if entry.length == DAMAGED:
-                yield Unreadable("the shard is damaged: what follows in it was not judged")
+            if entry.length < 0:
+                yield Unreadable(_NOT_READ[entry.length])
             elif entry.length > most:
                 yield Unreadable(f"more than {most} bytes: make it smaller, or raise limits.bytes")
             else:
@@ -68,11 +76,14 @@ class Shards:
     def _member(self, entry: Entry) -> Content:
         try:
             with open(entry.place, "rb") as file:
-                file.seek(entry.offset)
+                file.seek(entry.offset - tarfile.BLOCKSIZE)
+                header = file.read(tarfile.BLOCKSIZE)
                 data = file.read(entry.length)
         except OSError as error:
             return Unreadable(f"{UNREADABLE} ({error.strerror})")
-        return data if len(data) == entry.length else Unreadable("the shard ends within this image")
+        if len(data) < entry.length:
+            return Unreadable("the shard ends within this image")
+        return data if _is_header(header, entry) else Unreadable("the shard was changed after the scan was begun")
 
 
 class Tables:
@@ -100,9 +111,11 @@ class Tables:
                 if entry.offset not in held:
                     group, held = _group_of(table.metadata, entry.offset)
                     column = column_of(table.schema_arrow.names, self.column, IMAGE_COLUMNS, place)
-                    values = table.read_row_group(group, columns=[column]).column(0)
+                    values = table.read_row_group(group, columns=[column]).column(
+                        column
+                    )  # refuses a name of two columns
                 yield self._content(values[entry.offset - held.start].as_py(), place, most)
-            except (ConfigError, OSError, ValueError, IndexError) as error:
+            except (ConfigError, OSError, ValueError, LookupError, NotImplementedError) as error:
                 place = ""
                 yield Unreadable(f"{UNREADABLE} ({type(error).__name__})")
 
@@ -129,6 +142,18 @@ def _ends(path: str, offset: int) -> bool:
     with open(path, "rb") as file:
         file.seek(offset)
         return file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+
+
+def _is_header(header: bytes, entry: Entry) -> bool:
+    """Whether this is the header of a member: of another one the image would get the verdict."""
+    try:
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+    except tarfile.TarError:
+        return False
+    # Names that are long or no ASCII are whole elsewhere; here they are cut, perhaps within a letter, or replaced.
+    name, shown = (text.encode("ascii", "replace") for text in (entry.key[len(entry.place) + 1 :], info.name))
+    is_cut = len(os.fsencode(info.name)) > 90 and name.startswith(shown[:-4])
+    return info.size == entry.length and (name == shown or is_cut)
 
 
 def _group_of(metadata: Any, row: int) -> tuple[int, range]:

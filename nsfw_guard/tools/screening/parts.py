@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from nsfw_guard.errors import ConfigError, MissingExtraError, UnknownNameError
-from nsfw_guard.tools.screening.rows import COLUMNS, Row, to_table
+from nsfw_guard.tools.screening.entries import Entry
+from nsfw_guard.tools.screening.results import rows_of_part
+from nsfw_guard.tools.screening.rows import COLUMNS, Row, as_text, to_table
 
 Format = Literal["parquet", "jsonl", "csv"]
 _NOT_IN_CSV = {"embedding"}  # hundreds of numbers
@@ -48,6 +50,23 @@ class Parts:
     def done(self, index: int) -> bool:
         """Return whether a part was written."""
         return self.path(index).exists()
+
+    def check(self, index: int, entries: Sequence[Entry]) -> None:
+        """Refuse a part that an earlier run has written, and that no longer holds a row for each of its entries.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        name = self.path(index).name
+        try:
+            keys = [row["key"] for row in rows_of_part(self.path(index), ["key"])]
+        except (OSError, ValueError, csv.Error) as error:
+            raise ConfigError(f"{name} is damaged: delete it, and run the same command again") from error
+        if keys != [as_text(entry.key) for entry in entries]:
+            raise ConfigError(
+                f"{name} holds {len(keys)} rows, not {len(entries)} of these images: delete it, and run the same "
+                "command again"
+            )
 
     def write(self, index: int, rows: Sequence[Row]) -> None:
         """Write a part: on the disk before it gets its name, so that a part under its name is whole.

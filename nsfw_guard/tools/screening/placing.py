@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -16,6 +17,8 @@ from nsfw_guard.tools.screening.entries import Entry
 from nsfw_guard.tools.screening.results import pairs_of
 
 Way = Literal["copy", "move", "link"]
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_CHANGED = "it could not be read, or was changed after it was judged"
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,12 @@ def place(out: Path, into: Path, way: Way) -> Iterator[Placed]:
         raise UnknownNameError("way to place images", way, get_args(Way))
     for entry, row in pairs_of(out, ["outcome", "sha256"]):
         target = into / row["outcome"] / _inside(entry)
-        yield _place(entry, target, row["outcome"], row["sha256"], way)
+        try:
+            yield _place(entry, target, row["outcome"], row["sha256"], way)
+        except OSError as error:
+            if error.errno in _NO_ROOM:  # the next one would not fit either
+                raise
+            yield Placed(entry.key, row["outcome"], why_not=f"{type(error).__name__}: {error.strerror}")
 
 
 def _place(entry: Entry, target: Path, outcome: str, sha256: str, way: Way) -> Placed:
@@ -55,7 +63,7 @@ def _place(entry: Entry, target: Path, outcome: str, sha256: str, way: Way) -> P
         why = "" if there else "not a file of its own, or no longer there"
         return Placed(entry.key, outcome, str(target) if there else "", why)
     if not sha256 or _sha256(Path(entry.place)) != sha256:
-        return Placed(entry.key, outcome, why_not="it could not be read, or was changed after it was judged")
+        return Placed(entry.key, outcome, why_not=_CHANGED)
     if target.exists() or target.is_symlink():
         same = target.is_file() and _sha256(target) == sha256
         if not same:
@@ -64,8 +72,9 @@ def _place(entry: Entry, target: Path, outcome: str, sha256: str, way: Way) -> P
             os.unlink(entry.place)  # an earlier run was ended between its copy and this
         return Placed(entry.key, outcome, str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
-    _appear(target, _maker(entry.place, way))
-    if way == "move":
+    if not _appear(target, _maker(entry.place, way), sha256):
+        return Placed(entry.key, outcome, why_not=_CHANGED)
+    if way == "move" and _sha256(Path(entry.place)) == sha256:  # not what another program has put there meanwhile
         os.unlink(entry.place)
     return Placed(entry.key, outcome, str(target))
 
@@ -77,12 +86,15 @@ def _maker(place: str, way: Way) -> Callable[[Path], object]:
     return lambda path: shutil.copy2(place, path)
 
 
-def _appear(target: Path, make: Callable[[Path], object]) -> None:
-    """Make a file under another name first, so that it is whole under its own."""
-    part = target.with_name(f".{target.name[:80]}.{uuid.uuid4().hex[:8]}.new")
+def _appear(target: Path, make: Callable[[Path], object], sha256: str) -> bool:
+    """Make a file under another name first, so that it is whole under its own; False if it got other bytes."""
+    part = target.with_name(f".{uuid.uuid4().hex}.new")
     try:
         make(part)
+        if _sha256(part) != sha256:
+            return False
         part.replace(target)
+        return True
     finally:
         part.unlink(missing_ok=True)
 
@@ -90,7 +102,9 @@ def _appear(target: Path, make: Callable[[Path], object]) -> None:
 def _inside(entry: Entry) -> Path:
     """A path below a folder for a key: without its root, and without steps upwards."""
     parts = [part for part in PurePosixPath(entry.key.replace("\\", "/")).parts if part not in {"/", "..", "."}]
-    return Path(*[part.replace(":", "_") for part in parts] or ["image"])
+    if os.name == "nt":  # elsewhere a:b.png and a_b.png are two images
+        parts = [part.replace(":", "_") for part in parts]
+    return Path(*parts or ["image"])
 
 
 def _sha256(path: Path) -> str:

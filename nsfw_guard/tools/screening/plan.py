@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.tools.screening.entries import Entry, Reader
+from nsfw_guard.tools.screening.rows import as_text
 
 PLAN = "plan.jsonl"
 
@@ -37,16 +38,13 @@ def write_plan(folder: Path, readers: Sequence[Reader]) -> Plan:
     Raises:
         ConfigError: the sources hold no image, or one key stands for two images.
     """
-    count, digest, seen = 0, hashlib.sha256(), set[bytes]()
+    count, digest, seen = 0, hashlib.sha256(), dict[bytes, bytes]()
     part = folder / f"{PLAN}.new"
     with part.open("w", encoding="ascii") as file:
         for index, reader in enumerate(readers):
             for entry in reader.entries(index):
-                # A key of 8 bytes each, so that two million names do not have to be held.
-                short = hashlib.blake2b(entry.key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-                if short in seen:
+                if not _is_new(entry, seen):
                     continue
-                seen.add(short)
                 line = entry.to_line() + "\n"
                 file.write(line)
                 digest.update(line.encode("ascii"))
@@ -58,6 +56,24 @@ def write_plan(folder: Path, readers: Sequence[Reader]) -> Plan:
         raise ConfigError("the sources hold no image: pass other folders, files or addresses")
     part.replace(folder / PLAN)
     return Plan(folder / PLAN, count, digest.hexdigest())
+
+
+def _is_new(entry: Entry, seen: dict[bytes, bytes]) -> bool:
+    """Whether an image was not listed before; by hashes, so that two million names do not have to be held.
+
+    The key counts as it stands in the output, where names that are no text may become those of others.
+    """
+    key, source = as_text(entry.key), repr((entry.place, entry.offset, entry.length))
+    # Nobody can make two names of one hash of this size.
+    short, where = (hashlib.blake2b(text.encode(), digest_size=16).digest() for text in (key, source))
+    if seen.get(short, where) != where:
+        raise ConfigError(
+            f"the key {key!r} stands for two images, the second one in {entry.place!r}: rename one, or scan them into "
+            "two folders"
+        )
+    known = short in seen
+    seen[short] = where
+    return not known
 
 
 def read_plan(folder: Path) -> Plan:

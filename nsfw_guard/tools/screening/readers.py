@@ -17,6 +17,7 @@ from nsfw_guard.tools.screening.containers import Shards, Tables, column_of, rea
 from nsfw_guard.tools.screening.entries import JUDGED_SUFFIXES, UNREADABLE, Content, Entry, Reader, Unreadable
 
 LISTS = {".csv", ".jsonl", ".txt"}
+LONGEST_PATH = 1 << 17  # letters of a field of CSV: a quote that is never closed must not fill the memory
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "image", "url")
 
 
@@ -47,10 +48,10 @@ def _reader_of(source: str, column: str | None) -> Reader:
     if path.is_dir():
         return Folder(source)
     if path.exists():
-        return kinds.get(path.suffix.lower(), lambda: Files((source,)))()
+        # A pipe may wait for ever: it becomes a row that says what it is.
+        return kinds.get(path.suffix.lower() if path.is_file() else "", lambda: Files((source,)))()
     if any(sign in source for sign in "*?["):
-        matches = sorted(glob.glob(source, recursive=True))
-        files = [match for match in matches if os.path.isfile(match)]
+        files = [match for match in _matches(source) if os.path.isfile(match)]
         if not files:
             raise ConfigError(f"no file matches {source!r}: check the pattern")
         suffixes = {Path(file).suffix.lower() for file in files}
@@ -58,6 +59,16 @@ def _reader_of(source: str, column: str | None) -> Reader:
             return Shards(tuple(files))
         return Tables(tuple(files), column) if suffixes == {".parquet"} else Files(tuple(files))
     raise ConfigError(f"the source {source!r} does not exist: check the path")
+
+
+def _matches(pattern: str) -> list[str]:
+    """What a pattern names; ** does not follow links to folders, of which two to themselves would have no end."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return sorted(glob.glob(pattern))
+    start = next(at for at, part in enumerate(parts) if any(sign in part for sign in "*?["))
+    below = Path(*parts[start:], *(["*"] if parts[-1] == "**" else []))
+    return sorted({str(path) for path in Path(*parts[:start]).glob(str(below))})
 
 
 class Files:
@@ -100,10 +111,18 @@ class Folder(Files):
                 continue
             waiting += [one.path for one in reversed(inside) if one.is_dir(follow_symlinks=False)]
             for one in inside:
-                if one.is_file() and (
+                if _is_file(one) and (
                     Path(one.name).suffix.lower() in JUDGED_SUFFIXES or looks_like_an_image(Path(one.path))
                 ):
                     yield Entry(one.path, reader, one.path)
+
+
+def _is_file(one: os.DirEntry[str]) -> bool:
+    """Whether this is a file; true where it cannot be said, as for a link to itself, so that it is named as a row."""
+    try:
+        return one.is_file()
+    except OSError:
+        return True
 
 
 class PathList(Files):
@@ -116,8 +135,11 @@ class PathList(Files):
     def entries(self, reader: int) -> Iterator[Entry]:
         """Yield each path of the list."""
         base = os.path.dirname(self.file)
-        for name in self._names():
-            yield Entry(name, reader, os.path.join(base, name))
+        try:
+            for name in self._names():
+                yield Entry(name, reader, os.path.join(base, name))
+        except csv.Error as error:
+            raise ConfigError(f"{self.file!r} is no CSV that can be read ({error}): correct the list") from error
 
     def _names(self) -> Iterator[str]:
         suffix = Path(self.file).suffix.lower()
@@ -125,6 +147,7 @@ class PathList(Files):
             if suffix == ".txt":
                 yield from (line.rstrip("\r\n") for line in file if line.strip())
             elif suffix == ".csv":
+                csv.field_size_limit(LONGEST_PATH)
                 rows = csv.DictReader(file)
                 column = column_of(rows.fieldnames or (), self.column, PATH_COLUMNS, self.file)
                 yield from (self._text(row.get(column), number) for number, row in enumerate(rows, 2))
@@ -134,7 +157,7 @@ class PathList(Files):
     def _of_json(self, line: str, number: int) -> str:
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"line {number} of {self.file!r} is not JSON: correct the list") from error
         if isinstance(row, dict):
             row = row.get(column_of(row, self.column, PATH_COLUMNS, self.file))

@@ -145,7 +145,7 @@ class _Looker:
 
     def figure(self, one: Shown) -> str:
         """Return an image with its outcome and score, as HTML."""
-        caption = f"<b>{one.outcome.upper()} {one.score:.3f}</b><br><small>{text(as_text(one.entry.key))}</small>"
+        caption = f"<b>{text(one.outcome.upper())} {one.score:.3f}</b><br><small>{text(as_text(one.entry.key))}</small>"
         image = self._thumbnail(one.entry)
         if image is None:
             return f"<figure><p class=muted>no longer there</p><figcaption>{caption}</figcaption></figure>"

@@ -39,14 +39,19 @@ def rows_of(folder: Path, columns: Sequence[str] | None = None) -> Iterator[dict
         columns: the columns that are wanted; all of them by default.
     """
     for path in part_paths(folder):
-        if path.suffix == ".parquet":
-            yield from _of_parquet(path, columns)
-        else:
-            with path.open(encoding="utf-8", newline="") as file:
-                csv.field_size_limit(sys.maxsize)
-                rows = csv.DictReader(file) if path.suffix == ".csv" else map(json.loads, file)
-                for row in rows:
-                    yield row if columns is None else {name: row.get(name) for name in columns}
+        yield from rows_of_part(path, columns)
+
+
+def rows_of_part(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a part."""
+    if path.suffix == ".parquet":
+        yield from _of_parquet(path, columns)
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        csv.field_size_limit(sys.maxsize)
+        rows = csv.DictReader(file) if path.suffix == ".csv" else map(json.loads, file)
+        for row in rows:
+            yield row if columns is None else {name: row.get(name) for name in columns}
 
 
 def pairs_of(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Entry, dict[str, Any]]]:

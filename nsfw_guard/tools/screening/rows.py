@@ -73,8 +73,16 @@ COLUMNS = tuple(f.name for f in fields(Row))
 
 
 def as_text(key: str) -> str:
-    """Return a key as text that every format can hold: bytes that are no UTF-8 are escaped."""
-    return os.fsencode(key).decode("utf-8", "backslashreplace") if _has_surrogates(key) else key
+    """Return a key as text that every format can hold: bytes that are no UTF-8 are escaped, and halves of letters."""
+    if not _has_surrogates(key):
+        return key
+    # A list in JSON can name half a letter that stands for no byte.
+    plain = "".join(f"\\u{ord(letter):04x}" if _is_no_byte(letter) else letter for letter in key)
+    return os.fsencode(plain).decode("utf-8", "backslashreplace")
+
+
+def _is_no_byte(letter: str) -> bool:
+    return "\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff"
 
 
 def _has_surrogates(text: str) -> bool:

@@ -84,7 +84,9 @@ class Scan:
             plan, readers = self._plan()
             for index, entries in enumerate(plan.chunks(CHUNK)):
                 rows: tuple[Row, ...] = ()
-                if not parts.done(index):
+                if parts.done(index):
+                    parts.check(index, entries)
+                else:
                     rows = tuple(self._judge(entries, readers))
                     parts.write(index, rows)
                 yield ScanProgress(index, len(entries), plan.count, rows)
@@ -97,6 +99,8 @@ class Scan:
         described = self._describe()
         path = self.out / RUN
         if not path.exists():
+            if any(self.out.glob("part-*")):  # they would pass for parts of this scan
+                raise ConfigError(f"{str(self.out)!r} holds parts of an earlier scan, but no {RUN}: pass another --out")
             plan = write_plan(self.out, readers)
             self._write(path, {**described, "images": plan.count, "plan_sha256": plan.sha256})
             return plan, readers

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from PIL import Image
-
 from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.limits import Limits
@@ -35,6 +33,7 @@ class Identity:
     inode: int
     size: int
     modified: int
+    changed: int  # unlike the time before, no program can set it back
 
     @classmethod
     def of(cls, path: str) -> Identity | None:
@@ -43,7 +42,7 @@ class Identity:
             status = os.stat(path, follow_symlinks=False)
         except OSError:
             return None
-        return cls(status.st_ino, status.st_size, status.st_mtime_ns)
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,9 @@ class Watched:
 
     path: str
     verdict: Verdict
-    done: Literal["released", "censored", "moved", "logged", "changed meanwhile"]
+    done: Literal["released", "censored", "moved", "logged", "changed meanwhile", "failed"]
     original: str = ""
+    why_failed: str = ""
 
 
 class Watch:
@@ -107,6 +107,8 @@ class Watch:
 
     def step(self) -> Iterator[Watched]:
         """Look at the folder once; judge what is complete and was not judged as it is now."""
+        if not self.folder.is_dir():
+            raise ConfigError(f"the watched folder {str(self.folder)!r} is gone: bring it back, and start again")
         now, seen = self.clock(), {}
         for path in self._files():
             identity = Identity.of(path)
@@ -124,12 +126,12 @@ class Watch:
             yield from self._judge(due[start : start + BATCH])
 
     def _files(self) -> Iterator[str]:
-        """Every image in the folder; links are not followed, and files of ours that are not finished are left out."""
+        """Every image in the folder; links are not followed."""
         for home, folders, names in os.walk(self.folder):
             folders.sort()
             for name in sorted(names):
                 path = Path(home, name)
-                if path.is_symlink() or not path.is_file() or (name.startswith(".") and name.endswith(".new")):
+                if path.is_symlink() or not path.is_file():
                     continue
                 if path.suffix.lower() in SUFFIXES or looks_like_an_image(path):
                     yield str(path)
@@ -148,18 +150,26 @@ class Watch:
     def _act(self, path: str, identity: Identity, data: Any, cover: Any, verdict: Verdict) -> Watched:
         if Identity.of(path) != identity:  # written to since: it is judged again when it has settled
             return Watched(path, verdict, "changed meanwhile")
+        if cover is not None and self.mode != "log" and self.quarantine is not None:
+            try:
+                return self._put_away(path, identity, cover, verdict, self._keep(path, self.quarantine))
+            except OSError as error:  # tried again when it has settled again; the other images are guarded meanwhile
+                self._since[path] = (identity, self.clock())
+                return Watched(path, verdict, "failed", why_failed=f"{type(error).__name__}: {error}")
         self._judged[path] = identity
-        if cover is None:
-            return Watched(path, verdict, "released")
-        if self.mode == "log" or self.quarantine is None:
-            return Watched(path, verdict, "logged")
-        original = self._keep(path, self.quarantine)
-        if self.mode == "move":
-            os.unlink(path)
-            return Watched(path, verdict, "moved", original)
-        part = Path(path).with_name(f".{Path(path).name[:80]}.{uuid.uuid4().hex[:8]}.new")
+        return Watched(path, verdict, "released" if cover is None else "logged")
+
+    def _put_away(self, path: str, identity: Identity, cover: Any, verdict: Verdict, original: str) -> Watched:
+        """Cover or remove a file whose original is kept; a cover that cannot be written is no reason to leave it."""
+        part = Path(path).with_name(f".{uuid.uuid4().hex}.new")
         try:
-            _save(cover, part, Path(path).suffix.lower())
+            covered = self.mode == "censor" and _saved(cover, part, Path(path).suffix.lower())
+            if Identity.of(path) != identity:  # keeping and covering took their time
+                return Watched(path, verdict, "changed meanwhile", original)
+            if not covered:
+                os.unlink(path)
+                self._since.pop(path, None)
+                return Watched(path, verdict, "moved", original)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -172,17 +182,26 @@ class Watch:
         """Copy an original into the quarantine, whole before it has its name there."""
         inside = Path(path).relative_to(self.folder)
         short = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
-        target = quarantine / inside.with_name(f"{inside.stem}.{short}{inside.suffix}")
+        # Shorter than a system allows, since a name may be as long as that already.
+        stem = os.fsencode(inside.stem)[:150].decode("utf-8", "ignore")
+        target = quarantine / inside.with_name(f"{stem}.{short}{inside.suffix[:20]}")
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name[:80]}.new")
-        shutil.copy2(path, part)
-        part.replace(target)
+        part = target.with_name(f".{uuid.uuid4().hex}.new")
+        try:
+            shutil.copy2(path, part)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
         return str(target)
 
 
-def _save(cover: Any, path: Path, suffix: str) -> None:
-    """Write a cover in the format that the name of the original promises; PNG for all others."""
-    image: Image.Image = cover
-    kind = _FORMATS.get(suffix, "PNG")
-    with path.open("xb") as file:
-        image.save(file, format=kind)
+def _saved(cover: Any, path: Path, suffix: str) -> bool:
+    """Write a cover in the format that the name of the original promises, or as PNG; return whether that went well."""
+    for kind in dict.fromkeys((_FORMATS.get(suffix, "PNG"), "PNG")):
+        try:
+            with path.open("wb") as file:
+                cover.save(file, format=kind)
+            return True
+        except (OSError, ValueError):  # a full disk, or more pixels than the format can hold
+            continue
+    return False

@@ -19,6 +19,7 @@ from nsfw_guard.tools.similarity.store import Match
 
 HEAD = "index.json"
 SCHEMA = 1
+_SLACK = 1e-3  # of the length of a vector
 _BLOCK = 1 << 22  # products that are held at a time, in units of numbers
 
 
@@ -174,15 +175,26 @@ class ExactIndex:
 
     def _take(self, number: int) -> None:
         """Read a segment, after checking the hashes of its files."""
+        from safetensors import SafetensorError
         from safetensors.torch import load
 
         segment = self.head.segments[number]
-        vectors = load(self._checked(f"{segment.name}.safetensors", segment.vectors_sha256))["vectors"]
+        data = self._checked(f"{segment.name}.safetensors", segment.vectors_sha256)
         lines = self._checked(f"{segment.name}.jsonl", segment.facts_sha256).decode().splitlines()
-        entries = [json.loads(line) for line in lines]
+        try:
+            vectors = load(data)["vectors"]
+            entries = [(str(one["key"]), dict(one["facts"])) for one in map(json.loads, lines)]
+        except (SafetensorError, ValueError, LookupError, TypeError) as error:
+            raise ConfigError(f"{segment.name} in {str(self.folder)!r} is damaged: build the index again") from error
         if len(entries) != segment.count or tuple(vectors.shape) != (segment.count, self.head.width):
             raise ConfigError(f"{segment.name} in {str(self.folder)!r} has another size than recorded: build it again")
-        self._append(number, [e["key"] for e in entries], vectors, [e["facts"] for e in entries])
+        # The hash is in the same folder: whoever wrote both may have written a NaN, which would be like everything.
+        if not bool(((vectors.float().norm(dim=1) - 1).abs() < _SLACK).all()):
+            raise ConfigError(
+                f"{segment.name} in {str(self.folder)!r} is damaged, a vector of it has another length "
+                "than 1: build the index again"
+            )
+        self._append(number, [key for key, _ in entries], vectors.float(), [facts for _, facts in entries])
 
     def _append(self, number: int, keys: Sequence[str], unit: Tensor, facts: Sequence[Mapping[str, str]]) -> None:
         start, gone = len(self._keys), {row for segment, row in self.head.removed if segment == number}

@@ -133,3 +133,40 @@ def test_a_file_that_cannot_be_finished_leaves_nothing(
         list(place(out, tmp_path / "into", "move"))
     assert files(tmp_path / "into") == {}
     assert len(files(folder)) == 4
+
+
+@pytest.mark.parametrize("way", ["copy", "move"])
+def test_bytes_that_change_while_they_are_copied_are_not_placed(
+    way: Way, folder: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(place: str, path: Path) -> None:
+        paint(Path(place), "review", 7)
+        Path(path).write_bytes(Path(place).read_bytes())
+
+    monkeypatch.setattr(placing.shutil, "copy2", late)
+    results = {one.outcome: one for one in place(out, tmp_path / "into", way)}
+    assert results["allow"].why_not == "it could not be read, or was changed after it was judged"
+    assert files(tmp_path / "into") == {}
+    assert len(files(folder)) == 4
+
+
+@pytest.mark.skipif(os.name == "nt", reason="these are no names there")
+def test_names_that_differ_in_a_colon_are_two_files(tmp_path: Path) -> None:
+    for name in ("a:b.png", "a_b.png"):
+        paint(tmp_path / "in" / name)
+    scanned(tmp_path / "in", tmp_path / "out")
+    assert [one.why_not for one in place(tmp_path / "out", tmp_path / "into", "move")] == ["", ""]
+    assert [Path(path).name for path in files(tmp_path / "into")] == ["a:b.png", "a_b.png"]
+
+
+def test_one_file_without_a_place_keeps_no_other_from_its_own(tmp_path: Path) -> None:
+    """A name as long as a system allows, and a file where a folder is needed."""
+    for name in ("\N{GRINNING FACE}" * 62 + ".png", "s/a.png", "t/b.png"):
+        paint(tmp_path / "in" / name)
+    scanned(tmp_path / "in", tmp_path / "out")
+    below = tmp_path / "into" / "allow" / Path(*(tmp_path / "in").parts[1:])
+    below.mkdir(parents=True)
+    (below / "s").write_text("in the way")
+    why = {Path(one.key).name[-5:]: one.why_not for one in place(tmp_path / "out", tmp_path / "into", "move")}
+    assert why == {"\N{GRINNING FACE}.png": "", "a.png": "FileExistsError: File exists", "b.png": ""}
+    assert [Path(path).name for path in files(tmp_path / "in")] == ["a.png"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -214,3 +215,96 @@ def test_lines_of_a_plan_are_plain_json() -> None:
     entry = Entry("caf\udce9.png", 1, "/a/caf\udce9.png", 2, 3)
     assert json.loads(entry.to_line())[2:] == ["/a/caf\udce9.png", 2, 3]
     assert entry.to_line().isascii()
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0, link: str = "") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size, info.linkname = kind, size, link
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.GNUTYPE_SPARSE])
+def test_a_member_whose_bytes_lie_elsewhere_is_a_row(kind: bytes, tmp_path: Path) -> None:
+    """A link, or a sparse file, whose pieces a program that extracts it puts into another order."""
+    body = encoded("allow") if kind == tarfile.GNUTYPE_SPARSE else b""
+    head = bytearray(member("b.png", kind, len(body), "a.png"))
+    if kind == tarfile.GNUTYPE_SPARSE:
+        head[386:410], head[483:495] = b"%011o\0%011o\0" % (0, len(body)), b"%011o\0" % len(body)
+        head[148:156] = b"        "
+        head[148:156] = b"%06o\0 " % sum(head)
+    (tmp_path / "a.tar").write_bytes(bytes(head) + body.ljust(-(-len(body) // 512) * 512, b"\0") + bytes(1024))
+    assert [Path(name).name for name in names(tmp_path / "a.tar")] == ["b.png"]
+    (content,) = contents(tmp_path / "a.tar")
+    assert content == Unreadable("a link or a sparse file in a shard is not read: write the shard with plain files")
+
+
+def test_a_shard_of_names_without_end_is_damaged(tmp_path: Path) -> None:
+    long = member("././@LongLink", tarfile.GNUTYPE_LONGNAME, 10) + b"name".ljust(512, b"\0")
+    (tmp_path / "a.tar").write_bytes(long * 3000 + bytes(1024))
+    (content,) = contents(tmp_path / "a.tar")
+    assert isinstance(content, Unreadable)
+    assert "damaged" in content.reason
+
+
+def test_two_columns_of_one_name_are_not_judged(tmp_path: Path) -> None:
+    """Another program may read the other one."""
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table([[b"one"], [b"other"]], names=["image", "image"]), tmp_path / "a.parquet")
+    (content,) = contents(tmp_path / "a.parquet")
+    assert isinstance(content, Unreadable)
+
+
+def test_a_link_to_itself_is_a_row(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to("a.png")
+    paint(tmp_path / "b.png")
+    first, second = contents(tmp_path)
+    assert isinstance(first, Unreadable)
+    assert second == encoded("allow")
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.jsonl", "[" * 100_000), ("a.csv", "path\n" + "x" * 200_000)])
+def test_a_list_that_no_reader_takes_is_refused(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match="correct the list"):
+        names(tmp_path / name)
+
+
+def test_a_shard_that_was_written_again_says_so(tmp_path: Path) -> None:
+    """Two images of one size change places after the scan was begun: each would get the verdict of the other."""
+    one, other = encoded("allow"), encoded("block").ljust(len(encoded("allow")), b"\0")
+    size = max(len(one), len(other))
+    images = {"a.png": one.ljust(size, b"\0"), "b.png": other.ljust(size, b"\0")}
+    (reader,) = readers_of([str(shard(tmp_path / "s.tar", images))])
+    entries = list(reader.entries(0))
+    assert list(reader.read(entries, MOST)) == list(images.values())
+    shard(tmp_path / "s.tar", dict(reversed(images.items())))
+    assert list(reader.read(entries, MOST)) == [Unreadable("the shard was changed after the scan was begun")] * 2
+
+
+@pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_members_of_long_and_foreign_names_are_read(kind: int, tmp_path: Path) -> None:
+    long = "d" * 90 + "/" + "n" * (60 if kind == tarfile.USTAR_FORMAT else 160) + ".png"
+    listed = [
+        long,
+        "\N{GREEK SMALL LETTER ALPHA}.png",
+        *([] if kind == tarfile.USTAR_FORMAT else ["\u00e4" * 99 + ".png"]),
+    ]
+    with tarfile.open(tmp_path / "a.tar", "w", format=kind) as tar:
+        for name in listed:
+            tar.add(paint(tmp_path / "a.png"), name)
+    assert contents(tmp_path / "a.tar") == [encoded("allow")] * len(listed)
+
+
+def test_a_pattern_ends_where_links_lead_back(tmp_path: Path) -> None:
+    paint(tmp_path / "in" / "deep" / "a.png")
+    for name in ("one", "other"):
+        (tmp_path / "in" / name).symlink_to(".")
+    for pattern in ("**", "**/*.png", "*/**/a.png"):
+        assert f"{tmp_path}/in/deep/a.png" in names(tmp_path / "in" / pattern)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tar", "a.parquet"])
+def test_a_pipe_is_no_list_and_no_shard(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    assert contents(tmp_path / name) == [Unreadable("cannot be read: not a regular file")]

@@ -141,3 +141,11 @@ def test_run_facts_are_on_the_page(out: Path) -> None:
     page = write(out).read_text(encoding="utf-8")
     assert run["policy_hash"] in page
     assert "self_test: passed" in page
+
+
+def test_an_outcome_of_another_hand_is_text(out: Path) -> None:
+    part = out / "part-000000.jsonl"
+    part.write_text(part.read_text().replace('"outcome": "block"', '"outcome": "<script>"'))
+    page = report.write(out).read_text()
+    assert "<script>" not in page.lower()
+    assert "&lt;SCRIPT&gt;" in page

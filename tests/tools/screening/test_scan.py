@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import tarfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -267,3 +269,54 @@ def test_run_json_names_what_ran(folder: Path, tmp_path: Path) -> None:
     assert content["model"] == RED
     assert content["state"]["self_test"] == "passed"
     assert content["settings"]["limits"]["frames"] == Limits().frames
+
+
+def test_two_images_of_one_key_are_refused(tmp_path: Path) -> None:
+    """Each list names an image beside itself: the second one would be left out, or pass for the first."""
+    for place, outcome in (("a", "allow"), ("b", "block")):
+        paint(tmp_path / place / "x.png", outcome)
+        (tmp_path / place / "list.txt").write_text("x.png\n")
+    lists = [str(tmp_path / place / "list.txt") for place in ("a", "b")]
+    with pytest.raises(ConfigError, match=r"'x.png' stands for two images"):
+        list(Scan(lists, tmp_path / "out", settings=SETTINGS, kind="jsonl").run())
+
+
+def test_a_shard_that_holds_a_name_twice_is_refused(tmp_path: Path) -> None:
+    """Whoever extracts it gets the last one, and would take the first one's row for it."""
+    shard(tmp_path / "s.tar", {"a.png": encoded("allow")})
+    with tarfile.open(tmp_path / "s.tar", "a") as tar:
+        tar.add(paint(tmp_path / "block.png", "block"), "a.png")
+    with pytest.raises(ConfigError, match="stands for two images"):
+        run(tmp_path / "s.tar", tmp_path / "out")
+
+
+def test_names_that_are_the_same_in_the_output_are_refused(tmp_path: Path) -> None:
+    paint(tmp_path / "in" / "\\xff.png")
+    (tmp_path / "in" / os.fsdecode(b"\xff.png")).write_bytes(encoded("block"))
+    with pytest.raises(ConfigError, match="stands for two images"):
+        run(tmp_path / "in", tmp_path / "out")
+
+
+def test_a_name_of_half_a_letter_is_a_row_and_no_end(tmp_path: Path) -> None:
+    paint(tmp_path / "a.png")
+    (tmp_path / "list.jsonl").write_text('"\\ud800.png"\n"a.png"\n')
+    run(tmp_path / "list.jsonl", tmp_path / "out")
+    assert [(row["key"], row["outcome"]) for row in rows_of(tmp_path / "out")] == [
+        ("\\ud800.png", "error"), ("a.png", "allow"),
+    ]  # fmt: skip
+
+
+def test_parts_of_an_earlier_scan_do_not_count(folder: Path, tmp_path: Path) -> None:
+    """Without run.json nothing says of which images and rules they are."""
+    run(folder, tmp_path / "out")
+    (tmp_path / "out" / "run.json").unlink()
+    with pytest.raises(ConfigError, match="parts of an earlier scan"):
+        run(folder, tmp_path / "out", policy="strict")
+
+
+def test_a_part_that_lost_rows_is_refused(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path / "out")
+    part = tmp_path / "out" / "part-000001.jsonl"
+    part.write_text("".join(part.read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(ConfigError, match=r"part-000001.jsonl holds 2 rows, not 3"):
+        run(folder, tmp_path / "out")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
+import shutil
 import time
 from collections import Counter
 from pathlib import Path
@@ -179,7 +181,6 @@ def test_links_pipes_and_other_files_are_left_alone(folder: Path, clock: Clock, 
     (folder / "notes.txt").write_text("text")
     (folder / "link.png").symlink_to(paint(tmp_path / "elsewhere.png", "block"))
     os.mkfifo(folder / "pipe.png")
-    (folder / ".a.png.12345678.new").write_bytes(encoded("block"))
     assert settle(watching(folder, clock), clock) == []
     assert (tmp_path / "elsewhere.png").read_bytes() == encoded("block")
 
@@ -225,3 +226,80 @@ def test_a_thousand_files_of_another_process_are_each_judged_once_and_whole(fold
     assert set(Counter(one.path for one in results).values()) == {1}
     assert Outcome.ERROR not in {one.verdict.outcome for one in results}
     assert len(kept(folder)) == 250
+
+
+@pytest.mark.parametrize("mode", ["censor", "move"])
+def test_an_original_that_cannot_be_kept_ends_nothing_and_is_tried_again(
+    mode: Mode, folder: Path, clock: Clock
+) -> None:
+    """The watched program chooses names, and disks become full: the next image is guarded all the same."""
+    for name in ("a.png", "b.png"):
+        paint(folder / name, "block")
+    watch = watching(folder, clock, mode)
+    digest = hashlib.sha256((folder / "a.png").read_bytes()).hexdigest()[:12]
+    barrier = folder.parent / "kept" / f"a.{digest}.png"
+    (barrier / "in the way").mkdir(parents=True)
+    acted = "censored" if mode == "censor" else "moved"
+    assert names(settle(watch, clock)) == {"a.png": "failed", "b.png": acted}
+    assert watch.waiting == 1
+    assert list(folder.glob(".*")) == []
+    shutil.rmtree(barrier)
+    assert names(settle(watch, clock)) == {"a.png": acted}
+
+
+@pytest.mark.parametrize("name", ["n" * 251 + ".png", "\N{GRINNING FACE}" * 62 + ".png"])
+def test_names_as_long_as_a_system_allows(name: str, folder: Path, clock: Clock) -> None:
+    paint(folder / name, "block")
+    (one,) = settle(watching(folder, clock), clock)
+    assert one.done == "censored"
+    assert Path(one.original).read_bytes() == encoded("block")
+
+
+@pytest.mark.parametrize("name", [".a.new", ".a.png.new"])
+def test_a_name_like_ours_is_no_way_around_the_guard(name: str, folder: Path, clock: Clock) -> None:
+    paint(folder / name, "block")
+    assert names(settle(watching(folder, clock, "move"), clock)) == {name: "moved"}
+
+
+def test_a_file_that_keeps_its_time_and_size_is_judged_again(folder: Path, clock: Clock) -> None:
+    path = paint(folder / "a.png")
+    watch, before = watching(folder, clock, "log"), path.stat()
+    assert names(settle(watch, clock)) == {"a.png": "released"}
+    other = encoded("block")
+    path.write_bytes(other.ljust(before.st_size, b"\0")[: max(before.st_size, len(other))])
+    if path.stat().st_size != before.st_size:
+        pytest.skip("the other image is longer")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert names(settle(watch, clock)) == {"a.png": "logged"}
+
+
+@pytest.mark.parametrize("mode", ["censor", "move"])
+def test_an_image_that_came_while_the_original_was_kept_stays(mode: Mode, folder: Path, clock: Clock) -> None:
+    """Copying an original takes its time."""
+
+    class Slow(Watch):
+        def _keep(self, path: str, quarantine: Path) -> str:
+            kept = super()._keep(path, quarantine)
+            paint(Path(path), "allow", 99)
+            return kept
+
+    paint(folder / "a.png", "block")
+    watch = Slow(Guard(FakeBackend()), folder, mode=mode, quarantine=folder.parent / "kept", clock=clock)
+    assert names(settle(watch, clock)) == {"a.png": "changed meanwhile"}
+    assert (folder / "a.png").read_bytes() == encoded("allow", 99)
+    assert names(settle(watch, clock)) == {"a.png": "released"}
+
+
+def test_a_folder_that_is_gone_is_not_taken_for_an_empty_one(folder: Path, clock: Clock) -> None:
+    watch = watching(folder, clock)
+    folder.rename(folder.with_name("elsewhere"))
+    with pytest.raises(ConfigError, match="is gone"):
+        list(watch.step())
+
+
+def test_a_cover_that_its_format_cannot_hold_is_another(folder: Path, clock: Clock) -> None:
+    Image.new("RGB", (16_400, 200), (255, 0, 0)).save(folder / "a.png")
+    (folder / "a.png").rename(folder / "a.webp")
+    assert names(settle(watching(folder, clock), clock)) == {"a.webp": "censored"}
+    with Image.open(folder / "a.webp") as cover:
+        assert cover.format == "PNG"

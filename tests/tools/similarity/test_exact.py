@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -188,3 +190,30 @@ def test_a_folder_that_is_not_empty_and_a_model_without_embeddings(tmp_path: Pat
         ExactIndex.open(tmp_path / "new")
     with pytest.raises(ConfigError, match="k must be 1 or more"):
         ExactIndex.create(tmp_path / "i", model="m", revision="", width=3).search(torch.ones(1, 3), k=0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, 7.0])
+def test_vectors_of_another_hand_are_compared_as_directions_or_refused(
+    value: float, index: ExactIndex, tmp_path: Path
+) -> None:
+    """A segment may have its hash and still hold what was not written here: a NaN would be like everything."""
+    from safetensors.torch import save
+
+    data = save({"vectors": torch.full((index.head.segments[0].count, WIDTH), value)})
+    segment = replace(index.head.segments[0], vectors_sha256=hashlib.sha256(data).hexdigest())
+    (index.folder / f"{segment.name}.safetensors").write_bytes(data)
+    head = replace(index.head, segments=(segment, *index.head.segments[1:]))
+    (index.folder / HEAD).write_text(head.to_json())
+    with pytest.raises(ConfigError, match="damaged"):
+        ExactIndex.open(index.folder)
+
+
+@pytest.mark.parametrize("name", ["safetensors", "jsonl"])
+def test_a_segment_of_another_kind_is_refused(name: str, index: ExactIndex) -> None:
+    data, segment = b"[1]\n", index.head.segments[0]
+    (index.folder / f"{segment.name}.{name}").write_bytes(data)
+    hashes = {"vectors_sha256" if name == "safetensors" else "facts_sha256": hashlib.sha256(data).hexdigest()}
+    head = replace(index.head, segments=(replace(segment, **hashes), *index.head.segments[1:]))
+    (index.folder / HEAD).write_text(head.to_json())
+    with pytest.raises(ConfigError, match=r"damaged|another size"):
+        ExactIndex.open(index.folder)
