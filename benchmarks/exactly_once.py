@@ -48,25 +48,34 @@ def command(folder: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "nsfw_guard.cli.main", *words]
 
 
-def interrupted(folder: Path, out: Path, kills: int, loading: float) -> tuple[int, int]:
+def interrupted(folder: Path, out: Path, kills: int) -> tuple[int, int]:
     """Runs the scan until it gets through; ends it at most `kills` times. Returns the kills, and those amid a write."""
     rng, killed, amid = random.Random(SEED), 0, 0  # noqa: S311 - moments, not secrets
     while True:
         process = subprocess.Popen(  # noqa: S603 - this project's own command
             command(folder, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
-        try:
-            # Some moments lie within the loading of the model, most of them in the second after it.
-            code = process.wait(rng.uniform(0.8 * loading, loading + 0.8) if killed < kills else None)
-        except subprocess.TimeoutExpired:
+        if killed < kills and lives_until(process, out, parts=rng.choice((0, 1, 1, 1)), seconds=rng.uniform(0.0, 0.6)):
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             killed += 1
             amid += bool(list(out.glob("*.new")))
-            continue
-        if code:
-            raise SystemExit(f"the scan ended with {code}")
-        return killed, amid
+        elif process.wait():
+            raise SystemExit(f"the scan ended with {process.returncode}")
+        else:
+            return killed, amid
+
+
+def lives_until(process: subprocess.Popen[bytes], out: Path, *, parts: int, seconds: float) -> bool:
+    """Waits for so many new parts, and some time after them; true when the process still runs then."""
+    wanted = len(list(out.glob("part-*"))) + parts
+    while process.poll() is None and len(list(out.glob("part-*"))) < wanted:
+        time.sleep(0.005)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
 
 
 def compare(whole: Path, out: Path) -> dict[str, Any]:
@@ -98,12 +107,9 @@ def main() -> None:
         folder, whole, out = (Path(home, name) for name in ("images", "whole", "killed"))
         draw(folder, args.images)
         start = time.perf_counter()
-        subprocess.run(command(folder / "00" / "000000.png", Path(home, "one")), check=True, capture_output=True)  # noqa: S603
-        loading = time.perf_counter() - start
-        start = time.perf_counter()
         subprocess.run(command(folder, whole), check=True, capture_output=True)  # noqa: S603 - this project's own command
         alone = time.perf_counter() - start
-        killed, amid = interrupted(folder, out, args.kills, loading)
+        killed, amid = interrupted(folder, out, args.kills)
         result = compare(whole, out)
     table(["", "count"], [["kills", killed], ["of them while a file was written", amid], *result.items()])
     broken = [f"{result[name]} {name}" for name in ("missing", "twice", "parts that differ") if result[name]]

@@ -26,13 +26,10 @@ def add(commands: Any) -> None:
     )
     command.add_argument("paths", nargs="+", metavar="PATH", help="an image, a folder, or - for standard input")
     show.model_flags(command)
-    command.add_argument("--trust-guard", action="store_true", help="accept a model folder that relaxes its own guard")
     command.add_argument("--action", choices=ACTIONS, default="block", help="how --out covers blocked images")
     command.add_argument("--out", metavar="DIR", help="copy allowed images to this folder, the others covered")
-    command.add_argument("--views", default="cover", help="cover, center, squash or tiles(n) (default: cover)")
-    command.add_argument("--resize", choices=("exact", "fast"), default="exact", help="exact as Pillow, or fast")
-    command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: cpu for files)")
-    command.add_argument("--batch", type=int, default=16, metavar="N", help="images per batch (default: 16)")
+    show.look_flags(command)
+    show.run_flags(command)
     command.add_argument(
         "--timeout", type=float, metavar="SECONDS", help="per batch; images that take longer are ERROR"
     )
@@ -45,9 +42,6 @@ def add(commands: Any) -> None:
         help="the least outcome with a non-zero exit code",
     )
     command.add_argument("--strict", action="store_true", help="exit with 2 when a file in a folder is not judged")
-    command.add_argument(
-        "--process", action="store_true", help="decode in a separate process, for untrusted files (see Limits)"
-    )
     show.json_flag(command)
     command.set_defaults(run=run)
 

@@ -35,10 +35,8 @@ def add(commands: Any) -> None:
     )
     command.add_argument("--policy", metavar="NAME|FILE", help="also measure this policy")
     command.add_argument("--out", default="evaluate-out", metavar="DIR", help="where the report goes")
-    command.add_argument("--views", default="cover", help="cover, center, squash or tiles(n) (default: cover)")
-    command.add_argument("--resize", choices=("exact", "fast"), default="exact", help="exact as Pillow, or fast")
-    command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: cpu for files)")
-    command.add_argument("--batch", type=int, default=16, metavar="N", help="images per batch (default: 16)")
+    show.look_flags(command)
+    show.run_flags(command)
     command.add_argument(
         "--worst",
         type=int,
@@ -48,10 +46,6 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "--sheet", choices=("shown", "blurred", "none"), default="shown", help="how these are shown (default: shown)"
-    )
-    command.add_argument("--trust-guard", action="store_true", help="accept a model folder that relaxes its own guard")
-    command.add_argument(
-        "--process", action="store_true", help="decode in a separate process, for untrusted files (see Limits)"
     )
     show.json_flag(command)
     command.set_defaults(run=run)

@@ -32,19 +32,13 @@ def add(commands: Any) -> None:
     show.model_flags(command)
     command.add_argument("--format", choices=("parquet", "jsonl", "csv"), default="parquet", help="of the parts")
     command.add_argument("--column", metavar="NAME", help="the column of tables and lists that holds the images")
-    command.add_argument("--views", default="cover", help="cover, center, squash or tiles(n) (default: cover)")
-    command.add_argument("--resize", choices=("exact", "fast"), default="exact", help="exact as Pillow, or fast")
-    command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: cpu for files)")
-    command.add_argument("--batch", type=int, default=16, metavar="N", help="images per batch (default: 16)")
+    show.look_flags(command)
+    show.run_flags(command)
     command.add_argument("--workers", type=int, metavar="N", help="threads (default: one for each core, at most 4)")
     frames = command.add_mutually_exclusive_group()
     frames.add_argument("--every-nth", type=int, default=1, metavar="N", help="look at every n-th frame of a clip only")
     frames.add_argument("--per-second", type=float, metavar="N", help="look at so many frames of a clip a second only")
     command.add_argument("--no-embeddings", action="store_true", help="leave embeddings out")
-    command.add_argument("--trust-guard", action="store_true", help="accept a model folder that relaxes its own guard")
-    command.add_argument(
-        "--process", action="store_true", help="decode in a separate process, for untrusted files (see Limits)"
-    )
     command.add_argument(
         "--fail-on", choices=("review", "block", "error", "never"), default="error",
         help="the least outcome with a non-zero exit code (default: error)",

@@ -83,3 +83,19 @@ def model_flags(command: argparse.ArgumentParser) -> None:
     """Add --model and --policy."""
     command.add_argument("--model", default="marqo", metavar="NAME|FOLDER", help="the model (default: marqo)")
     command.add_argument("--policy", default="default", metavar="NAME|FILE", help="a preset or a TOML file")
+
+
+def run_flags(command: argparse.ArgumentParser) -> None:
+    """Add --device, --trust-guard and --process."""
+    command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: cpu for files)")
+    command.add_argument("--trust-guard", action="store_true", help="accept a model folder that relaxes its own guard")
+    command.add_argument(
+        "--process", action="store_true", help="decode in a separate process, for untrusted files (see Limits)"
+    )
+
+
+def look_flags(command: argparse.ArgumentParser) -> None:
+    """Add --views, --resize and --batch."""
+    command.add_argument("--views", default="cover", help="cover, center, squash or tiles(n) (default: cover)")
+    command.add_argument("--resize", choices=("exact", "fast"), default="exact", help="exact as Pillow, or fast")
+    command.add_argument("--batch", type=int, default=16, metavar="N", help="images per batch (default: 16)")

@@ -34,12 +34,8 @@ def add(commands: Any) -> None:
     command.add_argument("--settled", type=float, default=1.0, metavar="SECONDS", help="without a change (default: 1)")
     command.add_argument("--interval", type=float, default=0.5, metavar="SECONDS", help="between looks (default: 0.5)")
     command.add_argument("--once", action="store_true", help="end when everything in the folder is judged")
-    command.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: cpu for files)")
+    show.run_flags(command)
     command.add_argument("--audit", metavar="FILE", help="append every verdict to this log")
-    command.add_argument("--trust-guard", action="store_true", help="accept a model folder that relaxes its own guard")
-    command.add_argument(
-        "--process", action="store_true", help="decode in a separate process, for untrusted files (see Limits)"
-    )
     show.json_flag(command)
     command.set_defaults(run=run)
 

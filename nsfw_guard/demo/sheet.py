@@ -10,17 +10,10 @@ from PIL import Image, ImageDraw
 
 from nsfw_guard.demo.run import NOTICE, Shown
 from nsfw_guard.imaging.placeholder import font_of
-from nsfw_guard.imaging.thumbnails import data_url
-from nsfw_guard.verdict import Outcome
+from nsfw_guard.imaging.thumbnails import OUTCOME_COLOURS, data_url
 
 TILE, GAP, COLUMNS, TEXT, HEAD = 150, 14, 3, 58, 74
 GROUND, PAPER, INK, MUTED = (244, 245, 247), (255, 255, 255), (30, 33, 40), (108, 114, 126)
-MARKS = {
-    Outcome.ALLOW: (38, 132, 74),
-    Outcome.REVIEW: (184, 122, 18),
-    Outcome.BLOCK: (190, 52, 44),
-    Outcome.ERROR: (92, 60, 150),
-}
 
 
 def write(shown: Sequence[Shown], folder: Path, *, notice: str = NOTICE) -> tuple[Path, Path]:
@@ -56,7 +49,7 @@ def _cell(sheet: Image.Image, pen: ImageDraw.ImageDraw, one: Shown, left: int, t
     verdict, below = one.verdict, top + TILE + 32
     name = verdict.outcome.name
     width = int(pen.textlength(name, font=font_of(12))) + 14
-    pen.rounded_rectangle((left, below, left + width, below + 20), radius=10, fill=MARKS[verdict.outcome])
+    pen.rounded_rectangle((left, below, left + width, below + 20), radius=10, fill=OUTCOME_COLOURS[verdict.outcome])
     pen.text((left + 7, below + 2), name, fill=PAPER, font=font_of(12))
     pen.text((left + width + 8, below + 2), verdict.reason, fill=MUTED, font=font_of(12))
 
@@ -79,7 +72,7 @@ small, p {{ color: #6c727e }}
 
 
 def _figure(one: Shown) -> str:
-    red, green, blue = MARKS[one.verdict.outcome]
+    red, green, blue = OUTCOME_COLOURS[one.verdict.outcome]
     prompt, reason = html.escape(one.prompt), html.escape(one.verdict.reason)
     return (
         f'<figure><img alt="generated: {prompt}" src="{_inline(one.drawn)}"> '

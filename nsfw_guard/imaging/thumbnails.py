@@ -7,6 +7,15 @@ import io
 
 from PIL import Image, ImageFilter
 
+from nsfw_guard.verdict import Outcome
+
+OUTCOME_COLOURS = {
+    Outcome.ALLOW: (38, 132, 74),
+    Outcome.REVIEW: (184, 122, 18),
+    Outcome.BLOCK: (190, 52, 44),
+    Outcome.ERROR: (92, 60, 150),
+}
+
 
 def thumbnail(image: Image.Image, side: int, *, blurred: bool = False) -> Image.Image:
     """Return a copy that fits into a square of this side; blurred, it shows no more than a few patches of colour."""

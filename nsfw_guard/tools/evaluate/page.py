@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from nsfw_guard.imaging.thumbnails import data_url
-from nsfw_guard.tools.evaluate.sheet import MARKS, short
+from nsfw_guard.imaging.thumbnails import OUTCOME_COLOURS, data_url
+from nsfw_guard.tools.evaluate.sheet import short
 from nsfw_guard.tools.evaluate.summary import HarmlessReport, ModelSummary, Rate, Row
 from nsfw_guard.tools.pages import bullets, histogram, page, table, text
 
@@ -72,7 +72,7 @@ def _model(model: ModelSummary, small: Sequence[Image.Image]) -> str:
 def _sheet(model: ModelSummary, small: Sequence[Image.Image]) -> str:
     figures = []
     for alarm, image in zip(model.worst, small, strict=False):
-        colour = ",".join(map(str, MARKS[alarm.outcome]))
+        colour = ",".join(map(str, OUTCOME_COLOURS[alarm.outcome]))
         figures.append(
             f'<figure><img alt="" src="{data_url(image)}"><figcaption><b style="color: rgb({colour})">'
             f"{alarm.score:.3f} {alarm.outcome.name}</b><br><small>{text(short(alarm.path))}</small>"

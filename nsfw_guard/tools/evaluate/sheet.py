@@ -13,9 +13,8 @@ from nsfw_guard.errors import ImageError, printable
 from nsfw_guard.imaging.decode import Stream
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.placeholder import font_of
-from nsfw_guard.imaging.thumbnails import thumbnail
+from nsfw_guard.imaging.thumbnails import OUTCOME_COLOURS, thumbnail
 from nsfw_guard.tools.evaluate.summary import Alarm, ModelSummary
-from nsfw_guard.verdict import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +22,6 @@ Shown = Literal["shown", "blurred", "none"]
 
 TILE, GAP, COLUMNS, TEXT, HEAD = 180, 14, 5, 44, 66
 GROUND, PAPER, INK, MUTED = (244, 245, 247), (255, 255, 255), (30, 33, 40), (108, 114, 126)
-MARKS = {
-    Outcome.ALLOW: (38, 132, 74),
-    Outcome.REVIEW: (184, 122, 18),
-    Outcome.BLOCK: (190, 52, 44),
-    Outcome.ERROR: (92, 60, 150),
-}
 MAX_SHOWN = 200  # images on a sheet; report.json lists all that were asked for
 _MAX_NAME = 30  # letters of a file's name under its image
 
@@ -62,7 +55,7 @@ def draw(model: ModelSummary, small: Sequence[Image.Image]) -> Image.Image:
         below = top + GAP + TILE + 8
         pen.text((left + GAP, below), short(alarm.path), fill=MUTED, font=font_of(11))
         text = f"{alarm.score:.3f} {alarm.outcome.name}"
-        pen.text((left + GAP, below + 18), text, fill=MARKS[alarm.outcome], font=font_of(14))
+        pen.text((left + GAP, below + 18), text, fill=OUTCOME_COLOURS[alarm.outcome], font=font_of(14))
     return sheet
 
 

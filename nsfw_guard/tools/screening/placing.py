@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import uuid
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
+from nsfw_guard.backends.files.weights import sha256_of
 from nsfw_guard.errors import UnknownNameError
 from nsfw_guard.tools.screening.entries import Entry
 from nsfw_guard.tools.screening.results import pairs_of
@@ -59,13 +59,13 @@ def place(out: Path, into: Path, way: Way) -> Iterator[Placed]:
 
 def _place(entry: Entry, target: Path, outcome: str, sha256: str, way: Way) -> Placed:
     if entry.length or entry.offset or not os.path.isfile(entry.place):
-        there = target.is_file() and _sha256(target) == sha256
+        there = target.is_file() and sha256_of(target) == sha256
         why = "" if there else "not a file of its own, or no longer there"
         return Placed(entry.key, outcome, str(target) if there else "", why)
-    if not sha256 or _sha256(Path(entry.place)) != sha256:
+    if not sha256 or sha256_of(Path(entry.place)) != sha256:
         return Placed(entry.key, outcome, why_not=_CHANGED)
     if target.exists() or target.is_symlink():
-        same = target.is_file() and _sha256(target) == sha256
+        same = target.is_file() and sha256_of(target) == sha256
         if not same:
             return Placed(entry.key, outcome, why_not=f"another file is at {target}")
         if way == "move" and not target.samefile(entry.place):
@@ -74,7 +74,7 @@ def _place(entry: Entry, target: Path, outcome: str, sha256: str, way: Way) -> P
     target.parent.mkdir(parents=True, exist_ok=True)
     if not _appear(target, _maker(entry.place, way), sha256):
         return Placed(entry.key, outcome, why_not=_CHANGED)
-    if way == "move" and _sha256(Path(entry.place)) == sha256:  # not what another program has put there meanwhile
+    if way == "move" and sha256_of(Path(entry.place)) == sha256:  # not what another program has put there meanwhile
         os.unlink(entry.place)
     return Placed(entry.key, outcome, str(target))
 
@@ -91,7 +91,7 @@ def _appear(target: Path, make: Callable[[Path], object], sha256: str) -> bool:
     part = target.with_name(f".{uuid.uuid4().hex}.new")
     try:
         make(part)
-        if _sha256(part) != sha256:
+        if sha256_of(part) != sha256:
             return False
         part.replace(target)
         return True
@@ -105,11 +105,3 @@ def _inside(entry: Entry) -> Path:
     if os.name == "nt":  # elsewhere a:b.png and a_b.png are two images
         parts = [part.replace(":", "_") for part in parts]
     return Path(*parts or ["image"])
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
