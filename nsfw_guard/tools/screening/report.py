@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import json
 import random
@@ -25,7 +26,7 @@ from nsfw_guard.tools.screening.rows import as_text
 
 Sheets = Literal["hidden", "shown", "blurred", "none"]
 BINS, SHEET, SIDE, SEED, MAX_REASONS = 20, 24, 180, 0, 20
-COLUMNS = ("outcome", "category", "score", "threshold", "reason", "status")
+COLUMNS = ("outcome", "category", "score", "threshold", "reason", "status", "sha256")
 FACTS = ("model", "revision", "policy_hash", "images", "format", "directory")
 
 
@@ -38,7 +39,7 @@ class Shown:
     entry: Entry = field(compare=False)
     outcome: str = field(compare=False)
     score: float = field(compare=False)
-    reason: str = field(compare=False)
+    sha256: str = field(compare=False)
 
 
 @dataclass
@@ -72,7 +73,7 @@ def find(out: Path) -> Findings:
             continue
         findings.bins[min(BINS - 1, int(score * BINS))] += 1
         threshold = _number(row["threshold"])
-        shown = Shown(score, number, entry, row["outcome"], score, row["reason"])
+        shown = Shown(score, number, entry, row["outcome"], score, row["sha256"])
         _keep(findings.highest, shown)
         if threshold is not None:
             findings.thresholds[threshold] += 1
@@ -146,17 +147,18 @@ class _Looker:
     def figure(self, one: Shown) -> str:
         """Return an image with its outcome and score, as HTML."""
         caption = f"<b>{text(one.outcome.upper())} {one.score:.3f}</b><br><small>{text(as_text(one.entry.key))}</small>"
-        image = self._thumbnail(one.entry)
+        image = self._thumbnail(one)
         if image is None:
-            return f"<figure><p class=muted>no longer there</p><figcaption>{caption}</figcaption></figure>"
+            return f"<figure><p class=muted>no longer there as it was</p><figcaption>{caption}</figcaption></figure>"
         tag = f'<img alt="" src="{data_url(image)}">'
         if self.sheets == "hidden":
             tag = f'<label class=cover><input type="checkbox"><span>{tag}</span></label>'
         return f"<figure>{tag}<figcaption>{caption}</figcaption></figure>"
 
-    def _thumbnail(self, entry: Entry) -> Image.Image | None:
-        (content,) = self.readers[entry.reader].read([entry], self.limits.bytes)
-        if not isinstance(content, bytes):
+    def _thumbnail(self, one: Shown) -> Image.Image | None:
+        (content,) = self.readers[one.entry.reader].read([one.entry], self.limits.bytes)
+        # Another image must not be shown under the score of the one that was judged.
+        if not isinstance(content, bytes) or hashlib.sha256(content).hexdigest() != one.sha256:
             return None
         try:
             frame = Image.fromarray(next(iter(Stream(content, limits=self.limits))))
@@ -174,7 +176,7 @@ def _keep(sheet: list[Shown], one: Shown) -> None:
 
 
 def _rest(one: Shown) -> tuple[Entry, str, float, str]:
-    return one.entry, one.outcome, one.score, one.reason
+    return one.entry, one.outcome, one.score, one.sha256
 
 
 def _number(value: object) -> float | None:

@@ -98,6 +98,14 @@ def test_an_image_that_is_gone_is_named(out: Path, tmp_path: Path) -> None:
     assert page.count("no longer there") >= 1
 
 
+def test_an_image_that_was_replaced_is_not_shown_under_the_score_of_another(out: Path, tmp_path: Path) -> None:
+    before = images_in(write(out).read_text(encoding="utf-8"))
+    (path,) = (tmp_path / "in").glob("39*")
+    Image.new("RGB", (40, 40), (1, 2, 3)).save(path)
+    page = write(out).read_text(encoding="utf-8")
+    assert page.count("no longer there as it was") == before - images_in(page) > 0
+
+
 def test_what_has_no_report(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="holds no scan"):
         write(tmp_path / "in")
