@@ -14,7 +14,8 @@ from typing import Any, Literal, get_args
 
 from PIL import Image
 
-from nsfw_guard.errors import ConfigError, ImageError, UnknownNameError
+from nsfw_guard.errors import ConfigError, ImageError, MissingExtraError, UnknownNameError
+from nsfw_guard.imaging.clips.clip import CLIP_LIMITS, Clip
 from nsfw_guard.imaging.decode import Stream
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.thumbnails import data_url, thumbnail
@@ -156,13 +157,15 @@ class _Looker:
         return f"<figure>{tag}<figcaption>{caption}</figcaption></figure>"
 
     def _thumbnail(self, one: Shown) -> Image.Image | None:
-        (content,) = self.readers[one.entry.reader].read([one.entry], self.limits.bytes)
+        most = CLIP_LIMITS.bytes if one.entry.is_clip else self.limits.bytes
+        (content,) = self.readers[one.entry.reader].read([one.entry], most)
         # Another image must not be shown under the score of the one that was judged.
         if not isinstance(content, bytes) or hashlib.sha256(content).hexdigest() != one.sha256:
             return None
         try:
-            frame = Image.fromarray(next(iter(Stream(content, limits=self.limits))))
-        except ImageError:
+            clip = next(iter(Clip.open(content))).pixels if one.entry.is_clip else None
+            frame = Image.fromarray(next(iter(Stream(content, limits=self.limits))) if clip is None else clip)
+        except (ConfigError, ImageError, MissingExtraError):
             return None
         return thumbnail(frame, SIDE, blurred=self.sheets == "blurred")
 

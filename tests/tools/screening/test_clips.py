@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from nsfw_guard.imaging.limits import Limits
+from nsfw_guard.tools.screening.report import write
 from nsfw_guard.tools.screening.results import rows_of
 from nsfw_guard.tools.screening.scan import Scan
 from nsfw_guard.tools.screening.scorer import ScanSettings
@@ -58,6 +59,14 @@ def test_a_clip_is_a_row_with_its_flagged_stretches(folder: Path, tmp_path: Path
     assert rows["cut.mp4"]["reason"].startswith("the clip cannot be judged")
     assert {row["model"] for row in rows.values()} == {"red"} or {row["model"] for row in rows.values()} == {RED}
     assert all(len(row["sha256"]) == 64 for row in rows.values())
+
+
+def test_the_report_shows_the_first_frame_of_a_clip(folder: Path, tmp_path: Path) -> None:
+    scanned(folder, tmp_path / "out")
+    page = write(tmp_path / "out").read_text(encoding="utf-8")
+    assert "no longer there" not in page
+    assert page.count("spliced.mp4") == 3
+    assert page.count("<img ") == 3 * 5
 
 
 @pytest.mark.parametrize("sampling", [{"every_nth": 4}, {"per_second": 2.0}])
