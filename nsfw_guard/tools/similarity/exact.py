@@ -20,6 +20,7 @@ from nsfw_guard.tools.similarity.store import Match
 HEAD = "index.json"
 SCHEMA = 1
 _SLACK = 1e-3  # of the length of a vector
+_MAX_KEPT = 64  # filters whose rows are kept
 _BLOCK = 1 << 22  # products that are held at a time, in units of numbers
 
 
@@ -67,6 +68,7 @@ class ExactIndex:
         self._facts: list[Mapping[str, str]] = []
         self._places: list[tuple[int, int]] = []  # of each row: its segment, and the row in it
         self._row: dict[str, int] = {}
+        self._rows: dict[tuple[tuple[str, str], ...], Tensor] = {}  # by the facts that were asked for
         for number in range(len(head.segments)):
             self._take(number)
 
@@ -140,6 +142,7 @@ class ExactIndex:
                 self._write_head(replace(self.head, removed=(*self.head.removed, *places)))
         for key in present:
             del self._row[key]
+        self._rows.clear()
         return len(present)
 
     def search(self, vectors: Tensor, *, k: int = 10, where: Mapping[str, str] | None = None) -> list[list[Match]]:
@@ -149,7 +152,7 @@ class ExactIndex:
         if vectors.ndim != 2 or vectors.shape[1] != self.head.width:
             raise ConfigError(f"expected vectors of {self.head.width} numbers, got the shape {tuple(vectors.shape)}")
         asked = _unit(vectors)
-        wanted = torch.tensor([row for row in self._row.values() if _has(self._facts[row], where)], dtype=torch.long)
+        wanted = self._rows_with(where)
         if not len(wanted):
             return [[] for _ in asked]
         # Without a filter and without removed rows nothing has to be copied.
@@ -168,7 +171,17 @@ class ExactIndex:
     def close(self) -> None:
         """Free the vectors."""
         self._vectors = torch.zeros(0, self.head.width)
-        self._keys, self._facts, self._places, self._row = [], [], [], {}
+        self._keys, self._facts, self._places, self._row, self._rows = [], [], [], {}, {}
+
+    def _rows_with(self, where: Mapping[str, str] | None) -> Tensor:
+        """The rows of images with these facts. Kept until the index changes: going through all facts takes a while."""
+        key = tuple(sorted((where or {}).items()))
+        if key not in self._rows:
+            if len(self._rows) >= _MAX_KEPT:
+                self._rows.clear()
+            rows = [row for row in self._row.values() if _has(self._facts[row], where)]
+            self._rows[key] = torch.tensor(rows, dtype=torch.long)
+        return self._rows[key]
 
     def _match(self, row: int, similarity: float) -> Match:
         return Match(self._keys[row], max(-1.0, min(1.0, similarity)), self._facts[row])
@@ -197,6 +210,7 @@ class ExactIndex:
         self._append(number, [key for key, _ in entries], vectors.float(), [facts for _, facts in entries])
 
     def _append(self, number: int, keys: Sequence[str], unit: Tensor, facts: Sequence[Mapping[str, str]]) -> None:
+        self._rows.clear()
         start, gone = len(self._keys), {row for segment, row in self.head.removed if segment == number}
         self._keys += keys
         self._facts += [dict(one) for one in facts]
