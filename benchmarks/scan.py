@@ -50,7 +50,7 @@ def draw(folder: Path, count: int, side: int, suffix: str) -> list[Path]:
     for number in range(count):
         path = folder / f"{number % 50:02d}" / f"{number:06d}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        image = shapes.draw(shapes.random_scene(rng, shapes=3), side=side, rng=rng)
+        image = shapes.draw(shapes.random_scene(rng, shapes=2), side=side, rng=rng)
         image.save(path, quality=90) if suffix == ".jpg" else image.save(path)
         paths.append(path)
     return paths
