@@ -15,8 +15,6 @@ from nsfw_guard.policy.clips import decide_clip
 from nsfw_guard.verdict import Verdict, worst
 
 GROUP_FRAMES = 64
-
-
 CLIP_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv"})
 
 

@@ -111,9 +111,8 @@ class Tables:
                 if entry.offset not in held:
                     group, held = _group_of(table.metadata, entry.offset)
                     column = column_of(table.schema_arrow.names, self.column, IMAGE_COLUMNS, place)
-                    values = table.read_row_group(group, columns=[column]).column(
-                        column
-                    )  # refuses a name of two columns
+                    # By its name, which refuses a name of two columns.
+                    values = table.read_row_group(group, columns=[column]).column(column)
                 yield self._content(values[entry.offset - held.start].as_py(), place, most)
             except (ConfigError, OSError, ValueError, LookupError, NotImplementedError) as error:
                 place = ""

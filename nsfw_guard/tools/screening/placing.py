@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from nsfw_guard.backends.files.weights import sha256_of
-from nsfw_guard.errors import UnknownNameError
+from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.tools.screening.entries import Entry
-from nsfw_guard.tools.screening.results import pairs_of
+from nsfw_guard.tools.screening.results import OUTCOMES, pairs_of
 
 Way = Literal["copy", "move", "link"]
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -48,6 +48,8 @@ def place(out: Path, into: Path, way: Way) -> Iterator[Placed]:
     if way not in get_args(Way):
         raise UnknownNameError("way to place images", way, get_args(Way))
     for entry, row in pairs_of(out, ["outcome", "sha256"]):
+        if row["outcome"] not in OUTCOMES:  # it becomes a part of a path
+            raise ConfigError(f"the scan holds the outcome {row['outcome']!r}, which no scan writes: scan again")
         target = into / row["outcome"] / _inside(entry)
         try:
             yield _place(entry, target, row["outcome"], row["sha256"], way)

@@ -17,7 +17,7 @@ from nsfw_guard.scores import Scores, ViewScores
 from nsfw_guard.tools.clips import JudgedClip, check_clip
 from nsfw_guard.tools.screening.entries import Content, Entry, Unreadable
 from nsfw_guard.tools.screening.rows import Row, row_of
-from nsfw_guard.verdict import Outcome, Verdict
+from nsfw_guard.verdict import Outcome, Verdict, released
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,9 @@ class Scorer:
         rows: dict[int, Row] = {}
         data = {i: content for i, content in enumerate(contents) if isinstance(content, bytes) and not is_clip(keys[i])}
         for i, verdict in zip(data, self._verdicts(list(data.values())), strict=True):
-            rows[i] = row_of(keys[i], verdict, sha256=hashlib.sha256(data[i]).hexdigest(), size=len(data[i]))
+            rows[i] = row_of(
+                keys[i], _as_released(verdict), sha256=hashlib.sha256(data[i]).hexdigest(), size=len(data[i])
+            )
         for i, content in enumerate(contents):
             if isinstance(content, bytes) and i not in data:
                 rows[i] = self._of_clip(keys[i], content)
@@ -127,7 +129,7 @@ class Scorer:
             clip = check_clip(self.guard, data, limits=limits, every=self.settings.sampling)
         except Exception as error:  # noqa: BLE001 - a clip that cannot be judged is a row, and no end
             clip = JudgedClip(Verdict.error(f"{type(error).__name__}: {error}"), {})
-        verdict = clip.verdict if clip.verdict.model else self._signed(clip.verdict)
+        verdict = _as_released(clip.verdict if clip.verdict.model else self._signed(clip.verdict))
         return row_of(key, verdict, sha256=hashlib.sha256(data).hexdigest(), size=len(data), clip=clip)
 
     def _signed(self, verdict: Verdict) -> Verdict:
@@ -140,6 +142,15 @@ class Scorer:
             policy_hash=guard.policy.hash,
             state=guard.state,
         )
+
+
+def _as_released(verdict: Verdict) -> Verdict:
+    """The verdict, or an ERROR where a guard would not release the image although its outcome allows it."""
+    if verdict.flagged or released(verdict, cover_review=False, observe=False, fail_open=False):
+        return verdict
+    return replace(
+        verdict, outcome=Outcome.ERROR, reason=f"not released, the model passed no self-test: {verdict.reason}"
+    )
 
 
 def width_of(backend: Any) -> int:

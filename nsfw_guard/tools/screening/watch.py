@@ -15,9 +15,9 @@ from typing import Any, Literal, get_args
 from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.limits import Limits
-from nsfw_guard.tools.screen import SUFFIXES, looks_like_an_image
+from nsfw_guard.tools.screen import looks_like_an_image
 from nsfw_guard.tools.screening.containers import read_file
-from nsfw_guard.tools.screening.entries import Unreadable
+from nsfw_guard.tools.screening.entries import JUDGED_SUFFIXES, Unreadable
 from nsfw_guard.verdict import Verdict
 
 Mode = Literal["censor", "move", "log"]
@@ -133,7 +133,8 @@ class Watch:
                 path = Path(home, name)
                 if path.is_symlink() or not path.is_file():
                     continue
-                if path.suffix.lower() in SUFFIXES or looks_like_an_image(path):
+                # A video file cannot be judged here: it is put away like every file that cannot.
+                if path.suffix.lower() in JUDGED_SUFFIXES or looks_like_an_image(path):
                     yield str(path)
 
     def _judge(self, paths: Sequence[str]) -> Iterator[Watched]:

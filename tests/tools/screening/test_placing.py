@@ -107,6 +107,16 @@ def test_keys_lead_nowhere_else(key: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert all(Path(path).parts[0] in OUTCOMES for path in files(into))
 
 
+@pytest.mark.parametrize("outcome", ["../../away", "/away", "", "allowed"])
+def test_an_outcome_that_no_scan_writes_leads_nowhere(outcome: str, folder: Path, out: Path, tmp_path: Path) -> None:
+    (part,) = out.glob("part-*")
+    part.write_text(part.read_text().replace('"outcome": "allow"', f'"outcome": "{outcome}"'))
+    with pytest.raises(ConfigError, match="which no scan writes"):
+        list(place(out, tmp_path / "a" / "into", "move"))
+    assert (folder / "below" / "allow.png").exists()
+    assert not (tmp_path / "away").exists()
+
+
 def test_an_unfinished_scan_is_refused(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "CHUNK", 1)
     started = Scan([str(folder)], tmp_path / "out", settings=ScanSettings(model=RED), kind="jsonl").run()

@@ -212,6 +212,22 @@ def test_an_image_at_which_the_model_fails_spoils_no_other(folder: Path, tmp_pat
     assert reasons == ["RuntimeError: the model broke"] * 2
 
 
+class Untested(FakeBackend):
+    """A model that passed no self-test: a guard releases nothing that it allows."""
+
+    def state(self) -> dict[str, str]:
+        return {"self_test": "none"}
+
+
+def test_what_a_guard_would_not_release_is_not_allowed_here_either(folder: Path, tmp_path: Path) -> None:
+    register_model(red_model("untested"), lambda spec, options: Untested())
+    try:
+        run(folder, tmp_path / "out", model="untested")
+    finally:
+        unregister_model("untested")
+    assert outcomes(tmp_path / "out") == {"allow": 0, "review": 0, "block": 2, "error": 6}
+
+
 def test_one_image_under_two_sources_counts_once(folder: Path, tmp_path: Path) -> None:
     sources = [str(folder), str(folder / "0.png"), str(folder)]
     list(Scan(sources, tmp_path / "out", settings=SETTINGS, kind="jsonl").run())

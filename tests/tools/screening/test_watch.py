@@ -132,6 +132,13 @@ def test_log_leaves_it(folder: Path, clock: Clock) -> None:
     assert not (folder.parent / "kept").exists()
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.mkv"])
+def test_a_video_file_is_not_judged_and_so_not_released(name: str, folder: Path, clock: Clock) -> None:
+    (folder / name).write_bytes(b"a film")
+    assert names(settle(watching(folder, clock, "move"), clock)) == {name: "moved"}
+    assert kept(folder) == [b"a film"]
+
+
 @pytest.mark.parametrize("mode", ["censor", "move"])
 def test_a_model_that_fails_releases_nothing(mode: Mode, folder: Path, clock: Clock) -> None:
     paint(folder / "a.png", "allow")
