@@ -192,16 +192,14 @@ def _with_raw(view: ViewScores) -> ViewScores:
     return replace(view, details={**view.details, **raw})
 
 
-class _Wants:
-    """A listener that only asks for embeddings and digests."""
+class Wants:
+    """A listener that only asks for embeddings or digests."""
 
-    wants_digests = True
-
-    def __init__(self, *, embeddings: bool) -> None:
-        self.wants_embeddings = embeddings
+    def __init__(self, *, embeddings: bool = False, digests: bool = False) -> None:
+        self.wants_embeddings, self.wants_digests = embeddings, digests
 
     def __call__(self, verdicts: Sequence[Verdict], /) -> None:
-        """Do nothing: rows are made of the verdicts that are returned."""
+        """Do nothing: the verdicts that are returned hold what was asked for."""
 
 
 def _recording(guard: Guard, *, embeddings: bool) -> Guard:
@@ -213,6 +211,6 @@ def _recording(guard: Guard, *, embeddings: bool) -> Guard:
         backend,
         policy=guard.policy,
         limits=guard.limits,
-        listeners=[_Wants(embeddings=embeddings)],
+        listeners=[Wants(embeddings=embeddings, digests=True)],
         requested=guard.requested,
     )

@@ -12,9 +12,9 @@ from torch import Tensor
 from nsfw_guard.errors import ConfigError, ImageError
 from nsfw_guard.guard import Guard
 from nsfw_guard.tools.screening.results import rows_of
+from nsfw_guard.tools.screening.scorer import Wants
 from nsfw_guard.tools.similarity.exact import ExactIndex
 from nsfw_guard.tools.similarity.store import Store
-from nsfw_guard.verdict import Verdict
 
 FACTS = ("outcome", "category", "sha256")
 BATCH = 4096  # rows of one segment at least
@@ -75,22 +75,13 @@ def _add(index: Store, rows: Sequence[dict[str, Any]]) -> None:
     index.add([row["key"] for row in rows], vectors, [{name: row[name] for name in FACTS} for row in rows])
 
 
-class _Keep:
-    """A listener that asks for embeddings."""
-
-    wants_embeddings = True
-
-    def __call__(self, verdicts: Sequence[Verdict], /) -> None:
-        """Do nothing: the verdicts are returned."""
-
-
 def embed(guard: Guard, images: Sequence[Any]) -> Tensor:
     """Return the embedding of each image. Shape: (N, width).
 
     Raises:
         ImageError: an image cannot be judged, or the model has no embedding.
     """
-    asking = Guard(guard.backend, policy=guard.policy, limits=guard.limits, listeners=[_Keep()])
+    asking = Guard(guard.backend, policy=guard.policy, limits=guard.limits, listeners=[Wants(embeddings=True)])
     vectors = []
     for image, verdict in zip(images, asking.check(list(images)), strict=True):
         if verdict.scores is None or verdict.scores.embedding is None:
