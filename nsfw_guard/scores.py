@@ -120,15 +120,18 @@ class Scores:
     """A model's answer for one frame: scores per view, and regions and an embedding where the model has them.
 
     The first view is the model authors' own; the embedding is that view's. `digest` is the SHA-256 of the
-    8-bit pixels that the model was shown, `blank` is true when they are one flat colour, and `fault` says why there
-    are no scores.
+    8-bit pixels that the model was shown, `pdq` a hash of the frame that similar ones have too, where a wrapper made
+    one, `blank` is true when the pixels are one flat colour, `note` is added to the reason of the verdict, and `fault`
+    says why there are no scores.
     """
 
     views: tuple[ViewScores, ...]
     regions: tuple[Region, ...] = ()
     embedding: Any = field(default=None, compare=False, repr=False)
     digest: str = ""
+    pdq: str = ""
     blank: bool = False
+    note: str = ""
     fault: str = ""
 
     def __post_init__(self) -> None:
@@ -139,7 +142,7 @@ class Scores:
                 given = [type(entry).__name__ for entry in entries]
                 raise TypeError(f"{name} must contain only {kind.__name__} objects, got {given}")
             object.__setattr__(self, name, entries)
-        for name in ("digest", "fault"):
+        for name in ("digest", "pdq", "note", "fault"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(
                     f"{name} must be a str, got {type(getattr(self, name)).__name__}: pass a str or omit it"

@@ -39,6 +39,7 @@ def add(commands: Any) -> None:
     frames.add_argument("--every-nth", type=int, default=1, metavar="N", help="look at every n-th frame of a clip only")
     frames.add_argument("--per-second", type=float, metavar="N", help="look at so many frames of a clip a second only")
     command.add_argument("--no-embeddings", action="store_true", help="leave embeddings out")
+    command.add_argument("--no-hashes", action="store_true", help="leave perceptual hashes out")
     command.add_argument(
         "--fail-on", choices=("review", "block", "error", "never"), default="error",
         help="the least outcome with a non-zero exit code (default: error)",
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         limits=Limits(process=args.process),
         batch_size=args.batch,
         embeddings=not args.no_embeddings,
+        hashes=not args.no_hashes,
         every_nth=args.every_nth,
         per_second=args.per_second,
     )

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nsfw_guard.errors import ImageError, UnknownNameError
@@ -68,6 +69,15 @@ class Frames:
         # Kept so that a later call need not read every pixel again: two numbers per frame.
         object.__setattr__(self, "_extremes", bounds)
         return levels, bounds
+
+    def split(self) -> list[Frames]:
+        """Return each frame as a stack of its own."""
+        return [Frames(self.pixels[i : i + 1], self.value_range) for i in range(len(self))]
+
+    def to_array(self) -> NDArray[np.uint8]:
+        """Return the 8-bit levels of the first frame, in memory of the host. Shape: (H, W, 3)."""
+        array: NDArray[np.uint8] = self.quantise()[0][0].permute(1, 2, 0).cpu().numpy()
+        return array
 
     def extremes(self) -> Tensor | None:
         """Return the lowest and highest float of each frame, or None for bytes. Shape: (N, 2)."""

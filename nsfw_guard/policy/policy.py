@@ -155,7 +155,7 @@ class Policy:
         worst = max(findings, key=lambda f: (f.outcome, (f.score or 0.0) - f.threshold))
         return signed(
             worst.outcome,
-            worst.reason + ("; one flat colour" if scores.blank else ""),
+            worst.reason + ("; one flat colour" if scores.blank else "") + (f"; {scores.note}" if scores.note else ""),
             category=worst.category,
             severity=worst.severity,
             score=worst.score,

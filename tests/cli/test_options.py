@@ -103,6 +103,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             ("--every-nth", "red", ["--format", "jsonl"], ["--format", "jsonl", "--every-nth", "2"]),
             ("--per-second", "red", ["--format", "jsonl"], ["--format", "jsonl", "--per-second", "2"]),
             ("--no-embeddings", "{tiny}", ["--format", "jsonl"], ["--format", "jsonl", "--no-embeddings"]),
+            ("--no-hashes", "{tiny}", ["--format", "jsonl"], ["--format", "jsonl", "--no-hashes"]),
             ("--process", "red", ["--format", "jsonl"], ["--format", "jsonl", "--process"]),
             ("--fail-on", "red", ["--format", "jsonl"], ["--format", "jsonl", "--fail-on", "never"]),
             ("--copy", "red", ["--format", "jsonl"], ["--format", "jsonl", "--copy", "{in}-copies"]),

@@ -44,7 +44,7 @@ class Cached:
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
         """Return the scores of each frame, asked for once for each image that is new."""
-        frames = [Frames(stack.pixels[i : i + 1], stack.value_range) for stack in stacks for i in range(len(stack))]
+        frames = [frame for stack in stacks for frame in stack.split()]
         keys = [_key(frame) for frame in frames]
         known = {key: kept for key in set(keys) if (kept := self._recall(key, embeddings, digests)) is not None}
         new = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in known}

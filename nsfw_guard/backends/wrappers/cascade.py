@@ -63,7 +63,7 @@ class Cascade:
         first = checked_scores(self.first.backend, stacks, count, embeddings=embeddings, digests=digests)
         said = [self.first.aligned_scores(scores) for scores in first]
         doubtful = [i for i, one in enumerate(said) if not first[i].fault and self._doubtful(one)]
-        frames = [Frames(stack.pixels[i : i + 1], stack.value_range) for stack in stacks for i in range(len(stack))]
+        frames = [frame for stack in stacks for frame in stack.split()]
         second = checked_scores(
             self.second.backend, [frames[i] for i in doubtful], len(doubtful), embeddings=False, digests=False
         )

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 import json
-import random
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,69 +16,14 @@ from nsfw_guard.imaging.decode import Stream
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.thumbnails import data_url, thumbnail
 from nsfw_guard.tools.pages import bullets, histogram, page, table, text
-from nsfw_guard.tools.screening.entries import Entry
+from nsfw_guard.tools.screening.findings import Findings, Shown, find
 from nsfw_guard.tools.screening.readers import readers_of
-from nsfw_guard.tools.screening.results import OUTCOMES, pairs_of
+from nsfw_guard.tools.screening.results import OUTCOMES
 from nsfw_guard.tools.screening.rows import as_text
 
 Sheets = Literal["hidden", "shown", "blurred", "none"]
-BINS, SHEET, SIDE, SEED, MAX_REASONS = 20, 24, 180, 0, 20
-COLUMNS = ("outcome", "category", "score", "threshold", "reason", "status", "sha256")
+SIDE, MAX_REASONS = 180, 20
 FACTS = ("model", "revision", "policy_hash", "images", "format", "directory")
-
-
-@dataclass(frozen=True, order=True)
-class Shown:
-    """An image on a sheet, ordered by what it was chosen for."""
-
-    rank: float
-    number: int
-    entry: Entry = field(compare=False)
-    outcome: str = field(compare=False)
-    score: float = field(compare=False)
-    sha256: str = field(compare=False)
-
-
-@dataclass
-class Findings:
-    """What one pass over the rows of a scan shows."""
-
-    outcomes: Counter[str] = field(default_factory=Counter)
-    categories: Counter[tuple[str, str]] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    bins: list[int] = field(default_factory=lambda: [0] * BINS)
-    thresholds: Counter[float] = field(default_factory=Counter)
-    highest: list[Shown] = field(default_factory=list)
-    nearest: list[Shown] = field(default_factory=list)
-    sample: list[Shown] = field(default_factory=list)
-
-
-def find(out: Path) -> Findings:
-    """Read the rows of a scan, and keep what the report shows: a fixed number of images, whatever the size of the scan.
-
-    Raises:
-        ConfigError: the scan is not finished.
-    """
-    findings, chosen = Findings(), random.Random(SEED)  # noqa: S311 - a sample that is the same each time
-    for number, (entry, row) in enumerate(pairs_of(out, COLUMNS)):
-        findings.outcomes[row["outcome"]] += 1
-        if row["outcome"] in {"review", "block"}:
-            findings.categories[row["category"], row["outcome"]] += 1
-        score = _number(row["score"])
-        if row["status"] != "judged" or score is None:
-            findings.reasons[row["reason"]] += 1
-            continue
-        findings.bins[min(BINS - 1, int(score * BINS))] += 1
-        threshold = _number(row["threshold"])
-        shown = Shown(score, number, entry, row["outcome"], score, row["sha256"])
-        _keep(findings.highest, shown)
-        if threshold is not None:
-            findings.thresholds[threshold] += 1
-            _keep(findings.nearest, Shown(-abs(score - threshold), number, *_rest(shown)))
-        _keep(findings.sample, Shown(chosen.random(), number, *_rest(shown)))
-    for sheet in (findings.highest, findings.nearest, findings.sample):
-        sheet.sort(reverse=True)
-    return findings
 
 
 def write(out: Path, *, sheets: Sheets = "hidden") -> Path:
@@ -128,6 +69,8 @@ def to_html(findings: Findings, run: Mapping[str, Any], sheets: Sheets) -> str:
             parts.append(
                 f"<section><h2>{title}</h2><div class=sheet>{''.join(map(look.figure, chosen))}</div></section>"
             )
+    if findings.groups:
+        parts.append(_near_duplicates(findings, None if sheets == "none" else _Looker(run, sheets)))
     errors = [f"{count} times: {reason}" for reason, count in findings.reasons.most_common(MAX_REASONS)]
     parts.append(
         f"<section><h2>Not judged</h2>{bullets(errors) if errors else '<p>every image was judged</p>'}</section>"
@@ -138,6 +81,21 @@ def to_html(findings: Findings, run: Mapping[str, Any], sheets: Sheets) -> str:
     return page("What a scan has found", "\n".join(parts))
 
 
+def _near_duplicates(findings: Findings, look: _Looker | None) -> str:
+    """The section on images that are nearly the same."""
+    differ = f", {findings.disagreeing} groups of which were not judged alike" if findings.disagreeing else ""
+    figures = ""
+    if look is not None:
+        for group in findings.groups:
+            counts = " ".join(f"{count}x {outcome}" for outcome, count in group.outcomes.items())
+            figures += look.figure(group.shown, counts)
+    lead = f"{findings.grouped} images are copies of each other, or nearly{differ}. The largest, each by its image"
+    return (
+        f"<section><h2>Near-duplicates</h2><p>{lead} with the highest score:</p>"
+        f"<div class=sheet>{figures}</div></section>"
+    )
+
+
 class _Looker:
     """Reads images again for the sheets."""
 
@@ -145,9 +103,10 @@ class _Looker:
         self.readers = readers_of(run["sources"], column=run.get("column"))
         self.sheets, self.limits = sheets, Limits(**run["settings"]["limits"])
 
-    def figure(self, one: Shown) -> str:
-        """Return an image with its outcome and score, as HTML."""
-        caption = f"<b>{text(one.outcome.upper())} {one.score:.3f}</b><br><small>{text(as_text(one.entry.key))}</small>"
+    def figure(self, one: Shown, what: str = "") -> str:
+        """Return an image with its outcome and score, or with what else is to be said of it, as HTML."""
+        title = what or f"{one.outcome.upper()} {one.score:.3f}"
+        caption = f"<b>{text(title)}</b><br><small>{text(as_text(one.entry.key))}</small>"
         image = self._thumbnail(one)
         if image is None:
             return f"<figure><p class=muted>no longer there as it was</p><figcaption>{caption}</figcaption></figure>"
@@ -168,27 +127,6 @@ class _Looker:
         except (ConfigError, ImageError, MissingExtraError):
             return None
         return thumbnail(frame, SIDE, blurred=self.sheets == "blurred")
-
-
-def _keep(sheet: list[Shown], one: Shown) -> None:
-    """Keep the images of the highest rank."""
-    if len(sheet) < SHEET:
-        heapq.heappush(sheet, one)
-    else:
-        heapq.heappushpop(sheet, one)
-
-
-def _rest(one: Shown) -> tuple[Entry, str, float, str]:
-    return one.entry, one.outcome, one.score, one.sha256
-
-
-def _number(value: object) -> float | None:
-    """A score as it stands in any format: CSV has text, and an empty one for none."""
-    try:
-        number = float(value) if isinstance(value, (int, float, str)) and value != "" else None
-    except ValueError:
-        return None
-    return number if number is not None and 0.0 <= number <= 1.0 else None
 
 
 def _percent(count: int, total: int) -> str:

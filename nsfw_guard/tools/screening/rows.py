@@ -29,6 +29,7 @@ class Row:
         scores: of each view of the frame that decided, as JSON; those before a calibration are in the details.
         clip: of a video file, as JSON: how many frames were looked at, and the seconds of flagged stretches.
         digest: of the pixels that the model was shown.
+        pdq, quality: the perceptual hash of that frame, and how much there was to hash, from 0 to 100.
         embedding: of that frame; None where the model has none.
         model, revision, policy, policy_hash: who answered, and by which rules.
     """
@@ -48,6 +49,8 @@ class Row:
     scores: str
     clip: str
     digest: str
+    pdq: str
+    quality: int | None
     embedding: NDArray[np.float32] | None
     model: str
     revision: str
@@ -93,6 +96,7 @@ def row_of(key: str, verdict: Verdict, *, sha256: str, size: int, clip: JudgedCl
     """Return the row of an image with this verdict."""
     scores = verdict.scores
     embedding = None if scores is None or scores.embedding is None else scores.embedding
+    digits, _, quality = scores.pdq.partition(",") if scores else ("", "", "")
     return Row(
         key=as_text(key),
         sha256=sha256,
@@ -109,6 +113,8 @@ def row_of(key: str, verdict: Verdict, *, sha256: str, size: int, clip: JudgedCl
         scores=json.dumps(scores.to_list() if scores else [], sort_keys=True),
         clip="" if clip is None else _clip(clip),
         digest=scores.digest if scores else "",
+        pdq=digits,
+        quality=int(quality) if quality else None,
         embedding=None if embedding is None else np.asarray(embedding.float().cpu(), dtype=np.float32),
         model=verdict.model,
         revision=verdict.revision,
@@ -126,7 +132,13 @@ def schema(width: int) -> Any:
     """Return the Parquet schema for embeddings of this width; 0 for a model without any."""
     import pyarrow as pa
 
-    kinds = {"size": pa.int64(), "score": pa.float64(), "threshold": pa.float64(), "flags": pa.list_(pa.string())}
+    kinds = {
+        "size": pa.int64(),
+        "quality": pa.int8(),
+        "score": pa.float64(),
+        "threshold": pa.float64(),
+        "flags": pa.list_(pa.string()),
+    }
     kinds["embedding"] = pa.list_(pa.float32(), width) if width else pa.null()
     return pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
 

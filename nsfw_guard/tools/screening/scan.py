@@ -22,7 +22,7 @@ from nsfw_guard.tools.screening.rows import Row
 from nsfw_guard.tools.screening.scorer import ScanSettings, Scorer
 
 RUN = "run.json"
-SCHEMA = 1  # of run.json and of the rows
+SCHEMA = 2  # of run.json and of the rows
 CHUNK = 256  # images of a part
 
 

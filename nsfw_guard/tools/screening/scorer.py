@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nsfw_guard.backends.base import Backend, checked_scores
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.clips.clip import CLIP_LIMITS, ClipSampling
-from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.imaging.limits import Limits
-from nsfw_guard.scores import Scores, ViewScores
 from nsfw_guard.tools.clips import JudgedClip, check_clip
 from nsfw_guard.tools.screening.entries import Content, Entry, Unreadable
+from nsfw_guard.tools.screening.recording import recording
 from nsfw_guard.tools.screening.rows import Row, row_of
 from nsfw_guard.verdict import Outcome, Verdict, released
 
@@ -29,6 +27,7 @@ class ScanSettings:
         limits: for decoding.
         batch_size: images that are judged at a time.
         embeddings: whether rows hold the embedding.
+        hashes: whether rows hold the perceptual hash.
         every_nth, per_second: which frames of a video file are looked at. With fewer than all, it is at best REVIEW.
     """
 
@@ -41,6 +40,7 @@ class ScanSettings:
     limits: Limits = field(default_factory=Limits)
     batch_size: int = 16
     embeddings: bool = True
+    hashes: bool = True
     every_nth: int = 1
     per_second: float | None = None
 
@@ -90,7 +90,8 @@ class Scorer:
         with self._lock:
             if self._guard is None:
                 guard = self.settings.guard()
-                self._guard = _recording(guard, embeddings=self.settings.embeddings and width_of(guard.backend) > 0)
+                embeddings = self.settings.embeddings and width_of(guard.backend) > 0
+                self._guard = recording(guard, embeddings=embeddings, hashes=self.settings.hashes)
             return self._guard
 
     @property
@@ -163,54 +164,3 @@ def width_of(backend: Any) -> int:
 def is_clip(key: str) -> bool:
     """Return whether a key is that of a video file."""
     return Entry(key, 0, "").is_clip
-
-
-class Recording:
-    """A backend whose scores are also kept in the details, so that they survive a calibration around it."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-
-    @property
-    def spec(self) -> Any:
-        """The model's record."""
-        return self.backend.spec
-
-    def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
-        """Return the model's scores, with a copy of each in the details."""
-        count = sum(len(stack) for stack in stacks)
-        scores = checked_scores(self.backend, stacks, count, embeddings=embeddings, digests=digests)
-        return [replace(one, views=tuple(map(_with_raw, one.views))) for one in scores]
-
-    def state(self) -> Mapping[str, str]:
-        """Return the model's state."""
-        return self.backend.state()
-
-
-def _with_raw(view: ViewScores) -> ViewScores:
-    raw = {f"raw {c} {level.name.lower()}": p for c, levels in view.levels.items() for level, p in levels.items()}
-    return replace(view, details={**view.details, **raw})
-
-
-class Wants:
-    """A listener that only asks for embeddings or digests."""
-
-    def __init__(self, *, embeddings: bool = False, digests: bool = False) -> None:
-        self.wants_embeddings, self.wants_digests = embeddings, digests
-
-    def __call__(self, verdicts: Sequence[Verdict], /) -> None:
-        """Do nothing: the verdicts that are returned hold what was asked for."""
-
-
-def _recording(guard: Guard, *, embeddings: bool) -> Guard:
-    """The same guard, whose verdicts hold what rows need."""
-    backend: Any = guard.backend
-    if hasattr(backend, "calibration"):
-        backend = type(backend)(Recording(backend.backend), backend.calibration)
-    return Guard(
-        backend,
-        policy=guard.policy,
-        limits=guard.limits,
-        listeners=[Wants(embeddings=embeddings, digests=True)],
-        requested=guard.requested,
-    )

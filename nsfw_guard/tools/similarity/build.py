@@ -11,8 +11,8 @@ from torch import Tensor
 
 from nsfw_guard.errors import ConfigError, ImageError
 from nsfw_guard.guard import Guard
+from nsfw_guard.tools.screening.recording import Wants
 from nsfw_guard.tools.screening.results import rows_of
-from nsfw_guard.tools.screening.scorer import Wants
 from nsfw_guard.tools.similarity.exact import ExactIndex
 from nsfw_guard.tools.similarity.store import Store
 

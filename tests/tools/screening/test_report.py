@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from nsfw_guard.errors import ConfigError, UnknownNameError
+from nsfw_guard.tools.screening import findings as findings_module
 from nsfw_guard.tools.screening import report, scan
 from nsfw_guard.tools.screening.report import Sheets, find, write
 from nsfw_guard.tools.screening.scan import Scan
@@ -38,7 +39,7 @@ def scanned(source: Path, out: Path) -> None:
     list(Scan([str(source)], out, settings=ScanSettings(model=RED), kind="jsonl").run())
 
 
-def numbers(shown: list[report.Shown]) -> list[int]:
+def numbers(shown: list[findings_module.Shown]) -> list[int]:
     return [int(Path(one.entry.key).name[:2]) for one in shown]
 
 
@@ -51,7 +52,7 @@ def test_every_image_is_counted(out: Path) -> None:
 
 
 def test_the_sheets_hold_what_they_say(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "SHEET", 5)
+    monkeypatch.setattr(findings_module, "SHEET", 5)
     findings = find(out)
     assert numbers(findings.highest) == [39, 38, 37, 36, 35]
     # From 0.25 on an image is held for review, from 0.5 on it is blocked.
@@ -157,3 +158,41 @@ def test_an_outcome_of_another_hand_is_text(out: Path) -> None:
     page = report.write(out).read_text()
     assert "<script>" not in page.lower()
     assert "&lt;SCRIPT&gt;" in page
+
+
+def textured(path: Path, seed: int, *, side: int = 64, reddish: bool = False) -> None:
+    """An image with enough in it for a hash; every third column is red, or none."""
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+    pixels = np.array(Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC).convert("RGB"))
+    if reddish:  # too fine for the hash
+        pixels[:, ::3] = (255, 0, 0)
+    Image.fromarray(pixels).save(path)
+
+
+def test_near_duplicates_are_one_group_and_once_on_a_sheet(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for seed in range(5):
+        textured(source / f"{seed} alone.png", seed)
+    textured(source / "6 small.png", 5)
+    textured(source / "7 large.png", 5, side=256)
+    textured(source / "8 red.png", 5, side=256, reddish=True)
+    scanned(source, tmp_path / "out")
+    findings = find(tmp_path / "out")
+    (group,) = findings.groups
+    assert (findings.grouped, findings.disagreeing) == (3, 1)
+    assert group.outcomes == {"allow": 2, "review": 1}
+    assert Path(group.shown.entry.key).name == "8 red.png"
+    assert len(findings.highest) == 6
+    page = write(tmp_path / "out").read_text(encoding="utf-8")
+    assert "3 images are copies of each other, or nearly, 1 groups of which were not judged alike" in page
+    assert "2x allow 1x review" in page
+
+
+def test_images_with_nothing_to_hash_are_no_near_duplicates(tmp_path: Path) -> None:
+    for blue in range(4):
+        paint(tmp_path / "in" / f"{blue}.png", "allow", blue)
+    scanned(tmp_path / "in", tmp_path / "out")
+    assert find(tmp_path / "out").groups == []
+    assert "Near-duplicates" not in write(tmp_path / "out").read_text(encoding="utf-8")

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from nsfw_guard.backends.registry import register_model, unregister_model
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.limits import Limits
+from nsfw_guard.imaging.pdq import pdq
 from nsfw_guard.testing import FakeBackend, red_model
 from nsfw_guard.tools.lock import locked
 from nsfw_guard.tools.screening import parts, scan
@@ -85,6 +88,18 @@ def test_parquet_rows_have_embeddings_of_one_width(folder: Path, tmp_path: Path)
     rows = list(rows_of(tmp_path / "out", ["status", "embedding"]))
     widths = {(row["status"], None if row["embedding"] is None else len(row["embedding"])) for row in rows}
     assert widths == {("judged", 3), ("error", None)}
+
+
+def test_rows_hold_the_perceptual_hash_of_the_pixels(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path / "out")
+    rows = {Path(row["key"]).name: (row["pdq"], row["quality"]) for row in rows_of(tmp_path / "out")}
+    for name, (digits, quality) in rows.items():
+        if quality is not None:
+            expected = pdq(np.asarray(Image.open(folder / name).convert("RGB")))
+            assert (digits, quality) == (expected.hex, expected.quality)
+    assert {name for name, (_, quality) in rows.items() if quality is None} == {"3.png", "6.png"}
+    run(folder, tmp_path / "without", hashes=False)
+    assert {(row["pdq"], row["quality"]) for row in rows_of(tmp_path / "without")} == {("", None)}
 
 
 def test_embeddings_may_be_left_out(folder: Path, tmp_path: Path) -> None:
