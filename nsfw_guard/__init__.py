@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from nsfw_guard.actions import Action, Block, Blur, Flag, Pixelate, Raise, Replace
     from nsfw_guard.backends.base import Backend, Options
     from nsfw_guard.backends.build import judge, zeroshot
+    from nsfw_guard.backends.examples.bank import Bank
+    from nsfw_guard.backends.examples.example import Example
     from nsfw_guard.backends.registry import list_models, load_model, register_model, unregister_model
     from nsfw_guard.backends.spec import Label, ModelSpec, ScoreSpec
+    from nsfw_guard.backends.wrappers.banked import Banked
     from nsfw_guard.backends.wrappers.cached import Cached
     from nsfw_guard.backends.wrappers.calibrated import Calibrated
     from nsfw_guard.backends.wrappers.cascade import Cascade
@@ -64,6 +67,9 @@ _HOMES = {
     "listeners.audit": ("Audit",),
     "backends.base": ("Backend", "Options"),
     "backends.spec": ("Label", "ModelSpec", "ScoreSpec"),
+    "backends.examples.bank": ("Bank",),
+    "backends.examples.example": ("Example",),
+    "backends.wrappers.banked": ("Banked",),
     "backends.wrappers.cached": ("Cached",),
     "backends.wrappers.cascade": ("Cascade",),
     "backends.wrappers.ensemble": ("Ensemble",),
@@ -119,6 +125,8 @@ __all__ = [
     "AuditError",
     "AuditReport",
     "Backend",
+    "Bank",
+    "Banked",
     "Block",
     "BlockedError",
     "Blur",
@@ -133,6 +141,7 @@ __all__ = [
     "EarlyStop",
     "EarlyStopCallback",
     "Ensemble",
+    "Example",
     "Flag",
     "Frames",
     "Guard",

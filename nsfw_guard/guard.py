@@ -13,16 +13,16 @@ from torch import Tensor
 
 from nsfw_guard.actions import Action, Flag, covered
 from nsfw_guard.backends.base import Backend, Runtime, checked_scores
+from nsfw_guard.backends.examples.bank import Bank
 from nsfw_guard.backends.files.folder import relaxed_record
 from nsfw_guard.backends.files.inside import folder_of, is_path
 from nsfw_guard.backends.registry import load_model
 from nsfw_guard.backends.selftest import canaries
 from nsfw_guard.backends.spec import Label
-from nsfw_guard.backends.wrappers.calibrated import Calibrated
 from nsfw_guard.backends.wrappers.time_limited import TimeLimited
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError, ImageError
-from nsfw_guard.guard_folder import CALIBRATION, Asked, read_calibration, read_saved, relaxed_by, write_saved
+from nsfw_guard.guard_folder import BANK, CALIBRATION, Asked, around, read_saved, relaxed_by, write_saved
 from nsfw_guard.imaging.frames import Batch, Frames, count_of, first_frame, first_frames, in_groups
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.preprocess import Resize
@@ -100,6 +100,7 @@ class Guard:
         action: Action | str | None = None,
         on_review: Action | str | None = None,
         calibration: Calibration | str | Path | None = None,
+        bank: Bank | str | Path | None = None,
         listeners: Sequence[Listener] = (),
         fail_open: bool = False,
         limits: Limits | None = None,
@@ -121,7 +122,8 @@ class Guard:
             ref: a catalogue name, "hf:owner/name@commit", "timm:architecture", or a folder, written as a path.
             policy, action, on_review: as in `Guard`; by default those of a saved guard's folder, else "default",
                 "block" and "flag".
-            calibration: a Calibration or its file; by default that of a saved guard's folder, else none.
+            calibration: a Calibration or its file; by default, as with a bank, that of a saved guard's folder.
+            bank: examples that block or allow what is like them: a Bank, or its folder, which is followed.
             listeners, fail_open, limits, timeout: as in `Guard`.
             device, dtype, views, resize, batch_size, labels, weights, runtime, local_files_only: as in `load_model`.
             trust_guard: accept settings of a folder that relax its own guard, and list them in `requested`; without
@@ -131,12 +133,11 @@ class Guard:
             ref, device=device, dtype=dtype, views=views, resize=resize, batch_size=batch_size, labels=labels,
             weights=weights, runtime=runtime, local_files_only=local_files_only, trust_guard=trust_guard,
         )  # fmt: skip
-        asked = Asked(policy=policy, action=action, on_review=on_review, calibration=calibration)
+        asked = Asked(policy=policy, action=action, on_review=on_review, calibration=calibration, bank=bank)
         saved = read_saved(folder_of(ref)) if is_path(ref) else Asked()
         relaxed = relaxed_record(backend.spec, labels) if is_path(ref) or str(ref).startswith("hf:") else []
         wanted = asked.above(saved)
-        if wanted.calibration is not None:
-            backend = Calibrated(backend, read_calibration(wanted.calibration))
+        backend = around(backend, wanted)
         relaxed += relaxed_by(saved, asked, backend)
         if not trust_guard:
             refuse(relaxed, Path(ref).name)
@@ -183,15 +184,18 @@ class Guard:
         them only with `trust_guard=True`.
         """
         backend: Any = self.backend
-        calibration = None
+        calibration = bank = None
         while hasattr(backend, "backend"):
             calibration = getattr(backend, "calibration", calibration)
+            bank = getattr(backend, "bank", bank)
             backend = backend.backend
         if not hasattr(backend, "save_pretrained"):
             raise ConfigError(f"{type(backend).__name__} cannot be saved: it has no save_pretrained(folder) method")
         backend.save_pretrained(Path(save_directory))
         if calibration is not None:
             calibration.save(Path(save_directory) / CALIBRATION)
+        if bank is not None:
+            bank.save(Path(save_directory) / BANK)
         write_saved(Path(save_directory), self.policy, self.action, self.on_review)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]] = ((1024, 1024),)) -> None:

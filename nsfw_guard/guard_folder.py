@@ -10,6 +10,8 @@ from typing import Any
 
 from nsfw_guard.actions import ACTIONS, Action, Flag, Replace
 from nsfw_guard.backends.base import Backend
+from nsfw_guard.backends.examples.bank import Bank
+from nsfw_guard.backends.wrappers.banked import Banked
 from nsfw_guard.backends.wrappers.calibrated import Calibrated
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
@@ -17,7 +19,7 @@ from nsfw_guard.jsonfile import read_json
 from nsfw_guard.policy.policy import Policy
 from nsfw_guard.relaxed import loose_calibration, loose_policy, loose_thresholds
 
-GUARD, CALIBRATION = "guard.json", "calibration.json"
+GUARD, CALIBRATION, BANK = "guard.json", "calibration.json", "bank"
 DEFAULTS = {"policy": "default", "action": "block", "on_review": "flag"}
 
 
@@ -29,6 +31,7 @@ class Asked:
     action: Action | str | None = None
     on_review: Action | str | None = None
     calibration: Calibration | str | Path | None = None
+    bank: Bank | str | Path | None = None
 
     def above(self, other: Asked) -> Asked:
         """Return these settings, filled up from `other` where not set."""
@@ -39,7 +42,7 @@ class Asked:
         """Return each setting in a word: the caller's, "as saved" where a folder sets it, else the default."""
         named = {"policy": _name_of_policy(self.policy or DEFAULTS["policy"])}
         named |= {which: Action.of(getattr(self, which) or DEFAULTS[which]).name for which in ("action", "on_review")}
-        named |= {"calibration": "as asked"} if self.calibration is not None else {}
+        named |= {which: "as asked" for which in ("calibration", "bank") if getattr(self, which) is not None}
         by_folder = [
             f.name for f in fields(self) if getattr(self, f.name) is None and getattr(saved, f.name) is not None
         ]
@@ -62,6 +65,7 @@ def read_saved(folder: Path) -> Asked:
             action=action,
             on_review=on_review,
             calibration=folder / CALIBRATION if (folder / CALIBRATION).is_file() else None,
+            bank=folder / BANK if (folder / BANK).is_dir() else None,
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         if isinstance(error, ConfigError):
@@ -80,9 +84,20 @@ def read_calibration(value: Calibration | str | Path) -> Calibration:
     return value if isinstance(value, Calibration) else Calibration.load(value)
 
 
+def around(backend: Backend, wanted: Asked) -> Backend:
+    """Return the model with its calibration and its bank."""
+    if wanted.calibration is not None:
+        backend = Calibrated(backend, read_calibration(wanted.calibration))
+    return backend if wanted.bank is None else Banked(backend, wanted.bank)
+
+
 def relaxed_by(saved: Asked, asked: Asked, backend: Backend) -> list[str]:
     """Return the settings that a saved guard relaxes and the caller did not set."""
     spec, relaxed = backend.spec, []
+    if isinstance(backend, Banked):
+        allowing = sum(example.kind == "allow" for example in backend.bank.examples)
+        relaxed += [f"its bank allows what is like {allowing} examples"] if allowing and asked.bank is None else []
+        backend = backend.backend
     for which in ("action", "on_review"):
         action = None if getattr(asked, which) is not None else getattr(saved, which)
         if which == "action" and isinstance(action, Flag):

@@ -40,6 +40,7 @@ class ScoreSpec:
         thresholds: where its scores are cut, by name ("default", "strict", "lenient"), with the source of each number.
         positive: the level it calls positive itself; its lowest one unless said.
         neutral: categories that are no fault in themselves, such as a face: judged by a policy that names them only.
+        required: categories that every policy must judge, such as that of examples.
         band: where a second opinion is asked for, which must hold every threshold; None where nobody else is asked.
         revision: which version of it answers.
         license: of the weights.
@@ -59,6 +60,7 @@ class ScoreSpec:
     thresholds: Mapping[str, Threshold] = field(default_factory=dict)
     positive: Severity | None = None
     neutral: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
     band: tuple[float, float] | None = None
     revision: str = ""
     license: str = "unknown"

@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     guard = Guard.from_pretrained(
         args.model,
         policy=args.policy,
+        bank=args.bank,
         action=args.action,
         views=args.views,
         resize=args.resize,

@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         resize=args.resize,
         device=args.device,
         trust_guard=args.trust_guard,
+        bank=args.bank or "",
         limits=Limits(process=args.process),
         batch_size=args.batch,
         embeddings=not args.no_embeddings,

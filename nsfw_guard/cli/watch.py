@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     guard = Guard.from_pretrained(
         args.model,
         policy=args.policy,
+        bank=args.bank,
         action=args.action,
         device=args.device,
         trust_guard=args.trust_guard,

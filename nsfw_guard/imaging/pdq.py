@@ -19,6 +19,7 @@ from nsfw_guard.errors import ConfigError, ImageError
 
 BITS = 256
 MATCH = 31  # bits; the distance up to which the authors call two images the same
+LEAST_QUALITY = 50  # below it the authors advise against comparing
 VARIANTS = ("original", "rotate90", "rotate180", "rotate270", "flip_x", "flip_y", "flip_plus1", "flip_minus1")
 _SIDE, _KEPT = 64, 16
 _BLOCK = 1 << 16  # pixels that are filtered at a time

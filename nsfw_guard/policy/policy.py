@@ -42,6 +42,11 @@ class ScoredModel(Protocol):
         ...
 
     @property
+    def required(self) -> tuple[str, ...]:
+        """The categories that every policy must judge."""
+        ...
+
+    @property
     def band(self) -> tuple[float, float] | None:
         """The scores for which a second model is asked. Every threshold must lie among them."""
         ...
@@ -132,6 +137,12 @@ class Policy:
                 )
         if every is not None:
             wanted = {**dict.fromkeys(positive, every), **wanted}
+        for category in model.required:
+            if category not in wanted:
+                raise PolicyError(
+                    f"policy {self.name!r} does not judge {category!r}, so it would have no effect: add the table "
+                    f'[rules.{category}] with block = 0.5, or a rule for "*"'
+                )
         fitted = {
             c: _fit_rule(c, rule, levels[c], positive.get(c, levels[c][0]), model.thresholds)
             for c, rule in wanted.items()

@@ -17,12 +17,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from nsfw_guard.backends.examples.bank import Bank
 from nsfw_guard.backends.files import packages
 from nsfw_guard.backends.registry import register_model, unregister_model
 from nsfw_guard.backends.spec import PackageFile, PackageSource
 from nsfw_guard.cli.main import main, parser
+from nsfw_guard.guard import Guard
 from nsfw_guard.listeners.audit import Audit
 from nsfw_guard.testing import FakeBackend, FaultyBackend, red_model
+from nsfw_guard.tools.examples import Decision, add_images
 from nsfw_guard.tools.screening.scan import Scan
 from nsfw_guard.tools.screening.scorer import ScanSettings
 from nsfw_guard.tools.similarity.build import build
@@ -195,12 +198,26 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
     (places["loose"] / "nsfw_guard.json").write_text('{"thresholds": {"default": {"block": 1.0}}}')
     places |= {"scan": tmp_path / "scan", "index": tmp_path / "index", "index2": tmp_path / "index2"}
 
+    places |= {"bank": tmp_path / "bank", "hashes": tmp_path / "hashes.csv"}
+    places["hashes"].write_text(f"pdq,pixels\n{'ab' * 32},{'cd' * 32}\n")
+
     def fill(argv: Sequence[str]) -> list[str]:
+        example = banked(places) if any("{bank}" in arg for arg in argv) else ""
         if any("{scan}" in arg or "{index}" in arg for arg in argv):
             indexed(places)
-        return [arg.format(**places) for arg in argv]
+        return [arg.format(**places, example=example) for arg in argv]
 
     return fill
+
+
+def banked(places: Mapping[str, Path]) -> str:
+    """A new bank that blocks an image, known by its hashes only; the id of the example."""
+    shutil.rmtree(places["bank"], ignore_errors=True)
+    decision = Decision(kind="block", reason="seen before")
+    images = [places["in"] / "allow.png"]
+    bank, (example,) = add_images(Bank(), Guard(FakeBackend()), images, decision, hash_only=True)
+    bank.save(places["bank"])
+    return example.id
 
 
 def indexed(places: Mapping[str, Path]) -> None:

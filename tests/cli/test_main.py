@@ -76,6 +76,17 @@ CANNOT = [
     (["scan", "{in}", "--out", "{out}", "--model", "red", "--workers", "0"], "must be 1 or more"),
     (["scan", "{in}", "--out", "{nothing}", "--model", "red"], "nsfw-guard: "),
     (["scan", "{in}", "--out", "{out}", "--model", "{loose}"], "the threshold 'default' is 1"),
+    (
+        ["check", "{in}", "--model", "red", "--bank", "{in}"],
+        "cannot be read (No such file or directory): bring it back",
+    ),
+    (["bank", "test", "{empty}", "{in}", "--model", "red"], "bank.json in 'empty' cannot be read"),
+    (["bank", "test", "{bank}", "{in}/allow.png", "--model", "broken"], "nsfw-guard: "),
+    (["bank", "list", "{empty}"], "bank.json in 'empty' cannot be read"),
+    (["bank", "remove", "{bank}", "zz"], "the bank has no example 'zz'"),
+    (["bank", "add", "{bank}", "{in}", "--model", "red", "--block", "--reason", " "], "needs a reason"),
+    (["bank", "ordinary", "{bank}", "{in}", "--model", "red", "--budget", "0"], "above 0 and below 0.5"),
+    (["bank", "import", "{bank}", "{in}/allow.png", "--block", "--reason", "r"], "cannot be read"),
     (["index", "build", "{index2}", "{in}"], "holds no part of a scan"),
     (["index", "build", "{index}", "{scan}"], "is not empty: name a new folder"),
     (["index", "search", "{in}", "{in}"], "holds no index"),
@@ -109,7 +120,8 @@ MISUSED = [
     ["policy"], ["policy", "show"], ["audit"], ["audit", "verify"], ["fetch"], ["models", "red", "dull"],
     ["doctor", "--fix"], ["scan"], ["scan", "{in}"],
     ["scan", "{in}", "--out", "{out}", "--copy", "{out}", "--move", "{out}"], ["evaluate"],
-    ["evaluate", "--model", "red"],
+    ["evaluate", "--model", "red"], ["bank"], ["bank", "add", "{bank}", "{in}", "--reason", "r"],
+    ["bank", "add", "{bank}", "{in}", "--block"], ["bank", "import", "{bank}", "{hashes}", "--reason", "r"],
 ]  # fmt: skip
 
 

@@ -43,6 +43,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             ("--timeout", "slow", ["--fail-on", "error"], ["--fail-on", "error", "--timeout", "0.05"]),
             ("--audit", "red", [], ["--audit", "{out}.log"]),
             ("--process", "red", ["--json"], ["--json", "--process"]),
+            ("--bank", "red", [], ["--bank", "{bank}"]),
             ("--json", "red", [], ["--json"]),
         ]
     },
@@ -103,6 +104,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             ("--every-nth", "red", ["--format", "jsonl"], ["--format", "jsonl", "--every-nth", "2"]),
             ("--per-second", "red", ["--format", "jsonl"], ["--format", "jsonl", "--per-second", "2"]),
             ("--no-embeddings", "{tiny}", ["--format", "jsonl"], ["--format", "jsonl", "--no-embeddings"]),
+            ("--bank", "red", ["--format", "jsonl"], ["--format", "jsonl", "--bank", "{bank}"]),
             ("--no-hashes", "{tiny}", ["--format", "jsonl"], ["--format", "jsonl", "--no-hashes"]),
             ("--process", "red", ["--format", "jsonl"], ["--format", "jsonl", "--process"]),
             ("--fail-on", "red", ["--format", "jsonl"], ["--format", "jsonl", "--fail-on", "never"]),
@@ -155,6 +157,64 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ["index", "search", "{index}", "{in}/allow.png", "--model", "demo-shapes-graded"],  # refused: see CANNOT
     ),
     **{
+        (f"bank {verb}", "--json"): (["bank", verb, "{bank}", *words], ["bank", verb, "{bank}", *words, "--json"])
+        for verb, words in {
+            "add": ["{in}/block.png", "--model", "red", "--block", "--reason", "r"],
+            "ordinary": ["{in}/allow.png", "{in}/block.png", "--model", "red", "--budget", "0.4"],
+            "test": ["{in}/allow.png", "--model", "red"],
+            "list": [],
+            "remove": ["{example}"],
+            "import": ["{hashes}", "--block", "--reason", "r"],
+            "export": ["{in}/../exported.csv"],
+        }.items()
+    },
+    **{
+        ("bank add", option): (
+            ["bank", "add", "{bank}", "{in}/block.png", "--model", "red", *base],
+            ["bank", "add", "{bank}", "{in}/block.png", "--model", "red", *argv],
+        )
+        for option, base, argv in [
+            ("--block", ["--allow", "--reason", "r"], ["--block", "--reason", "r"]),
+            ("--allow", ["--block", "--reason", "r"], ["--allow", "--reason", "r"]),
+            ("--reason", ["--block", "--reason", "r"], ["--block", "--reason", "s"]),
+            ("--label", ["--block", "--reason", "r"], ["--block", "--reason", "r", "--label", "l"]),
+            ("--ticket", ["--block", "--reason", "r"], ["--block", "--reason", "r", "--ticket", "t"]),
+            ("--expires", ["--block", "--reason", "r"], ["--block", "--reason", "r", "--expires", "2999-01-01"]),
+            ("--hash-only", ["--block", "--reason", "r"], ["--block", "--reason", "r", "--hash-only"]),
+        ]
+    },
+    ("bank add", "--model"): (
+        ["bank", "add", "{bank}", "{in}/block.png", "--model", "red", "--block", "--reason", "r"],
+        ["bank", "add", "{bank}", "{in}/block.png", "--model", "demo-shapes", "--block", "--reason", "r"],
+    ),
+    ("bank ordinary", "--model"): (
+        ["bank", "ordinary", "{bank}", "{in}", "--budget", "0.4", "--model", "red"],
+        ["bank", "ordinary", "{bank}", "{in}", "--budget", "0.4", "--model", "demo-shapes"],
+    ),
+    ("bank ordinary", "--budget"): (
+        ["bank", "ordinary", "{bank}", "{in}", "--model", "red", "--budget", "0.3"],
+        ["bank", "ordinary", "{bank}", "{in}", "--model", "red", "--budget", "0.4"],
+    ),
+    ("bank test", "--model"): (
+        ["bank", "test", "{bank}", "{in}/allow.png", "--model", "red"],
+        ["bank", "test", "{bank}", "{in}/allow.png", "--model", "broken"],  # refused: see CANNOT
+    ),
+    **{
+        ("bank import", option): (
+            ["bank", "import", "{bank}", "{hashes}", *base],
+            ["bank", "import", "{bank}", "{hashes}", *argv],
+        )
+        for option, base, argv in [
+            ("--block", ["--allow", "--reason", "r"], ["--block", "--reason", "r"]),
+            ("--allow", ["--block", "--reason", "r"], ["--allow", "--reason", "r"]),
+            ("--reason", ["--block", "--reason", "r"], ["--block", "--reason", "s"]),
+            ("--label", ["--block", "--reason", "r"], ["--block", "--reason", "r", "--label", "l"]),
+            ("--ticket", ["--block", "--reason", "r"], ["--block", "--reason", "r", "--ticket", "t"]),
+            ("--expires", ["--block", "--reason", "r"], ["--block", "--reason", "r", "--expires", "2999-01-01"]),
+            ("--distance", ["--block", "--reason", "r"], ["--block", "--reason", "r", "--distance", "9"]),
+        ]
+    },
+    **{
         ("watch", option): (
             ["watch", "{in}", "--once", "--settled", "0", "--model", model, *base],
             ["watch", "{in}", "--once", "--settled", "0", "--model", model, *argv],
@@ -165,6 +225,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             ("--device", "{tiny}", ["--json"], ["--json", "--device", "cpu"]),
             ("--audit", "red", [], ["--audit", "{out}.log"]),
             ("--process", "red", ["--json"], ["--json", "--process"]),
+            ("--bank", "red", [], ["--bank", "{bank}"]),
             ("--json", "red", [], ["--json"]),
         ]
     },
@@ -247,7 +308,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
 REFUSED = [
     with_
     for (command, option), (_, with_) in VARIANTS.items()
-    if command == "index search" and option in {"--k", "--model"}
+    if (command, option) in {("index search", "--k"), ("index search", "--model"), ("bank test", "--model")}
 ]
 
 
@@ -295,8 +356,9 @@ def test_every_option_changes_something(
         for left in tmp_path.glob("out.log*"):
             left.unlink()
         left_there = {p.name: p.read_bytes() for p in (tmp_path / "in").glob("*") if p.is_file()}
-        page = tmp_path / "scan" / "report.html"
-        return ran.code, out, ran.err, written, logged, left_there, page.exists() and page.read_bytes()
+        page, bank = tmp_path / "scan" / "report.html", tmp_path / "bank" / "bank.json"
+        kept = [path.exists() and path.read_bytes() for path in (page, bank)]
+        return ran.code, out, ran.err, written, logged, left_there, kept
 
     if key[1] in {"--every-nth", "--per-second"}:
         pytest.importorskip("av")

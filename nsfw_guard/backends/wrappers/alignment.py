@@ -90,6 +90,7 @@ def joint_spec(name: str, backends: Sequence[Backend]) -> ScoreSpec:
         name=f"{name}: {' + '.join(spec.name for spec in specs)}",
         labels={category: Label(category) for category in categories},
         neutral=tuple(dict.fromkeys(category for spec in specs for category in spec.neutral)),
+        required=tuple(dict.fromkeys(category for spec in specs for category in spec.required)),
         thresholds={
             "default": Threshold(block=HALF, review=HALF / 2, source=source),
             "strict": Threshold(block=0.3, review=HALF / 4, source=f"{source}; then chosen, not measured"),

@@ -55,7 +55,7 @@ class Cascade:
         pair = [self.first.backend, self.second.backend]
         joint = joint_spec("cascade", pair)
         kept = {n: label for n, label in joint.labels.items() if label and label.category in pair[0].spec.levels}
-        return replace(joint, labels=kept, band=self.band)
+        return replace(joint, labels=kept, required=pair[0].spec.required, band=self.band)
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
         """Return one Scores a frame; the embedding is the first model's."""

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from nsfw_guard.imaging.pdq import BITS, MATCH
 
-LEAST_QUALITY = 50  # below it the authors of the hash advise against comparing
 BANDS = 16
 _BLOCK = 1024  # hashes that are compared with as many others at a time
 _UNPACKED = 1 << 17  # hashes whose bits are held as numbers, 1 KB each

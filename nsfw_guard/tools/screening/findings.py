@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nsfw_guard.imaging.pdq import BITS, MATCH, Pdq, distance
-from nsfw_guard.tools.screening.duplicates import LEAST_QUALITY, near_duplicates
+from nsfw_guard.imaging.pdq import BITS, LEAST_QUALITY, MATCH, Pdq, distance
+from nsfw_guard.tools.screening.duplicates import near_duplicates
 from nsfw_guard.tools.screening.entries import Entry
 from nsfw_guard.tools.screening.results import OUTCOMES, pairs_of
 

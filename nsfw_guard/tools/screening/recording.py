@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from nsfw_guard.backends.base import Backend, checked_scores
 from nsfw_guard.backends.spec import ScoreSpec
+from nsfw_guard.backends.wrappers.banked import Banked
 from nsfw_guard.backends.wrappers.calibrated import Calibrated
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
@@ -32,6 +33,8 @@ def _kept_raw(backend: Backend) -> Backend:
     """The backend, with the scores before a calibration among the details."""
     if isinstance(backend, Calibrated):
         return Calibrated(Recording(backend.backend), backend.calibration)
+    if isinstance(backend, Banked):
+        return Banked(_kept_raw(backend.backend), backend.source)
     return backend
 
 

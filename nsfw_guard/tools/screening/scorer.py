@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nsfw_guard.backends.examples.bank import Bank
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.clips.clip import CLIP_LIMITS, ClipSampling
 from nsfw_guard.imaging.limits import Limits
@@ -24,6 +25,7 @@ class ScanSettings:
 
     Args:
         model, policy, views, resize, device, trust_guard: as in `Guard.from_pretrained`.
+        bank: a folder of examples, read once; empty for none.
         limits: for decoding.
         batch_size: images that are judged at a time.
         embeddings: whether rows hold the embedding.
@@ -37,6 +39,7 @@ class ScanSettings:
     resize: str = "exact"
     device: str | None = None
     trust_guard: bool = False
+    bank: str = ""
     limits: Limits = field(default_factory=Limits)
     batch_size: int = 16
     embeddings: bool = True
@@ -60,6 +63,7 @@ class ScanSettings:
             device=self.device,
             trust_guard=self.trust_guard,
             limits=self.limits,
+            bank=Bank.load(self.bank) if self.bank else None,
         )
 
 
