@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nsfw_guard.cli import show
+from nsfw_guard.cli.check import ACTIONS
 
 if TYPE_CHECKING:
+    from nsfw_guard.tools.screening.placing import Placed
     from nsfw_guard.tools.screening.scan import Scan
 
 SECONDS_BETWEEN_LINES = 30.0  # of progress, where there is no terminal
@@ -49,6 +52,8 @@ def add(commands: Any) -> None:
         places.add_argument(
             f"--{way}", metavar="INTO", help=f"then {way} each image into INTO/allow, review, block or error"
         )
+    command.add_argument("--censor", metavar="INTO", help="then write covered copies of what is blocked, and of errors")
+    command.add_argument("--action", choices=ACTIONS[:-1], default="block", help="how --censor covers (default: block)")
     show.json_flag(command)
     command.set_defaults(run=run)
 
@@ -87,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
     for way in ("copy", "move", "link"):
         if getattr(args, way):
             _place(args, way)
+    if args.censor:
+        _censor(scan, args)
     guard = scan.scorer.guard
     before = f", {earlier} of them by an earlier run" if earlier else ""
     total = sum(counts.values())
@@ -98,13 +105,31 @@ def _place(args: argparse.Namespace, way: Literal["copy", "move", "link"]) -> No
     """Place the images of a finished scan, and say how many were left, and why."""
     from nsfw_guard.tools.screening.placing import place
 
+    into = getattr(args, way)
+    _say_placed(place(Path(args.out), Path(into), way), f"images are in {into}", "stayed where they are")
+
+
+def _censor(scan: Scan, args: argparse.Namespace) -> None:
+    """Write covered copies, and say of how many there is none, and why."""
+    from nsfw_guard.guard import Guard
+    from nsfw_guard.tools.screening.censor import censor
+    from nsfw_guard.tools.screening.readers import readers_of
+
+    judge = scan.scorer.guard
+    guard = Guard(judge.backend, policy=judge.policy, action=args.action, limits=judge.limits)
+    readers = readers_of(scan.sources, column=scan.column)
+    copies = censor(scan.out, Path(args.censor), guard, readers)
+    _say_placed(copies, f"covered copies are in {args.censor}", "have none")
+
+
+def _say_placed(each: Iterable[Placed], where: str, not_placed: str) -> None:
     placed, left = 0, []
-    for one in place(Path(args.out), Path(getattr(args, way)), way):
+    for one in each:
         placed += bool(one.path)
         left += [one] if one.why_not else []
-    show.say(f"{placed} images are in {getattr(args, way)}")
+    show.say(f"{placed} {where}")
     if left:
-        show.say(f"{len(left)} stayed where they are, such as {left[0].key} ({left[0].why_not})")
+        show.say(f"{len(left)} {not_placed}, such as {left[0].key} ({left[0].why_not})")
 
 
 def _follow(scan: Scan) -> int:

@@ -111,12 +111,30 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             ("--copy", "red", ["--format", "jsonl"], ["--format", "jsonl", "--copy", "{in}-copies"]),
             ("--move", "red", ["--format", "jsonl"], ["--format", "jsonl", "--move", "{in}-moved"]),
             ("--link", "red", ["--format", "jsonl"], ["--format", "jsonl", "--link", "{in}-links"]),
+            ("--censor", "red", ["--format", "jsonl"], ["--format", "jsonl", "--censor", "{out}/covers"]),
             ("--json", "red", ["--format", "jsonl"], ["--format", "jsonl", "--json"]),
         ]
     },
     ("scan", "--out"): (
         ["scan", "{in}", "--model", "red", "--format", "csv", "--out", "elsewhere"],
         ["scan", "{in}", "--model", "red", "--format", "csv", "--out", "{out}"],
+    ),
+    ("scan", "--action"): (
+        ["scan", "{in}", "--format", "csv", "--out", "{in}/../scanned", "--model", "red", "--censor", "{out}"],
+        [
+            "scan",
+            "{in}",
+            "--format",
+            "csv",
+            "--out",
+            "{in}/../scanned",
+            "--model",
+            "red",
+            "--censor",
+            "{out}",
+            "--action",
+            "replace",
+        ],
     ),
     ("scan", "--model"): (
         ["scan", "{in}", "--format", "csv", "--out", "{out}", "--model", "red"],
@@ -348,7 +366,7 @@ def test_every_option_changes_something(
         shutil.copytree(tmp_path / "before", tmp_path / "in")
         ran = run(*filled(argv))
         assert ran.code != 3 or argv in REFUSED, ran.err
-        written = {p.name: without_times(p.read_bytes()) for p in (tmp_path / "out").glob("*")}
+        written = {p.name: without_times(p.read_bytes()) for p in (tmp_path / "out").rglob("*") if p.is_file()}
         if "run.json" in written:  # its settings are what was asked for
             written["run.json"] = {**json.loads(written["run.json"]), "settings": None}
         out = re.sub(r'"requested": \{[^}]*\}', "", ran.out)  # what was asked for is no effect

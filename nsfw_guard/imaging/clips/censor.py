@@ -32,7 +32,9 @@ CLOCK = 90_000  # ticks a second, in which times are kept
 Covers: TypeAlias = Mapping[int, NDArray[np.uint8]] | Callable[[ClipFrame], NDArray[np.uint8] | None]
 
 
-def censor_clip(source: Any, target: str | Path, covers: Covers, *, limits: Limits = CLIP_LIMITS) -> int:
+def censor_clip(
+    source: Any, target: str | Path, covers: Covers, *, limits: Limits = CLIP_LIMITS, comment: str = ""
+) -> int:
     """Write a copy of a clip in which some frames are covered, and return how many are.
 
     The images are encoded again as most players show them (turned, with square pixels), the sound is copied, and
@@ -44,6 +46,7 @@ def censor_clip(source: Any, target: str | Path, covers: Covers, *, limits: Limi
         covers: the new pixels by the index of their frame, or a function that returns them, or None, for each frame.
             They have the frame's own size. Shape: (H, W, 3) uint8 RGB.
         limits: the limits beyond which the source is refused.
+        comment: a text that the copy keeps as its comment.
 
     Raises:
         DecodeError: the source cannot be read whole, or the target cannot be written.
@@ -64,7 +67,7 @@ def censor_clip(source: Any, target: str | Path, covers: Covers, *, limits: Limi
     handle, name = tempfile.mkstemp(suffix=target.suffix.lower(), prefix=".censor-", dir=folder)
     os.close(handle)
     try:
-        covered = _write(clip, Path(name), _as_function(covers))
+        covered = _write(clip, Path(name), _as_function(covers), comment)
         Path(name).replace(target)
     except (DecodeError, ImageError):
         raise
@@ -80,13 +83,15 @@ def _as_function(covers: Covers) -> Callable[[ClipFrame], NDArray[np.uint8] | No
     return (lambda frame: covers.get(frame.index)) if isinstance(covers, Mapping) else covers
 
 
-def _write(clip: Clip, path: Path, cover: Callable[[ClipFrame], NDArray[np.uint8] | None]) -> int:
+def _write(clip: Clip, path: Path, cover: Callable[[ClipFrame], NDArray[np.uint8] | None], comment: str) -> int:
     """Write frames and sound in the order of their times; the number of covered frames."""
     av = load_av()
     form, encoders = TARGETS[path.suffix]
     covered = 0
     with av.open(str(path), "w", format=form) as out, _sound(clip) as (begin, rate, streams, packets):
         images: Any = None
+        if comment:
+            out.metadata["comment"] = comment
         heard = {stream.index: _like(out, stream) for stream in streams}
         waiting = next(packets, None)
         for frame in clip:

@@ -18,7 +18,7 @@ from nsfw_guard.tools.screening.results import OUTCOMES, pairs_of
 
 Way = Literal["copy", "move", "link"]
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-_CHANGED = "it could not be read, or was changed after it was judged"
+CHANGED = "it could not be read, or was changed after it was judged"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def place(out: Path, into: Path, way: Way) -> Iterator[Placed]:
     for entry, row in pairs_of(out, ["outcome", "sha256"]):
         if row["outcome"] not in OUTCOMES:  # it becomes a part of a path
             raise ConfigError(f"the scan holds the outcome {row['outcome']!r}, which no scan writes: scan again")
-        target = into / row["outcome"] / _inside(entry)
+        target = into / row["outcome"] / path_inside(entry)
         try:
             yield _place(entry, target, row["outcome"], row["sha256"], way)
         except OSError as error:
@@ -65,7 +65,7 @@ def _place(entry: Entry, target: Path, outcome: str, sha256: str, way: Way) -> P
         why = "" if there else "not a file of its own, or no longer there"
         return Placed(entry.key, outcome, str(target) if there else "", why)
     if not sha256 or sha256_of(Path(entry.place)) != sha256:
-        return Placed(entry.key, outcome, why_not=_CHANGED)
+        return Placed(entry.key, outcome, why_not=CHANGED)
     if target.exists() or target.is_symlink():
         same = target.is_file() and sha256_of(target) == sha256
         if not same:
@@ -75,7 +75,7 @@ def _place(entry: Entry, target: Path, outcome: str, sha256: str, way: Way) -> P
         return Placed(entry.key, outcome, str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
     if not _appear(target, _maker(entry.place, way), sha256):
-        return Placed(entry.key, outcome, why_not=_CHANGED)
+        return Placed(entry.key, outcome, why_not=CHANGED)
     if way == "move" and sha256_of(Path(entry.place)) == sha256:  # not what another program has put there meanwhile
         os.unlink(entry.place)
     return Placed(entry.key, outcome, str(target))
@@ -101,8 +101,8 @@ def _appear(target: Path, make: Callable[[Path], object], sha256: str) -> bool:
         part.unlink(missing_ok=True)
 
 
-def _inside(entry: Entry) -> Path:
-    """A path below a folder for a key: without its root, and without steps upwards."""
+def path_inside(entry: Entry) -> Path:
+    """Return a path below a folder for a key: without its root, and without steps upwards."""
     parts = [part for part in PurePosixPath(entry.key.replace("\\", "/")).parts if part not in {"/", "..", "."}]
     if os.name == "nt":  # elsewhere a:b.png and a_b.png are two images
         parts = [part.replace(":", "_") for part in parts]

@@ -17,13 +17,13 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.tools.screen import looks_like_an_image
 from nsfw_guard.tools.screening.containers import read_file
+from nsfw_guard.tools.screening.covers import generated_mark, save_cover
 from nsfw_guard.tools.screening.entries import JUDGED_SUFFIXES, Unreadable
 from nsfw_guard.verdict import Verdict
 
 Mode = Literal["censor", "move", "log"]
 SETTLED = 1.0  # seconds without a change, after which a file counts as complete
 BATCH = 16
-_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,8 @@ class Watch:
         """Cover or remove a file whose original is kept; a cover that cannot be written is no reason to leave it."""
         part = Path(path).with_name(f".{uuid.uuid4().hex}.new")
         try:
-            covered = self.mode == "censor" and _saved(cover, part, Path(path).suffix.lower())
+            mark = generated_mark(Path(original).read_bytes())
+            covered = self.mode == "censor" and save_cover(cover, part, Path(path).suffix.lower(), mark=mark)
             if Identity.of(path) != identity:  # keeping and covering took their time
                 return Watched(path, verdict, "changed meanwhile", original)
             if not covered:
@@ -194,15 +195,3 @@ class Watch:
         finally:
             part.unlink(missing_ok=True)
         return str(target)
-
-
-def _saved(cover: Any, path: Path, suffix: str) -> bool:
-    """Write a cover in the format that the name of the original promises, or as PNG; return whether that went well."""
-    for kind in dict.fromkeys((_FORMATS.get(suffix, "PNG"), "PNG")):
-        try:
-            with path.open("wb") as file:
-                cover.save(file, format=kind)
-            return True
-        except (OSError, ValueError):  # a full disk, or more pixels than the format can hold
-            continue
-    return False
