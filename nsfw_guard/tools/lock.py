@@ -67,7 +67,8 @@ def following(folder: Path, rank: int, *, needless: Callable[[], bool]) -> Itera
         deadline = time.monotonic() + SECONDS_TO_START
         while not is_held(folder, 0):
             if needless():
-                break
+                yield
+                return
             if _is_free(handle, rank):
                 if time.monotonic() > deadline:
                     raise ConfigError(

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -83,6 +83,7 @@ class Scan:
         self.sources, self.out, self.settings, self.kind, self.column = tuple(sources), out, settings, kind, column
         self.workers = workers or min(4, os.cpu_count() or 1)
         self.engine = engine or Local()
+        self._seen: set[int] = set()  # of the other ranks
         self.scorer = Scorer(self.engine.settings(settings))
 
     def run(self) -> Iterator[ScanProgress]:
@@ -142,6 +143,7 @@ class Scan:
                 if left.pop(index, None) != len(rows):
                     raise ConfigError(f"the engine gave {len(rows)} rows for chunk {index}, which is not what was left")
                 parts.write(index, rows)
+                self._look_for(range(1, 0 if self.engine.rank else self.engine.world))
                 while earlier:
                     yield earlier.popleft()
                 yield ScanProgress(index, len(rows), plan.count, tuple(rows))
@@ -159,13 +161,17 @@ class Scan:
         """Wait until another rank has written a part, as long as it lives."""
         rank, deadline = index % self.engine.world, time.monotonic() + lock.SECONDS_TO_START
         while not parts.done(index):
-            if lock.is_held(self.out, rank):
-                deadline = time.monotonic()  # once it was there, it may not go without its part
-            elif time.monotonic() > deadline and not parts.done(index):
+            self._look_for({rank})
+            late = rank in self._seen or time.monotonic() > deadline
+            if late and not lock.is_held(self.out, rank) and not parts.done(index):
                 raise ConfigError(
                     f"rank {rank} has ended without part {index}: run the same command again, which goes on from here"
                 )
             time.sleep(_PAUSE)
+
+    def _look_for(self, ranks: Iterable[int]) -> None:
+        """Note which ranks are there: one that was may not go without its parts."""
+        self._seen |= {rank for rank in ranks if rank not in self._seen and lock.is_held(self.out, rank)}
 
     def _is_done(self, parts: Parts) -> bool:
         """Whether every part of this rank is there."""

@@ -31,6 +31,10 @@ class Engine(Protocol):
         """Return the settings that this process judges with; only the device may differ from those of the scan."""
         ...
 
+    def notice(self) -> str | None:
+        """Return what its user must know before it starts; None where there is nothing."""
+        ...
+
     def judge(self, scorer: ChunkScorer, chunks: Iterator[Chunk]) -> Generator[Judged, None, None]:
         """Yield the rows of each chunk once, in any order."""
         ...
@@ -51,6 +55,10 @@ class Local:
     def settings(self, settings: ScanSettings) -> ScanSettings:
         """Return the settings as they are."""
         return settings
+
+    def notice(self) -> str | None:
+        """Return nothing: it opens no port."""
+        return None
 
     def judge(self, scorer: ChunkScorer, chunks: Iterator[Chunk]) -> Generator[Judged, None, None]:
         """Yield the rows of each chunk, in order."""

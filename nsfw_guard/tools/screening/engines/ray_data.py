@@ -16,12 +16,11 @@ from typing import Any
 from nsfw_guard.errors import ConfigError, MissingExtraError, ScoringError
 from nsfw_guard.tools.screening.chunks import ChunkScorer
 from nsfw_guard.tools.screening.engines.base import Chunk, Judged, Local
-from nsfw_guard.tools.screening.engines.worker import ChunkWorker, identity_of
+from nsfw_guard.tools.screening.engines.worker import ChunkWorker, Tries, identity_of
 from nsfw_guard.tools.screening.scorer import ScanSettings
 
 SHARE = 1  # of the processors, which the actors leave to Ray itself: a pool that takes all of them may wait for ever
 SECONDS_TO_START = 600  # in which the actors must be there
-TRIES = 5  # of a chunk whose worker died
 STORE = 256 << 20  # bytes of the object store of a Ray that is started here: rows only
 
 
@@ -56,7 +55,7 @@ class Ray(Local):
         return settings
 
     def notice(self) -> str | None:
-        """Return what whoever starts Ray here must know: None where nobody else can reach it."""
+        """Return that Ray can be reached from elsewhere, where it is started here and can be."""
         if self.address is not None or not _is_reachable():
             return None
         return (
@@ -90,17 +89,16 @@ class Ray(Local):
         import ray.data
         import torch
 
+        tries = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Tries).remote()
         threads = torch.get_num_threads()  # of each actor as well: with others, the last digits of scores may differ
         needs = {"num_cpus": threads, **({"num_gpus": 1} if _wants_gpu(scorer.scorer.settings) else {})}
         actors = min(len(items), _actors(ray.nodes(), self.workers, **needs))
         sent = ChunkScorer(scorer.scorer, scorer.readers, workers=min(scorer.workers, threads))
         data = ray.data.from_items(list(items), override_num_blocks=len(items)).map_batches(
             ChunkWorker,
-            fn_constructor_args=(sent, identity_of(scorer.scorer), os.getcwd(), threads),
+            fn_constructor_args=(sent, identity_of(scorer.scorer), os.getcwd(), threads, tries),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=actors),
-            max_restarts=-1,
-            max_task_retries=TRIES,
             **needs,
         )
         for row in data.iter_rows():
@@ -112,6 +110,7 @@ class Ray(Local):
     def _started(self, settings: ScanSettings) -> Iterator[None]:
         """A Ray to work with: that of this program, the cluster, or one that is started here and ended again."""
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing of a scan is reported to anybody
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the standard error belongs to the scan
         import ray
 
         folder = ""
@@ -157,9 +156,9 @@ def _actors(nodes: Sequence[Mapping[str, Any]], wanted: int | None, *, num_cpus:
     room = min(room, int(gpus // num_gpus)) if num_gpus else room
     if room < (wanted or 1):
         raise ConfigError(
-            f"{wanted or 1} workers of {num_cpus} processors{f' and {num_gpus} GPU' if num_gpus else ''} each, and "
-            f"{SHARE} processor for Ray itself, do not fit into the cluster, which has {processors:g} processors and "
-            f"{gpus:g} GPUs: ask for fewer workers, set OMP_NUM_THREADS to fewer processors for each, or add nodes"
+            f"expected room for {wanted or 1} x {num_cpus} processors{f' and {num_gpus} GPU' if num_gpus else ''} of "
+            f"workers and {SHARE} for Ray itself, got a cluster of {processors:g} processors and {gpus:g} GPUs: ask "
+            "for fewer workers, set OMP_NUM_THREADS to fewer processors for each, or add nodes"
         )
     return wanted or room
 
