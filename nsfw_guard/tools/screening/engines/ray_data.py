@@ -120,7 +120,7 @@ class Ray(Local):
             if begun and self.address is not None:
                 ray.init(address=self.address, **quiet)
             elif begun:
-                folder = tempfile.mkdtemp(prefix="nsfw-guard-ray-")
+                folder = tempfile.mkdtemp(prefix="ray-", dir=_short())
                 ray.init(
                     address="local", num_cpus=self._processors() + SHARE, include_dashboard=False,
                     object_store_memory=STORE, _temp_dir=folder, **quiet,
@@ -161,6 +161,12 @@ def _actors(nodes: Sequence[Mapping[str, Any]], wanted: int | None, *, num_cpus:
             "for fewer workers, set OMP_NUM_THREADS to fewer processors for each, or add nodes"
         )
     return wanted or room
+
+
+def _short() -> str:
+    """A folder whose name leaves room for those of Ray's sockets, which may have 107 letters in all."""
+    folder = tempfile.gettempdir()
+    return "/tmp" if len(folder) > 30 and os.path.isdir("/tmp") else folder  # noqa: S108 - mkdtemp makes one of its own
 
 
 def _hush() -> None:

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,14 +93,15 @@ def test_nobody_else_can_reach_it_and_it_is_left_to_who_started_it(ran: Mapping[
 
 @pytest.mark.slow
 def test_the_command_starts_ray_and_ends_it_again(home: Path, tmp_path: Path) -> None:
-    temporary = tmp_path / "t"
-    temporary.mkdir()
-    ran = inside(command(home / "in", tmp_path / "out", "--engine", "ray", "--workers", "2"), TMPDIR=str(temporary))
+    with tempfile.TemporaryDirectory(dir="/tmp") as temporary:  # short, for the sockets of Ray
+        words = command(home / "in", tmp_path / "out", "--engine", "ray", "--workers", "2")
+        ran = inside(words, TMPDIR=temporary)
+        left = list(Path(temporary).glob("ray-*"))
+    assert left == []
     assert ran.returncode == 0, ran.stderr
     assert written(tmp_path / "out") == written(home / "whole")
     assert "listens on all interfaces" not in ran.stderr
     assert "44 images, model demo-shapes" in ran.stderr
-    assert not list(temporary.glob("nsfw-guard-ray-*"))
 
 
 @pytest.mark.slow
