@@ -21,6 +21,7 @@ from nsfw_guard.tools.screening.scorer import ScanSettings
 
 SHARE = 1  # of the processors, which the actors leave to Ray itself: a pool that takes all of them may wait for ever
 SECONDS_TO_START = 600  # in which the actors must be there
+SECONDS_TO_CONNECT = 10
 STORE = 256 << 20  # bytes of the object store of a Ray that is started here: rows only
 
 
@@ -76,7 +77,7 @@ class Ray(Local):
             return
         from ray.exceptions import RayError
 
-        with self._started(scorer.scorer.settings):
+        with self._started():
             try:
                 yield from self._stream(scorer, items)
             except RayError as error:
@@ -107,35 +108,43 @@ class Ray(Local):
             yield int(row["index"]), row["rows"].rows
 
     @contextlib.contextmanager
-    def _started(self, settings: ScanSettings) -> Iterator[None]:
+    def _started(self) -> Iterator[None]:
         """A Ray to work with: that of this program, the cluster, or one that is started here and ended again."""
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing of a scan is reported to anybody
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the standard error belongs to the scan
         import ray
 
-        folder = ""
         begun = not ray.is_initialized()
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        folder = tempfile.mkdtemp(prefix="ray-", dir=_short()) if begun and self.address is None else ""
         try:
-            if begun and self.address is not None:
-                ray.init(address=self.address, **quiet)
-            elif begun:
-                folder = tempfile.mkdtemp(prefix="ray-", dir=_short())
-                ray.init(
-                    address="local", num_cpus=self._processors() + SHARE, include_dashboard=False,
-                    object_store_memory=STORE, _temp_dir=folder, **quiet,
-                )  # fmt: skip
+            if begun:
+                self._connect(folder)
             _hush()
             yield
-        except (ConnectionError, ValueError) as error:
-            if ray.is_initialized():
-                raise
-            raise ConfigError(f"Ray cannot be reached at {self.address!r} ({error}): check the address") from error
         finally:
             if begun:
                 ray.shutdown()
             if folder:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _connect(self, folder: str) -> None:
+        """Join the cluster, or start Ray here, with its files in a folder."""
+        import ray
+
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        try:
+            if self.address is not None:
+                _reach(self.address)
+                ray.init(address=self.address, **quiet)
+                return
+            ray.init(
+                address="local", num_cpus=self._processors() + SHARE, include_dashboard=False,
+                object_store_memory=STORE, _temp_dir=folder, **quiet,
+            )  # fmt: skip
+        except (OSError, ValueError, RuntimeError) as error:
+            what = "started here" if self.address is None else f"reached at {self.address!r}"
+            cure = "make room and memory" if self.address is None else "check the address"
+            raise ConfigError(f"Ray cannot be {what} ({error}): {cure}") from error
 
     def _processors(self) -> int:
         """How many processors a Ray that is started here is said to have: those that the actors ask for."""
@@ -161,6 +170,13 @@ def _actors(nodes: Sequence[Mapping[str, Any]], wanted: int | None, *, num_cpus:
             "for fewer workers, set OMP_NUM_THREADS to fewer processors for each, or add nodes"
         )
     return wanted or room
+
+
+def _reach(address: str) -> None:
+    """Connect to an address with a port once: Ray itself would try for many minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_CONNECT).close()
 
 
 def _short() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nsfw_guard.errors import ConfigError
+from nsfw_guard.errors import ConfigError, MissingExtraError
 from nsfw_guard.tools.screening import scan
 from nsfw_guard.tools.screening.chunks import ChunkScorer
 from nsfw_guard.tools.screening.engines import ray_data
@@ -104,12 +105,13 @@ def test_the_command_starts_ray_and_ends_it_again(home: Path, tmp_path: Path) ->
     assert "44 images, model demo-shapes" in ran.stderr
 
 
-@pytest.mark.slow
-def test_an_address_where_no_cluster_is(home: Path, tmp_path: Path) -> None:
-    words = command(home / "in", tmp_path / "out", "--engine", "ray", "--ray-address", "127.0.0.1:1")
-    ran = inside(words, RAY_gcs_rpc_server_reconnect_timeout_s="5")
-    assert ran.returncode == 3
-    assert "Ray cannot be reached at '127.0.0.1:1'" in ran.stderr
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://[::1]:1"])
+def test_an_address_where_no_cluster_is(address: str, home: Path) -> None:
+    judge = ChunkScorer(Scorer(SETTINGS), [Folder(str(home / "in"))])
+    with pytest.raises(
+        ConfigError, match=rf"Ray cannot be reached at {re.escape(repr(address))} .*: check the address"
+    ):
+        list(Ray(address=address).judge(judge, iter([(0, [])])))
 
 
 NODES = [
@@ -138,6 +140,12 @@ def test_how_many_actors_fit(wanted: int | None, needs: dict[str, int], actors: 
 def test_actors_that_do_not_fit(wanted: int | None, needs: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="got a cluster of 8 processors and 2 GPUs: ask for fewer workers"):
         ray_data._actors(NODES, wanted, **needs)
+
+
+def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray.data", None)
+    with pytest.raises(MissingExtraError, match=r"ray is not installed: run `pip install 'nsfw-guard\[ray\]'`"):
+        Ray()
 
 
 def test_settings_that_ray_cannot_follow() -> None:
