@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from nsfw_guard.cli.check import ACTIONS
 if TYPE_CHECKING:
     from nsfw_guard.tools.screening.placing import Placed
     from nsfw_guard.tools.screening.scan import Scan
+    from nsfw_guard.tools.screening.scorer import ScanSettings
 
 SECONDS_BETWEEN_LINES = 30.0  # of progress, where there is no terminal
 
@@ -37,7 +39,17 @@ def add(commands: Any) -> None:
     command.add_argument("--column", metavar="NAME", help="the column of tables and lists that holds the images")
     show.look_flags(command)
     show.run_flags(command)
-    command.add_argument("--workers", type=int, metavar="N", help="threads (default: one for each core, at most 4)")
+    command.add_argument(
+        "--workers", type=int, metavar="N",
+        help="threads (default: one for each core, at most 4), or actors of Ray (default: what the processors hold)",
+    )  # fmt: skip
+    command.add_argument(
+        "--engine", choices=("local", "ray", "shards"), default="local",
+        help="who judges: this process, Ray, or the processes of torchrun or accelerate launch (default: local)",
+    )  # fmt: skip
+    command.add_argument(
+        "--ray-address", metavar="ADDRESS", help='a Ray cluster, such as "auto" (default: Ray is started here)'
+    )
     frames = command.add_mutually_exclusive_group()
     frames.add_argument("--every-nth", type=int, default=1, metavar="N", help="look at every n-th frame of a clip only")
     frames.add_argument("--per-second", type=float, metavar="N", help="look at so many frames of a clip a second only")
@@ -60,29 +72,21 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Judge what is left, and print how many images had which outcome."""
-    from nsfw_guard.imaging.limits import Limits
+    from nsfw_guard.tools.screening.engines.choose import engine_of
     from nsfw_guard.tools.screening.results import outcomes
     from nsfw_guard.tools.screening.scan import Scan
-    from nsfw_guard.tools.screening.scorer import ScanSettings
 
-    settings = ScanSettings(
-        model=args.model,
-        policy=args.policy,
-        views=args.views,
-        resize=args.resize,
-        device=args.device,
-        trust_guard=args.trust_guard,
-        bank=args.bank or "",
-        limits=Limits(process=args.process),
-        batch_size=args.batch,
-        embeddings=not args.no_embeddings,
-        hashes=not args.no_hashes,
-        every_nth=args.every_nth,
-        per_second=args.per_second,
-    )
+    engine = engine_of(args.engine, address=args.ray_address, workers=args.workers)
+    if notice := engine.notice():
+        show.say(f"nsfw-guard: {notice}")
     scan = Scan(
-        args.sources, Path(args.out), settings=settings, kind=args.format, column=args.column, workers=args.workers
-    )
+        args.sources, Path(args.out), settings=_settings(args), kind=args.format, column=args.column,
+        workers=args.workers, engine=engine,
+    )  # fmt: skip
+    if engine.rank:  # rank 0 waits for this one, and says how the scan went
+        for _ in scan.run():
+            pass
+        return 0
     earlier = _follow(scan)
     counts = outcomes(Path(args.out))
     if args.json:
@@ -99,6 +103,28 @@ def run(args: argparse.Namespace) -> int:
     total = sum(counts.values())
     show.say(f"{total} images{before}, model {guard.spec.name}, policy {guard.policy.name}: {args.out}")
     return _exit_code(counts, args.fail_on)
+
+
+def _settings(args: argparse.Namespace) -> ScanSettings:
+    """How images are judged."""
+    from nsfw_guard.imaging.limits import Limits
+    from nsfw_guard.tools.screening.scorer import ScanSettings
+
+    return ScanSettings(
+        model=args.model,
+        policy=args.policy,
+        views=args.views,
+        resize=args.resize,
+        device=args.device,
+        trust_guard=args.trust_guard,
+        bank=os.path.abspath(args.bank) if args.bank else "",
+        limits=Limits(process=args.process),
+        batch_size=args.batch,
+        embeddings=not args.no_embeddings,
+        hashes=not args.no_hashes,
+        every_nth=args.every_nth,
+        per_second=args.per_second,
+    )
 
 
 def _place(args: argparse.Namespace, way: Literal["copy", "move", "link"]) -> None:
@@ -139,8 +165,10 @@ def _follow(scan: Scan) -> int:
     flagged: Counter[str] = Counter()
     for part in scan.run():
         flagged.update(row.outcome for row in part.rows)
-        judged += len(part.rows)
-        earlier += part.count - len(part.rows)
+        if part.rows or part.elsewhere:
+            judged += part.count
+        else:
+            earlier += part.count
         now = time.monotonic()
         last = earlier + judged == part.total
         if judged and (last or now - said >= SECONDS_BETWEEN_LINES or show.on_terminal()):

@@ -74,6 +74,8 @@ CANNOT = [
     (["scan", "{in}", "--out", "{out}", "--model", "redd"], "did you mean 'red'"),
     (["scan", "{in}", "--out", "{out}", "--model", "red", "--batch", "0"], "must be 1 or more"),
     (["scan", "{in}", "--out", "{out}", "--model", "red", "--workers", "0"], "must be 1 or more"),
+    (["scan", "{in}", "--out", "{out}", "--engine", "shards"], "shards need RANK, WORLD_SIZE, LOCAL_RANK"),
+    (["scan", "{in}", "--out", "{out}", "--ray-address", "auto"], "is of no use to the engine 'local'"),
     (["scan", "{in}", "--out", "{nothing}", "--model", "red"], "nsfw-guard: "),
     (["scan", "{in}", "--out", "{out}", "--model", "{loose}"], "the threshold 'default' is 1"),
     (
@@ -119,6 +121,7 @@ MISUSED = [
     ["check", "{in}", "--batch", "many"], ["check", "{in}", "--timeout", "soon"], ["check", "{in}", "--model"],
     ["policy"], ["policy", "show"], ["audit"], ["audit", "verify"], ["fetch"], ["models", "red", "dull"],
     ["doctor", "--fix"], ["scan"], ["scan", "{in}"],
+    ["scan", "{in}", "--out", "{out}", "--engine", "spark"],
     ["scan", "{in}", "--out", "{out}", "--copy", "{out}", "--move", "{out}"], ["evaluate"],
     ["evaluate", "--model", "red"], ["bank"], ["bank", "add", "{bank}", "{in}", "--reason", "r"],
     ["bank", "add", "{bank}", "{in}", "--block"], ["bank", "import", "{bank}", "{hashes}", "--reason", "r"],

@@ -148,6 +148,14 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ["scan", "{in}", "--format", "csv", "--out", "{out}", "--model", "parallel", "--batch", "1", "--workers", "1"],
         ["scan", "{in}", "--format", "csv", "--out", "{out}", "--model", "parallel", "--batch", "1", "--workers", "2"],
     ),
+    ("scan", "--engine"): (
+        ["scan", "{in}", "--format", "csv", "--out", "{out}", "--model", "red"],
+        ["scan", "{in}", "--format", "csv", "--out", "{out}", "--model", "red", "--engine", "shards"],  # see CANNOT
+    ),
+    ("scan", "--ray-address"): (
+        ["scan", "{in}", "--format", "csv", "--out", "{out}", "--model", "red"],
+        ["scan", "{in}", "--format", "csv", "--out", "{out}", "--model", "red", "--ray-address", "auto"],  # see CANNOT
+    ),
     ("scan", "--trust-guard"): (
         ["scan", "{in}", "--format", "csv", "--out", "{out}", "--model", "{tiny}"],
         ["scan", "{in}", "--format", "csv", "--out", "{out}", "--model", "{loose}", "--trust-guard"],  # see CANNOT
@@ -327,6 +335,7 @@ REFUSED = [
     with_
     for (command, option), (_, with_) in VARIANTS.items()
     if (command, option) in {("index search", "--k"), ("index search", "--model"), ("bank test", "--model")}
+    or option in {"--engine", "--ray-address"}
 ]
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ class Parts:
             ConfigError: the disk is full, or the folder cannot be written.
         """
         target = self.path(index)
-        part = target.with_suffix(".new")
+        part = target.with_name(f"{target.stem}.{uuid.uuid4().hex}.new")  # no two processes ever write one file
         try:
             with part.open("wb") as file:
                 file.write(self._encode(rows))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
+import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from nsfw_guard.errors import ConfigError
-from nsfw_guard.imaging.clips.clip import CLIP_LIMITS
-from nsfw_guard.tools.lock import locked
-from nsfw_guard.tools.screening.entries import Content, Entry, Reader, Unreadable
+from nsfw_guard.tools import lock
+from nsfw_guard.tools.screening.chunks import ChunkScorer
+from nsfw_guard.tools.screening.engines.base import Chunk, Engine, Local
+from nsfw_guard.tools.screening.entries import Reader
 from nsfw_guard.tools.screening.parts import Format, Parts, sync_folder
 from nsfw_guard.tools.screening.plan import Plan, read_plan, write_plan
 from nsfw_guard.tools.screening.rows import Row
@@ -24,16 +25,26 @@ from nsfw_guard.tools.screening.scorer import ScanSettings, Scorer
 RUN = "run.json"
 SCHEMA = 2  # of run.json and of the rows
 CHUNK = 256  # images of a part
+_PAUSE = 0.1  # seconds between two looks for the part of another rank
 
 
 @dataclass(frozen=True)
 class ScanProgress:
-    """A part that is done: its rows, or none where an earlier run has written it."""
+    """A part that is done: its rows, or none where an earlier run or another process of this one has written it.
+
+    Args:
+        index: of the part.
+        count: its images.
+        total: all images of the scan.
+        rows: of the part.
+        elsewhere: whether another process of this run has written it.
+    """
 
     index: int
     count: int
     total: int
     rows: tuple[Row, ...] = ()
+    elsewhere: bool = False
 
 
 class Scan:
@@ -46,6 +57,7 @@ class Scan:
         kind: the format of the parts.
         column: the column of tables and lists that holds the images.
         workers: threads; while one waits for the model, the others read and decode.
+        engine: who judges; by default this process. The output is the same, and another engine may go on with it.
 
     Example:
         ```python
@@ -64,32 +76,110 @@ class Scan:
         kind: Format = "parquet",
         column: str | None = None,
         workers: int | None = None,
+        engine: Engine | None = None,
     ) -> None:
         if settings.batch_size < 1 or (workers is not None and workers < 1):
             raise ConfigError(f"batch_size={settings.batch_size} and workers={workers} must be 1 or more")
         self.sources, self.out, self.settings, self.kind, self.column = tuple(sources), out, settings, kind, column
         self.workers = workers or min(4, os.cpu_count() or 1)
-        self.scorer = Scorer(settings)
+        self.engine = engine or Local()
+        self._seen: set[int] = set()  # of the other ranks
+        self.scorer = Scorer(self.engine.settings(settings))
 
     def run(self) -> Iterator[ScanProgress]:
         """Judge what is left, and yield each part when it is written.
+
+        Where several processes share the scan, each yields its parts, and rank 0 those of the others after them.
 
         Raises:
             ConfigError: another scan runs in the folder, it holds a scan with other settings, or the disk is full.
         """
         self.out.mkdir(parents=True, exist_ok=True)
-        with locked(self.out):
-            parts = Parts(self.out, self.kind, self.scorer.width)
-            parts.clear_unfinished()
+        parts = Parts(self.out, self.kind, self.scorer.width)
+        with self._held(parts) as let_in:
+            if self.engine.rank == 0:
+                parts.clear_unfinished()
             plan, readers = self._plan()
+            others = self._of_others(plan.count)
+            there = {index for index in others if parts.done(index)}
+            let_in()
+            yield from self._judged(plan, parts, readers)
+            for index in others:
+                self._wait_for(index, parts)
+                count = min(CHUNK, plan.count - index * CHUNK)
+                yield ScanProgress(index, count, plan.count, elsewhere=index not in there)
+
+    @contextmanager
+    def _held(self, parts: Parts) -> Iterator[Callable[[], None]]:
+        """The lock of the folder, and what lets the other ranks in."""
+        if self.engine.world > 1 and self.engine.rank == 0:
+            with lock.leading(self.out) as let_in:
+                yield let_in
+        elif self.engine.world > 1:
+            with lock.following(self.out, self.engine.rank, needless=lambda: self._is_done(parts)):
+                yield _nothing
+        else:
+            with lock.locked(self.out):
+                yield _nothing
+
+    def _judged(self, plan: Plan, parts: Parts, readers: Sequence[Reader]) -> Iterator[ScanProgress]:
+        """Have the chunks of this rank judged that are left, and write their parts."""
+        earlier: deque[ScanProgress] = deque()
+        left: dict[int, int] = {}
+
+        def chunks() -> Iterator[Chunk]:
             for index, entries in enumerate(plan.chunks(CHUNK)):
-                rows: tuple[Row, ...] = ()
+                if index % self.engine.world != self.engine.rank:
+                    continue
                 if parts.done(index):
                     parts.check(index, entries)
+                    earlier.append(ScanProgress(index, len(entries), plan.count))
                 else:
-                    rows = tuple(self._judge(entries, readers))
-                    parts.write(index, rows)
-                yield ScanProgress(index, len(entries), plan.count, rows)
+                    left[index] = len(entries)
+                    yield index, entries
+
+        with closing(self.engine.judge(ChunkScorer(self.scorer, readers, workers=self.workers), chunks())) as judged:
+            for index, rows in judged:
+                if left.pop(index, None) != len(rows):
+                    raise ConfigError(f"the engine gave {len(rows)} rows for chunk {index}, which is not what was left")
+                parts.write(index, rows)
+                self._look_for(range(1, 0 if self.engine.rank else self.engine.world))
+                while earlier:
+                    yield earlier.popleft()
+                yield ScanProgress(index, len(rows), plan.count, tuple(rows))
+        if left:
+            raise ConfigError(f"the engine has ended without {len(left)} chunks: run the same command again")
+        yield from earlier
+
+    def _of_others(self, images: int) -> list[int]:
+        """The parts that rank 0 waits for."""
+        if self.engine.rank:
+            return []
+        return [index for index in range(-(-images // CHUNK)) if index % self.engine.world]
+
+    def _wait_for(self, index: int, parts: Parts) -> None:
+        """Wait until another rank has written a part, as long as it lives."""
+        rank, deadline = index % self.engine.world, time.monotonic() + lock.SECONDS_TO_START
+        while not parts.done(index):
+            self._look_for({rank})
+            late = rank in self._seen or time.monotonic() > deadline
+            if late and not lock.is_held(self.out, rank) and not parts.done(index):
+                raise ConfigError(
+                    f"rank {rank} has ended without part {index}: run the same command again, which goes on from here"
+                )
+            time.sleep(_PAUSE)
+
+    def _look_for(self, ranks: Iterable[int]) -> None:
+        """Note which ranks are there: one that was may not go without its parts."""
+        self._seen |= {rank for rank in ranks if rank not in self._seen and lock.is_held(self.out, rank)}
+
+    def _is_done(self, parts: Parts) -> bool:
+        """Whether every part of this rank is there."""
+        try:
+            images = int(self._read(self.out / RUN)["images"])
+        except (OSError, ConfigError, KeyError, TypeError, ValueError):
+            return False
+        return all(parts.done(i) for i in range(self.engine.rank, -(-images // CHUNK), self.engine.world))
 
     def _plan(self) -> tuple[Plan, list[Reader]]:
         """The plan of the run that was begun here, or a new one."""
@@ -99,6 +189,8 @@ class Scan:
         described = self._describe()
         path = self.out / RUN
         if not path.exists():
+            if self.engine.rank:
+                raise ConfigError(f"{str(self.out)!r} holds no {RUN}: start all ranks with the same --out")
             if any(self.out.glob("part-*")):  # they would pass for parts of this scan
                 raise ConfigError(f"{str(self.out)!r} holds parts of an earlier scan, but no {RUN}: pass another --out")
             plan = write_plan(self.out, readers)
@@ -131,8 +223,15 @@ class Scan:
             "model": guard.spec.name,
             "revision": guard.spec.version,
             "policy_hash": guard.policy.hash,
-            "state": dict(guard.state),
+            "state": self._state(guard.state),
         }
+
+    def _state(self, state: Mapping[str, str]) -> dict[str, str]:
+        """The effective settings; the number of a rank's GPU is no difference."""
+        chosen = self.scorer.settings.device
+        if chosen == self.settings.device:
+            return dict(state)
+        return {name: "cuda" if value == chosen else value for name, value in state.items()}
 
     def _read(self, path: Path) -> Mapping[str, Any]:
         try:
@@ -150,37 +249,6 @@ class Scan:
         part.replace(path)
         sync_folder(self.out)
 
-    def _judge(self, entries: Sequence[Entry], readers: Sequence[Reader]) -> Iterator[Row]:
-        """The rows of a chunk, in order: some batches ahead are read and judged by threads."""
-        batches = _batches(entries, self.settings.batch_size)
-        waiting: deque[Future[list[Row]]] = deque()
-        with ThreadPoolExecutor(self.workers) as pool:
-            for batch in itertools.chain(batches, itertools.repeat(None)):
-                if batch is not None:
-                    waiting.append(pool.submit(self._of_batch, batch, readers))
-                elif not waiting:
-                    return
-                if len(waiting) > self.workers or batch is None:
-                    yield from waiting.popleft().result()
 
-    def _of_batch(self, batch: Sequence[Entry], readers: Sequence[Reader]) -> list[Row]:
-        most = CLIP_LIMITS.bytes if batch[0].is_clip else self.settings.limits.bytes
-        contents: list[Content] = []
-        for reader, group in itertools.groupby(batch, key=lambda entry: entry.reader):
-            part = list(group)
-            read = list(readers[reader].read(part, most))
-            # A reader that yields too few or too many would put one image's verdict on another.
-            contents += read if len(read) == len(part) else [Unreadable("its source cannot be read")] * len(part)
-        return self.scorer([entry.key for entry in batch], contents)
-
-
-def _batches(entries: Sequence[Entry], size: int) -> Iterator[list[Entry]]:
-    """Entries in batches; a video file is a batch of its own, since it may be hundreds of megabytes."""
-    batch: list[Entry] = []
-    for entry in entries:
-        if batch and (entry.is_clip or batch[0].is_clip or len(batch) == size):
-            yield batch
-            batch = []
-        batch.append(entry)
-    if batch:
-        yield batch
+def _nothing() -> None:
+    """There is nobody to let in."""
