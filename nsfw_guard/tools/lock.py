@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,26 +11,38 @@ from pathlib import Path
 from nsfw_guard.errors import ConfigError
 
 LOCK = ".lock"
+_PAUSE = 0.02  # seconds between two tries
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
     """Hold the lock of a folder.
+
+    Args:
+        folder: that nobody else shall write into.
+        wait: seconds in which another process may let go of it.
 
     Raises:
         ConfigError: another process holds it.
     """
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    end = time.monotonic() + wait
     try:
-        try:
-            _lock(handle)
-        except OSError as error:
-            raise ConfigError(
-                f"another process writes into {str(folder)!r}: wait for it, or name another folder"
-            ) from error
+        while not _try(handle):
+            if time.monotonic() >= end:
+                raise ConfigError(f"another process writes into {str(folder)!r}: wait for it, or name another folder")
+            time.sleep(_PAUSE)
         yield
     finally:
         os.close(handle)
+
+
+def _try(handle: int) -> bool:
+    try:
+        _lock(handle)
+    except OSError:
+        return False
+    return True
 
 
 def _lock(handle: int) -> None:
