@@ -17,8 +17,8 @@ KEYS, HASHES = ".keys.jsonl", ".json"
 def export(scan: Path, file: Path) -> dict[str, Any]:
     """Write the embeddings of a scan as an `IndexFlatIP` of FAISS, and return what is in its `.json`.
 
-    Beside `file` are `file.keys.jsonl`, whose line i is the key and the facts of vector i, and `file.json`, written last,
-    with the model, the count and the SHA-256 of both. Vectors have length 1, so that inner products are cosines.
+    Beside `file` are `file.keys.jsonl`, whose line i is the key and the facts of vector i, and `file.json`, written
+    last, with the model, the count and the SHA-256 of both. Vectors have length 1: inner products are cosines.
 
     Args:
         scan: the output of a scan.
@@ -39,7 +39,12 @@ def export(scan: Path, file: Path) -> dict[str, Any]:
     try:
         origin, index = _fill(scan, parts[KEYS], faiss.IndexFlatIP)
         faiss.write_index(index, str(parts[""]))
-        about: dict[str, Any] = {"model": origin.model, "revision": origin.revision, "width": origin.width, "count": index.ntotal}
+        about: dict[str, Any] = {
+            "model": origin.model,
+            "revision": origin.revision,
+            "width": origin.width,
+            "count": index.ntotal,
+        }
         about["sha256"] = {targets[suffix].name: _sha256(parts[suffix]) for suffix in ("", KEYS)}
         parts[HASHES].write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
         for suffix, part in parts.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -20,10 +21,7 @@ from nsfw_guard.tools.similarity.store import FACTS, Facts, Match, Origin, Rows,
 
 KIND, SCHEMA, TABLE = "lance", 1, "images"
 SMALL = 20_000  # rows that are compared one by one
-PARTITION = 8192  # rows of a part of the index
-EDGES, BREADTH = 20, 200  # of the graph in each part: edges of a row, candidates while it is built
-CANDIDATES, REFINE = 128, 4  # of a search: candidates in each part, and how many times k are compared exactly
-FEW = 20_000  # rows that a filter leaves, which are compared one by one
+SHARE = 0.1  # of all rows: so many are compared with each question, in the parts of the index that are nearest to it
 KEPT = timedelta(days=1)  # earlier versions, for readers that still use them
 SECONDS = 60.0  # to wait for another writer
 BATCH = 1024  # keys of one statement
@@ -129,8 +127,12 @@ class LanceStore:
         """
         asked, where = checked_question(vectors, k, where, self.origin.width)
         condition = " AND ".join(f"{name} = {_quoted(value)}" for name, value in where.items())
-        few = bool(condition) and self._table.count_rows(condition) <= FEW
-        return [self._search(vector, k, condition, few) for vector in asked]
+        total = self.count
+        # The fewer rows a filter leaves, the more parts are looked into, up to all: else half of these would be missed.
+        wanted = self._table.count_rows(condition) if condition else total
+        parts = _parts(total)
+        looked = parts if wanted <= SHARE * total else math.ceil(parts * SHARE * total / wanted)
+        return [self._search(vector, k, condition, looked) for vector in asked]
 
     def batches(self) -> Iterator[Rows]:
         """Yield all images, some at a time, in no particular order."""
@@ -154,16 +156,11 @@ class LanceStore:
                 self._index()
             self._table.optimize(cleanup_older_than=KEPT)
 
-    def _search(self, vector: Tensor, k: int, condition: str, few: bool) -> list[Match]:
+    def _search(self, vector: Tensor, k: int, condition: str, parts: int) -> list[Match]:
         query = self._table.search(vector.numpy(), vector_column_name="vector").distance_type("cosine").limit(k)
         if condition:
             query = query.where(condition, prefilter=True)
-        if few:
-            query = query.bypass_vector_index()
-        else:
-            parts = max(1, self.count // PARTITION)
-            query = query.nprobes(parts).ef(max(CANDIDATES, 2 * k)).refine_factor(REFINE)
-        lines = query.select(["key", *FACTS, "_distance"]).to_list()
+        lines = query.nprobes(parts).select(["key", *FACTS, "_distance"]).to_list()
         cosines = [max(-1.0, min(1.0, 1.0 - float(line["_distance"]))) for line in lines]
         return [Match(line["key"], cosine, _known(line)) for line, cosine in zip(lines, cosines, strict=True)]
 
@@ -177,16 +174,19 @@ class LanceStore:
 
     def _index(self) -> None:
         """Build the indexes again, of all rows."""
-        from lancedb.index import Bitmap, BTree, HnswSq
+        from lancedb.index import Bitmap, BTree, IvfFlat
 
-        graph = HnswSq(
-            distance_type="cosine", num_partitions=max(1, self.count // PARTITION), m=EDGES, ef_construction=BREADTH
-        )
-        self._table.create_index("vector", config=graph, replace=True)
+        flat = IvfFlat(distance_type="cosine", num_partitions=_parts(self.count))
+        self._table.create_index("vector", config=flat, replace=True)
         self._table.create_index("key", config=BTree(), replace=True)
         for name in ("outcome", "category"):
             self._table.create_index(name, config=Bitmap(), replace=True)
         self._table.create_index("sha256", config=BTree(), replace=True)
+
+
+def _parts(count: int) -> int:
+    """Into how many parts the index of so many rows is divided: each holds about as many rows as there are parts."""
+    return max(1, math.isqrt(count))
 
 
 def _lancedb() -> Any:

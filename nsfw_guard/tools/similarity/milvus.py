@@ -1,4 +1,4 @@
-"""A store on a Milvus server, through pymilvus: for many readers and writers, and more vectors than one machine holds."""
+"""A store on a Milvus server, through pymilvus: for many readers and writers, and more than one machine holds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST = 16384  # matches of one search: Milvus's own limit
 BATCH = 1000  # rows of one request, which must be below 64 MB
 _CONNECT, _ANSWER = 10.0, 120.0  # seconds
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
-_UNPRINTED = re.compile(r"[\x00-\x1f\x7f]")
+_UNPRINTED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class MilvusStore:
@@ -110,7 +110,9 @@ class MilvusStore:
             part = slice(start, start + BATCH)
             lines = [
                 {"id": _id(key), "key": key, "vector": vector, **{name: known.get(name, "") for name in FACTS}}
-                for key, vector, known in zip(rows.keys[part], rows.vectors[part].numpy(), rows.facts[part], strict=True)
+                for key, vector, known in zip(
+                    rows.keys[part], rows.vectors[part].numpy(), rows.facts[part], strict=True
+                )
             ]
             with _asking(self.address):
                 self._client.upsert(self._name, lines, timeout=_ANSWER)
@@ -276,7 +278,9 @@ def _id(key: str) -> str:
 def _quoted(value: str) -> str:
     """A text of an expression: quotes and backslashes are escaped, and nothing else has a meaning there."""
     if _UNPRINTED.search(value):
-        raise ConfigError(f"the fact {value!r} has control characters, which Milvus cannot ask for: leave them out")
+        raise ConfigError(
+            f"the fact {value!r} has control characters, which Milvus cannot be asked for: leave them out"
+        )
     return json.dumps(value, ensure_ascii=False)
 
 

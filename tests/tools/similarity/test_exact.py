@@ -146,7 +146,9 @@ def test_a_damaged_index_is_refused(name: str, damage: str, index: ExactIndex, t
         ExactIndex.open(tmp_path / "index")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 1}', '{"schema": 2, "kind": "exact", "segments": [{"name": "x"}]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"schema": 1}', '{"schema": 2, "kind": "exact", "segments": [{"name": "x"}]}']
+)
 def test_a_damaged_list_of_segments_is_refused(text: str, index: ExactIndex, tmp_path: Path) -> None:
     (tmp_path / "index" / HEAD).write_text(text)
     with pytest.raises(ConfigError, match=r"damaged|another version"):
