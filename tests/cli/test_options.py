@@ -139,8 +139,29 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             "search": ["{index}", "{in}/allow.png"],
             "remove": ["{index}", "{in}/allow.png"],
             "stats": ["{index}"],
+            "clusters": ["{index}"],
         }.items()
     },
+    ("index build", "--store"): (
+        ["index", "build", "{index2}", "{scan}"],
+        ["index", "build", "{index2}", "{scan}", "--store", "milvus"],  # refused: a folder is no address
+    ),
+    ("index export", "--json"): (
+        ["index", "export", "{scan}", "--faiss", "a.faiss"],
+        ["index", "export", "{scan}", "--faiss", "b.faiss", "--json"],
+    ),
+    ("index export", "--faiss"): (
+        ["index", "export", "{scan}", "--faiss", "a.faiss"],
+        ["index", "export", "{scan}", "--faiss", "b.faiss"],
+    ),
+    **{
+        (f"index {verb}", "--html"): (["index", verb, *words], ["index", verb, *words, "--html", "{in}/page.html"])
+        for verb, words in {"search": ["{index}", "{in}/allow.png"], "clusters": ["{index}"]}.items()
+    },
+    ("index clusters", "--least"): (
+        ["index", "clusters", "{index}"],
+        ["index", "clusters", "{index}", "--least", "2"],  # refused: see CANNOT
+    ),
     ("index search", "--k"): (
         ["index", "search", "{index}", "{in}/allow.png"],
         ["index", "search", "{index}", "{in}/allow.png", "--k", "0"],  # refused: see CANNOT
@@ -246,8 +267,10 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
 REFUSED = [
     with_
     for (command, option), (_, with_) in VARIANTS.items()
-    if command == "index search" and option in {"--k", "--model"}
-]
+    if (command, option) in {
+        ("index search", "--k"), ("index search", "--model"), ("index build", "--store"), ("index clusters", "--least"),
+    }
+]  # fmt: skip
 
 
 def interrupted(seconds: float) -> None:
@@ -297,6 +320,8 @@ def test_every_option_changes_something(
         page = tmp_path / "scan" / "report.html"
         return ran.code, out, ran.err, written, logged, left_there, page.exists() and page.read_bytes()
 
+    if key[0] == "index export":
+        pytest.importorskip("faiss")
     if key[1] in {"--every-nth", "--per-second"}:
         pytest.importorskip("av")
         from tests.imaging.clips.drawing import clip, drawn
