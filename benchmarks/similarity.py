@@ -131,6 +131,7 @@ def main() -> None:
             results[kind] = measure(kind, address or Path(home, "index"), pool, asked)
             if kind == "milvus":
                 results[kind]["MB on disk"] = size(Path(home))
+        print(kind, results[kind], file=sys.stderr)
     names = list(dict.fromkeys(name for result in results.values() for name in result))
     cells = [[name, *(f"{result[name]:.3g}" for result in results.values())] for name in names]
     table([f"{args.count} vectors of {WIDTH}", *results], cells)
