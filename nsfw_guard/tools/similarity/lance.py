@@ -97,16 +97,16 @@ class LanceStore:
         return int(self._table.count_rows())
 
     def add(self, keys: Sequence[str], vectors: Tensor, facts: Sequence[Facts]) -> None:
-        """Add images; one whose key is there takes the place of the earlier one."""
+        """Add images; one whose key is there takes the place of the earlier one.
+
+        They are found at once, and compared one by one until `close` puts them into the index.
+        """
         rows = checked_rows(keys, vectors, facts, self.origin.width)
         if not rows.keys:
             return
         with locked(self.folder, wait=SECONDS):
             adding = self._table.merge_insert("key").when_matched_update_all().when_not_matched_insert_all()
             adding.execute(_arrow(rows, self.origin.width))
-            waiting, indexed = self._waiting()
-            if waiting >= max(SMALL, indexed):
-                self._index()
 
     def remove(self, keys: Sequence[str]) -> int:
         """Remove images, and return how many of the keys were there."""

@@ -63,7 +63,7 @@ def test_what_is_added_after_the_index_was_built_is_found(store: LanceStore) -> 
 
 def test_an_index_is_built_again_as_the_store_grows(store: LanceStore) -> None:
     store.add([f"more {n}" for n in range(400)], vectors(400, seed=6), [{}] * 400)
-    assert store.stats()["not indexed"] == 400
+    assert (store.stats()["not indexed"], len(store.search(vectors(1), k=9)[0])) == (400, 9)
     store.close()
     assert store.stats()["not indexed"] == 0
 
