@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
+import signal
 import statistics
 import sys
 import tempfile
@@ -121,6 +122,7 @@ def main() -> None:
     there = [kind for kind, library in NEEDED.items() if importlib.util.find_spec(library)]
     parser.add_argument("--stores", default=",".join(there), help="with commas (default: all that are installed)")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a server is ended, too
     versions = [f"{NEEDED[kind]} {importlib.metadata.version(NEEDED[kind])}" for kind in there if kind != "exact"]
     print(", ".join([machine(), *versions]) + "\n")
     pool, asked = vectors(args.count), vectors(args.count + ASKED)[-ASKED:]

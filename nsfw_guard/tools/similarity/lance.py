@@ -22,7 +22,7 @@ from nsfw_guard.tools.similarity.store import FACTS, Facts, Match, Origin, Rows,
 KIND, SCHEMA, TABLE = "lance", 1, "images"
 SMALL = 20_000  # rows that are compared one by one
 SHARE = 0.1  # of all rows: so many are compared with each question, in the parts of the index that are nearest to it
-KEPT = timedelta(days=1)  # earlier versions, for readers that still use them
+KEPT = timedelta(minutes=10)  # earlier versions, for searches that still read them
 SECONDS = 60.0  # to wait for another writer
 BATCH = 1024  # keys of one statement
 
@@ -152,9 +152,9 @@ class LanceStore:
         """Put what was added into the index, where it is much, and merge the small files of many additions."""
         with suppress(ConfigError), locked(self.folder):  # another writer will do it
             waiting, indexed = self._waiting()
+            self._table.optimize(cleanup_older_than=KEPT)  # first: an index of files that are merged is written twice
             if waiting >= SMALL or (indexed and waiting > indexed // 20):
                 self._index()
-            self._table.optimize(cleanup_older_than=KEPT)
 
     def _search(self, vector: Tensor, k: int, condition: str, parts: int) -> list[Match]:
         query = self._table.search(vector.numpy(), vector_column_name="vector").distance_type("cosine").limit(k)

@@ -14,22 +14,12 @@ from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.tools.similarity.groups import groups_of
 from nsfw_guard.tools.similarity.places import KINDS, create_store, open_store
 from nsfw_guard.tools.similarity.store import ListedStore
-from tests.tools.similarity.milvus_server import serving
 
 WIDTH, COUNT = 12, 150
 ODD = [
     "x' OR '1'='1", 'x" or "1"=="1', "back\\slash", "100%", "_", "Straße/写真.png", "new\nline\t", "\u2028", "outcome",
     "a'; DROP TABLE images; --", "", " ", "{0}", "\\' OR 1=1 --", '\\" or 1==1 or outcome == "',
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pytest.importorskip("pymilvus")
-    pytest.importorskip("milvus_lite")
-    pytest.importorskip("psutil")
-    with serving(tmp_path_factory.mktemp("milvus")) as address:
-        yield address
 
 
 @pytest.fixture(params=KINDS)
