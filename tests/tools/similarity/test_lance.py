@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
 from nsfw_guard.errors import ConfigError
+from nsfw_guard.tools.lock import locked
 from nsfw_guard.tools.similarity import lance
 from nsfw_guard.tools.similarity.lance import LanceStore, _quoted
 
@@ -108,6 +110,20 @@ def test_a_table_that_is_gone_is_refused(store: LanceStore) -> None:
         path.unlink()
     with pytest.raises(ConfigError, match="damaged"):
         LanceStore.open(store.folder)
+
+
+def test_writers_wait_for_each_other(store: LanceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    with locked(store.folder):
+        writer = threading.Thread(target=store.add, args=(["patient"], vectors(1, seed=5), [{}]))
+        writer.start()
+        writer.join(timeout=0.3)
+        assert writer.is_alive()
+    writer.join(timeout=60)
+    assert store.count == COUNT + 1
+    monkeypatch.setattr(lance, "SECONDS", 0.05)
+    with locked(store.folder), pytest.raises(ConfigError, match="another process writes"):
+        store.remove(["patient"])
+    assert store.count == COUNT + 1
 
 
 def test_quotes_are_doubled() -> None:
