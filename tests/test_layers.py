@@ -25,7 +25,7 @@ LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 LIGHT = ("errors", "jsonfile", "scores", "verdict", "version", "policy/*", "listeners/*", "imaging/views")
 HEAVY = {"timm", "transformers", "diffusers", "accelerate", "torchvision", "huggingface_hub", "safetensors", "tqdm",
          "av", "onnx", "onnxruntime", "openvino", "openvino_telemetry", "nudenet", "cv2", "skimage",
-         "fastapi", "uvicorn", "ray", "pymilvus", "lancedb", "tomli", "tomllib"}  # fmt: skip
+         "fastapi", "uvicorn", "ray", "pymilvus", "lancedb", "faiss", "pyarrow", "tomli", "tomllib"}  # fmt: skip
 # They subclass a class of such a library, and are loaded when their name is first asked for.
 LEAVES = {"pipelines/blocks.py", "pipelines/early/callback.py", "pipelines/checker.py"}
 MODULES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")

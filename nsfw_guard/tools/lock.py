@@ -22,14 +22,18 @@ _PAUSE = 0.1
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
     """Hold the lock of a folder.
+
+    Args:
+        folder: that nobody else shall write into.
+        wait: seconds in which another process may let go of it.
 
     Raises:
         ConfigError: another process holds it.
     """
     with _opened(folder / LOCK) as handle:
-        _take(handle, folder, MOST_RANKS)
+        _take(handle, folder, MOST_RANKS, seconds=wait)
         yield
 
 

@@ -168,8 +168,29 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             "search": ["{index}", "{in}/allow.png"],
             "remove": ["{index}", "{in}/allow.png"],
             "stats": ["{index}"],
+            "clusters": ["{index}"],
         }.items()
     },
+    ("index build", "--store"): (
+        ["index", "build", "{index2}", "{scan}"],
+        ["index", "build", "{index2}", "{scan}", "--store", "milvus"],  # refused: a folder is no address
+    ),
+    ("index export", "--json"): (
+        ["index", "export", "{scan}", "--faiss", "a.faiss"],
+        ["index", "export", "{scan}", "--faiss", "b.faiss", "--json"],
+    ),
+    ("index export", "--faiss"): (
+        ["index", "export", "{scan}", "--faiss", "a.faiss"],
+        ["index", "export", "{scan}", "--faiss", "b.faiss"],
+    ),
+    **{
+        (f"index {verb}", "--html"): (["index", verb, *words], ["index", verb, *words, "--html", "{in}/page.html"])
+        for verb, words in {"search": ["{index}", "{in}/allow.png"], "clusters": ["{index}"]}.items()
+    },
+    ("index clusters", "--least"): (
+        ["index", "clusters", "{index}"],
+        ["index", "clusters", "{index}", "--least", "2"],  # refused: see CANNOT
+    ),
     ("index search", "--k"): (
         ["index", "search", "{index}", "{in}/allow.png"],
         ["index", "search", "{index}", "{in}/allow.png", "--k", "0"],  # refused: see CANNOT
@@ -334,9 +355,11 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
 REFUSED = [
     with_
     for (command, option), (_, with_) in VARIANTS.items()
-    if (command, option) in {("index search", "--k"), ("index search", "--model"), ("bank test", "--model")}
-    or option in {"--engine", "--ray-address"}
-]
+    if (command, option) in {
+        ("index search", "--k"), ("index search", "--model"), ("index build", "--store"), ("index clusters", "--least"),
+        ("bank test", "--model"), ("scan", "--engine"), ("scan", "--ray-address"),
+    }
+]  # fmt: skip
 
 
 def interrupted(seconds: float) -> None:
@@ -387,6 +410,8 @@ def test_every_option_changes_something(
         kept = [path.exists() and path.read_bytes() for path in (page, bank)]
         return ran.code, out, ran.err, written, logged, left_there, kept
 
+    if key[0] == "index export":
+        pytest.importorskip("faiss")
     if key[1] in {"--every-nth", "--per-second"}:
         pytest.importorskip("av")
         from tests.imaging.clips.drawing import clip, drawn

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,19 +9,19 @@ from typing import Any, Literal, get_args
 
 from PIL import Image
 
-from nsfw_guard.errors import ConfigError, ImageError, MissingExtraError, UnknownNameError
-from nsfw_guard.imaging.clips.clip import CLIP_LIMITS, Clip
-from nsfw_guard.imaging.decode import Stream
+from nsfw_guard.errors import ConfigError, UnknownNameError
+from nsfw_guard.imaging.clips.clip import CLIP_LIMITS
 from nsfw_guard.imaging.limits import Limits
-from nsfw_guard.imaging.thumbnails import data_url, thumbnail
+from nsfw_guard.imaging.thumbnails import thumbnail
 from nsfw_guard.tools.pages import bullets, histogram, page, table, text
 from nsfw_guard.tools.screening.findings import Findings, Shown, find
 from nsfw_guard.tools.screening.readers import readers_of
 from nsfw_guard.tools.screening.results import OUTCOMES
 from nsfw_guard.tools.screening.rows import as_text
+from nsfw_guard.tools.sheets import SIDE, figure, small_copy
 
 Sheets = Literal["hidden", "shown", "blurred", "none"]
-SIDE, MAX_REASONS = 180, 20
+MAX_REASONS = 20
 FACTS = ("model", "revision", "policy_hash", "images", "format", "directory")
 
 
@@ -107,26 +106,14 @@ class _Looker:
         """Return an image with its outcome and score, or with what else is to be said of it, as HTML."""
         title = what or f"{one.outcome.upper()} {one.score:.3f}"
         caption = f"<b>{text(title)}</b><br><small>{text(as_text(one.entry.key))}</small>"
-        image = self._thumbnail(one)
-        if image is None:
-            return f"<figure><p class=muted>no longer there as it was</p><figcaption>{caption}</figcaption></figure>"
-        tag = f'<img alt="" src="{data_url(image)}">'
-        if self.sheets == "hidden":
-            tag = f'<label class=cover><input type="checkbox"><span>{tag}</span></label>'
-        return f"<figure>{tag}<figcaption>{caption}</figcaption></figure>"
+        return figure(self._thumbnail(one), caption, covered=self.sheets == "hidden")
 
     def _thumbnail(self, one: Shown) -> Image.Image | None:
         most = CLIP_LIMITS.bytes if one.entry.is_clip else self.limits.bytes
         (content,) = self.readers[one.entry.reader].read([one.entry], most)
         # Another image must not be shown under the score of the one that was judged.
-        if not isinstance(content, bytes) or hashlib.sha256(content).hexdigest() != one.sha256:
-            return None
-        try:
-            clip = next(iter(Clip.open(content))).pixels if one.entry.is_clip else None
-            frame = Image.fromarray(next(iter(Stream(content, limits=self.limits))) if clip is None else clip)
-        except (ConfigError, ImageError, MissingExtraError):
-            return None
-        return thumbnail(frame, SIDE, blurred=self.sheets == "blurred")
+        image = small_copy(content, sha256=one.sha256, is_clip=one.entry.is_clip, limits=self.limits)
+        return thumbnail(image, SIDE, blurred=True) if image is not None and self.sheets == "blurred" else image
 
 
 def _percent(count: int, total: int) -> str:

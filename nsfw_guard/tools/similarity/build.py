@@ -1,4 +1,4 @@
-"""An index from the rows of a scan, and embeddings of images to search with."""
+"""A store from the rows of a scan, and embeddings of images to search with."""
 
 from __future__ import annotations
 
@@ -13,42 +13,71 @@ from nsfw_guard.errors import ConfigError, ImageError
 from nsfw_guard.guard import Guard
 from nsfw_guard.tools.screening.recording import Wants
 from nsfw_guard.tools.screening.results import rows_of
-from nsfw_guard.tools.similarity.exact import ExactIndex
-from nsfw_guard.tools.similarity.store import Store
+from nsfw_guard.tools.similarity.places import create_store
+from nsfw_guard.tools.similarity.store import FACTS, ListedStore, Origin, Rows, Store, checked_rows
 
-FACTS = ("outcome", "category", "sha256")
-BATCH = 4096  # rows of one segment at least
+BATCH = 4096  # rows that are added at a time
 
 
-def build(scan: Path, folder: Path) -> ExactIndex:
-    """Make an index of all images of a scan that have an embedding.
+def build(scan: Path, place: Path | str, *, kind: str = "exact") -> ListedStore:
+    """Make a store of all images of a scan that have an embedding.
+
+    Args:
+        scan: the output of a scan.
+        place: a new folder, or the address of a server.
+        kind: one of `places.KINDS`.
 
     Raises:
-        ConfigError: the scan has no embeddings, or the folder is not empty.
+        ConfigError: the scan has no embeddings, or the place is taken.
     """
-    batches = _batches(scan)
-    first = next(batches, None)
+    batches = rows_with_embeddings(scan)
+    origin, first = next(batches)
+    store = create_store(kind, place, model=origin.model, revision=origin.revision, width=origin.width)
+    store.add(*first)
+    for _, rows in batches:
+        store.add(*rows)
+    return store
+
+
+def add(store: Store, scan: Path) -> int:
+    """Add the images of another scan by the same model, and return how many.
+
+    Raises:
+        ConfigError: the scan has no embeddings, or they are by another model.
+    """
+    count = 0
+    for origin, rows in rows_with_embeddings(scan):
+        has = store.origin
+        if (origin.model, origin.revision, origin.width) != (has.model, has.revision, has.width):
+            raise ConfigError(
+                f"the scan is by {origin.model!r} {origin.revision!r}, the index by {has.model!r} {has.revision!r}: "
+                "embeddings of different models cannot be compared"
+            )
+        store.add(*rows)
+        count += len(rows.keys)
+    return count
+
+
+def rows_with_embeddings(scan: Path) -> Iterator[tuple[Origin, Rows]]:
+    """Yield the images of a scan that have an embedding, some at a time, and the model of these.
+
+    Raises:
+        ConfigError: there are none, or they are by several models.
+    """
+    first: Origin | None = None
+    for batch in _batches(scan):
+        origins = {Origin(row["model"], row["revision"], len(row["embedding"])) for row in batch}
+        first = first or next(iter(origins))
+        if origins != {first}:
+            raise ConfigError(f"the scan in {str(scan)!r} has embeddings of several models: scan again, with one")
+        vectors = torch.tensor([row["embedding"] for row in batch])
+        facts = [{name: row[name] or "" for name in FACTS} for row in batch]
+        yield first, checked_rows([row["key"] for row in batch], vectors, facts, first.width)
     if first is None:
         raise ConfigError(
             f"the scan in {str(scan)!r} has no embeddings: scan without --no-embeddings, to parquet or jsonl, with a "
             "model that has one"
         )
-    index = ExactIndex.create(
-        folder, model=first[0]["model"], revision=first[0]["revision"], width=len(first[0]["embedding"])
-    )
-    _add(index, first)
-    for batch in batches:
-        _add(index, batch)
-    return index
-
-
-def add(index: Store, scan: Path) -> int:
-    """Add the images of another scan by the same model, and return how many."""
-    count = 0
-    for batch in _batches(scan):
-        _add(index, batch)
-        count += len(batch)
-    return count
 
 
 def _batches(scan: Path) -> Iterator[list[dict[str, Any]]]:
@@ -61,18 +90,6 @@ def _batches(scan: Path) -> Iterator[list[dict[str, Any]]]:
             batch = []
     if batch:
         yield batch
-
-
-def _add(index: Store, rows: Sequence[dict[str, Any]]) -> None:
-    head = getattr(index, "head", None)
-    for row in rows:
-        if head is not None and (row["model"], row["revision"]) != (head.model, head.revision):
-            raise ConfigError(
-                f"the scan is by {row['model']!r} {row['revision']!r}, the index by {head.model!r} {head.revision!r}: "
-                "embeddings of different models cannot be compared"
-            )
-    vectors = torch.tensor([row["embedding"] for row in rows])
-    index.add([row["key"] for row in rows], vectors, [{name: row[name] for name in FACTS} for row in rows])
 
 
 def embed(guard: Guard, images: Sequence[Any]) -> Tensor:

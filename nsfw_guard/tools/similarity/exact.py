@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +12,27 @@ from torch import Tensor
 
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.tools.lock import locked
-from nsfw_guard.tools.similarity.store import Match
+from nsfw_guard.tools.similarity.segments import (
+    HEAD,
+    KIND,
+    Head,
+    Segment,
+    delete_unlisted,
+    new_folder,
+    read_head,
+    read_segment,
+    write_segment,
+    write_whole,
+)
+from nsfw_guard.tools.similarity.store import Facts, Match, Origin, Rows, checked_question, checked_rows
 
-HEAD = "index.json"
-SCHEMA = 1
-_SLACK = 1e-3  # of the length of a vector
+SMALL = 4096  # rows: segments below are merged
+MOST_SMALL = 16  # of them that an index has at a time
 _MAX_KEPT = 64  # filters whose rows are kept
 _BLOCK = 1 << 22  # products that are held at a time, in units of numbers
+_TRIES = 5  # to open an index while another process changes it
 
-
-@dataclass(frozen=True)
-class Segment:
-    """The images of one `add`: two files, and their hashes."""
-
-    name: str
-    count: int
-    vectors_sha256: str
-    facts_sha256: str
-
-
-@dataclass(frozen=True)
-class Head:
-    """What the index is of, and which files it consists of."""
-
-    model: str
-    revision: str
-    width: int
-    segments: tuple[Segment, ...] = ()
-    removed: tuple[tuple[int, int], ...] = ()  # a segment, and a row in it
-
-    def to_json(self) -> str:
-        """Return the text of index.json."""
-        content = {**vars(self), "segments": [vars(s) for s in self.segments], "schema": SCHEMA}
-        return json.dumps(content, indent=1, sort_keys=True)
+Place = tuple[str, int]  # the name of a segment, and a row in it
 
 
 class ExactIndex:
@@ -63,14 +48,15 @@ class ExactIndex:
 
     def __init__(self, folder: Path, head: Head) -> None:
         self.folder, self.head = folder, head
-        self._vectors = torch.zeros(0, head.width)
         self._keys: list[str] = []
         self._facts: list[Mapping[str, str]] = []
-        self._places: list[tuple[int, int]] = []  # of each row: its segment, and the row in it
+        self._places: list[Place] = []  # of each row
         self._row: dict[str, int] = {}
         self._rows: dict[tuple[tuple[str, str], ...], Tensor] = {}  # by the facts that were asked for
-        for number in range(len(head.segments)):
-            self._take(number)
+        removed = set(head.removed)
+        self._buffer = torch.zeros(sum(segment.count for segment in head.segments), head.width)  # has room for more
+        for segment in head.segments:
+            self._append(segment.name, read_segment(folder, segment, head.width), removed)
 
     @classmethod
     def create(cls, folder: Path, *, model: str, revision: str, width: int) -> ExactIndex:
@@ -79,58 +65,66 @@ class ExactIndex:
         Raises:
             ConfigError: the folder holds something, or the model has no embedding.
         """
-        if width < 1:
-            raise ConfigError(f"{model!r} has no embedding: choose a model with one from `nsfw-guard models`")
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise ConfigError(f"{str(folder)!r} is not empty: name a new folder for the index")
-        index = cls(folder, Head(model, revision, width))
-        index._write_head(index.head)
+        head = Head(model, revision, width)
+        new_folder(folder)
+        index = cls(folder, head)
+        index._write_head(head)
         return index
 
     @classmethod
-    def open(cls, folder: Path, *, model: str | None = None, revision: str | None = None) -> ExactIndex:
+    def open(
+        cls, folder: Path, *, model: str | None = None, revision: str | None = None, width: int | None = None
+    ) -> ExactIndex:
         """Open an index.
 
         Args:
             folder: of the index.
-            model, revision: of the embeddings that are searched with; one of another model is refused.
+            model, revision, width: of the embeddings that are searched with; one of another model is refused.
 
         Raises:
             ConfigError: it is of another model, or damaged.
         """
-        head = _read_head(folder)
-        for name, wanted, has in (("model", model, head.model), ("revision", revision, head.revision)):
-            if wanted is not None and wanted != has:
-                raise ConfigError(
-                    f"the index in {str(folder)!r} has embeddings of the {name} {has!r}, not {wanted!r}, and these "
-                    f"cannot be compared: build an index with the {name} {wanted!r}"
-                )
-        return cls(folder, head)
+        for left in reversed(range(_TRIES)):
+            head = read_head(folder)
+            head.refuse_others(folder, model=model, revision=revision, width=width)
+            try:
+                return cls(folder, head)
+            except ConfigError:
+                # Another process may have merged segments, and deleted what this head lists.
+                if not left or read_head(folder) == head:
+                    raise
+        raise AssertionError("not reached")
+
+    @property
+    def origin(self) -> Origin:
+        """Which model the embeddings are by."""
+        return self.head
 
     @property
     def count(self) -> int:
         """How many images it holds."""
         return len(self._row)
 
-    def add(self, keys: Sequence[str], vectors: Tensor, facts: Sequence[Mapping[str, str]]) -> None:
-        """Add images; one whose key is there takes the place of the earlier one."""
-        if not len(keys) == len(vectors) == len(facts):
-            raise ConfigError(f"{len(keys)} keys, {len(vectors)} vectors and {len(facts)} facts: pass as many of each")
-        if len(set(keys)) < len(keys):
-            raise ConfigError("a key is there twice: add each image once")
-        if vectors.ndim != 2 or vectors.shape[1] != self.head.width:
-            raise ConfigError(f"expected vectors of {self.head.width} numbers, got the shape {tuple(vectors.shape)}")
-        if not keys:
+    def add(self, keys: Sequence[str], vectors: Tensor, facts: Sequence[Facts]) -> None:
+        """Add images; one whose key is there takes the place of the earlier one.
+
+        Small segments are merged with them, so that an index of many small additions has few files.
+        """
+        rows = checked_rows(keys, vectors, facts, self.head.width)
+        if not rows.keys:
             return
-        unit = _unit(vectors)
         with locked(self.folder):
             self._refuse_another_writer()
-            segment = self._write_segment(keys, unit, facts)
-            earlier = [self._places[self._row[key]] for key in keys if key in self._row]
-            segments, removed = (*self.head.segments, segment), (*self.head.removed, *earlier)
-            self._write_head(replace(self.head, segments=segments, removed=removed))
-        self._append(len(self.head.segments) - 1, keys, unit, facts)
+            small = [segment for segment in self.head.segments if segment.count < SMALL]
+            merged = small if len(small) >= MOST_SMALL else []
+            kept = self._rows_in({segment.name for segment in merged} if merged else set(), rows.keys)
+            segment = self._write(kept, rows)
+            self._list(segment, merged, rows.keys)
+            if merged:
+                delete_unlisted(self.folder, self.head)
+        for at, row in enumerate(kept):
+            self._places[row] = (segment.name, at)
+        self._append(segment.name, rows, set(), len(kept))
 
     def remove(self, keys: Sequence[str]) -> int:
         """Remove images, and return how many of the keys were there."""
@@ -145,37 +139,59 @@ class ExactIndex:
         self._rows.clear()
         return len(present)
 
-    def search(self, vectors: Tensor, *, k: int = 10, where: Mapping[str, str] | None = None) -> list[list[Match]]:
+    def search(self, vectors: Tensor, *, k: int = 10, where: Facts | None = None) -> list[list[Match]]:
         """Return the `k` most similar images for each vector, the most similar first, of those with these facts."""
-        if k < 1:
-            raise ConfigError(f"k must be 1 or more, got {k}")
-        if vectors.ndim != 2 or vectors.shape[1] != self.head.width:
-            raise ConfigError(f"expected vectors of {self.head.width} numbers, got the shape {tuple(vectors.shape)}")
-        asked = _unit(vectors)
+        asked, where = checked_question(vectors, k, where, self.head.width)
         wanted = self._rows_with(where)
         if not len(wanted):
             return [[] for _ in asked]
-        # Without a filter and without removed rows nothing has to be copied.
-        pool = self._vectors if len(wanted) == len(self._vectors) else self._vectors[wanted]
-        rows = torch.arange(len(pool)) if pool is self._vectors else wanted
-        step = max(1, _BLOCK // len(pool))
         matches = []
+        step = max(1, _BLOCK // len(self._keys))
         for start in range(0, len(asked), step):
-            values, at = (asked[start : start + step] @ pool.T).topk(min(k, len(pool)), dim=1)
+            products, rows = self._products(asked[start : start + step], wanted)
+            values, at = products.topk(min(k, len(wanted)), dim=1)
             matches += [
-                [self._match(int(rows[i]), float(value)) for i, value in zip(ids, scores, strict=True)]
-                for ids, scores in zip(at.tolist(), values.tolist(), strict=True)
+                [self._match(int(row), float(value)) for row, value in zip(ids, scores, strict=True)]
+                for ids, scores in zip(rows[at].tolist(), values.tolist(), strict=True)
             ]
         return matches
 
+    def _products(self, asked: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """The cosines with the wanted rows and perhaps others, which get less than any; and the row of each column."""
+        if 2 * len(wanted) <= len(self._keys):
+            return asked @ self._vectors[wanted].T, wanted
+        products = asked @ self._vectors.T  # most rows: copying them would take longer
+        if len(wanted) < len(self._keys):
+            unwanted = torch.ones(len(self._keys), dtype=torch.bool)
+            unwanted[wanted] = False
+            products.masked_fill_(unwanted, -2.0)
+        return products, torch.arange(len(self._keys))
+
+    def batches(self) -> Iterator[Rows]:
+        """Yield all images, some at a time, in no particular order."""
+        rows = list(self._row.values())
+        for start in range(0, len(rows), SMALL):
+            part = rows[start : start + SMALL]
+            facts = [dict(self._facts[row]) for row in part]
+            yield Rows([self._keys[row] for row in part], self._vectors[part], facts)
+
+    def stats(self) -> dict[str, Any]:
+        """Return JSON-ready facts about the store: its kind, and what it takes."""
+        size = sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
+        return {"store": KIND, "segments": len(self.head.segments), "bytes": size}
+
     def close(self) -> None:
         """Free the vectors."""
-        self._vectors = torch.zeros(0, self.head.width)
+        self._buffer = torch.zeros(0, self.head.width)
         self._keys, self._facts, self._places, self._row, self._rows = [], [], [], {}, {}
 
-    def _rows_with(self, where: Mapping[str, str] | None) -> Tensor:
+    @property
+    def _vectors(self) -> Tensor:
+        return self._buffer[: len(self._keys)]
+
+    def _rows_with(self, where: Facts) -> Tensor:
         """The rows of images with these facts. Kept until the index changes: going through all facts takes a while."""
-        key = tuple(sorted((where or {}).items()))
+        key = tuple(sorted(where.items()))
         if key not in self._rows:
             if len(self._rows) >= _MAX_KEPT:
                 self._rows.clear()
@@ -183,106 +199,52 @@ class ExactIndex:
             self._rows[key] = torch.tensor(rows, dtype=torch.long)
         return self._rows[key]
 
+    def _rows_in(self, names: set[str], without: Sequence[str]) -> list[int]:
+        """The rows that count in these segments, without those of some keys."""
+        left = set(without)
+        return [r for key, r in self._row.items() if names and self._places[r][0] in names and key not in left]
+
     def _match(self, row: int, similarity: float) -> Match:
         return Match(self._keys[row], max(-1.0, min(1.0, similarity)), self._facts[row])
 
-    def _take(self, number: int) -> None:
-        """Read a segment, after checking the hashes of its files."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        segment = self.head.segments[number]
-        data = self._checked(f"{segment.name}.safetensors", segment.vectors_sha256)
-        lines = self._checked(f"{segment.name}.jsonl", segment.facts_sha256).decode().splitlines()
-        try:
-            vectors = load(data)["vectors"]
-            entries = [(str(one["key"]), dict(one["facts"])) for one in map(json.loads, lines)]
-        except (SafetensorError, ValueError, LookupError, TypeError) as error:
-            raise ConfigError(f"{segment.name} in {str(self.folder)!r} is damaged: build the index again") from error
-        if len(entries) != segment.count or tuple(vectors.shape) != (segment.count, self.head.width):
-            raise ConfigError(f"{segment.name} in {str(self.folder)!r} has another size than recorded: build it again")
-        # The hash is in the same folder: whoever wrote both may have written a NaN, which would be like everything.
-        if not bool(((vectors.float().norm(dim=1) - 1).abs() < _SLACK).all()):
-            raise ConfigError(
-                f"{segment.name} in {str(self.folder)!r} is damaged, a vector of it has another length "
-                "than 1: build the index again"
-            )
-        self._append(number, [key for key, _ in entries], vectors.float(), [facts for _, facts in entries])
-
-    def _append(self, number: int, keys: Sequence[str], unit: Tensor, facts: Sequence[Mapping[str, str]]) -> None:
+    def _append(self, name: str, rows: Rows, removed: set[Place], first: int = 0) -> None:
+        """Take rows that stand in a segment from `first` on."""
         self._rows.clear()
-        start, gone = len(self._keys), {row for segment, row in self.head.removed if segment == number}
-        self._keys += keys
-        self._facts += [dict(one) for one in facts]
-        self._places += [(number, row) for row in range(len(keys))]
-        self._vectors = torch.cat([self._vectors, unit])
-        self._row |= {key: start + row for row, key in enumerate(keys) if row not in gone}
+        start, end = len(self._keys), len(self._keys) + len(rows.keys)
+        if end > len(self._buffer):  # half as much again, so that many small additions do not copy everything each time
+            larger = torch.zeros(max(end, len(self._buffer) * 3 // 2), self.head.width)
+            larger[:start] = self._vectors
+            self._buffer = larger
+        self._buffer[start:end] = rows.vectors
+        self._keys += rows.keys
+        self._facts += rows.facts
+        self._places += [(name, first + row) for row in range(len(rows.keys))]
+        self._row |= {k: start + row for row, k in enumerate(rows.keys) if (name, first + row) not in removed}
 
-    def _checked(self, name: str, sha256: str) -> bytes:
-        try:
-            data = (self.folder / name).read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{name} in {str(self.folder)!r} cannot be read ({error.strerror})") from error
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise ConfigError(f"{name} in {str(self.folder)!r} is damaged, its hash is another: build the index again")
-        return data
+    def _write(self, kept: list[int], rows: Rows) -> Segment:
+        """Write a segment of rows that are there, and of new ones."""
+        keys = [*(self._keys[row] for row in kept), *rows.keys]
+        facts = [*(self._facts[row] for row in kept), *rows.facts]
+        vectors = torch.cat([self._vectors[kept], rows.vectors]) if kept else rows.vectors
+        return write_segment(self.folder, self.head.next_name, keys, vectors, facts)
 
-    def _write_segment(self, keys: Sequence[str], unit: Tensor, facts: Sequence[Mapping[str, str]]) -> Segment:
-        from safetensors.torch import save
-
-        name = f"segment-{len(self.head.segments):06d}"
-        vectors = save({"vectors": unit.contiguous()})
-        pairs = zip(keys, facts, strict=True)
-        lines = "".join(json.dumps({"key": k, "facts": dict(f)}, sort_keys=True) + "\n" for k, f in pairs).encode()
-        _write(self.folder / f"{name}.safetensors", vectors)
-        _write(self.folder / f"{name}.jsonl", lines)
-        return Segment(name, len(keys), hashlib.sha256(vectors).hexdigest(), hashlib.sha256(lines).hexdigest())
+    def _list(self, segment: Segment, merged: Sequence[Segment], keys: Sequence[str]) -> None:
+        """Write a head with a new segment, in place of those that were merged into it."""
+        gone = {one.name for one in merged}
+        earlier = [self._places[self._row[key]] for key in keys if key in self._row]
+        removed = tuple(place for place in (*self.head.removed, *earlier) if place[0] not in gone)
+        segments = (*(one for one in self.head.segments if one.name not in gone), segment)
+        self._write_head(replace(self.head, segments=segments, removed=removed))
 
     def _write_head(self, head: Head) -> None:
         """Write the list of segments last: what it does not name does not count."""
-        _write(self.folder / HEAD, head.to_json().encode())
+        write_whole(self.folder / HEAD, head.to_json().encode())
         self.head = head
 
     def _refuse_another_writer(self) -> None:
-        if _read_head(self.folder) != self.head:
+        if read_head(self.folder) != self.head:
             raise ConfigError(f"another process has changed the index in {str(self.folder)!r}: open it again")
 
 
-def _read_head(folder: Path) -> Head:
-    try:
-        content: Any = json.loads((folder / HEAD).read_text(encoding="utf-8"))
-        if content.pop("schema") != SCHEMA:
-            raise ConfigError(f"the index in {str(folder)!r} was written by another version: build it again")
-        segments = tuple(Segment(**segment) for segment in content.pop("segments"))
-        removed = tuple((int(segment), int(row)) for segment, row in content.pop("removed"))
-        return Head(**content, segments=segments, removed=removed)
-    except OSError as error:
-        raise ConfigError(
-            f"{str(folder)!r} holds no index ({error.strerror}): build one with `nsfw-guard index`"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{HEAD} in {str(folder)!r} is damaged: build the index again") from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that appears whole."""
-    part = path.with_name(f"{path.name}.new")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def _unit(vectors: Tensor) -> Tensor:
-    """Vectors of length 1, in float32. One without a direction, or with a NaN, is refused: it is like nothing."""
-    plain = vectors.detach().float().cpu()
-    lengths = plain.norm(dim=1, keepdim=True)
-    if not bool((lengths > 0).all()) or not bool(torch.isfinite(lengths).all()):
-        raise ConfigError("an embedding is zero or not finite: leave its image out")
-    unit: Tensor = plain / lengths
-    return unit
-
-
-def _has(facts: Mapping[str, str], where: Mapping[str, str] | None) -> bool:
-    return not where or all(facts.get(name) == value for name, value in where.items())
+def _has(facts: Mapping[str, str], where: Facts) -> bool:
+    return all(facts.get(name, "") == value for name, value in where.items())

@@ -14,7 +14,8 @@ import torch
 
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.tools.lock import locked
-from nsfw_guard.tools.similarity.exact import HEAD, ExactIndex
+from nsfw_guard.tools.similarity.exact import ExactIndex
+from nsfw_guard.tools.similarity.segments import HEAD
 
 WIDTH = 12
 
@@ -61,7 +62,8 @@ def test_a_filter_misses_nothing(index: ExactIndex) -> None:
     assert [[match.key for match in matches] for matches in found] == expected(asked, range(0, 150, 10), 10)
     assert {match.facts["outcome"] for matches in found for match in matches} == {"block"}
     assert index.search(asked, where={"outcome": "none"}) == [[]] * 7
-    assert index.search(asked, where={"nothing": "allow"}) == [[]] * 7
+    with pytest.raises(ConfigError, match="unknown fact 'nothing'"):
+        index.search(asked, where={"nothing": "allow"})
 
 
 def test_an_image_is_most_like_itself_whatever_its_length(index: ExactIndex) -> None:
@@ -144,7 +146,9 @@ def test_a_damaged_index_is_refused(name: str, damage: str, index: ExactIndex, t
         ExactIndex.open(tmp_path / "index")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 2}', '{"schema": 1, "segments": [{"name": "x"}]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"schema": 1}', '{"schema": 2, "kind": "exact", "segments": [{"name": "x"}]}']
+)
 def test_a_damaged_list_of_segments_is_refused(text: str, index: ExactIndex, tmp_path: Path) -> None:
     (tmp_path / "index" / HEAD).write_text(text)
     with pytest.raises(ConfigError, match=r"damaged|another version"):
