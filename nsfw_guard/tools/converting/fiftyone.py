@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nsfw_guard.tools.converting.images import ScannedImage, images_of
+from nsfw_guard.tools.converting.images import ScannedImage, images_of, refuse_none
 from nsfw_guard.tools.converting.lists import JsonList
 from nsfw_guard.tools.screening.rows import as_text
 
@@ -23,9 +23,9 @@ SAMPLES, METADATA = "samples.json", "metadata.json"
 
 
 def write(scan: Path, folder: Path) -> dict[str, Any]:
-    """Write a sample for each image that is a file of its own, with its absolute path; return the counts.
+    """Write a sample for each image file, with its absolute path, and return how many, and how many were left out.
 
-    Names of bytes that are no text are left out: FiftyOne's database cannot hold them. Read it with
+    Names of bytes that are no text are left out too: FiftyOne's database cannot hold them. Read it with
     `fiftyone.Dataset.from_dir(folder, fiftyone.types.LegacyFiftyOneDataset)`.
     """
     folder.mkdir()
@@ -38,6 +38,7 @@ def write(scan: Path, folder: Path) -> dict[str, Any]:
                 samples.add(_sample(image))
             else:
                 left_out += 1
+    refuse_none(scan, samples.count)
     metadata = {"media_type": "image", "info": {f"nsfw_guard_{name}": value for name, value in about.items()}}
     (folder / METADATA).write_text(json.dumps(metadata, indent=1, sort_keys=True), encoding="utf-8")
     return {**about, "count": samples.count, "left_out": left_out}

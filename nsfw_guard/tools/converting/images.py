@@ -43,9 +43,14 @@ class ScannedImage:
     origin: tuple[str, str, str]
 
     @property
+    def is_file(self) -> bool:
+        """True for an image file, as programs that show images want it: no clip, no member of a shard, no row."""
+        return self.entry.is_file and not self.entry.is_clip
+
+    @property
     def path(self) -> str:
-        """The path of its file, empty where it has none of its own."""
-        return os.path.abspath(self.entry.place) if self.entry.is_file else ""
+        """The absolute path of its file, empty where it is none, or is no longer there."""
+        return os.path.abspath(self.entry.place) if self.is_file and os.path.isfile(self.entry.place) else ""
 
     def facts(self) -> dict[str, Any]:
         """Return JSON-ready values."""
@@ -90,15 +95,23 @@ def embedded_of(scan: Path) -> Iterator[ScannedImage]:
             some = True
             yield image
     if not some:
-        raise no_embeddings(scan)
+        raise ConfigError(
+            f"the scan in {str(scan)!r} has no embeddings: scan without --no-embeddings, to parquet or jsonl, with a "
+            "model that has one"
+        )
 
 
-def no_embeddings(scan: Path) -> ConfigError:
-    """Return the error for a scan without embeddings."""
-    return ConfigError(
-        f"the scan in {str(scan)!r} has no embeddings: scan without --no-embeddings, to parquet or jsonl, with a "
-        "model that has one"
-    )
+def refuse_none(scan: Path, count: int) -> None:
+    """Refuse a scan of which no image can be shown.
+
+    Raises:
+        ConfigError: the count is 0.
+    """
+    if not count:
+        raise ConfigError(
+            f"no image of the scan in {str(scan)!r} is an image file that is there: run this where the scan was run, "
+            "and scan files, not shards or tables"
+        )
 
 
 def _space(image: ScannedImage) -> tuple[object, ...]:

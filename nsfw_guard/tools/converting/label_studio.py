@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from nsfw_guard.tools.converting.images import ScannedImage, images_of
+from nsfw_guard.tools.converting.images import ScannedImage, images_of, refuse_none
 from nsfw_guard.tools.converting.lists import JsonList
 from nsfw_guard.tools.screening.placing import path_inside
 from nsfw_guard.tools.screening.results import OUTCOMES
@@ -25,7 +25,7 @@ LABELS = f"""<View>
 
 
 def write(scan: Path, folder: Path, *, url_prefix: str | None = None) -> dict[str, Any]:
-    """Write a task for each image that is a file of its own, and the labelling config; return the counts.
+    """Write a task for each image file, and the labelling config; return how many, and how many were left out.
 
     Args:
         scan: the output of a finished scan.
@@ -37,10 +37,11 @@ def write(scan: Path, folder: Path, *, url_prefix: str | None = None) -> dict[st
     left_out = 0
     with JsonList(folder / TASKS) as tasks:
         for image in images_of(scan):
-            if image.path:
+            if image.path or (url_prefix is not None and image.is_file):
                 tasks.add(_task(image, url_prefix))
             else:
                 left_out += 1
+    refuse_none(scan, tasks.count)
     (folder / CONFIG).write_text(LABELS, encoding="utf-8")
     return {"count": tasks.count, "left_out": left_out}
 
