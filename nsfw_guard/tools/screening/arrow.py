@@ -147,8 +147,9 @@ def files_of(folder: Path) -> list[str]:
             "flatten_indices()"
         )
     listed = state.get("_data_files")
-    names = [one.get("filename") if isinstance(one, dict) else one for one in listed] if isinstance(listed, list) else []
-    return [str(folder / name) for name in _names(names, folder / STATE)]
+    if isinstance(listed, list):  # what has no name is refused with the names
+        listed = [one.get("filename") if isinstance(one, dict) else None for one in listed]
+    return [str(folder / name) for name in _names(listed, folder / STATE)]
 
 
 def _names(names: object, file: Path) -> list[str]:

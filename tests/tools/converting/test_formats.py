@@ -168,7 +168,7 @@ def test_what_is_gone_is_left_out_and_counted(scanned: Scanned, folder: Path, tm
     for name in NAMES[1:]:
         (folder / name).unlink()
     for to in ("label-studio", "fiftyone"):
-        with pytest.raises(ConfigError, match="no image of the scan .* is an image file that is there"):
+        with pytest.raises(ConfigError, match=r"no image of the scan .* is an image file that is there"):
             convert(scan, tmp_path / "none", to=to)  # type: ignore[arg-type]
     assert not (tmp_path / "none").exists()
 

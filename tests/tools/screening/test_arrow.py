@@ -101,7 +101,7 @@ def test_offsets_that_lead_out_of_the_file_are_refused(tmp_path: Path) -> None:
 def test_a_column_of_arrow_may_be_named_and_must_be_there_once(tmp_path: Path) -> None:
     path = arrow(tmp_path / "a.arrow", {"photo": list(IMAGES)})
     assert contents(path, column="photo") == IMAGES
-    with pytest.raises(ConfigError, match="has the columns photo, not image or .*: name the right one with --column"):
+    with pytest.raises(ConfigError, match=r"has the columns photo, not image or .*: name the right one with --column"):
         names(path)
     batch = pa.record_batch([pa.array([b"one"]), pa.array([b"other"])], names=["image", "image"])
     with pa.ipc.new_stream(tmp_path / "b.arrow", batch.schema) as writer:
@@ -139,6 +139,7 @@ def test_the_splits_of_a_saved_dataset_are_read_one_after_the_other(tmp_path: Pa
     [
         ({"_data_files": [{"filename": "../elsewhere.arrow"}]}, "names '../elsewhere.arrow', expected a name in its"),
         ({"_data_files": [{"filename": 3}]}, "names 3, expected a name"),
+        ({"_data_files": [{"filename": "data-00000-of-00002.arrow"}, "other"]}, "names None, expected a name"),
         ({"_data_files": []}, "lists nothing"),
         ({"_data_files": 3}, "lists nothing"),
         ({"_indices_data_files": [{"filename": "indices.arrow"}]}, "save the result of its flatten_indices"),
@@ -155,7 +156,7 @@ def test_a_saved_dataset_that_cannot_be_followed_is_refused(
 def test_images_beside_a_saved_dataset_are_not_passed_over(tmp_path: Path) -> None:
     folder = saved(tmp_path / "set", IMAGES)
     paint(folder / "more" / "a.png")
-    with pytest.raises(ConfigError, match="beside it .*a.png': move one of them"):
+    with pytest.raises(ConfigError, match=r"beside it .*a.png': move one of them"):
         readers_of([str(folder)])
 
 
@@ -212,3 +213,12 @@ def test_tables_at_an_address_are_read_by_fsspec(tmp_path: Path, monkeypatch: py
         names("hf://datasets/some/none/*.parquet")
     with pytest.raises(ConfigError, match="cannot be opened"):
         names("hf://datasets/some/images/none.parquet")
+    (reader,) = readers_of([one])
+    entries = list(reader.entries(0))
+    monkeypatch.setattr(Hub, "_open", failing)
+    assert list(reader.read(entries[:2], MOST)) == [Unreadable("cannot be read (ConfigError)")] * 2
+
+
+def failing(*args: object, **options: object) -> None:
+    """As a network that is gone: a protocol's errors are of any class."""
+    raise RuntimeError("no network")
