@@ -173,6 +173,14 @@ def test_what_is_gone_is_left_out_and_counted(scanned: Scanned, folder: Path, tm
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("to", ["fiftyone", "label-studio"])
+def test_clips_are_left_out(to: FormatName, scanned: Scanned, folder: Path, tmp_path: Path) -> None:
+    """FiftyOne refuses images and clips in one dataset, and the labelling config shows images."""
+    (folder / "clip.mp4").write_bytes(b"no clip")
+    facts = convert(scanned(), tmp_path / "out", to=to)
+    assert (facts["count"], facts["left_out"]) == (4, 2)
+
+
 def test_names_of_any_bytes(odd: str, scanned: Scanned, tmp_path: Path) -> None:
     scan = scanned()
     assert convert(scan, tmp_path / "tasks", to="label-studio")["count"] == 5
