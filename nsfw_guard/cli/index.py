@@ -15,7 +15,6 @@ TEXTS = {
     "remove": "remove images by their keys",
     "stats": "show what an index holds",
     "clusters": "list groups of images that are like each other, the largest first",
-    "export": "write a scan's embeddings as a file of FAISS, with its keys and hashes beside it",
 }
 
 
@@ -23,19 +22,17 @@ def add(commands: Any) -> None:
     """Add the commands."""
     group: argparse.ArgumentParser = commands.add_parser("index", help="search the images of a scan by likeness")
     verbs = group.add_subparsers(required=True, metavar="VERB")
-    runs = {"build": build, "add": extend, "search": search, "remove": remove, "stats": stats,
-            "clusters": clusters, "export": export}  # fmt: skip
+    runs = {"build": build, "add": extend, "search": search, "remove": remove, "stats": stats, "clusters": clusters}
     for name, run in runs.items():
         verb: argparse.ArgumentParser = verbs.add_parser(name, help=TEXTS[name], description=TEXTS[name])
-        if name != "export":
-            verb.add_argument("index", metavar="INDEX", help="its folder, or address: http://HOST:PORT?collection=NAME")
+        verb.add_argument("index", metavar="INDEX", help="its folder, or address: http://HOST:PORT?collection=NAME")
         _flags(name, verb)
         show.json_flag(verb)
         verb.set_defaults(run=run)
 
 
 def _flags(name: str, verb: argparse.ArgumentParser) -> None:
-    if name in {"build", "add", "export"}:
+    if name in {"build", "add"}:
         verb.add_argument("scan", metavar="SCAN", help="the output of nsfw-guard scan")
     if name in {"search", "clusters"}:
         verb.add_argument("--html", metavar="FILE", help="write a page with small images, blurred until clicked")
@@ -57,8 +54,6 @@ def _flags(name: str, verb: argparse.ArgumentParser) -> None:
         verb.add_argument(
             "--least", type=float, default=0.95, metavar="S", help="the least similarity of a pair (default: 0.95)"
         )
-    elif name == "export":
-        verb.add_argument("--faiss", required=True, metavar="FILE", help="a new file, an IndexFlatIP")
 
 
 def build(args: argparse.Namespace) -> int:
@@ -151,13 +146,6 @@ def clusters(args: argparse.Namespace) -> int:
     else:
         show.table([(str(len(group.keys)), group.keys[0]) for group in groups], ("images", "the first of them"))
     return 0
-
-
-def export(args: argparse.Namespace) -> int:
-    """Write a file for another program."""
-    from nsfw_guard.tools.similarity import faiss_file
-
-    return _say(args, {"file": args.faiss, **faiss_file.export(Path(args.scan), Path(args.faiss))})
 
 
 def _where(pairs: list[str]) -> dict[str, str]:

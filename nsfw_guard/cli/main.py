@@ -13,6 +13,7 @@ from nsfw_guard.cli import (
     audit,
     bank,
     check,
+    convert,
     demo,
     doctor,
     evaluate,
@@ -59,7 +60,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"nsfw-guard {__version__}")
     top.add_argument("-v", "--verbose", action="store_true", help="show the log, with the cause of every ERROR")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (check, scan, report, watch, index, bank, evaluate, models, policy, audit, demo, doctor, integrate):
+    scans = (check, scan, report, watch, index, convert)
+    for module in (*scans, bank, evaluate, models, policy, audit, demo, doctor, integrate):
         module.add(commands)
     return top
 

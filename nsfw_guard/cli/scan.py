@@ -31,7 +31,8 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "sources", nargs="+", metavar="SOURCE",
-        help="a folder, image, video, glob, .tar shard, .parquet table, .csv, .jsonl or .txt list, or address",
+        help="a folder, image, video, glob, .tar shard, .parquet or .arrow table, saved dataset, .csv, .jsonl or .txt "
+        "list, or address",
     )  # fmt: skip
     command.add_argument("--out", required=True, metavar="DIR", help="the folder of the output, one for each scan")
     show.model_flags(command)

@@ -175,13 +175,17 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ["index", "build", "{index2}", "{scan}"],
         ["index", "build", "{index2}", "{scan}", "--store", "milvus"],  # refused: a folder is no address
     ),
-    ("index export", "--json"): (
-        ["index", "export", "{scan}", "--faiss", "a.faiss"],
-        ["index", "export", "{scan}", "--faiss", "b.faiss", "--json"],
+    ("convert", "--to"): (
+        ["convert", "{scan}", "--to", "label-studio", "{out}"],
+        ["convert", "{scan}", "--to", "npy", "{out}"],
     ),
-    ("index export", "--faiss"): (
-        ["index", "export", "{scan}", "--faiss", "a.faiss"],
-        ["index", "export", "{scan}", "--faiss", "b.faiss"],
+    ("convert", "--url-prefix"): (
+        ["convert", "{scan}", "--to", "label-studio", "{out}"],
+        ["convert", "{scan}", "--to", "label-studio", "{out}", "--url-prefix", "https://images.example/"],
+    ),
+    ("convert", "--json"): (
+        ["convert", "{scan}", "--to", "npy", "{out}"],
+        ["convert", "{scan}", "--to", "npy", "{out}", "--json"],
     ),
     **{
         (f"index {verb}", "--html"): (["index", verb, *words], ["index", verb, *words, "--html", "{in}/page.html"])
@@ -410,8 +414,6 @@ def test_every_option_changes_something(
         kept = [path.exists() and path.read_bytes() for path in (page, bank)]
         return ran.code, out, ran.err, written, logged, left_there, kept
 
-    if key[0] == "index export":
-        pytest.importorskip("faiss")
     if key[1] in {"--every-nth", "--per-second"}:
         pytest.importorskip("av")
         from tests.imaging.clips.drawing import clip, drawn

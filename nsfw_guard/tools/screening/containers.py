@@ -89,6 +89,8 @@ class Shards:
 class Tables:
     """Images in Parquet files: bytes, paths, or the structs of Hugging Face datasets that hold one or the other."""
 
+    _errors: tuple[type[Exception], ...] = (ConfigError, OSError, ValueError, LookupError, NotImplementedError)
+
     def __init__(self, paths: Sequence[str], column: str | None = None) -> None:
         self.paths, self.column = paths, column
 
@@ -114,7 +116,7 @@ class Tables:
                     # By its name, which refuses a name of two columns.
                     values = table.read_row_group(group, columns=[column]).column(column)
                 yield self._content(values[entry.offset - held.start].as_py(), place, most)
-            except (ConfigError, OSError, ValueError, LookupError, NotImplementedError) as error:
+            except self._errors as error:
                 place = ""
                 yield Unreadable(f"{UNREADABLE} ({type(error).__name__})")
 
@@ -123,17 +125,27 @@ class Tables:
             from pyarrow import parquet
         except ImportError:
             raise MissingExtraError("pyarrow", "scan") from None
+        source = self._source(path)
         try:
-            return parquet.ParquetFile(path)
+            return parquet.ParquetFile(source)
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path!r} is not a whole Parquet file: write it again") from error
 
+    def _source(self, path: str) -> Any:
+        """What Parquet is read from."""
+        return path
+
     def _content(self, value: object, place: str, most: int) -> Content:
-        if isinstance(value, dict):
-            value = value.get("bytes") or value.get("path")
-        if isinstance(value, str) and value:
-            return read_file(os.path.join(os.path.dirname(place), value), most)
-        return within(value, most) if isinstance(value, bytes) and value else Unreadable("the row holds no image")
+        return content_of(value, place, most)
+
+
+def content_of(value: object, place: str, most: int) -> Content:
+    """Return the bytes of an image in a table: they are the value, or in a struct, or in a file beside the table."""
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, str) and value:
+        return read_file(os.path.join(os.path.dirname(place), value), most)
+    return within(value, most) if isinstance(value, bytes) and value else Unreadable("the row holds no image")
 
 
 def _ends(path: str, offset: int) -> bool:

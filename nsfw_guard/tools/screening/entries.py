@@ -24,7 +24,7 @@ class Entry:
         reader: the index of the source that reads it.
         place: the file that holds it.
         offset: where in this file: a byte of a shard, a row of a table.
-        length: its bytes; 0 where the whole file is the image.
+        length: its bytes in a shard; 0 elsewhere.
     """
 
     key: str
@@ -37,6 +37,11 @@ class Entry:
     def is_clip(self) -> bool:
         """True for a video file, by its name."""
         return PurePath(self.key).suffix.lower() in CLIP_SUFFIXES
+
+    @property
+    def is_file(self) -> bool:
+        """True for an image that is a file of its own on this machine: no member, no row, nothing at an address."""
+        return not (self.offset or self.length or "://" in self.key or self.key == f"{self.place}#0")
 
     def to_line(self) -> str:
         """Return one line of JSON. Bytes of a name that are no text survive."""

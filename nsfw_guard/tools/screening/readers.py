@@ -1,4 +1,4 @@
-"""The sources of a scan: folders, lists of paths, shards of tar files, tables in Parquet, and addresses of fsspec."""
+"""The sources of a scan: folders, lists of paths, shards of tar files, tables in Parquet and Arrow, and addresses."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.tools.screen import looks_like_an_image
-from nsfw_guard.tools.screening.containers import Shards, Tables, column_of, read_file, within
+from nsfw_guard.tools.screening.arrow import Streams, files_of, is_saved
+from nsfw_guard.tools.screening.containers import Shards, Tables, column_of, content_of, read_file, within
 from nsfw_guard.tools.screening.entries import JUDGED_SUFFIXES, UNREADABLE, Content, Entry, Reader, Unreadable
 
 LISTS = {".csv", ".jsonl", ".txt"}
@@ -25,8 +26,9 @@ def readers_of(sources: Sequence[str], *, column: str | None = None) -> list[Rea
     """Return a reader for each source.
 
     Args:
-        sources: folders, images, globs, `.tar` shards, `.parquet` tables, `.csv`, `.jsonl` or `.txt` lists of paths,
-            and addresses such as `s3://bucket/folder`.
+        sources: folders, images, globs, `.tar` shards, `.parquet` and `.arrow` tables, folders of
+            `Dataset.save_to_disk`, `.csv`, `.jsonl` or `.txt` lists of paths, and addresses such as
+            `s3://bucket/folder` or `hf://datasets/name/of/train.parquet`.
         column: the column of tables and lists that holds images or paths; by default the first usual name.
 
     Raises:
@@ -39,14 +41,16 @@ def _reader_of(source: str, column: str | None) -> Reader:
     if not source:
         raise ConfigError("a source is empty: pass a folder, a file or an address")
     if "://" in source:
-        return Remote(source)
+        is_table = PurePosixPath(source).suffix.lower() == ".parquet"
+        return RemoteTables(source, column) if is_table else Remote(source)
     path = Path(source)
     kinds: dict[str, Callable[[], Reader]] = {
         ".tar": lambda: Shards((source,)), ".parquet": lambda: Tables((source,), column),
+        ".arrow": lambda: Streams((source,), column),
         **{suffix: lambda: PathList(source, column) for suffix in LISTS},
     }  # fmt: skip
     if path.is_dir():
-        return Folder(source)
+        return _saved(path, column) if is_saved(path) else Folder(source)
     if path.exists():
         # A pipe may wait for ever: it becomes a row that says what it is.
         return kinds.get(path.suffix.lower() if path.is_file() else "", lambda: Files((source,)))()
@@ -57,8 +61,20 @@ def _reader_of(source: str, column: str | None) -> Reader:
         suffixes = {Path(file).suffix.lower() for file in files}
         if suffixes == {".tar"}:
             return Shards(tuple(files))
+        if suffixes == {".arrow"}:
+            return Streams(tuple(files), column)
         return Tables(tuple(files), column) if suffixes == {".parquet"} else Files(tuple(files))
     raise ConfigError(f"the source {source!r} does not exist: check the path")
+
+
+def _saved(folder: Path, column: str | None) -> Reader:
+    """The reader of a saved dataset; images beside it would not be judged, and nobody would know."""
+    beside = next(Folder(str(folder)).entries(0), None)
+    if beside is not None:
+        raise ConfigError(
+            f"{str(folder)!r} holds a saved dataset, and beside it {beside.key!r}: move one of them to another folder"
+        )
+    return Streams(tuple(files_of(folder)), column)
 
 
 def _matches(pattern: str) -> list[str]:
@@ -193,10 +209,53 @@ class Remote:
                 yield Unreadable(f"{UNREADABLE} ({type(error).__name__}: {error})"[:300])
 
     def _system(self) -> tuple[Any, str]:
-        import fsspec
+        return system_of(self.address)
 
+
+class RemoteTables(Tables):
+    """Parquet files at an address of fsspec, or at all that a pattern there names; only what is needed is fetched."""
+
+    _errors = (Exception,)  # each protocol raises errors of its own
+
+    def __init__(self, address: str, column: str | None = None) -> None:
+        super().__init__((), column)
+        self.address = address
+
+    def entries(self, reader: int) -> Iterator[Entry]:
+        """Yield each row of each table."""
+        system, path = system_of(self.address)
+        places = sorted(system.glob(path)) if any(sign in path for sign in "*?[") else [path]
+        if not places:
+            raise ConfigError(f"no file matches {self.address!r}: check the pattern")
+        for place in places:
+            for row in range(self._open(place).metadata.num_rows):
+                yield Entry(f"{system.unstrip_protocol(place)}#{row}", reader, place, row)
+
+    def _source(self, path: str) -> Any:
+        system, _ = system_of(self.address)
         try:
-            system, path = fsspec.core.url_to_fs(self.address)
-        except (ImportError, ValueError) as error:
-            raise ConfigError(f"{self.address!r} cannot be opened ({error}): install the package it names") from error
-        return system, path
+            return system.open(path, "rb")
+        except Exception as error:  # each protocol raises errors of its own
+            raise ConfigError(f"{path!r} cannot be opened ({type(error).__name__}: {error})"[:300]) from error
+
+    def _content(self, value: object, place: str, most: int) -> Content:
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path")
+        if isinstance(value, str):
+            return Unreadable("a path in a table at an address is not read: only its bytes are")
+        return content_of(value, place, most)
+
+
+def system_of(address: str) -> tuple[Any, str]:
+    """Return the file system of an address, and the path in it.
+
+    Raises:
+        ConfigError: the package for its protocol is not there.
+    """
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(address)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"{address!r} cannot be opened ({error}): install the package it names") from error
+    return system, path

@@ -1,0 +1,1 @@
+"""A finished scan in the formats of other programs."""
