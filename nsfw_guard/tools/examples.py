@@ -18,7 +18,7 @@ from nsfw_guard.backends.base import Backend, checked_scores
 from nsfw_guard.backends.examples.bank import Bank
 from nsfw_guard.backends.examples.example import Example, Kind
 from nsfw_guard.backends.examples.likeness import BUDGET
-from nsfw_guard.backends.examples.matching import Like, Matcher, hash_of_pixels, highest
+from nsfw_guard.backends.examples.matching import Like, Matcher, hash_of_pixels, said_of
 from nsfw_guard.errors import ConfigError, ImageError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames, in_groups
@@ -63,7 +63,7 @@ def add_images(
     embeddings: dict[str, Tensor] = {}
     for image in images:
         for frame, scores in _judged(guard, image):
-            example = _example(frame, decision, highest(scores.worst))
+            example = _example(frame, decision, said_of(scores))
             examples.append(example)
             if not hash_only and scores.embedding is not None:
                 embeddings[example.id] = scores.embedding.float().cpu()
@@ -104,11 +104,7 @@ def matches(matcher: Matcher, guard: Guard, image: Any) -> list[Like]:
     """Return the example that each frame of an image is like, without those that are like none."""
     likes: list[Like | None] = []
     for frame, scores in _judged(guard, image):
-        said = highest(scores.worst)
-        like = matcher.by_hash(frame.to_array(), said)
-        if like is None and matcher.likeness is not None:
-            like, _ = matcher.by_likeness(scores.embedding, said)
-        likes.append(like)
+        likes.append(matcher.compared(frame.to_array(), scores.embedding, said_of(scores))[0])
     return [like for like in likes if like is not None]
 
 

@@ -49,7 +49,7 @@ def test_an_added_image_is_known_by_pixels_hash_and_embedding(tmp_path: Path) ->
 def test_an_allowed_image_keeps_its_own_score_as_a_ceiling(tmp_path: Path) -> None:
     (path,) = saved(tmp_path, 1)
     _, (example,) = add_images(Bank(), Guard(FakeBackend(0.7)), [path], ALLOW)
-    assert dict(example.ceiling) == {"red": 0.7}
+    assert dict(example.ceiling) == {"red high": 0.7}
 
 
 def test_hash_only_keeps_nothing_that_shows_what_was_there(tmp_path: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from nsfw_guard.backends.examples.bank import Bank
 from nsfw_guard.backends.examples.example import Example
 from nsfw_guard.backends.examples.matching import hash_of_pixels
+from nsfw_guard.backends.spec import Label, ScoreSpec
 from nsfw_guard.backends.wrappers import banked
 from nsfw_guard.backends.wrappers.banked import Banked
 from nsfw_guard.backends.wrappers.calibrated import Calibrated
@@ -19,7 +22,9 @@ from nsfw_guard.errors import ConfigError, PolicyError
 from nsfw_guard.guard import Guard
 from nsfw_guard.policy.policy import Policy
 from nsfw_guard.policy.rules import Rule
+from nsfw_guard.scores import Severity
 from nsfw_guard.testing import FakeBackend, FaultyBackend, tiny_model
+from nsfw_guard.tools.examples import Decision, add_images
 from nsfw_guard.verdict import Outcome
 from tests.backends.wrappers.members import TRIPLED
 from tests.images import smooth
@@ -169,3 +174,30 @@ def test_a_saved_guard_keeps_its_bank_and_what_it_allows_is_said(tmp_path: Path)
         Guard.from_pretrained(tmp_path / "loose")
     assert Guard.from_pretrained(tmp_path / "loose", trust_guard=True).check([image])[0].outcome is Outcome.ALLOW
     assert Guard.from_pretrained(tmp_path / "loose", bank=allowing).check([image])[0].outcome is Outcome.ALLOW
+
+
+def test_an_allow_example_of_a_low_severity_allows_no_copy_of_a_high_one() -> None:
+    class Graded(FakeBackend):
+        """Every image scores 0.9 for the low level, and what is asked for the high one."""
+
+        def __init__(self, high: float) -> None:
+            super().__init__(0.9)
+            self.high = high
+
+        @property
+        def spec(self) -> ScoreSpec:
+            return replace(super().spec, labels={"a": Label("red", Severity.LOW), "b": Label("red", Severity.HIGH)})
+
+        def score(self, stacks, *, embeddings=False, digests=False):  # type: ignore[no-untyped-def]
+            levels = {"red": {Severity.LOW: 0.9, Severity.HIGH: self.high}}
+            plain = super().score(stacks, embeddings=embeddings, digests=digests)
+            return [replace(one, views=tuple(replace(v, levels=levels) for v in one.views)) for one in plain]
+
+    image = np.ascontiguousarray((smooth(1, 128, 128)[0] * 255).byte().permute(1, 2, 0).numpy())
+    policy = Policy(rules={"red": Rule(block=0.5, severity=Severity.HIGH), "*": Rule(block=0.5)})
+    bank, _ = add_images(Bank(), Guard(Graded(0.1), policy=policy), [image], Decision(kind="allow", reason="art"))
+    copy = np.asarray(Image.fromarray(image).resize((96, 96), Image.Resampling.BICUBIC))
+    (calm,) = Guard(Banked(Graded(0.1), bank), policy=policy).check([copy])
+    assert "allowed by example" in calm.reason
+    (worse,) = Guard(Banked(Graded(0.85), bank), policy=policy).check([copy])
+    assert worse.outcome is Outcome.BLOCK
