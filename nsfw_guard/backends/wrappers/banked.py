@@ -93,9 +93,9 @@ class Banked:
 
     def _fits(self, bank: Bank) -> None:
         spec = self.backend.spec
-        if bank.width and (bank.model, bank.revision) != (spec.name, spec.version):
+        if bank.of_model and (bank.model, bank.revision) != (spec.name, spec.version):
             raise ConfigError(
-                f"the bank holds embeddings of {bank.model!r} {bank.revision!r}, not of {spec.name!r} "
+                f"the bank holds {bank.of_model} of {bank.model!r} {bank.revision!r}, not of {spec.name!r} "
                 f"{spec.version!r}, and these cannot be compared: build a bank with this model"
             )
 
