@@ -123,7 +123,8 @@ class Guard:
             policy, action, on_review: as in `Guard`; by default those of a saved guard's folder, else "default",
                 "block" and "flag".
             calibration: a Calibration or its file; by default, as with a bank, that of a saved guard's folder.
-            bank: examples that block or allow what is like them: a Bank, or its folder, which is followed.
+            bank: examples that block or allow what is like them: a Bank, or its folder, which is followed; that of a
+                saved guard is read once.
             listeners, fail_open, limits, timeout: as in `Guard`.
             device, dtype, views, resize, batch_size, labels, weights, runtime, local_files_only: as in `load_model`.
             trust_guard: accept settings of a folder that relax its own guard, and list them in `requested`; without
@@ -196,7 +197,7 @@ class Guard:
             calibration.save(Path(save_directory) / CALIBRATION)
         if bank is not None:
             bank.save(Path(save_directory) / BANK)
-        write_saved(Path(save_directory), self.policy, self.action, self.on_review)
+        write_saved(Path(save_directory), self.policy, self.action, self.on_review, bank=bank is not None)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]] = ((1024, 1024),)) -> None:
         """Run the model once for each size (height, width), so that the first real image is not slow."""
