@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nsfw_guard.errors import ConfigError, DecodeError, ImageError
+from nsfw_guard.errors import ConfigError, DecodeError, ImageError, MissingExtraError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.clips.censor import censor_clip
 from nsfw_guard.imaging.clips.clip import CLIP_LIMITS, ClipFrame
@@ -23,7 +23,7 @@ from nsfw_guard.tools.screening.covers import FORMATS, generated_mark, save_cove
 from nsfw_guard.tools.screening.entries import Content, Entry, Reader
 from nsfw_guard.tools.screening.placing import CHANGED, COVERS, NO_ROOM, Placed, path_inside
 from nsfw_guard.tools.screening.plan import read_plan
-from nsfw_guard.tools.screening.results import pairs_of
+from nsfw_guard.tools.screening.results import known_outcome, pairs_of
 from nsfw_guard.verdict import Outcome, Verdict
 
 COVERED = frozenset({"block", "error"})
@@ -49,12 +49,12 @@ def censor(out: Path, into: Path, guard: Guard, readers: Sequence[Reader]) -> It
     _begin(out, into)
     taken: set[bytes] = set()
     for entry, row in pairs_of(out, ["outcome", "sha256"]):
-        if row["outcome"] not in COVERED:
+        if known_outcome(row) not in COVERED:
             continue
         target = into / _free(_named(path_inside(entry), clip=entry.is_clip), entry, taken)
         try:
             why = _placed(entry, row["sha256"], target, into, guard, readers)
-        except (OSError, ValueError) as error:  # a name that no file can have, or that is a folder
+        except (MissingExtraError, OSError, ValueError) as error:  # a name that no file can have, or that is a folder
             if isinstance(error, OSError) and error.errno in NO_ROOM:  # the next one would not fit either
                 raise
             why = f"{type(error).__name__}: {error}"

@@ -187,3 +187,11 @@ def test_covers_and_images_are_not_put_into_one_folder(source: Path, tmp_path: P
     censored(source, tmp_path / "out", tmp_path / "into")
     with pytest.raises(ConfigError, match="holds covered copies"):
         list(place(tmp_path / "out", tmp_path / "into", "copy"))
+
+
+def test_an_outcome_that_no_scan_writes_leaves_nothing_uncovered_without_a_word(source: Path, tmp_path: Path) -> None:
+    scanned(source, tmp_path / "out")
+    part = tmp_path / "out" / "part-000000.jsonl"
+    part.write_text(part.read_text().replace('"outcome": "block"', '"outcome": "Block"'))
+    with pytest.raises(ConfigError, match="the outcome 'Block', which no scan writes"):
+        censored(source, tmp_path / "out", tmp_path / "into")
