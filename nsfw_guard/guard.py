@@ -123,8 +123,7 @@ class Guard:
             policy, action, on_review: as in `Guard`; by default those of a saved guard's folder, else "default",
                 "block" and "flag".
             calibration: a Calibration or its file; by default, as with a bank, that of a saved guard's folder.
-            bank: examples that block or allow what is like them: a Bank, or its folder, which is followed; that of a
-                saved guard is read once.
+            bank: examples that block or allow what is like them: a Bank, or its folder, which is followed.
             listeners, fail_open, limits, timeout: as in `Guard`.
             device, dtype, views, resize, batch_size, labels, weights, runtime, local_files_only: as in `load_model`.
             trust_guard: accept settings of a folder that relax its own guard, and list them in `requested`; without
