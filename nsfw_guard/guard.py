@@ -196,7 +196,7 @@ class Guard:
             calibration.save(Path(save_directory) / CALIBRATION)
         if bank is not None:
             bank.save(Path(save_directory) / BANK)
-        write_saved(Path(save_directory), self.policy, self.action, self.on_review)
+        write_saved(Path(save_directory), self.policy, self.action, self.on_review, bank=bank is not None)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]] = ((1024, 1024),)) -> None:
         """Run the model once for each size (height, width), so that the first real image is not slow."""

@@ -65,7 +65,7 @@ def read_saved(folder: Path) -> Asked:
             action=action,
             on_review=on_review,
             calibration=folder / CALIBRATION if (folder / CALIBRATION).is_file() else None,
-            bank=folder / BANK if (folder / BANK).is_dir() else None,
+            bank=_saved_bank(folder, is_there=bool(content.get("bank"))),
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         if isinstance(error, ConfigError):
@@ -73,9 +73,25 @@ def read_saved(folder: Path) -> Asked:
         raise ConfigError(f"{GUARD} in {folder.name!r} is unreadable ({error}): save the guard again") from error
 
 
-def write_saved(folder: Path, policy: Policy, action: Action, on_review: Action) -> None:
-    """Write the files that `read_saved` reads."""
-    content = {"policy": policy.to_dict(), "action": _settings(action), "on_review": _settings(on_review)}
+def _saved_bank(folder: Path, *, is_there: bool) -> Bank | None:
+    """The bank of a saved guard, read once: what it allows is checked now, and not when somebody changes it."""
+    if (folder / BANK).is_dir():
+        return Bank.load(folder / BANK)
+    if is_there:
+        raise ConfigError(
+            f"the guard in {folder.name!r} was saved with a bank, which is missing: copy the whole folder"
+        )
+    return None
+
+
+def write_saved(folder: Path, policy: Policy, action: Action, on_review: Action, *, bank: bool = False) -> None:
+    """Write the files that `read_saved` reads; a bank that belongs to them is written by itself."""
+    content: dict[str, Any] = {
+        "policy": policy.to_dict(),
+        "action": _settings(action),
+        "on_review": _settings(on_review),
+    }
+    content |= {"bank": True} if bank else {}
     (folder / GUARD).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

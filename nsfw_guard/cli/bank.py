@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from nsfw_guard.backends.examples.bank import Bank
     from nsfw_guard.guard import Guard
     from nsfw_guard.tools.examples import Decision
+
+SECONDS = 60.0  # to wait for another command that changes the bank
 
 
 def add(commands: Any) -> None:
@@ -72,10 +76,11 @@ def extend(args: argparse.Namespace) -> int:
     from nsfw_guard.tools.examples import add_images
     from nsfw_guard.tools.screen import find
 
-    bank = _opened(args.bank)
     paths = [source.path for source in find(args.images).sources]
-    bank, examples = add_images(bank, _guard(args, bank), paths, _decision(args), hash_only=args.hash_only)
-    bank.save(args.bank)
+    with _changing(args.bank):
+        bank = _opened(args.bank)
+        bank, examples = add_images(bank, _guard(args, bank), paths, _decision(args), hash_only=args.hash_only)
+        bank.save(args.bank)
     return _say(args, bank, {"added": len(examples)})
 
 
@@ -83,9 +88,10 @@ def ordinary(args: argparse.Namespace) -> int:
     """Give the sample by which likeness is measured."""
     from nsfw_guard.tools.examples import with_ordinary
 
-    bank = _opened(args.bank)
-    bank = with_ordinary(bank, _guard(args, bank), args.sources, budget=args.budget)
-    bank.save(args.bank)
+    with _changing(args.bank):
+        bank = _opened(args.bank)
+        bank = with_ordinary(bank, _guard(args, bank), args.sources, budget=args.budget)
+        bank.save(args.bank)
     return _say(args, bank, {"ordinary": 0 if bank.ordinary is None else len(bank.ordinary)})
 
 
@@ -146,18 +152,21 @@ def remove(args: argparse.Namespace) -> int:
     """Remove examples."""
     from nsfw_guard.backends.examples.bank import Bank
 
-    bank = Bank.load(args.bank).without(args.ids)
-    bank.save(args.bank)
+    Bank.load(args.bank)  # an error where there is none
+    with _changing(args.bank):
+        bank = Bank.load(args.bank).without(args.ids)
+        bank.save(args.bank)
     return _say(args, bank, {"removed": len(set(args.ids))})
 
 
 def take(args: argparse.Namespace) -> int:
     """Add hashes from a list."""
-    from nsfw_guard.tools.examples import read_list
+    from nsfw_guard.tools.examples import read_list, with_list
 
     examples = read_list(Path(args.file), _decision(args), distance=args.distance)
-    bank = _opened(args.bank).with_examples(examples, {})
-    bank.save(args.bank)
+    with _changing(args.bank):
+        bank = with_list(_opened(args.bank), examples)
+        bank.save(args.bank)
     return _say(args, bank, {"read": len(examples)})
 
 
@@ -168,6 +177,16 @@ def give(args: argparse.Namespace) -> int:
 
     bank = Bank.load(args.bank)
     return _say(args, bank, {"written": write_list(bank, Path(args.file))})
+
+
+@contextmanager
+def _changing(folder: str) -> Iterator[None]:
+    """Keep others from changing the bank meanwhile, whose examples would be lost."""
+    from nsfw_guard.tools.lock import locked
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with locked(Path(folder), wait=SECONDS):
+        yield
 
 
 def _opened(folder: str) -> Bank:

@@ -17,8 +17,8 @@ from torch import Tensor
 from nsfw_guard.backends.base import Backend, checked_scores
 from nsfw_guard.backends.examples.bank import Bank
 from nsfw_guard.backends.examples.example import Example, Kind
-from nsfw_guard.backends.examples.likeness import BUDGET
-from nsfw_guard.backends.examples.matching import Like, Matcher, hash_of_pixels, highest
+from nsfw_guard.backends.examples.likeness import BUDGET, SAME, Likeness
+from nsfw_guard.backends.examples.matching import Like, Matcher, hash_of_pixels, said_of
 from nsfw_guard.errors import ConfigError, ImageError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames, in_groups
@@ -63,14 +63,16 @@ def add_images(
     embeddings: dict[str, Tensor] = {}
     for image in images:
         for frame, scores in _judged(guard, image):
-            example = _example(frame, decision, highest(scores.worst))
+            example = _example(frame, decision, said_of(scores))
             examples.append(example)
             if not hash_only and scores.embedding is not None:
                 embeddings[example.id] = scores.embedding.float().cpu()
-    if embeddings and not bank.model:
-        bank = replace(bank, model=guard.spec.name, revision=guard.spec.version)
     _fits(bank, guard)
-    return bank.with_examples(examples, embeddings), examples
+    if not bank.of_model:
+        bank = replace(bank, model=guard.spec.name, revision=guard.spec.version)
+    bank = _apart(bank.with_examples(examples, embeddings))
+    _fits(bank, guard)
+    return bank if bank.of_model else replace(bank, model="", revision=""), examples
 
 
 def with_ordinary(bank: Bank, guard: Guard, ordinary: Sequence[str], *, budget: float = BUDGET) -> Bank:
@@ -89,26 +91,28 @@ def with_ordinary(bank: Bank, guard: Guard, ordinary: Sequence[str], *, budget: 
     if not vectors:
         raise ConfigError("no ordinary image with an embedding: give a folder of harmless images, or a scan of one")
     chosen = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(0))[:MAX_ORDINARY]
-    bank = replace(
-        bank,
-        model=guard.spec.name,
-        revision=guard.spec.version,
-        budget=budget,
-        ordinary=torch.stack([vectors[at] for at in chosen.tolist()]),
-    )
+    if not bank.of_model:
+        bank = replace(bank, model=guard.spec.name, revision=guard.spec.version)
+    bank = _apart(replace(bank, budget=budget, ordinary=torch.stack([vectors[at] for at in chosen.tolist()])))
     _fits(bank, guard)
     return bank
+
+
+def with_list(bank: Bank, examples: Sequence[Example]) -> Bank:
+    """Return the bank with the examples of a list. One that is there already keeps what no list holds.
+
+    That is its embedding, and the scores that an allow-example had itself.
+    """
+    there = {example.id: example for example in bank.examples}
+    merged = [replace(one, ceiling=there[one.id].ceiling) if one.id in there else one for one in examples]
+    return bank.with_examples(merged, {one.id: bank.embeddings[one.id] for one in merged if one.id in bank.embeddings})
 
 
 def matches(matcher: Matcher, guard: Guard, image: Any) -> list[Like]:
     """Return the example that each frame of an image is like, without those that are like none."""
     likes: list[Like | None] = []
     for frame, scores in _judged(guard, image):
-        said = highest(scores.worst)
-        like = matcher.by_hash(frame.to_array(), said)
-        if like is None and matcher.likeness is not None:
-            like, _ = matcher.by_likeness(scores.embedding, said)
-        likes.append(like)
+        likes.append(matcher.compared(frame.to_array(), scores.embedding, said_of(scores))[0])
     return [like for like in likes if like is not None]
 
 
@@ -117,7 +121,7 @@ def read_list(path: Path, decision: Decision, *, distance: int = MATCH) -> list[
 
     Args:
         path: the file.
-        decision: what holds where the list says nothing.
+        decision: what holds where the list says nothing. Where it is to block, a list may not allow.
         distance: the bits by which a copy may differ, where the list says nothing.
 
     Raises:
@@ -136,7 +140,9 @@ def read_list(path: Path, decision: Decision, *, distance: int = MATCH) -> list[
             if not given.get("pdq") and not given.get("pixels"):
                 raise ConfigError("it has neither pdq nor pixels")
             examples.append(Example(**{**usual, **given}))
-        except (ValueError, TypeError) as error:
+            if decision.kind == "block" and examples[-1].kind == "allow":
+                raise ConfigError("it allows, in a list that is to block: remove it, or import the list to allow")
+        except (ValueError, TypeError, ArithmeticError) as error:
             raise ConfigError(f"row {number} of {path.name}: {error}") from error
     return examples
 
@@ -161,7 +167,10 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path.name} cannot be read: {error}") from error
     if path.suffix.lower() != ".json":
-        return list(csv.DictReader(io.StringIO(text)))
+        try:
+            return list(csv.DictReader(io.StringIO(text)))
+        except csv.Error as error:
+            raise ConfigError(f"{path.name} is not CSV ({error}): write one with `nsfw-guard bank export`") from error
     try:
         rows = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -210,11 +219,22 @@ def _example(frame: Frames, decision: Decision, scores: dict[str, float]) -> Exa
 
 
 def _fits(bank: Bank, guard: Guard) -> None:
-    if bank.width and (bank.model, bank.revision) != (guard.spec.name, guard.spec.version):
+    if bank.of_model and (bank.model, bank.revision) != (guard.spec.name, guard.spec.version):
         raise ConfigError(
-            f"the bank holds embeddings of {bank.model!r} {bank.revision!r}: use this model, or begin another bank"
+            f"the bank holds {bank.of_model} of {bank.model!r} {bank.revision!r}: use this model, or begin another bank"
         )
     Matcher(bank, datetime.date.min)  # a budget that the ordinary images cannot hold is an error now
+
+
+def _apart(bank: Bank) -> Bank:
+    """The bank without ordinary images that are block-examples: nothing would be nearer than they, or block."""
+    blocking = [bank.embeddings[e.id] for e in bank.examples if e.kind == "block" and e.id in bank.embeddings]
+    if bank.ordinary is None or not blocking or len(bank.ordinary) < 2:
+        return bank
+    likeness = Likeness.measure(bank.ordinary)
+    # Both in float16, in which ordinary ones are kept.
+    nearest = (likeness(bank.ordinary) @ likeness(torch.stack(blocking).half()).T).amax(1)
+    return replace(bank, ordinary=bank.ordinary[nearest < SAME])
 
 
 def _of_images(guard: Guard, source: str) -> Iterator[Tensor]:

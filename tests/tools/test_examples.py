@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,14 @@ import torch
 from PIL import Image
 
 from nsfw_guard.backends.examples.bank import Bank
+from nsfw_guard.backends.examples.matching import Matcher
 from nsfw_guard.backends.wrappers.banked import Banked
 from nsfw_guard.demo import shapes
 from nsfw_guard.errors import ConfigError, ImageError
 from nsfw_guard.guard import Guard
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.tools import examples
-from nsfw_guard.tools.examples import Decision, add_images, read_list, with_ordinary, write_list
+from nsfw_guard.tools.examples import Decision, add_images, read_list, with_list, with_ordinary, write_list
 from nsfw_guard.tools.screening.scan import Scan
 from nsfw_guard.tools.screening.scorer import ScanSettings
 from nsfw_guard.verdict import Outcome
@@ -49,7 +52,7 @@ def test_an_added_image_is_known_by_pixels_hash_and_embedding(tmp_path: Path) ->
 def test_an_allowed_image_keeps_its_own_score_as_a_ceiling(tmp_path: Path) -> None:
     (path,) = saved(tmp_path, 1)
     _, (example,) = add_images(Bank(), Guard(FakeBackend(0.7)), [path], ALLOW)
-    assert dict(example.ceiling) == {"red": 0.7}
+    assert dict(example.ceiling) == {"red high": 0.7}
 
 
 def test_hash_only_keeps_nothing_that_shows_what_was_there(tmp_path: Path) -> None:
@@ -106,7 +109,7 @@ def test_a_budget_that_the_ordinary_images_cannot_hold_is_an_error_before_anythi
     paths = saved(tmp_path / "in", 30)
     guard = Guard.from_pretrained("demo-shapes")
     bank, _ = add_images(Bank(), guard, paths[:1], BLOCK)
-    with pytest.raises(ConfigError, match="needs 402 ordinary images at least, got 30"):
+    with pytest.raises(ConfigError, match="needs 402 ordinary images at least, got 29"):
         with_ordinary(bank, guard, [str(tmp_path / "in")])
 
 
@@ -145,7 +148,7 @@ def test_a_list_survives_being_written_and_read(name: str, tmp_path: Path) -> No
     bank, _ = add_images(Bank(), Guard(FakeBackend(0.2)), paths[:2], BLOCK)
     bank, _ = add_images(bank, Guard(FakeBackend(0.2)), paths[2:], ALLOW)
     assert write_list(bank, tmp_path / name) == 3
-    again = read_list(tmp_path / name, Decision(kind="block", reason="unused"))
+    again = read_list(tmp_path / name, Decision(kind="allow", reason="unused"))
     assert [(e.id, e.pdq, e.reason, e.ticket) for e in again] == [
         (e.id, e.pdq, e.reason, e.ticket) for e in bank.examples
     ]
@@ -188,3 +191,61 @@ def test_the_written_list_is_csv(tmp_path: Path) -> None:
         (row,) = csv.DictReader(file)
     assert row["reason"] == 'a, "b"'
     assert tuple(row) == examples.COLUMNS
+
+
+def test_the_scores_of_an_allow_example_are_those_of_its_model(tmp_path: Path) -> None:
+    (path,) = saved(tmp_path, 1)
+    bank, _ = add_images(Bank(), Guard(FakeBackend(0.7)), [path], ALLOW, hash_only=True)
+    assert (bank.model, bank.width) == ("red", 0)
+    with pytest.raises(ConfigError, match="holds scores of 'other'"):
+        Banked(FakeBackend(0.7), replace(bank, model="other"))
+
+
+def test_an_ordinary_image_that_is_a_block_example_does_not_keep_others_from_being_blocked(tmp_path: Path) -> None:
+    class Wide(FakeBackend):
+        """Its embedding is what the image holds in each eighth."""
+
+        def score(self, stacks, *, embeddings=False, digests=False):  # type: ignore[no-untyped-def]
+            frames = [frame for stack in stacks for frame in stack.split()]
+            plain = super().score(stacks, embeddings=embeddings, digests=digests)
+            vectors = [frame.pixels.float().reshape(8, -1).mean(1) for frame in frames]
+            return [replace(one, embedding=vector) for one, vector in zip(plain, vectors, strict=True)]
+
+    guard = Guard(Wide(0.0))
+    paths = saved(tmp_path / "ordinary", 120)
+    for order in (0, 1):
+        bank = with_ordinary(Bank(), guard, [str(tmp_path / "ordinary")], budget=0.1)
+        bank, added = add_images(bank, guard, paths[:12], BLOCK)
+        if order:
+            bank = with_ordinary(bank, guard, [str(tmp_path / "ordinary")], budget=0.1)
+        assert bank.ordinary is not None
+        assert len(bank.ordinary) <= 108
+        like, _ = Matcher(bank, datetime.date(2026, 1, 1)).by_likeness(bank.embeddings[added[0].id] + 1e-4, {})
+        assert like is not None
+
+
+def test_a_list_that_is_to_block_may_not_allow(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(f"kind,pixels\nblock,{'ab' * 32}\nallow,{'cd' * 32}\n")
+    with pytest.raises(ConfigError, match=r"row 2 of list\.csv: it allows, in a list that is to block"):
+        read_list(tmp_path / "list.csv", BLOCK)
+    assert [one.kind for one in read_list(tmp_path / "list.csv", ALLOW)] == ["block", "allow"]
+
+
+def test_a_list_of_a_bank_that_is_read_into_it_takes_nothing_away(tmp_path: Path) -> None:
+    paths = saved(tmp_path, 2)
+    bank, _ = add_images(Bank(), Guard(FakeBackend(0.7)), paths[:1], BLOCK)
+    bank, _ = add_images(bank, Guard(FakeBackend(0.7)), paths[1:], ALLOW)
+    write_list(bank, tmp_path / "list.csv")
+    again = with_list(bank, read_list(tmp_path / "list.csv", ALLOW))
+    assert set(again.embeddings) == set(bank.embeddings)
+    assert {one.id: one.ceiling for one in again.examples} == {one.id: one.ceiling for one in bank.examples}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.csv", "pdq\n" + "f" * 200_000), ("a.json", '[{"pdq": "' + "f" * 64 + '", "distance": 1e999}]')],
+)
+def test_a_list_that_cannot_be_read_is_an_error_with_a_cure(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=name.replace(".", r"\.")):
+        read_list(tmp_path / name, BLOCK)

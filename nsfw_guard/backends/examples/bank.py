@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ HEAD = "bank.json"
 SCHEMA = 1
 _TRIES = 5
 MAX_BYTES = 1 << 29  # of bank.json: more than a million hashes
+MAX_TENSORS = 1 << 32  # bytes of the tensors: a million embeddings of 1024 numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +66,17 @@ class Bank:
         vectors = [*self.embeddings.values(), *([] if self.ordinary is None else self.ordinary)]
         if vectors and not self.model:
             raise ConfigError("a bank with embeddings needs the name of their model: pass model=")
-        if len({tuple(one.shape) for one in vectors}) > 1:
+        if any(one.ndim != 1 or not len(one) for one in vectors) or len({len(one) for one in vectors}) > 1:
             raise ConfigError("the embeddings of a bank have different widths: build it with one model")
+        # One that is not would be like nothing, or would make a radius that nothing reaches.
+        if not all(bool(torch.isfinite(one).all()) for one in vectors):
+            raise ConfigError("an embedding of a bank is not finite in float16: build it with another model or images")
+
+    @property
+    def of_model(self) -> str:
+        """What of it is one model's, and can be compared with nothing else: "embeddings", "scores", or nothing."""
+        scores = any(example.ceiling for example in self.examples)
+        return "embeddings" if self.width else "scores" if scores else ""
 
     @property
     def width(self) -> int:
@@ -156,7 +167,7 @@ class Bank:
             )
         except FileNotFoundError:
             raise
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, OSError) as error:
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(f"the bank in {folder.name!r} is damaged ({error}): build it again") from error
@@ -187,6 +198,9 @@ def _read_tensors(folder: Path, name: str, sha256: str) -> dict[str, Tensor]:
         return {}
     if Path(name).name != name:
         raise ConfigError(f"the bank in {folder.name!r} names a file elsewhere: build it again")
+    status = (folder / name).stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_TENSORS:  # reading a pipe may wait for ever
+        raise ConfigError(f"{name} in {folder.name!r} is no file of up to {MAX_TENSORS >> 30} GB: build the bank again")
     data = (folder / name).read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ConfigError(f"{name} in {folder.name!r} is damaged, its hash is another: build the bank again")
@@ -194,9 +208,6 @@ def _read_tensors(folder: Path, name: str, sha256: str) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load(data)
     except SafetensorError as error:
         raise ConfigError(f"{name} in {folder.name!r} is damaged: build the bank again") from error
-    # A NaN would be like nothing, and so a block-example that blocks nothing.
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-        raise ConfigError(f"{name} in {folder.name!r} holds numbers that are not finite: build the bank again")
     return tensors
 
 

@@ -32,8 +32,8 @@ class Example:
         pixels: the SHA-256 of its size and 8-bit pixels; empty where only a perceptual hash is known.
         pdq: its perceptual hash, 64 hexadecimal digits; empty where there is too little in it to hash.
         distance: the bits by which the hash of a copy may differ.
-        ceiling: of an allow-example, the score of each category that it had itself. It allows no image with a higher
-            one, but itself.
+        ceiling: of an allow-example, the score of each category and level that it had itself, such as "red high". It
+            allows no image with a higher one, but itself.
 
     Example:
         ```python
@@ -68,7 +68,7 @@ class Example:
         if type(self.distance) is not int or not 0 <= self.distance < BITS // 4:
             raise ConfigError(f"distance is a number of bits from 0 to {BITS // 4 - 1}, got {self.distance!r}")
         for category, p in self.ceiling.items():
-            if not (isinstance(p, (int, float)) and 0.0 <= p <= 1.0):
+            if isinstance(p, bool) or not (isinstance(p, (int, float)) and 0.0 <= p <= 1.0):
                 raise ConfigError(f"the score of {category!r} of an example must be from 0 to 1, got {p!r}")
         if self.kind == "allow" and not self.pixels:
             raise ConfigError(

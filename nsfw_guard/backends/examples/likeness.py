@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 
 from nsfw_guard.errors import ConfigError
 
+SAME = 0.9999  # the similarity from which an ordinary image is the example itself
 SHRINK = 0.1  # the share of the covariance that is the same in every direction
 BUDGET = 0.005  # of ordinary images, that may be like some example
 
@@ -48,8 +49,9 @@ class Likeness:
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         """Return embeddings so that a product of two of them is their similarity. Shape: (N, width)."""
-        vectors = embeddings.float() - self.mean.to(embeddings.device)
-        return normalize(vectors @ self.whitening.to(embeddings.device), dim=-1)
+        # In float64: the square of a large float32 is infinite, and what is divided by it is like nothing.
+        vectors = embeddings.double() - self.mean.to(embeddings.device).double()
+        return normalize(vectors @ self.whitening.to(embeddings.device).double(), dim=-1).float()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which example an image is like: by its pixels first, then by its perceptual hash, then by its embedding."""
+"""Which example an image is like: by its pixels first, then by its perceptual hash and its embedding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nsfw_guard.backends.examples.example import Example
 from nsfw_guard.backends.examples.likeness import Likeness, Radius, measured
 from nsfw_guard.errors import ScoringError
 from nsfw_guard.imaging.pdq import LEAST_QUALITY, Pdq, pdq_variants
-from nsfw_guard.scores import Severity
+from nsfw_guard.scores import Scores
 
 CEILING_SLACK = 0.05  # by which a score may be above that of the allow-example itself
 _ONES = np.array([byte.bit_count() for byte in range(256)], np.uint8)
@@ -29,6 +29,7 @@ class Like:
 
     example: Example
     by: str
+    exact: bool = False  # the image is the example itself, and not only like it
 
     def __str__(self) -> str:
         label = f" {self.example.label!r}" if self.example.label else ""
@@ -81,21 +82,46 @@ class Matcher:
         """True when images have to be hashed."""
         return bool(self.by_pixels or self.hashed)
 
+    def compared(
+        self, pixels: NDArray[np.uint8] | None, embedding: Tensor | None, scores: Mapping[str, float]
+    ) -> tuple[Like | None, float | None]:
+        """Return the example that an image is like, and the highest similarity to a block-example, where measured.
+
+        Only the example itself, pixel by pixel, is allowed whatever else it is like. What is like an allow-example in
+        another way is blocked where it is like a block-example in any way; and a hash, which can be forged, allows
+        nothing that the embedding of the same example does not allow too, where there is one to compare.
+
+        Args:
+            pixels: of the image; None where no example has a hash. Shape: uint8 (H, W, 3).
+            embedding: of the image; None where likeness was not measured. Shape: (width,).
+            scores: what the model said, by `said_of`.
+        """
+        like = self.by_hash(pixels, scores) if pixels is not None else None
+        if self.likeness is None or (like is not None and (like.exact or like.example.kind == "block")):
+            return like, None
+        if embedding is None:
+            raise ScoringError("there is no embedding to compare with the bank: use a model that returns one")
+        near, nearest = self.by_likeness(embedding, scores)
+        forged = like is not None and near is None and like.example in self.embedded
+        return (near if forged or near is not None else like), nearest
+
     def by_hash(self, pixels: NDArray[np.uint8], scores: Mapping[str, float]) -> Like | None:
         """Return the example whose hashes an image has. Shape: uint8 (H, W, 3)."""
         example = self.by_pixels.get(hash_of_pixels(pixels)) if self.by_pixels else None
         if example is not None:
-            return Like(example, "the same pixels")
-        if not self.hashed:
-            return None
-        for place, variant in pdq_variants(pixels).items():
+            return Like(example, "the same pixels", exact=True)
+        allowing: Like | None = None
+        for place, variant in (pdq_variants(pixels) if self.hashed else {}).items():
             apart = self._distances(variant)
             near = apart <= self.distances
             for at in np.flatnonzero(near).tolist():
                 if _may(self.hashed[at], scores, turned=place != "original"):
                     how = "" if place == "original" else f", {place}"
-                    return Like(self.hashed[at], f"{apart[at]} of 256 bits differ{how}")
-        return None
+                    like = Like(self.hashed[at], f"{apart[at]} of 256 bits differ{how}")
+                    if like.example.kind == "block":
+                        return like
+                    allowing = allowing or like
+        return allowing
 
     def by_likeness(self, embedding: Tensor, scores: Mapping[str, float]) -> tuple[Like | None, float]:
         """Return the example that an embedding is like, and the highest similarity to a block-example."""
@@ -141,9 +167,9 @@ def _may(example: Example, scores: Mapping[str, float], *, turned: bool = False)
     return not turned and all(p <= example.ceiling.get(name, 0.0) + CEILING_SLACK for name, p in scores.items())
 
 
-def highest(scores: Mapping[str, Mapping[Severity, float]]) -> dict[str, float]:
-    """Return the highest score of each category over its levels."""
-    return {category: max(levels.values()) for category, levels in scores.items()}
+def said_of(scores: Scores) -> dict[str, float]:
+    """Return the highest score over the views by category and level, such as "red high": a ceiling holds for each."""
+    return {f"{name} {level.name.lower()}": p for name, levels in scores.worst.items() for level, p in levels.items()}
 
 
 def _labelled(example: Example) -> tuple[str, str]:

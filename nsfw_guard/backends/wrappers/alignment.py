@@ -77,6 +77,7 @@ def joined(opinions: Sequence[Scores], joint: Mapping[str, float], said: Mapping
         embedding=opinions[0].embedding,
         digest=opinions[0].digest,
         blank=all(scores.blank for scores in opinions),
+        note="; ".join(dict.fromkeys(scores.note for scores in opinions if scores.note)),
         fault=next((scores.fault for scores in opinions if scores.fault), ""),
     )
 

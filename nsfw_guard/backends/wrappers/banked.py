@@ -11,7 +11,7 @@ from pathlib import Path
 from nsfw_guard.backends.base import Backend, checked_scores
 from nsfw_guard.backends.examples.bank import HEAD, Bank
 from nsfw_guard.backends.examples.example import CATEGORY
-from nsfw_guard.backends.examples.matching import Like, Matcher, highest
+from nsfw_guard.backends.examples.matching import Like, Matcher, said_of
 from nsfw_guard.backends.spec import Label, ScoreSpec
 from nsfw_guard.errors import ConfigError, ScoringError
 from nsfw_guard.imaging.frames import Frames
@@ -76,15 +76,11 @@ class Banked:
     def _compared(self, scores: Scores, frame: Frames, matcher: Matcher) -> Scores:
         if scores.fault or not scores.finite:
             return scores  # an ERROR, whatever it is like
-        said = highest(scores.worst)
-        like = matcher.by_hash(frame.to_array(), said) if matcher.wants_pixels else None
-        details: dict[str, float] = {}
-        if like is None and matcher.likeness is not None:
-            if scores.embedding is None:
-                raise ScoringError(f"{self.backend.spec.name!r} returned no embedding to compare with the bank")
-            like, nearest = matcher.by_likeness(scores.embedding, said)
-            details = {"nearest block-example": nearest}
-        return _with(scores, like, details)
+        if scores.embedding is None and matcher.likeness is not None:
+            raise ScoringError(f"{self.backend.spec.name!r} returned no embedding to compare with the bank")
+        pixels = frame.to_array() if matcher.wants_pixels else None
+        like, nearest = matcher.compared(pixels, scores.embedding, said_of(scores))
+        return _with(scores, like, {} if nearest is None else {"nearest block-example": nearest})
 
     def _current(self) -> tuple[Bank, Matcher]:
         with self._lock:
@@ -97,9 +93,9 @@ class Banked:
 
     def _fits(self, bank: Bank) -> None:
         spec = self.backend.spec
-        if bank.width and (bank.model, bank.revision) != (spec.name, spec.version):
+        if bank.of_model and (bank.model, bank.revision) != (spec.name, spec.version):
             raise ConfigError(
-                f"the bank holds embeddings of {bank.model!r} {bank.revision!r}, not of {spec.name!r} "
+                f"the bank holds {bank.of_model} of {bank.model!r} {bank.revision!r}, not of {spec.name!r} "
                 f"{spec.version!r}, and these cannot be compared: build a bank with this model"
             )
 

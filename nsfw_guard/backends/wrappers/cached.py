@@ -31,6 +31,8 @@ class Cached:
     def __init__(self, backend: Backend, *, size: int = 4096) -> None:
         if size < 1:
             raise ConfigError(f"size {size} remembers nothing: give a number above 0")
+        if _has_bank(backend):
+            raise ConfigError("a cache around a bank would keep what earlier examples said: put the bank around it")
         self.backend = backend
         self.size = size
         self.hits = self.misses = 0
@@ -76,6 +78,12 @@ class Cached:
             self._kept.move_to_end(key)
             while len(self._kept) > self.size:
                 self._kept.popitem(last=False)
+
+
+def _has_bank(backend: object) -> bool:
+    """Whether it compares with examples, or a backend in it does."""
+    inner = [getattr(backend, name) for name in ("backend", "first", "second") if hasattr(backend, name)]
+    return hasattr(backend, "bank") or any(map(_has_bank, [*inner, *getattr(backend, "members", ())]))
 
 
 def _key(frame: Frames) -> str:

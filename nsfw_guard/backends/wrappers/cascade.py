@@ -47,6 +47,12 @@ class Cascade:
                 f"{second.spec.name!r} does not score {', '.join(missing)}: choose a second model that scores "
                 f"{', '.join(first.spec.levels)}"
             )
+        lost = sorted(set(second.spec.required) - set(first.spec.levels))
+        if lost:
+            raise ConfigError(
+                f"{second.spec.name!r} must be heard on {', '.join(lost)}, and is asked only in doubt: put its bank "
+                "around the cascade"
+            )
         self.asked = self.seen = 0
 
     @property

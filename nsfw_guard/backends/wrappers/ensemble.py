@@ -53,6 +53,13 @@ class Ensemble:
         if len(self.weights) != len(names) or not all(0.0 < w < float("inf") for w in self.weights):
             raise ConfigError(f"weights={weights}: give one number above 0 for each of the {len(names)} models")
         self.votes = votes
+        always = {category for backend in backends for category in backend.spec.required}
+        outvoted = sorted(c for c in always if sum(c in backend.spec.levels for backend in backends) > 1)
+        if combine != "max" and outvoted:
+            raise ConfigError(
+                f"{', '.join(outvoted)} must be heard from each model, and {combine!r} may outvote it: put one bank "
+                "around the ensemble, or combine by 'max'"
+            )
         for category, count in self._scored().items():
             if votes is not None and not 1 <= votes <= count:
                 raise ConfigError(f"votes={votes}: {category!r} is scored by only {count} of the models")

@@ -13,20 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nsfw_guard.errors import ConfigError, DecodeError, ImageError
+from nsfw_guard.errors import ConfigError, DecodeError, ImageError, MissingExtraError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.clips.censor import censor_clip
 from nsfw_guard.imaging.clips.clip import CLIP_LIMITS, ClipFrame
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.tools.clips import JudgedClip, check_clip
 from nsfw_guard.tools.screening.covers import FORMATS, generated_mark, save_cover
-from nsfw_guard.tools.screening.entries import Content, Reader
-from nsfw_guard.tools.screening.placing import CHANGED, Placed, path_inside
+from nsfw_guard.tools.screening.entries import Content, Entry, Reader
+from nsfw_guard.tools.screening.placing import CHANGED, COVERS, NO_ROOM, Placed, path_inside
 from nsfw_guard.tools.screening.plan import read_plan
-from nsfw_guard.tools.screening.results import pairs_of
+from nsfw_guard.tools.screening.results import known_outcome, pairs_of
 from nsfw_guard.verdict import Outcome, Verdict
 
-MARK = "covers.json"  # in the folder of the copies: whose they are
 COVERED = frozenset({"block", "error"})
 AROUND = 0.5  # seconds before and after a flagged frame that are covered too: neighbours show nearly the same
 _CLIP_SUFFIXES = {".m4v": ".mp4"}
@@ -48,29 +47,53 @@ def censor(out: Path, into: Path, guard: Guard, readers: Sequence[Reader]) -> It
         ConfigError: the scan is not finished, or the folder holds something else.
     """
     _begin(out, into)
+    taken: set[bytes] = set()
     for entry, row in pairs_of(out, ["outcome", "sha256"]):
-        if row["outcome"] not in COVERED:
+        if known_outcome(row) not in COVERED:
             continue
-        target = into / _named(path_inside(entry), clip=entry.is_clip)
-        if target.exists():  # it appears only when it is whole
-            yield Placed(entry.key, row["outcome"], str(target))
-            continue
-        most = CLIP_LIMITS.bytes if entry.is_clip else (guard.limits or Limits()).bytes
-        (content,) = readers[entry.reader].read([entry], most)
-        why = _copy(content, row["sha256"], target, guard, clip=entry.is_clip)
+        target = into / _free(_named(path_inside(entry), clip=entry.is_clip), entry, taken)
+        try:
+            why = _placed(entry, row["sha256"], target, into, guard, readers)
+        except (MissingExtraError, OSError, ValueError) as error:  # a name that no file can have, or that is a folder
+            if isinstance(error, OSError) and error.errno in NO_ROOM:  # the next one would not fit either
+                raise
+            why = f"{type(error).__name__}: {error}"
         yield Placed(entry.key, row["outcome"], "" if why else str(target), why)
+
+
+def _placed(entry: Entry, sha256: str, target: Path, into: Path, guard: Guard, readers: Sequence[Reader]) -> str:
+    """See that an image has its copy; why it has none, or an empty text."""
+    if not target.parent.resolve().is_relative_to(into.resolve()) or target.is_symlink():
+        return "its place is a link, behind which is no cover: name a new folder"
+    if target.is_file():  # it appears only when it is whole
+        return ""
+    most = CLIP_LIMITS.bytes if entry.is_clip else (guard.limits or Limits()).bytes
+    (content,) = readers[entry.reader].read([entry], most)
+    return _copy(content, sha256, target, guard, clip=entry.is_clip)
 
 
 def _begin(out: Path, into: Path) -> None:
     """Make the folder of the copies, or see that it is this scan's."""
     into.mkdir(parents=True, exist_ok=True)
     wanted = {"plan_sha256": read_plan(out).sha256}
-    mark = into / MARK
+    mark = into / COVERS
     if mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == wanted:
         return
     if any(into.iterdir()):
         raise ConfigError(f"{str(into)!r} holds other files, which could be taken for covers: name a new folder")
     mark.write_text(json.dumps(wanted), encoding="utf-8")
+
+
+def _free(path: Path, entry: Entry, taken: set[bytes]) -> Path:
+    """The path, or another one where an earlier image has it: a.tiff and a.tiff.png, a.m4v and a.mp4.
+
+    So that it is the same in each run, only names count, on every system as where a.png and A.png are one file.
+    """
+    name = hashlib.blake2b(str(path).casefold().encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    if name in taken:
+        path = path.with_name(f"{path.stem}-{hashlib.sha256(entry.to_line().encode()).hexdigest()[:16]}{path.suffix}")
+    taken.add(name)
+    return path
 
 
 def _named(path: Path, *, clip: bool) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from nsfw_guard.imaging.pdq import BITS, LEAST_QUALITY, MATCH, Pdq, distance
 from nsfw_guard.tools.screening.duplicates import near_duplicates
 from nsfw_guard.tools.screening.entries import Entry
-from nsfw_guard.tools.screening.results import OUTCOMES, pairs_of
+from nsfw_guard.tools.screening.results import pairs_of
 
 BINS, SHEET, SEED = 20, 24, 0
 COLUMNS = ("outcome", "category", "score", "threshold", "reason", "status", "sha256", "pdq", "quality")
@@ -103,7 +103,8 @@ class _Hashed:
         self.hashes = bytearray()
         self.numbers = array("Q")
         self.scores = array("d")
-        self.outcomes = bytearray()
+        self.outcomes = array("L")
+        self.names: dict[str, int] = {}  # of outcomes, also of those that were edited
 
     def add(self, one: Shown) -> None:
         """Add an image that has a hash."""
@@ -111,14 +112,15 @@ class _Hashed:
             self.hashes += bytes.fromhex(one.pdq)
             self.numbers.append(one.number)
             self.scores.append(one.score)
-            self.outcomes.append(OUTCOMES.index(one.outcome))
+            self.outcomes.append(self.names.setdefault(one.outcome, len(self.names)))
 
     def group(self, out: Path, findings: Findings) -> None:
         """Find the groups; the largest are read once more, to be shown."""
         size = BITS // 8
         hashes = [self.hashes[at : at + size].hex() for at in range(0, len(self.hashes), size)]
         groups = near_duplicates(hashes)
-        outcomes = [Counter(OUTCOMES[self.outcomes[i]] for i in group) for group in groups]
+        names = list(self.names)
+        outcomes = [Counter(names[self.outcomes[i]] for i in group) for group in groups]
         findings.grouped = sum(map(len, groups))
         findings.disagreeing = sum(len(counts) > 1 for counts in outcomes)
         best = [max(group, key=self.scores.__getitem__) for group in groups[:SHEET]]

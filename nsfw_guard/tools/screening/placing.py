@@ -14,10 +14,11 @@ from typing import Literal, get_args
 from nsfw_guard.backends.files.weights import sha256_of
 from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.tools.screening.entries import Entry
-from nsfw_guard.tools.screening.results import OUTCOMES, pairs_of
+from nsfw_guard.tools.screening.results import known_outcome, pairs_of
 
 Way = Literal["copy", "move", "link"]
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+COVERS = "covers.json"  # in a folder of covered copies: whose they are
 CHANGED = "it could not be read, or was changed after it was judged"
 
 
@@ -47,14 +48,14 @@ def place(out: Path, into: Path, way: Way) -> Iterator[Placed]:
     """
     if way not in get_args(Way):
         raise UnknownNameError("way to place images", way, get_args(Way))
+    if (into / COVERS).exists():  # where one could be taken for the other
+        raise ConfigError(f"{str(into)!r} holds covered copies: name another folder for the images themselves")
     for entry, row in pairs_of(out, ["outcome", "sha256"]):
-        if row["outcome"] not in OUTCOMES:  # it becomes a part of a path
-            raise ConfigError(f"the scan holds the outcome {row['outcome']!r}, which no scan writes: scan again")
-        target = into / row["outcome"] / path_inside(entry)
+        target = into / known_outcome(row) / path_inside(entry)
         try:
             yield _place(entry, target, row["outcome"], row["sha256"], way)
         except OSError as error:
-            if error.errno in _NO_ROOM:  # the next one would not fit either
+            if error.errno in NO_ROOM:  # the next one would not fit either
                 raise
             yield Placed(entry.key, row["outcome"], why_not=f"{type(error).__name__}: {error.strerror}")
 

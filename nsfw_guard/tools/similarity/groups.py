@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,20 +70,17 @@ def groups_of(store: ListedStore, *, least: float) -> list[Group]:
 def joined(vectors: Tensor, least: float) -> Tensor:
     """Return for each vector of length 1 the first row of its group. Shape: (N,)."""
     parents = torch.arange(len(vectors))
-    for first, second in _pairs(vectors, least):
-        parents = _join(parents, first, second)
-    return parents
-
-
-def _pairs(vectors: Tensor, least: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """The rows of pairs that are similar enough, one block of products at a time."""
     # Products of float32 are off by less than this: two equal vectors have a similarity of 1.
     bound = least - 1e-6
     for top in range(0, len(vectors), _SIDE):
         for left in range(top, len(vectors), _SIDE):
+            root = parents[top]
+            if all(bool((parents[at : at + _SIDE] == root).all()) for at in (top, left)):
+                continue  # all of one group: thousands that are alike are otherwise millions of pairs
             near = vectors[top : top + _SIDE] @ vectors[left : left + _SIDE].T >= bound
             first, second = near.nonzero(as_tuple=True)
-            yield first + top, second + left
+            parents = _join(parents, first + top, second + left)
+    return parents
 
 
 def _join(parents: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ def open_store(
     if is_address(place):
         return MilvusStore.open(str(place), model=model, revision=revision, width=width)
     kind = read_json(Path(place)).get("kind", "exact")
-    if kind not in _IN_FOLDERS:
+    if not isinstance(kind, str) or kind not in _IN_FOLDERS:
         raise ConfigError(f"the index in {str(place)!r} was written by another version: build it again")
     return _IN_FOLDERS[kind].open(Path(place), model=model, revision=revision, width=width)
 

@@ -70,7 +70,7 @@ def read_json(folder: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{str(folder)!r} holds no index ({error.strerror}): build one with `nsfw-guard index`"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise damaged(folder, HEAD) from error
     if not isinstance(content, dict):
         raise damaged(folder, HEAD)
@@ -94,8 +94,13 @@ def read_head(folder: Path) -> Head:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged(folder, HEAD) from error
-    if not all(_NAME.fullmatch(str(segment.name)) for segment in segments):
-        raise damaged(folder, HEAD)
+    for segment in segments:
+        if not _NAME.fullmatch(str(segment.name)) or type(segment.count) is not int or segment.count < 0:
+            raise damaged(folder, HEAD)
+        path = folder / f"{segment.name}.safetensors"
+        # Before memory is taken for so many: a vector is at least two bytes a number.
+        if path.exists() and path.stat().st_size < 2 * segment.count * head.width:
+            raise ConfigError(f"{segment.name} in {str(folder)!r} has another size than recorded: build it again")
     return head
 
 

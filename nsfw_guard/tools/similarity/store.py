@@ -49,6 +49,11 @@ class Origin:
     width: int
 
     def __post_init__(self) -> None:
+        if type(self.width) is not int or not isinstance(self.model, str) or not isinstance(self.revision, str):
+            raise ConfigError(
+                f"an index is of a model and a revision, as texts, and a whole number, got {self.model!r}, "
+                f"{self.revision!r} and {self.width!r}: build the index again"[:400]
+            )
         if self.width < 1:
             raise ConfigError(f"{self.model!r} has no embedding: choose a model with one from `nsfw-guard models`")
 

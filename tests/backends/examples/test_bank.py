@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from nsfw_guard.backends.examples.bank import Bank
 from nsfw_guard.backends.examples.example import Example
@@ -105,6 +108,8 @@ def _flip(folder: Path) -> None:
         (_changed(examples=[{"kind": "block"}]), "is damaged"),
         (_changed(examples="none"), "is damaged|has the fields"),
         (_changed(tensors="../elsewhere.safetensors"), "names a file elsewhere"),
+        (_changed(tensors=".."), "is no file of up to"),
+        (_changed(budget=10**400), "is damaged"),
         (_changed(examples=[FIRST.to_dict(), FIRST.to_dict(), SECOND.to_dict()]), "an example twice"),
         (_changed(model=""), "needs the name of their model"),
     ],
@@ -116,9 +121,33 @@ def test_a_damaged_bank_is_refused(damage: Any, why: str, tmp_path: Path) -> Non
         Bank.load(tmp_path / "bank")
 
 
-def test_embeddings_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
-    Bank(examples=(FIRST,), embeddings={FIRST.id: torch.full((4,), float("nan"))}, model="red").save(tmp_path / "bank")
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e30])
+def test_embeddings_that_are_no_numbers_are_refused(number: float, tmp_path: Path) -> None:
+    sample = torch.randn(500, 4)
+    sample[7] = number  # beyond float16 it would make a radius that nothing reaches
     with pytest.raises(ConfigError, match="not finite"):
+        Bank(examples=(FIRST,), ordinary=sample, model="red")
+    filled().save(tmp_path / "bank")
+    _tensors(tmp_path / "bank", {"embeddings": torch.ones(2, 4), "ordinary": sample})
+    with pytest.raises(ConfigError, match="not finite"):
+        Bank.load(tmp_path / "bank")
+
+
+def _tensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Put other tensors into a bank, with their right hash."""
+    data = save(tensors)
+    digest = hashlib.sha256(data).hexdigest()
+    (folder / f"tensors-{digest[:16]}.safetensors").write_bytes(data)
+    _changed(tensors=f"tensors-{digest[:16]}.safetensors", sha256=digest)(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_place_of_the_tensors_is_not_waited_for(tmp_path: Path) -> None:
+    filled().save(tmp_path / "bank")
+    (path,) = (tmp_path / "bank").glob("tensors-*")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="is no file of up to"):
         Bank.load(tmp_path / "bank")
 
 

@@ -81,3 +81,9 @@ def test_ordinary_images_that_are_equally_near_do_not_count_as_like() -> None:
     assert (
         radius.least > 1.0 or float(((likeness(vectors) @ likeness(vectors[:1]).T) >= radius.least).float().mean()) == 0
     )
+
+
+def test_large_numbers_are_compared_as_small_ones() -> None:
+    likeness = Likeness.measure(ordinary(1000))
+    one = likeness(torch.full((1, WIDTH), 1e30))
+    assert float((one @ one.T).squeeze()) == pytest.approx(1.0, abs=1e-5)

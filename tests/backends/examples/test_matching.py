@@ -145,3 +145,42 @@ def test_without_ordinary_images_only_hashes_are_compared() -> None:
     assert matcher.likeness is None
     assert matcher.wants_pixels
     assert not Matcher(Bank(), TODAY).wants_pixels
+
+
+def measured(*examples: Example, vectors: list[torch.Tensor]) -> Matcher:
+    sample = 0.1 * torch.randn(2000, 8, generator=torch.Generator().manual_seed(0))
+    by_id = {example.id: vector for example, vector in zip(examples, vectors, strict=True)}
+    return Matcher(Bank(examples=examples, embeddings=by_id, ordinary=sample, budget=0.05, model="m"), TODAY)
+
+
+def test_what_is_like_a_block_example_is_blocked_although_its_hash_is_that_of_an_allow_example() -> None:
+    allow = hashed("allow", textured(1), ceiling={"red": 1.0})
+    block = Example(kind="block", reason="r", pixels="a" * 64)
+    matcher = measured(allow, block, vectors=[5 * torch.eye(8)[0], 5 * torch.eye(8)[1]])
+    copy, near_block = textured(1, side=64), 3 * torch.eye(8)[1]
+    like, _ = matcher.compared(copy, near_block, NOTHING)
+    assert like is not None
+    assert like.example.kind == "block"
+    like, _ = matcher.compared(textured(1), near_block, NOTHING)
+    assert like is not None
+    assert like.exact
+    assert like.example.kind == "allow"  # this image was looked at
+
+
+def test_a_hash_that_is_forged_allows_nothing_that_the_embedding_does_not_allow() -> None:
+    allow = hashed("allow", textured(1), ceiling={"red": 0.9})
+    matcher = measured(allow, vectors=[5 * torch.eye(8)[0]])
+    copy, said = textured(1, side=64), {"red": 0.9}
+    like, _ = matcher.compared(copy, 3 * torch.eye(8)[0], said)
+    assert like is not None
+    assert like.example.kind == "allow"
+    assert matcher.compared(copy, 3 * torch.eye(8)[2], said)[0] is None
+
+
+def test_a_turned_copy_of_a_block_example_is_blocked_although_it_is_like_an_allow_example() -> None:
+    turned = np.ascontiguousarray(np.rot90(textured(1)))
+    allow = hashed("allow", textured(1), ceiling={"red": 1.0})
+    block = Example(kind="block", reason="r", pdq=pdq(turned).hex)
+    like = found([allow, block], textured(1, side=64))
+    assert like is not None
+    assert like.example.kind == "block"

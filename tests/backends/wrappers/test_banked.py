@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import datetime
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from nsfw_guard.backends.examples.bank import Bank
 from nsfw_guard.backends.examples.example import Example
 from nsfw_guard.backends.examples.matching import hash_of_pixels
+from nsfw_guard.backends.spec import Label
 from nsfw_guard.backends.wrappers import banked
 from nsfw_guard.backends.wrappers.banked import Banked
+from nsfw_guard.backends.wrappers.cached import Cached
 from nsfw_guard.backends.wrappers.calibrated import Calibrated
+from nsfw_guard.backends.wrappers.cascade import Cascade
+from nsfw_guard.backends.wrappers.ensemble import Ensemble
+from nsfw_guard.backends.wrappers.time_limited import TimeLimited
 from nsfw_guard.errors import ConfigError, PolicyError
 from nsfw_guard.guard import Guard
 from nsfw_guard.policy.policy import Policy
 from nsfw_guard.policy.rules import Rule
-from nsfw_guard.testing import FakeBackend, FaultyBackend, tiny_model
+from nsfw_guard.scores import Severity
+from nsfw_guard.testing import RED, FakeBackend, FaultyBackend, tiny_model
+from nsfw_guard.tools.examples import Decision, add_images
 from nsfw_guard.verdict import Outcome
-from tests.backends.wrappers.members import TRIPLED
+from tests.backends.wrappers.members import TRIPLED, Saying
 from tests.images import smooth
 
 IMAGES = smooth(3, 64, 64)
@@ -169,3 +179,62 @@ def test_a_saved_guard_keeps_its_bank_and_what_it_allows_is_said(tmp_path: Path)
         Guard.from_pretrained(tmp_path / "loose")
     assert Guard.from_pretrained(tmp_path / "loose", trust_guard=True).check([image])[0].outcome is Outcome.ALLOW
     assert Guard.from_pretrained(tmp_path / "loose", bank=allowing).check([image])[0].outcome is Outcome.ALLOW
+
+
+def test_an_allow_example_of_a_low_severity_allows_no_copy_of_a_high_one() -> None:
+    class Graded(FakeBackend):
+        """Every image scores 0.9 for the low level, and what is asked for the high one."""
+
+        def __init__(self, high: float) -> None:
+            super().__init__(0.9)
+            self.high = high
+            self.spec = replace(RED, labels={"a": Label("red", Severity.LOW), "b": Label("red", Severity.HIGH)})
+
+        def score(self, stacks, *, embeddings=False, digests=False):  # type: ignore[no-untyped-def]
+            levels = {"red": {Severity.LOW: 0.9, Severity.HIGH: self.high}}
+            plain = super().score(stacks, embeddings=embeddings, digests=digests)
+            return [replace(one, views=tuple(replace(v, levels=levels) for v in one.views)) for one in plain]
+
+    image = np.ascontiguousarray((smooth(1, 128, 128)[0] * 255).byte().permute(1, 2, 0).numpy())
+    policy = Policy(rules={"red": Rule(block=0.5, severity=Severity.HIGH), "*": Rule(block=0.5)})
+    bank, _ = add_images(Bank(), Guard(Graded(0.1), policy=policy), [image], Decision(kind="allow", reason="art"))
+    copy = np.asarray(Image.fromarray(image).resize((96, 96), Image.Resampling.BICUBIC))
+    (calm,) = Guard(Banked(Graded(0.1), bank), policy=policy).check([copy])
+    assert "allowed by example" in calm.reason
+    (worse,) = Guard(Banked(Graded(0.85), bank), policy=policy).check([copy])
+    assert worse.outcome is Outcome.BLOCK
+
+
+def test_a_cache_around_a_bank_is_refused(tmp_path: Path) -> None:
+    banked = Banked(FakeBackend(), Bank(examples=[of(IMAGES[0])]))
+    for backend in (banked, TimeLimited(banked, 5), Ensemble([banked, Saying("other", times=0.0)])):
+        with pytest.raises(ConfigError, match="a cache around a bank"):
+            Cached(backend)
+    assert Guard(Banked(Cached(FakeBackend()), banked.bank)).check(IMAGES)[0].category == "example"
+
+
+def test_a_bank_of_a_member_is_heard_and_named_or_refused() -> None:
+    bank = Bank(examples=[of(IMAGES[0])])
+    first, second = Saying("red", times=0.0), Saying("other", times=0.0)
+    (verdict,) = Guard(Ensemble([Banked(first, bank), second])).check(IMAGES[:1])
+    assert verdict.outcome is Outcome.BLOCK
+    assert "blocked by example" in verdict.reason
+    with pytest.raises(ConfigError, match="'other' must be heard on example, and is asked only in doubt"):
+        Cascade(first, Banked(second, bank), band=(0.1, 0.9))
+    for combine in ("mean", "vote"):
+        with pytest.raises(ConfigError, match="may outvote it"):
+            Ensemble([Banked(first, bank), Banked(second, Bank())], combine=combine)  # type: ignore[arg-type]
+    around = Guard(Banked(Cascade(first, second, band=(0.1, 0.9)), bank))
+    assert around.check(IMAGES)[0].category == "example"
+
+
+def test_the_bank_of_a_saved_guard_is_read_once_and_may_not_be_missing(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model")
+    image = np.ascontiguousarray((IMAGES[0] * 255).round().byte().permute(1, 2, 0).numpy())
+    Guard.from_pretrained(model, bank=Bank(examples=[of(IMAGES[0])])).save_pretrained(tmp_path / "saved")
+    again = Guard.from_pretrained(tmp_path / "saved")
+    Bank(examples=[of(IMAGES[0], "allow")]).save(tmp_path / "saved" / "bank")  # what it allows was not checked
+    assert again.check([image])[0].category == "example"
+    shutil.rmtree(tmp_path / "saved" / "bank")
+    with pytest.raises(ConfigError, match="was saved with a bank, which is missing"):
+        Guard.from_pretrained(tmp_path / "saved")

@@ -12,9 +12,9 @@ from PIL import Image, PngImagePlugin
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.testing import FakeBackend
-from nsfw_guard.tools.screening.censor import MARK, censor
+from nsfw_guard.tools.screening.censor import censor
 from nsfw_guard.tools.screening.covers import generated_mark
-from nsfw_guard.tools.screening.placing import Placed
+from nsfw_guard.tools.screening.placing import COVERS, Placed, place
 from nsfw_guard.tools.screening.readers import readers_of
 from nsfw_guard.tools.screening.scan import Scan
 from nsfw_guard.tools.screening.scorer import ScanSettings
@@ -32,7 +32,7 @@ def censored(source: Path, out: Path, into: Path, guard: Guard = GUARD) -> list[
 
 
 def files(into: Path) -> dict[str, Path]:
-    return {path.name: path for path in into.rglob("*") if path.is_file() and path.name != MARK}
+    return {path.name: path for path in into.rglob("*") if path.is_file() and path.name != COVERS}
 
 
 @pytest.fixture
@@ -142,3 +142,56 @@ def test_a_clip_that_cannot_be_read_has_no_copy(tmp_path: Path) -> None:
     assert one.path == ""
     assert "DecodeError" in one.why_not
     assert files(tmp_path / "into") == {}
+
+
+def test_images_whose_copies_would_have_one_name_have_one_each(tmp_path: Path) -> None:
+    members = {"a.tiff": 100, "A.tiff.png": 101, "../b.png": 102, "b.png": 103}
+    shard(tmp_path / "a.tar", {name: encoded("block", blue) for name, blue in members.items()})
+    scanned(tmp_path / "a.tar", tmp_path / "out")
+    for _ in range(2):
+        placed = censored(tmp_path / "a.tar", tmp_path / "out", tmp_path / "into")
+        assert len({one.path.casefold() for one in placed if one.path}) == len(placed) >= 2
+        assert len(files(tmp_path / "into")) == len(placed)
+
+
+def test_an_image_whose_copy_can_have_no_name_is_left_and_the_others_are_not(tmp_path: Path) -> None:
+    members = {"a.png/b.png": 100, "a.png": 101, f"{'n' * 251}.gif": 102, "c.png": 103}
+    shard(tmp_path / "a.tar", {name: encoded("block", blue) for name, blue in members.items()})
+    scanned(tmp_path / "a.tar", tmp_path / "out")
+    placed = {
+        Path(one.key).name[:9]: one.why_not for one in censored(tmp_path / "a.tar", tmp_path / "out", tmp_path / "into")
+    }
+    assert [name for name, why in placed.items() if why] == ["a.png", "nnnnnnnnn"]
+    assert set(files(tmp_path / "into")) == {"b.png", "c.png"}
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_link_in_the_folder_is_not_taken_for_a_cover(kind: str, source: Path, tmp_path: Path) -> None:
+    scanned(source, tmp_path / "out")
+    copies = censor(tmp_path / "out", tmp_path / "into", GUARD, readers_of([str(source)]))
+    first = Path(next(copies).path)
+    copies.close()
+    first.unlink()
+    if kind == "folder":
+        first.parent.rmdir()
+        first.parent.symlink_to(source / "deep")
+    else:
+        first.symlink_to(source / "deep" / "1 block.png")
+    placed = censored(source, tmp_path / "out", tmp_path / "into")
+    assert placed[0].path == ""
+    assert "is a link" in placed[0].why_not
+
+
+def test_covers_and_images_are_not_put_into_one_folder(source: Path, tmp_path: Path) -> None:
+    scanned(source, tmp_path / "out")
+    censored(source, tmp_path / "out", tmp_path / "into")
+    with pytest.raises(ConfigError, match="holds covered copies"):
+        list(place(tmp_path / "out", tmp_path / "into", "copy"))
+
+
+def test_an_outcome_that_no_scan_writes_leaves_nothing_uncovered_without_a_word(source: Path, tmp_path: Path) -> None:
+    scanned(source, tmp_path / "out")
+    part = tmp_path / "out" / "part-000000.jsonl"
+    part.write_text(part.read_text().replace('"outcome": "block"', '"outcome": "Block"'))
+    with pytest.raises(ConfigError, match="the outcome 'Block', which no scan writes"):
+        censored(source, tmp_path / "out", tmp_path / "into")

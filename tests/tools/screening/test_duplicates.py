@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,31 @@ def test_a_bucket_larger_than_a_block_is_compared_whole(monkeypatch: pytest.Monk
     (a,) = drawn(1)
     alike = [flipped(a, [bit]) for bit in range(10)]
     assert near_duplicates(alike) == [list(range(10))]
+
+
+def test_thousands_that_are_nearly_the_same_take_no_time_for_each_pair() -> None:
+    rng = np.random.default_rng(2)
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(drawn(1)[0]), np.uint8))[None].repeat(20_000, 0)
+    bits[np.arange(20_000)[:, None], rng.integers(0, 256, (20_000, 8))] ^= 1
+    hashes = [row.tobytes().hex() for row in np.packbits(bits, axis=1)]
+    began = time.process_time()
+    assert [len(group) for group in near_duplicates(hashes)] == [20_000]
+    assert time.process_time() - began < 30  # 200 million pairs, each of which would take some microseconds
+
+
+def test_groups_are_those_of_every_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that agree in all bands but the last: then each pair is compared, and the groups follow."""
+    monkeypatch.setattr(duplicates, "_BLOCK", 7)
+    rng = np.random.default_rng(3)
+    values = rng.integers(0, 1 << 9, 80)
+    hashes = [f"{'ab' * 30}{value:04x}" for value in values.tolist()]
+    for most in (1, 2, 3):
+        near = {(i, j) for i in range(80) for j in range(80) if (values[i] ^ values[j]).item().bit_count() <= most}
+        group = list(range(80))
+        for _ in range(80):
+            group = [min(group[j] for j in range(80) if (i, j) in near) for i in range(80)]
+        wanted = [[i for i in range(80) if group[i] == root] for root in sorted(set(group))]
+        assert sorted(near_duplicates(hashes, most=most)) == [one for one in wanted if len(one) > 1]
 
 
 def test_nothing_is_no_group() -> None:

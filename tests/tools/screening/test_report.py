@@ -196,3 +196,20 @@ def test_images_with_nothing_to_hash_are_no_near_duplicates(tmp_path: Path) -> N
     scanned(tmp_path / "in", tmp_path / "out")
     assert find(tmp_path / "out").groups == []
     assert "Near-duplicates" not in write(tmp_path / "out").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"outcome": ["x"]}, "holds the outcome"), ({"outcome": None}, "holds the outcome"),
+        ({"reason": {"a": 1}}, "holds the reason"), ({"category": ["x"], "outcome": "block"}, "holds the category"),
+        (None, "is damaged"), ([1], "is damaged"),
+    ],
+)  # fmt: skip
+def test_a_row_that_no_scan_has_written_is_an_error_with_a_cure(changed: object, why: str, out: Path) -> None:
+    part = out / "part-000000.jsonl"
+    first, *others = part.read_text().splitlines(keepends=True)
+    row = {**json.loads(first), **changed} if isinstance(changed, dict) else changed
+    part.write_text((json.dumps(row) if row else "no json") + "\n" + "".join(others))
+    with pytest.raises(ConfigError, match=why):
+        write(out)

@@ -15,6 +15,7 @@ import torch
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.tools.lock import locked
 from nsfw_guard.tools.similarity.exact import ExactIndex
+from nsfw_guard.tools.similarity.places import open_store
 from nsfw_guard.tools.similarity.segments import HEAD
 
 WIDTH = 12
@@ -221,3 +222,29 @@ def test_a_segment_of_another_kind_is_refused(name: str, index: ExactIndex) -> N
     (index.folder / HEAD).write_text(head.to_json())
     with pytest.raises(ConfigError, match=r"damaged|another size"):
         ExactIndex.open(index.folder)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"width": 4.0}, {"model": ["a"]}, {"revision": None}, {"kind": ["exact"]}, {"count": 10**12}, {"count": -1},
+        {"count": "x"}, {"count": 2.5},
+    ],
+)  # fmt: skip
+def test_a_head_that_was_edited_is_refused_before_memory_is_taken(changed: dict[str, object], tmp_path: Path) -> None:
+    index = ExactIndex.create(tmp_path / "in", model="m", revision="", width=4)
+    index.add(["a"], torch.ones(1, 4), [{}])
+    head = json.loads((tmp_path / "in" / HEAD).read_text())
+    if "count" in changed:
+        head["segments"][0] |= changed
+    else:
+        head |= changed
+    (tmp_path / "in" / HEAD).write_text(json.dumps(head))
+    with pytest.raises(ConfigError, match="build"):
+        open_store(tmp_path / "in")
+
+
+def test_a_deep_head_is_refused(tmp_path: Path) -> None:
+    (tmp_path / HEAD).write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="damaged"):
+        open_store(tmp_path)
