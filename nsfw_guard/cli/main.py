@@ -12,6 +12,7 @@ from typing import NoReturn
 from nsfw_guard.cli import (
     audit,
     bank,
+    calibrate,
     check,
     demo,
     doctor,
@@ -59,7 +60,22 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"nsfw-guard {__version__}")
     top.add_argument("-v", "--verbose", action="store_true", help="show the log, with the cause of every ERROR")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (check, scan, report, watch, index, bank, evaluate, models, policy, audit, demo, doctor, integrate):
+    for module in (
+        check,
+        scan,
+        report,
+        watch,
+        index,
+        bank,
+        calibrate,
+        evaluate,
+        models,
+        policy,
+        audit,
+        demo,
+        doctor,
+        integrate,
+    ):
         module.add(commands)
     return top
 
