@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from nsfw_guard.errors import ConfigError
+from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.jsonfile import read_json
-from nsfw_guard.policy.rules import Threshold
+from nsfw_guard.policy.rules import VIEW_KINDS, Threshold
 from nsfw_guard.scores import Scores, ViewScores
 
 EDGE = 1e-9
@@ -24,6 +27,10 @@ class Calibration:
     Args:
         model: the model whose scores it was fitted on.
         maps: (slope, shift) per category; the slope is above 0, so that order is kept.
+        views: by kind of view, maps that hold there in place of these.
+        curves: by category, points (mapped score, frequency) that the mapped score then goes through, straight in
+            the log odds of the first between two points.
+        revision: of the model; empty where any is accepted.
         thresholds: thresholds for the calibrated scores, by name; they replace the record's.
         source: a description of the data it was fitted on.
 
@@ -37,11 +44,21 @@ class Calibration:
 
     model: str
     maps: Mapping[str, tuple[float, float]]
+    views: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    curves: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    revision: str = ""
     thresholds: Mapping[str, Threshold] = field(default_factory=dict)
     source: str = ""
 
     def __post_init__(self) -> None:
-        for category, (slope, shift) in self.maps.items():
+        for kind, maps in self.views.items():
+            if kind not in VIEW_KINDS:
+                raise UnknownNameError("kind of view", kind, VIEW_KINDS)
+            if left := set(maps) - set(self.maps):
+                raise ConfigError(f"the calibration of {kind} views maps {min(left)!r}, and `maps` does not: add it")
+        for category, points in self.curves.items():
+            _check_curve(category, points, self.maps)
+        for category, (slope, shift) in self.every_map():
             if not (math.isfinite(slope) and math.isfinite(shift) and slope > 0):
                 raise ConfigError(
                     f"calibration of {category!r}: the slope {slope} must be above 0 and the shift finite: fit it again"
@@ -59,22 +76,35 @@ class Calibration:
         """
         return replace(scores, views=tuple(self._view(view) for view in scores.views))
 
-    def moved(self, category: str, p: float) -> float:
-        """Return the calibrated score for a score of this category."""
-        return _moved(p, *self.maps[category]) if category in self.maps else p
+    def moved(self, category: str, p: float, *, kind: str = "") -> float:
+        """Return the calibrated score for a score of this category, in this kind of view."""
+        maps = self.views.get(kind, self.maps)
+        chosen = maps.get(category, self.maps.get(category))
+        mapped = p if chosen is None else _moved(p, *chosen)
+        return _on_curve(mapped, self.curves[category]) if category in self.curves else mapped
+
+    def lowest(self, category: str, p: float) -> float:
+        """Return the lowest that a score of this category becomes, over all kinds of view."""
+        return min(self.moved(category, p, kind=kind) for kind in ("", *self.views))
+
+    def every_map(self) -> Iterator[tuple[str, tuple[float, float]]]:
+        """Yield every map with its category."""
+        yield from self.maps.items()
+        for maps in self.views.values():
+            yield from maps.items()
 
     def _view(self, view: ViewScores) -> ViewScores:
-        levels = {
-            c: {s: _moved(p, *self.maps[c]) for s, p in ls.items()} if c in self.maps else ls
-            for c, ls in view.levels.items()
-        }
+        levels = {c: {s: self.moved(c, p, kind=view.view.kind) for s, p in ls.items()} for c, ls in view.levels.items()}
         return replace(view, levels=levels)
 
     def save(self, path: str | Path) -> None:
         """Write the calibration as JSON."""
         content = {
             "model": self.model,
+            "revision": self.revision,
             "maps": {c: list(m) for c, m in self.maps.items()},
+            "curves": {c: [list(point) for point in points] for c, points in self.curves.items()},
+            "views": {kind: {c: list(m) for c, m in maps.items()} for kind, maps in self.views.items()},
             "thresholds": {name: vars(threshold) for name, threshold in self.thresholds.items()},
             "source": self.source,
         }
@@ -89,15 +119,53 @@ class Calibration:
         except ConfigError as error:
             raise ConfigError(f"{name} is not a calibration file ({error}): write one with Calibration.save") from error
         try:
-            maps = {c: (float(slope), float(shift)) for c, (slope, shift) in content.pop("maps").items()}
+            maps = _maps(content.pop("maps"))
+            views = {str(kind): _maps(one) for kind, one in content.pop("views", {}).items()}
             thresholds = {
                 n: Threshold(**threshold) for n, threshold in content.pop("thresholds", content.pop("cuts", {})).items()
             }
-            return cls(maps=maps, thresholds=thresholds, **content)
+            curves = {
+                str(c): tuple((float(x), float(y)) for x, y in one) for c, one in content.pop("curves", {}).items()
+            }
+            return cls(maps=maps, views=views, curves=curves, thresholds=thresholds, **content)
         except ConfigError:
             raise
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise ConfigError(f"{name} is not a calibration file ({error}): write one with Calibration.save") from error
+
+
+def _maps(content: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    return {str(category): (float(slope), float(shift)) for category, (slope, shift) in content.items()}
+
+
+def _check_curve(category: str, points: Sequence[tuple[float, float]], maps: Mapping[str, Any]) -> None:
+    pairs = list(itertools.pairwise(points))
+    inside = all(0.0 <= number <= 1.0 for point in points for number in point)
+    if not inside or not pairs or not all(a[0] < b[0] and a[1] < b[1] for a, b in pairs):
+        raise ConfigError(
+            f"the curve of {category!r} must be two or more points from 0 to 1 that rise in both numbers: fit it again"
+        )
+    if category not in maps:
+        raise ConfigError(f"the curve of {category!r} has no map below it: add one, such as (1, 0)")
+
+
+def _on_curve(p: float, points: Sequence[tuple[float, float]]) -> float:
+    """The frequency for a mapped score; beyond both ends it goes on to 0 and to 1, so that order is kept."""
+    if not 0.0 <= p <= 1.0:
+        return p
+    at = bisect.bisect_right(points, (p, 2.0))
+    low = points[at - 1] if at else (0.0, 0.0)
+    high = points[at] if at < len(points) else (1.0, 1.0)
+    ends = _odds(low[0]), _odds(high[0])
+    if not ends[0] < ends[1]:
+        return low[1]
+    share = (_odds(p) - ends[0]) / (ends[1] - ends[0])
+    return low[1] + (high[1] - low[1]) * min(1.0, max(0.0, share))
+
+
+def _odds(p: float) -> float:
+    inside = min(max(p, EDGE), 1 - EDGE)
+    return math.log(inside / (1 - inside))
 
 
 def _moved(p: float, slope: float, shift: float) -> float:

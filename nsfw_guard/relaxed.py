@@ -30,7 +30,7 @@ def loose_thresholds(thresholds: Mapping[str, Threshold]) -> list[str]:
     return [
         f"the threshold {name!r} is {highest:g}"
         for name, threshold in thresholds.items()
-        if not (highest := max([threshold.block, *threshold.views.values()])) < FIRM
+        if not (highest := threshold.highest) < FIRM
     ]
 
 
@@ -54,7 +54,7 @@ def loose_calibration(policy: Policy, calibration: Calibration) -> list[str]:
     """Return a message for each category in which a score of 0.99 is no longer blocked after calibration."""
     loose = []
     for category, rule in policy.rules.items():
-        threshold, becomes = _highest(rule), calibration.moved(category, FIRM)
+        threshold, becomes = _highest(rule), calibration.lowest(category, FIRM)
         if threshold is not None and threshold < FIRM and not becomes > threshold:
             loose.append(
                 f"the calibration lowers a {category!r} score of {FIRM} to {becomes:.3g}, below the threshold "

@@ -173,3 +173,39 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(ConfigError, match="is not a calibration file"):
             Calibration.load(path)
+
+
+@pytest.mark.parametrize(
+    ("points", "why"),
+    [
+        ([], "two or more points"),
+        ([(0.1, 0.2)], "two or more points"),
+        ([(0.1, 0.2), (0.1, 0.3)], "rise in both"),
+        ([(0.1, 0.2), (0.3, 0.2)], "rise in both"),
+        ([(0.1, 0.2), (0.3, 1.2)], "from 0 to 1"),
+        ([(0.1, float("nan")), (0.3, 0.4)], "from 0 to 1"),
+    ],
+)
+def test_a_curve_that_does_not_rise_is_refused(points: list[tuple[float, float]], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        Calibration(model="red", maps={"red": (1.0, 0.0)}, curves={"red": tuple(points)})
+
+
+def test_a_curve_keeps_order_to_both_ends_and_what_is_no_score() -> None:
+    curved = Calibration(model="red", maps={"red": (1.0, 0.0)}, curves={"red": ((0.2, 0.1), (0.5, 0.7))})
+    moved = [curved.moved("red", p) for p in (0.0, 0.1, 0.2, 0.3, 0.5, 0.9, 1.0)]
+    assert moved == sorted(set(moved))
+    assert (moved[0], moved[2], moved[-1]) == pytest.approx((0.0, 0.1, 1.0), abs=1e-6)
+    assert math.isnan(curved.moved("red", float("nan")))
+    assert curved.moved("red", 1.5) == 1.5
+
+
+def test_maps_of_a_kind_of_view_hold_there_only(tmp_path: Path) -> None:
+    by_kind = Calibration(model="red", maps={"red": (1.0, 0.0)}, views={"side": {"red": (1.0, -2.0)}}, revision="r")
+    assert by_kind.moved("red", 0.5) == by_kind.moved("red", 0.5, kind="full") == 0.5
+    assert by_kind.moved("red", 0.5, kind="side") == pytest.approx(0.1192, abs=1e-4)
+    assert by_kind.lowest("red", 0.5) == by_kind.moved("red", 0.5, kind="side")
+    by_kind.save(tmp_path / "calibration.json")
+    assert Calibration.load(tmp_path / "calibration.json") == by_kind
+    with pytest.raises(ConfigError, match="maps 'blue', and `maps` does not"):
+        Calibration(model="red", maps={"red": (1.0, 0.0)}, views={"side": {"blue": (1.0, 0.0)}})

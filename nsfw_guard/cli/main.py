@@ -12,6 +12,7 @@ from typing import NoReturn
 from nsfw_guard.cli import (
     audit,
     bank,
+    calibrate,
     check,
     convert,
     demo,
@@ -60,8 +61,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"nsfw-guard {__version__}")
     top.add_argument("-v", "--verbose", action="store_true", help="show the log, with the cause of every ERROR")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    scans = (check, scan, report, watch, index, convert)
-    for module in (*scans, bank, evaluate, models, policy, audit, demo, doctor, integrate):
+    scans, teaching = (check, scan, report, watch, index, convert), (bank, calibrate, evaluate)
+    for module in (*scans, *teaching, models, policy, audit, demo, doctor, integrate):
         module.add(commands)
     return top
 

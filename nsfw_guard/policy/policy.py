@@ -241,8 +241,8 @@ def _fit_rule(
             raise PolicyError(
                 f"the model's record has no threshold {name!r} for {category!r}: use a number, or calibrate the model"
             )
-    block = thresholds[rule.block].block if isinstance(rule.block, str) else rule.block
-    review = thresholds[rule.review].review if isinstance(rule.review, str) else rule.review
+    block = thresholds[rule.block].block_of(category) if isinstance(rule.block, str) else rule.block
+    review = thresholds[rule.review].review_of(category) if isinstance(rule.review, str) else rule.review
     named = thresholds[rule.block].views if isinstance(rule.block, str) else {}
     if review is not None and block is not None and review > block:
         raise PolicyError(f"{category!r}: review {review} must not be above block {block}: lower review")

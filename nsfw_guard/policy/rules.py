@@ -24,6 +24,7 @@ class Threshold:
         review: a score at or above it is marked for review.
         source: a description of where the numbers come from.
         views: block thresholds for single kinds of view ("side", "tile", ...).
+        blocks, reviews: thresholds for single categories, in place of `block` and `review`.
 
     Example:
         ```python
@@ -35,14 +36,36 @@ class Threshold:
     review: float | None = None
     source: str = ""
     views: Mapping[str, float] = field(default_factory=dict)
+    blocks: Mapping[str, float] = field(default_factory=dict)
+    reviews: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "block", _checked("block", self.block))
+        for name in ("blocks", "reviews"):
+            object.__setattr__(self, name, {str(c): _checked(c, p) for c, p in dict(getattr(self, name)).items()})
         object.__setattr__(self, "views", _views(self.views))
         if self.review is not None:
             object.__setattr__(self, "review", _checked("review", self.review))
         if self.review is not None and self.review > self.block:
             raise PolicyError(f"review {self.review} must not be above block {self.block}: lower review")
+        for category in self.reviews:
+            if self.reviews[category] > self.block_of(category):
+                raise PolicyError(
+                    f"the review threshold of {category!r} must not be above block: lower it"
+                )
+
+    def block_of(self, category: str) -> float:
+        """Return the score from which this category is blocked."""
+        return self.blocks.get(category, self.block)
+
+    def review_of(self, category: str) -> float | None:
+        """Return the score from which this category is marked for review."""
+        return self.reviews.get(category, self.review)
+
+    @property
+    def highest(self) -> float:
+        """The highest score that still passes somewhere."""
+        return max([self.block, *self.views.values(), *self.blocks.values()])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -201,7 +201,11 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
     places |= {"bank": tmp_path / "bank", "hashes": tmp_path / "hashes.csv"}
     places["hashes"].write_text(f"pdq,pixels\n{'ab' * 32},{'cd' * 32}\n")
 
+    places["labelled"] = tmp_path / "labelled"
+
     def fill(argv: Sequence[str]) -> list[str]:
+        if any("{labelled}" in arg for arg in argv):
+            label(places["labelled"])
         example = banked(places) if any("{bank}" in arg for arg in argv) else ""
         if any("{scan}" in arg or "{index}" in arg for arg in argv):
             indexed(places)
@@ -218,6 +222,17 @@ def banked(places: Mapping[str, Path]) -> str:
     bank, (example,) = add_images(Bank(), Guard(FakeBackend()), images, decision, hash_only=True)
     bank.save(places["bank"])
     return example.id
+
+
+def label(folder: Path) -> None:
+    """Images in folders by label; the redder they are, the more of them are labelled so."""
+    for number in range(80):
+        columns = number % 17
+        name = "red" if (number * 7919) % 17 < columns else "safe"
+        image = Image.new("RGB", (16, 16), (0, number, 200))
+        image.paste((255, 0, 0), (0, 0, columns, 16))
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        image.save(folder / name / f"{number}.png")
 
 
 def indexed(places: Mapping[str, Path]) -> None:

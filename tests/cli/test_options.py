@@ -27,6 +27,9 @@ def test_every_command_has_help_that_names_its_options(path: Path_, run: Run) ->
         assert all(option in ran.out for option in action.option_strings)
 
 
+SEXUAL = ["--label", "safe=sexual", "--label", "red="]
+SHAPES = ["--json", "--label", "red=red-disc"]
+
 # For each option: the command without it, and with it. Something must differ.
 VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
     ("", "--verbose"): (["check", "{in}", "--model", "broken"], ["-v", "check", "{in}", "--model", "broken"]),
@@ -266,6 +269,39 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ]
     },
     **{
+        ("calibrate", option): (
+            ["calibrate", "{labelled}", "--out", "{out}", "--model", model, *base],
+            ["calibrate", "{labelled}", "--out", "{out}", "--model", model, *argv],
+        )
+        for option, model, base, argv in [
+            ("--label", "red", [], ["--label", "safe=red", "--label", "red="]),  # refused: scores fall with the label
+            ("--misses", "red", [], ["--misses", "0.3"]),
+            ("--alarms", "red", [], ["--alarms", "0.3"]),
+            ("--review", "red", ["--misses", "0.3"], ["--misses", "0.3", "--review", "0.2"]),
+            ("--confidence", "red", ["--misses", "0.3"], ["--misses", "0.3", "--confidence", "0.8"]),
+            ("--views", "demo-shapes", SHAPES, [*SHAPES, "--views", "center"]),
+            ("--resize", "demo-shapes", SHAPES, [*SHAPES, "--resize", "fast"]),
+            ("--device", "demo-shapes", SHAPES, [*SHAPES, "--device", "cpu"]),
+            ("--json", "red", [], ["--json"]),
+        ]
+    },
+    ("calibrate", "--batch"): (
+        ["calibrate", "{labelled}", "--out", "{out}", "--model", "single", "--batch", "1"],
+        ["calibrate", "{labelled}", "--out", "{out}", "--model", "single", "--batch", "2"],  # refused: one at a time
+    ),
+    ("calibrate", "--out"): (
+        ["calibrate", "{labelled}", "--out", "elsewhere", "--model", "red"],
+        ["calibrate", "{labelled}", "--out", "{out}", "--model", "red"],
+    ),
+    ("calibrate", "--model"): (
+        ["calibrate", "{labelled}", "--out", "{out}", "--model", "red"],
+        ["calibrate", "{labelled}", "--out", "{out}", "--model", "dull"],  # refused: all scores are equal
+    ),
+    ("calibrate", "--trust-guard"): (
+        ["calibrate", "{labelled}", "--out", "{out}", "--model", "red"],
+        ["calibrate", "{labelled}", "--out", "{out}", "--model", "{loose}", "--trust-guard", *SEXUAL],  # see CANNOT
+    ),
+    **{
         ("watch", option): (
             ["watch", "{in}", "--once", "--settled", "0", "--model", model, *base],
             ["watch", "{in}", "--once", "--settled", "0", "--model", model, *argv],
@@ -361,7 +397,8 @@ REFUSED = [
     for (command, option), (_, with_) in VARIANTS.items()
     if (command, option) in {
         ("index search", "--k"), ("index search", "--model"), ("index build", "--store"), ("index clusters", "--least"),
-        ("bank test", "--model"), ("scan", "--engine"), ("scan", "--ray-address"),
+        ("bank test", "--model"), ("calibrate", "--model"), ("calibrate", "--label"), ("calibrate", "--batch"),
+        ("calibrate", "--trust-guard"), ("scan", "--engine"), ("scan", "--ray-address"),
     }
 ]  # fmt: skip
 

@@ -36,6 +36,7 @@ class Model:
     positives: Mapping[str, Severity]
     thresholds: Mapping[str, Threshold]
     band: tuple[float, float] | None = None
+    required: tuple[str, ...] = ()
 
 
 def fitted(**rules: Rule) -> Policy:

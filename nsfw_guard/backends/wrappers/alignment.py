@@ -64,7 +64,7 @@ class Member:
         p = view.levels.get(category, {}).get(level)
         if p is None:
             raise ScoringError(f"{self.backend.spec.name!r} gave no score for {category!r}")
-        return aligned(p, self.threshold.views.get(view.view.kind, self.threshold.block))
+        return aligned(p, self.threshold.views.get(view.view.kind, self.threshold.block_of(category)))
 
 
 def joined(opinions: Sequence[Scores], joint: Mapping[str, float], said: Mapping[str, Mapping[str, float]]) -> Scores:

@@ -28,6 +28,11 @@ class Calibrated:
             raise ConfigError(
                 f"this calibration was fitted on {calibration.model!r}, not on {backend.spec.name!r}: fit one for it"
             )
+        if calibration.revision and calibration.revision != backend.spec.version:
+            raise ConfigError(
+                f"this calibration was fitted on {backend.spec.name!r} at {calibration.revision!r}, not at "
+                f"{backend.spec.version!r}: fit one for it"
+            )
         for category in calibration.maps:
             if category not in backend.spec.levels:
                 raise ConfigError(

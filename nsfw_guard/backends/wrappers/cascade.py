@@ -35,6 +35,11 @@ class Cascade:
         self.first, self.second = Member.of(first, threshold), Member.of(second, threshold)
         low, high = band
         block = self.first.threshold.block
+        if self.first.threshold.blocks:
+            raise ConfigError(
+                f"the thresholds of {first.spec.name!r} differ between categories, and a band needs one: calibrate it "
+                "without a promise, or use an ensemble"
+            )
         if not 0.0 <= low < high <= 1.0 or not low <= block <= high:
             raise ConfigError(
                 f"band={band}: give two scores of {first.spec.name!r} in order, on both sides of its threshold "

@@ -1,0 +1,1 @@
+"""Adapts a guard to images whose content is known: calibration, thresholds with a promise."""

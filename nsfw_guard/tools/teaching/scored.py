@@ -1,0 +1,107 @@
+"""A model's scores for labelled images, and which of these are copies of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nsfw_guard.backends.base import Backend, checked_scores
+from nsfw_guard.backends.spec import ScoreSpec
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.imaging.frames import in_groups
+from nsfw_guard.imaging.limits import Limits
+from nsfw_guard.imaging.pdq import LEAST_QUALITY, pdq
+from nsfw_guard.scores import Scores
+from nsfw_guard.tools.screening.duplicates import near_duplicates
+from nsfw_guard.tools.teaching.labelled import LabelledImage
+
+
+@dataclass
+class ScoredImage:
+    """A labelled image, with the highest score of each category in each kind of view.
+
+    Args:
+        image: the image.
+        views: by kind of view, the scores by category, at the level that the model calls positive.
+        hashed: its perceptual hash; empty where there is too little in it.
+        fault: why it was not judged; empty where it was.
+    """
+
+    image: LabelledImage
+    views: dict[str, dict[str, float]] = field(default_factory=dict)
+    hashed: str = ""
+    fault: str = ""
+
+
+def score_images(
+    backend: Backend, images: Sequence[LabelledImage], *, batch_size: int = 32, limits: Limits | None = None
+) -> Iterator[ScoredImage]:
+    """Yield each image with its scores; one that cannot be judged has a fault."""
+    for start in range(0, len(images), batch_size):
+        part = [ScoredImage(image) for image in images[start : start + batch_size]]
+        for group in in_groups([one.image.path for one in part], limits=limits):
+            frames = [frame for stack in group.stacks for frame in stack.split()]
+            scores = checked_scores(backend, group.stacks, len(frames), embeddings=False, digests=False)
+            for owner, frame, one in zip(group.owners, frames, scores, strict=True):
+                if not part[owner].views:
+                    hashed = pdq(frame.to_array())
+                    part[owner].hashed = hashed.hex if hashed.quality >= LEAST_QUALITY else ""
+                _note(part[owner], one, backend.spec)
+            for owner, fault in {**group.partial, **group.faults}.items():
+                part[owner].fault = part[owner].fault or fault
+        yield from part
+
+
+def _note(one: ScoredImage, scores: Scores, spec: ScoreSpec) -> None:
+    """Enter the scores of a frame."""
+    if scores.fault or not scores.finite:
+        one.fault = one.fault or scores.fault or "the model returned no probabilities"
+        return
+    for view in scores.views:
+        into = one.views.setdefault(view.view.kind, {})
+        for category, level in spec.positives.items():
+            into[category] = max(into.get(category, 0.0), view.levels[category][level])
+
+
+def groups_of(images: Sequence[ScoredImage]) -> list[int]:
+    """Return for each image the number of its group: copies and near-duplicates share one.
+
+    What was fitted on one image must not be tried on its copy, which would look better than it is.
+
+    Raises:
+        ConfigError: copies have different labels.
+    """
+    numbers = list(range(len(images)))
+    hashed = [at for at, one in enumerate(images) if one.hashed]
+    for group in near_duplicates([images[at].hashed for at in hashed]):
+        first = hashed[group[0]]
+        for position in group:
+            at = hashed[position]
+            numbers[at] = first
+            if images[at].hashed == images[first].hashed:
+                _agree(images[at], images[first])
+    return numbers
+
+
+def _agree(one: ScoredImage, other: ScoredImage) -> None:
+    if one.image.categories != other.image.categories:
+        labels = [", ".join(sorted(each.image.categories)) or "harmless" for each in (one, other)]
+        raise ConfigError(
+            f"{one.image.path} ({labels[0]}) and {other.image.path} ({labels[1]}) are the same image with different "
+            "labels: correct one of them"
+        )
+
+
+def highest(one: ScoredImage, category: str) -> float:
+    """Return the highest score of a category over all views."""
+    return max(scores[category] for scores in one.views.values())
+
+
+def by_kind(images: Sequence[ScoredImage], category: str) -> Mapping[str, list[int]]:
+    """Return for each kind of view the images that have one."""
+    kinds: dict[str, list[int]] = {}
+    for at, one in enumerate(images):
+        for kind, scores in one.views.items():
+            if category in scores:
+                kinds.setdefault(kind, []).append(at)
+    return kinds
