@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     guard = Guard.from_pretrained(
         args.model,
         policy=args.policy,
+        calibration=args.calibration,
         bank=args.bank,
         action=args.action,
         views=args.views,

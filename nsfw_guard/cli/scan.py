@@ -118,6 +118,7 @@ def _settings(args: argparse.Namespace) -> ScanSettings:
         resize=args.resize,
         device=args.device,
         trust_guard=args.trust_guard,
+        calibration=os.path.abspath(args.calibration) if args.calibration else "",
         bank=os.path.abspath(args.bank) if args.bank else "",
         limits=Limits(process=args.process),
         batch_size=args.batch,

@@ -80,9 +80,10 @@ def read_key(file: str | None) -> bytes | None:
 
 
 def model_flags(command: argparse.ArgumentParser) -> None:
-    """Add --model, --policy and --bank."""
+    """Add --model, --policy, --calibration and --bank."""
     command.add_argument("--model", default="marqo", metavar="NAME|FOLDER", help="the model (default: marqo)")
     command.add_argument("--policy", default="default", metavar="NAME|FILE", help="a preset or a TOML file")
+    command.add_argument("--calibration", metavar="FILE", help="what calibrate has written")
     command.add_argument("--bank", metavar="DIR", help="examples that block or allow images like them (see bank)")
 
 

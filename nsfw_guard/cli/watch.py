@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     guard = Guard.from_pretrained(
         args.model,
         policy=args.policy,
+        calibration=args.calibration,
         bank=args.bank,
         action=args.action,
         device=args.device,

@@ -50,9 +50,7 @@ class Threshold:
             raise PolicyError(f"review {self.review} must not be above block {self.block}: lower review")
         for category in self.reviews:
             if self.reviews[category] > self.block_of(category):
-                raise PolicyError(
-                    f"the review threshold of {category!r} must not be above block: lower it"
-                )
+                raise PolicyError(f"the review threshold of {category!r} must not be above block: lower it")
 
     def block_of(self, category: str) -> float:
         """Return the score from which this category is blocked."""

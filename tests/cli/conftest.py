@@ -21,6 +21,7 @@ from nsfw_guard.backends.examples.bank import Bank
 from nsfw_guard.backends.files import packages
 from nsfw_guard.backends.registry import register_model, unregister_model
 from nsfw_guard.backends.spec import PackageFile, PackageSource
+from nsfw_guard.calibration import Calibration
 from nsfw_guard.cli.main import main, parser
 from nsfw_guard.guard import Guard
 from nsfw_guard.listeners.audit import Audit
@@ -201,7 +202,8 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
     places |= {"bank": tmp_path / "bank", "hashes": tmp_path / "hashes.csv"}
     places["hashes"].write_text(f"pdq,pixels\n{'ab' * 32},{'cd' * 32}\n")
 
-    places["labelled"] = tmp_path / "labelled"
+    places |= {"labelled": tmp_path / "labelled", "calibration": tmp_path / "calibration.json"}
+    Calibration(model="red", maps={"red": (1.0, 3.0)}).save(places["calibration"])
 
     def fill(argv: Sequence[str]) -> list[str]:
         if any("{labelled}" in arg for arg in argv):

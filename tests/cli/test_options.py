@@ -46,6 +46,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             ("--timeout", "slow", ["--fail-on", "error"], ["--fail-on", "error", "--timeout", "0.05"]),
             ("--audit", "red", [], ["--audit", "{out}.log"]),
             ("--process", "red", ["--json"], ["--json", "--process"]),
+            ("--calibration", "red", [], ["--calibration", "{calibration}"]),
             ("--bank", "red", [], ["--bank", "{bank}"]),
             ("--json", "red", [], ["--json"]),
         ]
@@ -107,6 +108,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             ("--every-nth", "red", ["--format", "jsonl"], ["--format", "jsonl", "--every-nth", "2"]),
             ("--per-second", "red", ["--format", "jsonl"], ["--format", "jsonl", "--per-second", "2"]),
             ("--no-embeddings", "{tiny}", ["--format", "jsonl"], ["--format", "jsonl", "--no-embeddings"]),
+            ("--calibration", "red", ["--format", "jsonl"], ["--format", "jsonl", "--calibration", "{calibration}"]),
             ("--bank", "red", ["--format", "jsonl"], ["--format", "jsonl", "--bank", "{bank}"]),
             ("--no-hashes", "{tiny}", ["--format", "jsonl"], ["--format", "jsonl", "--no-hashes"]),
             ("--process", "red", ["--format", "jsonl"], ["--format", "jsonl", "--process"]),
@@ -312,6 +314,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             ("--device", "{tiny}", ["--json"], ["--json", "--device", "cpu"]),
             ("--audit", "red", [], ["--audit", "{out}.log"]),
             ("--process", "red", ["--json"], ["--json", "--process"]),
+            ("--calibration", "red", [], ["--calibration", "{calibration}"]),
             ("--bank", "red", [], ["--bank", "{bank}"]),
             ("--json", "red", [], ["--json"]),
         ]

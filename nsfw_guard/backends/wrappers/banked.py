@@ -13,6 +13,7 @@ from nsfw_guard.backends.examples.bank import HEAD, Bank
 from nsfw_guard.backends.examples.example import CATEGORY
 from nsfw_guard.backends.examples.matching import Like, Matcher, said_of
 from nsfw_guard.backends.spec import Label, ScoreSpec
+from nsfw_guard.backends.wrappers.calibrated import Calibrated
 from nsfw_guard.errors import ConfigError, ScoringError
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.scores import Scores, Severity, ViewScores
@@ -79,7 +80,9 @@ class Banked:
         if scores.embedding is None and matcher.likeness is not None:
             raise ScoringError(f"{self.backend.spec.name!r} returned no embedding to compare with the bank")
         pixels = frame.to_array() if matcher.wants_pixels else None
-        like, nearest = matcher.compared(pixels, scores.embedding, said_of(scores))
+        # Ceilings are what the model itself said. Calibrated scores are others: then only identical pixels are allowed.
+        said = {"calibrated": 1.0} if isinstance(self.backend, Calibrated) else said_of(scores)
+        like, nearest = matcher.compared(pixels, scores.embedding, said)
         return _with(scores, like, {} if nearest is None else {"nearest block-example": nearest})
 
     def _current(self) -> tuple[Bank, Matcher]:

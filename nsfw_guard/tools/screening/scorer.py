@@ -25,6 +25,7 @@ class ScanSettings:
 
     Args:
         model, policy, views, resize, device, trust_guard: as in `Guard.from_pretrained`.
+        calibration: a file of `Calibration.save`; empty for none.
         bank: a folder of examples, read once; empty for none.
         limits: for decoding.
         batch_size: images that are judged at a time.
@@ -39,6 +40,7 @@ class ScanSettings:
     resize: str = "exact"
     device: str | None = None
     trust_guard: bool = False
+    calibration: str = ""
     bank: str = ""
     limits: Limits = field(default_factory=Limits)
     batch_size: int = 16
@@ -63,6 +65,7 @@ class ScanSettings:
             device=self.device,
             trust_guard=self.trust_guard,
             limits=self.limits,
+            calibration=self.calibration or None,
             bank=Bank.load(self.bank) if self.bank else None,
         )
 

@@ -25,6 +25,7 @@ from nsfw_guard.backends.wrappers.ensemble import Ensemble
 from nsfw_guard.backends.wrappers.time_limited import TimeLimited
 from nsfw_guard.errors import ConfigError, PolicyError
 from nsfw_guard.guard import Guard
+from nsfw_guard.imaging.pdq import pdq
 from nsfw_guard.policy.policy import Policy
 from nsfw_guard.policy.rules import Rule
 from nsfw_guard.scores import Severity
@@ -101,6 +102,18 @@ def test_a_calibration_below_the_bank_does_not_move_it() -> None:
     first, second, _ = both.check(IMAGES)
     assert (first.category, first.score) == ("example", 1.0)
     assert second.score == pytest.approx(0.75)
+
+
+def test_with_a_calibration_an_allow_example_allows_its_own_pixels_only() -> None:
+    image = smooth(1, 128, 128)[0]
+    small = torch.nn.functional.interpolate(image[None], (64, 64), mode="area")[0]
+    pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
+    allow = of(image, "allow", pdq=pdq(pixels).hex, ceiling={"red high": 1.0})
+    plain, calibrated = FakeBackend(0.5), Calibrated(FakeBackend(0.5), TRIPLED)
+    for backend, copy in ((plain, Outcome.ALLOW), (calibrated, Outcome.BLOCK)):
+        guard = Guard(Banked(backend, Bank(examples=[allow], model="red")))
+        assert guard.check([image])[0].outcome is Outcome.ALLOW
+        assert guard.check([small])[0].outcome is copy
 
 
 def test_a_bank_of_another_model_is_refused_by_name() -> None:
