@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from nsfw_guard.listeners.audit import Audit
     from nsfw_guard.listeners.audit_chain import AuditReport
     from nsfw_guard.listeners.base import Listener
+    from nsfw_guard.listeners.shadow import Shadow
     from nsfw_guard.pipelines.attach import Attachment, attach, detach
     from nsfw_guard.pipelines.attach_all import attach_all, detach_all
     from nsfw_guard.pipelines.blocks import GuardStep
@@ -114,6 +115,7 @@ _HOMES = {
     "verdict": ("Outcome", "Verdict"),
     "imaging.views": ("InputSpec",),
     "listeners.base": ("Listener",),
+    "listeners.shadow": ("Shadow",),
     "listeners.audit_chain": ("AuditReport",),
 }
 _HOME_OF = {name: home for home, found in _HOMES.items() for name in found}
@@ -174,6 +176,7 @@ __all__ = [
     "ScoringError",
     "SelfTestError",
     "Severity",
+    "Shadow",
     "Threshold",
     "UncoveredError",
     "UnknownNameError",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import Any
 
 from nsfw_guard.cli import show
@@ -24,6 +25,41 @@ def add(commands: Any) -> None:
         verb.add_argument("--model", metavar="NAME|FOLDER", help="the model it is meant for")
         show.json_flag(verb)
         verb.set_defaults(run=run)
+    verb = verbs.add_parser(
+        "diff", help="show in which rules two policies differ", description="Shows the differences."
+    )
+    verb.add_argument("policy", help="a preset or a TOML file")
+    verb.add_argument("other", help="the policy that it is compared with")
+    verb.add_argument("--model", metavar="NAME|FOLDER", help="the model they are meant for")
+    show.json_flag(verb)
+    verb.set_defaults(run=diff)
+
+
+def diff(args: argparse.Namespace) -> int:
+    """Print each setting that differs; 1 when there is one."""
+    policy, _ = _read(args)
+    args.policy = args.other
+    other, _ = _read(args)
+    first, second = (dict(_settings(one.to_dict())) for one in (policy, other))
+    rows = [
+        (name, str(first.get(name, "-")), str(second.get(name, "-")))
+        for name in sorted({*first, *second})
+        if first.get(name) != second.get(name)
+    ]
+    if args.json:
+        show.as_json([{"setting": name, "first": first.get(name), "second": second.get(name)} for name, _, _ in rows])
+    else:
+        show.table(rows, ("setting", policy.name, other.name))
+    return 1 if rows else 0
+
+
+def _settings(content: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting that decides, by its path."""
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _settings(value, f"{above}{key}.")
+        elif above:  # name and description decide nothing
+            yield f"{above}{key}", value
 
 
 def show_policy(args: argparse.Namespace) -> int:

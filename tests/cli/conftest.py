@@ -204,6 +204,8 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
 
     places |= {"labelled": tmp_path / "labelled", "calibration": tmp_path / "calibration.json"}
     Calibration(model="red", maps={"red": (1.0, 3.0)}).save(places["calibration"])
+    places["shapes"] = tmp_path / "shapes.json"
+    Calibration(model="demo-shapes", maps={"red-disc": (1.0, 20.0)}).save(places["shapes"])
 
     def fill(argv: Sequence[str]) -> list[str]:
         if any("{labelled}" in arg for arg in argv):

@@ -287,6 +287,28 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             ("--json", "red", [], ["--json"]),
         ]
     },
+    **{
+        ("replay", option): (["replay", "{scan}", *base], ["replay", "{scan}", *argv])
+        for option, base, argv in [
+            ("--policy", ["--json"], ["--json", "--policy", "{in}/../firm.toml"]),
+            ("--calibration", ["--json"], ["--json", "--calibration", "{shapes}"]),
+            (
+                "--decisions",
+                ["--policy", "{in}/../firm.toml"],
+                ["--policy", "{in}/../firm.toml", "--decisions", "{in}/../decisions.csv"],
+            ),
+            ("--flips", [], ["--flips", "{out}/flips.jsonl"]),
+            ("--html", [], ["--html", "{out}/flips.html"]),
+            ("--json", [], ["--json"]),
+        ]
+    },
+    **{
+        ("policy diff", option): (["policy", "diff", *base], ["policy", "diff", *argv])
+        for option, base, argv in [
+            ("--model", ["default", "strict"], ["default", "strict", "--model", "red"]),
+            ("--json", ["default", "strict"], ["default", "strict", "--json"]),
+        ]
+    },
     ("calibrate", "--batch"): (
         ["calibrate", "{labelled}", "--out", "{out}", "--model", "single", "--batch", "1"],
         ["calibrate", "{labelled}", "--out", "{out}", "--model", "single", "--batch", "2"],  # refused: one at a time
@@ -438,6 +460,10 @@ def test_every_option_changes_something(
     def effect(argv: list[str]) -> tuple[Any, ...]:
         logging.getLogger().handlers = []
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        if argv[0] == "replay":
+            (tmp_path / "out").mkdir()
+            (tmp_path / "firm.toml").write_text('[rules."*"]\nblock = 0.000001')
+            (tmp_path / "decisions.csv").write_text(f"key,decision\n{tmp_path / 'in' / 'allow.png'},appealed\n")
         shutil.rmtree(tmp_path / "in")
         shutil.copytree(tmp_path / "before", tmp_path / "in")
         ran = run(*filled(argv))

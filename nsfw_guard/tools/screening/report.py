@@ -60,7 +60,7 @@ def to_html(findings: Findings, run: Mapping[str, Any], sheets: Sheets) -> str:
         f"{histogram(findings.bins, {f'{at:g}': at for at in usual})}</section>",
     ]
     if sheets != "none":
-        look = _Looker(run, sheets)
+        look = Looker(run, sheets)
         for title, chosen in (
             ("The highest scores", findings.highest), ("Nearest to the threshold", findings.nearest),
             ("A random sample", findings.sample),
@@ -69,7 +69,7 @@ def to_html(findings: Findings, run: Mapping[str, Any], sheets: Sheets) -> str:
                 f"<section><h2>{title}</h2><div class=sheet>{''.join(map(look.figure, chosen))}</div></section>"
             )
     if findings.groups:
-        parts.append(_near_duplicates(findings, None if sheets == "none" else _Looker(run, sheets)))
+        parts.append(_near_duplicates(findings, None if sheets == "none" else Looker(run, sheets)))
     errors = [f"{count} times: {reason}" for reason, count in findings.reasons.most_common(MAX_REASONS)]
     parts.append(
         f"<section><h2>Not judged</h2>{bullets(errors) if errors else '<p>every image was judged</p>'}</section>"
@@ -80,7 +80,7 @@ def to_html(findings: Findings, run: Mapping[str, Any], sheets: Sheets) -> str:
     return page("What a scan has found", "\n".join(parts))
 
 
-def _near_duplicates(findings: Findings, look: _Looker | None) -> str:
+def _near_duplicates(findings: Findings, look: Looker | None) -> str:
     """The section on images that are nearly the same."""
     differ = f", {findings.disagreeing} groups of which were not judged alike" if findings.disagreeing else ""
     figures = ""
@@ -95,7 +95,7 @@ def _near_duplicates(findings: Findings, look: _Looker | None) -> str:
     )
 
 
-class _Looker:
+class Looker:
     """Reads images again for the sheets."""
 
     def __init__(self, run: Mapping[str, Any], sheets: Sheets) -> None:
