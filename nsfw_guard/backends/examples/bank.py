@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from nsfw_guard.backends.examples.example import Example
 from nsfw_guard.backends.examples.likeness import BUDGET, check_budget
+from nsfw_guard.backends.files.cache import put
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.jsonfile import read_json
 
@@ -125,8 +125,8 @@ class Bank:
         head, tensors = self._encoded()
         name = json.loads(head)["tensors"]
         if name:
-            _write(folder / name, tensors)
-        _write(folder / HEAD, head)
+            put(folder / name, tensors)
+        put(folder / HEAD, head)
         for left in folder.glob("tensors-*.safetensors"):
             if left.name != name:
                 left.unlink(missing_ok=True)
@@ -209,13 +209,3 @@ def _read_tensors(folder: Path, name: str, sha256: str) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ConfigError(f"{name} in {folder.name!r} is damaged: build the bank again") from error
     return tensors
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that appears whole."""
-    part = path.with_name(f"{path.name}.new")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

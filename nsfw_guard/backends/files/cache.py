@@ -1,4 +1,4 @@
-"""The folder of this package in the user's cache."""
+"""The folder of this package in the user's cache, and files that appear whole."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ def cache_home() -> Path:
 
 
 def put(path: Path, data: bytes) -> None:
-    """Write a file of the cache; whoever reads it meanwhile sees the old file or the new one, never a part.
+    """Write a file; whoever reads it, now or after a loss of power, sees the old file or the new one, never a part.
 
     Raises:
         OSError: it cannot be written; then the old file is still there, and nothing else.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Another process or thread may write the same file now.
-    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
+    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.new")
     try:
-        part.write_bytes(data)
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

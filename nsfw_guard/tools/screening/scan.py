@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nsfw_guard.backends.files.cache import put
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.tools import lock
 from nsfw_guard.tools.screening.chunks import ChunkScorer
@@ -241,12 +242,7 @@ class Scan:
         return content if isinstance(content, dict) else {}
 
     def _write(self, path: Path, content: Mapping[str, Any]) -> None:
-        part = path.with_suffix(".new")
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        put(path, json.dumps(content, indent=1, sort_keys=True).encode())
         sync_folder(self.out)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nsfw_guard.backends.files.cache import put
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.tools.lock import locked
 from nsfw_guard.tools.similarity.segments import (
@@ -22,7 +23,6 @@ from nsfw_guard.tools.similarity.segments import (
     read_head,
     read_segment,
     write_segment,
-    write_whole,
 )
 from nsfw_guard.tools.similarity.store import Facts, Match, Origin, Rows, checked_question, checked_rows
 
@@ -238,7 +238,7 @@ class ExactIndex:
 
     def _write_head(self, head: Head) -> None:
         """Write the list of segments last: what it does not name does not count."""
-        write_whole(self.folder / HEAD, head.to_json().encode())
+        put(self.folder / HEAD, head.to_json().encode())
         self.head = head
 
     def _refuse_another_writer(self) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nsfw_guard.backends.files.cache import put
 from nsfw_guard.errors import ConfigError, MissingExtraError
 from nsfw_guard.tools.lock import locked
-from nsfw_guard.tools.similarity.segments import HEAD, damaged, new_folder, read_json, write_whole
+from nsfw_guard.tools.similarity.segments import HEAD, damaged, new_folder, read_json
 from nsfw_guard.tools.similarity.store import FACTS, Facts, Match, Origin, Rows, checked_question, checked_rows
 
 KIND, SCHEMA, TABLE = "lance", 1, "images"
@@ -56,7 +57,7 @@ class LanceStore:
         new_folder(folder)
         _connect(folder).create_table(TABLE, schema=_schema(width))
         head = {**vars(origin), "kind": KIND, "schema": SCHEMA}
-        write_whole(folder / HEAD, json.dumps(head, indent=1, sort_keys=True).encode())
+        put(folder / HEAD, json.dumps(head, indent=1, sort_keys=True).encode())
         return cls(folder, origin)
 
     @classmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nsfw_guard.backends.files.cache import put
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.tools.similarity.store import Origin, Rows
 
@@ -138,8 +138,8 @@ def write_segment(folder: Path, name: str, keys: Sequence[str], unit: Tensor, fa
     vectors = save({"vectors": unit.contiguous()})
     pairs = zip(keys, facts, strict=True)
     lines = "".join(json.dumps({"key": k, "facts": dict(f)}, sort_keys=True) + "\n" for k, f in pairs).encode()
-    write_whole(folder / f"{name}.safetensors", vectors)
-    write_whole(folder / f"{name}.jsonl", lines)
+    put(folder / f"{name}.safetensors", vectors)
+    put(folder / f"{name}.jsonl", lines)
     return Segment(name, len(keys), hashlib.sha256(vectors).hexdigest(), hashlib.sha256(lines).hexdigest())
 
 
@@ -150,16 +150,6 @@ def delete_unlisted(folder: Path, head: Head) -> None:
         if path.name.partition(".")[0] not in listed:
             with suppress(OSError):
                 path.unlink()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears whole."""
-    part = path.with_name(f"{path.name}.new")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def new_folder(folder: Path) -> None:
