@@ -66,7 +66,7 @@ def test_removed_and_replaced_images_stay_away_after_a_merge(tmp_path: Path) -> 
 @pytest.mark.parametrize("at", ["vectors", "facts", "head", "after"])
 def test_a_merge_that_is_ended_loses_nothing(at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = grown(tmp_path / "index", MOST_SMALL)
-    write, ends = segments.write_whole, {"vectors": ".safetensors", "facts": ".jsonl", "head": ".json"}
+    write, ends = segments.put, {"vectors": ".safetensors", "facts": ".jsonl", "head": ".json"}
 
     def ended(path: Path, data: bytes) -> None:
         if path.suffix == ends.get(at):
@@ -78,8 +78,8 @@ def test_a_merge_that_is_ended_loses_nothing(at: str, tmp_path: Path, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(segments, "write_whole", ended)
-        patched.setattr(exact, "write_whole", ended)
+        patched.setattr(segments, "put", ended)
+        patched.setattr(exact, "put", ended)
         if at == "after":
             patched.setattr(exact, "delete_unlisted", ended_after)
         with pytest.raises(KeyboardInterrupt):
