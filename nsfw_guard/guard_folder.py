@@ -85,7 +85,15 @@ def _saved_bank(folder: Path, *, is_there: bool) -> Bank | None:
 
 
 def write_saved(folder: Path, policy: Policy, action: Action, on_review: Action, *, bank: bool = False) -> None:
-    """Write the files that `read_saved` reads; a bank that belongs to them is written by itself."""
+    """Write the files that `read_saved` reads; a bank that belongs to them is written by itself.
+
+    Raises:
+        ConfigError: the folder holds the bank of another guard, which would become a part of this one.
+    """
+    if not bank and (folder / BANK).is_dir():
+        raise ConfigError(
+            f"{folder.name!r} holds the bank of another guard, and this one has none: save into another folder"
+        )
     content: dict[str, Any] = {
         "policy": policy.to_dict(),
         "action": _settings(action),

@@ -81,6 +81,11 @@ def extend(args: argparse.Namespace) -> int:
         bank = _opened(args.bank)
         bank, examples = add_images(bank, _guard(args, bank), paths, _decision(args), hash_only=args.hash_only)
         bank.save(args.bank)
+    if args.kind == "allow" and bank.ordinary is None:
+        show.say(
+            "copies are allowed by a hash, which can be forged: give ordinary images with `bank ordinary`, so that the "
+            "embedding must agree"
+        )
     return _say(args, bank, {"added": len(examples)})
 
 

@@ -186,6 +186,8 @@ def test_a_saved_guard_keeps_its_bank_and_what_it_allows_is_said(tmp_path: Path)
     again = Guard.from_pretrained(tmp_path / "saved")
     assert again.check([image])[0].category == "example"
     assert again.requested["bank"] == "as saved"
+    with pytest.raises(ConfigError, match="holds the bank of another guard, and this one has none"):
+        Guard.from_pretrained(model).save_pretrained(tmp_path / "saved")
     allowing = Bank(examples=[of(IMAGES[0], "allow")])
     Guard.from_pretrained(model, bank=allowing).save_pretrained(tmp_path / "loose")
     with pytest.raises(ConfigError, match="its bank allows what is like 1 examples"):
