@@ -45,7 +45,7 @@ def hard(rng: np.random.Generator, unsafe: bool) -> Image.Image:
         if (shapes.severity(scene) > 0) == unsafe:
             break
     image = shapes.draw(scene, side=64, rng=rng).filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 2.5))))
-    pixels = np.asarray(image, np.float32)
+    pixels = np.asarray(image, np.float64)
     pale = rng.uniform(0.5, 1.0)
     pixels = pixels * pale + 128 * (1 - pale) + rng.normal(0, rng.uniform(0, 20), pixels.shape)
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
