@@ -11,9 +11,10 @@ def add(commands: Any) -> None:
     """Add the command."""
     command: argparse.ArgumentParser = commands.add_parser(
         "report",
-        help="write what a scan has found as one page",
-        description="Writes report.html into the folder of a finished scan: counts, scores, errors, and the images "
-        "that a person should look at: the highest scores, those nearest to the threshold, and a random sample.",
+        help="write what a scan has found as one page and one image",
+        description="Writes report.html and report.png into the folder of a finished scan: counts, scores, errors, and "
+        "the images that a person should look at: the highest scores, those nearest to the threshold, a random sample, "
+        "and near-duplicates.",
     )
     command.add_argument("scan", metavar="DIR", help="the --out of nsfw-guard scan")
     command.add_argument(
@@ -24,8 +25,9 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the page, and print its path."""
+    """Write the page and the image, and print their paths."""
     from nsfw_guard.tools.screening.report import write
 
-    print(write(Path(args.scan), sheets=args.sheet))
+    for path in write(Path(args.scan), sheets=args.sheet):
+        print(path)
     return 0

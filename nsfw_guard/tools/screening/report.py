@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-from PIL import Image
-
+from nsfw_guard.backends.files.cache import put
 from nsfw_guard.errors import ConfigError, UnknownNameError
-from nsfw_guard.imaging.clips.clip import CLIP_LIMITS
-from nsfw_guard.imaging.limits import Limits
-from nsfw_guard.imaging.thumbnails import thumbnail
-from nsfw_guard.tools.pages import bullets, histogram, page, table, text
-from nsfw_guard.tools.screening.findings import Findings, Shown, find
-from nsfw_guard.tools.screening.readers import readers_of
+from nsfw_guard.tools.pages import bullets, histogram, page, table
+from nsfw_guard.tools.screening import report_png
+from nsfw_guard.tools.screening.findings import Findings, find
+from nsfw_guard.tools.screening.looker import Looker, Sheets
 from nsfw_guard.tools.screening.results import OUTCOMES
-from nsfw_guard.tools.screening.rows import as_text
-from nsfw_guard.tools.sheets import SIDE, figure, small_copy
 
-Sheets = Literal["hidden", "shown", "blurred", "none"]
 MAX_REASONS = 20
 FACTS = ("model", "revision", "policy_hash", "images", "format", "directory")
 
 
-def write(out: Path, *, sheets: Sheets = "hidden") -> Path:
-    """Write `report.html` into the folder of a finished scan, and return its path.
+def write(out: Path, *, sheets: Sheets = "hidden") -> tuple[Path, Path]:
+    """Write `report.html` and `report.png` into the folder of a finished scan, and return their paths.
 
     Args:
         out: the folder of the scan.
         sheets: images on it are "hidden" behind a blur until they are clicked, "shown", "blurred" so that nothing else
-            is in the file, or left out ("none").
+            is in the file, or left out ("none"). In the image, which nobody can click, "hidden" ones are blurred.
     """
     if sheets not in get_args(Sheets):
         raise UnknownNameError("sheets", sheets, get_args(Sheets))
@@ -40,11 +35,13 @@ def write(out: Path, *, sheets: Sheets = "hidden") -> Path:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{str(out)!r} holds no scan: pass the --out of one") from error
     findings = find(out)
-    target = out / "report.html"
-    part = target.with_name("report.html.new")
-    part.write_text(to_html(findings, run, sheets), encoding="utf-8")
-    part.replace(target)
-    return target
+    html, image = out / "report.html", out / "report.png"
+    put(html, to_html(findings, run, sheets).encode("utf-8"))
+    look = None if sheets == "none" else Looker(run, "shown")
+    drawn = io.BytesIO()
+    report_png.draw(findings, str(run.get("model")), look, blurred=sheets != "shown").save(drawn, "PNG")
+    put(image, drawn.getvalue())
+    return html, image
 
 
 def to_html(findings: Findings, run: Mapping[str, Any], sheets: Sheets) -> str:
@@ -93,27 +90,6 @@ def _near_duplicates(findings: Findings, look: Looker | None) -> str:
         f"<section><h2>Near-duplicates</h2><p>{lead} with the highest score:</p>"
         f"<div class=sheet>{figures}</div></section>"
     )
-
-
-class Looker:
-    """Reads images again for the sheets."""
-
-    def __init__(self, run: Mapping[str, Any], sheets: Sheets) -> None:
-        self.readers = readers_of(run["sources"], column=run.get("column"))
-        self.sheets, self.limits = sheets, Limits(**run["settings"]["limits"])
-
-    def figure(self, one: Shown, what: str = "") -> str:
-        """Return an image with its outcome and score, or with what else is to be said of it, as HTML."""
-        title = what or f"{one.outcome.upper()} {one.score:.3f}"
-        caption = f"<b>{text(title)}</b><br><small>{text(as_text(one.entry.key))}</small>"
-        return figure(self._thumbnail(one), caption, covered=self.sheets == "hidden")
-
-    def _thumbnail(self, one: Shown) -> Image.Image | None:
-        most = CLIP_LIMITS.bytes if one.entry.is_clip else self.limits.bytes
-        (content,) = self.readers[one.entry.reader].read([one.entry], most)
-        # Another image must not be shown under the score of the one that was judged.
-        image = small_copy(content, sha256=one.sha256, is_clip=one.entry.is_clip, limits=self.limits)
-        return thumbnail(image, SIDE, blurred=True) if image is not None and self.sheets == "blurred" else image
 
 
 def _percent(count: int, total: int) -> str:

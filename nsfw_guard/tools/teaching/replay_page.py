@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nsfw_guard.tools.pages import page, table, text
 from nsfw_guard.tools.screening.findings import Shown
-from nsfw_guard.tools.screening.report import Looker
+from nsfw_guard.tools.screening.looker import Looker
 from nsfw_guard.tools.teaching.replay import Flip, Replayed
 
 SHEET = 48  # images of each kind of change

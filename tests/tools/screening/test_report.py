@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -70,21 +71,21 @@ def images_in(text: str) -> int:
     ("sheets", "count", "hidden"), [("hidden", 72, True), ("shown", 72, False), ("none", 0, False)]
 )
 def test_images_are_hidden_shown_or_left_out(sheets: Sheets, count: int, hidden: bool, out: Path) -> None:
-    page = write(out, sheets=sheets).read_text(encoding="utf-8")
+    page = write(out, sheets=sheets)[0].read_text(encoding="utf-8")
     assert images_in(page) == count
     assert ('<input type="checkbox">' in page) == hidden
 
 
 def test_a_blurred_page_holds_nothing_else(out: Path) -> None:
-    shown = set(re.findall(r'src="([^"]+)"', write(out, sheets="shown").read_text(encoding="utf-8")))
-    blurred = set(re.findall(r'src="([^"]+)"', write(out, sheets="blurred").read_text(encoding="utf-8")))
+    shown = set(re.findall(r'src="([^"]+)"', write(out, sheets="shown")[0].read_text(encoding="utf-8")))
+    blurred = set(re.findall(r'src="([^"]+)"', write(out, sheets="blurred")[0].read_text(encoding="utf-8")))
     # Images of one colour stay what they are.
     assert len(shown & blurred) <= 2
     assert len(blurred) > 20
 
 
 def test_the_page_loads_and_runs_nothing(out: Path) -> None:
-    page = write(out).read_text(encoding="utf-8")
+    page = write(out)[0].read_text(encoding="utf-8")
     assert "<b>&.png" not in page
     assert "&lt;b&gt;&amp;.png" in page
     assert not re.search(r"<script|https?://|<link|@import|onclick", page)
@@ -95,15 +96,15 @@ def test_the_page_loads_and_runs_nothing(out: Path) -> None:
 def test_an_image_that_is_gone_is_named(out: Path, tmp_path: Path) -> None:
     for path in (tmp_path / "in").glob("39*"):
         path.unlink()
-    page = write(out).read_text(encoding="utf-8")
+    page = write(out)[0].read_text(encoding="utf-8")
     assert page.count("no longer there") >= 1
 
 
 def test_an_image_that_was_replaced_is_not_shown_under_the_score_of_another(out: Path, tmp_path: Path) -> None:
-    before = images_in(write(out).read_text(encoding="utf-8"))
+    before = images_in(write(out)[0].read_text(encoding="utf-8"))
     (path,) = (tmp_path / "in").glob("39*")
     Image.new("RGB", (40, 40), (1, 2, 3)).save(path)
-    page = write(out).read_text(encoding="utf-8")
+    page = write(out)[0].read_text(encoding="utf-8")
     assert page.count("no longer there as it was") == before - images_in(page) > 0
 
 
@@ -134,7 +135,7 @@ def test_other_formats_give_the_same_page(kind: str, out: Path, tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser")
 def test_a_browser_shows_the_page_without_an_error(out: Path, tmp_path: Path) -> None:
-    page, image = write(out), tmp_path / "page.png"
+    page, image = write(out)[0], tmp_path / "page.png"
     ran = subprocess.run(
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=390,900",
          f"--screenshot={image}", page.as_uri()],
@@ -147,7 +148,7 @@ def test_a_browser_shows_the_page_without_an_error(out: Path, tmp_path: Path) ->
 
 def test_run_facts_are_on_the_page(out: Path) -> None:
     run = json.loads((out / "run.json").read_text())
-    page = write(out).read_text(encoding="utf-8")
+    page = write(out)[0].read_text(encoding="utf-8")
     assert run["policy_hash"] in page
     assert "self_test: passed" in page
 
@@ -155,7 +156,7 @@ def test_run_facts_are_on_the_page(out: Path) -> None:
 def test_an_outcome_of_another_hand_is_text(out: Path) -> None:
     part = out / "part-000000.jsonl"
     part.write_text(part.read_text().replace('"outcome": "block"', '"outcome": "<script>"'))
-    page = report.write(out).read_text()
+    page = report.write(out)[0].read_text()
     assert "<script>" not in page.lower()
     assert "&lt;SCRIPT&gt;" in page
 
@@ -185,7 +186,7 @@ def test_near_duplicates_are_one_group_and_once_on_a_sheet(tmp_path: Path) -> No
     assert group.outcomes == {"allow": 2, "review": 1}
     assert Path(group.shown.entry.key).name == "8 red.png"
     assert len(findings.highest) == 6
-    page = write(tmp_path / "out").read_text(encoding="utf-8")
+    page = write(tmp_path / "out")[0].read_text(encoding="utf-8")
     assert "3 images are copies of each other, or nearly, 1 groups of which were not judged alike" in page
     assert "2x allow 1x review" in page
 
@@ -195,7 +196,7 @@ def test_images_with_nothing_to_hash_are_no_near_duplicates(tmp_path: Path) -> N
         paint(tmp_path / "in" / f"{blue}.png", "allow", blue)
     scanned(tmp_path / "in", tmp_path / "out")
     assert find(tmp_path / "out").groups == []
-    assert "Near-duplicates" not in write(tmp_path / "out").read_text(encoding="utf-8")
+    assert "Near-duplicates" not in write(tmp_path / "out")[0].read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -213,3 +214,29 @@ def test_a_row_that_no_scan_has_written_is_an_error_with_a_cure(changed: object,
     part.write_text((json.dumps(row) if row else "no json") + "\n" + "".join(others))
     with pytest.raises(ConfigError, match=why):
         write(out)
+
+
+def colours(image: Image.Image) -> int:
+    """How much of an image is as red as the images of the scan are."""
+    pixels = np.asarray(image.convert("RGB")).astype(int)
+    return int(((pixels[..., 0] > 250) & (pixels[..., 1] < 5) & (pixels[..., 2] < 5)).sum())
+
+
+def test_the_report_is_an_image_too_and_its_images_are_blurred(out: Path) -> None:
+    sizes, sharp = {}, {}
+    for sheets in get_args(Sheets):
+        with Image.open(write(out, sheets=sheets)[1]) as image:
+            sizes[sheets], sharp[sheets] = image.size, colours(image)
+    assert sizes["hidden"] == sizes["shown"] == sizes["blurred"]
+    assert sizes["none"][1] < sizes["shown"][1]
+    assert sharp["none"] == 0
+    # An image that is wholly red stays so, however it is blurred.
+    assert 0 < sharp["hidden"] == sharp["blurred"] < sharp["shown"]
+
+
+def test_an_image_that_has_gone_leaves_its_place_empty(out: Path, tmp_path: Path) -> None:
+    before = colours(Image.open(write(out, sheets="shown")[1]))
+    for path in (tmp_path / "in").iterdir():
+        path.write_bytes(b"another file")
+    after = Image.open(write(out, sheets="shown")[1])
+    assert colours(after) == 0 < before
