@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page and the image, and print their paths."""
-    from nsfw_guard.tools.screening.report import write
+    from nsfw_guard.tools.screening.reporting.report import write
 
     for path in write(Path(args.scan), sheets=args.sheet):
         print(path)

@@ -14,7 +14,7 @@ from nsfw_guard.cli import show
 from nsfw_guard.cli.check import ACTIONS
 
 if TYPE_CHECKING:
-    from nsfw_guard.tools.screening.placing import Placed
+    from nsfw_guard.tools.screening.acting.placing import Placed
     from nsfw_guard.tools.screening.scan import Scan
     from nsfw_guard.tools.screening.scorer import ScanSettings
 
@@ -131,7 +131,7 @@ def _settings(args: argparse.Namespace) -> ScanSettings:
 
 def _place(args: argparse.Namespace, way: Literal["copy", "move", "link"]) -> None:
     """Place the images of a finished scan, and say how many were left, and why."""
-    from nsfw_guard.tools.screening.placing import place
+    from nsfw_guard.tools.screening.acting.placing import place
 
     into = getattr(args, way)
     _say_placed(place(Path(args.out), Path(into), way), f"images are in {into}", "stayed where they are")
@@ -140,8 +140,8 @@ def _place(args: argparse.Namespace, way: Literal["copy", "move", "link"]) -> No
 def _censor(scan: Scan, args: argparse.Namespace) -> None:
     """Write covered copies, and say of how many there is none, and why."""
     from nsfw_guard.guard import Guard
-    from nsfw_guard.tools.screening.censor import censor
-    from nsfw_guard.tools.screening.readers import readers_of
+    from nsfw_guard.tools.screening.acting.censor import censor
+    from nsfw_guard.tools.screening.sources.readers import readers_of
 
     judge = scan.scorer.guard
     guard = Guard(judge.backend, policy=judge.policy, action=args.action, limits=judge.limits)

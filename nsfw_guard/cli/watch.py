@@ -12,7 +12,7 @@ from nsfw_guard.cli import show
 from nsfw_guard.cli.check import ACTIONS
 
 if TYPE_CHECKING:
-    from nsfw_guard.tools.screening.watch import Watch, Watched
+    from nsfw_guard.tools.screening.acting.watch import Watch, Watched
 
 
 def add(commands: Any) -> None:
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from nsfw_guard.guard import Guard
     from nsfw_guard.imaging.limits import Limits
     from nsfw_guard.listeners.audit import Audit
-    from nsfw_guard.tools.screening.watch import Watch
+    from nsfw_guard.tools.screening.acting.watch import Watch
 
     for name in ("settled", "interval"):
         if not 0.0 <= getattr(args, name) < 3600.0:

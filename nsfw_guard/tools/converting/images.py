@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.scores import number
-from nsfw_guard.tools.screening.entries import Entry
 from nsfw_guard.tools.screening.results import OUTCOMES, pairs_of
+from nsfw_guard.tools.screening.sources.entries import Entry
 
 _COLUMNS = ("outcome", "category", "score", "sha256", "pdq", "embedding", "model", "revision", "policy_hash")
 

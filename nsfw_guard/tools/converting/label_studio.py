@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from nsfw_guard.tools.converting.images import ScannedImage, images_of, refuse_none
 from nsfw_guard.tools.converting.lists import JsonList
-from nsfw_guard.tools.screening.placing import path_inside
+from nsfw_guard.tools.screening.acting.placing import path_inside
 from nsfw_guard.tools.screening.results import OUTCOMES
 
 TASKS, CONFIG = "tasks.json", "label_config.xml"

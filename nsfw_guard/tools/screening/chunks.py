@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from nsfw_guard.imaging.clips.clip import CLIP_LIMITS
-from nsfw_guard.tools.screening.entries import Content, Entry, Reader, Unreadable
 from nsfw_guard.tools.screening.rows import Row
 from nsfw_guard.tools.screening.scorer import Scorer
+from nsfw_guard.tools.screening.sources.entries import Content, Entry, Reader, Unreadable
 
 
 class ChunkScorer:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from nsfw_guard.errors import ConfigError, MissingExtraError, UnknownNameError
-from nsfw_guard.tools.screening.entries import Entry
 from nsfw_guard.tools.screening.results import rows_of_part
 from nsfw_guard.tools.screening.rows import COLUMNS, Row, as_text, to_table
+from nsfw_guard.tools.screening.sources.entries import Entry
 
 Format = Literal["parquet", "jsonl", "csv"]
 _NOT_IN_CSV = {"embedding"}  # hundreds of numbers

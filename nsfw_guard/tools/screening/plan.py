@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsfw_guard.errors import ConfigError
-from nsfw_guard.tools.screening.entries import Entry, Reader
 from nsfw_guard.tools.screening.rows import as_text
+from nsfw_guard.tools.screening.sources.entries import Entry, Reader
 
 PLAN = "plan.jsonl"
 

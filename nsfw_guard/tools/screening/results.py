@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from nsfw_guard.errors import ConfigError, MissingExtraError
-from nsfw_guard.tools.screening.entries import Entry
 from nsfw_guard.tools.screening.plan import read_plan
 from nsfw_guard.tools.screening.rows import as_text
+from nsfw_guard.tools.screening.sources.entries import Entry
 
 _HELD = 1024  # entries of the plan that are held at a time
 _TEXTS = {"outcome", "category", "reason", "status", "sha256", "pdq"}

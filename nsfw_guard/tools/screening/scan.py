@@ -17,11 +17,11 @@ from nsfw_guard.errors import ConfigError
 from nsfw_guard.tools import lock
 from nsfw_guard.tools.screening.chunks import ChunkScorer
 from nsfw_guard.tools.screening.engines.base import Chunk, Engine, Local
-from nsfw_guard.tools.screening.entries import Reader
 from nsfw_guard.tools.screening.parts import Format, Parts, sync_folder
 from nsfw_guard.tools.screening.plan import Plan, read_plan, write_plan
 from nsfw_guard.tools.screening.rows import Row
 from nsfw_guard.tools.screening.scorer import ScanSettings, Scorer
+from nsfw_guard.tools.screening.sources.entries import Reader
 
 RUN = "run.json"
 SCHEMA = 2  # of run.json and of the rows
@@ -184,7 +184,7 @@ class Scan:
 
     def _plan(self) -> tuple[Plan, list[Reader]]:
         """The plan of the run that was begun here, or a new one."""
-        from nsfw_guard.tools.screening.readers import readers_of
+        from nsfw_guard.tools.screening.sources.readers import readers_of
 
         readers = readers_of(self.sources, column=self.column)
         described = self._describe()

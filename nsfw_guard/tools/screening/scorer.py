@@ -13,9 +13,9 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.clips.clip import CLIP_LIMITS, ClipSampling
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.tools.clips import JudgedClip, check_clip
-from nsfw_guard.tools.screening.entries import Content, Entry, Unreadable
 from nsfw_guard.tools.screening.recording import recording
 from nsfw_guard.tools.screening.rows import Row, row_of
+from nsfw_guard.tools.screening.sources.entries import Content, Entry, Unreadable
 from nsfw_guard.verdict import Outcome, Verdict, released
 
 

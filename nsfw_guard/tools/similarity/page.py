@@ -12,7 +12,7 @@ from nsfw_guard.imaging.clips.clip import CLIP_LIMITS
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.tools.clips import CLIP_SUFFIXES
 from nsfw_guard.tools.pages import page, text
-from nsfw_guard.tools.screening.containers import read_file
+from nsfw_guard.tools.screening.sources.containers import read_file
 from nsfw_guard.tools.sheets import figure, small_copy
 from nsfw_guard.tools.similarity.groups import Group
 from nsfw_guard.tools.similarity.store import Facts, Match

@@ -19,8 +19,8 @@ from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.policy.policy import Policy
 from nsfw_guard.scores import Scores, Severity, View, ViewScores
-from nsfw_guard.tools.screening.entries import Entry
 from nsfw_guard.tools.screening.results import pairs_of
+from nsfw_guard.tools.screening.sources.entries import Entry
 from nsfw_guard.verdict import Outcome, Verdict
 
 COLUMNS = ("outcome", "reason", "category", "status", "scores", "clip", "sha256", "model", "revision")

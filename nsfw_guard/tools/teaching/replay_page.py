@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nsfw_guard.tools.pages import page, table, text
-from nsfw_guard.tools.screening.findings import Shown
-from nsfw_guard.tools.screening.looker import Looker
+from nsfw_guard.tools.screening.reporting.findings import Shown
+from nsfw_guard.tools.screening.reporting.looker import Looker
 from nsfw_guard.tools.teaching.replay import Flip, Replayed
 
 SHEET = 48  # images of each kind of change

@@ -12,7 +12,7 @@ from nsfw_guard.imaging.frames import in_groups
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.pdq import LEAST_QUALITY, pdq
 from nsfw_guard.scores import Scores
-from nsfw_guard.tools.screening.duplicates import near_duplicates
+from nsfw_guard.tools.screening.reporting.duplicates import near_duplicates
 from nsfw_guard.tools.teaching.labelled import LabelledImage
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nsfw_guard.imaging.limits import Limits
-from nsfw_guard.tools.screening.report import write
+from nsfw_guard.tools.screening.reporting.report import write
 from nsfw_guard.tools.screening.results import rows_of
 from nsfw_guard.tools.screening.scan import Scan
 from nsfw_guard.tools.screening.scorer import ScanSettings
@@ -63,7 +63,7 @@ def test_a_clip_is_a_row_with_its_flagged_stretches(folder: Path, tmp_path: Path
 
 def test_the_report_shows_the_first_frame_of_a_clip(folder: Path, tmp_path: Path) -> None:
     scanned(folder, tmp_path / "out")
-    page = write(tmp_path / "out").read_text(encoding="utf-8")
+    page = write(tmp_path / "out")[0].read_text(encoding="utf-8")
     assert "no longer there" not in page
     assert page.count("spliced.mp4") == 3
     assert page.count("<img ") == 3 * 5

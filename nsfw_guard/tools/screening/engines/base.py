@@ -6,9 +6,9 @@ from collections.abc import Generator, Iterator
 from typing import Protocol
 
 from nsfw_guard.tools.screening.chunks import ChunkScorer
-from nsfw_guard.tools.screening.entries import Entry
 from nsfw_guard.tools.screening.rows import Row
 from nsfw_guard.tools.screening.scorer import ScanSettings
+from nsfw_guard.tools.screening.sources.entries import Entry
 
 Chunk = tuple[int, list[Entry]]  # its index in the plan, and its entries
 Judged = tuple[int, list[Row]]

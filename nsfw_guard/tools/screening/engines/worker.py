@@ -15,9 +15,9 @@ import torch
 
 from nsfw_guard.errors import ConfigError, ScoringError
 from nsfw_guard.tools.screening.chunks import ChunkScorer
-from nsfw_guard.tools.screening.entries import Entry
 from nsfw_guard.tools.screening.rows import Row
 from nsfw_guard.tools.screening.scorer import Scorer
+from nsfw_guard.tools.screening.sources.entries import Entry
 from nsfw_guard.version import __version__
 
 TRIES = 5  # of a chunk whose worker died

@@ -21,10 +21,10 @@ from nsfw_guard.tools.screening.chunks import ChunkScorer
 from nsfw_guard.tools.screening.engines import ray_data
 from nsfw_guard.tools.screening.engines.ray_data import Ray
 from nsfw_guard.tools.screening.engines.worker import TRIES, ChunkWorker, Tries, identity_of
-from nsfw_guard.tools.screening.entries import Entry
-from nsfw_guard.tools.screening.readers import Folder
 from nsfw_guard.tools.screening.results import rows_of
 from nsfw_guard.tools.screening.scorer import ScanSettings, Scorer
+from nsfw_guard.tools.screening.sources.entries import Entry
+from nsfw_guard.tools.screening.sources.readers import Folder
 from tests.tools.screening.engines.drawing import BAD, CHUNK, SETTINGS, command, draw, environment, run, written
 
 pytest.importorskip("ray", reason="Ray is not installed")

@@ -18,7 +18,7 @@ from PIL import Image
 from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.guard import Guard
 from nsfw_guard.testing import FakeBackend, FaultyBackend
-from nsfw_guard.tools.screening.watch import Mode, Watch, Watched
+from nsfw_guard.tools.screening.acting.watch import Mode, Watch, Watched
 from nsfw_guard.verdict import Outcome
 from tests.tools.screening.shapes import encoded, paint
 

@@ -11,9 +11,9 @@ from nsfw_guard.imaging.clips.clip import CLIP_LIMITS
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.thumbnails import thumbnail
 from nsfw_guard.tools.pages import text
-from nsfw_guard.tools.screening.findings import Shown
-from nsfw_guard.tools.screening.readers import readers_of
+from nsfw_guard.tools.screening.reporting.findings import Shown
 from nsfw_guard.tools.screening.rows import as_text
+from nsfw_guard.tools.screening.sources.readers import readers_of
 from nsfw_guard.tools.sheets import SIDE, figure, small_copy
 
 Sheets = Literal["hidden", "shown", "blurred", "none"]

@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from nsfw_guard.tools.screening import duplicates
-from nsfw_guard.tools.screening.duplicates import near_duplicates
+from nsfw_guard.tools.screening.reporting import duplicates
+from nsfw_guard.tools.screening.reporting.duplicates import near_duplicates
 
 
 def flipped(digits: str, bits: list[int]) -> str:

@@ -19,11 +19,11 @@ from nsfw_guard.imaging.clips.censor import censor_clip
 from nsfw_guard.imaging.clips.clip import CLIP_LIMITS, ClipFrame
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.tools.clips import JudgedClip, check_clip
-from nsfw_guard.tools.screening.covers import FORMATS, generated_mark, save_cover
-from nsfw_guard.tools.screening.entries import Content, Entry, Reader
-from nsfw_guard.tools.screening.placing import CHANGED, COVERS, NO_ROOM, Placed, path_inside
+from nsfw_guard.tools.screening.acting.covers import FORMATS, generated_mark, save_cover
+from nsfw_guard.tools.screening.acting.placing import CHANGED, COVERS, NO_ROOM, Placed, path_inside
 from nsfw_guard.tools.screening.plan import read_plan
 from nsfw_guard.tools.screening.results import known_outcome, pairs_of
+from nsfw_guard.tools.screening.sources.entries import Content, Entry, Reader
 from nsfw_guard.verdict import Outcome, Verdict
 
 COVERED = frozenset({"block", "error"})

@@ -11,9 +11,9 @@ from typing import Any, get_args
 from nsfw_guard.backends.files.cache import put
 from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.tools.pages import bullets, histogram, page, table
-from nsfw_guard.tools.screening import report_png
-from nsfw_guard.tools.screening.findings import Findings, find
-from nsfw_guard.tools.screening.looker import Looker, Sheets
+from nsfw_guard.tools.screening.reporting import report_png
+from nsfw_guard.tools.screening.reporting.findings import Findings, find
+from nsfw_guard.tools.screening.reporting.looker import Looker, Sheets
 from nsfw_guard.tools.screening.results import OUTCOMES
 
 MAX_REASONS = 20

@@ -13,9 +13,9 @@ from typing import Any
 
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.tools.screen import looks_like_an_image
-from nsfw_guard.tools.screening.arrow import Streams, files_of, is_saved
-from nsfw_guard.tools.screening.containers import Shards, Tables, column_of, content_of, read_file, within
-from nsfw_guard.tools.screening.entries import JUDGED_SUFFIXES, UNREADABLE, Content, Entry, Reader, Unreadable
+from nsfw_guard.tools.screening.sources.arrow import Streams, files_of, is_saved
+from nsfw_guard.tools.screening.sources.containers import Shards, Tables, column_of, content_of, read_file, within
+from nsfw_guard.tools.screening.sources.entries import JUDGED_SUFFIXES, UNREADABLE, Content, Entry, Reader, Unreadable
 
 LISTS = {".csv", ".jsonl", ".txt"}
 LONGEST_PATH = 1 << 17  # letters of a field of CSV: a quote that is never closed must not fill the memory

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from nsfw_guard.errors import ConfigError, UnknownNameError
-from nsfw_guard.tools.screening import placing, scan
-from nsfw_guard.tools.screening.placing import Placed, Way, place
+from nsfw_guard.tools.screening import scan
+from nsfw_guard.tools.screening.acting import placing
+from nsfw_guard.tools.screening.acting.placing import Placed, Way, place
 from nsfw_guard.tools.screening.scan import Scan
 from nsfw_guard.tools.screening.scorer import ScanSettings
 from tests.tools.screening.shapes import RED, encoded, paint, red, shard  # noqa: F401

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nsfw_guard.imaging.pdq import BITS, LEAST_QUALITY, MATCH, Pdq, distance
-from nsfw_guard.tools.screening.duplicates import near_duplicates
-from nsfw_guard.tools.screening.entries import Entry
+from nsfw_guard.tools.screening.reporting.duplicates import near_duplicates
 from nsfw_guard.tools.screening.results import pairs_of
+from nsfw_guard.tools.screening.sources.entries import Entry
 
 BINS, SHEET, SEED = 20, 24, 0
 COLUMNS = ("outcome", "category", "score", "threshold", "reason", "status", "sha256", "pdq", "quality")

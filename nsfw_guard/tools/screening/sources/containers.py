@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nsfw_guard.errors import ConfigError, MissingExtraError
-from nsfw_guard.tools.screening.entries import JUDGED_SUFFIXES, UNREADABLE, Content, Entry, Unreadable
+from nsfw_guard.tools.screening.sources.entries import JUDGED_SUFFIXES, UNREADABLE, Content, Entry, Unreadable
 
 DAMAGED, ELSEWHERE = -1, -2  # in place of a length
 _NOT_READ = {

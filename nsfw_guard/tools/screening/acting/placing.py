@@ -13,8 +13,8 @@ from typing import Literal, get_args
 
 from nsfw_guard.backends.files.weights import sha256_of
 from nsfw_guard.errors import ConfigError, UnknownNameError
-from nsfw_guard.tools.screening.entries import Entry
 from nsfw_guard.tools.screening.results import known_outcome, pairs_of
+from nsfw_guard.tools.screening.sources.entries import Entry
 
 Way = Literal["copy", "move", "link"]
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}

@@ -12,11 +12,11 @@ import pytest
 
 from nsfw_guard.cli.main import main
 from nsfw_guard.errors import ConfigError
-from nsfw_guard.tools.screening.entries import Unreadable
-from nsfw_guard.tools.screening.readers import readers_of
 from nsfw_guard.tools.screening.results import rows_of
+from nsfw_guard.tools.screening.sources.entries import Unreadable
+from nsfw_guard.tools.screening.sources.readers import readers_of
 from tests.tools.screening.shapes import encoded, paint
-from tests.tools.screening.test_readers import MOST, contents, names
+from tests.tools.screening.sources.test_readers import MOST, contents, names
 
 pa = pytest.importorskip("pyarrow")
 CUT = Unreadable("the Arrow file is cut or damaged: what follows in it was not judged")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
-from nsfw_guard.tools.screening.covers import SOURCE_TYPE, generated_mark, save_cover
+from nsfw_guard.tools.screening.acting.covers import SOURCE_TYPE, generated_mark, save_cover
 
 TERM = "trainedAlgorithmicMedia"
 XMP = f'<x:xmpmeta><rdf Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}{TERM}"/></x:xmpmeta>'

@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from nsfw_guard.errors import ConfigError, UnknownNameError
-from nsfw_guard.tools.screening import findings as findings_module
-from nsfw_guard.tools.screening import report, scan
-from nsfw_guard.tools.screening.report import Sheets, find, write
+from nsfw_guard.tools.screening import scan
+from nsfw_guard.tools.screening.reporting import findings as findings_module
+from nsfw_guard.tools.screening.reporting import report
+from nsfw_guard.tools.screening.reporting.report import Sheets, find, write
 from nsfw_guard.tools.screening.scan import Scan
 from nsfw_guard.tools.screening.scorer import ScanSettings
 from tests.tools.screening.shapes import RED, paint, red  # noqa: F401

@@ -10,8 +10,8 @@ from typing import Any
 
 from nsfw_guard.errors import ConfigError, MissingExtraError
 from nsfw_guard.jsonfile import read_json
-from nsfw_guard.tools.screening.containers import DAMAGED, IMAGE_COLUMNS, column_of, content_of
-from nsfw_guard.tools.screening.entries import UNREADABLE, Content, Entry, Unreadable
+from nsfw_guard.tools.screening.sources.containers import DAMAGED, IMAGE_COLUMNS, column_of, content_of
+from nsfw_guard.tools.screening.sources.entries import UNREADABLE, Content, Entry, Unreadable
 
 STATE, SPLITS = "state.json", "dataset_dict.json"
 _END = b"\xff\xff\xff\xff" + bytes(4)  # of a stream, since Arrow 0.15

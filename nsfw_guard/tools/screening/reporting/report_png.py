@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 from nsfw_guard.errors import printable
 from nsfw_guard.imaging.placeholder import font_of
 from nsfw_guard.imaging.thumbnails import OUTCOME_COLOURS, thumbnail
-from nsfw_guard.tools.screening.findings import Findings, Shown
-from nsfw_guard.tools.screening.looker import Looker
+from nsfw_guard.tools.screening.reporting.findings import Findings, Shown
+from nsfw_guard.tools.screening.reporting.looker import Looker
 from nsfw_guard.tools.sheets import SIDE
 from nsfw_guard.verdict import Outcome
 

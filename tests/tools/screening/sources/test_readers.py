@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from nsfw_guard.errors import ConfigError
-from nsfw_guard.tools.screening.entries import Entry, Unreadable
-from nsfw_guard.tools.screening.readers import readers_of
+from nsfw_guard.tools.screening.sources.entries import Entry, Unreadable
+from nsfw_guard.tools.screening.sources.readers import readers_of
 from tests.tools.screening.shapes import encoded, paint, shard
 
 MOST = 10_000

@@ -16,9 +16,9 @@ from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.tools.screen import looks_like_an_image
-from nsfw_guard.tools.screening.containers import read_file
-from nsfw_guard.tools.screening.covers import generated_mark, save_cover
-from nsfw_guard.tools.screening.entries import JUDGED_SUFFIXES, Unreadable
+from nsfw_guard.tools.screening.acting.covers import generated_mark, save_cover
+from nsfw_guard.tools.screening.sources.containers import read_file
+from nsfw_guard.tools.screening.sources.entries import JUDGED_SUFFIXES, Unreadable
 from nsfw_guard.verdict import Verdict
 
 Mode = Literal["censor", "move", "log"]

@@ -12,12 +12,12 @@ from PIL import Image, PngImagePlugin
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.testing import FakeBackend
-from nsfw_guard.tools.screening.censor import censor
-from nsfw_guard.tools.screening.covers import generated_mark
-from nsfw_guard.tools.screening.placing import COVERS, Placed, place
-from nsfw_guard.tools.screening.readers import readers_of
+from nsfw_guard.tools.screening.acting.censor import censor
+from nsfw_guard.tools.screening.acting.covers import generated_mark
+from nsfw_guard.tools.screening.acting.placing import COVERS, Placed, place
 from nsfw_guard.tools.screening.scan import Scan
 from nsfw_guard.tools.screening.scorer import ScanSettings
+from nsfw_guard.tools.screening.sources.readers import readers_of
 from tests.tools.screening.shapes import RED, encoded, paint, red, shard  # noqa: F401
 
 GUARD = Guard(FakeBackend())

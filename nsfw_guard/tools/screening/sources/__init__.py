@@ -1,0 +1,1 @@
+"""What is judged, and where its bytes are: folders, shards, tables, datasets, lists and addresses."""
