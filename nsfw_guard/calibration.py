@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import bisect
+import hashlib
 import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +99,15 @@ class Calibration:
         levels = {c: {s: self.moved(c, p, kind=view.view.kind) for s, p in ls.items()} for c, ls in view.levels.items()}
         return replace(view, levels=levels)
 
-    def save(self, path: str | Path) -> None:
-        """Write the calibration as JSON."""
-        content = {
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of all that decides, independent of where it was fitted."""
+        content = {**self.to_dict(), "source": ""}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {
             "model": self.model,
             "revision": self.revision,
             "maps": {c: list(m) for c, m in self.maps.items()},
@@ -108,7 +116,10 @@ class Calibration:
             "thresholds": {name: vars(threshold) for name, threshold in self.thresholds.items()},
             "source": self.source,
         }
-        Path(path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    def save(self, path: str | Path) -> None:
+        """Write the calibration as JSON."""
+        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:

@@ -22,7 +22,16 @@ from nsfw_guard.backends.spec import Label
 from nsfw_guard.backends.wrappers.time_limited import TimeLimited
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError, ImageError
-from nsfw_guard.guard_folder import BANK, CALIBRATION, Asked, around, read_saved, relaxed_by, write_saved
+from nsfw_guard.guard_folder import (
+    BANK,
+    CALIBRATION,
+    Asked,
+    around,
+    read_saved,
+    refuse_leftovers,
+    relaxed_by,
+    write_saved,
+)
 from nsfw_guard.imaging.frames import Batch, Frames, count_of, first_frame, first_frames, in_groups
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.preprocess import Resize
@@ -191,6 +200,7 @@ class Guard:
             backend = backend.backend
         if not hasattr(backend, "save_pretrained"):
             raise ConfigError(f"{type(backend).__name__} cannot be saved: it has no save_pretrained(folder) method")
+        refuse_leftovers(Path(save_directory), calibration=calibration is not None, bank=bank is not None)
         backend.save_pretrained(Path(save_directory))
         if calibration is not None:
             calibration.save(Path(save_directory) / CALIBRATION)

@@ -84,16 +84,24 @@ def _saved_bank(folder: Path, *, is_there: bool) -> Bank | None:
     return None
 
 
-def write_saved(folder: Path, policy: Policy, action: Action, on_review: Action, *, bank: bool = False) -> None:
-    """Write the files that `read_saved` reads; a bank that belongs to them is written by itself.
+def refuse_leftovers(folder: Path, *, calibration: bool, bank: bool) -> None:
+    """Raise an error where a folder holds what this guard does not have, and what would become a part of it.
 
-    Raises:
-        ConfigError: the folder holds the bank of another guard, which would become a part of this one.
+    Args:
+        folder: that a guard is saved into.
+        calibration, bank: whether the guard has one.
     """
-    if not bank and (folder / BANK).is_dir():
-        raise ConfigError(
-            f"{folder.name!r} holds the bank of another guard, and this one has none: save into another folder"
-        )
+    for name, there, has in (
+        ("calibration", (folder / CALIBRATION).exists(), calibration), ("bank", (folder / BANK).exists(), bank),
+    ):  # fmt: skip
+        if there and not has:
+            raise ConfigError(
+                f"{folder.name!r} holds the {name} of another guard, and this one has none: save into another folder"
+            )
+
+
+def write_saved(folder: Path, policy: Policy, action: Action, on_review: Action, *, bank: bool = False) -> None:
+    """Write the files that `read_saved` reads; a bank that belongs to them is written by itself."""
     content: dict[str, Any] = {
         "policy": policy.to_dict(),
         "action": _settings(action),

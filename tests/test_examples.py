@@ -20,6 +20,8 @@ SAYS = {
     "09_early_stop": "still blocked: [True, False]",
     "10_modular": "as a block: [True, True]",
     "11_second_opinion": "asked: 2 of 4",
+    "12_by_example": "with the bank: ['BLOCK', 'BLOCK'] | removed: ['ALLOW', 'ALLOW']",
+    "13_calibrate": "a promise of 1% is refused: needs 299",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from nsfw_guard.actions import Blur, Pixelate, Replace
 from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
-from nsfw_guard.testing import FakeBackend
+from nsfw_guard.testing import FakeBackend, tiny_model
 from tests.images import smooth
 
 
@@ -126,3 +127,13 @@ def test_a_saved_rule_for_clips_comes_back_with_trust_only(tiny, tmp_path) -> No
     assert again.policy == guard.policy
     assert "3 flagged frames among 5" in again.check(smooth(1, 9, 9))[0].requested["trusted"]
     assert Guard.from_pretrained(tmp_path / "guard", policy="default").policy.clips.rule == "worst"
+
+
+def test_a_guard_is_not_saved_over_the_calibration_of_another(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model")
+    calibration = Calibration(model=Guard.from_pretrained(model).spec.name, maps={"sexual": (1.0, 0.5)})
+    Guard.from_pretrained(model, calibration=calibration).save_pretrained(tmp_path / "saved")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
+    with pytest.raises(ConfigError, match="holds the calibration of another guard, and this one has none"):
+        Guard.from_pretrained(model).save_pretrained(tmp_path / "saved")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()} == before

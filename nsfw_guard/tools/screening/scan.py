@@ -20,7 +20,7 @@ from nsfw_guard.tools.screening.engines.base import Chunk, Engine, Local
 from nsfw_guard.tools.screening.parts import Format, Parts, sync_folder
 from nsfw_guard.tools.screening.plan import Plan, read_plan, write_plan
 from nsfw_guard.tools.screening.rows import Row
-from nsfw_guard.tools.screening.scorer import ScanSettings, Scorer
+from nsfw_guard.tools.screening.scorer import ScanSettings, Scorer, rules_of
 from nsfw_guard.tools.screening.sources.entries import Reader
 
 RUN = "run.json"
@@ -211,7 +211,7 @@ class Scan:
 
     def _describe(self) -> dict[str, Any]:
         """What must be the same when a scan goes on."""
-        guard = self.scorer.guard
+        rules = rules_of(self.scorer.guard)
         return {
             "schema": SCHEMA,
             # Relative sources are those of the folder that the command runs in.
@@ -221,10 +221,8 @@ class Scan:
             "format": self.kind,
             "chunk": CHUNK,
             "settings": asdict(self.settings),
-            "model": guard.spec.name,
-            "revision": guard.spec.version,
-            "policy_hash": guard.policy.hash,
-            "state": self._state(guard.state),
+            **rules,
+            "state": self._state(rules["state"]),
         }
 
     def _state(self, state: Mapping[str, str]) -> dict[str, str]:

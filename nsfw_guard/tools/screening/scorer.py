@@ -161,6 +161,22 @@ def _as_released(verdict: Verdict) -> Verdict:
     )
 
 
+def rules_of(guard: Guard) -> dict[str, Any]:
+    """Return what decides on an image: the same wherever, and whenever, the rows of one scan are written."""
+    backend: Any = guard.backend
+    calibrations = []
+    while backend is not None:
+        calibrations += [backend.calibration.hash] if hasattr(backend, "calibration") else []
+        backend = getattr(backend, "backend", None)
+    return {
+        "model": guard.spec.name,
+        "revision": guard.spec.version,
+        "policy_hash": guard.policy.hash,
+        "calibration_hash": "".join(calibrations),
+        "state": dict(guard.state),
+    }
+
+
 def width_of(backend: Any) -> int:
     """Return the numbers of a model's embedding; 0 where it has none, or does not say."""
     while hasattr(backend, "backend"):

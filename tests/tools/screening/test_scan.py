@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nsfw_guard.backends.examples.bank import Bank
+from nsfw_guard.backends.examples.example import Example
 from nsfw_guard.backends.registry import register_model, unregister_model
+from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.limits import Limits
@@ -88,6 +91,22 @@ def test_parquet_rows_have_embeddings_of_one_width(folder: Path, tmp_path: Path)
     rows = list(rows_of(tmp_path / "out", ["status", "embedding"]))
     widths = {(row["status"], None if row["embedding"] is None else len(row["embedding"])) for row in rows}
     assert widths == {("judged", 3), ("error", None)}
+
+
+def test_a_scan_whose_calibration_or_bank_was_changed_is_refused(folder: Path, tmp_path: Path) -> None:
+    calibration, bank = tmp_path / "calibration.json", tmp_path / "bank"
+    settings = {"calibration": str(calibration), "bank": str(bank)}
+    Calibration(model=RED, maps={"red": (1.0, 0.0)}).save(calibration)
+    Bank().save(bank)
+    run(folder, tmp_path / "out", **settings)
+    run(folder, tmp_path / "out", **settings)
+    Calibration(model=RED, maps={"red": (1.0, -0.5)}).save(calibration)
+    with pytest.raises(ConfigError, match=r"holds a scan with (state|calibration_hash)"):
+        run(folder, tmp_path / "out", **settings)
+    Calibration(model=RED, maps={"red": (1.0, 0.0)}).save(calibration)
+    Bank(examples=[Example(kind="block", reason="r", pdq="f8" * 32)]).save(bank)
+    with pytest.raises(ConfigError, match=r"holds a scan with (state|calibration_hash)"):
+        run(folder, tmp_path / "out", **settings)
 
 
 def test_rows_hold_the_perceptual_hash_of_the_pixels(folder: Path, tmp_path: Path) -> None:

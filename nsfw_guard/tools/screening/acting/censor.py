@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nsfw_guard.actions import Flag
 from nsfw_guard.errors import ConfigError, DecodeError, ImageError, MissingExtraError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.clips.censor import censor_clip
@@ -44,8 +45,13 @@ def censor(out: Path, into: Path, guard: Guard, readers: Sequence[Reader]) -> It
         readers: of the scan's sources.
 
     Raises:
-        ConfigError: the scan is not finished, or the folder holds something else.
+        ConfigError: the scan is not finished, the folder holds something else, or the guard releases what is flagged.
     """
+    if guard.fail_open or isinstance(guard.action, Flag):
+        raise ConfigError(
+            f"the guard has the action {guard.action.name!r} and fail_open={guard.fail_open}, so that it releases what "
+            "it should cover: pass one that covers, without fail_open"
+        )
     _begin(out, into)
     taken: set[bytes] = set()
     for entry, row in pairs_of(out, ["outcome", "sha256"]):

@@ -164,8 +164,9 @@ class Watch:
         """Cover or remove a file whose original is kept; a cover that cannot be written is no reason to leave it."""
         part = Path(path).with_name(f".{uuid.uuid4().hex}.new")
         try:
-            mark = generated_mark(Path(original).read_bytes())
-            covered = self.mode == "censor" and save_cover(cover, part, Path(path).suffix.lower(), mark=mark)
+            covered = self.mode == "censor" and save_cover(
+                cover, part, Path(path).suffix.lower(), mark=generated_mark(Path(original).read_bytes())
+            )
             if Identity.of(path) != identity:  # keeping and covering took their time
                 return Watched(path, verdict, "changed meanwhile", original)
             if not covered:

@@ -16,7 +16,7 @@ import torch
 from nsfw_guard.errors import ConfigError, ScoringError
 from nsfw_guard.tools.screening.chunks import ChunkScorer
 from nsfw_guard.tools.screening.rows import Row
-from nsfw_guard.tools.screening.scorer import Scorer
+from nsfw_guard.tools.screening.scorer import Scorer, rules_of
 from nsfw_guard.tools.screening.sources.entries import Entry
 from nsfw_guard.version import __version__
 
@@ -44,14 +44,7 @@ class Rows:
 
 def identity_of(scorer: Scorer) -> dict[str, Any]:
     """Return what must be the same on all machines of a scan."""
-    guard = scorer.guard
-    return {
-        "version": __version__,
-        "model": guard.spec.name,
-        "revision": guard.spec.version,
-        "policy_hash": guard.policy.hash,
-        "state": dict(guard.state),
-    }
+    return {"version": __version__, **rules_of(scorer.guard)}
 
 
 class ChunkWorker:

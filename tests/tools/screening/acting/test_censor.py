@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,6 +87,16 @@ def test_what_the_scan_has_flagged_is_covered_whatever_the_model_says_now(source
     censored(source, tmp_path / "out", tmp_path / "into", Guard(FakeBackend(0.0)))
     with Image.open(files(tmp_path / "into")["1 block.png"]) as image:
         assert not (np.asarray(image)[..., 0] == 255).any()
+
+
+@pytest.mark.parametrize("releasing", [{"action": "flag"}, {"fail_open": True}])
+def test_a_guard_that_would_release_what_it_should_cover_is_refused(
+    releasing: dict[str, Any], source: Path, tmp_path: Path
+) -> None:
+    scanned(source, tmp_path / "out")
+    with pytest.raises(ConfigError, match="releases what it should cover"):
+        censored(source, tmp_path / "out", tmp_path / "into", Guard(FakeBackend(), **releasing))
+    assert not (tmp_path / "into").exists()
 
 
 def test_a_member_of_a_shard_has_a_copy_and_other_formats_become_png(tmp_path: Path) -> None:
