@@ -10,7 +10,7 @@ from typing import Any
 
 from nsfw_guard.errors import ConfigError, MissingExtraError
 from nsfw_guard.jsonfile import read_json
-from nsfw_guard.tools.screening.sources.containers import DAMAGED, IMAGE_COLUMNS, column_of, content_of
+from nsfw_guard.tools.screening.sources.containers import DAMAGED, IMAGE_COLUMNS, NO_IMAGE, column_of, content_of
 from nsfw_guard.tools.screening.sources.entries import UNREADABLE, Content, Entry, Unreadable
 
 STATE, SPLITS = "state.json", "dataset_dict.json"
@@ -65,7 +65,7 @@ class Streams:
                     values, held = self._batch_with(entry)
                     place = entry.place
                 yield content_of(values[entry.offset - held.start].as_py(), place, most)
-            except (ConfigError, OSError, ValueError, LookupError, NotImplementedError) as error:
+            except NO_IMAGE as error:
                 place = ""
                 yield Unreadable(f"{UNREADABLE} ({type(error).__name__})")
 

@@ -17,6 +17,8 @@ _NOT_READ = {
     ELSEWHERE: "a link or a sparse file in a shard is not read: write the shard with plain files",
 }
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "content", "path", "file_name")
+# What reading a damaged table raises; the last one is Arrow's, for a kind of value that it cannot read.
+NO_IMAGE = (ConfigError, OSError, ValueError, LookupError, NotImplementedError)
 
 
 def read_file(path: str, most: int) -> Content:
@@ -89,7 +91,7 @@ class Shards:
 class Tables:
     """Images in Parquet files: bytes, paths, or the structs of Hugging Face datasets that hold one or the other."""
 
-    _errors: tuple[type[Exception], ...] = (ConfigError, OSError, ValueError, LookupError, NotImplementedError)
+    _errors: tuple[type[Exception], ...] = NO_IMAGE
 
     def __init__(self, paths: Sequence[str], column: str | None = None) -> None:
         self.paths, self.column = paths, column
