@@ -10,6 +10,7 @@ from nsfw_guard.backends.base import Backend, Options
 from nsfw_guard.backends.files import packages, weights
 from nsfw_guard.backends.files.folder import also_of, files_of, kind_of, read_spec
 from nsfw_guard.backends.files.inside import repo_of, short
+from nsfw_guard.backends.files.ir_file import IR
 from nsfw_guard.backends.judges import judge
 from nsfw_guard.backends.layers import layers_model
 from nsfw_guard.backends.nets import (
@@ -59,8 +60,9 @@ def load_files(spec: ModelSpec, folder: Path, options: Options) -> Backend:
 def _runtime(spec: ModelSpec, folder: Path, options: Options) -> str:
     """What runs the model: what was asked for, else what its files say."""
     if spec.kind in EXPORTED:
-        only = (folder / ONNX).is_file() and not (folder / weights.WEIGHTS).is_file()
-        return options.runtime or ("onnx" if only else "torch")
+        files = {weights.WEIGHTS: "torch", ONNX: "onnx", IR: "openvino"}
+        runs = (runtime for name, runtime in files.items() if (folder / name).is_file())
+        return options.runtime or next(runs, "torch")
     if spec.kind in PUBLISHED:
         if options.runtime == "openvino":
             raise ConfigError(f"{spec.name!r} does not run in OpenVINO: use runtime='torch' or runtime='onnx'")

@@ -18,6 +18,7 @@ from nsfw_guard.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     index,
     integrate,
     models,
@@ -64,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("-v", "--verbose", action="store_true", help="show the log, with the cause of every ERROR")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     scans, teaching = (check, scan, report, watch, index, convert), (bank, calibrate, evaluate, replay)
-    for module in (*scans, *teaching, models, policy, audit, demo, doctor, integrate):
+    for module in (*scans, *teaching, models, export, policy, audit, demo, doctor, integrate):
         module.add(commands)
     return top
 

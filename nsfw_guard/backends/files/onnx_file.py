@@ -33,9 +33,9 @@ def hashes_of(folder: Path, name: str, known: Mapping[str, str] | None = None) -
         WeightsMissingError: a file does not exist.
         WeightsUnfitError: a file is outside the folder, differs from its record, or has no record.
     """
-    hashes = {name: _hash(folder, name, known)}
+    hashes = {name: hash_of(folder, name, known)}
     for other in external(folder / name):
-        hashes[other] = _hash(folder, other, known)
+        hashes[other] = hash_of(folder, other, known)
     return hashes
 
 
@@ -48,7 +48,8 @@ def external(path: Path) -> tuple[str, ...]:
         raise WeightsUnfitError(f"{path.name} is not a complete ONNX file: export it again") from error
 
 
-def _hash(folder: Path, name: str, known: Mapping[str, str] | None) -> str:
+def hash_of(folder: Path, name: str, known: Mapping[str, str] | None) -> str:
+    """Return the hash of a file in a folder, which must be the recorded one where any are."""
     digest = sha256_of(_inside(folder, name))
     if known and known.get(name) != digest:
         problem = (

@@ -1,4 +1,4 @@
-"""An exported network (model.onnx) as a `Net`, for any runtime; its inputs and outputs are checked here."""
+"""An exported network (model.onnx, or model.xml of OpenVINO) as a `Net`, for any runtime; its inputs and outputs are checked here."""
 
 from __future__ import annotations
 
@@ -57,18 +57,19 @@ class ExportedNet(Net):
 
     def __init__(self, runner: Runner, spec: ModelSpec, folder: Path, hashes: Mapping[str, str]) -> None:
         super().__init__()
+        self.file = next(iter(hashes))
         # There are no weights here to move; this buffer shows whether the device can be used.
         self.register_buffer("place", torch.zeros(1), persistent=False)
         self.runner, self.folder, self.hashes = runner, folder, dict(hashes)
         self.labels, self.side = len(spec.labels), spec.net_input.size
-        self.runtime = f"{runner.name}, {ONNX} {self.hashes[ONNX][:12]}"
+        self.runtime = f"{runner.name}, {self.file} {self.hashes[self.file][:12]}"
         self._check_ports()
         self.width = 0
         try:
             outputs = self._run(torch.zeros(1, 3, self.side, self.side))
         except (ScoringError, MemoryError) as error:
             raise WeightsUnfitError(
-                f"{ONNX} of {spec.name!r} does not run ({first_line(error)}): export it again"
+                f"{self.file} of {spec.name!r} does not run ({first_line(error)}): export it again"
             ) from error
         if len(outputs) > 1:
             self.width = int(outputs[1].shape[1])
@@ -108,19 +109,19 @@ class ExportedNet(Net):
         square = (3, self.side, self.side)
         if len(takes) != 1 or takes[0].dtype != FLOAT or not fits(takes[0], (None, *square)):
             raise WeightsUnfitError(
-                f"{ONNX} must take one {FLOAT} (any, 3, {self.side}, {self.side}) of normalised pixels, but takes "
+                f"{self.file} must take one {FLOAT} (any, 3, {self.side}, {self.side}) of normalised pixels, but takes "
                 f"{', '.join(map(str, takes)) or 'nothing'}: export it with the size in its configuration"
             )
         if not gives or gives[0].dtype != FLOAT or not fits(gives[0], (None, self.labels)):
             raise WeightsUnfitError(
-                f"the first output of {ONNX} must be {FLOAT} logits (any, {self.labels}), one for each label, but it "
+                f"the first output of {self.file} must be {FLOAT} logits (any, {self.labels}), one for each label, but it "
                 f"returns {', '.join(map(str, gives)) or 'nothing'}: export the logits first, or correct the labels"
             )
         self.batch = (takes[0].shape or (None,))[0] or 0
         self.embeds = len(gives) > 1 and gives[1].name == EMBEDDING
         if self.embeds and (gives[1].dtype != FLOAT or not fits(gives[1], (None, None))):
             raise WeightsUnfitError(
-                f"the second output of {ONNX} must be {FLOAT} embeddings (any, width), got {gives[1]}: export it again"
+                f"the second output of {self.file} must be {FLOAT} embeddings (any, width), got {gives[1]}: export it again"
             )
 
     def _run(self, values: Tensor) -> list[Tensor]:
@@ -140,24 +141,44 @@ class ExportedNet(Net):
         width = shapes[1][1] if len(shapes) > 1 and len(shapes[1]) == 2 else 0
         wanted = [(step, self.labels), (step, self.width or width)][: 1 + self.embeds]
         if shapes != wanted or (self.embeds and not width):
-            raise ScoringError(f"{ONNX} returned {shapes} for {step} images, expected {wanted}: export it again")
+            raise ScoringError(f"{self.file} returned {shapes} for {step} images, expected {wanted}: export it again")
         return [out[:count] for out in outputs]
 
 
 def load_exported(open_file: Callable[[Path], Runner], spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
     """Load the exported network in a folder, run by `open_file(path)`. Its record must fit the folder."""
-    check_against_record(spec, folder)
     if not (folder / ONNX).is_file():
         raise WeightsMissingError(
-            f"{ONNX} does not exist in {str(folder)!r}: export the model into that folder (torch.onnx.export), or omit "
+            f"{ONNX} does not exist in {str(folder)!r}: export the model into a new folder (nsfw-guard export), or omit "
             "runtime"
         )
+    return load_hashed(open_file, spec, folder, options, lambda known: hashes_of(folder, ONNX, known))
+
+
+def load_hashed(
+    open_file: Callable[[Path], Runner],
+    spec: ModelSpec,
+    folder: Path,
+    options: Options,
+    hashes_by: Callable[[Mapping[str, str]], dict[str, str]],
+) -> NetBackend:
+    """Load an exported network after its files were hashed.
+
+    Args:
+        open_file: opens the network's first file.
+        spec: the record, which must fit the folder.
+        folder: where the files are.
+        options: how it is run.
+        hashes_by: returns the hashes of the files, the one to open first, checked against the recorded ones.
+    """
+    check_against_record(spec, folder)
     if options.dtype != torch.float32:
         raise ConfigError("an exported network runs in the dtype that it was exported with: omit dtype")
-    hashes = hashes_of(folder, ONNX, {**_recorded(spec, folder), **spec.hashes})
-    runner = open_file(folder / ONNX)
+    hashes = hashes_by({**_recorded(spec, folder), **spec.hashes})
+    file = next(iter(hashes))
+    runner = open_file(folder / file)
     # The hash in the record is that of torch's weights, which these files may differ from.
-    mine = replace(spec, sha256=hashes[ONNX], hashes=hashes)
+    mine = replace(spec, sha256=hashes[file], hashes=hashes)
     return NetBackend(ExportedNet(runner, mine, folder, hashes), mine, options)
 
 

@@ -85,9 +85,14 @@ class NetBackend:
         )
 
     @property
+    def net(self) -> Net:
+        """The network, on its first device."""
+        return self._nets[self.home]
+
+    @property
     def width(self) -> int:
         """Size of an embedding, read from the network."""
-        return self._nets[self.home].width
+        return self.net.width
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
         """Return one Scores per frame, in order, over all stacks; the host waits for the device once.
@@ -117,7 +122,7 @@ class NetBackend:
         shown = torch.cat([p.pixels.flatten(0, 1).to(device) for p in prepared])
         with torch.inference_mode():
             raw, features = self.forward_with_embedding(shown)
-            outputs = torch.cat([self.to_probabilities(raw), self._nets[self.home].extra_scores(raw)], 1)
+            outputs = torch.cat([self.to_probabilities(raw), self.net.extra_scores(raw)], 1)
             flat = shown.flatten(1)
             blank = (flat.amin(1) == flat.amax(1)).float()
             extremes = [p.extremes.to(device).flatten() for p in prepared if p.extremes is not None]
@@ -171,18 +176,18 @@ class NetBackend:
         """Return the settings in effect."""
         return {
             "self_test": self._self_test.value,
-            "runtime": self._nets[self.home].runtime,
+            "runtime": self.net.runtime,
             "device": str(self.home) if self.options.device else "follows the image",
             "dtype": str(self.dtype).removeprefix("torch."),
             "resize": self.preprocess.effective(self.home if self.options.device else None),
             "views": self.options.views,
-            **self._nets[self.home].state_notes,
+            **self.net.state_notes,
         }
 
     def save_pretrained(self, folder: Path) -> None:
         """Write configuration, weights and our record into a folder that `load_model` reads."""
         folder.mkdir(parents=True, exist_ok=True)
-        net = self._nets[self.home]
+        net = self.net
         net.save(folder, self.spec)
         write_record(folder, replace(self.spec, hashes=net.hashes))
 
@@ -203,7 +208,7 @@ class NetBackend:
 
     def to_probabilities(self, numbers: Tensor) -> Tensor:
         """Return the network's numbers as probabilities, one for each label. Shape: (R, labels)."""
-        return self._nets[self.home].to_probabilities(numbers)
+        return self.net.to_probabilities(numbers)
 
     def _pass(self, shown: Tensor) -> tuple[Tensor, Tensor]:
         net = self._on(shown.device)
@@ -220,7 +225,7 @@ class NetBackend:
         features: Tensor | None,
     ) -> Iterator[Scores]:
         """The flat list of numbers from the device, split into frames."""
-        names = self._nets[self.home].extra_score_names
+        names = self.net.extra_score_names
         columns = len(self.spec.labels) + len(names)
         rows = sum(p.pixels.shape[0] * p.pixels.shape[1] for p in prepared)
         flags = iter(numbers[rows * columns :])

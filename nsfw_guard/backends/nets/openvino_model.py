@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from nsfw_guard.backends.base import Options
-from nsfw_guard.backends.nets.exported import Port, load_exported
+from nsfw_guard.backends.files.ir_file import IR, IR_WEIGHTS, ir_hashes
+from nsfw_guard.backends.nets.exported import ONNX, Port, load_exported, load_hashed
 from nsfw_guard.backends.nets.network import NetBackend
 from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import MissingExtraError, ScoringError, WeightsUnfitError, first_line
@@ -44,18 +45,21 @@ def quiet_openvino() -> Any:
 
 
 class OpenvinoRunner:
-    """An .onnx file compiled by OpenVINO for the CPU."""
+    """An .onnx file, or an IR, compiled by OpenVINO for the CPU."""
 
     def __init__(self, path: Path) -> None:
         openvino = quiet_openvino()
         settings = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 on the processors that have it
+            "EXECUTION_MODE_HINT": "ACCURACY",  # else activations are rounded to 8 bits where the weights are
             "PERFORMANCE_HINT": "LATENCY",
         }
+        # The numbers of an IR are named, so that none but the hashed file is read.
+        parts = [str(path)] if path.name != IR else [str(path), str(path.with_name(IR_WEIGHTS))]
         try:
             core = openvino.Core()
-            self._compiled: Any = core.compile_model(core.read_model(str(path)), "CPU", settings)
+            self._compiled: Any = core.compile_model(core.read_model(*parts), "CPU", settings)
         except RuntimeError as error:
             raise WeightsUnfitError(
                 f"openvino cannot read {path.name} ({first_line(error)}): export it again"
@@ -81,7 +85,9 @@ class OpenvinoRunner:
 
 
 def load_files(spec: ModelSpec, folder: Path, options: Options) -> NetBackend:
-    """Load the exported network in a folder."""
+    """Load the exported network in a folder: model.onnx, else an IR."""
+    if (folder / IR).is_file() and not (folder / ONNX).is_file():
+        return load_hashed(OpenvinoRunner, spec, folder, options, lambda known: ir_hashes(folder, known))
     return load_exported(OpenvinoRunner, spec, folder, options)
 
 

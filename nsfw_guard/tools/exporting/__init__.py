@@ -1,0 +1,1 @@
+"""Writes a network for other runtimes, and only where it gives the same verdicts."""
