@@ -87,8 +87,8 @@ def load_model(
     """Load a model and run its self-test.
 
     Args:
-        ref: a name of `list_models()`; a folder with config.json and model.safetensors (or model.onnx, or OpenVINO's model.xml), written
-            as a path ("./mine"); "hf:owner/name@commit"; "timm:architecture" together with `weights`.
+        ref: a name of `list_models()`; a folder with config.json and model.safetensors (or model.onnx, or OpenVINO's
+            model.xml), written as a path ("./mine"); "hf:owner/name@commit"; "timm:architecture" with `weights`.
         device, dtype, views, resize, batch_size, runtime, local_files_only, trust_guard: see `Options`.
         labels: the category of each class, for models without a record: {"NSFW": "sexual", "SFW": None}.
         weights: for "timm:" a .safetensors file; for "nudenet" an .onnx file; for a name the folder of its files.

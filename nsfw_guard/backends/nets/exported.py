@@ -1,4 +1,4 @@
-"""An exported network (model.onnx, or model.xml of OpenVINO) as a `Net`, for any runtime; its inputs and outputs are checked here."""
+"""An exported network (model.onnx, or OpenVINO's model.xml) as a `Net`; its inputs and outputs are checked here."""
 
 from __future__ import annotations
 
@@ -114,14 +114,15 @@ class ExportedNet(Net):
             )
         if not gives or gives[0].dtype != FLOAT or not fits(gives[0], (None, self.labels)):
             raise WeightsUnfitError(
-                f"the first output of {self.file} must be {FLOAT} logits (any, {self.labels}), one for each label, but it "
-                f"returns {', '.join(map(str, gives)) or 'nothing'}: export the logits first, or correct the labels"
+                f"the first output of {self.file} must be {FLOAT} logits (any, {self.labels}), one for each label, but "
+                f"it returns {', '.join(map(str, gives)) or 'nothing'}: export the logits first, or correct the labels"
             )
         self.batch = (takes[0].shape or (None,))[0] or 0
         self.embeds = len(gives) > 1 and gives[1].name == EMBEDDING
         if self.embeds and (gives[1].dtype != FLOAT or not fits(gives[1], (None, None))):
             raise WeightsUnfitError(
-                f"the second output of {self.file} must be {FLOAT} embeddings (any, width), got {gives[1]}: export it again"
+                f"the second output of {self.file} must be {FLOAT} embeddings (any, width), got {gives[1]}: export it "
+                "again"
             )
 
     def _run(self, values: Tensor) -> list[Tensor]:
@@ -149,8 +150,8 @@ def load_exported(open_file: Callable[[Path], Runner], spec: ModelSpec, folder: 
     """Load the exported network in a folder, run by `open_file(path)`. Its record must fit the folder."""
     if not (folder / ONNX).is_file():
         raise WeightsMissingError(
-            f"{ONNX} does not exist in {str(folder)!r}: export the model into a new folder (nsfw-guard export), or omit "
-            "runtime"
+            f"{ONNX} does not exist in {str(folder)!r}: export the model into a new folder (nsfw-guard export), or "
+            "omit runtime"
         )
     return load_hashed(open_file, spec, folder, options, lambda known: hashes_of(folder, ONNX, known))
 

@@ -65,6 +65,8 @@ class OnnxRunner:
         settings.intra_op_num_threads = torch.get_num_threads()
         settings.inter_op_num_threads = 1
         settings.log_severity_level = 3
+        # Where weights have 8 bits, activations would be rounded to 8 bits, too, for speed: 1 keeps them float32.
+        settings.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
         wanted: list[Any] = [CPU]
         if device.type == "cuda" and CUDA in self.library.get_available_providers():
             wanted = [(CUDA, {"device_id": device.index or 0}), CPU]

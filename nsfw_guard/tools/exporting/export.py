@@ -12,7 +12,7 @@ from nsfw_guard.backends.registry import spec as record_of
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.tools.converting.target import appearing
 from nsfw_guard.tools.exporting.card import write_card
-from nsfw_guard.tools.exporting.network import check_kind, exportable
+from nsfw_guard.tools.exporting.formats.network import check_kind, exportable
 from nsfw_guard.tools.exporting.preprocessing import check_input
 from nsfw_guard.tools.exporting.result import ExportResult, Precision, Target
 from nsfw_guard.tools.exporting.wanted import Wanted

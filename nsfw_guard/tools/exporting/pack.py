@@ -20,7 +20,7 @@ from nsfw_guard.errors import ConfigError, printable
 from nsfw_guard.imaging.frames import Frames, in_groups
 from nsfw_guard.imaging.preprocess import Preprocess
 from nsfw_guard.tools.evaluate.images import collect
-from nsfw_guard.tools.exporting.scores import Columns
+from nsfw_guard.tools.exporting.columns import Columns
 
 PLANS = ("cover", "center", "squash", "tiles(2)")  # every kind of view is in one of them
 SIDES = (48, 640)  # of drawn images, the shortest and the longest

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from nsfw_guard.errors import SelfTestError
+from nsfw_guard.tools.exporting.columns import Columns
 from nsfw_guard.tools.exporting.pack import Inputs
-from nsfw_guard.tools.exporting.result import EXACT_CHANGE, MAX_FLIPS, MAX_MARGIN, Parity, Precision
-from nsfw_guard.tools.exporting.scores import Columns
+from nsfw_guard.tools.exporting.result import EXACT_CHANGE, MAX_FLIPS, REDUCED_CHANGE, Parity, Precision
 
 Answer = Callable[[Tensor], Tensor]  # from what the model is shown (uint8) to probabilities
 BATCH = 32  # inputs that are judged at a time
@@ -26,7 +26,7 @@ def compare(float32: Answer, export: Answer, inputs: Iterable[Inputs], columns: 
         export: answers of the export.
         inputs: what both are shown.
         columns: the scores, and the thresholds that they are compared with.
-        exact: whether the thresholds stay; else they are lowered by the largest change of a score.
+        exact: whether the thresholds stay; else they are lowered by the largest drop of a score.
     """
     expected, given, images = [], [], []
     for pixels, numbers in _batches(inputs):
@@ -35,7 +35,8 @@ def compare(float32: Answer, export: Answer, inputs: Iterable[Inputs], columns: 
         images += numbers
     one, other, owners = torch.cat(expected), torch.cat(given), torch.tensor(images)
     change = float((one - other).abs().max())  # NaN where any is
-    margin = 0.0 if exact or not math.isfinite(change) else round(math.ceil(change / STEP) * STEP, 6)
+    drop = float((one - other).max().clamp(min=0))
+    margin = 0.0 if exact or not math.isfinite(drop) else round(math.ceil(drop / STEP) * STEP, 6)
     before, after = columns.held(one), columns.held(other, margin)
     flipped = (before != after).any(1) & (owners >= 0)
     return Parity(
@@ -44,6 +45,7 @@ def compare(float32: Answer, export: Answer, inputs: Iterable[Inputs], columns: 
         steered=int((owners < 0).sum()),
         blocked=int(before.any(1).sum()),
         max_change=change,
+        max_drop=drop,
         margin=margin,
         flips=len(set(owners[flipped].tolist())),
         released=int((before & ~after).any(1).sum()),
@@ -52,7 +54,7 @@ def compare(float32: Answer, export: Answer, inputs: Iterable[Inputs], columns: 
 
 def why_refused(parity: Parity, precision: Precision) -> str:
     """Return why an export must not be written, or an empty text."""
-    limit = EXACT_CHANGE if precision == "fp32" else MAX_MARGIN
+    limit = EXACT_CHANGE if precision == "fp32" else REDUCED_CHANGE
     if not parity.max_change <= limit:
         return f"at most {limit:g} is allowed"
     if parity.released:
@@ -64,15 +66,13 @@ def why_refused(parity: Parity, precision: Precision) -> str:
     return ""
 
 
-def refuse(what: str, parities: dict[str, Parity], precision: Precision) -> None:
-    """Raise an error that says what was measured of each way, and what helps.
-
-    Raises:
-        SelfTestError: always.
-    """
+def refusal(what: str, parities: dict[str, Parity], precision: Precision) -> SelfTestError:
+    """Return the error that says what was measured of each way, and what helps."""
     said = "; ".join(f"{way or what}: {parity} ({why_refused(parity, precision)})" for way, parity in parities.items())
     cure = "update torch and the runtime" if precision == "fp32" else "use a higher precision (--precision fp32)"
-    raise SelfTestError(f"{what} gives other verdicts than the float32 network, and nothing was written. {said}: {cure}")
+    return SelfTestError(
+        f"{what} gives other verdicts than the float32 network, and nothing was written. {said}: {cure}"
+    )
 
 
 def _batches(inputs: Iterable[Inputs]) -> Iterable[tuple[Tensor, list[int]]]:

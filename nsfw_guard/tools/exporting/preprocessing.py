@@ -16,8 +16,8 @@ from PIL import __version__ as pillow_version
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.imaging.resize import BITS
 from nsfw_guard.imaging.views import InputSpec
+from nsfw_guard.tools.exporting.formats.network import INPUT, OUTPUTS
 from nsfw_guard.tools.exporting.graph import DOUBLE, FLOAT, INT32, Graph
-from nsfw_guard.tools.exporting.network import INPUT, OUTPUTS
 
 IMAGE, PROBABILITIES, LEVELS = "image", "probabilities", "levels"
 UINT8 = 2  # ONNX's number for bytes

@@ -10,7 +10,7 @@ from typing import Any, Literal
 Target = Literal["onnx", "openvino", "torch-export", "aoti", "torchscript"]
 Precision = Literal["fp32", "fp16", "int8"]
 EXACT_CHANGE = 1e-5  # the most that a probability may move in float32
-MAX_MARGIN = 0.05  # the most that thresholds are lowered for a reduced precision
+REDUCED_CHANGE = 0.05  # and in a reduced precision
 MAX_FLIPS = 0.001  # the share of images whose verdict a reduced precision may change
 
 
@@ -24,7 +24,9 @@ class Parity:
         steered: inputs that were moved towards and across the thresholds.
         blocked: inputs that the float32 network holds back at some threshold.
         max_change: the largest change of a score.
-        margin: what thresholds were lowered by before verdicts were compared.
+        max_drop: the largest change downwards, by which a blocked image might be released.
+        margin: what thresholds were lowered by before verdicts were compared: at least the largest drop, in a reduced
+            precision.
         flips: images with another verdict, at any threshold, in any view; without the steered inputs.
         released: inputs that the float32 network holds back at a threshold and the export does not.
     """
@@ -34,6 +36,7 @@ class Parity:
     steered: int
     blocked: int
     max_change: float
+    max_drop: float
     margin: float
     flips: int
     released: int
@@ -45,7 +48,8 @@ class Parity:
 
     def __str__(self) -> str:
         return (
-            f"scores move by up to {self.max_change:.2g}, {self.flips} of {self.images} images get another verdict, "
+            f"scores move by up to {self.max_change:.2g}; with thresholds lowered by {self.margin:g}, {self.flips} of "
+            f"{self.images} images get another verdict, "
             f"{self.released} of {self.blocked} blocked inputs would be released"
         )
 

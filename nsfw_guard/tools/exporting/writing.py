@@ -21,20 +21,24 @@ from nsfw_guard.backends.registry import load_model
 from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import ConfigError, SelfTestError
 from nsfw_guard.tools.exporting.card import versions
+from nsfw_guard.tools.exporting.columns import columns_of, lowered
 from nsfw_guard.tools.exporting.deviation import preprocessing_parity
-from nsfw_guard.tools.exporting.onnx_export import OPSET, needs_onnx, write_onnx
-from nsfw_guard.tools.exporting.openvino_export import write_ir
+from nsfw_guard.tools.exporting.formats.onnx_export import OPSET, needs_onnx, write_onnx
+from nsfw_guard.tools.exporting.formats.openvino_export import write_ir
+from nsfw_guard.tools.exporting.formats.reduced import Reduce, to_dynamic, to_half, to_weights_only
+from nsfw_guard.tools.exporting.formats.torch_export import NOTES, write_torch
 from nsfw_guard.tools.exporting.pack import inputs_of, steered
-from nsfw_guard.tools.exporting.parity import Answer, compare, refuse, why_refused
+from nsfw_guard.tools.exporting.parity import Answer, compare, refusal, why_refused
 from nsfw_guard.tools.exporting.preprocessing import add_preprocessing
-from nsfw_guard.tools.exporting.reduced import Reduce, to_dynamic, to_half, to_weights_only
 from nsfw_guard.tools.exporting.result import ExportResult, Parity
-from nsfw_guard.tools.exporting.scores import columns_of, lowered
-from nsfw_guard.tools.exporting.torch_export import NOTES, write_torch
 from nsfw_guard.tools.exporting.wanted import LOADED, Wanted
 from nsfw_guard.verdict import SelfTest
 
 WITH_PREPROCESSING, SCRATCH = "model-with-preprocessing.onnx", "scratch.onnx"
+ROUNDED = (
+    "sessions of ONNX Runtime that are not opened by load_model need session.qdq_matmulnbits_accuracy_level=1: by "
+    "default they would round activations, too"
+)
 # The ways to reach a precision, tried in order. OpenVINO rounds to float16 itself while it writes.
 WAYS: dict[tuple[str, str], dict[str, Reduce | None]] = {
     ("onnx", "fp16"): {"float16": to_half},
@@ -75,7 +79,7 @@ def _loaded(model: NetBackend, part: Path, wanted: Wanted) -> ExportResult:
         if not why_refused(tried[way], wanted.precision):
             (part / SCRATCH).unlink(missing_ok=True)
             return _finished(model, part, wanted, record, way, tried[way])
-    refuse(f"{record.name!r} in {wanted.target}", tried, wanted.precision)
+    raise refusal(f"{model.spec.name!r} in {wanted.target}, {wanted.precision}", tried, wanted.precision)
 
 
 def _finished(
@@ -97,6 +101,7 @@ def _finished(
         folder=part, model=record.name, source=model.spec.name, target=wanted.target, precision=wanted.precision,
         method=way, opset=OPSET, files=files, bytes=sum((part / name).stat().st_size for name in files),
         parity=parity, preprocessing=preprocessing, versions=versions(),
+        notes=(ROUNDED,) if (wanted.target, way) == ("onnx", "weights-only") else (),
     )  # fmt: skip
 
 
@@ -119,11 +124,9 @@ def _torch(model: NetBackend, part: Path, wanted: Wanted) -> ExportResult:
     record = replace(model.spec, hashes={}, known_answers=model.known_answers())
     _tested(_load(part, record, wanted), model)
     path, call = write_torch(model, part, wanted.target)
-    parity = _compared(
-        model, lambda shown: model.to_probabilities(call(model.preprocess.normalise(shown))[0]), wanted
-    )
+    parity = _compared(model, lambda shown: model.to_probabilities(call(model.preprocess.normalise(shown))[0]), wanted)
     if why_refused(parity, wanted.precision):
-        refuse(f"{record.name!r} in {wanted.target}", {"": parity}, wanted.precision)
+        raise refusal(f"{record.name!r} in {wanted.target}", {"": parity}, wanted.precision)
     return ExportResult(
         folder=part, model=record.name, source=model.spec.name, target=wanted.target, precision=wanted.precision,
         method="", opset=0, files={path.name: sha256_of(path)}, bytes=path.stat().st_size, parity=parity,

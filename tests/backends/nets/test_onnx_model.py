@@ -119,7 +119,7 @@ def test_the_files_choose_the_runtime_and_a_user_may_override_it(exports, tiny, 
 
 
 @pytest.mark.parametrize(("settings", "error", "cure"), [
-    ({"runtime": "onnx"}, WeightsMissingError, "torch.onnx.export"),
+    ({"runtime": "onnx"}, WeightsMissingError, "nsfw-guard export"),
     ({"runtime": "openvino"}, WeightsMissingError, "omit runtime"),
 ])  # fmt: skip
 def test_a_runtime_without_its_file_names_the_cure(tiny, settings, error, cure) -> None:

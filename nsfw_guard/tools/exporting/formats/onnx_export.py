@@ -9,7 +9,7 @@ import torch
 
 from nsfw_guard.backends.nets.network import NetBackend
 from nsfw_guard.errors import ConfigError, MissingExtraError, first_line
-from nsfw_guard.tools.exporting.network import INPUT, OUTPUTS, exported_program, quiet
+from nsfw_guard.tools.exporting.formats.network import INPUT, OUTPUTS, exported_program, quiet
 
 OPSET = 20
 LARGEST = 1_800_000_000  # bytes of weights in one file: protobuf ends at 2 GiB

@@ -13,7 +13,7 @@ import torch
 
 from nsfw_guard.backends.nets.network import NetBackend
 from nsfw_guard.errors import ConfigError, first_line
-from nsfw_guard.tools.exporting.network import example, exported_program, quiet
+from nsfw_guard.tools.exporting.formats.network import example, exported_program, quiet
 
 Call = Callable[[torch.Tensor], Any]  # a written file, opened again: normalised pixels to logits and embedding
 NAMES = {"torch-export": "model.pt2", "aoti": "model.aoti.pt2", "torchscript": "model.torchscript.pt"}
@@ -65,7 +65,7 @@ def _script(backend: NetBackend, path: Path) -> Call:
     with warnings.catch_warnings():
         # The notes say that it is deprecated; that other batches give the same is compared afterwards.
         warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
         torch.jit.trace(net, given).save(str(path))  # type: ignore[no-untyped-call]
         call: Call = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
     return call
