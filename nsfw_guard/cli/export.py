@@ -67,6 +67,7 @@ def _print(result: ExportResult, out: str) -> None:
         ("images compared", f"{parity.images} ({parity.inputs} inputs, {parity.blocked} blocked)"),
         ("largest change", f"{parity.max_change:.2g}"), ("other verdicts", str(parity.flips)),
         ("released", str(parity.released)), ("thresholds lowered by", f"{parity.margin:g}"),
+        ("held back by that", str(parity.stricter)),
     ]  # fmt: skip
     if result.preprocessing:
         rows.append(("levels off, with preprocessing", str(result.preprocessing.levels_off)))

@@ -45,20 +45,21 @@ def _lines(result: ExportResult, spec: ModelSpec) -> list[str]:
         f"- Files: {', '.join(f'`{name}` (SHA-256 {digest[:12]}...)' for name, digest in result.files.items())}",
         "", "## Compared with the float32 network", "",
         f"On {parity.images} images ({parity.inputs} inputs, {parity.steered} of them moved across the thresholds, "
-        f"{parity.blocked} blocked), at every threshold of the record: scores move by at most "
-        f"{parity.max_change:.2g}, downwards by {parity.max_drop:.2g}; {parity.flips} images get another "
-        f"verdict; {parity.released} blocked inputs would be released.",
+        f"{parity.blocked} blocked), at every threshold of the record: scores move by at most {parity.max_change:.2g}; "
+        f"at one threshold, {parity.flips} images at most get another verdict; {parity.released} blocked inputs would "
+        "be released.",
     ]  # fmt: skip
     if parity.margin:
         lines.append(
-            f"\nThe thresholds of the record are lower than the model's own by {parity.margin:g}. Lower numbers of your "
-            "own, in a policy, by as much."
+            f"\nThe thresholds of the record are lower than the model's own by {parity.margin:g}, so that no change of "
+            f"a score releases an image; {parity.stricter} images more are held back by that, at one threshold. Lower "
+            "numbers of your own, in a policy, by as much."
         )
     if pre := result.preprocessing:
         lines.append(
             "\n`model-with-preprocessing.onnx` takes uint8 images (any, 3, height, width) and returns probabilities of "
-            f"the authors' own centre view. On {pre.images} drawn images its resize differs from Pillow {pre.pillow} by "
-            f"at most {pre.levels_off} levels, its probabilities by at most {pre.max_change:.2g}. Views that cover the "
-            "whole of a long image are not in it."
+            f"the authors' own centre view. On {pre.images} drawn images its resize differs from Pillow {pre.pillow} "
+            f"by at most {pre.levels_off} levels, its probabilities by at most {pre.max_change:.2g}. Views that cover "
+            "the whole of a long image are not in it."
         )
     return lines + (["", *(f"- {note}" for note in result.notes)] if result.notes else [])

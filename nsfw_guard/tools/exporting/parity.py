@@ -26,7 +26,7 @@ def compare(float32: Answer, export: Answer, inputs: Iterable[Inputs], columns: 
         export: answers of the export.
         inputs: what both are shown.
         columns: the scores, and the thresholds that they are compared with.
-        exact: whether the thresholds stay; else they are lowered by the largest drop of a score.
+        exact: whether the thresholds stay; else they are lowered by the largest change of a score.
     """
     expected, given, images = [], [], []
     for pixels, numbers in _batches(inputs):
@@ -35,21 +35,31 @@ def compare(float32: Answer, export: Answer, inputs: Iterable[Inputs], columns: 
         images += numbers
     one, other, owners = torch.cat(expected), torch.cat(given), torch.tensor(images)
     change = float((one - other).abs().max())  # NaN where any is
-    drop = float((one - other).max().clamp(min=0))
-    margin = 0.0 if exact or not math.isfinite(drop) else round(math.ceil(drop / STEP) * STEP, 6)
+    margin = 0.0 if exact or not math.isfinite(change) else round(math.ceil(change / STEP) * STEP, 6)
     before, after = columns.held(one), columns.held(other, margin)
-    flipped = (before != after).any(1) & (owners >= 0)
+    verdicts = by_image(before, owners)
     return Parity(
-        images=len(set(images) - {-1}),
+        images=len(verdicts),
         inputs=len(owners),
         steered=int((owners < 0).sum()),
         blocked=int(before.any(1).sum()),
         max_change=change,
-        max_drop=drop,
         margin=margin,
-        flips=len(set(owners[flipped].tolist())),
+        flips=most(verdicts != by_image(columns.held(other), owners)),
+        stricter=most(~verdicts & by_image(after, owners)),
         released=int((before & ~after).any(1).sum()),
     )
+
+
+def by_image(held: Tensor, owners: Tensor) -> Tensor:
+    """Return which images are held back at each threshold, in any view. Shape: (images, thresholds)."""
+    numbers = sorted(set(owners.tolist()) - {-1})
+    return torch.stack([held[owners == number].any(0) for number in numbers]) if numbers else held[:0]
+
+
+def most(flags: Tensor) -> int:
+    """Return at how many images a flag is set, at the threshold where it is at most."""
+    return int(flags.sum(0).max()) if len(flags) else 0
 
 
 def why_refused(parity: Parity, precision: Precision) -> str:

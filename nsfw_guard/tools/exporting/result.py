@@ -10,8 +10,9 @@ from typing import Any, Literal
 Target = Literal["onnx", "openvino", "torch-export", "aoti", "torchscript"]
 Precision = Literal["fp32", "fp16", "int8"]
 EXACT_CHANGE = 1e-5  # the most that a probability may move in float32
-REDUCED_CHANGE = 0.05  # and in a reduced precision
-MAX_FLIPS = 0.001  # the share of images whose verdict a reduced precision may change
+# And in a reduced precision. Rounding that moved scores of demo-shapes by 0.045 here moved some by 0.084 elsewhere.
+REDUCED_CHANGE = 0.02
+MAX_FLIPS = 0.001  # the share of images whose verdict may change at a threshold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +25,11 @@ class Parity:
         steered: inputs that were moved towards and across the thresholds.
         blocked: inputs that the float32 network holds back at some threshold.
         max_change: the largest change of a score.
-        max_drop: the largest change downwards, by which a blocked image might be released.
-        margin: what thresholds were lowered by before verdicts were compared: at least the largest drop, in a reduced
-            precision.
-        flips: images with another verdict, at any threshold, in any view; without the steered inputs.
-        released: inputs that the float32 network holds back at a threshold and the export does not.
+        margin: what the thresholds of the export are lowered by: at least the largest change, in a reduced precision.
+        flips: images with another verdict at the network's own thresholds, at the one where most have; without the
+            steered inputs.
+        stricter: images that are held back only by the lowered thresholds, at the one where most are.
+        released: inputs that the float32 network holds back at a threshold and the export, at its own, does not.
     """
 
     images: int
@@ -36,21 +37,21 @@ class Parity:
     steered: int
     blocked: int
     max_change: float
-    max_drop: float
     margin: float
     flips: int
+    stricter: int
     released: int
 
     @property
     def flip_share(self) -> float:
-        """The share of images with another verdict."""
+        """The share of images with another verdict at one threshold."""
         return self.flips / max(self.images, 1)
 
     def __str__(self) -> str:
         return (
-            f"scores move by up to {self.max_change:.2g}; with thresholds lowered by {self.margin:g}, {self.flips} of "
-            f"{self.images} images get another verdict, "
-            f"{self.released} of {self.blocked} blocked inputs would be released"
+            f"scores move by up to {self.max_change:.2g}, {self.flips} of {self.images} images get another verdict, "
+            f"{self.released} of {self.blocked} blocked inputs would be released with thresholds lowered by "
+            f"{self.margin:g}"
         )
 
 
