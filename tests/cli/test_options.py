@@ -29,6 +29,7 @@ def test_every_command_has_help_that_names_its_options(path: Path_, run: Run) ->
 
 SEXUAL = ["--label", "safe=sexual", "--label", "red="]
 SHAPES = ["--json", "--label", "red=red-disc"]
+SCRIPT = ["--to", "torchscript", "--out", "{out}"]
 
 # For each option: the command without it, and with it. Something must differ.
 VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
@@ -180,6 +181,23 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ["index", "build", "{index2}", "{scan}"],
         ["index", "build", "{index2}", "{scan}", "--store", "milvus"],  # refused: a folder is no address
     ),
+    **{
+        ("export", option): (
+            ["export", "{tiny}", "--images", "2", *base],
+            ["export", model, "--images", "2", *argv],
+        )
+        for option, model, base, argv in [
+            ("--to", "{tiny}", SCRIPT, ["--to", "torch-export", "--out", "{out}"]),
+            ("--out", "{tiny}", SCRIPT, ["--to", "torchscript", "--out", "{out}2"]),
+            # Both are refused for this target; what they do is in tests/tools/exporting.
+            ("--precision", "{tiny}", SCRIPT, [*SCRIPT, "--precision", "fp16"]),
+            ("--with-preprocessing", "{tiny}", SCRIPT, [*SCRIPT, "--with-preprocessing"]),
+            ("--parity", "{tiny}", SCRIPT, [*SCRIPT, "--parity", "{in}/allow.png"]),
+            ("--images", "{tiny}", SCRIPT, [*SCRIPT, "--images", "3"]),
+            ("--trust-guard", "{loose}", SCRIPT, [*SCRIPT, "--trust-guard"]),  # refused without it: see CANNOT
+            ("--json", "{tiny}", SCRIPT, [*SCRIPT, "--json"]),
+        ]
+    },
     ("convert", "--to"): (
         ["convert", "{scan}", "--to", "label-studio", "{out}"],
         ["convert", "{scan}", "--to", "npy", "{out}"],
@@ -424,6 +442,7 @@ REFUSED = [
         ("index search", "--k"), ("index search", "--model"), ("index build", "--store"), ("index clusters", "--least"),
         ("bank test", "--model"), ("calibrate", "--model"), ("calibrate", "--label"), ("calibrate", "--batch"),
         ("calibrate", "--trust-guard"), ("scan", "--engine"), ("scan", "--ray-address"),
+        ("export", "--precision"), ("export", "--with-preprocessing"),
     }
 ]  # fmt: skip
 

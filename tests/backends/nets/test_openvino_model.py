@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from nsfw_guard.backends.files.weights import sha256_of
+from nsfw_guard.backends.nets import openvino_model
 from nsfw_guard.backends.nets.openvino_model import quiet_openvino
 from nsfw_guard.backends.registry import load_model
-from nsfw_guard.errors import MissingExtraError, ScoringError, WeightsUnfitError
+from nsfw_guard.errors import MissingExtraError, ScoringError, WeightsMissingError, WeightsUnfitError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.verdict import Outcome
@@ -137,3 +141,87 @@ print(sorted(m for m in sys.modules if m.split(".")[0] == "openvino_telemetry"),
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "[] True"), done.stderr
+
+
+@pytest.fixture(scope="module")
+def ir(tiny, exports, tmp_path_factory):
+    """The tiny network as an IR, with its record."""
+    folder = tmp_path_factory.mktemp("ir")
+    openvino = quiet_openvino()
+    model = openvino.Core().read_model(exports["any"] / "model.onnx")
+    openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
+    shutil.copy(tiny / "config.json", folder)
+    set_hashes(folder)
+    return folder
+
+
+def set_hashes(folder):
+    hashes = {name: sha256_of(folder / name) for name in ("model.xml", "model.bin")}
+    (folder / "nsfw_guard.json").write_text(json.dumps({"name": "ir", "hashes": hashes}))
+
+
+def copied(folder, to):
+    return Path(shutil.copytree(folder, to))
+
+
+def test_an_ir_without_recorded_hashes_is_refused(ir, tmp_path) -> None:
+    folder = copied(ir, tmp_path / "ir")
+    (folder / "nsfw_guard.json").unlink()
+    with pytest.raises(WeightsUnfitError, match=r"has no hashes of model\.xml and model\.bin: export it again"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["model.xml", "model.bin"])
+def test_an_ir_is_hashed_before_it_is_parsed(ir, tmp_path, name, monkeypatch) -> None:
+    folder = copied(ir, tmp_path / "ir")
+    (folder / name).write_bytes((folder / name).read_bytes()[:-1] + b"x")
+    monkeypatch.setattr(openvino_model, "OpenvinoRunner", lambda path: pytest.fail("it was opened"))
+    with pytest.raises(WeightsUnfitError, match=f"{name} does not have the recorded SHA-256"):
+        load_model(folder)
+
+
+def test_an_ir_without_its_numbers_is_missing_a_file(ir, tmp_path) -> None:
+    folder = copied(ir, tmp_path / "ir")
+    (folder / "model.bin").unlink()
+    with pytest.raises(WeightsMissingError, match=r"model\.bin does not exist"):
+        load_model(folder)
+
+
+def test_an_ir_that_is_none_is_refused(ir, tmp_path) -> None:
+    folder = copied(ir, tmp_path / "ir")
+    (folder / "model.xml").write_text("<net/>")
+    set_hashes(folder)
+    with pytest.raises(WeightsUnfitError, match=r"openvino cannot read model\.xml"):
+        load_model(folder)
+
+
+def test_an_ir_with_other_labels_is_refused_by_its_ports(ir, tmp_path) -> None:
+    folder = copied(ir, tmp_path / "ir")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "label_names": ["NSFW", "SFW", "other"]}))
+    with pytest.raises(WeightsUnfitError, match=r"first output of model\.xml must be float32 logits \(any, 3\)"):
+        load_model(folder)
+
+
+def test_an_ir_gives_the_numbers_of_the_onnx_file_and_is_saved_whole(ir, exports, tmp_path) -> None:
+    backend, pixels = load_model(ir), (smooth(4, 40, 90) * 255).to(torch.uint8)
+    assert backend.state()["runtime"].startswith("openvino ")
+    assert backend.state()["runtime"].split()[-2] == "model.xml"
+    views = backend.preprocess.prepare(Frames(pixels)).pixels.flatten(0, 1)
+    onnx = load_model(exports["any"], runtime="openvino").forward_with_embedding(views)
+    for mine, theirs in zip(backend.forward_with_embedding(views), onnx, strict=True):
+        assert torch.allclose(mine, theirs, rtol=0, atol=1e-6)
+    backend.save_pretrained(tmp_path / "saved")
+    saved = load_model(tmp_path / "saved")
+    assert saved.spec.hashes == backend.spec.hashes
+    assert list(saved.score([Frames(pixels)])[0].numbers()) == pytest.approx(
+        list(backend.score([Frames(pixels)])[0].numbers()), abs=1e-6
+    )
+
+
+def test_an_onnx_file_is_taken_before_an_ir(ir, exports, tmp_path) -> None:
+    folder = copied(exports["any"], tmp_path / "both")
+    for name in ("model.xml", "model.bin"):
+        shutil.copy(ir / name, folder)
+    assert load_model(folder).state()["runtime"].startswith("onnxruntime")
+    assert "model.onnx" in load_model(folder, runtime="openvino").state()["runtime"]
