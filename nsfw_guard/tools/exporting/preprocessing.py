@@ -17,6 +17,7 @@ from nsfw_guard.errors import ConfigError
 from nsfw_guard.imaging.resize import BITS
 from nsfw_guard.imaging.views import InputSpec
 from nsfw_guard.tools.exporting.formats.network import INPUT, OUTPUTS
+from nsfw_guard.tools.exporting.formats.onnx_export import load_whole
 from nsfw_guard.tools.exporting.graph import DOUBLE, FLOAT, INT32, Graph
 
 IMAGE, PROBABILITIES, LEVELS = "image", "probabilities", "levels"
@@ -27,9 +28,7 @@ REACH = {"bicubic": 2.0, "bilinear": 1.0}
 
 def add_preprocessing(network: Path, to: Path, spec: InputSpec, labels: int) -> None:
     """Write a copy of an .onnx file that takes images of any size, and returns probabilities."""
-    import onnx
-
-    model = onnx.load(network)
+    model = load_whole(network)
     graph = Graph()
     values = _normalised(graph, _levels(graph, spec), spec)
     graph.add("Identity", values, output=INPUT)

@@ -13,7 +13,7 @@ from torch import Tensor
 from nsfw_guard.backends.files.folder import write_record
 from nsfw_guard.backends.files.ir_file import IR, IR_WEIGHTS
 from nsfw_guard.backends.files.onnx_file import hashes_of
-from nsfw_guard.backends.files.weights import WEIGHTS, sha256_of
+from nsfw_guard.backends.files.weights import sha256_of
 from nsfw_guard.backends.nets.exported import ONNX
 from nsfw_guard.backends.nets.network import NetBackend
 from nsfw_guard.backends.nets.openvino_model import quiet_openvino
@@ -63,7 +63,8 @@ def _loaded(model: NetBackend, part: Path, wanted: Wanted) -> ExportResult:
     needs_onnx()
     if wanted.target == "openvino":
         quiet_openvino()
-    (part / WEIGHTS).unlink()
+    for path in part.glob("*.safetensors*"):
+        path.unlink()
     write_onnx(model, part / ONNX)
     ways = WAYS.get((wanted.target, wanted.precision), {"": None})
     if any(ways.values()):

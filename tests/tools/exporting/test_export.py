@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from nsfw_guard.backends.files.weights import sha256_of
-from nsfw_guard.backends.registry import load_model
+from nsfw_guard.backends.registry import load_model, spec
 from nsfw_guard.errors import ConfigError, MissingExtraError, SelfTestError, UnknownNameError, WeightsUnfitError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
@@ -22,6 +22,7 @@ from nsfw_guard.testing import FakeBackend
 from nsfw_guard.tools.exporting import writing
 from nsfw_guard.tools.exporting.export import export, source_model
 from nsfw_guard.tools.exporting.result import ExportResult
+from tests.backends.make_models import make
 from tests.images import smooth
 from tests.tools.exporting.conftest import DRAWN
 
@@ -275,3 +276,16 @@ def test_images_of_a_folder_are_compared_too(model, tmp_path) -> None:
         model, tmp_path / "out", target="torchscript", images=2, parity=[tmp_path / "mine"], trust_guard=True
     )
     assert result.parity.images == 5
+
+
+@pytest.mark.slow
+def test_a_network_of_transformers_keeps_its_processor_and_its_scores(tmp_path) -> None:
+    pytest.importorskip("transformers")
+    make(spec("falconsai"), tmp_path / "vit")
+    model = load_model(tmp_path / "vit")
+    result = export(model, tmp_path / "out", target="onnx", images=DRAWN, with_preprocessing=True)
+    backend, pixels = load_model(tmp_path / "out"), smooth(2, 40, 90)
+    assert (backend.spec.input, backend.spec.labels) == (model.spec.input, model.spec.labels)
+    assert result.preprocessing.levels_off == 0
+    for mine, theirs in zip(backend.score([Frames(pixels)]), model.score([Frames(pixels)]), strict=True):
+        assert list(mine.numbers()) == pytest.approx(list(theirs.numbers()), abs=1e-5)

@@ -44,6 +44,23 @@ def write_onnx(backend: NetBackend, path: Path) -> None:
     _strip(path)
 
 
+def load_whole(path: Path) -> Any:
+    """Return the content of an .onnx file that has its weights in itself.
+
+    Raises:
+        ConfigError: it has some in another file.
+    """
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    if any(tensor.external_data for tensor in model.graph.initializer):
+        raise ConfigError(
+            "networks beyond 1.8 GB can be exported in float32 and without preprocessing only: use --precision fp32, and "
+            "leave out --with-preprocessing"
+        )
+    return model
+
+
 def _strip(path: Path) -> None:
     """Take out the exporter's notes: names of its steps, and shapes that later steps would trip over."""
     import onnx

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from nsfw_guard.errors import ConfigError
 from nsfw_guard.tools.exporting.formats.network import INPUT, quiet
+from nsfw_guard.tools.exporting.formats.onnx_export import load_whole
 
 Reduce = Callable[[Path], None]  # changes an .onnx file in its place
 FLOAT = 1  # ONNX's number for float32
@@ -25,7 +25,7 @@ def to_half(path: Path) -> None:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     with quiet():
-        model = convert_float_to_float16(_load(path), keep_io_types=True)
+        model = convert_float_to_float16(load_whole(path), keep_io_types=True)
     onnx.save(model, path)
 
 
@@ -33,7 +33,7 @@ def to_dynamic(path: Path) -> None:
     """Round weights to 8 bits by channel, and activations while it runs."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    _load(path)
+    load_whole(path)
     with quiet(), _silent():
         quantize_dynamic(
             path, path, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
@@ -47,7 +47,7 @@ def to_weights_only(path: Path) -> None:
     """
     import onnx
 
-    model = _load(path)
+    model = load_whole(path)
     weights = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == FLOAT}
     rounded: dict[tuple[str, int], list[Any]] = {}
     for node in model.graph.node:
@@ -67,15 +67,6 @@ def to_weights_only(path: Path) -> None:
         del field[:]
         field.extend(whole)
     onnx.save(model, path)
-
-
-def _load(path: Path) -> Any:
-    import onnx
-
-    model = onnx.load(path, load_external_data=False)
-    if any(tensor.external_data for tensor in model.graph.initializer):
-        raise ConfigError("networks beyond 1.8 GB can be exported in float32 only: use --precision fp32")
-    return model
 
 
 def _channel_axis(node: Any, axes: int) -> int:
