@@ -55,7 +55,7 @@ def load_whole(path: Path) -> Any:
     model = onnx.load(path, load_external_data=False)
     if any(tensor.external_data for tensor in model.graph.initializer):
         raise ConfigError(
-            "networks beyond 1.8 GB can be exported in float32 and without preprocessing only: use --precision fp32, and "
+            "networks beyond 1.8 GB can be exported in float32 only, without preprocessing: use --precision fp32, and "
             "leave out --with-preprocessing"
         )
     return model
