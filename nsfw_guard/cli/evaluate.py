@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from nsfw_guard.guard import Guard
     from nsfw_guard.tools.evaluate.summary import HarmlessReport
 
-LABELLED_ONLY, RECALL_ONLY = ("label", "slice"), ("draw", "labels")  # options of one use
+LABELLED_ONLY = ("label", "slice", "robustness")  # options of one use
+RECALL_ONLY = ("draw", "labels")
 
 
 def add(commands: Any) -> None:

@@ -11,7 +11,9 @@ from nsfw_guard.cli import show
 
 if TYPE_CHECKING:
     from nsfw_guard.guard import Guard
+    from nsfw_guard.tools.evaluate.labelled.collecting import Sample
     from nsfw_guard.tools.evaluate.labelled.report import LabelledReport
+    from nsfw_guard.tools.evaluate.packs.pack import Pack
     from nsfw_guard.tools.screen import Skipped
     from nsfw_guard.tools.teaching.labelled import LabelledImage
 
@@ -22,6 +24,10 @@ def flags(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--slice", action="append", default=[], metavar="COLUMN",
         help="a column of the lists by whose values rates are given, too; repeat it for several",
+    )  # fmt: skip
+    command.add_argument(
+        "--robustness", action="store_true",
+        help="also measure what is found where the images are turned, compressed, bordered, put into collages ...",
     )  # fmt: skip
 
 
@@ -47,8 +53,9 @@ def run(args: argparse.Namespace, guards: dict[str, Guard]) -> int:
         [collecting.Sample(image, answer) for image, answer in zip(images, answers, strict=True)]
     )
     report = summarise_labelled(
-        guards, criteria, samples, sources=args.sources, notes=[*copies, *near], worst=args.worst
-    )
+        guards, criteria, samples, sources=args.sources, notes=[*copies, *near], worst=args.worst,
+        packs=_packs(args, guards, samples),
+    )  # fmt: skip
     _print(report, as_json=args.json)
     for note in report.notes:
         show.say(note)
@@ -57,6 +64,18 @@ def run(args: argparse.Namespace, guards: dict[str, Guard]) -> int:
     written = write_table(guards, criteria, samples, out)
     show.say(f"wrote {written}" if written else f"{TABLE} needs pyarrow: run `pip install 'nsfw-guard[scan]'`")
     return 2 if any(model.not_judged for model in report.models) else 0
+
+
+def _packs(args: argparse.Namespace, guards: dict[str, Guard], samples: Sequence[Sample]) -> dict[str, Pack]:
+    """The further measurements that were asked for, on the same images."""
+    from nsfw_guard.imaging.limits import Limits
+    from nsfw_guard.tools.evaluate.robustness import measuring, scoring
+
+    images, packs = [one.image for one in samples], {}
+    if args.robustness:
+        changed = scoring.score_changes(guards, images, limits=Limits(process=args.process))
+        packs["robustness"] = measuring.pack_of(guards, list(show.progress(changed, len(images), "images")))
+    return packs
 
 
 def _labelled(args: argparse.Namespace, guards: dict[str, Guard]) -> list[LabelledImage]:
@@ -85,6 +104,15 @@ def _print(report: LabelledReport, *, as_json: bool) -> None:
         ]  # fmt: skip
         header = ("model", "category", "threshold", "with it", "recall (95%)", "false alarms (95%)", "precision (95%)")
         show.table(cells, header)
+    for pack in report.packs.values():
+        if as_json:
+            for values in pack.content:
+                show.as_json(values)
+        else:
+            print()
+            show.table(pack.rows, pack.header)
+        for note in pack.notes:
+            show.say(note)
     for model in report.models:
         say_not_judged(model.name, model.not_judged)
 

@@ -12,7 +12,8 @@ from nsfw_guard.tools.evaluate.images import ALL
 from nsfw_guard.tools.evaluate.labelled.counts import CategoryRow, Confusion
 from nsfw_guard.tools.evaluate.labelled.curves import Curve
 from nsfw_guard.tools.evaluate.labelled.drawing import line_chart, reliability_chart
-from nsfw_guard.tools.evaluate.labelled.report import Error, LabelledReport, ModelReport, Pack
+from nsfw_guard.tools.evaluate.labelled.report import Error, LabelledReport, ModelReport
+from nsfw_guard.tools.evaluate.packs.pack import Pack
 from nsfw_guard.tools.evaluate.page import percent
 from nsfw_guard.tools.evaluate.sheet import short
 from nsfw_guard.tools.pages import bullets, page, table, text

@@ -17,6 +17,7 @@ from nsfw_guard.tools.evaluate.intervals import CONFIDENCE
 from nsfw_guard.tools.evaluate.labelled.collecting import Sample
 from nsfw_guard.tools.evaluate.labelled.counts import CategoryRow, Confusion, confusion_of, rows_of, truth_of
 from nsfw_guard.tools.evaluate.labelled.curves import Curve, curve_of
+from nsfw_guard.tools.evaluate.packs.pack import Pack
 from nsfw_guard.tools.evaluate.summary import decisive, slice_order, today, versions
 from nsfw_guard.tools.screen import Skipped
 from nsfw_guard.tools.teaching.labelled import words_of
@@ -107,20 +108,8 @@ class LabelledReport:
             "images": sum(self.labels.values()), "labels": dict(self.labels),
             "slices": {name or ALL: count for name, count in self.slices.items()}, "notes": list(self.notes),
             "confidence": CONFIDENCE, "models": [model.to_dict() for model in self.models],
-            **{name: pack.content for name, pack in self.packs.items()},
+            **{name: pack.to_dict() for name, pack in self.packs.items()},
         }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Pack:
-    """A further measurement, as a section of the report: its title, what it means, tables of texts, and its values."""
-
-    title: str
-    meaning: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    content: Any
-    notes: tuple[str, ...] = ()
 
 
 def summarise_labelled(
@@ -131,6 +120,7 @@ def summarise_labelled(
     sources: Sequence[str] = (),
     notes: Sequence[str] = (),
     worst: int = 20,
+    packs: Mapping[str, Pack] | None = None,
 ) -> LabelledReport:
     """Return the report on measured images.
 
@@ -141,6 +131,7 @@ def summarise_labelled(
         sources: where they are from, in words.
         notes: what was left out before.
         worst: how many missed images and false alarms are listed for each model.
+        packs: further measurements by name, which become sections.
     """
     counts = Counter(name for one in samples for name in one.measured.slices)
     slices = {name: counts[name] for name in sorted(counts, key=slice_order)}
@@ -153,6 +144,7 @@ def summarise_labelled(
         slices=slices,
         notes=(*notes, *_few(samples, labels, guards)),
         models=tuple(_of_model(name, guards[name], criteria[name], samples, list(slices), worst) for name in guards),
+        packs=packs or {},
     )
 
 

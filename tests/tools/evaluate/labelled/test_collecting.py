@@ -94,7 +94,7 @@ def test_labels_may_say_how_severe(tmp_path: Path) -> None:
     images = read_labelled(source, ["red"], {"big": "red:low"}, levels=LEVELS)
     assert [words_of(image) for image in images] == ["red high", "red low", "red", "harmless"]
     assert images[1].severities == {"red": Severity.LOW}
-    with pytest.raises(ConfigError, match="the label 'red:high' of .* means nothing yet"):
+    with pytest.raises(ConfigError, match=r"the label 'red:high' of .* means nothing yet"):
         read_labelled(source, ["red"], {"big": "red"})
     with pytest.raises(ConfigError, match="does not score 'red:medium'"):
         read_labelled(source, ["red"], {"big": "red:medium"}, levels=LEVELS)

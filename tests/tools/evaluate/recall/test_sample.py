@@ -71,7 +71,7 @@ def test_a_sample_is_written_filled_in_and_read_back(scan: Path, tmp_path: Path)
 def test_a_list_that_was_not_drawn_from_this_scan_is_refused(scan: Path, tmp_path: Path) -> None:
     sample, *_ = write_sample(strata_of(scan, draw=12), scan, tmp_path / "out", sheets="none")
     whole = sample.read_text()
-    with pytest.raises(ConfigError, match="row 1 of filled.csv has the label 'rad': did you mean 'red'"):
+    with pytest.raises(ConfigError, match=r"row 1 of filled.csv has the label 'rad': did you mean 'red'"):
         read_sample(filled(sample, {"allow": "rad", "review": "rad", "block": "rad"}), scan, ["red"])
     sample.write_text("".join(whole.splitlines(keepends=True)[:-1]))
     with pytest.raises(ConfigError, match="is not what was drawn from this scan: keep all rows"):
@@ -79,7 +79,7 @@ def test_a_list_that_was_not_drawn_from_this_scan_is_refused(scan: Path, tmp_pat
     sample.write_text("path,label\na.png,red\n")
     with pytest.raises(ConfigError, match="is no sample of a scan"):
         read_sample(sample, scan, ["red"])
-    with pytest.raises(ConfigError, match="gone.csv cannot be read"):
+    with pytest.raises(ConfigError, match=r"gone\.csv cannot be read"):
         read_sample(tmp_path / "gone.csv", scan, ["red"])
 
 
@@ -93,5 +93,5 @@ def test_labels_are_never_overwritten(scan: Path, tmp_path: Path) -> None:
 def test_a_score_of_another_hand_is_refused(scan: Path) -> None:
     part = scan / "part-000000.jsonl"
     part.write_text(part.read_text().replace('"score": 0.0', '"score": 7.0', 1))
-    with pytest.raises(ConfigError, match="holds the score 7.0, which no scan writes"):
+    with pytest.raises(ConfigError, match=r"holds the score 7\.0, which no scan writes"):
         strata_of(scan)
