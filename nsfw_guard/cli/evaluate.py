@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nsfw_guard.guard import Guard
     from nsfw_guard.tools.evaluate.summary import HarmlessReport
 
-LABELLED_ONLY = ("label", "slice", "robustness")  # options of one use
+LABELLED_ONLY = ("label", "slice", "robustness", "parity")  # options of one use
 RECALL_ONLY = ("draw", "labels")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,10 @@ def flags(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--robustness", action="store_true",
         help="also measure what is found where the images are turned, compressed, bordered, put into collages ...",
+    )  # fmt: skip
+    command.add_argument(
+        "--parity", action="store_true",
+        help="also compare with other dtypes, devices and runtimes; exit with 1 where one allows what is blocked",
     )  # fmt: skip
 
 
@@ -63,6 +68,8 @@ def run(args: argparse.Namespace, guards: dict[str, Guard]) -> int:
         show.say(f"wrote {path}")
     written = write_table(guards, criteria, samples, out)
     show.say(f"wrote {written}" if written else f"{TABLE} needs pyarrow: run `pip install 'nsfw-guard[scan]'`")
+    if any(pack.broken for pack in report.packs.values()):
+        return 1
     return 2 if any(model.not_judged for model in report.models) else 0
 
 
@@ -75,7 +82,24 @@ def _packs(args: argparse.Namespace, guards: dict[str, Guard], samples: Sequence
     if args.robustness:
         changed = scoring.score_changes(guards, images, limits=Limits(process=args.process))
         packs["robustness"] = measuring.pack_of(guards, list(show.progress(changed, len(images), "images")))
+    if args.parity:
+        packs["parity"] = _parity(args, [image.path for image in images])
     return packs
+
+
+def _parity(args: argparse.Namespace, paths: Sequence[str]) -> Pack:
+    from nsfw_guard.guard import Guard
+    from nsfw_guard.imaging.limits import Limits
+    from nsfw_guard.tools.evaluate.packs import settings
+
+    def load(ref: str, setting: settings.Setting) -> Guard:
+        return Guard.from_pretrained(
+            ref, calibration=args.calibration, views=(args.views or ["cover"])[0], resize=args.resize,
+            limits=Limits(process=args.process), trust_guard=args.trust_guard, **vars(setting),
+        )  # fmt: skip
+
+    models = dict.fromkeys(args.model or ["marqo"])
+    return settings.joined([settings.pack_of(ref, partial(load, ref), paths) for ref in models])
 
 
 def _labelled(args: argparse.Namespace, guards: dict[str, Guard]) -> list[LabelledImage]:

@@ -16,7 +16,8 @@ class Pack:
         meaning: what was measured, in a sentence or two.
         header, rows: the table.
         content: the rows for machines, in the same order.
-        notes: what was left out.
+        notes: what was left out, or is wrong.
+        broken: whether it shows what must not be, so that the command fails.
     """
 
     title: str
@@ -25,6 +26,7 @@ class Pack:
     rows: tuple[tuple[str, ...], ...]
     content: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...] = ()
+    broken: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
 
-from nsfw_guard.backends.base import checked_scores
 from nsfw_guard.errors import ImageError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.decode import Stream
-from nsfw_guard.imaging.frames import in_groups
 from nsfw_guard.imaging.limits import Limits
-from nsfw_guard.scores import Scores
+from nsfw_guard.tools.evaluate.highest import highest_scores
 from nsfw_guard.tools.evaluate.robustness.changes import CHANGES
 from nsfw_guard.tools.evaluate.robustness.layouts import LAYOUTS, POOL, small
 from nsfw_guard.tools.teaching.labelled import LabelledImage
-
-log = logging.getLogger(__name__)
 
 AS_IT_IS = "as it is"
 SIDE = 1024  # of a frame at most, before it is changed: models look at less, and a border makes it larger
@@ -59,7 +53,7 @@ def score_changes(
                 names.append(name)
                 changed.append(result)
         for label, guard in guards.items():
-            for name, scores in zip(names, _scores(guard, changed), strict=True):
+            for name, scores in zip(names, highest_scores(guard, changed), strict=True):
                 one.scores[label, name] = scores
         yield one
 
@@ -95,24 +89,3 @@ def _frame(path: str, limits: Limits) -> Image.Image | None:
         return None
     frame.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
     return frame
-
-
-def _scores(guard: Guard, images: Sequence[Image.Image]) -> list[dict[str, float]]:
-    """The highest score of each category at the level that the model calls positive; NaN where it gave none."""
-    positives = guard.spec.positives
-    rows: list[dict[str, float]] = [{} for _ in images]
-    for group in in_groups(list(images), limits=guard.limits) if images else ():
-        try:
-            answers = checked_scores(guard.backend, group.stacks, len(group.owners), embeddings=False, digests=False)
-        except Exception:
-            log.exception("%s could not judge %d changed images", guard.spec.name, len(group.owners))
-            answers = [Scores((), fault="the model failed") for _ in group.owners]
-        for owner, answer in zip(group.owners, answers, strict=True):
-            worst = answer.worst if answer.finite and not answer.fault else {}
-            for category, level in positives.items():
-                score = worst[category][level] if category in worst else math.nan
-                before = rows[owner].get(category, 0.0)
-                rows[owner][category] = score if math.isnan(score) or score >= before else before
-        for owner in {**group.faults, **group.partial}:
-            rows[owner] = dict.fromkeys(positives, math.nan)
-    return [row or dict.fromkeys(positives, math.nan) for row in rows]
