@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from nsfw_guard.guard import Guard
     from nsfw_guard.tools.evaluate.summary import HarmlessReport
 
-LABELLED_ONLY = ("label", "slice", "robustness", "parity")  # options of one use
+# What only one of the three uses of the command takes.
+LABELLED_ONLY = ("label", "slice", "robustness", "parity", "policy_swap")
 RECALL_ONLY = ("draw", "labels")
+NOT_FOR_RECALL = (
+    "model", "policy", "calibration", "views", "resize", "batch", "device", "trust_guard", "process", "worst",
+    *LABELLED_ONLY,
+)  # fmt: skip
 
 
 def add(commands: Any) -> None:
@@ -56,7 +61,7 @@ def add(commands: Any) -> None:
     evaluate_labelled.flags(command)
     evaluate_recall.flags(command)
     show.json_flag(command)
-    command.set_defaults(run=run, misused=command.error)
+    command.set_defaults(run=run, misused=command.error, default_of=command.get_default)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,15 +74,25 @@ def run(args: argparse.Namespace) -> int:
     for name in ("batch", "worst"):
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name} must be at least 1, got {getattr(args, name)}")
-    idle = [] if args.sources else [name for name in LABELLED_ONLY if getattr(args, name)]
-    idle += [] if args.estimate_recall else [name for name in RECALL_ONLY if getattr(args, name)]
-
-    if idle:
-        cure = "name labelled images" if idle[0] in LABELLED_ONLY else "name a scan with --estimate-recall"
-        raise ConfigError(f"--{idle[0].replace('_', '-')} is of no use here: {cure}")
+    _refuse_idle(args)
     if args.estimate_recall:
         return evaluate_recall.run(args)
     return evaluate_labelled.run(args, _guards(args)) if args.sources else _harmless(args)
+
+
+def _refuse_idle(args: argparse.Namespace) -> None:
+    """Refuse options that would change nothing."""
+    from nsfw_guard.errors import ConfigError
+
+    unused: tuple[str, ...]
+    if args.estimate_recall:
+        unused, cure = NOT_FOR_RECALL, "the scan has judged its images"
+        unused += ("sheet",) if args.labels else ()
+    else:
+        unused = RECALL_ONLY if args.sources else (*LABELLED_ONLY, *RECALL_ONLY)
+        cure = "it is for another use of the command, see its help"
+    if idle := next((name for name in unused if getattr(args, name) != args.default_of(name)), None):
+        raise ConfigError(f"--{idle.replace('_', '-')} is of no use here: {cure}")
 
 
 def _harmless(args: argparse.Namespace) -> int:
@@ -110,14 +125,13 @@ def _harmless(args: argparse.Namespace) -> int:
 
 
 def _guards(args: argparse.Namespace) -> dict[str, Guard]:
-    """A guard for each model and way of looking, by the name of the model, and of the views where there are several."""
+    """A guard for each model and way of looking, by name."""
     from nsfw_guard.guard import Guard
     from nsfw_guard.imaging.limits import Limits
 
-    all_views = list(dict.fromkeys(args.views or ["cover"]))
     return {
-        name if len(all_views) == 1 else f"{name}, {views}": Guard.from_pretrained(
-            name,
+        name: Guard.from_pretrained(
+            model,
             calibration=args.calibration,
             views=views,
             resize=args.resize,
@@ -125,8 +139,7 @@ def _guards(args: argparse.Namespace) -> dict[str, Guard]:
             limits=Limits(process=args.process),
             trust_guard=args.trust_guard,
         )
-        for name in dict.fromkeys(args.model or ["marqo"])
-        for views in all_views
+        for name, (model, views) in show.looks(args).items()
     }
 
 

@@ -34,6 +34,10 @@ def flags(command: argparse.ArgumentParser) -> None:
         "--parity", action="store_true",
         help="also compare with other dtypes, devices and runtimes; exit with 1 where one allows what is blocked",
     )  # fmt: skip
+    command.add_argument(
+        "--policy-swap", action="append", default=[], metavar="CATEGORY=RULE",
+        help="also ask a judge with another rule for a category, which its images do not break: do verdicts follow?",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace, guards: dict[str, Guard]) -> int:
@@ -76,15 +80,28 @@ def run(args: argparse.Namespace, guards: dict[str, Guard]) -> int:
 def _packs(args: argparse.Namespace, guards: dict[str, Guard], samples: Sequence[Sample]) -> dict[str, Pack]:
     """The further measurements that were asked for, on the same images."""
     from nsfw_guard.imaging.limits import Limits
+    from nsfw_guard.tools.evaluate.packs import policy_swap
     from nsfw_guard.tools.evaluate.robustness import measuring, scoring
 
     images, packs = [one.image for one in samples], {}
     if args.robustness:
         changed = scoring.score_changes(guards, images, limits=Limits(process=args.process))
         packs["robustness"] = measuring.pack_of(guards, list(show.progress(changed, len(images), "images")))
+    if args.policy_swap:
+        packs["policy_swap"] = policy_swap.pack_of(guards, _swaps(args.policy_swap), images)
     if args.parity:
         packs["parity"] = _parity(args, [image.path for image in images])
     return packs
+
+
+def _swaps(texts: Sequence[str]) -> dict[str, str]:
+    """The other rule of each category."""
+    from nsfw_guard.errors import ConfigError
+
+    pairs = [text.partition("=") for text in texts]
+    if wrong := next((text for text, (name, _, rule) in zip(texts, pairs, strict=True) if not (name and rule)), None):
+        raise ConfigError(f"--policy-swap {wrong}: write CATEGORY=RULE, with a rule that its images do not break")
+    return {name: rule for name, _, rule in pairs}
 
 
 def _parity(args: argparse.Namespace, paths: Sequence[str]) -> Pack:
@@ -92,14 +109,16 @@ def _parity(args: argparse.Namespace, paths: Sequence[str]) -> Pack:
     from nsfw_guard.imaging.limits import Limits
     from nsfw_guard.tools.evaluate.packs import settings
 
-    def load(ref: str, setting: settings.Setting) -> Guard:
+    def load(ref: str, views: str, setting: settings.Setting) -> Guard:
         return Guard.from_pretrained(
-            ref, calibration=args.calibration, views=(args.views or ["cover"])[0], resize=args.resize,
+            ref, calibration=args.calibration, views=views, resize=args.resize,
             limits=Limits(process=args.process), trust_guard=args.trust_guard, **vars(setting),
         )  # fmt: skip
 
-    models = dict.fromkeys(args.model or ["marqo"])
-    return settings.joined([settings.pack_of(ref, partial(load, ref), paths) for ref in models])
+    return settings.joined([
+        settings.pack_of(name, partial(load, ref, views), paths, settings=settings.settings_of(ref))
+        for name, (ref, views) in show.looks(args).items()
+    ])  # fmt: skip
 
 
 def _labelled(args: argparse.Namespace, guards: dict[str, Guard]) -> list[LabelledImage]:

@@ -108,6 +108,16 @@ def look_flags(command: argparse.ArgumentParser, *, several: bool = False) -> No
     command.add_argument("--batch", type=int, default=16, metavar="N", help="images per batch (default: 16)")
 
 
+def looks(args: argparse.Namespace) -> dict[str, tuple[str, str]]:
+    """Return each model with each of several --views, by its name, and that of the views where there are several."""
+    all_views = list(dict.fromkeys(args.views or ["cover"]))
+    return {
+        model if len(all_views) == 1 else f"{model}, {views}": (model, views)
+        for model in dict.fromkeys(args.model or ["marqo"])
+        for views in all_views
+    }
+
+
 def label_flag(command: argparse.ArgumentParser) -> None:
     """Add --label."""
     command.add_argument(

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from nsfw_guard.backends.base import checked_scores
+from nsfw_guard.backends.spec import ScoreSpec
+from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import in_groups
 from nsfw_guard.scores import Scores
@@ -46,3 +48,14 @@ def highest_scores(guard: Guard, images: Sequence[Any]) -> list[dict[str, float]
         for owner in {**group.faults, **group.partial}:
             rows[owner] = dict.fromkeys(positives, math.nan)
     return [row or dict.fromkeys(positives, math.nan) for row in rows]
+
+
+def default_block(spec: ScoreSpec, category: str) -> float:
+    """Return the score from which a record's threshold `default` blocks a category, or its first threshold.
+
+    Raises:
+        ConfigError: the record names none.
+    """
+    if not spec.thresholds:
+        raise ConfigError(f"the record of {spec.name!r} names no threshold: calibrate the model")
+    return spec.thresholds.get("default", next(iter(spec.thresholds.values()))).block_of(category)

@@ -65,19 +65,19 @@ def _has(folder: Path | None, name: str) -> bool:
     return folder is not None and (folder / name).is_file()
 
 
-def pack_of(ref: str, load: Load, images: Sequence[Any], *, settings: Sequence[Setting] | None = None) -> Pack:
+def pack_of(name: str, load: Load, images: Sequence[Any], *, settings: Sequence[Setting]) -> Pack:
     """Return the section of the report on one model.
 
     Args:
-        ref: the model's name or folder.
+        name: of the model in the report.
         load: builds a guard of it under a setting.
         images: what a guard takes.
-        settings: the reference first; by default what `settings_of` returns.
+        settings: the reference first, as `settings_of` returns them.
 
     Raises:
         ConfigError: the reference does not run.
     """
-    reference, *others = settings or settings_of(ref)
+    reference, *others = settings
     guard = load(reference)
     before = list(_scores(guard, images))
     texts, content, notes, broken = [], [], [], []
@@ -85,15 +85,15 @@ def pack_of(ref: str, load: Load, images: Sequence[Any], *, settings: Sequence[S
         try:
             after = list(_scores(load(setting), images))
         except (NsfwGuardError, OSError, RuntimeError) as error:
-            notes.append(f"{ref}: {setting.name} does not run here: {str(error).splitlines()[0]}")
-            content.append({"model": ref, "setting": setting.name, "fault": str(error)})
+            notes.append(f"{name}: {setting.name} does not run here: {str(error).splitlines()[0]}")
+            content.append({"model": name, "setting": setting.name, "fault": str(error)})
             continue
         result = compare(before, after, guard.spec.thresholds)
-        texts.append(_text(ref, setting, result))
-        content.append({"model": ref, "setting": setting.name, "reference": reference.name, **result.to_dict()})
+        texts.append(_text(name, setting, result))
+        content.append({"model": name, "setting": setting.name, "reference": reference.name, **result.to_dict()})
         if result.released:
             names = ", ".join(str(images[at]) for at in result.released[:3])
-            broken.append(f"{ref}: {setting.name} allows {len(result.released)} images that are blocked: {names}")
+            broken.append(f"{name}: {setting.name} allows {len(result.released)} images that are blocked: {names}")
     return Pack("Parity", f"{MEANING} The reference is {reference.name}.", HEADER, tuple(texts), tuple(content),
                 (*broken, *notes), broken=bool(broken))  # fmt: skip
 
@@ -115,9 +115,9 @@ def _scores(guard: Guard, images: Sequence[Any]) -> Iterator[dict[str, float]]:
         yield from highest_scores(guard, images[start : start + BATCH])
 
 
-def _text(ref: str, setting: Setting, result: Parity) -> tuple[str, ...]:
+def _text(name: str, setting: Setting, result: Parity) -> tuple[str, ...]:
     flips = "; ".join(
-        f"{name} {len(one.changed)}: {percent(Rate(len(one.changed), result.images))}"
-        for name, one in result.flips.items()
+        f"{threshold} {len(one.changed)}: {percent(Rate(len(one.changed), result.images))}"
+        for threshold, one in result.flips.items()
     )
-    return ref, setting.name, str(result.images), f"{result.largest:.2g}", flips, str(len(result.released))
+    return name, setting.name, str(result.images), f"{result.largest:.2g}", flips, str(len(result.released))

@@ -10,6 +10,7 @@ from typing import Any
 from nsfw_guard.backends.spec import ScoreSpec
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
+from nsfw_guard.tools.evaluate.highest import default_block
 from nsfw_guard.tools.evaluate.labelled.counts import truth_of
 from nsfw_guard.tools.evaluate.packs.pack import Pack
 from nsfw_guard.tools.evaluate.page import percent
@@ -74,12 +75,14 @@ def rows_of(guards: Mapping[str, Guard], images: Sequence[ChangedImage]) -> list
     for category in reference.spec.positives:
         if not any(category in one.image.categories for one in images):
             continue
-        allowed = sum(s >= _default(reference.spec, category) for s in _harmless(first, reference, category, images))
+        allowed = sum(
+            s >= default_block(reference.spec, category) for s in _harmless(first, reference, category, images)
+        )
         for name, guard in guards.items():
             if category not in guard.spec.positives:
                 continue
             harmless = _harmless(name, guard, category, images)
-            at = matched_threshold(harmless, allowed, _default(guard.spec, category))
+            at = matched_threshold(harmless, allowed, default_block(guard.spec, category))
             rows += [
                 _row(change, name, category, at, guard.spec, images) for change in (AS_IT_IS, *CHANGES, *LAYOUTS)
             ]  # fmt: skip
@@ -105,13 +108,6 @@ def pack_of(guards: Mapping[str, Guard], images: Sequence[ChangedImage]) -> Pack
         for row in rows
     )  # fmt: skip
     return Pack("Robustness", MEANING, header, texts, tuple(row.to_dict() for row in rows), tuple(notes))
-
-
-def _default(spec: ScoreSpec, category: str) -> float:
-    """The threshold `default` of a record, or its first one."""
-    if not spec.thresholds:
-        raise ConfigError(f"the record of {spec.name!r} names no threshold to match: calibrate the model")
-    return spec.thresholds.get("default", next(iter(spec.thresholds.values()))).block_of(category)
 
 
 def _harmless(name: str, guard: Guard, category: str, images: Sequence[ChangedImage]) -> list[float]:

@@ -79,7 +79,7 @@ def test_a_setting_that_judges_nothing_releases_nothing(paths: list[str]) -> Non
 def test_a_real_model_in_its_dtypes(tiny: Path, paths: list[str]) -> None:
     labels = {"NSFW": "sexual", "SFW": None}
     load = partial(_guard, tiny, labels)
-    pack = pack_of(str(tiny), load, paths)
+    pack = pack_of("tiny", load, paths, settings=settings_of(str(tiny)))
     dtypes = {row["setting"]: row["largest_difference"] for row in pack.content if "fault" not in row}
     assert 0 < dtypes["torch bfloat16 on cpu"] < 0.06
     assert len(pack.content) == (2 if not torch.cuda.is_available() else 5)
