@@ -9,7 +9,7 @@ from typing import Any
 
 from nsfw_guard.backends.spec import ScoreSpec
 from nsfw_guard.scores import Severity
-from nsfw_guard.tools.evaluate.harmless import ANY, Criterion
+from nsfw_guard.tools.evaluate.harmless import ANY, Answer, Criterion
 from nsfw_guard.tools.evaluate.images import ALL
 from nsfw_guard.tools.evaluate.labelled.collecting import Sample
 from nsfw_guard.tools.evaluate.summary import Rate
@@ -73,7 +73,7 @@ class CategoryRow:
 def rows_of(
     model: str, spec: ScoreSpec, criteria: Sequence[Criterion], samples: Sequence[Sample], slices: Sequence[str]
 ) -> list[CategoryRow]:
-    """Return the rates of a model by slice and criterion, without rows that hold no image with the category."""
+    """Return the rates of a model by slice and criterion, as far as there is an image that counts."""
     counts: Counter[tuple[str, int, bool, Outcome]] = Counter()
     for sample in samples:
         answer = sample.measured.answers[model]
@@ -122,7 +122,8 @@ def confusion_of(
     model: str, spec: ScoreSpec, criteria: Sequence[Criterion], samples: Sequence[Sample], threshold: str
 ) -> Confusion:
     """Return the table of a model at one of its thresholds."""
-    single = [i for i, one in enumerate(criteria) if one.threshold == threshold and one.severity is not None]
+    every = [i for i, one in enumerate(criteria) if one.threshold == threshold]
+    single = [i for i in every if criteria[i].severity is not None] or every
     graded = any(len(levels) > 1 for levels in spec.levels.values())
     names = {i: criteria[i].label if graded else criteria[i].category for i in single}
     columns = (BELOW, *names.values(), NOT_JUDGED)
@@ -130,10 +131,13 @@ def confusion_of(
     for sample in samples:
         answer = sample.measured.answers[model]
         blocked = [i for i in single if answer.outcomes and answer.outcomes[i] >= Outcome.BLOCK]
-        ranked = [
-            (answer.scores.get((criteria[i].category, spec.positives[criteria[i].category]), 0.0), i) for i in blocked
-        ]
+        ranked = [(_positive(answer, criteria[i].category, spec), i) for i in blocked]
         column = NOT_JUDGED if answer.fault else (names[max(ranked)[1]] if ranked else BELOW)
         counts.setdefault(words_of(sample.image), Counter())[column] += 1
     ordered = sorted(counts, key=lambda label: (label != "harmless", label))
     return Confusion(threshold, columns, {label: tuple(counts[label][c] for c in columns) for label in ordered})
+
+
+def _positive(answer: Answer, category: str, spec: ScoreSpec) -> float:
+    """The score of a category at the level that the model calls positive; 0 for all categories together."""
+    return answer.scores[category, spec.positives[category]] if category in spec.positives else 0.0

@@ -67,8 +67,11 @@ class ModelReport:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
         curves = [
-            {"category": category, "severity": severity.name.lower(), **curve.to_dict()}
-            for (category, severity), curve in self.curves.items() if curve is not None
+            {
+                "category": category, "severity": severity.name.lower(),
+                **({"fault": "images of one kind only"} if curve is None else curve.to_dict()),
+            }
+            for (category, severity), curve in self.curves.items()
         ]  # fmt: skip
         return {
             "name": self.name, "license": self.license, "state": dict(self.state),

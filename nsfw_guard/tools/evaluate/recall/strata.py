@@ -14,7 +14,9 @@ from nsfw_guard.tools.screening.results import known_outcome, pairs_of
 from nsfw_guard.tools.screening.sources.entries import Entry
 
 EDGES = (0.02, 0.1, 0.3, 0.6)  # between bands of the scores of images that pass
-LEAST_GUESS = 0.005  # the share of unsafe images that is expected in a band even where scores say that there are none
+# The share of unsafe images that draws are divided by: in a band even where scores say that there are none, since what
+# nobody looked at widens the interval most; and among blocked images.
+LEAST_GUESS, BLOCKED_GUESS = 0.05, 0.9
 LEAST_EACH = 5  # images that are drawn from each stratum, as far as it has any
 SEED = 0
 COLUMNS = ("outcome", "score", "status", "sha256")
@@ -36,7 +38,7 @@ class Stratum:
     @property
     def guess(self) -> float:
         """The share of unsafe images that is expected in it, only to divide the draws."""
-        return min(0.5, max(LEAST_GUESS, (self.low + self.high) / 2))
+        return BLOCKED_GUESS if self.outcome == "block" else max(LEAST_GUESS, (self.low + self.high) / 2)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def test_draws_go_where_labels_are_hard_to_foresee() -> None:
     assert sum(counts.values()) == 400
     assert counts[BLOCK] == 3
     assert min(counts[LOW], counts[HIGH], counts[REVIEW]) >= 5
-    assert counts[HIGH] / sizes[HIGH] > 4 * counts[LOW] / sizes[LOW]
+    assert counts[HIGH] / sizes[HIGH] > 2 * counts[LOW] / sizes[LOW]
     assert allocated(sizes, 10**6) == sizes
     with pytest.raises(ConfigError, match="--draw 3: the scan has 4 strata"):
         allocated(sizes, 3)
