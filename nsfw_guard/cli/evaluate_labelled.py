@@ -48,12 +48,15 @@ def run(args: argparse.Namespace, guards: dict[str, Guard]) -> int:
     from nsfw_guard.tools.evaluate.labelled import collecting
     from nsfw_guard.tools.evaluate.labelled.report import summarise_labelled
     from nsfw_guard.tools.evaluate.labelled.writing import TABLE, write, write_table
+    from nsfw_guard.tools.evaluate.packs import policy_swap
     from nsfw_guard.tools.evaluate.report import prepare
 
     images, copies = collecting.without_same_files(_labelled(args, guards))
     files = collecting.files_of(images, args.slice)
     policy = None if args.policy is None else Policy.load(args.policy)
     criteria = {name: criteria_of(guard, policy) for name, guard in guards.items()}
+    swaps = _swaps(args.policy_swap)
+    twins = policy_swap.twins_of(guards, swaps)
     out = Path(args.out)
     prepare(out, args.sources)
     measured = measure(guards, criteria, files, batch_size=args.batch, hashes=True)
@@ -61,10 +64,12 @@ def run(args: argparse.Namespace, guards: dict[str, Guard]) -> int:
     samples, near = collecting.without_near_duplicates(
         [collecting.Sample(image, answer) for image, answer in zip(images, answers, strict=True)]
     )
+    packs = _packs(args, guards, samples)
+    if swaps:
+        packs["policy_swap"] = policy_swap.pack_of(guards, twins, swaps, [one.image for one in samples])
     report = summarise_labelled(
-        guards, criteria, samples, sources=args.sources, notes=[*copies, *near], worst=args.worst,
-        packs=_packs(args, guards, samples),
-    )  # fmt: skip
+        guards, criteria, samples, sources=args.sources, notes=[*copies, *near], worst=args.worst, packs=packs
+    )
     _print(report, as_json=args.json)
     for note in report.notes:
         show.say(note)
@@ -80,15 +85,12 @@ def run(args: argparse.Namespace, guards: dict[str, Guard]) -> int:
 def _packs(args: argparse.Namespace, guards: dict[str, Guard], samples: Sequence[Sample]) -> dict[str, Pack]:
     """The further measurements that were asked for, on the same images."""
     from nsfw_guard.imaging.limits import Limits
-    from nsfw_guard.tools.evaluate.packs import policy_swap
     from nsfw_guard.tools.evaluate.robustness import measuring, scoring
 
     images, packs = [one.image for one in samples], {}
     if args.robustness:
         changed = scoring.score_changes(guards, images, limits=Limits(process=args.process))
         packs["robustness"] = measuring.pack_of(guards, list(show.progress(changed, len(images), "images")))
-    if args.policy_swap:
-        packs["policy_swap"] = policy_swap.pack_of(guards, _swaps(args.policy_swap), images)
     if args.parity:
         packs["parity"] = _parity(args, [image.path for image in images])
     return packs

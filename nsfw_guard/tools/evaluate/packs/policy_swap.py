@@ -87,20 +87,34 @@ def followed(
     return Followed(Rate(*counts[True]), Rate(*counts[False]), not_judged)
 
 
-def pack_of(guards: Mapping[str, Guard], swaps: Mapping[str, str], images: Sequence[LabelledImage]) -> Pack:
+def twins_of(guards: Mapping[str, Guard], swaps: Mapping[str, str]) -> dict[tuple[str, str], Guard]:
+    """Return a guard with another rule for each guard and category, before anything is measured.
+
+    Raises:
+        ConfigError: a model takes no rules, or has no such category.
+    """
+    return {(name, c): swapped(guard, c, rule) for name, guard in guards.items() for c, rule in swaps.items()}
+
+
+def pack_of(
+    guards: Mapping[str, Guard],
+    twins: Mapping[tuple[str, str], Guard],
+    swaps: Mapping[str, str],
+    images: Sequence[LabelledImage],
+) -> Pack:
     """Return the section of the report.
 
     Args:
         guards: judges by name.
+        twins: what `twins_of` returns.
         swaps: by category the other rule, which images with the category must not break.
         images: what is judged under both.
     """
-    twins = {name: {c: swapped(guard, c, rule) for c, rule in swaps.items()} for name, guard in guards.items()}
     texts, content = [], []
     for name, guard in guards.items():
         before = _scores(guard, images)
         for category, rule in swaps.items():
-            one = followed(before, _scores(twins[name][category], images), images, category, guard.spec)
+            one = followed(before, _scores(twins[name, category], images), images, category, guard.spec)
             texts.append(
                 (name, category, rule, percent(one.having), percent(one.without), str(one.not_judged))
             )  # fmt: skip

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from nsfw_guard.backends.spec import ScoreSpec
-from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.tools.evaluate.highest import default_block
 from nsfw_guard.tools.evaluate.labelled.counts import truth_of
@@ -66,15 +65,10 @@ def rows_of(guards: Mapping[str, Guard], images: Sequence[ChangedImage]) -> list
     Args:
         guards: the guards by name.
         images: what `score_changes` yields.
-
-    Raises:
-        ConfigError: no image has a category of the first guard.
     """
     first, reference = next(iter(guards.items()))
     rows = []
     for category in reference.spec.positives:
-        if not any(category in one.image.categories for one in images):
-            continue
         allowed = sum(
             s >= default_block(reference.spec, category) for s in _harmless(first, reference, category, images)
         )
@@ -86,8 +80,6 @@ def rows_of(guards: Mapping[str, Guard], images: Sequence[ChangedImage]) -> list
             rows += [
                 _row(change, name, category, at, guard.spec, images) for change in (AS_IT_IS, *CHANGES, *LAYOUTS)
             ]  # fmt: skip
-    if not rows:
-        raise ConfigError("no image has a category of the model, so no loss can be measured: add labelled images")
     order = {change: number for number, change in enumerate((AS_IT_IS, *CHANGES, *LAYOUTS))}
     seen = (row for row in rows if row.recall.count or row.alarms.count or row.not_judged)
     return sorted(seen, key=lambda row: order[row.change])

@@ -13,7 +13,7 @@ from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.testing import RED, FakeBackend
 from nsfw_guard.tools.evaluate.highest import highest_scores
-from nsfw_guard.tools.evaluate.packs.policy_swap import Followed, followed, pack_of, swapped
+from nsfw_guard.tools.evaluate.packs.policy_swap import Followed, followed, pack_of, swapped, twins_of
 from nsfw_guard.tools.evaluate.summary import Rate
 from nsfw_guard.tools.teaching.labelled import LabelledImage
 from tests.tools.evaluate.labelled.painting import paint
@@ -76,7 +76,8 @@ class TestJudges:
             for n in range(4)
         ]
         guard = Guard(judge)
-        pack = pack_of({"tiny": guard}, {"violence": "a train"}, images)
+        guards, swaps = {"tiny": guard}, {"violence": "a train"}
+        pack = pack_of(guards, twins_of(guards, swaps), swaps, images)
         (row,) = pack.content
         scores = [highest_scores(g, [i.path for i in images]) for g in (guard, swapped(guard, "violence", "a train"))]
         assert row["follows_with"]["count"] == 2
@@ -84,7 +85,7 @@ class TestJudges:
             not any(part[at]["violence"] >= 0.5 for part in scores) for at in (0, 2)
         )
         with pytest.raises(ConfigError, match="has no rule for 'violnce': did you mean 'violence'"):
-            pack_of({"tiny": guard}, {"violnce": "a train"}, images)
+            twins_of(guards, {"violnce": "a train"})
         maps = dict.fromkeys(judge.spec.levels, (1.0, 0.0))
         calibrated = Guard(Calibrated(judge, Calibration(model=judge.spec.name, maps=maps)))
         with pytest.raises(ConfigError, match="leave the calibration out"):

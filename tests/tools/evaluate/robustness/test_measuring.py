@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.testing import FakeBackend, FaultyBackend
 from nsfw_guard.tools.evaluate.robustness.changes import CHANGES
@@ -123,5 +122,12 @@ def test_without_a_harmless_image_there_are_no_collages(tmp_path: Path) -> None:
     assert pack.notes == (
         "no harmless image: there are no collages and no false alarms, and thresholds are not matched",
     )
-    with pytest.raises(ConfigError, match="no image has a category of the model"):
-        pack_of(guards, [ChangedImage(LabelledImage("a.png", frozenset()))])
+    assert pack_of(guards, [ChangedImage(LabelledImage("a.png", frozenset()))]).rows == ()
+
+
+def test_without_an_unsafe_image_false_alarms_are_still_measured(tmp_path: Path) -> None:
+    guards = {"red": Guard(FakeBackend())}
+    images = list(score_changes(guards, images_of(painted(tmp_path, {"safe": (0, 15)}))))
+    rows = {row.change: row for row in rows_of(guards, images)}
+    assert set(rows) == EVERY
+    assert (rows["rotated by 90"].alarms, rows["rotated by 90"].recall) == (Rate(1, 2), Rate(0, 0))
