@@ -9,7 +9,7 @@ from nsfw_guard.tools.pages import text
 
 SIDE, LEFT, TOP, BOTTOM = 260, 44, 14, 40  # of the plotted square, and the room around it
 WIDTH, HEIGHT = LEFT + SIDE + 14, TOP + SIDE + BOTTOM
-INK, MUTED, LINE, SECOND = "#1e2128", "#6c727e", "#2f5d9b", "#be342c"
+MUTED, GRID, LINE, SECOND = "#6c727e", "#e6e8ec", "#2f5d9b", "#be342c"
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 Points = Sequence[tuple[float, float]]
@@ -53,7 +53,7 @@ def _chart(title: str, x_name: str, y_name: str, shapes: Sequence[str]) -> str:
     parts = []
     for tick in TICKS:
         x, y = _place((tick, tick))
-        parts.append(_path([(tick, 0.0), (tick, 1.0)], "#e6e8ec") + _path([(0.0, tick), (1.0, tick)], "#e6e8ec"))
+        parts += [_path(line, GRID, width=1) for line in ([(tick, 0.0), (tick, 1.0)], [(0.0, tick), (1.0, tick)])]
         parts.append(f'<text x="{x:.0f}" y="{TOP + SIDE + 14}" {_small("middle")}>{tick:g}</text>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.0f}" {_small("end")}>{tick:g}</text>')
     middle = TOP + SIDE / 2
@@ -72,11 +72,10 @@ def _place(at: tuple[float, float]) -> tuple[float, float]:
     return LEFT + SIDE * at[0], TOP + SIDE * (1 - at[1])
 
 
-def _path(points: Points, colour: str, *, dashed: bool = False) -> str:
+def _path(points: Points, colour: str, *, width: int = 2, dashed: bool = False) -> str:
     """A line through points. Its style is inline, since pages style lines of histograms."""
     places = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(_place, points))
     dash = "4 4" if dashed else "none"
-    width = 1 if colour.startswith("#e") else 2
     style = f"fill:none;stroke:{colour};stroke-width:{width};stroke-dasharray:{dash}"
     return f'<polyline points="{places}" style="{style}"></polyline>'
 
