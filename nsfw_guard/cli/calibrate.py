@@ -22,14 +22,11 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "sources", nargs="+", metavar="SOURCE",
-        help="a folder with a folder for each label, or a .csv or .jsonl list with the columns path and label",
+        help="a folder with a folder for each label, or a .csv, .jsonl or .parquet list of paths and labels",
     )  # fmt: skip
     command.add_argument("--out", required=True, metavar="DIR", help="a new folder for the files")
     command.add_argument("--model", default="marqo", metavar="NAME|FOLDER", help="the model (default: marqo)")
-    command.add_argument(
-        "--label", action="append", default=[], metavar="LABEL=CATEGORY",
-        help="what a label means: a category of the model, or nothing for harmless",
-    )  # fmt: skip
+    show.label_flag(command)
     promises = command.add_mutually_exclusive_group()
     promises.add_argument("--misses", type=float, metavar="SHARE", help="of unsafe images that may be missed, as 0.01")
     promises.add_argument("--alarms", type=float, metavar="SHARE", help="of harmless images that may be blocked")
@@ -60,8 +57,7 @@ def run(args: argparse.Namespace) -> int:
         args.model, views=args.views, resize=args.resize, device=args.device, batch_size=args.batch,
         trust_guard=args.trust_guard,
     )  # fmt: skip
-    labels = dict(_pair(text) for text in args.label)
-    images = read_labelled(args.sources, list(backend.spec.positives), labels)
+    images = read_labelled(args.sources, list(backend.spec.positives), show.labels_of(args.label))
     scores = score_images(backend, images, batch_size=args.batch)
     scored = list(show.progress(scores, len(images), "images"))
     result = calibrate(backend, scored, wanted, source=f"{len(images)} images of {', '.join(args.sources)}"[:200])
@@ -71,15 +67,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(result, out)
     return 2 if result.faults else 0
-
-
-def _pair(text: str) -> tuple[str, str]:
-    from nsfw_guard.errors import ConfigError
-
-    label, sign, category = text.partition("=")
-    if not sign or not label:
-        raise ConfigError(f"--label {text}: write LABEL=CATEGORY, or LABEL= where it is harmless")
-    return label, category
 
 
 def _save(result: CalibrationResult, out: Path) -> None:

@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 EXITS = """exit codes:
   0    done; no image reached --fail-on
   1    an image was blocked (or held for review, with --fail-on review), or a log or a policy does
-       not verify, a bank would block an image, or two policies differ
+       not verify, a bank would block an image, two policies differ, or a model allows what it
+       blocks under another setting (evaluate --parity)
   2    an image could not be judged
   3    the command failed: unknown model, unfit policy, missing file, wrong usage, closed output
   130  interrupted

@@ -96,8 +96,42 @@ def run_flags(command: argparse.ArgumentParser) -> None:
     )
 
 
-def look_flags(command: argparse.ArgumentParser) -> None:
-    """Add --views, --resize and --batch."""
-    command.add_argument("--views", default="cover", help="cover, center, squash or tiles(n) (default: cover)")
+def look_flags(command: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add --views, --resize and --batch; several views are a list, and None where none was named."""
+    if several:
+        command.add_argument(
+            "--views", action="append", help="cover, center, squash or tiles(n) (default: cover); repeat it to compare"
+        )
+    else:
+        command.add_argument("--views", default="cover", help="cover, center, squash or tiles(n) (default: cover)")
     command.add_argument("--resize", choices=("exact", "fast"), default="exact", help="exact as Pillow, or fast")
     command.add_argument("--batch", type=int, default=16, metavar="N", help="images per batch (default: 16)")
+
+
+def looks(args: argparse.Namespace) -> dict[str, tuple[str, str]]:
+    """Return each model with each of several --views, by its name, and that of the views where there are several."""
+    all_views = list(dict.fromkeys(args.views or ["cover"]))
+    return {
+        model if len(all_views) == 1 else f"{model}, {views}": (model, views)
+        for model in dict.fromkeys(args.model or ["marqo"])
+        for views in all_views
+    }
+
+
+def label_flag(command: argparse.ArgumentParser) -> None:
+    """Add --label."""
+    command.add_argument(
+        "--label", action="append", default=[], metavar="LABEL=CATEGORY",
+        help="what a label means: a category of the model, or nothing for harmless",
+    )  # fmt: skip
+
+
+def labels_of(texts: Sequence[str]) -> dict[str, str]:
+    """Return what labels mean, from the values of --label."""
+    pairs = {}
+    for text in texts:
+        label, sign, category = text.partition("=")
+        if not sign or not label:
+            raise ConfigError(f"--label {text}: write LABEL=CATEGORY, or LABEL= where it is harmless")
+        pairs[label] = category
+    return pairs

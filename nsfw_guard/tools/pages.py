@@ -16,6 +16,7 @@ th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px so
 th { color: #6c727e; font-weight: 600 }
 small, .muted { color: #6c727e }
 .sheet { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)) }
+.charts { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)) }
 figure { margin: 0; overflow-wrap: anywhere } img { max-width: 100%; border: 1px solid #dee0e5 } rect { fill: #4a6fa5 }
 line { stroke: #be342c; stroke-dasharray: 3 3 }
 .cover input { display: none } .cover img { filter: blur(18px); cursor: pointer }

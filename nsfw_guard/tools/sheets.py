@@ -35,6 +35,21 @@ def small_copy(content: object, *, sha256: str | None, is_clip: bool, limits: Li
     return thumbnail(frame, SIDE)
 
 
+def small_copy_of(path: str, *, blurred: bool, limits: Limits) -> Image.Image | None:
+    """Return a small copy of the first frame of an image file; None where it cannot be read or decoded.
+
+    Args:
+        path: the file.
+        blurred: whether nothing but a few patches of colour is kept.
+        limits: for decoding.
+    """
+    try:
+        frame = Image.fromarray(next(iter(Stream(path, limits=limits))))
+    except ImageError:
+        return None
+    return thumbnail(frame, SIDE, blurred=blurred)
+
+
 def figure(image: Image.Image | None, caption: str, *, covered: bool = True) -> str:
     """Return an image and its caption (HTML) as HTML.
 

@@ -26,6 +26,8 @@ from nsfw_guard.cli.main import main, parser
 from nsfw_guard.guard import Guard
 from nsfw_guard.listeners.audit import Audit
 from nsfw_guard.testing import FakeBackend, FaultyBackend, red_model
+from nsfw_guard.tools.evaluate.recall.sample import write_sample
+from nsfw_guard.tools.evaluate.recall.strata import strata_of
 from nsfw_guard.tools.examples import Decision, add_images
 from nsfw_guard.tools.screening.scan import Scan
 from nsfw_guard.tools.screening.scorer import ScanSettings
@@ -205,6 +207,7 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
     places |= {"labelled": tmp_path / "labelled", "calibration": tmp_path / "calibration.json"}
     Calibration(model="red", maps={"red": (1.0, 3.0)}).save(places["calibration"])
     places["shapes"] = tmp_path / "shapes.json"
+    places["sample"] = tmp_path / "sample.csv"
     Calibration(model="demo-shapes", maps={"red-disc": (1.0, 20.0)}).save(places["shapes"])
 
     def fill(argv: Sequence[str]) -> list[str]:
@@ -213,6 +216,8 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
         example = banked(places) if any("{bank}" in arg for arg in argv) else ""
         if any("{scan}" in arg or "{index}" in arg for arg in argv):
             indexed(places)
+        if any("{sample}" in arg for arg in argv):
+            sample(places)
         return [arg.format(**places, example=example) for arg in argv]
 
     return fill
@@ -246,6 +251,15 @@ def indexed(places: Mapping[str, Path]) -> None:
     source, settings = str(places["in"] / "allow.png"), ScanSettings(model="demo-shapes")
     list(Scan([source], places["scan"], settings=settings, kind="jsonl").run())
     build(places["scan"], places["index"])
+
+
+def sample(places: Mapping[str, Path]) -> None:
+    """The image of the scan, labelled as harmless."""
+    (path,) = write_sample(strata_of(places["scan"], draw=1), places["scan"], places["sample"].parent / "drawn",
+                           sheets="none")  # fmt: skip
+    head, row = path.read_text().splitlines()
+    places["sample"].write_text(f"{head}\n{row}safe\n")
+    shutil.rmtree(path.parent)
 
 
 @pytest.fixture

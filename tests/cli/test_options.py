@@ -90,6 +90,32 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             ("--json", "red", [], ["--json"]),
         ]
     },
+    **{
+        ("evaluate", option): (
+            ["evaluate", "{labelled}", "--model", model, "--out", "{out}", "--sheet", "none", *base],
+            ["evaluate", "{labelled}", "--model", model, "--out", "{out}", "--sheet", "none", *argv],
+        )
+        for option, model, base, argv in [
+            ("--label", "red", [], ["--label", "safe=red", "--label", "red="]),
+            ("--slice", "red", [], ["--slice", "style"]),  # refused: folders have no columns
+            ("--calibration", "red", [], ["--calibration", "{calibration}"]),
+            ("--robustness", "red", [], ["--robustness"]),
+            ("--parity", "red", [], ["--parity"]),
+            ("--policy-swap", "red", [], ["--policy-swap", "red=trains"]),  # refused: no judge
+        ]
+    },
+    ("evaluate", "--estimate-recall"): (
+        ["evaluate", "--estimate-recall", "{scan}", "--draw", "1", "--out", "{out}"],
+        ["evaluate", "--harmless", "{in}", "--model", "red", "--out", "{out}"],
+    ),
+    ("evaluate", "--draw"): (
+        ["evaluate", "--estimate-recall", "{scan}", "--draw", "1", "--out", "{out}"],
+        ["evaluate", "--estimate-recall", "{scan}", "--draw", "0", "--out", "{out}"],  # refused
+    ),
+    ("evaluate", "--labels"): (
+        ["evaluate", "--estimate-recall", "{scan}", "--draw", "1", "--out", "{out}"],
+        ["evaluate", "--estimate-recall", "{scan}", "--labels", "{sample}", "--out", "{out}"],
+    ),
     ("evaluate", "--trust-guard"): (
         ["evaluate", "--harmless", "{in}", "--model", "{tiny}"],
         ["evaluate", "--harmless", "{in}", "--model", "{loose}", "--trust-guard"],  # refused without it: see CANNOT
@@ -441,8 +467,8 @@ REFUSED = [
     if (command, option) in {
         ("index search", "--k"), ("index search", "--model"), ("index build", "--store"), ("index clusters", "--least"),
         ("bank test", "--model"), ("calibrate", "--model"), ("calibrate", "--label"), ("calibrate", "--batch"),
-        ("calibrate", "--trust-guard"), ("scan", "--engine"), ("scan", "--ray-address"),
-        ("export", "--precision"), ("export", "--with-preprocessing"),
+        ("calibrate", "--trust-guard"), ("evaluate", "--slice"), ("evaluate", "--policy-swap"), ("evaluate", "--draw"),
+        ("scan", "--engine"), ("scan", "--ray-address"), ("export", "--precision"), ("export", "--with-preprocessing"),
     }
 ]  # fmt: skip
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.batches import in_batches
 from nsfw_guard.backends.files import weights
-from nsfw_guard.backends.judges.prompts import TRANSFORMERS, Family, PromptBuilder, family_of, hash_of
+from nsfw_guard.backends.judges.prompts import OWN, TRANSFORMERS, Family, PromptBuilder, family_of, hash_of
 from nsfw_guard.backends.nets.hf_model import from_folder, leads_nowhere
 from nsfw_guard.backends.selftest import TOLERANCE, canaries, compare
-from nsfw_guard.backends.spec import ModelSpec
+from nsfw_guard.backends.spec import Label, ModelSpec
 from nsfw_guard.errors import (
     ConfigError,
     MissingExtraError,
@@ -140,6 +140,16 @@ class Judge:
             ) from error
         self._answered = ""
         self._self_test = compare(spec, self._answers, TOLERANCE.get(cast(torch.dtype, options.dtype), 0.0))
+
+    def with_questions(self, questions: Mapping[str, str]) -> Judge:
+        """Return a judge with the same network, in the same memory, that goes by other rules."""
+        # The full text of the model's own rules is in `spec`; written as one of ours it would be asked differently.
+        brought = getattr(self.asker.processor, "policy_definitions", None) or {}
+        asked = {category: OWN if brought.get(category) == q else q for category, q in questions.items()}
+        asker = PromptBuilder(self.asker.family, self.asker.processor, asked)
+        labels = {category: self.spec.labels.get(category) or Label(category) for category in asked}
+        spec = replace(self.spec, questions=asker.questions, labels=labels, known_answers={})
+        return Judge(self.model, asker, spec, self.options)
 
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
         """Return one Scores per frame, in order, over all stacks. A judge has no embeddings."""

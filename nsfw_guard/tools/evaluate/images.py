@@ -56,7 +56,7 @@ def collect(folders: Sequence[str]) -> Collection:
     copies: list[Skipped] = []
     first: dict[str, str] = {}
     for source in listing.sources:
-        digest = _digest(source.path)
+        digest = digest_of(source.path)
         if digest and digest in first:
             copies.append(Skipped(source.path, f"the same file as {first[digest]}"))
             continue
@@ -82,8 +82,8 @@ def _without_taken(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[st
     return plain, taken
 
 
-def _digest(path: str) -> str:
-    """SHA-256 of a file; empty where it cannot be read, which the decoder reports."""
+def digest_of(path: str) -> str:
+    """Return the SHA-256 of a file; empty where it cannot be read, which the decoder reports."""
     digest = hashlib.sha256()
     if not Path(path).is_file():
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 CONFIDENCE = 0.95
 _STEPS = 300  # of the continued fraction; it needs a few dozen, and O(sqrt(max(a, b))) at worst
@@ -76,3 +77,47 @@ def _beta_below_mean(x: float, a: float, b: float) -> float:
 
 def _nonzero(value: float) -> float:
     return value if abs(value) > _TINY else _TINY
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def hits_of_all(hits: int, drawn: int, size: int, *, confidence: float = CONFIDENCE) -> tuple[int, int]:
+    """Return the exact two-sided interval of how many of `size` are hits, where `drawn` were looked at.
+
+    The same as Clopper and Pearson's, for draws without replacement: what was looked at is known, so with everything
+    drawn nothing is left open.
+
+    Example:
+        ```python
+        low, high = hits_of_all(3, 100, 5000)  # 32 to 423
+        ```
+    """
+    if not 0 <= hits <= drawn <= size:
+        raise ValueError(f"hits, drawn and size must rise from 0 on, got {hits}, {drawn} and {size}")
+    tail = (1.0 - confidence) / 2.0
+    most = _last(hits, size - drawn + hits, lambda of_all: _at_most(hits, drawn, of_all, size) > tail)
+    # The misses are drawn in the same way: the fewest hits are the most misses.
+    misses = drawn - hits
+    others = _last(misses, size - drawn + misses, lambda of_all: _at_most(misses, drawn, of_all, size) > tail)
+    return size - others, most
+
+
+def _last(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The last number that something holds for, which holds for the first."""
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return low
+
+
+def _at_most(hits: int, drawn: int, of_all: int, size: int) -> float:
+    """The chance of at most so many hits among those drawn, where `of_all` of `size` are hits."""
+    first = max(0, drawn - (size - of_all))
+    whole = _log_choices(size, drawn)
+    return sum(
+        math.exp(_log_choices(of_all, i) + _log_choices(size - of_all, drawn - i) - whole)
+        for i in range(first, min(hits, of_all) + 1)
+    )
+
+
+def _log_choices(count: int, chosen: int) -> float:
+    return math.lgamma(count + 1) - math.lgamma(chosen + 1) - math.lgamma(count - chosen + 1)

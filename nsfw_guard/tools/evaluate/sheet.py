@@ -9,18 +9,18 @@ from typing import Literal
 
 from PIL import Image, ImageDraw
 
-from nsfw_guard.errors import ImageError, printable
-from nsfw_guard.imaging.decode import Stream
+from nsfw_guard.errors import printable
 from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.placeholder import font_of
-from nsfw_guard.imaging.thumbnails import OUTCOME_COLOURS, thumbnail
+from nsfw_guard.imaging.thumbnails import OUTCOME_COLOURS
 from nsfw_guard.tools.evaluate.summary import Alarm, ModelSummary
+from nsfw_guard.tools.sheets import SIDE, small_copy_of
 
 log = logging.getLogger(__name__)
 
 Shown = Literal["shown", "blurred", "none"]
 
-TILE, GAP, COLUMNS, TEXT, HEAD = 180, 14, 5, 44, 66
+TILE, GAP, COLUMNS, TEXT, HEAD = SIDE, 14, 5, 44, 66
 GROUND, PAPER, INK, MUTED = (244, 245, 247), (255, 255, 255), (30, 33, 40), (108, 114, 126)
 MAX_SHOWN = 200  # images on a sheet; report.json lists all that were asked for
 _MAX_NAME = 30  # letters of a file's name under its image
@@ -30,12 +30,10 @@ def thumbnails(alarms: Sequence[Alarm], *, blurred: bool, limits: Limits | None 
     """Return a small copy of the first frame of each image; a blank one where the file has gone since."""
     small = []
     for alarm in alarms[:MAX_SHOWN]:
-        try:
-            frame = Image.fromarray(next(iter(Stream(alarm.path, limits=limits or Limits()))))
-        except ImageError as error:
-            log.warning("%s is not shown: %s", printable(alarm.path), error)
-            frame = Image.new("RGB", (TILE, TILE), GROUND)
-        small.append(thumbnail(frame, TILE, blurred=blurred))
+        one = small_copy_of(alarm.path, blurred=blurred, limits=limits or Limits())
+        if one is None:
+            log.warning("%s is not shown: it cannot be decoded any more", printable(alarm.path))
+        small.append(one or Image.new("RGB", (TILE, TILE), GROUND))
     return small
 
 

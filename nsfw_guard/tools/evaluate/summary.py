@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import platform
 import statistics
 from collections import Counter
@@ -34,10 +35,15 @@ class Rate:
         """The exact 95% interval."""
         return clopper_pearson(self.hits, self.count)
 
+    @property
+    def share(self) -> float:
+        """Hits of the count; of nothing it is NaN."""
+        return self.hits / self.count if self.count else math.nan
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values; the rate of nothing is null."""
         low, high = self.interval
-        return {"hits": self.hits, "count": self.count, "rate": self.hits / self.count if self.count else None,
+        return {"hits": self.hits, "count": self.count, "rate": self.share if self.count else None,
                 "low": low, "high": high}  # fmt: skip
 
 
@@ -127,11 +133,11 @@ def summarise(
 ) -> HarmlessReport:
     """Return the report on measured images; `worst` of them are listed for each model."""
     counts = Counter(name for image in images for name in image.slices)
-    slices = {name: counts[name] for name in sorted(counts, key=_slice_order)}
+    slices = {name: counts[name] for name in sorted(counts, key=slice_order)}
     models = [_of_model(name, guards[name], criteria[name], images, list(slices), worst) for name in guards]
     return HarmlessReport(
-        date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        date=today(),
+        versions=versions(),
         slices=slices,
         decode_seconds=_median([image.decode_seconds for image in images]),
         collection=collection,
@@ -139,8 +145,18 @@ def summarise(
     )
 
 
-def _slice_order(name: str) -> tuple[bool, bool, bool, str]:
-    """All images first, then their content, then aspect and size."""
+def today() -> str:
+    """Return the date of a report."""
+    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what may change a score."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def slice_order(name: str) -> tuple[bool, bool, bool, str]:
+    """Return a key that sorts slices: all images first, then their content, then aspect and size."""
     return name != ROOT, name.startswith((ASPECT, SIZE)), name.startswith(SIZE), name
 
 
@@ -157,7 +173,7 @@ def _of_model(
     bins = [0] * BINS
     for score, _ in scored:
         bins[min(BINS - 1, int(score * BINS))] += 1
-    decisive, counts = _decisive(guard, criteria), _counts(name, judged)
+    shown, counts = decisive(guard, criteria), _counts(name, judged)
     return ModelSummary(
         name=name,
         license=guard.spec.license,
@@ -165,7 +181,7 @@ def _of_model(
         rows=tuple(_row(name, i, one, piece, counts) for piece in slices for i, one in enumerate(criteria)),
         histogram=tuple(bins),
         worst=tuple(
-            Alarm(i.file.path, score, i.answers[name].outcomes[decisive], i.slices) for score, i in scored[:worst]
+            Alarm(i.file.path, score, i.answers[name].outcomes[shown], i.slices) for score, i in scored[:worst]
         ),
         not_judged=tuple(Skipped(i.file.path, i.answers[name].fault) for i in images if i.answers[name].fault),
         seconds=_median([image.seconds[name] for image in judged]),
@@ -197,8 +213,8 @@ def _score(guard: Guard, image: MeasuredImage, name: str) -> float:
     return max((scores.get((c, level), 0.0) for c, level in guard.spec.positives.items()), default=0.0)
 
 
-def _decisive(guard: Guard, criteria: Sequence[Criterion]) -> int:
-    """The criterion that decides what is shown beside an image: all categories at the threshold "default"."""
+def decisive(guard: Guard, criteria: Sequence[Criterion]) -> int:
+    """Return the index of the criterion that decides what is shown: all categories at the threshold "default"."""
     positives = guard.spec.positives
     ranked = [
         (one.threshold == "default", one.category == ANY, one.severity == positives.get(one.category), index)

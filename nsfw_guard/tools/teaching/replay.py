@@ -115,7 +115,7 @@ def replay(
             yield Flip(number, entry, before, verdict, row["sha256"], decision)
 
 
-def spec_of(scan: Path, calibration: Calibration | None) -> ScoreSpec:
+def spec_of(scan: Path, calibration: Calibration | None = None) -> ScoreSpec:
     """Return the record of the model of a scan, with the thresholds of a calibration."""
     try:
         run = json.loads((scan / "run.json").read_text(encoding="utf-8"))

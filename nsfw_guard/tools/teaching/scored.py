@@ -13,7 +13,7 @@ from nsfw_guard.imaging.limits import Limits
 from nsfw_guard.imaging.pdq import LEAST_QUALITY, pdq
 from nsfw_guard.scores import Scores
 from nsfw_guard.tools.screening.reporting.duplicates import near_duplicates
-from nsfw_guard.tools.teaching.labelled import LabelledImage
+from nsfw_guard.tools.teaching.labelled import LabelledImage, words_of
 
 
 @dataclass
@@ -84,8 +84,8 @@ def groups_of(images: Sequence[ScoredImage]) -> list[int]:
 
 
 def _agree(one: ScoredImage, other: ScoredImage) -> None:
-    if one.image.categories != other.image.categories:
-        labels = [", ".join(sorted(each.image.categories)) or "harmless" for each in (one, other)]
+    labels = [words_of(each.image) for each in (one, other)]
+    if labels[0] != labels[1]:
         raise ConfigError(
             f"{one.image.path} ({labels[0]}) and {other.image.path} ({labels[1]}) are the same image with different "
             "labels: correct one of them"

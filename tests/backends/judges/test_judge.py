@@ -237,3 +237,14 @@ def test_a_missing_device_is_named(folders) -> None:
     with pytest.raises(ConfigError, match="cannot be moved to the device 'cuda:77'"):
         judge(folders["qwen3_vl"], device="cuda:77")
     assert judge(folders["qwen3_vl"], device="cpu").state()["device"] == "cpu"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_rules_on_the_same_network_are_those_of_a_new_judge(name, judges, folders) -> None:
+    rules = {**QUESTIONS, "violence": "a train"}
+    other, new = judges[name].with_questions(rules), judge(folders[name], questions=rules)
+    assert other.model is judges[name].model
+    assert dict(other.spec.questions) == dict(new.spec.questions)
+    assert other.asker.prompts == new.asker.prompts != judges[name].asker.prompts
+    pixels = torch.rand(2, 3, 40, 30, generator=torch.Generator().manual_seed(2))
+    assert torch.allclose(numbers(other, pixels), numbers(new, pixels), atol=1e-5)

@@ -1,0 +1,1 @@
+"""Measures a guard on images whose content people have labelled."""
