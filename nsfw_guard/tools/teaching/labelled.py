@@ -39,20 +39,32 @@ def read_labelled(sources: Sequence[str], categories: Sequence[str], labels: Map
     if wrong := sorted(set(labels.values()) - set(categories) - {""}):
         raise ConfigError(f"the model does not score {wrong[0]!r}: {suggest(wrong[0], categories)}")
     images: dict[str, set[str]] = {}
-    for source in sources:
-        for path, label in _of_list(Path(source)) if Path(source).suffix.lower() in LISTS else _of_folder(source):
-            if label not in meanings:
-                raise ConfigError(
-                    f"the label {label!r} of {path} means nothing yet: write --label {label}=CATEGORY with one of "
-                    f"{', '.join(categories)}, or --label {label}= where it is harmless"
-                )
-            images.setdefault(path, set()).add(meanings[label])
+    for path, label in labels_in(sources):
+        if label not in meanings:
+            raise ConfigError(
+                f"the label {label!r} of {path} means nothing yet: write --label {label}=CATEGORY with one of "
+                f"{', '.join(categories)}, or --label {label}= where it is harmless"
+            )
+        images.setdefault(path, set()).add(meanings[label])
     for path, meant in images.items():
         if "" in meant and len(meant) > 1:
             raise ConfigError(f"{path} is labelled as harmless and as {max(meant)}: correct its label")
-    if not images:
-        raise ConfigError("the sources hold no labelled image: give folders by label, or a list")
     return [LabelledImage(path, frozenset(meant - {""})) for path, meant in images.items()]
+
+
+def labels_in(sources: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each path with its label, from folders with a folder for each label, or from lists.
+
+    Raises:
+        ConfigError: there is none, or a source cannot be read.
+    """
+    empty = True
+    for source in sources:
+        for pair in _of_list(Path(source)) if Path(source).suffix.lower() in LISTS else _of_folder(source):
+            empty = False
+            yield pair
+    if empty:
+        raise ConfigError("the sources hold no labelled image: give folders by label, or a list")
 
 
 def _of_folder(source: str) -> Iterator[tuple[str, str]]:
