@@ -49,8 +49,8 @@ def split(groups: Sequence[int], classes: Sequence[int], names: Sequence[str], *
                 taken += shown[group]
         if not taken[number]:
             raise ConfigError(
-                f"the class {names[number]!r} has {counts[number]} image{'s' * (counts[number] != 1)} that are not "
-                "copies of one: it takes two at least, one to learn from and one to measure, and twenty to be of use"
+                f"the class {names[number]!r} has no two images that are not copies of each other, of {counts[number]} "
+                "in all: it takes one to learn from and one to measure, and twenty to be of use"
             )
     sides = [[at for at, group in enumerate(groups) if (group in chosen) is inside] for inside in (False, True)]
     return Split(tuple(sides[0]), tuple(sides[1]))
