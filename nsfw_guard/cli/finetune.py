@@ -34,7 +34,6 @@ def add(commands: Any) -> None:
     _start_flags(command)
     _recipe_flags(command)
     command.add_argument("--half", action="store_true", help="store weights in float16")
-    command.add_argument("--device", help="cpu, or what accelerate finds (default)")
     show.json_flag(command)
     command.set_defaults(run=run)
 
@@ -79,7 +78,6 @@ def _recipe_flags(command: argparse.ArgumentParser) -> None:
         ("keep", float, 1.0, "weight of staying with the answers of the model on its classes"),
         ("share", float, 0.2, "of images that is kept for validation"),
         ("seed", int, 0, "of everything that is drawn"),
-        ("checkpoint-seconds", float, 30.0, "between two checkpoints"),
     ]
     for name, kind, default, words in numbers:
         shown = "" if default is None else f" (default: {default:g})"
@@ -96,6 +94,8 @@ def _recipe_flags(command: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Teach a model; 2 when an image could not be used."""
+    from accelerate import PartialState
+
     from nsfw_guard.tools.finetuning.classes import meaning_of
     from nsfw_guard.tools.finetuning.finetune import finetune
     from nsfw_guard.tools.teaching.labelled import labels_in
@@ -106,9 +106,11 @@ def run(args: argparse.Namespace) -> int:
         start, list(labels_in(args.sources)), args.out, recipe,
         validation=list(labels_in(args.validation)) if args.validation else (),
         meanings=dict(meaning_of(text) for text in args.label), fresh=args.fresh, views=args.views, half=args.half,
-        device=args.device, seconds=args.checkpoint_seconds, watch=_Bars(),
+        watch=_Bars(),
     )  # fmt: skip
     seconds = time.monotonic() - begun
+    if not PartialState().is_main_process:
+        return 0
     if args.json:
         show.as_json(_facts(result, args.out, seconds))
     else:
@@ -163,7 +165,9 @@ class _Bars:
         self.bars: dict[Stage, Any] = {}
 
     def __call__(self, stage: Stage, done: int, total: int, note: str) -> None:
-        if not show.on_terminal():
+        from accelerate import PartialState
+
+        if not show.on_terminal() or not PartialState().is_main_process:
             return
         from tqdm import tqdm
 

@@ -54,13 +54,14 @@ class Course:
     facts: Mapping[str, Any]
 
 
-def teach_head(student: Student, shown: Shown, recipe: Recipe, *, device: str | None, watch: Watch) -> Course:
+def teach_head(student: Student, shown: Shown, recipe: Recipe, *, cpu: bool, watch: Watch) -> Course:
     """Teach the last layer on embeddings."""
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    from accelerate import PartialState
+
     total = len(shown.sound)
     features = embed(
-        student, shown.decoded.pixels, list(shown.sound), device=where, batch_size=recipe.batch_size,
-        tick=lambda done: watch(Stage.EMBEDDING, done, total, ""),
+        student, shown.decoded.pixels, list(shown.sound), device=PartialState(cpu=cpu).device,
+        batch_size=recipe.batch_size, tick=lambda done: watch(Stage.EMBEDDING, done, total, ""),
     )  # fmt: skip
     head = student.net.cpu().head()
     mine = slice(0, shown.learnt)
@@ -81,7 +82,7 @@ def teach_head(student: Student, shown: Shown, recipe: Recipe, *, device: str | 
 
 
 def teach_steps(
-    student: Student, shown: Shown, recipe: Recipe, *, device: str | None, watch: Watch, work: Path,
+    student: Student, shown: Shown, recipe: Recipe, *, cpu: bool, watch: Watch, work: Path,
     seconds: float,
 ) -> Course:  # fmt: skip
     """Teach blocks, or all of the network."""
@@ -92,7 +93,7 @@ def teach_steps(
             shown.groups, shown.classes.tolist(), tuple(student.spec.labels), share=recipe.validation, seed=recipe.seed
         )
     lesson = Lesson(shown.decoded.pixels, torch.tensor(shown.sound), shown.classes, sides, shown.decoded.hash)
-    result = train(student, lesson, recipe, device=device, folder=work, seconds=seconds, watch=watch)
+    result = train(student, lesson, recipe, cpu=cpu, folder=work, seconds=seconds, watch=watch)
     lines = [
         ("training loss", [(at, epoch.training) for at, epoch in enumerate(result.epochs, 1)]),
         ("validation loss", [(at, epoch.validation) for at, epoch in enumerate(result.epochs, 1)]),

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from nsfw_guard.backends.base import Backend
+from nsfw_guard.backends.base import Backend, Options
+from nsfw_guard.backends.loaders import load_folder
 from nsfw_guard.backends.spec import Label
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.tools.finetuning.classes import Classes, classes_of
@@ -79,7 +80,7 @@ class Finetuned:
 def finetune(
     start: Backend | Architecture, images: Sequence[tuple[str, str]], out: str | Path, recipe: Recipe, *,
     validation: Sequence[tuple[str, str]] = (), meanings: Mapping[str, Label | None] | None = None,
-    fresh: bool = False, views: str = "center", half: bool = False, device: str | None = None,
+    fresh: bool = False, views: str = "center", half: bool = False, cpu: bool = False,
     seconds: float = 30.0, watch: Watch = quiet,
 ) -> Finetuned:  # fmt: skip
     """Teach a model from labelled images, and write it into a folder. A run that was stopped goes on.
@@ -94,7 +95,7 @@ def finetune(
         fresh: forget the classes of the model that are no labels of these images.
         views: "center", what the model's authors show it, or "squash", the whole image in one.
         half: store weights in float16.
-        device: where it is taught; None for what accelerate finds.
+        cpu: teach on the CPU, whatever accelerate finds.
         seconds: between two checkpoints.
         watch: is called as work is done.
 
@@ -107,8 +108,11 @@ def finetune(
         result = finetune(load_model("demo-shapes"), pairs, "mine", Recipe(part=Part.HEAD))
         ```
     """
-    out = Path(out)
-    _prepare(out)
+    from accelerate import PartialState
+
+    out, state = Path(out), PartialState(cpu=cpu)
+    with state.main_process_first():
+        _prepare(out)
     pairs = [*images, *validation]
     before = {} if isinstance(start, Architecture) else dict(getattr(start.spec, "labels", {}))
     classes = classes_of((label for _, label in pairs), before, meanings or {}, fresh=fresh)
@@ -116,14 +120,15 @@ def finetune(
     paths = [path for path, _ in pairs]
     if twice := [path for path, count in Counter(paths).items() if count > 1]:
         raise ConfigError(f"{twice[0]} is listed {Counter(paths)[twice[0]]} times: an image has one label")
-    decoded = decode(paths, student.spec.net_input, views=views, folder=out / WORK, watch=watch)
+    with state.main_process_first():  # the others then read what it has decoded
+        decoded = decode(paths, student.spec.net_input, views=views, folder=out / WORK, watch=watch)
     numbered = [classes.numbers[label] for _, label in pairs]
     shown, leaked = _usable(decoded, numbered, classes.names, paths, len(images))
     notes = (*_check(shown, classes, recipe), *leaked)
     if recipe.part is Part.HEAD:
-        course = teach_head(student, shown, recipe, device=device, watch=watch)
+        course = teach_head(student, shown, recipe, cpu=cpu, watch=watch)
     else:
-        course = teach_steps(student, shown, recipe, device=device, watch=watch, work=out / WORK, seconds=seconds)
+        course = teach_steps(student, shown, recipe, cpu=cpu, watch=watch, work=out / WORK, seconds=seconds)
     counts = dict(zip(classes.names, torch.bincount(shown.classes, minlength=len(classes.names)).tolist(), strict=True))
     weights_hash = hash_of(course.net)
     facts = {
@@ -131,11 +136,14 @@ def finetune(
         "views": views, "weights_hash": weights_hash, "pixels_hash": decoded.hash,
         "versions": {"nsfw_guard": __version__, "torch": torch.__version__},
     }  # fmt: skip
-    model = write(
-        out, course.net, student.spec, answers=course.answers, facts=facts, curve=course.curve,
-        work=out / WORK / "model", half=half,
-    )  # fmt: skip
-    shutil.rmtree(out / WORK)
+    if state.is_main_process:
+        write(
+            out, course.net, student.spec, answers=course.answers, facts=facts, curve=course.curve,
+            work=out / WORK / "model", half=half,
+        )  # fmt: skip
+        shutil.rmtree(out / WORK)
+    state.wait_for_everyone()
+    model = load_folder(out, Options())
     return Finetuned(
         model, recalls(classes.names, course.answers), counts, course.epochs, course.resumed, weights_hash,
         {paths[at]: why for at, why in decoded.faults.items()}, notes,

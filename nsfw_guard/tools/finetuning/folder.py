@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from nsfw_guard.backends.base import Backend, Options
+from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.files.folder import RECORD, write_record
 from nsfw_guard.backends.loaders import load_folder
 from nsfw_guard.backends.nets.network import Net, NetBackend
@@ -54,8 +54,8 @@ def recalls(names: Sequence[str], answers: Answers) -> dict[str, Rate]:
 def write(
     folder: Path, net: Net, spec: ModelSpec, *, answers: Answers, facts: Mapping[str, Any], curve: Image.Image,
     work: Path, half: bool = False,
-) -> Backend:  # fmt: skip
-    """Write a taught model, read it again, and return it: what was written has passed its self-test.
+) -> None:  # fmt: skip
+    """Write a taught model, and read it again: what was written has passed its self-test.
 
     Args:
         folder: where to; the record that makes it a model comes last.
@@ -84,13 +84,10 @@ def write(
     curve.save(work / CURVE)
     (work / TRAINING).write_text(json.dumps(dict(facts), indent=2) + "\n", encoding="utf-8")
     (work / CARD).write_text(_card(spec, answers, facts), encoding="utf-8")
-    load_folder(work, Options(device="cpu"))
+    if (state := load_folder(work, Options(device="cpu")).state())["self_test"] != SelfTest.PASSED.value:
+        raise SelfTestError(f"{spec.name!r} is {state['self_test']} after it was written: write it again")
     for path in sorted(work.iterdir(), key=lambda path: path.name == RECORD):
         path.replace(folder / path.name)
-    backend = load_folder(folder, Options())
-    if backend.state()["self_test"] != SelfTest.PASSED.value:
-        raise SelfTestError(f"{spec.name!r} did not pass its self-test after it was written: write it again")
-    return backend
 
 
 def _right(answers: Answers) -> int:

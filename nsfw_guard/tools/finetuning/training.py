@@ -41,7 +41,7 @@ class Progress:
 
 
 def train(
-    student: Student, lesson: Lesson, recipe: Recipe, *, device: str | None = None, folder: Path | None = None,
+    student: Student, lesson: Lesson, recipe: Recipe, *, cpu: bool = False, folder: Path | None = None,
     seconds: float = SECONDS, watch: Watch = quiet,
 ) -> Trained:  # fmt: skip
     """Teach a network, and return it with the weights of its best epoch.
@@ -52,7 +52,7 @@ def train(
         student: what is taught.
         lesson: what it is taught from.
         recipe: how.
-        device: where; None for what accelerate finds.
+        cpu: teach on the CPU, whatever accelerate finds.
         folder: where checkpoints are kept, and looked for; None for none.
         seconds: between two checkpoints.
         watch: is called after each step.
@@ -64,7 +64,7 @@ def train(
     from accelerate import Accelerator
 
     try:
-        accelerator = Accelerator(cpu=device == "cpu", mixed_precision=recipe.precision)
+        accelerator = Accelerator(cpu=cpu, mixed_precision=recipe.precision)
     except (ValueError, RuntimeError, ImportError) as error:
         raise ConfigError(f"precision={recipe.precision!r} does not run here ({error}): use 'no'") from error
     with torch.random.fork_rng():

@@ -63,7 +63,7 @@ def stop_at(step: int):
 
 
 def run(folder: Path | None = None, recipe: Recipe = RECIPE, **settings: object) -> Trained:
-    return train(student(), lesson(), recipe, device="cpu", folder=folder, **settings)  # type: ignore[arg-type]
+    return train(student(), lesson(), recipe, cpu=True, folder=folder, **settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("settings", [{}, {"mixup": 0.4, "label_smoothing": 0.1, "ema": 0.0, "balance": 0.0}])
@@ -90,7 +90,7 @@ def test_a_run_begun_with_other_settings_or_images_is_not_continued(tmp_path: Pa
               (lesson(), RECIPE, student(1))]  # fmt: skip
     for images, recipe, net in others:
         with pytest.raises(ConfigError, match="begun with other images, another model or other settings"):
-            train(net, images, recipe, device="cpu", folder=tmp_path)
+            train(net, images, recipe, cpu=True, folder=tmp_path)
 
 
 def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rate() -> None:
     with torch.no_grad():
         broken.net.head().bias[0] = math.nan
     with pytest.raises(ScoringError, match=r"the loss became nan at step 0: use a lower learning rate than 0\.003"):
-        train(broken, lesson(), RECIPE, device="cpu")
+        train(broken, lesson(), RECIPE, cpu=True)
 
 
 def test_what_is_learnt_is_measured_on_other_images() -> None:
@@ -120,7 +120,7 @@ def test_it_stops_when_it_has_not_become_better_for_long_enough() -> None:
     noise = lesson()
     shuffled = replace(noise, classes=noise.classes[torch.randperm(60, generator=torch.Generator().manual_seed(1))])
     recipe = replace(RECIPE, epochs=30, patience=2, learning_rate=1e-2, ema=0.0)
-    result = train(student(), shuffled, recipe, device="cpu")
+    result = train(student(), shuffled, recipe, cpu=True)
     assert len(result.epochs) == result.best + 3 < 30
 
 
@@ -135,7 +135,7 @@ def test_the_last_blocks_and_what_follows_them_change_and_nothing_else() -> None
     one = student()
     before = {name: tensor.clone() for name, tensor in one.net.state_dict().items()}
     recipe = replace(RECIPE, part=Part.LAST, blocks=1, epochs=1, ema=0.0)
-    result = train(one, lesson(), recipe, device="cpu")
+    result = train(one, lesson(), recipe, cpu=True)
     changed = {name for name, tensor in result.net.state_dict().items() if not torch.equal(tensor, before[name])}
     assert {name.split(".")[1] for name in changed} == {"blocks", "norm", "head"}
     assert {name.split(".")[2] for name in changed if ".blocks." in name} == {"2"}
@@ -159,7 +159,7 @@ def test_the_head_alone_is_the_smallest_part() -> None:
 
 def test_keeping_the_answers_of_the_model_before_holds_them() -> None:
     """A new class is taught; how the two old ones stand to each other moves less when it is to be kept."""
-    first = train(student(), lesson(), RECIPE, device="cpu").net
+    first = train(student(), lesson(), RECIPE, cpu=True).net
     images = lesson()
     three = replace(images, classes=torch.where(torch.arange(60) % 5 == 0, 2, images.classes))
 
@@ -167,7 +167,7 @@ def test_keeping_the_answers_of_the_model_before_holds_them() -> None:
         net = first.with_head(("bright", "dark", "new"), (0, 1, None))
         one = Student(net, student().spec, (0, 1, None), first.with_head(("bright", "dark"), (0, 1)))
         recipe = replace(RECIPE, keep=keep, epochs=1, ema=0.0)
-        taught = train(one, three, recipe, device="cpu").net.eval()
+        taught = train(one, three, recipe, cpu=True).net.eval()
         values = one.normalise(images.pixels)
         with torch.no_grad():
             both: list[Tensor] = [net(values)[:, :2].softmax(1) for net in (taught, first.eval())]
