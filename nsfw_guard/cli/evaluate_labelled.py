@@ -59,7 +59,7 @@ def run(args: argparse.Namespace, guards: dict[str, Guard]) -> int:
     twins = policy_swap.twins_of(guards, swaps)
     out = Path(args.out)
     prepare(out, args.sources)
-    measured = measure(guards, criteria, files, batch_size=args.batch, hashes=True)
+    measured = measure(guards, criteria, files, batch_size=args.batch, looks=True)
     answers = show.progress(measured, len(files), "images")
     samples, near = collecting.without_near_duplicates(
         [collecting.Sample(image, answer) for image, answer in zip(images, answers, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from nsfw_guard.backends.files.bounded import at_most
 from nsfw_guard.backends.files.folder import check_against_record
 from nsfw_guard.backends.files.header import numbers_in, shapes_of
 from nsfw_guard.backends.files.processor import PROCESSOR
-from nsfw_guard.backends.nets.network import Net, NetBackend
+from nsfw_guard.backends.nets.network import Net, NetBackend, fill_head
 from nsfw_guard.backends.spec import ModelSpec
-from nsfw_guard.errors import MissingExtraError, WeightsUnfitError, first_line
+from nsfw_guard.errors import ConfigError, MissingExtraError, WeightsUnfitError, first_line
 from nsfw_guard.jsonfile import read_json
 
 ADAPTER = "adapter_config.json"
@@ -35,6 +36,7 @@ class HFNet(Net):
     def __init__(self, model: nn.Module, side: int) -> None:
         super().__init__()
         self.model: Any = model
+        self.side = side
         self.body: Any = copy.copy(model)
         self.body._modules = {**model._modules, "classifier": nn.Identity()}
         try:
@@ -55,6 +57,28 @@ class HFNet(Net):
         """Return the numbers of the network's own forward."""
         logits: Tensor = self.model(pixel_values=values).logits
         return logits
+
+    def head(self) -> nn.Linear:
+        """Return the layer named `classifier`."""
+        if not isinstance(self.model.classifier, nn.Linear):
+            raise ConfigError(
+                f"the last layer of {type(self.model).__name__} is {type(self.model.classifier).__name__}, not linear: "
+                "choose another model"
+            )
+        return self.model.classifier
+
+    def with_head(self, names: Sequence[str], rows: Sequence[int | None]) -> HFNet:
+        """Return a copy with a head for other classes, and a configuration that names them."""
+        before = self.head()
+        model: Any = copy.deepcopy(self.model)
+        head = nn.Linear(before.in_features, len(names), bias=before.bias is not None).to(before.weight)
+        fill_head(head, before, rows, type(model).__name__)
+        model.classifier = head
+        model.config.id2label = dict(enumerate(names))
+        model.config.label2id = {name: at for at, name in enumerate(names)}
+        if hasattr(model, "num_labels"):
+            model.num_labels = len(names)
+        return HFNet(model, self.side)
 
     def save(self, folder: Path, spec: ModelSpec) -> None:
         """Write config.json, preprocessor_config.json and model.safetensors, as transformers lays them out."""

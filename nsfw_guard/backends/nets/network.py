@@ -61,6 +61,40 @@ class Net(nn.Module):
         """Write configuration and weights in the layout of the network's library."""
         raise ConfigError(f"{spec.name!r} cannot be saved: use the folder that it was loaded from")
 
+    def with_head(self, names: Sequence[str], rows: Sequence[int | None]) -> Net:
+        """Return a copy with a head for other classes.
+
+        Args:
+            names: of the classes.
+            rows: for each class the row of this head that it begins with; None for zeros.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} cannot be taught: choose an image classifier in the layout of timm or transformers"
+        )
+
+    def head(self) -> nn.Linear:
+        """Return the last layer, which turns an embedding into the network's numbers."""
+        raise ConfigError(f"{type(self).__name__} has no last layer that could be taught: choose another model")
+
+
+def fill_head(head: nn.Module, before: nn.Linear, rows: Sequence[int | None], what: str) -> None:
+    """Give a new last layer the rows of another one; rows that are new begin with zeros and the lowest bias.
+
+    Raises:
+        ConfigError: it is no linear layer.
+    """
+    if not isinstance(head, nn.Linear):
+        raise ConfigError(f"the last layer of {what} is {type(head).__name__}, not linear: choose another model")
+    with torch.no_grad():
+        head.weight.zero_()
+        if head.bias is not None:
+            head.bias.fill_(0.0 if before.bias is None or all(row is None for row in rows) else before.bias.min())
+        for at, row in enumerate(rows):
+            if row is not None:
+                head.weight[at] = before.weight[row]
+                if head.bias is not None and before.bias is not None:
+                    head.bias[at] = before.bias[row]
+
 
 class NetBackend:
     """A network with its record."""
@@ -86,7 +120,7 @@ class NetBackend:
 
     @property
     def net(self) -> Net:
-        """The network, on its first device."""
+        """The network itself, on its first device: for whoever teaches or exports it."""
         return self._nets[self.home]
 
     @property

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from nsfw_guard.backends.files.bounded import at_most, on_paper
 from nsfw_guard.backends.files.folder import ARGMAX, check_against_record, config_of, input_of
 from nsfw_guard.backends.files.header import numbers_in, shapes_of
 from nsfw_guard.backends.files.labels import label_map
-from nsfw_guard.backends.nets.network import Net, NetBackend
+from nsfw_guard.backends.nets.network import Net, NetBackend, fill_head
 from nsfw_guard.backends.spec import Label, ModelSpec
 from nsfw_guard.errors import ConfigError, UnknownNameError, WeightsUnfitError, first_line
 
@@ -42,6 +43,23 @@ class TimmNet(Net):
         """Return the numbers of timm's own forward."""
         logits: Tensor = self.model(values)
         return logits
+
+    def head(self) -> nn.Linear:
+        """Return timm's classifier."""
+        head = self.model.get_classifier()
+        if not isinstance(head, nn.Linear):
+            raise ConfigError(
+                f"the last layer of this network is {type(head).__name__}, not linear: choose another model"
+            )
+        return head
+
+    def with_head(self, names: Sequence[str], rows: Sequence[int | None]) -> TimmNet:
+        """Return a copy with a head for other classes."""
+        before = self.head()
+        model: Any = copy.deepcopy(self.model)
+        model.reset_classifier(len(names))
+        fill_head(model.get_classifier(), before, rows, type(model).__name__)
+        return TimmNet(model)
 
     def save(self, folder: Path, spec: ModelSpec) -> None:
         """Write config.json and model.safetensors, as timm pushes them to the hub."""
@@ -97,6 +115,15 @@ def _known(architecture: str) -> None:
     name = timm_name(architecture).partition(".")[0]
     if not timm.is_model(name):
         raise UnknownNameError("timm architecture", name, timm.list_models())
+
+
+def untrained(architecture: str, classes: int, args: Mapping[str, Any]) -> nn.Module:
+    """Return a network with random weights."""
+    _known(architecture)
+    model = _build(architecture, classes, args)
+    if not hasattr(model, "forward_head"):
+        raise ConfigError(f"{architecture} has no separate head in this release of timm: choose another network")
+    return model
 
 
 def _create(architecture: str, classes: int, args: Mapping[str, Any], path: Path) -> nn.Module:

@@ -12,11 +12,11 @@ from nsfw_guard.backends.spec import ScoreSpec
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Batch, in_groups
-from nsfw_guard.imaging.pdq import LEAST_QUALITY, pdq
 from nsfw_guard.policy.policy import Policy
 from nsfw_guard.policy.rules import THRESHOLD_NAMES, Rule
 from nsfw_guard.scores import Scores, Severity
 from nsfw_guard.tools.evaluate.images import ImageFile, slices_of
+from nsfw_guard.tools.teaching.copies import Look, look_at
 from nsfw_guard.verdict import Outcome
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class MeasuredImage:
     answers: Mapping[str, Answer]
     seconds: Mapping[str, float]
     decode_seconds: float
-    hashed: str = ""  # empty where nobody asked for it, or there is too little in the image
+    look: Look | None = None  # None where nobody asked for it
 
 
 def criteria_of(guard: Guard, policy: Policy | None = None) -> tuple[Criterion, ...]:
@@ -119,7 +119,7 @@ def measure(
     files: Sequence[ImageFile],
     *,
     batch_size: int = 16,
-    hashes: bool = False,
+    looks: bool = False,
 ) -> Iterator[MeasuredImage]:
     """Yield every image with the answers of all models; a file is decoded once for all of them.
 
@@ -128,7 +128,7 @@ def measure(
         criteria: the criteria of each guard, by the same names.
         files: the images.
         batch_size: images per batch.
-        hashes: whether images get a perceptual hash, by which near-duplicates are known.
+        looks: whether images get a perceptual hash, by which near-duplicates are known.
     """
     limits = next(iter(guards.values())).limits
     for start in range(0, len(files), batch_size):
@@ -137,7 +137,7 @@ def measure(
         began = time.perf_counter()
         for group in in_groups([file.path for file in part], limits=limits):
             decoded = time.perf_counter()
-            _note(seen, group, (decoded - began) / len(part), hashes=hashes)
+            _note(seen, group, (decoded - began) / len(part), looks=looks)
             for name, guard in guards.items():
                 _ask(name, guard, group, seen)
             began = time.perf_counter()
@@ -152,14 +152,14 @@ class _Seen:
     size: tuple[int, int] = (0, 0)  # width and height of its first frame
     fault: str = ""
     partial: str = ""
-    hashed: str = ""
+    look: Look | None = None
     decode_seconds: float = 0.0
     frames: dict[str, list[Scores]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     model_faults: dict[str, str] = field(default_factory=dict)
 
 
-def _note(seen: Sequence[_Seen], group: Batch, decode_seconds: float, *, hashes: bool) -> None:
+def _note(seen: Sequence[_Seen], group: Batch, decode_seconds: float, *, looks: bool) -> None:
     """Enter what decoding has shown."""
     owners = iter(group.owners)
     for stack in group.stacks:
@@ -167,8 +167,7 @@ def _note(seen: Sequence[_Seen], group: Batch, decode_seconds: float, *, hashes:
             one = seen[next(owners)]
             if one.size == (0, 0):
                 one.size = int(stack.pixels.shape[3]), int(stack.pixels.shape[2])
-                hashed = pdq(frame.to_array()) if hashes else None
-                one.hashed = hashed.hex if hashed and hashed.quality >= LEAST_QUALITY else ""
+                one.look = look_at(frame.to_array()) if looks else None
     for index, one in enumerate(seen):
         one.fault = one.fault or group.faults.get(index, "")
         one.partial = one.partial or group.partial.get(index, "")
@@ -199,7 +198,7 @@ def _measured(
     for name, guard in guards.items():
         frames, fault = one.frames.get(name, []), one.fault or one.model_faults.get(name, "")
         answers[name] = _answer(frames, fault, one.partial, guard.spec, criteria[name])
-    return MeasuredImage(file, slices, answers, one.seconds, one.decode_seconds, one.hashed)
+    return MeasuredImage(file, slices, answers, one.seconds, one.decode_seconds, one.look)
 
 
 def _answer(

@@ -69,18 +69,15 @@ def read_labelled(
     if wrong := sorted(set(labels.values()) - set(known) - {""}):
         raise ConfigError(f"the model does not score {wrong[0]!r}: {suggest(wrong[0], known)}")
     images: dict[str, _Known] = {}
-    for source in sources:
-        for path, label, facts in _of_list(Path(source)) if _is_list(source) else _of_folder(source):
-            if label not in meanings:
-                raise ConfigError(
-                    f"the label {label!r} of {path} means nothing yet: write --label {label}=CATEGORY with one of "
-                    f"{', '.join(categories)}, or --label {label}= where it is harmless"
-                )
-            image = images.setdefault(path, _Known())
-            image.meanings.add(meanings[label])
-            image.facts.update({**facts, "": source})
-    if not images:
-        raise ConfigError("the sources hold no labelled image: give folders by label, or a list")
+    for path, label, facts in labels_in(sources):
+        if label not in meanings:
+            raise ConfigError(
+                f"the label {label!r} of {path} means nothing yet: write --label {label}=CATEGORY with one of "
+                f"{', '.join(categories)}, or --label {label}= where it is harmless"
+            )
+        image = images.setdefault(path, _Known())
+        image.meanings.add(meanings[label])
+        image.facts.update(facts)
     return [_image(path, known.meanings, known.facts) for path, known in images.items()]
 
 
@@ -112,8 +109,20 @@ def _image(path: str, meant: set[str], facts: Mapping[str, str]) -> LabelledImag
     return LabelledImage(path, frozenset(one.partition(LEVEL)[0] for one in meant - {""}), severities, facts)
 
 
-def _is_list(source: str) -> bool:
-    return Path(source).suffix.lower() in LISTS
+def labels_in(sources: Sequence[str]) -> Iterator[tuple[str, str, Mapping[str, str]]]:
+    """Yield each path with its label, and the other columns of its list; the column "" is the source.
+
+    Raises:
+        ConfigError: there is none, or a source cannot be read.
+    """
+    empty = True
+    for source in sources:
+        rows = _of_list(Path(source)) if Path(source).suffix.lower() in LISTS else _of_folder(source)
+        for path, label, facts in rows:
+            empty = False
+            yield path, label, {**facts, "": source}
+    if empty:
+        raise ConfigError("the sources hold no labelled image: give folders by label, or a list")
 
 
 def _of_folder(source: str) -> Iterator[tuple[str, str, Mapping[str, str]]]:

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 
 from nsfw_guard.backends.base import Backend, checked_scores
 from nsfw_guard.backends.spec import ScoreSpec
-from nsfw_guard.errors import ConfigError
 from nsfw_guard.imaging.frames import in_groups
 from nsfw_guard.imaging.limits import Limits
-from nsfw_guard.imaging.pdq import LEAST_QUALITY, pdq
 from nsfw_guard.scores import Scores
-from nsfw_guard.tools.screening.reporting.duplicates import near_duplicates
+from nsfw_guard.tools.teaching.copies import Look, grouped, look_at
 from nsfw_guard.tools.teaching.labelled import LabelledImage, words_of
 
 
@@ -23,13 +21,13 @@ class ScoredImage:
     Args:
         image: the image.
         views: by kind of view, the scores by category, at the level that the model calls positive.
-        hashed: its perceptual hash; empty where there is too little in it.
+        look: what its first frame looks like; None where nobody has seen it.
         fault: why it was not judged; empty where it was.
     """
 
     image: LabelledImage
     views: dict[str, dict[str, float]] = field(default_factory=dict)
-    hashed: str = ""
+    look: Look | None = None
     fault: str = ""
 
 
@@ -43,9 +41,8 @@ def score_images(
             frames = [frame for stack in group.stacks for frame in stack.split()]
             scores = checked_scores(backend, group.stacks, len(frames), embeddings=False, digests=False)
             for owner, frame, one in zip(group.owners, frames, scores, strict=True):
-                if not part[owner].views:
-                    hashed = pdq(frame.to_array())
-                    part[owner].hashed = hashed.hex if hashed.quality >= LEAST_QUALITY else ""
+                if part[owner].look is None:
+                    part[owner].look = look_at(frame.to_array())
                 _note(part[owner], one, backend.spec)
             for owner, fault in {**group.partial, **group.faults}.items():
                 part[owner].fault = part[owner].fault or fault
@@ -71,25 +68,8 @@ def groups_of(images: Sequence[ScoredImage]) -> list[int]:
     Raises:
         ConfigError: copies have different labels.
     """
-    numbers = list(range(len(images)))
-    hashed = [at for at, one in enumerate(images) if one.hashed]
-    for group in near_duplicates([images[at].hashed for at in hashed]):
-        first = hashed[group[0]]
-        for position in group:
-            at = hashed[position]
-            numbers[at] = first
-            if images[at].hashed == images[first].hashed:
-                _agree(images[at], images[first])
-    return numbers
-
-
-def _agree(one: ScoredImage, other: ScoredImage) -> None:
-    labels = [words_of(each.image) for each in (one, other)]
-    if labels[0] != labels[1]:
-        raise ConfigError(
-            f"{one.image.path} ({labels[0]}) and {other.image.path} ({labels[1]}) are the same image with different "
-            "labels: correct one of them"
-        )
+    labels = [words_of(one.image) for one in images]
+    return grouped([one.look for one in images], labels, [one.image.path for one in images])
 
 
 def highest(one: ScoredImage, category: str) -> float:

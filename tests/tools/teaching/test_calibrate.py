@@ -15,11 +15,13 @@ from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.guard import Guard
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.tools.teaching.calibrate import CalibrationResult, Wanted, calibrate
+from nsfw_guard.tools.teaching.copies import Look
 from nsfw_guard.tools.teaching.labelled import LabelledImage, read_labelled
 from nsfw_guard.tools.teaching.promise import TooFewImagesError
 from nsfw_guard.tools.teaching.scored import ScoredImage, groups_of, score_images
 from nsfw_guard.verdict import Outcome
 
+SAME = Look("ab" * 32, np.zeros((8, 8, 3), np.uint8))
 UNSAFE, HARMLESS = frozenset({"red"}), frozenset[str]()
 
 
@@ -88,7 +90,7 @@ def test_too_few_images_are_refused_with_the_number_that_is_needed() -> None:
 def test_copies_count_once() -> None:
     images = scored(2000)
     copy = images[0].views
-    same = [ScoredImage(LabelledImage(f"copy {i}", HARMLESS), copy, hashed="ab" * 32) for i in range(500)]
+    same = [ScoredImage(LabelledImage(f"copy {i}", HARMLESS), copy, look=SAME) for i in range(500)]
     assert len(set(groups_of(same))) == 1
     result = run([*images, *same])
     assert "499 copies and near-duplicates of other images were left out" in result.notes
@@ -98,8 +100,8 @@ def test_copies_count_once() -> None:
 def test_copies_with_different_labels_are_an_error_that_names_both() -> None:
     views = {"full": {"red": 0.5}}
     images = [
-        ScoredImage(LabelledImage("a.png", UNSAFE), views, hashed="ab" * 32),
-        ScoredImage(LabelledImage("b.png", HARMLESS), views, hashed="ab" * 32),
+        ScoredImage(LabelledImage("a.png", UNSAFE), views, look=SAME),
+        ScoredImage(LabelledImage("b.png", HARMLESS), views, look=SAME),
     ]
     with pytest.raises(ConfigError, match=r"b\.png \(harmless\) and a\.png \(red\) are the same image"):
         run(images)

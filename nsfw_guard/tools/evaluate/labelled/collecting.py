@@ -80,7 +80,7 @@ def without_near_duplicates(samples: Sequence[Sample]) -> tuple[list[Sample], li
     Raises:
         ConfigError: images with the very same hash have different labels.
     """
-    groups = groups_of([ScoredImage(one.image, hashed=one.measured.hashed) for one in samples])
+    groups = groups_of([ScoredImage(one.image, look=one.measured.look) for one in samples])
     seen: set[tuple[int, str]] = set()
     kept: list[Sample] = []
     for group, one in zip(groups, samples, strict=True):

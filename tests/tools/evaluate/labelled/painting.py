@@ -55,7 +55,7 @@ def measured(
     spec = next(iter(guards.values())).spec
     listed = read_labelled([str(source)], list(spec.positives), labels or {}, levels=spec.levels)
     images, copies = without_same_files(listed)
-    answers = measure(guards, criteria, files_of(images, columns), hashes=True)
+    answers = measure(guards, criteria, files_of(images, columns), looks=True)
     samples, near = without_near_duplicates(
         [Sample(image, answer) for image, answer in zip(images, answers, strict=True)]
     )

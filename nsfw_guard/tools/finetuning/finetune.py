@@ -1,0 +1,216 @@
+"""From a model and labelled images to a folder with a model that knows them."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nsfw_guard.backends.base import Backend, Options
+from nsfw_guard.backends.loaders import load_folder
+from nsfw_guard.backends.spec import Label
+from nsfw_guard.errors import ConfigError
+from nsfw_guard.tools.finetuning.classes import Classes, classes_of
+from nsfw_guard.tools.finetuning.courses import Shown, teach_head, teach_steps
+from nsfw_guard.tools.finetuning.folder import Rate, recalls, write
+from nsfw_guard.tools.finetuning.images import Decoded, decode
+from nsfw_guard.tools.finetuning.lesson import hash_of
+from nsfw_guard.tools.finetuning.recipe import Part, Recipe
+from nsfw_guard.tools.finetuning.split import leaks
+from nsfw_guard.tools.finetuning.student import Student, from_architecture, student_of
+from nsfw_guard.tools.finetuning.watching import Watch, quiet
+from nsfw_guard.tools.teaching.copies import grouped
+from nsfw_guard.version import __version__
+
+WORK = ".work"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A network of timm to begin with, instead of a model.
+
+    Args:
+        name: in timm, such as "vit_tiny_patch16_384".
+        arguments: of the network, such as {"img_size": 64}.
+        size: side of its input, in pixels; None for the usual one.
+        weights: a file of weights in safetensors; None for random ones.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    size: int | None = None
+    weights: Path | None = None
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A taught model, and how good it is on images that it did not learn from.
+
+    Args:
+        model: the model, read from its folder.
+        recalls: by class, how many of its images got its name.
+        counts: by class, how many images there were.
+        epochs: how many there were; 0 for the last layer alone.
+        resumed: the step at which an earlier run was taken up; 0 for none.
+        weights_hash: of all weights.
+        faults: by path, why an image was left out.
+        notes: what else should be known.
+    """
+
+    model: Backend
+    recalls: Mapping[str, Rate]
+    counts: Mapping[str, int]
+    epochs: int
+    resumed: int
+    weights_hash: str
+    faults: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def accuracy(self) -> Rate:
+        """How many of all images got the right answer."""
+        return Rate(sum(rate.count for rate in self.recalls.values()), sum(rate.of for rate in self.recalls.values()))
+
+
+def finetune(
+    start: Backend | Architecture, images: Sequence[tuple[str, str]], out: str | Path, recipe: Recipe, *,
+    validation: Sequence[tuple[str, str]] = (), meanings: Mapping[str, Label | None] | None = None,
+    fresh: bool = False, views: str = "center", half: bool = False, cpu: bool = False,
+    seconds: float = 30.0, watch: Watch = quiet,
+) -> Finetuned:  # fmt: skip
+    """Teach a model from labelled images, and write it into a folder. A run that was stopped goes on.
+
+    Args:
+        start: a model, or an architecture.
+        images: pairs of a path and a label.
+        out: the folder of the model.
+        recipe: how it is taught.
+        validation: other pairs to measure on; by default a share of the images.
+        meanings: what a label means, where its name does not say it.
+        fresh: forget the classes of the model that are no labels of these images.
+        views: "center", what the model's authors show it, or "squash", the whole image in one.
+        half: store weights in float16.
+        cpu: teach on the CPU, whatever accelerate finds.
+        seconds: between two checkpoints.
+        watch: is called as work is done.
+
+    Raises:
+        ConfigError: the images cannot teach that, or the folder holds something else.
+
+    Example:
+        ```python
+        pairs = [("a.png", "red-disc"), ("b.png", "other")]
+        result = finetune(load_model("demo-shapes"), pairs, "mine", Recipe(part=Part.HEAD))
+        ```
+    """
+    from accelerate import PartialState
+
+    out, state = Path(out), PartialState(cpu=cpu)
+    with state.main_process_first():
+        _prepare(out)
+    pairs = [*images, *validation]
+    before = {} if isinstance(start, Architecture) else dict(getattr(start.spec, "labels", {}))
+    classes = classes_of((label for _, label in pairs), before, meanings or {}, fresh=fresh)
+    student = _student(start, classes, out.resolve().name, recipe)
+    paths = [path for path, _ in pairs]
+    if twice := [path for path, count in Counter(paths).items() if count > 1]:
+        raise ConfigError(f"{twice[0]} is listed {Counter(paths)[twice[0]]} times: an image has one label")
+    with state.main_process_first():  # the others then read what it has decoded
+        decoded = decode(paths, student.spec.net_input, views=views, folder=out / WORK, watch=watch)
+    numbered = [classes.numbers[label] for _, label in pairs]
+    shown, leaked = _usable(decoded, numbered, classes.names, paths, len(images))
+    notes = (*_check(shown, classes, recipe), *leaked)
+    if recipe.part is Part.HEAD:
+        course = teach_head(student, shown, recipe, cpu=cpu, watch=watch)
+    else:
+        course = teach_steps(student, shown, recipe, cpu=cpu, watch=watch, work=out / WORK, seconds=seconds)
+    counts = dict(zip(classes.names, torch.bincount(shown.classes, minlength=len(classes.names)).tolist(), strict=True))
+    weights_hash = hash_of(course.net)
+    facts = {
+        "recipe": recipe.to_dict(), "start": _start(start), "images": counts, "course": course.facts,
+        "views": views, "weights_hash": weights_hash, "pixels_hash": decoded.hash,
+        "versions": {"nsfw_guard": __version__, "torch": torch.__version__},
+    }  # fmt: skip
+    if state.is_main_process:
+        write(
+            out, course.net, student.spec, answers=course.answers, facts=facts, curve=course.curve,
+            work=out / WORK / "model", half=half,
+        )  # fmt: skip
+        shutil.rmtree(out / WORK)
+    state.wait_for_everyone()
+    model = load_folder(out, Options())
+    return Finetuned(
+        model, recalls(classes.names, course.answers), counts, course.epochs, course.resumed, weights_hash,
+        {paths[at]: why for at, why in decoded.faults.items()}, notes,
+    )  # fmt: skip
+
+
+def _prepare(out: Path) -> None:
+    """Make the folder; what it holds must be an unfinished run."""
+    if out.exists() and (not out.is_dir() or any(path.name != WORK for path in out.iterdir())):
+        raise ConfigError(f"{str(out)!r} holds something already: name a new folder")
+    (out / WORK).mkdir(parents=True, exist_ok=True)
+
+
+def _student(start: Backend | Architecture, classes: Classes, name: str, recipe: Recipe) -> Student:
+    if not isinstance(start, Architecture):
+        return student_of(start, classes, name=name)
+    if recipe.part is Part.HEAD and start.weights is None:
+        raise ConfigError(f"{start.name} has random weights, whose embeddings hold nothing: teach all of it")
+    return from_architecture(
+        start.name, classes, name=name, arguments=start.arguments, size=start.size, file=start.weights, seed=recipe.seed
+    )
+
+
+def _usable(
+    decoded: Decoded, classes: Sequence[int], names: Sequence[str], paths: Sequence[str], learnt: int
+) -> tuple[Shown, tuple[str, ...]]:
+    """The images that can be used, without validation images that are copies of what is learnt from; and a note."""
+    sound = [at for at in range(len(paths)) if at not in decoded.faults]
+    groups = grouped(
+        [decoded.looks[at] for at in sound], [names[classes[at]] for at in sound], [paths[at] for at in sound]
+    )
+    count = sum(at < learnt for at in sound)
+    copies = leaks(groups, count)
+    if copies and len(copies) == len(sound) - count:
+        raise ConfigError("every validation image is a copy of one to learn from: give others")
+    kept = [position for position in range(len(sound)) if position not in copies]
+    usable = tuple(sound[position] for position in kept)
+    shown = Shown(
+        decoded, usable, torch.tensor([classes[at] for at in usable]), tuple(groups[at] for at in kept), count
+    )
+    if not copies:
+        return shown, ()
+    one, other = next(iter(copies.items()))
+    words = f"{len(copies)} validation images were left out, which are copies of images to learn from"
+    return shown, (f"{words}: {paths[sound[one]]} of {paths[sound[other]]}, for one",)
+
+
+def _start(start: Backend | Architecture) -> dict[str, str]:
+    if isinstance(start, Architecture):
+        return {"architecture": start.name, "weights": start.weights.name if start.weights else "random"}
+    return {"model": start.spec.name, "version": start.spec.version}
+
+
+def _check(shown: Shown, classes: Classes, recipe: Recipe) -> tuple[str, ...]:
+    """Refuse to unlearn a class, and note what is scarce."""
+    counts = Counter(shown.classes[: shown.learnt].tolist())
+    missing = classes.without_images(counts)
+    known = [name for name in missing if classes.rows[classes.names.index(name)] is not None]
+    if len(missing) > len(known):
+        raise ConfigError(f"no image of {next(n for n in missing if n not in known)!r} can be used: add some")
+    if known and recipe.part is not Part.HEAD:
+        raise ConfigError(
+            f"no image is labelled {known[0]!r}, which the network would unlearn: add some, teach only the head, which "
+            "leaves it as it is, or begin with fresh classes"
+        )
+    notes = [f"{counts[at]} images of {name!r}: twenty are a beginning" for at, name in enumerate(classes.names)
+             if 0 < counts[at] < 20]  # fmt: skip
+    if copies := len(shown.groups) - len(set(shown.groups)):
+        notes.append(f"{copies} copies and near-duplicates were kept on one side of the split")
+    return tuple(notes)
