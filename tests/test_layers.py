@@ -21,6 +21,7 @@ LAYERS = [  # bottom first; a room may import from lower ones, and from itself
     {"guard"},
     {"pipelines", "tools", "serve", "hosts", "demo"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 LIGHT = ("errors", "jsonfile", "scores", "verdict", "version", "policy/*", "listeners/*", "imaging/views")

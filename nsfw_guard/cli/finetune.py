@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "sources", nargs="+", metavar="SOURCE",
-        help="a folder with a folder for each label, or a .csv, .jsonl or .parquet list with the columns path and label",
+        help="a folder with a folder for each label, or a .csv, .jsonl or .parquet list with columns path and label",
     )  # fmt: skip
     command.add_argument("--out", required=True, metavar="DIR", help="a new folder for the model")
     _start_flags(command)
