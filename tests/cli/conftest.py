@@ -204,6 +204,7 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
     places |= {"bank": tmp_path / "bank", "hashes": tmp_path / "hashes.csv"}
     places["hashes"].write_text(f"pdq,pixels\n{'ab' * 32},{'cd' * 32}\n")
 
+    places["pairs"] = tmp_path / "pairs.csv"
     places |= {"labelled": tmp_path / "labelled", "calibration": tmp_path / "calibration.json"}
     Calibration(model="red", maps={"red": (1.0, 3.0)}).save(places["calibration"])
     places["shapes"] = tmp_path / "shapes.json"
@@ -213,6 +214,8 @@ def filled(folder: Path, tiny: Path, tmp_path: Path) -> Callable[[Sequence[str]]
     def fill(argv: Sequence[str]) -> list[str]:
         if any("{labelled}" in arg for arg in argv):
             label(places["labelled"])
+        if any("{pairs}" in arg for arg in argv):
+            pairs(places["pairs"])
         example = banked(places) if any("{bank}" in arg for arg in argv) else ""
         if any("{scan}" in arg or "{index}" in arg for arg in argv):
             indexed(places)
@@ -242,6 +245,17 @@ def label(folder: Path) -> None:
         image.paste((255, 0, 0), (0, 0, columns, 16))
         (folder / name).mkdir(parents=True, exist_ok=True)
         image.save(folder / name / f"{number}.png")
+
+
+def pairs(path: Path) -> None:
+    """A list of wide images, whose middle says nothing, labelled as the tiny model's classes."""
+    rows = ["path,label"]
+    for number in range(16):
+        image = Image.new("RGB", (48, 24), (40 * (number % 5), 10 * number, 200))
+        image.paste((255, 0, 0), (0, 0, 1 + number, 24))
+        image.save(path.with_name(f"pair{number}.png"))
+        rows.append(f"pair{number}.png,{('NSFW', 'SFW')[number % 2]}")
+    path.write_text("\n".join(rows))
 
 
 def indexed(places: Mapping[str, Path]) -> None:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate.state import AcceleratorState
 
 from nsfw_guard.hosts import running
+from nsfw_guard.tools.finetuning import training
 from tests.cli.conftest import COMMANDS, Path_, Run, lines_of, paint, write_log
 
 
@@ -30,6 +32,14 @@ def test_every_command_has_help_that_names_its_options(path: Path_, run: Run) ->
 SEXUAL = ["--label", "safe=sexual", "--label", "red="]
 SHAPES = ["--json", "--label", "red=red-disc"]
 SCRIPT = ["--to", "torchscript", "--out", "{out}"]
+
+NEW = ["--model", "timm:vit_tiny_patch16_224", "--train", "full", "--epochs", "1", "--batch", "8", "--label", "red=red"]
+ARGS = ["--model-arg", "patch_size=8", "--model-arg", "embed_dim=24", "--model-arg", "num_heads=2"]
+FULL = ["--model", "{tiny}", "--train", "full", "--epochs", "1", "--batch", "8", "--fresh", "--label", "red=red"]
+LAST = [*NEW, *ARGS, "--model-arg", "img_size=16", "--model-arg", "depth=3", "--train", "last"]
+LONG = [*FULL, "--epochs", "8", "--learning-rate", "0.3", "--ema", "0", "--patience"]
+PAIRS = ["{pairs}", "--model", "{tiny}", "--train", "full", "--epochs", "1", "--batch", "8"]
+HEAD = ["{labelled}", "--model", "{tiny}", "--label", "red=red"]
 
 # For each option: the command without it, and with it. Something must differ.
 VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
@@ -332,6 +342,51 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
         ]
     },
     **{
+        ("finetune", option): (["finetune", *base, "--out", "{out}"], ["finetune", *base, "--out", "{out}", *argv])
+        for option, base, argv in [
+            ("--model", ["{labelled}", "--model", "demo-shapes", "--label", "red=red"], ["--model", "{tiny}"]),
+            (
+                "--weights",
+                ["{labelled}", *NEW, *ARGS, "--model-arg", "depth=1", "--model-arg", "img_size=32"],
+                ["--weights", "{tiny}/model.safetensors"],
+            ),
+            (
+                "--model-arg",
+                ["{labelled}", *NEW, *ARGS, "--model-arg", "depth=1", "--model-arg", "img_size=32"],
+                ["--model-arg", "depth=2"],
+            ),
+            (
+                "--size",
+                ["{labelled}", "--label", "red=red", "--train", "full", "--epochs", "1", "--model", "timm:test_resnet"],
+                ["--size", "32"],
+            ),
+            ("--label", HEAD, ["--label", "safe=sexual"]),
+            ("--fresh", HEAD, ["--fresh"]),
+            ("--validation", HEAD, ["--validation", "{labelled}"]),  # refused: an image is listed twice
+            ("--views", PAIRS, ["--views", "squash"]),
+            ("--trust-guard", HEAD, ["--model", "{loose}", "--trust-guard"]),  # see CANNOT
+            ("--train", ["{labelled}", *FULL], ["--train", "head"]),
+            ("--blocks", ["{labelled}", *LAST], ["--blocks", "1"]),
+            ("--epochs", ["{labelled}", *FULL], ["--epochs", "2"]),
+            ("--batch", ["{labelled}", *FULL], ["--batch", "4"]),
+            ("--learning-rate", ["{labelled}", *FULL], ["--learning-rate", "0.01"]),
+            ("--weight-decay", ["{labelled}", *FULL], ["--weight-decay", "0.9"]),
+            ("--label-smoothing", ["{labelled}", *FULL], ["--label-smoothing", "0.2"]),
+            ("--mixup", ["{labelled}", *FULL], ["--mixup", "0.4"]),
+            ("--ema", ["{labelled}", *FULL], ["--ema", "0"]),
+            ("--patience", ["{labelled}", *LONG, "0"], ["--patience", "1"]),
+            ("--balance", ["{labelled}", *FULL], ["--balance", "0"]),
+            ("--keep", PAIRS, ["--keep", "0"]),
+            ("--share", ["{labelled}", *FULL, "--learning-rate", "0.01"], ["--share", "0.4"]),
+            ("--seed", ["{labelled}", *FULL], ["--seed", "1"]),
+            ("--vary", ["{labelled}", *FULL], ["--vary", "noise,erase"]),
+            ("--precision", ["{labelled}", *FULL], ["--precision", "bf16"]),
+            ("--half", HEAD, ["--half"]),
+            ("--json", HEAD, ["--json"]),
+        ]
+    },
+    ("finetune", "--out"): (["finetune", *HEAD, "--out", "elsewhere"], ["finetune", *HEAD, "--out", "{out}"]),
+    **{
         ("replay", option): (["replay", "{scan}", *base], ["replay", "{scan}", *argv])
         for option, base, argv in [
             ("--policy", ["--json"], ["--json", "--policy", "{in}/../firm.toml"]),
@@ -469,6 +524,7 @@ REFUSED = [
         ("bank test", "--model"), ("calibrate", "--model"), ("calibrate", "--label"), ("calibrate", "--batch"),
         ("calibrate", "--trust-guard"), ("evaluate", "--slice"), ("evaluate", "--policy-swap"), ("evaluate", "--draw"),
         ("scan", "--engine"), ("scan", "--ray-address"), ("export", "--precision"), ("export", "--with-preprocessing"),
+        ("finetune", "--validation"),
     }
 ]  # fmt: skip
 
@@ -500,11 +556,15 @@ def test_every_option_changes_something(
 ) -> None:
     log = tmp_path / "out.log"
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "LEAST_STEPS", 2)
     monkeypatch.setattr(running, "ask", lambda host, url: running.Running(url, "not there", ("no guard",)))
 
     def effect(argv: list[str]) -> tuple[Any, ...]:
         logging.getLogger().handlers = []
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        if argv[0] == "finetune":
+            shutil.rmtree(tmp_path / "elsewhere", ignore_errors=True)
+            AcceleratorState._reset_state(reset_partial_state=True)  # what it keeps for a whole process
         if argv[0] == "replay":
             (tmp_path / "out").mkdir()
             (tmp_path / "firm.toml").write_text('[rules."*"]\nblock = 0.000001')
@@ -516,14 +576,17 @@ def test_every_option_changes_something(
         written = {p.name: without_times(p.read_bytes()) for p in (tmp_path / "out").rglob("*") if p.is_file()}
         if "run.json" in written:  # its settings are what was asked for
             written["run.json"] = {**json.loads(written["run.json"]), "settings": None}
+        if "training.json" in written:
+            written["training.json"] = {**json.loads(written["training.json"]), "recipe": None}
         out = re.sub(r'"requested": \{[^}]*\}', "", ran.out)  # what was asked for is no effect
+        out, err = (re.sub(r'"seconds": [0-9.]+|[0-9]+ s; use', "", text) for text in (out, ran.err))
         logged = [json.loads(line)["image"] for line in lines_of(log)] if log.exists() else None
         for left in tmp_path.glob("out.log*"):
             left.unlink()
         left_there = {p.name: p.read_bytes() for p in (tmp_path / "in").glob("*") if p.is_file()}
         page, bank = tmp_path / "scan" / "report.html", tmp_path / "bank" / "bank.json"
         kept = [path.exists() and path.read_bytes() for path in (page, bank)]
-        return ran.code, out, ran.err, written, logged, left_there, kept
+        return ran.code, out, err, written, logged, left_there, kept
 
     if key[1] in {"--every-nth", "--per-second"}:
         pytest.importorskip("av")

@@ -16,7 +16,7 @@ from nsfw_guard.backends.loaders import load_folder
 from nsfw_guard.backends.spec import Label
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.tools.finetuning.classes import Classes, classes_of
-from nsfw_guard.tools.finetuning.courses import Shown, teach_head, teach_steps
+from nsfw_guard.tools.finetuning.courses import Course, Shown, teach_head, teach_steps
 from nsfw_guard.tools.finetuning.folder import Rate, recalls, write
 from nsfw_guard.tools.finetuning.images import Decoded, decode
 from nsfw_guard.tools.finetuning.lesson import hash_of
@@ -114,12 +114,9 @@ def finetune(
     with state.main_process_first():
         _prepare(out)
     pairs = [*images, *validation]
-    before = {} if isinstance(start, Architecture) else dict(getattr(start.spec, "labels", {}))
-    classes = classes_of((label for _, label in pairs), before, meanings or {}, fresh=fresh)
+    classes = _classes(start, pairs, meanings or {}, fresh=fresh)
     student = _student(start, classes, out.resolve().name, recipe)
     paths = [path for path, _ in pairs]
-    if twice := [path for path, count in Counter(paths).items() if count > 1]:
-        raise ConfigError(f"{twice[0]} is listed {Counter(paths)[twice[0]]} times: an image has one label")
     with state.main_process_first():  # the others then read what it has decoded
         decoded = decode(paths, student.spec.net_input, views=views, folder=out / WORK, watch=watch)
     numbered = [classes.numbers[label] for _, label in pairs]
@@ -131,17 +128,10 @@ def finetune(
         course = teach_steps(student, shown, recipe, cpu=cpu, watch=watch, work=out / WORK, seconds=seconds)
     counts = dict(zip(classes.names, torch.bincount(shown.classes, minlength=len(classes.names)).tolist(), strict=True))
     weights_hash = hash_of(course.net)
-    facts = {
-        "recipe": recipe.to_dict(), "start": _start(start), "images": counts, "course": course.facts,
-        "views": views, "weights_hash": weights_hash, "pixels_hash": decoded.hash,
-        "versions": {"nsfw_guard": __version__, "torch": torch.__version__},
-    }  # fmt: skip
+    facts = {"recipe": recipe.to_dict(), "start": _start(start), "images": counts, "views": views,
+             "pixels_hash": decoded.hash, "weights_hash": weights_hash}  # fmt: skip
     if state.is_main_process:
-        write(
-            out, course.net, student.spec, answers=course.answers, facts=facts, curve=course.curve,
-            work=out / WORK / "model", half=half,
-        )  # fmt: skip
-        shutil.rmtree(out / WORK)
+        _save(out, course, student, facts, half=half)
     state.wait_for_everyone()
     model = load_folder(out, Options())
     return Finetuned(
@@ -151,10 +141,36 @@ def finetune(
 
 
 def _prepare(out: Path) -> None:
-    """Make the folder; what it holds must be an unfinished run."""
-    if out.exists() and (not out.is_dir() or any(path.name != WORK for path in out.iterdir())):
+    """Make the folder, or find an unfinished run in it."""
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / WORK).is_dir())):
         raise ConfigError(f"{str(out)!r} holds something already: name a new folder")
     (out / WORK).mkdir(parents=True, exist_ok=True)
+
+
+def _classes(
+    start: Backend | Architecture,
+    pairs: Sequence[tuple[str, str]],
+    meanings: Mapping[str, Label | None],
+    *,
+    fresh: bool,
+) -> Classes:
+    before = {} if isinstance(start, Architecture) else dict(getattr(start.spec, "labels", {}))
+    if twice := [path for path, count in Counter(path for path, _ in pairs).items() if count > 1]:
+        raise ConfigError(f"{twice[0]} is listed more than once: an image has one label")
+    return classes_of((label for _, label in pairs), before, meanings, fresh=fresh)
+
+
+def _save(out: Path, course: Course, student: Student, facts: Mapping[str, Any], *, half: bool) -> None:
+    """Write the model, and remove what only the run needed."""
+    facts = {
+        **facts, "course": course.facts,
+        "versions": {"nsfw_guard": __version__, "torch": torch.__version__},
+    }  # fmt: skip
+    write(
+        out, course.net, student.spec, answers=course.answers, facts=facts, curve=course.curve,
+        work=out / WORK / "model", half=half,
+    )  # fmt: skip
+    shutil.rmtree(out / WORK)
 
 
 def _student(start: Backend | Architecture, classes: Classes, name: str, recipe: Recipe) -> Student:

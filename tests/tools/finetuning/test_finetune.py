@@ -191,7 +191,7 @@ def test_models_that_cannot_be_taught_and_folders_that_hold_something_are_refuse
         finetune(SMALL, images, tmp_path / "b", HEAD, meanings={"red-disc": Label("red")})
     with pytest.raises(ConfigError, match="holds something already"):
         finetune(load_model("demo-shapes"), images, tmp_path / "images", HEAD)
-    with pytest.raises(ConfigError, match="is listed 2 times"):
+    with pytest.raises(ConfigError, match="is listed more than once"):
         finetune(load_model("demo-shapes"), [*images, images[0]], tmp_path / "c", HEAD)
 
 
