@@ -83,7 +83,7 @@ def command(*words: str | Path) -> list[str]:
 
 def run(*words: str | Path) -> dict[str, Any]:
     """What a run reports; its exit code must be 0."""
-    done = subprocess.run(command(*words), capture_output=True, text=True, check=False)
+    done = subprocess.run(command(*words), capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise SystemExit(done.stderr)
     facts: dict[str, Any] = json.loads(done.stdout)
@@ -114,7 +114,7 @@ def full(home: Path) -> tuple[dict[str, Any], list[str]]:
 def killed(home: Path, words: Sequence[str]) -> dict[str, Any]:
     """The same run, killed in the middle and started again."""
     out = home / "killed"
-    process = subprocess.Popen(command(*words, "--out", out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command(*words, "--out", out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
     while not (out / ".work" / "state.safetensors").exists():
         time.sleep(0.2)
         if process.poll() is not None:

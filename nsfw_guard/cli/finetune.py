@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from nsfw_guard.tools.finetuning.watching import Stage
 
 
+STEPS = ("blocks", "epochs", "learning_rate", "weight_decay", "label_smoothing", "mixup", "ema", "patience", "keep",
+         "share", "precision")  # fmt: skip
+
+
 def add(commands: Any) -> None:
     """Add the command."""
     command: argparse.ArgumentParser = commands.add_parser(
@@ -67,29 +71,31 @@ def _recipe_flags(command: argparse.ArgumentParser) -> None:
     numbers: list[tuple[str, type, Any, str]] = [
         ("blocks", int, 2, "that are taught with --train last"),
         ("epochs", int, 10, "at most"),
-        ("batch", int, 32, "images a step, over all processes"),
         ("learning-rate", float, None, "the highest one"),
         ("weight-decay", float, 0.03, "of AdamW"),
         ("label-smoothing", float, 0.0, "share of a label that is spread over all classes"),
         ("mixup", float, 0.0, "mix images in pairs by Beta(N, N); 0 for never"),
         ("ema", float, 0.99, "decay of the mean of the weights that is kept; 0 for the last weights"),
         ("patience", int, 3, "epochs without a lower validation loss until it stops; 0 for never"),
-        ("balance", float, 0.5, "from 0, images as they come, to 1, all classes as often"),
         ("keep", float, 1.0, "weight of staying with the answers of the model on its classes"),
         ("share", float, 0.2, "of images that is kept for validation"),
-        ("seed", int, 0, "of everything that is drawn"),
     ]
+    steps = command.add_argument_group("for --train last and full")
     for name, kind, default, words in numbers:
         shown = "" if default is None else f" (default: {default:g})"
-        command.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=words + shown)
+        steps.add_argument(f"--{name}", type=kind, metavar="N", help=words + shown)
+    steps.add_argument("--precision", choices=("no", "bf16", "fp16"), help="of mixed precision (default: no)")
+    command.add_argument("--batch", type=int, default=32, metavar="N", help="images at a time, over all processes")
+    command.add_argument(
+        "--balance", type=float, default=0.5, metavar="N",
+        help="from 0, images as they come, to 1, all classes as often (default: 0.5)",
+    )  # fmt: skip
+    command.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
     command.add_argument(
         "--vary", default="mirror,move,shade", metavar="KINDS",
         help="how images are varied: mirror, flip, transpose, move, shade, noise, erase; nothing for not "
         "(default: mirror,move,shade)",
     )  # fmt: skip
-    command.add_argument(
-        "--precision", choices=("no", "bf16", "fp16"), default="no", help="of mixed precision (default: no)"
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -124,14 +130,19 @@ def _pairs(sources: list[str]) -> list[tuple[str, str]]:
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
+    from nsfw_guard.errors import ConfigError
     from nsfw_guard.tools.finetuning.recipe import Part, Recipe
 
+    given = {name: getattr(args, name) for name in STEPS if getattr(args, name) is not None}
+    if given and args.train == "head":
+        option = f"--{next(iter(given)).replace('_', '-')}"
+        raise ConfigError(f"{option} is for --train last and full: the last layer is solved for, not taught in steps")
+    if args.blocks is not None and args.train != "last":
+        raise ConfigError("--blocks is for --train last")
+    names = {"share": "validation"}
     return Recipe(
-        part=Part(args.train), blocks=args.blocks, epochs=args.epochs, batch_size=args.batch,
-        learning_rate=args.learning_rate, weight_decay=args.weight_decay, label_smoothing=args.label_smoothing,
-        mixup=args.mixup, ema=args.ema, patience=args.patience, balance=args.balance, keep=args.keep,
-        vary=tuple(filter(None, args.vary.split(","))), validation=args.share, precision=args.precision,
-        seed=args.seed,
+        part=Part(args.train), batch_size=args.batch, balance=args.balance, seed=args.seed,
+        vary=tuple(filter(None, args.vary.split(","))), **{names.get(name, name): given[name] for name in given},
     )  # fmt: skip
 
 

@@ -122,7 +122,18 @@ CANNOT = [
     (["finetune", "{labelled}", "--out", "{out}", "--model", "demo-shapes"], "the label 'red' means nothing yet"),
     (["finetune", "{labelled}", "--out", "{out}", "--model", "red"], "'red' cannot be taught"),
     (["finetune", "{labelled}", "--out", "{out}", "--model", "{loose}"], "the threshold 'default' is 1"),
-    (["finetune", "{labelled}", "--out", "{out}", "--model", "{tiny}", "--epochs", "0"], "epochs must be at least 1"),
+    (
+        ["finetune", "{labelled}", "--out", "{out}", "--model", "{tiny}", "--epochs", "2"],
+        "--epochs is for --train last and full",
+    ),
+    (
+        ["finetune", "{labelled}", "--out", "{out}", "--model", "{tiny}", "--train", "full", "--blocks", "1"],
+        "--blocks is",
+    ),
+    (
+        ["finetune", "{labelled}", "--out", "{out}", "--model", "{tiny}", "--batch", "0"],
+        "batch_size must be at least 1",
+    ),
     (["finetune", "{labelled}", "--out", "{out}", "--model", "{tiny}", "--size", "9"], "are for an architecture"),
     (
         ["finetune", "{labelled}", "--out", "{out}", "--model", "timm:nothing", "--train", "full", "--label", "red=x"],

@@ -365,7 +365,7 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             ("--validation", HEAD, ["--validation", "{labelled}"]),  # refused: an image is listed twice
             ("--views", PAIRS, ["--views", "squash"]),
             ("--trust-guard", HEAD, ["--model", "{loose}", "--trust-guard"]),  # see CANNOT
-            ("--train", ["{labelled}", *FULL], ["--train", "head"]),
+            ("--train", [*HEAD, "--fresh"], ["--train", "full", "--learning-rate", "0.01"]),
             ("--blocks", ["{labelled}", *LAST], ["--blocks", "1"]),
             ("--epochs", ["{labelled}", *FULL], ["--epochs", "2"]),
             ("--batch", ["{labelled}", *FULL], ["--batch", "4"]),
