@@ -28,6 +28,7 @@ from nsfw_guard.cli import (
     report,
     scan,
     show,
+    verify,
     watch,
 )
 from nsfw_guard.errors import NsfwGuardError
@@ -67,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("-v", "--verbose", action="store_true", help="show the log, with the cause of every ERROR")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     scans, teaching = (check, scan, report, watch, index, convert), (bank, finetune, calibrate, evaluate, replay)
-    for module in (*scans, *teaching, models, export, policy, audit, demo, doctor, integrate):
+    for module in (*scans, *teaching, models, verify, export, policy, audit, demo, doctor, integrate):
         module.add(commands)
     return top
 

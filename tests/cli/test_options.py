@@ -385,6 +385,10 @@ VARIANTS: dict[tuple[str, str], tuple[list[str], list[str]]] = {
             ("--json", HEAD, ["--json"]),
         ]
     },
+    **{
+        ("verify", option): (["verify", "demo-shapes"], ["verify", "demo-shapes", *argv])
+        for option, argv in [("--weights", ["--weights", "{tiny}"]), ("--forget", ["--forget"]), ("--json", ["--json"])]
+    },
     ("finetune", "--out"): (["finetune", *HEAD, "--out", "elsewhere"], ["finetune", *HEAD, "--out", "{out}"]),
     **{
         ("replay", option): (["replay", "{scan}", *base], ["replay", "{scan}", *argv])
@@ -524,7 +528,7 @@ REFUSED = [
         ("bank test", "--model"), ("calibrate", "--model"), ("calibrate", "--label"), ("calibrate", "--batch"),
         ("calibrate", "--trust-guard"), ("evaluate", "--slice"), ("evaluate", "--policy-swap"), ("evaluate", "--draw"),
         ("scan", "--engine"), ("scan", "--ray-address"), ("export", "--precision"), ("export", "--with-preprocessing"),
-        ("finetune", "--validation"),
+        ("finetune", "--validation"), ("verify", "--weights"),
     }
 ]  # fmt: skip
 

@@ -19,7 +19,7 @@ from nsfw_guard.backends.batches import in_batches
 from nsfw_guard.backends.files import weights
 from nsfw_guard.backends.judges.prompts import OWN, TRANSFORMERS, Family, PromptBuilder, family_of, hash_of
 from nsfw_guard.backends.nets.hf_model import from_folder, leads_nowhere
-from nsfw_guard.backends.selftest import TOLERANCE, canaries, compare
+from nsfw_guard.backends.selftest import TOLERANCE, by_label, canaries, compare
 from nsfw_guard.backends.spec import Label, ModelSpec
 from nsfw_guard.errors import (
     ConfigError,
@@ -243,6 +243,10 @@ class Judge:
                 if level <= label.severity and not p <= worst and not math.isnan(worst):
                     levels[label.category][level] = p
         return levels
+
+    def known_answers(self) -> dict[str, dict[str, float]]:
+        """Judge each canary, and return the answers by label, as a record stores them."""
+        return by_label(self.spec, self._answers())
 
     def _answers(self) -> dict[str, tuple[float, ...]]:
         """The answers to each canary, by label, as far as the model answers."""
