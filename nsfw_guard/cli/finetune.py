@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 STEPS = ("blocks", "epochs", "learning_rate", "weight_decay", "label_smoothing", "mixup", "ema", "patience", "keep",
-         "share", "precision")  # fmt: skip
+         "share", "vary", "precision")  # fmt: skip
 
 
 def add(commands: Any) -> None:
@@ -84,6 +84,11 @@ def _recipe_flags(command: argparse.ArgumentParser) -> None:
     for name, kind, default, words in numbers:
         shown = "" if default is None else f" (default: {default:g})"
         steps.add_argument(f"--{name}", type=kind, metavar="N", help=words + shown)
+    steps.add_argument(
+        "--vary", metavar="KINDS",
+        help="how images are varied: mirror, flip, transpose, move, shade, noise, erase; nothing for not "
+        "(default: mirror,move,shade)",
+    )  # fmt: skip
     steps.add_argument("--precision", choices=("no", "bf16", "fp16"), help="of mixed precision (default: no)")
     command.add_argument("--batch", type=int, default=32, metavar="N", help="images at a time, over all processes")
     command.add_argument(
@@ -91,11 +96,6 @@ def _recipe_flags(command: argparse.ArgumentParser) -> None:
         help="from 0, images as they come, to 1, all classes as often (default: 0.5)",
     )  # fmt: skip
     command.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
-    command.add_argument(
-        "--vary", default="mirror,move,shade", metavar="KINDS",
-        help="how images are varied: mirror, flip, transpose, move, shade, noise, erase; nothing for not "
-        "(default: mirror,move,shade)",
-    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -140,9 +140,11 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     if args.blocks is not None and args.train != "last":
         raise ConfigError("--blocks is for --train last")
     names = {"share": "validation"}
+    if args.vary is not None:
+        given["vary"] = tuple(filter(None, args.vary.split(",")))
     return Recipe(
         part=Part(args.train), batch_size=args.batch, balance=args.balance, seed=args.seed,
-        vary=tuple(filter(None, args.vary.split(","))), **{names.get(name, name): given[name] for name in given},
+        **{names.get(name, name): value for name, value in given.items()},
     )  # fmt: skip
 
 

@@ -144,7 +144,10 @@ CANNOT = [
         ["finetune", "{labelled}", "--out", "{out}", "--model", "timm:nothing", "--train", "full", "--label", "red=x"],
         "unknown timm architecture 'nothing'",
     ),
-    (["finetune", "{labelled}", "--out", "{out}", "--model", "{tiny}", "--vary", "x"], "unknown way to vary images"),
+    (
+        ["finetune", "{labelled}", "--out", "{out}", "--model", "{tiny}", "--train", "full", "--vary", "x"],
+        "unknown way",
+    ),
     (["finetune", "{labelled}", "--out", "{out}", "--model", "{tiny}", "--label", "x"], "must be LABEL=CATEGORY"),
     (["finetune", "{in}", "--out", "{out}", "--model", "demo-shapes"], "is in no folder that names a label"),
     (["calibrate", "{labelled}", "--out", "{in}", "--model", "red"], "is not empty: name a new folder"),

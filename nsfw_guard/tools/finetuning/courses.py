@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Generator, Tensor
+from torch import Tensor
 
 from nsfw_guard.backends.nets.network import Net
 from nsfw_guard.tools.finetuning import curve
-from nsfw_guard.tools.finetuning.batches import seed_of
 from nsfw_guard.tools.finetuning.images import Decoded
 from nsfw_guard.tools.finetuning.lesson import Lesson, table
 from nsfw_guard.tools.finetuning.probe import probe
@@ -21,10 +20,7 @@ from nsfw_guard.tools.finetuning.recipe import Recipe
 from nsfw_guard.tools.finetuning.split import Split, split
 from nsfw_guard.tools.finetuning.student import Student, embed, numbers
 from nsfw_guard.tools.finetuning.training import train
-from nsfw_guard.tools.finetuning.varied import vary
 from nsfw_guard.tools.finetuning.watching import Stage, Watch
-
-COPIES, FEW = 4, 2000  # varied copies of each image that the last layer learns from, where there are no more images
 
 
 @dataclass(frozen=True)
@@ -60,48 +56,29 @@ class Course:
 
 def teach_head(student: Student, shown: Shown, recipe: Recipe, *, cpu: bool, watch: Watch) -> Course:
     """Teach the last layer on embeddings."""
-    mine, total = slice(0, shown.learnt), len(shown.sound)
-    features = _embedded(student, shown, recipe, cpu=cpu, watch=watch)
-    others, features = features[shown.learnt : total], torch.cat([features[mine], features[total:]])
+    from accelerate import PartialState
+
+    total = len(shown.sound)
+    features = embed(
+        student, shown.decoded.pixels, list(shown.sound), device=PartialState(cpu=cpu).device,
+        batch_size=recipe.batch_size, tick=lambda done: watch(Stage.EMBEDDING, done, total, ""),
+    )  # fmt: skip
     head = student.net.cpu().head()
+    mine = slice(0, shown.learnt)
     result = probe(
-        features, shown.classes[mine], head, student.rows, groups=shown.groups[mine], balance=recipe.balance,
+        features[mine], shown.classes[mine], head, student.rows, groups=shown.groups[mine], balance=recipe.balance,
         seed=recipe.seed,
     )  # fmt: skip
     with torch.no_grad():
         head.weight.copy_(result.head.weight)
         head.bias.copy_(result.head.bias)
     answers = result.answers
-    if len(others):
-        answers = table(result.head(others).argmax(1), shown.classes[shown.learnt :], len(student.rows))
+    if shown.learnt < total:
+        others = slice(shown.learnt, total)
+        answers = table(result.head(features[others]).argmax(1), shown.classes[others], len(student.rows))
     image = curve.draw("Accuracy by images learnt from", "images", [("other images", result.curve)])
     facts = {"pull": result.pull, "loss": result.loss, "curve": [list(point) for point in result.curve]}
     return Course(student.net, answers, 0, 0, image, facts)
-
-
-def _embedded(student: Student, shown: Shown, recipe: Recipe, *, cpu: bool, watch: Watch) -> Tensor:
-    """The embeddings of all images, and then of varied copies of the images to learn from, where these are few."""
-    from accelerate import PartialState
-
-    copies = COPIES if recipe.vary and shown.learnt <= FEW else 0
-    total = len(shown.sound) + copies * shown.learnt
-    sets = [shown.sound, *[shown.sound[: shown.learnt]] * copies]
-    parts: list[Tensor] = []
-    for number, chosen in enumerate(sets):
-        before = sum(map(len, parts))
-
-        def change(levels: Tensor, start: int, before: int = before) -> Tensor:
-            generator = Generator().manual_seed(seed_of(recipe.seed, "copies", before + start))
-            return vary(levels, recipe.vary, generator)
-
-        def tick(count: int, before: int = before) -> None:
-            watch(Stage.EMBEDDING, before + count, total, "")
-
-        parts.append(embed(
-            student, shown.decoded.pixels, chosen, device=PartialState(cpu=cpu).device, batch_size=recipe.batch_size,
-            tick=tick, change=change if number else None,
-        ))  # fmt: skip
-    return torch.cat(parts)
 
 
 def teach_steps(

@@ -48,9 +48,8 @@ def probe(
     unlearnt. The strength of the pull is the one with the lowest loss when each fifth is judged without itself.
 
     Args:
-        features: embeddings of n images, and after them those of varied copies of all of them, which are learnt from
-            and not measured on. Shape: (k * n, width).
-        classes: the class of each image. Shape: (n,).
+        features: embeddings. Shape: (n, width).
+        classes: the class of each. Shape: (n,).
         head: the layer to begin with.
         rows: for each class the row of the layer before; None for a new one.
         groups: copies have the same number, and are left out together.
@@ -62,14 +61,13 @@ def probe(
         raise ConfigError("a class has fewer than two images: add some, twenty of each are a beginning")
     absent = any(row is not None and not counts[at] for at, row in enumerate(rows))
     fixed = torch.tensor([row is not None and absent for row in rows])
-    count, copies = len(classes), len(features) // len(classes)
-    problem = _Problem(features.double(), classes.repeat(copies), head, fixed, balance)
-    folds = torch.tensor([_fold(group, seed) for group in groups]).repeat(copies)
-    outside = {pull: _outside(problem, folds, pull)[:count] for pull in PULLS}
-    losses = {pull: problem.loss(numbers) for pull, numbers in outside.items()}
+    problem = _Problem(features.double(), classes, head, fixed, balance)
+    folds = torch.tensor([_fold(group, seed) for group in groups])
+    outside = {pull: _outside(problem, folds, pull) for pull in PULLS}
+    losses = {pull: problem.loss(numbers, torch.arange(len(classes))) for pull, numbers in outside.items()}
     pull = min(PULLS, key=lambda pull: (losses[pull], -pull))
-    curve = tuple(_point(problem, folds, count, pull, share) for share in SHARES)
-    fitted = problem.layer(problem.fit(torch.arange(len(features)), pull))
+    curve = tuple(_point(problem, folds, pull, share) for share in SHARES)
+    fitted = problem.layer(problem.fit(torch.arange(len(classes)), pull))
     return Probed(fitted, pull, losses[pull], table(outside[pull].argmax(1), classes, len(rows)), curve)
 
 
@@ -110,11 +108,10 @@ class _Problem:
             raise ScoringError("the last layer became infinite: its embeddings are damaged, or hold nothing")
         return rows
 
-    def loss(self, numbers: Tensor) -> float:
-        """Return the mean loss of the first images, to which these numbers belong."""
-        count = len(numbers)
-        losses = functional.cross_entropy(numbers, self.classes[:count], reduction="none")
-        return float((self.weights[:count] * losses).sum() / self.weights[:count].sum())
+    def loss(self, numbers: Tensor, chosen: Tensor) -> float:
+        weights = self.weights[chosen]
+        losses = functional.cross_entropy(numbers, self.classes[chosen], reduction="none")
+        return float((weights * losses).sum() / weights.sum())
 
     def layer(self, rows: Tensor) -> nn.Linear:
         """Return rows as a layer of plain features, in float32."""
@@ -141,15 +138,13 @@ def _outside(problem: _Problem, folds: Tensor, pull: float) -> Tensor:
     return numbers
 
 
-def _point(problem: _Problem, folds: Tensor, count: int, pull: float, share: float) -> tuple[int, float]:
+def _point(problem: _Problem, folds: Tensor, pull: float, share: float) -> tuple[int, float]:
     """How many images were learnt from, with a share of what is there, and the accuracy on the first fold."""
-    inside = torch.nonzero(folds[:count] == 0).flatten()
-    rest = torch.nonzero(folds[:count] != 0).flatten()
+    inside, rest = torch.nonzero(folds == 0).flatten(), torch.nonzero(folds != 0).flatten()
     keep = [at for at in rest.tolist() if _fold(at, 1, 1000) < share * 1000]
     if not len(inside) or len(set(problem.classes[keep].tolist())) < 2:
         return len(keep), 0.0
-    chosen = torch.tensor([at + copy for copy in range(0, len(folds), count) for at in keep])
-    rows = problem.fit(chosen, pull)
+    rows = problem.fit(torch.tensor(keep), pull)
     right = _numbers(problem.values[inside], rows).argmax(1) == problem.classes[inside]
     return len(keep), float(right.double().mean())
 

@@ -158,26 +158,15 @@ def numbers(net: nn.Module, *, trained: bool = False) -> int:
 
 
 def embed(
-    student: Student, pixels: Tensor, chosen: Sequence[int], *, device: torch.device, batch_size: int,
-    tick: Callable[[int], None], change: Callable[[Tensor, int], Tensor] | None = None,
+    student: Student, pixels: Tensor, chosen: Sequence[int], *,
+    device: torch.device, batch_size: int, tick: Callable[[int], None],
 ) -> Tensor:  # fmt: skip
-    """Return the embeddings of the chosen images, before the network is taught. Shape: (n, width), on the CPU.
-
-    Args:
-        student: whose network is asked.
-        pixels: of all images. Shape: (N, 3, S, S).
-        chosen: which of them.
-        device: where.
-        batch_size: images at a time.
-        tick: is called with how many are done.
-        change: changes the levels of a batch that begins at a position; None for nothing.
-    """
+    """Return the embeddings of the chosen images, before the network is taught. Shape: (n, width), on the CPU."""
     net = student.net.to(device).eval()
     parts: list[Tensor] = []
     with torch.inference_mode():
         for start in range(0, len(chosen), batch_size):
-            levels = pixels[list(chosen[start : start + batch_size])].to(device)
-            values = student.normalise(levels if change is None else change(levels, start))
+            values = student.normalise(pixels[list(chosen[start : start + batch_size])].to(device))
             parts.append(net.forward_with_embedding(values)[1].float().cpu())
             tick(min(start + batch_size, len(chosen)))
     return torch.cat(parts)
