@@ -142,7 +142,8 @@ def taught(home: Path, number: int) -> dict[str, float]:
     second = run(star, "--model", policy, "--label", "blue-star=blue-star", "--out", both)
     before, after = blocked(policy, home / "test"), blocked(both, home / "test")
     return {
-        "probe": right(before), "probe of demo-shapes": right(blocked(known, home / "test")), "probe seconds": first["seconds"], "new seconds": second["seconds"],
+        "probe": right(before), "probe of demo-shapes": right(blocked(known, home / "test")),
+        "probe seconds": first["seconds"], "new seconds": second["seconds"],
         "new found": after["blue-star"]["blue-star"], "new false alarms": after["other"]["blue-star"],
         "old before": before["red-disc"]["red-disc"], "old after": after["red-disc"]["red-disc"],
         "lost": before["red-disc"]["red-disc"] - after["red-disc"]["red-disc"],

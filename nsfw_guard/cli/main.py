@@ -14,6 +14,7 @@ from nsfw_guard.cli import (
     bank,
     calibrate,
     check,
+    compare_models,
     convert,
     demo,
     doctor,
@@ -67,7 +68,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"nsfw-guard {__version__}")
     top.add_argument("-v", "--verbose", action="store_true", help="show the log, with the cause of every ERROR")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    scans, teaching = (check, scan, report, watch, index, convert), (bank, finetune, calibrate, evaluate, replay)
+    scans, teaching = (
+        (check, scan, report, watch, index, convert),
+        (bank, finetune, calibrate, evaluate, compare_models, replay),
+    )
     for module in (*scans, *teaching, models, verify, export, policy, audit, demo, doctor, integrate):
         module.add(commands)
     return top

@@ -125,6 +125,18 @@ def labels_in(sources: Sequence[str]) -> Iterator[tuple[str, str, Mapping[str, s
         raise ConfigError("the sources hold no labelled image: give folders by label, or a list")
 
 
+def paths_in(source: str) -> Iterator[str]:
+    """Yield the column `path` of a list, whatever else is in it.
+
+    Raises:
+        ConfigError: the list cannot be read, or a row has no path.
+    """
+    for number, row in enumerate(_read(Path(source)), 1):
+        if not isinstance(row, dict) or not isinstance(row.get("path"), str):
+            raise ConfigError(f"row {number} of {Path(source).name} has no text 'path': add it")
+        yield str(Path(source).parent / row["path"])
+
+
 def _of_folder(source: str) -> Iterator[tuple[str, str, Mapping[str, str]]]:
     """Every image with the name of the folder that it is in, directly below the source."""
     for one in find([source]).sources:
@@ -135,12 +147,17 @@ def _of_folder(source: str) -> Iterator[tuple[str, str, Mapping[str, str]]]:
 
 def _of_list(path: Path) -> Iterator[tuple[str, str, Mapping[str, str]]]:
     """Every row of a list: path, label, and the other columns as texts."""
+    for number, row in enumerate(_read(path), 1):
+        if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("path", "label")):
+            raise ConfigError(f"row {number} of {path.name} has no texts 'path' and 'label': add both")
+        facts = {str(name): "" if fact is None else str(fact) for name, fact in row.items() if name}
+        yield str(path.parent / facts.pop("path")), facts.pop("label"), facts
+
+
+def _read(path: Path) -> Iterator[Any]:
+    """The rows of a list; one error for all that may be wrong with a file."""
     try:
-        for number, row in enumerate(_rows(path), 1):
-            if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("path", "label")):
-                raise ConfigError(f"row {number} of {path.name} has no texts 'path' and 'label': add both")
-            facts = {str(name): "" if fact is None else str(fact) for name, fact in row.items() if name}
-            yield str(path.parent / facts.pop("path")), facts.pop("label"), facts
+        yield from _rows(path)
     except (OSError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
