@@ -19,7 +19,8 @@ LAYERS = [  # bottom first; a room may import from lower ones, and from itself
     {"backends"},
     {"guard_folder", "testing"},
     {"guard"},
-    {"pipelines", "tools", "serve", "hosts", "demo"},
+    {"pipelines", "tools", "serve", "hosts"},
+    {"demo"},
     {"cli"},
     {"__main__"},
 ]

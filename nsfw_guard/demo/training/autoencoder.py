@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nsfw_guard.demo import shapes
 from nsfw_guard.demo.training import tensors
+from nsfw_guard.tools.finetuning.average import Average, rate_at, set_rate
 
 
 def build() -> Any:
@@ -42,7 +43,7 @@ def train(*, steps: int, seed: int, batch: int = 16, peak: float = 2e-3) -> Any:
     print(f"autoencoder: {tensors.size([vae]) / 1e6:.2f} M parameters, {steps} steps", flush=True)
     start, recent = time.perf_counter(), []
     for step in range(steps):
-        tensors.set_rate(optimizer, tensors.rate(step, steps, peak=peak))
+        set_rate(optimizer, rate_at(step, steps, peak=peak))
         images = tensors.stack(_lesson(rng, batch, crowded=1.0 - step / (0.7 * steps)))
         loss, error = _loss(vae, images.contiguous(memory_format=torch.channels_last))
         optimizer.zero_grad()
@@ -66,12 +67,12 @@ def sharpen(vae: Any, *, steps: int, seed: int, batch: int = 16, peak: float = 1
     rng = np.random.default_rng(seed + 3)
     learner = [vae.post_quant_conv, vae.decoder]
     weights = [weight for part in learner for weight in part.parameters()]
-    average = tensors.Average(torch.nn.ModuleList(learner), decay=0.995)
+    average = Average(torch.nn.ModuleList(learner), decay=0.995)
     optimizer = torch.optim.AdamW(weights, lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
     print(f"decoder: {steps} steps", flush=True)
     start, recent = time.perf_counter(), []
     for step in range(steps):
-        tensors.set_rate(optimizer, tensors.rate(step, steps, peak=peak))
+        set_rate(optimizer, rate_at(step, steps, peak=peak))
         images = tensors.stack(_lesson(rng, batch, crowded=0.15)).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             latents = vae.encode(images).latent_dist.mode()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nsfw_guard.demo import pixels, shapes
 from nsfw_guard.demo.training import autoencoder, tensors, words
+from nsfw_guard.tools.finetuning.average import Average, rate_at, set_rate
 
 STEPS = 20
 GUIDANCE = 3.0
@@ -124,12 +125,12 @@ def train(vae: Any, *, folder: Path, steps: int, scenes: int, seed: int) -> Any:
     tokenizer = words.write_tokenizer(folder / "tokenizer")
     lessons = prepare(vae, tokenizer, count=scenes, rng=rng)
     learner = nn.ModuleDict({"unet": build_unet(), "text": words.build_encoder()})
-    average = tensors.Average(learner)
+    average = Average(learner)
     optimizer = torch.optim.AdamW(learner.parameters(), lr=PEAK, betas=(0.9, 0.99), weight_decay=1e-3)
     print(f"pipeline: {tensors.size([learner]) / 1e6:.2f} M parameters, {steps} steps, {scenes} scenes", flush=True)
     noise, start, recent = build_scheduler(), time.perf_counter(), []
     for step in range(steps):
-        tensors.set_rate(optimizer, tensors.rate(step, steps, peak=PEAK))
+        set_rate(optimizer, rate_at(step, steps, peak=PEAK))
         loss = _loss(learner, lessons, noise, rng)
         optimizer.zero_grad()
         torch.autograd.backward(loss)

@@ -4,32 +4,48 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from nsfw_guard.backends.spec import Label
 from nsfw_guard.demo.training import album, autoencoder, tensors
+from nsfw_guard.scores import Severity
+from nsfw_guard.tools.finetuning import training
+from nsfw_guard.tools.finetuning.classes import Classes
+from nsfw_guard.tools.finetuning.lesson import Lesson
+from nsfw_guard.tools.finetuning.recipe import Part, Recipe
+from nsfw_guard.tools.finetuning.split import Split
+from nsfw_guard.tools.finetuning.student import from_architecture
+from nsfw_guard.tools.finetuning.watching import Stage, Watch
 
 ARCHITECTURE = "vit_tiny_patch16_224"
 MODEL_ARGS = {"img_size": tensors.SIDE, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3}
 CUT = 0.5
 BATCH = 64
+HELD = 20  # one image of so many is kept for validation
+CATEGORY = "red-disc"
 PEAK = 1.5e-3
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task for a model: its folder's name, its labels, and the label of each severity."""
+    """A task for a model: its folder's name, what its labels mean, and the label of each severity."""
 
     name: str
-    labels: tuple[str, ...]
+    meanings: Mapping[str, Label | None]
     classes: tuple[int, int, int, int]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, in order."""
+        return tuple(self.meanings)
 
     def targets(self, severities: Tensor) -> Tensor:
         """Return severities 0 to 3 as class indices."""
@@ -41,8 +57,12 @@ class Task:
         return 1.0 - logits.float().softmax(dim=1)[:, safe]
 
 
-BINARY = Task("demo-shapes", ("red-disc", "other"), (1, 0, 0, 0))
-GRADED = Task("demo-shapes-graded", ("neutral", "low", "medium", "high"), (0, 1, 2, 3))
+BINARY = Task("demo-shapes", {"red-disc": Label(CATEGORY), "other": None}, (1, 0, 0, 0))
+GRADED = Task(
+    "demo-shapes-graded",
+    {"neutral": None, **{level.name.lower(): Label(CATEGORY, level) for level in Severity}},
+    (0, 1, 2, 3),
+)
 TASKS = {"policy": BINARY, "graded": GRADED}
 
 
@@ -88,36 +108,49 @@ def bind(images: list[Image.Image], severities: list[int]) -> Pages:
 
 
 def train(task: Task, book: Pages, *, steps: int, seed: int, start: Any = None) -> Any:
-    """Train on drawn images; `start` is a model to begin from, with its head where the labels are as many."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed + 2)
-    model = build(task)
-    if start is not None:
-        shapes = {name: value.shape for name, value in model.state_dict().items()}
-        trunk = {name: value for name, value in start.state_dict().items() if value.shape == shapes[name]}
-        model.load_state_dict(trunk, strict=False)
-    average = tensors.Average(model, decay=0.995)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK, betas=(0.9, 0.98), weight_decay=0.03)
-    print(
-        f"{task.name}: {tensors.size([model]) / 1e6:.2f} M parameters, {steps} steps, {len(book.levels)} images",
-        flush=True,
+    """Train on drawn images, as `nsfw-guard finetune --train full` does, some of which are kept for validation.
+
+    Args:
+        task: what is taught.
+        book: the images.
+        steps: about how many steps to take; whole epochs are.
+        seed: of everything that is drawn.
+        start: a model to begin from, with its head where the labels are as many.
+    """
+    count = len(book.levels)
+    cut = count - count // HELD
+    per_epoch = -(-cut // BATCH)
+    recipe = Recipe(
+        part=Part.FULL, epochs=max(1, round(steps / per_epoch)), batch_size=BATCH, weight_decay=0.03, warmup=0.03,
+        learning_rate=PEAK if start is None else PEAK / 3, label_smoothing=0.01, ema=0.995, patience=0, balance=0.0,
+        keep=0.0, vary=("mirror", "flip", "transpose", "shade", "noise"), seed=seed,
+    )  # fmt: skip
+    classes = Classes(task.meanings, (None,) * len(task.labels), {label: at for at, label in enumerate(task.labels)})
+    student = from_architecture(
+        ARCHITECTURE, classes, name=task.name, arguments=MODEL_ARGS, size=None, file=None, seed=seed
     )
-    begun, recent = time.perf_counter(), []
-    for step in range(steps):
-        tensors.set_rate(optimizer, tensors.rate(step, steps, peak=PEAK if start is None else PEAK / 3))
-        chosen = torch.from_numpy(rng.integers(0, len(book.levels), BATCH))
-        logits = model(_vary(tensors.floats(book.levels[chosen]), rng))
-        loss = F.cross_entropy(logits, task.targets(book.severities[chosen]), label_smoothing=0.01)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        average.update(model)
-        recent.append(loss.item())
-        if step % 200 == 199 or step == steps - 1:
-            spent = time.perf_counter() - begun
-            print(f"  step {step:5d}  loss {np.mean(recent[-200:]):.4f}  {spent:.0f} s", flush=True)
-    return average.module
+    network: Any = student.net
+    if start is not None:
+        shapes = {name: value.shape for name, value in network.model.state_dict().items()}
+        trunk = {name: value for name, value in start.state_dict().items() if value.shape == shapes[name]}
+        network.model.load_state_dict(trunk, strict=False)
+    pixels = book.levels.permute(0, 3, 1, 2).contiguous()
+    sides = Split(tuple(range(cut)), tuple(range(cut, count)))
+    lesson = Lesson(pixels, torch.arange(count), task.targets(book.severities), sides)
+    print(f"{task.name}: {recipe.epochs} epochs of {per_epoch} steps, {cut} images to learn from", flush=True)
+    taught: Any = training.train(student, lesson, recipe, cpu=True, watch=_say(per_epoch)).net
+    return taught.model.eval()
+
+
+def _say(per_epoch: int) -> Watch:
+    """A line an epoch."""
+    begun = time.perf_counter()
+
+    def say(stage: Stage, done: int, total: int, note: str) -> None:
+        if done % per_epoch == 0:
+            print(f"  step {done:5d} of {total}  {note}  {time.perf_counter() - begun:.0f} s", flush=True)
+
+    return say
 
 
 @torch.no_grad()
@@ -134,18 +167,6 @@ def save(model: Any, task: Task, folder: Path) -> None:
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(_config(task), indent=2) + "\n", encoding="utf-8")
-
-
-def _vary(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Mirror, transpose and shade a batch: more images for no drawing."""
-    if rng.random() < 0.5:
-        images = images.flip(2)
-    if rng.random() < 0.5:
-        images = images.flip(3)
-    if rng.random() < 0.5:
-        images = images.transpose(2, 3)
-    gain = torch.from_numpy(rng.uniform(0.95, 1.04, (len(images), 3, 1, 1))).float()
-    return (images.add(1).mul(gain).sub(1) + 0.02 * torch.randn_like(images)).clamp(-1, 1)
 
 
 def _config(task: Task) -> dict[str, object]:

@@ -14,23 +14,12 @@ from nsfw_guard.backends.base import Options
 from nsfw_guard.backends.files.folder import RECORD, read_spec, write_record
 from nsfw_guard.backends.nets.network import NetBackend
 from nsfw_guard.backends.nets.timm_model import load_files
-from nsfw_guard.backends.spec import Label
 from nsfw_guard.demo import shapes
 from nsfw_guard.demo.training import policy
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Severity
 
-CATEGORY = "red-disc"
-MEANINGS: Mapping[str, Mapping[str, Label | None]] = {
-    policy.BINARY.name: {"red-disc": Label(CATEGORY, Severity.HIGH), "other": None},
-    policy.GRADED.name: {
-        "neutral": None,
-        "low": Label(CATEGORY, Severity.LOW),
-        "medium": Label(CATEGORY, Severity.MEDIUM),
-        "high": Label(CATEGORY, Severity.HIGH),
-    },
-}
 # (block, review, side, tile): more looks are more chances for a false alarm, so the others are cut higher.
 CUTS = {"default": (0.5, 0.2, 0.7, 0.9), "strict": (0.2, 0.1, 0.4, 0.7), "lenient": (0.8, 0.5, 0.9, 0.95)}
 
@@ -38,7 +27,7 @@ CUTS = {"default": (0.5, 0.2, 0.7, 0.9), "strict": (0.2, 0.1, 0.4, 0.7), "lenien
 def record(folder: Path, task: policy.Task, *, seed: int, images: int) -> None:
     """Write nsfw_guard.json for a trained policy model, measured on images it was not trained on."""
     (folder / RECORD).unlink(missing_ok=True)  # an older one speaks of other weights
-    spec = read_spec(folder, MEANINGS[task.name])
+    spec = read_spec(folder, task.meanings)
     spec = replace(
         spec,
         name=task.name,
@@ -81,11 +70,11 @@ def wide(seed: int, count: int, *, safe: bool) -> list[torch.Tensor]:
 def kinds(backend: NetBackend, images: list[torch.Tensor]) -> dict[str, list[float]]:
     """Return the highest score of each image, by kind of view."""
     per_view: dict[str, list[float]] = {"center": [], "side": []}
-    level = backend.spec.positives[CATEGORY]
+    level = backend.spec.positives[policy.CATEGORY]
     for start in range(0, len(images), 64):
         for scores in backend.score([Frames(torch.stack(images[start : start + 64]))]):
             for kind, into in per_view.items():
-                into.append(max(v.levels[CATEGORY][level] for v in scores.views if v.view.kind == kind))
+                into.append(max(v.levels[policy.CATEGORY][level] for v in scores.views if v.view.kind == kind))
     return per_view
 
 

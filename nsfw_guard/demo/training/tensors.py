@@ -1,9 +1,7 @@
-"""Images to tensors and back, and the learning-rate and averaging helpers every recipe here shares."""
+"""Images to tensors and back, and scenes: what every recipe here shares."""
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -38,37 +36,6 @@ def scenes(rng: np.random.Generator, count: int) -> list[shapes.Scene]:
     return [shapes.random_scene(rng, shapes=int(number)) for number in drawn]
 
 
-def rate(step: int, steps: int, *, peak: float, warm: float = 0.03) -> float:
-    """Return a short linear warm-up, then half a cosine down to a hundredth of the peak."""
-    done = step / max(steps, 1)
-    if done < warm:
-        return peak * (0.1 + 0.9 * done / warm)
-    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
-
-
-def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Set the learning rate of every group."""
-    for group in optimizer.param_groups:
-        group["lr"] = value
-
-
 def size(modules: Iterable[nn.Module]) -> int:
     """Return how many parameters the modules hold."""
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
-
-
-class Average:
-    """An exponential moving average of a module's weights, warmed up so that early steps do not linger."""
-
-    def __init__(self, module: nn.Module, *, decay: float = 0.999) -> None:
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
-        self.decay = decay
-        self.steps = 0
-
-    @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Move the average towards the module's present weights."""
-        self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for mean, now in zip(self.module.parameters(), module.parameters(), strict=True):
-            mean.lerp_(now, 1 - decay)

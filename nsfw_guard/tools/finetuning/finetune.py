@@ -119,8 +119,7 @@ def finetune(
     paths = [path for path, _ in pairs]
     with state.main_process_first():  # the others then read what it has decoded
         decoded = decode(paths, student.spec.net_input, views=views, folder=out / WORK, watch=watch)
-    numbered = [classes.numbers[label] for _, label in pairs]
-    shown, leaked = _usable(decoded, numbered, classes.names, paths, len(images))
+    shown, leaked = _usable(decoded, [classes.numbers[label] for _, label in pairs], classes.names, paths, len(images))
     notes = (*_check(shown, classes, recipe), *leaked)
     if recipe.part is Part.HEAD:
         course = teach_head(student, shown, recipe, cpu=cpu, watch=watch)
