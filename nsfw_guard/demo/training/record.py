@@ -31,8 +31,12 @@ MEANINGS: Mapping[str, Mapping[str, Label | None]] = {
         "high": Label(CATEGORY, Severity.HIGH),
     },
 }
-# (block, review, side, tile): more looks are more chances for a false alarm, so the others are cut higher.
-CUTS = {"default": (0.5, 0.2, 0.7, 0.9), "strict": (0.2, 0.1, 0.4, 0.7), "lenient": (0.8, 0.5, 0.9, 0.95)}
+# (block, review, side, tile, content): more looks are more chances for a false alarm, so the others are cut higher.
+CUTS = {
+    "default": (0.5, 0.2, 0.7, 0.9, 0.9),
+    "strict": (0.2, 0.1, 0.4, 0.7, 0.7),
+    "lenient": (0.8, 0.5, 0.9, 0.95, 0.95),
+}
 
 
 def record(folder: Path, task: policy.Task, *, seed: int, images: int) -> None:
@@ -46,7 +50,8 @@ def record(folder: Path, task: policy.Task, *, seed: int, images: int) -> None:
         positive=Severity.LOW if task is policy.GRADED else None,
         source="trained on drawn shapes by nsfw_guard.demo.training; a demonstration, no NSFW model",
         thresholds={
-            name: Threshold(block=b, review=r, views={"side": s, "tile": t}) for name, (b, r, s, t) in CUTS.items()
+            name: Threshold(block=b, review=r, views={"side": s, "tile": t, "content": c})
+            for name, (b, r, s, t, c) in CUTS.items()
         },
     )
     backend = load_files(spec, folder, Options())

@@ -1,0 +1,198 @@
+"""Finds the parts of images that lie between flat borders and the gutters of collages, on 8-bit levels.
+
+A line of pixels is flat where nearly all of it is near to one colour. An image is cut along flat lines, rows and columns
+in turn, until no part has any: what is left is a cell. Only a sample of the pixels is looked at, and the host reads it
+once for a whole stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+SAMPLES = 256  # along the longer side of an image: 2 to 3 of them fall into a gutter of 1%
+LEAST_SIDE = 32  # pixels; a smaller image is not searched
+NEAR = 24  # levels of a channel: JPEG at quality 75 moves the pixels of a flat border by less
+FLAT = 0.97  # of a line near to its colour: the rest may be corners, or the noise of what is next to it
+STRAIGHT = 0.5  # of an edge's pixels that differ from those outside
+GUTTER = 0.75  # of them, where nothing else speaks for a gutter
+AIR = 0.5  # of the longer side of a cell, around a subject whose ground goes on outside
+SMALLEST = 1 / 24  # of the image's shorter side: of a subject without its ground
+SHOWN = 0.92  # of a side: the first look shows as much at nearly the same scale
+DEPTH = 8  # rows, columns, rows, ...
+SPOTS = 15  # pixels of a line whose median is its colour
+
+Box = tuple[int, int, int, int]  # top, left, bottom, right
+Colour = tuple[int, int, int]
+Planes = NDArray[np.int16]  # lines of pixels, red, green and blue apart: (3, L, P)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A part of an image, how far its ground may reach outside, and the colours of the gaps that it was cut along."""
+
+    box: Box
+    limit: Box
+    grounds: tuple[Colour, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Some lines from `start` to `end`, whose ground may reach from `low` to `high`."""
+
+    start: int
+    end: int
+    low: int
+    high: int
+
+
+def cells(levels: Tensor) -> list[tuple[Box, ...]]:
+    """Return for each image the boxes of its cells in pixels, the largest first; none where it is one whole.
+
+    Shape of levels: uint8 (N, 3, H, W).
+    """
+    height, width = levels.shape[-2:]
+    if min(height, width) < LEAST_SIDE:
+        return [()] * len(levels)
+    step = -(-max(height, width) // SAMPLES)
+    sampled = levels[..., ::step, ::step].cpu().numpy().astype(np.int16)
+    return [_boxes(image, step, height, width) for image in sampled]
+
+
+def _boxes(image: Planes, step: int, height: int, width: int) -> tuple[Box, ...]:
+    """The boxes in pixels, of an image of which every `step`-th pixel is given."""
+    whole = (0, 0, *image.shape[1:])
+    found = []
+    for cell in _cut(image, _Cell(whole, whole), rows=True, depth=DEPTH):
+        sides = cell.box[2] - cell.box[0], cell.box[3] - cell.box[1]
+        if cell.box == whole or min(sides) * step < SMALLEST * min(height, width):
+            continue
+        top, left, bottom, right = _aired(image, cell)
+        # Up to the next sample outside: no pixel of the content is cut off.
+        box = max(0, (top - 1) * step + 1), max(0, (left - 1) * step + 1), min(height, bottom * step), min(width, right * step)
+        if box[2] - box[0] < SHOWN * height or box[3] - box[1] < SHOWN * width:
+            found.append(box)
+    return tuple(sorted(dict.fromkeys(found), key=lambda box: (box[0] - box[2]) * (box[3] - box[1])))
+
+
+def _cut(image: Planes, cell: _Cell, *, rows: bool, depth: int, tried: bool = False) -> Iterator[_Cell]:
+    """The cells of a cell, cut along its flat rows or columns; itself where there are none in either direction."""
+    top, left, bottom, right = cell.box
+    part = image[:, top:bottom, left:right]
+    lines = part if rows else part.swapaxes(1, 2)
+    spans, grounds = _spans(lines, cell.grounds)
+    whole = len(spans) == 1 and (spans[0].start, spans[0].end) == (0, lines.shape[1])
+    if depth == 0 or (whole and tried):
+        yield cell
+        return
+    for span in spans:
+        inner = _within(cell, rows, span, lines.shape[1], grounds)
+        yield from _cut(image, inner, rows=not rows, depth=depth - 1, tried=whole)
+
+
+def _within(cell: _Cell, rows: bool, span: _Span, length: int, grounds: tuple[Colour, ...]) -> _Cell:
+    """The part of a cell in a span of its rows or columns; where an end is not cut, the limit stays."""
+    box, limit = list(cell.box), list(cell.limit)
+    first, last = (0, 2) if rows else (1, 3)
+    base = box[first]
+    box[first], box[last] = base + span.start, base + span.end
+    if span.start:
+        limit[first] = base + span.low
+    if span.end < length:
+        limit[last] = base + span.high
+    return _Cell((box[0], box[1], box[2], box[3]), (limit[0], limit[1], limit[2], limit[3]), grounds)
+
+
+def _spans(lines: Planes, grounds: tuple[Colour, ...]) -> tuple[list[_Span], tuple[Colour, ...]]:
+    """The spans between gaps of flat lines, and the colours of these and of all gaps before. None where all is flat.
+
+    The first gap of an image may have any colour. After that a gap is of one of the colours before, or has a straight
+    edge: the middle of a disc is flat, too.
+    """
+    flat, colours = _flat(lines)
+    length = lines.shape[1]
+    edges = np.flatnonzero(np.diff(flat.astype(np.int8), prepend=0, append=0)).tolist()
+    spans, known, start, low = [], list(grounds), 0, 0
+    for first, last in zip(edges[::2], edges[1::2], strict=True):
+        begin, end = _gap(colours, first, last, grounds)
+        if grounds and not _is_gap(lines, colours, begin, end, grounds):
+            continue
+        if begin < end:
+            known += [_colour(colours, begin), _colour(colours, end - 1)]
+        middle = (begin + end) // 2
+        if begin > start:
+            spans.append(_Span(start, begin, low, end if end == length else middle))
+        start, low = end, begin if begin == 0 else middle
+    if start < length:
+        spans.append(_Span(start, length, low, length))
+    return spans, tuple(dict.fromkeys(known))
+
+
+def _gap(colours: NDArray[np.int16], first: int, last: int, grounds: tuple[Colour, ...]) -> tuple[int, int]:
+    """The gap among flat lines: without those at its ends of another colour, the ground of what is next to them."""
+    run = colours[:, first:last]
+    begin, end = first, last
+    others = np.flatnonzero(_apart(run, run[:, :1]))
+    if len(others) and first > 0 and not _is_near(_colour(colours, first), grounds):
+        begin = first + int(others[0])
+    others = np.flatnonzero(_apart(run, run[:, -1:]))
+    if len(others) and last < colours.shape[1] and not _is_near(_colour(colours, last - 1), grounds):
+        end = first + int(others[-1]) + 1
+    return (begin, end) if begin <= end else ((begin + end) // 2,) * 2
+
+
+def _is_gap(lines: Planes, colours: NDArray[np.int16], begin: int, end: int, grounds: tuple[Colour, ...]) -> bool:
+    """Whether flat lines are of a colour that gaps have had, or end at a straight edge on one side."""
+    if begin < end and (_is_near(_colour(colours, begin), grounds) or _is_near(_colour(colours, end - 1), grounds)):
+        return True
+    return any(
+        0 < at < lines.shape[1] and _apart(lines[:, at - 1], lines[:, at]).mean() >= GUTTER for at in (begin, end)
+    )
+
+
+def _is_near(colour: Colour, grounds: tuple[Colour, ...]) -> bool:
+    """Whether a colour is near to one of these."""
+    return any(max(abs(a - b) for a, b in zip(colour, ground, strict=True)) <= NEAR for ground in grounds)
+
+
+def _colour(colours: NDArray[np.int16], at: int) -> Colour:
+    red, green, blue = colours[:, at].tolist()
+    return red, green, blue
+
+
+def _flat(lines: Planes) -> tuple[NDArray[np.bool_], NDArray[np.int16]]:
+    """Whether each line is flat, and its colour. Shape: (L,), (3, L)."""
+    spots = np.linspace(0, lines.shape[2] - 1, SPOTS).astype(int)
+    colours = np.sort(lines[:, :, spots], axis=2)[:, :, SPOTS // 2]
+    return np.count_nonzero(_apart(lines, colours[:, :, None]), axis=1) <= (1 - FLAT) * lines.shape[2], colours
+
+
+def _apart(pixels: NDArray[np.int16], others: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Whether pixels differ from others. Shape: (3, ...) each, (...)."""
+    red, green, blue = np.abs(pixels - others)
+    differs: NDArray[np.bool_] = np.maximum(np.maximum(red, green), blue) > NEAR
+    return differs
+
+
+def _aired(image: Planes, cell: _Cell) -> Box:
+    """The box of a cell, with air on each side where no straight edge ends it."""
+    top, left, bottom, right = cell.box
+    air = round(AIR * max(bottom - top, right - left))
+    rows, columns = image[:, :, left:right], image[:, top:bottom].swapaxes(1, 2)
+    return (
+        top if _straight(rows, top, top - 1) else max(cell.limit[0], top - air),
+        left if _straight(columns, left, left - 1) else max(cell.limit[1], left - air),
+        bottom if _straight(rows, bottom - 1, bottom) else min(cell.limit[2], bottom + air),
+        right if _straight(columns, right - 1, right) else min(cell.limit[3], right + air),
+    )
+
+
+def _straight(lines: Planes, inside: int, outside: int) -> bool:
+    """Whether most of a line differs from the one outside; the edge of the image is straight."""
+    if not 0 <= outside < lines.shape[1]:
+        return True
+    return float(_apart(lines[:, inside], lines[:, outside]).mean()) >= STRAIGHT
