@@ -7,7 +7,7 @@ once for a whole stack.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,21 +33,26 @@ Planes = NDArray[np.int16]  # lines of pixels, red, green and blue apart: (3, L,
 
 @dataclass(frozen=True)
 class _Cell:
-    """A part of an image, how far its ground may reach outside, and the colours of the gaps that it was cut along."""
+    """A part of an image; by side, how far its ground may reach outside, and the colour of the gap there, where one is.
+
+    Sides are in the order of a box.
+    """
 
     box: Box
     limit: Box
-    grounds: tuple[Colour, ...] = ()
+    beside: tuple[Colour | None, Colour | None, Colour | None, Colour | None] = (None, None, None, None)
 
 
 @dataclass(frozen=True)
 class _Span:
-    """Some lines from `start` to `end`, whose ground may reach from `low` to `high`."""
+    """Some lines, whose ground may reach from `low` to `high`, and the colours of the gaps before and after."""
 
     start: int
     end: int
     low: int
     high: int
+    before: Colour | None
+    after: Colour | None
 
 
 def cells(levels: Tensor) -> list[tuple[Box, ...]]:
@@ -84,83 +89,83 @@ def _cut(image: Planes, cell: _Cell, *, rows: bool, depth: int, tried: bool = Fa
     top, left, bottom, right = cell.box
     part = image[:, top:bottom, left:right]
     lines = part if rows else part.swapaxes(1, 2)
-    spans, grounds = _spans(lines, cell.grounds)
+    spans = _spans(lines, tuple(colour for colour in cell.beside if colour))
     whole = len(spans) == 1 and (spans[0].start, spans[0].end) == (0, lines.shape[1])
     if depth == 0 or (whole and tried):
         yield cell
         return
     for span in spans:
-        inner = _within(cell, rows, span, lines.shape[1], grounds)
-        yield from _cut(image, inner, rows=not rows, depth=depth - 1, tried=whole)
+        yield from _cut(image, _within(cell, rows, span, lines.shape[1]), rows=not rows, depth=depth - 1, tried=whole)
 
 
-def _within(cell: _Cell, rows: bool, span: _Span, length: int, grounds: tuple[Colour, ...]) -> _Cell:
-    """The part of a cell in a span of its rows or columns; where an end is not cut, the limit stays."""
-    box, limit = list(cell.box), list(cell.limit)
+def _within(cell: _Cell, rows: bool, span: _Span, length: int) -> _Cell:
+    """The part of a cell in a span of its rows or columns; an end that is not cut stays as it is."""
+    box, limit, beside = list(cell.box), list(cell.limit), list(cell.beside)
     first, last = (0, 2) if rows else (1, 3)
     base = box[first]
     box[first], box[last] = base + span.start, base + span.end
     if span.start:
-        limit[first] = base + span.low
+        limit[first], beside[first] = base + span.low, span.before
     if span.end < length:
-        limit[last] = base + span.high
-    return _Cell((box[0], box[1], box[2], box[3]), (limit[0], limit[1], limit[2], limit[3]), grounds)
+        limit[last], beside[last] = base + span.high, span.after
+    return _Cell((box[0], box[1], box[2], box[3]), (limit[0], limit[1], limit[2], limit[3]),
+                 (beside[0], beside[1], beside[2], beside[3]))  # fmt: skip
 
 
-def _spans(lines: Planes, grounds: tuple[Colour, ...]) -> tuple[list[_Span], tuple[Colour, ...]]:
-    """The spans between gaps of flat lines, and the colours of these and of all gaps before. None where all is flat.
+def _spans(lines: Planes, grounds: Sequence[Colour]) -> list[_Span]:
+    """The spans between gaps of flat lines; none where all is flat.
 
-    The first gap of an image may have any colour. After that a gap is of one of the colours before, or has a straight
+    Where nothing was cut before, a gap may have any colour. After that it has the colour of a gap beside, or a straight
     edge: the middle of a disc is flat, too.
     """
     flat, colours = _flat(lines)
     length = lines.shape[1]
     edges = np.flatnonzero(np.diff(flat.astype(np.int8), prepend=0, append=0)).tolist()
-    spans, known, start, low = [], list(grounds), 0, 0
+    spans: list[_Span] = []
+    start, low, before = 0, 0, None
     for first, last in zip(edges[::2], edges[1::2], strict=True):
         begin, end = _gap(colours, first, last, grounds)
-        if grounds and not _is_gap(lines, colours, begin, end, grounds):
+        colour = _colour(colours[:, begin:end]) if begin < end else None
+        if grounds and not _is_gap(lines, begin, end, colour, grounds):
             continue
-        if begin < end:
-            known += [_colour(colours, begin), _colour(colours, end - 1)]
         middle = (begin + end) // 2
         if begin > start:
-            spans.append(_Span(start, begin, low, end if end == length else middle))
-        start, low = end, begin if begin == 0 else middle
+            spans.append(_Span(start, begin, low, end if end == length else middle, before, colour))
+        start, low, before = end, begin if begin == 0 else middle, colour
     if start < length:
-        spans.append(_Span(start, length, low, length))
-    return spans, tuple(dict.fromkeys(known))
+        spans.append(_Span(start, length, low, length, before, None))
+    return spans
 
 
-def _gap(colours: NDArray[np.int16], first: int, last: int, grounds: tuple[Colour, ...]) -> tuple[int, int]:
+def _gap(colours: NDArray[np.int16], first: int, last: int, grounds: Sequence[Colour]) -> tuple[int, int]:
     """The gap among flat lines: without those at its ends of another colour, the ground of what is next to them."""
     run = colours[:, first:last]
     begin, end = first, last
     others = np.flatnonzero(_apart(run, run[:, :1]))
-    if len(others) and first > 0 and not _is_near(_colour(colours, first), grounds):
+    if len(others) and first > 0 and not _is_near(_colour(colours[:, first : first + 1]), grounds):
         begin = first + int(others[0])
     others = np.flatnonzero(_apart(run, run[:, -1:]))
-    if len(others) and last < colours.shape[1] and not _is_near(_colour(colours, last - 1), grounds):
+    if len(others) and last < colours.shape[1] and not _is_near(_colour(colours[:, last - 1 : last]), grounds):
         end = first + int(others[-1]) + 1
     return (begin, end) if begin <= end else ((begin + end) // 2,) * 2
 
 
-def _is_gap(lines: Planes, colours: NDArray[np.int16], begin: int, end: int, grounds: tuple[Colour, ...]) -> bool:
+def _is_gap(lines: Planes, begin: int, end: int, colour: Colour | None, grounds: Sequence[Colour]) -> bool:
     """Whether flat lines are of a colour that gaps have had, or end at a straight edge on one side."""
-    if begin < end and (_is_near(_colour(colours, begin), grounds) or _is_near(_colour(colours, end - 1), grounds)):
+    if colour and _is_near(colour, grounds):
         return True
-    return any(
-        0 < at < lines.shape[1] and _apart(lines[:, at - 1], lines[:, at]).mean() >= GUTTER for at in (begin, end)
-    )
+    inside = (at for at in (begin, end) if 0 < at < lines.shape[1])
+    return any(_apart(lines[:, at - 1], lines[:, at]).mean() >= GUTTER for at in inside)
 
 
-def _is_near(colour: Colour, grounds: tuple[Colour, ...]) -> bool:
+def _is_near(colour: Colour, grounds: Sequence[Colour]) -> bool:
     """Whether a colour is near to one of these."""
     return any(max(abs(a - b) for a, b in zip(colour, ground, strict=True)) <= NEAR for ground in grounds)
 
 
-def _colour(colours: NDArray[np.int16], at: int) -> Colour:
-    red, green, blue = colours[:, at].tolist()
+def _colour(colours: NDArray[np.int16]) -> Colour:
+    """The colour of most of some lines: at the edge of a gap one may be mixed with what is next to it."""
+    red, green, blue = np.sort(colours, axis=1)[:, colours.shape[1] // 2].tolist()
     return red, green, blue
 
 
