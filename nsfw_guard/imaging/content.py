@@ -20,6 +20,7 @@ NEAR = 24  # levels of a channel: JPEG at quality 75 moves the pixels of a flat 
 FLAT = 0.97  # of a line near to its colour: the rest may be corners, or the noise of what is next to it
 STRAIGHT = 0.5  # of an edge's pixels that differ from those outside
 GUTTER = 0.75  # of them, where nothing else speaks for a gutter
+PARTLY = 0.25  # of them, where a gutter runs across the whole image: cells may have its colour
 AIR = 0.5  # of the longer side of a cell, around a subject whose ground goes on outside
 SMALLEST = 1 / 24  # of the image's shorter side: of a subject without its ground
 SHOWN = 0.92  # of a side: the first look shows as much at nearly the same scale
@@ -84,7 +85,7 @@ def _boxes(image: Planes, step: int, height: int, width: int) -> tuple[Box, ...]
     return tuple(sorted(dict.fromkeys(found), key=lambda box: (box[0] - box[2]) * (box[3] - box[1])))
 
 
-def _cut(image: Planes, cell: _Cell, *, rows: bool, depth: int, tried: bool = False) -> Iterator[_Cell]:
+def _cut(image: Planes, cell: _Cell, *, rows: bool, depth: int, tried: bool = False, unframe: bool = True) -> Iterator[_Cell]:
     """The cells of a cell, cut along its flat rows or columns; itself where there are none in either direction."""
     top, left, bottom, right = cell.box
     part = image[:, top:bottom, left:right]
@@ -92,10 +93,18 @@ def _cut(image: Planes, cell: _Cell, *, rows: bool, depth: int, tried: bool = Fa
     spans = _spans(lines, tuple(colour for colour in cell.beside if colour))
     whole = len(spans) == 1 and (spans[0].start, spans[0].end) == (0, lines.shape[1])
     if depth == 0 or (whole and tried):
-        yield cell
+        yield _unframed(image, cell) if unframe and any(cell.beside) else cell
         return
     for span in spans:
-        yield from _cut(image, _within(cell, rows, span, lines.shape[1]), rows=not rows, depth=depth - 1, tried=whole)
+        inner = _within(cell, rows, span, lines.shape[1])
+        yield from _cut(image, inner, rows=not rows, depth=depth - 1, tried=whole, unframe=unframe)
+
+
+def _unframed(image: Planes, cell: _Cell) -> _Cell:
+    """What is in a cell that is a border itself, such as the mat of a framed photograph: one part with straight edges."""
+    inner = list(_cut(image, _Cell(cell.box, cell.box), rows=True, depth=DEPTH, unframe=False))
+    framed = len(inner) == 1 and all(_edges(image, inner[0].box, GUTTER))
+    return inner[0] if framed else cell
 
 
 def _within(cell: _Cell, rows: bool, span: _Span, length: int) -> _Cell:
@@ -115,18 +124,20 @@ def _within(cell: _Cell, rows: bool, span: _Span, length: int) -> _Cell:
 def _spans(lines: Planes, grounds: Sequence[Colour]) -> list[_Span]:
     """The spans between gaps of flat lines; none where all is flat.
 
-    Where nothing was cut before, a gap may have any colour. After that it has the colour of a gap beside, or a straight
-    edge: the middle of a disc is flat, too.
+    A gap has the colour of a gap beside, or a straight edge: the middle of a disc is flat, too. Where nothing was cut
+    before, flat lines at both ends are gaps, and a part of an edge is enough.
     """
     flat, colours = _flat(lines)
     length = lines.shape[1]
     edges = np.flatnonzero(np.diff(flat.astype(np.int8), prepend=0, append=0)).tolist()
+    straight = GUTTER if grounds else PARTLY
+    grounds = grounds or [_colour(colours[:, [at]]) for at in (0, length - 1) if flat[at]]
     spans: list[_Span] = []
     start, low, before = 0, 0, None
     for first, last in zip(edges[::2], edges[1::2], strict=True):
         begin, end = _gap(colours, first, last, grounds)
         colour = _colour(colours[:, begin:end]) if begin < end else None
-        if grounds and not _is_gap(lines, begin, end, colour, grounds):
+        if not (colour and _is_near(colour, grounds)) and not _parts_cells(lines, (begin, end), straight):
             continue
         middle = (begin + end) // 2
         if begin > start:
@@ -150,12 +161,10 @@ def _gap(colours: NDArray[np.int16], first: int, last: int, grounds: Sequence[Co
     return (begin, end) if begin <= end else ((begin + end) // 2,) * 2
 
 
-def _is_gap(lines: Planes, begin: int, end: int, colour: Colour | None, grounds: Sequence[Colour]) -> bool:
-    """Whether flat lines are of a colour that gaps have had, or end at a straight edge on one side."""
-    if colour and _is_near(colour, grounds):
-        return True
-    inside = (at for at in (begin, end) if 0 < at < lines.shape[1])
-    return any(_apart(lines[:, at - 1], lines[:, at]).mean() >= GUTTER for at in inside)
+def _parts_cells(lines: Planes, ends: tuple[int, int], straight: float) -> bool:
+    """Whether flat lines end at a straight edge on one side."""
+    inside = (at for at in ends if 0 < at < lines.shape[1])
+    return any(_apart(lines[:, at - 1], lines[:, at]).mean() >= straight for at in inside)
 
 
 def _is_near(colour: Colour, grounds: Sequence[Colour]) -> bool:
@@ -187,17 +196,28 @@ def _aired(image: Planes, cell: _Cell) -> Box:
     """The box of a cell, with air on each side where no straight edge ends it."""
     top, left, bottom, right = cell.box
     air = round(AIR * max(bottom - top, right - left))
-    rows, columns = image[:, :, left:right], image[:, top:bottom].swapaxes(1, 2)
+    straight = _edges(image, cell.box, STRAIGHT)
     return (
-        top if _straight(rows, top, top - 1) else max(cell.limit[0], top - air),
-        left if _straight(columns, left, left - 1) else max(cell.limit[1], left - air),
-        bottom if _straight(rows, bottom - 1, bottom) else min(cell.limit[2], bottom + air),
-        right if _straight(columns, right - 1, right) else min(cell.limit[3], right + air),
+        top if straight[0] else max(cell.limit[0], top - air),
+        left if straight[1] else max(cell.limit[1], left - air),
+        bottom if straight[2] else min(cell.limit[2], bottom + air),
+        right if straight[3] else min(cell.limit[3], right + air),
     )
 
 
-def _straight(lines: Planes, inside: int, outside: int) -> bool:
-    """Whether most of a line differs from the one outside; the edge of the image is straight."""
-    if not 0 <= outside < lines.shape[1]:
-        return True
-    return float(_apart(lines[:, inside], lines[:, outside]).mean()) >= STRAIGHT
+def _edges(image: Planes, box: Box, share: float) -> tuple[bool, bool, bool, bool]:
+    """By side, whether so much of an edge differs from the line outside; the edge of the image does."""
+    top, left, bottom, right = box
+    rows, columns = image[:, :, left:right], image[:, top:bottom].swapaxes(1, 2)
+
+    def differs(lines: Planes, inside: int, outside: int) -> bool:
+        return not 0 <= outside < lines.shape[1] or bool(
+            _apart(lines[:, inside], lines[:, outside]).mean() >= share
+        )
+
+    return (
+        differs(rows, top, top - 1),
+        differs(columns, left, left - 1),
+        differs(rows, bottom - 1, bottom),
+        differs(columns, right - 1, right),
+    )
