@@ -2,9 +2,10 @@
 
 python benchmarks/content_views.py [--json] [--images N]
 
-Scenes of the shapes world, drawn by a fixed seed and judged by `demo-shapes`: a red disc is unsafe. An image is found when it
-is blocked at the record's thresholds; a false alarm is the same arrangement of harmless scenes, blocked. "Matched" raises the
-threshold of the further looks until no more harmless images are blocked than by `cover`. With --json only the RESULT line.
+Scenes of the shapes world, drawn by a fixed seed and judged by `demo-shapes`: a red disc is unsafe. An image is found
+when it is blocked at the record's thresholds; a false alarm is the same arrangement of harmless scenes, blocked.
+"Matched" raises the threshold of the further looks until no more harmless images are blocked than by `cover`. Promised
+is what is found in each arrangement, all colours together. With --json only the RESULT line.
 """
 
 from __future__ import annotations
@@ -96,6 +97,12 @@ ROWS: Mapping[str, Draw] = {
         for colour in ("white", "black", "grey")
     },
 }
+
+
+GROUPS = (
+    *(f"border {share}%" for share in (10, 30, 50, 60)), "bars 30%", "bars 50%",
+    *(f"collage {n} x {n}" for n in (2, 3, 4)),
+)  # fmt: skip
 
 
 def pixels(image: Image.Image) -> torch.Tensor:
@@ -193,14 +200,27 @@ def run(count: int) -> None:
         ],
     )  # fmt: skip
     spent = list(costs(backends))
-    table(("one image, one thread", "side", *(f"{way}, ms" for way in WAYS)), [(n, s, *t.values()) for n, s, t in spent])
+    table(
+        ("one image, one thread", "side", *(f"{way}, ms" for way in WAYS)), [(n, s, *t.values()) for n, s, t in spent]
+    )
+    pooled = {
+        group: {
+            way: float(np.mean([one[way] for name, one in shares.items() if name.startswith(group)])) for way in columns
+        }
+        for group in GROUPS
+    }
+    table(
+        ("all colours together", *columns),
+        [(g, *(f"{share:.3f}" for share in one.values())) for g, one in pooled.items()],
+    )
     broken = [
-        f"content, matched to cover's false alarms, misses {1 - one['content, matched']:.3f} of: {name}"
-        for name, one in shares.items()
-        if one["content, matched"] < WANTED
+        f"{way} misses {1 - one[way]:.3f} of: {group}"
+        for group, one in pooled.items()
+        for way in ("content", "content, matched")
+        if one[way] < WANTED
     ]
     result = {
-        "images": count, "shares": shares, "alarms": total, "harmless": len(good["cover"]),
+        "images": count, "shares": shares, "pooled": pooled, "alarms": total, "harmless": len(good["cover"]),
         "matched": {way: raised[way][kind] for way, kind in EXTRA.items()},
         "ms": {f"{name}, {side}": times for name, side, times in spent},
     }  # fmt: skip

@@ -1,8 +1,8 @@
 """Finds the parts of images that lie between flat borders and the gutters of collages, on 8-bit levels.
 
-A line of pixels is flat where nearly all of it is near to one colour. An image is cut along flat lines, rows and columns
-in turn, until no part has any: what is left is a cell. Only a sample of the pixels is looked at, and the host reads it
-once for a whole stack.
+A line of pixels is flat where nearly all of it is near to one colour. An image is cut along flat lines, rows and
+columns in turn, until no part has any: what is left is a cell. Only a sample of the pixels is looked at, and the host
+reads it once for a whole stack.
 """
 
 from __future__ import annotations
@@ -78,14 +78,17 @@ def _boxes(image: Planes, step: int, height: int, width: int) -> tuple[Box, ...]
         if cell.box == whole or min(sides) * step < SMALLEST * min(height, width):
             continue
         top, left, bottom, right = _aired(image, cell)
-        # Up to the next sample outside: no pixel of the content is cut off.
-        box = max(0, (top - 1) * step + 1), max(0, (left - 1) * step + 1), min(height, bottom * step), min(width, right * step)
+        # From the first sample inside to the last: a line of the border would be an edge that the content has not.
+        box = top * step, left * step, (bottom - 1) * step + 1, (right - 1) * step + 1
+        box = box[0], box[1], height if bottom == whole[2] else box[2], width if right == whole[3] else box[3]
         if box[2] - box[0] < SHOWN * height or box[3] - box[1] < SHOWN * width:
             found.append(box)
     return tuple(sorted(dict.fromkeys(found), key=lambda box: (box[0] - box[2]) * (box[3] - box[1])))
 
 
-def _cut(image: Planes, cell: _Cell, *, rows: bool, depth: int, tried: bool = False, unframe: bool = True) -> Iterator[_Cell]:
+def _cut(
+    image: Planes, cell: _Cell, *, rows: bool, depth: int, tried: bool = False, unframe: bool = True
+) -> Iterator[_Cell]:
     """The cells of a cell, cut along its flat rows or columns; itself where there are none in either direction."""
     top, left, bottom, right = cell.box
     part = image[:, top:bottom, left:right]
@@ -101,7 +104,7 @@ def _cut(image: Planes, cell: _Cell, *, rows: bool, depth: int, tried: bool = Fa
 
 
 def _unframed(image: Planes, cell: _Cell) -> _Cell:
-    """What is in a cell that is a border itself, such as the mat of a framed photograph: one part with straight edges."""
+    """What is in a cell that has a border itself, such as a photograph's mat: one part with straight edges."""
     inner = list(_cut(image, _Cell(cell.box, cell.box), rows=True, depth=DEPTH, unframe=False))
     framed = len(inner) == 1 and all(_edges(image, inner[0].box, GUTTER))
     return inner[0] if framed else cell
@@ -137,7 +140,7 @@ def _spans(lines: Planes, grounds: Sequence[Colour]) -> list[_Span]:
     for first, last in zip(edges[::2], edges[1::2], strict=True):
         begin, end = _gap(colours, first, last, grounds)
         colour = _colour(colours[:, begin:end]) if begin < end else None
-        if not (colour and _is_near(colour, grounds)) and not _parts_cells(lines, (begin, end), straight):
+        if not (colour and _is_near(colour, grounds)) and not _ends_straight(lines, (begin, end), straight):
             continue
         middle = (begin + end) // 2
         if begin > start:
@@ -161,7 +164,7 @@ def _gap(colours: NDArray[np.int16], first: int, last: int, grounds: Sequence[Co
     return (begin, end) if begin <= end else ((begin + end) // 2,) * 2
 
 
-def _parts_cells(lines: Planes, ends: tuple[int, int], straight: float) -> bool:
+def _ends_straight(lines: Planes, ends: tuple[int, int], straight: float) -> bool:
     """Whether flat lines end at a straight edge on one side."""
     inside = (at for at in ends if 0 < at < lines.shape[1])
     return any(_apart(lines[:, at - 1], lines[:, at]).mean() >= straight for at in inside)
@@ -211,9 +214,7 @@ def _edges(image: Planes, box: Box, share: float) -> tuple[bool, bool, bool, boo
     rows, columns = image[:, :, left:right], image[:, top:bottom].swapaxes(1, 2)
 
     def differs(lines: Planes, inside: int, outside: int) -> bool:
-        return not 0 <= outside < lines.shape[1] or bool(
-            _apart(lines[:, inside], lines[:, outside]).mean() >= share
-        )
+        return not 0 <= outside < lines.shape[1] or bool(_apart(lines[:, inside], lines[:, outside]).mean() >= share)
 
     return (
         differs(rows, top, top - 1),

@@ -64,7 +64,9 @@ class Preprocess:
         """
         parts = self.parts(frames)
         if len(parts) > 1:
-            raise ConfigError(f"{len(frames)} frames have different looks: use Preprocess.parts, or one frame at a time")
+            raise ConfigError(
+                f"{len(frames)} frames have different looks: use Preprocess.parts, or one frame at a time"
+            )
         return parts[0]
 
     def parts(self, frames: Frames) -> tuple[Prepared, ...]:
@@ -85,9 +87,7 @@ class Preprocess:
             shown = pixels[start:end]
             if more:
                 shown = torch.cat([shown, self._shown(levels[start:end], more)], 1)
-            parts.append(
-                Prepared(shown, _views((*looks, *more)), None if extremes is None else extremes[start:end])
-            )
+            parts.append(Prepared(shown, _views((*looks, *more)), None if extremes is None else extremes[start:end]))
             start = end
         return tuple(parts)
 

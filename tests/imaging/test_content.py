@@ -1,4 +1,4 @@
-"""Cells between flat borders and gutters: nothing is found where nothing is, and what is found is found to the pixel."""
+"""Cells between flat borders and gutters: none where there is none, and the others to the pixel."""
 
 from __future__ import annotations
 
@@ -108,14 +108,22 @@ def test_a_border_in_a_border_is_trimmed_too() -> None:
     assert found(image) == [((60, 50, 180, 190),)]
 
 
-def test_a_large_image_keeps_every_pixel_of_its_content() -> None:
+def test_a_large_image_is_trimmed_to_the_sample_without_a_line_of_the_border() -> None:
     image = flat(1100, 901, (250, 250, 250))
     image[301:702, 203:604] = textured(401, 401)
 
-    ((box,),) = found(image)
+    (((top, left, bottom, right),),) = found(image)
 
-    assert box[0] <= 301 and box[1] <= 203 and box[2] >= 702 and box[3] >= 604
-    assert np.abs(np.subtract(box, (301, 203, 702, 604))).max() < 5  # the sample takes every fifth pixel
+    assert 301 <= top < 306  # every fifth pixel is looked at
+    assert 203 <= left < 208
+    assert 697 < bottom <= 702
+    assert 599 < right <= 604
+
+
+def test_content_at_the_edge_of_a_large_image_reaches_the_edge() -> None:
+    image = flat(1003, 1003)
+    image[500:, 600:] = textured(503, 403)
+    assert found(image)[0][0][2:] == (1003, 1003)
 
 
 @pytest.mark.parametrize(("axis", "box"), [(0, (50, 0, 150, 200)), (1, (0, 50, 200, 150))])
@@ -252,7 +260,7 @@ def test_frames_with_different_looks_are_no_single_stack() -> None:
     bordered = flat(64, 64)
     bordered[20:50, 20:50] = textured(30, 30)
     frames = Frames(torch.from_numpy(np.stack([textured(64, 64), bordered])).permute(0, 3, 1, 2))
-    with pytest.raises(ValueError, match="2 frames have different looks: use Preprocess.parts"):
+    with pytest.raises(ValueError, match=r"2 frames have different looks: use Preprocess\.parts"):
         Preprocess(spec=SPEC, views="content").prepare(frames)
 
 

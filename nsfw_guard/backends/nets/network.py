@@ -131,7 +131,8 @@ class NetBackend:
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
         """Return one Scores per frame, in order, over all stacks; the host waits for the device once.
 
-        With `views="content"` it waits once more for each stack, to find what is in the images. An image that needs too many looks gets a fault; the others are judged.
+        With `views="content"` it waits once more for each stack, to find what is in the images. An image that needs too
+        many looks gets a fault; the others are judged.
         """
         refused = [self._refused(stack) for stack in stacks]
         sound = [stack for stack, why in zip(stacks, refused, strict=True) if not why]

@@ -33,9 +33,9 @@ MEANINGS: Mapping[str, Mapping[str, Label | None]] = {
 }
 # (block, review, side, tile, content): more looks are more chances for a false alarm, so the others are cut higher.
 CUTS = {
-    "default": (0.5, 0.2, 0.7, 0.9, 0.9),
-    "strict": (0.2, 0.1, 0.4, 0.7, 0.7),
-    "lenient": (0.8, 0.5, 0.9, 0.95, 0.95),
+    "default": (0.5, 0.2, 0.7, 0.9, 0.95),
+    "strict": (0.2, 0.1, 0.4, 0.7, 0.9),
+    "lenient": (0.8, 0.5, 0.9, 0.95, 0.97),
 }
 
 
@@ -109,4 +109,5 @@ def _measured(
         f"chosen; on {count} harmless drawn 2:1 images {reach(safe, 'center'):.2%} false alarms in the center view "
         f"and {reach(safe, 'side'):.2%} in side views; of {count} with a red disc at one end {np.mean(whole):.1%} "
         f"found by all views, {reach(unsafe, 'center'):.1%} by the center view alone"
+        "; content: chosen on scenes in borders and collages"
     )
