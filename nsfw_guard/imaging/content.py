@@ -16,7 +16,7 @@ from torch import Tensor
 
 SAMPLES = 256  # along the longer side of an image: 2 to 3 of them fall into a gutter of 1%
 LEAST_SIDE = 32  # pixels; a smaller image is not searched
-NEAR = 24  # levels of a channel: JPEG at quality 75 moves the pixels of a flat border by less
+NEAR = 24  # levels of a channel: noise of a JPEG is within
 FLAT = 0.97  # of a line near to its colour: the rest may be corners, or the noise of what is next to it
 STRAIGHT = 0.5  # of an edge's pixels that differ from those outside
 GUTTER = 0.75  # of them, where nothing else speaks for a gutter
@@ -74,8 +74,7 @@ def _boxes(image: Planes, step: int, height: int, width: int) -> tuple[Box, ...]
     whole = (0, 0, *image.shape[1:])
     found = []
     for cell in _cut(image, _Cell(whole, whole), rows=True, depth=DEPTH):
-        sides = cell.box[2] - cell.box[0], cell.box[3] - cell.box[1]
-        if cell.box == whole or min(sides) * step < SMALLEST * min(height, width):
+        if cell.box == whole:
             continue
         top, left, bottom, right = _aired(image, cell)
         # From the first sample inside to the last: a line of the border would be an edge that the content has not.
@@ -98,7 +97,10 @@ def _cut(
     if depth == 0 or (whole and tried):
         yield _unframed(image, cell) if unframe and any(cell.beside) else cell
         return
+    least = SMALLEST * min(image.shape[1:])
     for span in spans:
+        if span.end - span.start < least:
+            continue  # not cut further: a mesh would have thousands
         inner = _within(cell, rows, span, lines.shape[1])
         yield from _cut(image, inner, rows=not rows, depth=depth - 1, tried=whole, unframe=unframe)
 

@@ -185,6 +185,13 @@ def test_cells_that_are_too_small_are_left_out() -> None:
     assert found(image) == [((50, 50, 150, 150),)]
 
 
+@pytest.mark.parametrize("period", [2, 3, 5, 10])
+def test_a_mesh_has_no_cell(period) -> None:
+    image = textured(256, 256)
+    image[::period], image[:, ::period] = 255, 255
+    assert found(image) == [()]
+
+
 def test_a_flat_cell_is_none() -> None:
     image = grid(2, 100, 4, (255, 255, 255))
     image[:100, :100] = (20, 90, 20)
