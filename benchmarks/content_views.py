@@ -115,15 +115,15 @@ def pixels(image: Image.Image) -> torch.Tensor:
 
 def scored(backend: object, images: list[torch.Tensor]) -> Scored:
     """The highest score of each image in each kind of view."""
-    found: Scored = []
+    rows: Scored = []
     for scores in backend.score([Frames(image) for image in images]):  # type: ignore[attr-defined]
         assert not scores.fault
         of_kinds: dict[str, float] = {}
         for view in scores.views:
             score = max(p for levels in view.levels.values() for p in levels.values())
             of_kinds[view.view.kind] = max(of_kinds.get(view.view.kind, 0.0), score)
-        found.append(of_kinds)
-    return found
+        rows.append(of_kinds)
+    return rows
 
 
 def flagged(images: Scored, cuts: Mapping[str, float]) -> int:

@@ -72,7 +72,7 @@ def cells(levels: Tensor) -> list[tuple[Box, ...]]:
 def _boxes(image: Planes, step: int, height: int, width: int) -> tuple[Box, ...]:
     """The boxes in pixels, of an image of which every `step`-th pixel is given."""
     whole = (0, 0, *image.shape[1:])
-    found = []
+    boxes = []
     for cell in _cut(image, _Cell(whole, whole), rows=True, depth=DEPTH):
         if cell.box == whole:
             continue
@@ -81,8 +81,8 @@ def _boxes(image: Planes, step: int, height: int, width: int) -> tuple[Box, ...]
         box = top * step, left * step, (bottom - 1) * step + 1, (right - 1) * step + 1
         box = box[0], box[1], height if bottom == whole[2] else box[2], width if right == whole[3] else box[3]
         if box[2] - box[0] < SHOWN * height or box[3] - box[1] < SHOWN * width:
-            found.append(box)
-    return tuple(sorted(dict.fromkeys(found), key=lambda box: (box[0] - box[2]) * (box[3] - box[1])))
+            boxes.append(box)
+    return tuple(sorted(dict.fromkeys(boxes), key=lambda box: (box[0] - box[2]) * (box[3] - box[1])))
 
 
 def _cut(

@@ -27,7 +27,7 @@ def flat(height: int, width: int, colour: tuple[int, int, int] = (255, 255, 255)
     return np.full((height, width, 3), colour, np.uint8)
 
 
-def found(*images: np.ndarray) -> list[tuple[tuple[int, int, int, int], ...]]:
+def cells_of(*images: np.ndarray) -> list[tuple[tuple[int, int, int, int], ...]]:
     return cells(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
 
 
@@ -51,12 +51,12 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
 @pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (222, 38, 42)])
 @pytest.mark.parametrize("size", [(64, 64), (37, 251), (700, 300)])
 def test_a_plain_image_has_no_cell(size, colour) -> None:
-    assert found(flat(*size, colour)) == [()]
+    assert cells_of(flat(*size, colour)) == [()]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 90), (31, 200), (64, 64), (301, 77)])
 def test_noise_has_no_cell_at_any_size(size) -> None:
-    assert found(textured(*size)) == [()]
+    assert cells_of(textured(*size)) == [()]
 
 
 def test_smooth_content_has_no_cell() -> None:
@@ -67,21 +67,21 @@ def test_smooth_content_has_no_cell() -> None:
 def test_a_tiny_image_is_not_searched(size) -> None:
     image = flat(*size)
     image[2:-2, 2:-2] = textured(size[0] - 4, size[1] - 4)
-    assert found(image) == [()]
+    assert cells_of(image) == [()]
 
 
 @pytest.mark.parametrize("radius", [70, 100, 127])
 def test_a_large_disc_on_plain_ground_is_not_zoomed_into(radius) -> None:
     image = Image.new("RGB", (256, 256), "white")
     ImageDraw.Draw(image).ellipse((128 - radius, 128 - radius, 128 + radius, 128 + radius), (222, 38, 42))
-    assert found(np.array(image)) == [()]
+    assert cells_of(np.array(image)) == [()]
 
 
 def test_a_small_disc_on_plain_ground_keeps_half_its_width_of_ground_on_each_side() -> None:
     image = Image.new("RGB", (256, 256), "white")
     ImageDraw.Draw(image).ellipse((40, 60, 79, 99), (222, 38, 42))
 
-    ((box,),) = found(np.array(image))
+    ((box,),) = cells_of(np.array(image))
 
     assert np.abs(np.subtract(box, (40, 20, 120, 100))).max() <= 2
 
@@ -91,28 +91,28 @@ def test_text_is_too_small_for_a_cell() -> None:
     pen = ImageDraw.Draw(image)
     for line in range(10):
         pen.text((30, 40 + 40 * line), "words and more words of a letter", "black")
-    assert found(np.array(image)) == [()]
+    assert cells_of(np.array(image)) == [()]
 
 
 @pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (222, 38, 42), (128, 128, 128)])
 def test_a_border_is_trimmed_to_the_pixel(colour) -> None:
     image = flat(200, 240, colour)
     image[31:150, 17:101] = textured(119, 84)
-    assert found(image) == [((31, 17, 150, 101),)]
+    assert cells_of(image) == [((31, 17, 150, 101),)]
 
 
 def test_a_border_in_a_border_is_trimmed_too() -> None:
     image = flat(240, 240, (0, 0, 0))
     image[3:237, 3:237] = 255
     image[60:180, 50:190] = textured(120, 140)
-    assert found(image) == [((60, 50, 180, 190),)]
+    assert cells_of(image) == [((60, 50, 180, 190),)]
 
 
 def test_a_large_image_is_trimmed_to_the_sample_without_a_line_of_the_border() -> None:
     image = flat(1100, 901, (250, 250, 250))
     image[301:702, 203:604] = textured(401, 401)
 
-    (((top, left, bottom, right),),) = found(image)
+    (((top, left, bottom, right),),) = cells_of(image)
 
     assert 301 <= top < 306  # every fifth pixel is looked at
     assert 203 <= left < 208
@@ -123,14 +123,14 @@ def test_a_large_image_is_trimmed_to_the_sample_without_a_line_of_the_border() -
 def test_content_at_the_edge_of_a_large_image_reaches_the_edge() -> None:
     image = flat(1003, 1003)
     image[500:, 600:] = textured(503, 403)
-    assert found(image)[0][0][2:] == (1003, 1003)
+    assert cells_of(image)[0][0][2:] == (1003, 1003)
 
 
 @pytest.mark.parametrize(("axis", "box"), [(0, (50, 0, 150, 200)), (1, (0, 50, 200, 150))])
 def test_letterbox_bars_are_trimmed(axis, box) -> None:
     image = flat(200, 200, (0, 0, 0))
     image[50:150] = textured(100, 200)
-    assert found(image if axis == 0 else image.swapaxes(0, 1)) == [(box,)]
+    assert cells_of(image if axis == 0 else image.swapaxes(0, 1)) == [(box,)]
 
 
 def test_what_lies_between_bars_is_left_whole_though_its_ground_is_plain() -> None:
@@ -138,7 +138,7 @@ def test_what_lies_between_bars_is_left_whole_though_its_ground_is_plain() -> No
     pen = ImageDraw.Draw(image)
     pen.rectangle((0, 50, 199, 149), (194, 222, 250))
     pen.ellipse((20, 80, 59, 119), (222, 38, 42))
-    assert found(np.array(image)) == [((50, 0, 150, 200),)]
+    assert cells_of(np.array(image)) == [((50, 0, 150, 200),)]
 
 
 @pytest.mark.parametrize("gap", [1, 2, 5])
@@ -148,17 +148,17 @@ def test_each_cell_of_a_collage_is_found_even_beside_a_gutter_of_one_pixel(count
     side = 60
     image = grid(count, side, gap, colour)
     corners = [i * (side + gap) for i in range(count)]
-    assert sorted(found(image)[0]) == [(t, x, t + side, x + side) for t in corners for x in corners]
+    assert sorted(cells_of(image)[0]) == [(t, x, t + side, x + side) for t in corners for x in corners]
 
 
 def test_gutters_of_one_in_a_hundred_are_found_in_a_large_image() -> None:
-    assert len(found(grid(3, 334, 11, (255, 255, 255)))[0]) == 9
+    assert len(cells_of(grid(3, 334, 11, (255, 255, 255)))[0]) == 9
 
 
 @pytest.mark.parametrize("quality", [75, 85, 95])
 def test_noise_of_a_jpeg_hides_neither_borders_nor_gutters(quality) -> None:
     collage = np.pad(grid(2, 120, 16, (0, 0, 0)), ((16, 16), (16, 16), (0, 0)))
-    boxes = sorted(found(jpeg(collage, quality))[0])
+    boxes = sorted(cells_of(jpeg(collage, quality))[0])
     assert len(boxes) == 4
     for box, (top, left) in zip(boxes, [(16, 16), (16, 152), (152, 16), (152, 152)], strict=True):
         assert np.abs(np.subtract(box, (top, left, top + 120, left + 120))).max() <= 8  # one block
@@ -166,14 +166,14 @@ def test_noise_of_a_jpeg_hides_neither_borders_nor_gutters(quality) -> None:
 
 def test_a_border_of_another_colour_than_the_gutters_hides_no_cell() -> None:
     image = np.pad(grid(2, 80, 6, (255, 255, 255)), ((20, 20), (20, 20), (0, 0)))
-    assert len(found(image)[0]) == 4
+    assert len(cells_of(image)[0]) == 4
 
 
 def test_white_cells_between_white_gutters_come_out_tighter() -> None:
     image = flat(210, 210)
     for top, left in ((0, 0), (0, 110), (110, 0), (110, 110)):
         image[top + 30 : top + 70, left + 30 : left + 70] = textured(40, 40, seed=top + left)
-    boxes = found(image)[0]
+    boxes = cells_of(image)[0]
     assert len(boxes) == 4
     assert all(box[2] - box[0] <= 100 and box[3] - box[1] <= 100 for box in boxes)
 
@@ -182,27 +182,27 @@ def test_cells_that_are_too_small_are_left_out() -> None:
     image = flat(240, 240)
     image[50:150, 50:150] = textured(100, 100)
     image[200:209, 200:209] = textured(9, 9)
-    assert found(image) == [((50, 50, 150, 150),)]
+    assert cells_of(image) == [((50, 50, 150, 150),)]
 
 
 @pytest.mark.parametrize("period", [2, 3, 5, 10])
 def test_a_mesh_has_no_cell(period) -> None:
     image = textured(256, 256)
     image[::period], image[:, ::period] = 255, 255
-    assert found(image) == [()]
+    assert cells_of(image) == [()]
 
 
 def test_a_flat_cell_is_none() -> None:
     image = grid(2, 100, 4, (255, 255, 255))
     image[:100, :100] = (20, 90, 20)
-    assert len(found(image)[0]) == 3
+    assert len(cells_of(image)[0]) == 3
 
 
 def test_each_image_of_a_stack_has_its_own_cells_the_largest_first() -> None:
     image = flat(160, 160, (0, 0, 0))
     image[10:70, 10:150] = textured(60, 140)
     image[90:150, 10:40] = textured(60, 30)
-    assert found(textured(160, 160), image, flat(160, 160)) == [(), ((10, 10, 70, 150), (90, 10, 150, 40)), ()]
+    assert cells_of(textured(160, 160), image, flat(160, 160)) == [(), ((10, 10, 70, 150), (90, 10, 150, 40)), ()]
 
 
 def test_looks_at_a_cell_cover_all_of_it() -> None:
@@ -217,7 +217,7 @@ def test_looks_at_a_cell_cover_all_of_it() -> None:
 
 def test_there_are_at_most_64_looks_at_cells() -> None:
     image = grid(9, 50, 6, (255, 255, 255))
-    boxes = found(image)[0]
+    boxes = cells_of(image)[0]
     assert len(boxes) == 81
     assert len(cell_looks(boxes, *image.shape[:2], SPEC)) == MAX_CELL_LOOKS == 64
 
