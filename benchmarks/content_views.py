@@ -26,7 +26,7 @@ from nsfw_guard.backends.registry import load_model
 from nsfw_guard.demo import shapes
 from nsfw_guard.imaging.frames import Frames
 
-COUNT = 100  # images a row, and as many harmless ones
+COUNT = 60  # images a row, and as many harmless ones
 SIDE = 512
 WAYS = ("cover", "tiles(2)", "content")
 EXTRA = {"tiles(2)": "tile", "content": "content"}  # the kind of the looks that are not those of cover

@@ -137,9 +137,9 @@ def cell_looks(
             continue
         for look in plan(high, wide, spec):
             x0, y0, x1, y1 = look.view.box
-            xs, ys = ((left + x * wide) / width for x in (x0, x1)), ((top + y * high) / height for y in (y0, y1))
-            (x0, x1), (y0, y1) = xs, ys
-            looks.append(Look(View("content", (x0, y0, x1, y1)), (top, left, bottom, right), look.size, look.at))
+            start = (left + x0 * wide) / width, (top + y0 * high) / height
+            end = (left + x1 * wide) / width, (top + y1 * high) / height
+            looks.append(Look(View("content", (*start, *end)), (top, left, bottom, right), look.size, look.at))
         if len(looks) >= MAX_CELL_LOOKS:
             break
     return tuple(looks[:MAX_CELL_LOOKS])
