@@ -73,6 +73,7 @@ bench: setup  ## the tables that the docs quote; nothing else should run meanwhi
 	$(BIN)/python benchmarks/catalogue.py
 	$(BIN)/python benchmarks/hosts.py
 	$(BIN)/python benchmarks/views.py
+	$(BIN)/python benchmarks/content_views.py
 	$(BIN)/python benchmarks/clips.py
 	$(BIN)/python benchmarks/files.py --mutants 60000
 	$(BIN)/python benchmarks/canary.py

@@ -104,7 +104,7 @@ class Options:
     Args:
         device: None follows the image: the model runs where the images are.
         dtype: of the network; scores are computed in float32 whatever it is.
-        views: which parts of an image are looked at: "cover", "center", "squash", "tiles(n)".
+        views: which parts of an image are looked at: "cover", "center", "squash", "content", "tiles(n)".
         resize: "exact" or "fast".
         batch_size: views a forward pass.
         runtime: what runs the network: "torch", "onnx" or "openvino"; None for what the folder's files say.

@@ -100,10 +100,14 @@ def look_flags(command: argparse.ArgumentParser, *, several: bool = False) -> No
     """Add --views, --resize and --batch; several views are a list, and None where none was named."""
     if several:
         command.add_argument(
-            "--views", action="append", help="cover, center, squash or tiles(n) (default: cover); repeat it to compare"
+            "--views",
+            action="append",
+            help="cover, center, squash, content or tiles(n) (default: cover); repeat it to compare",
         )
     else:
-        command.add_argument("--views", default="cover", help="cover, center, squash or tiles(n) (default: cover)")
+        command.add_argument(
+            "--views", default="cover", help="cover, center, squash, content or tiles(n) (default: cover)"
+        )
     command.add_argument("--resize", choices=("exact", "fast"), default="exact", help="exact as Pillow, or fast")
     command.add_argument("--batch", type=int, default=16, metavar="N", help="images per batch (default: 16)")
 

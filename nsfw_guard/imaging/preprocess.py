@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nsfw_guard.errors import UnknownNameError
+from nsfw_guard.errors import ConfigError, UnknownNameError
 from nsfw_guard.imaging.aligned import aligned
+from nsfw_guard.imaging.content import cells
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.imaging.resize import effective_method, resize
-from nsfw_guard.imaging.views import InputSpec, Look, check_views, plan
+from nsfw_guard.imaging.views import InputSpec, Look, cell_looks, check_views, plan
 from nsfw_guard.scores import View
 
 Resize = Literal["exact", "fast"]
@@ -54,10 +57,42 @@ class Preprocess:
             raise UnknownNameError("resize", self.resize, get_args(Resize))
 
     def prepare(self, frames: Frames) -> Prepared:
-        """Return the levels that the model is shown of each frame."""
+        """Return the levels that the model is shown of each frame.
+
+        Raises:
+            ConfigError: frames have different looks, as with `views="content"`: call `parts`.
+        """
+        parts = self.parts(frames)
+        if len(parts) > 1:
+            raise ConfigError(
+                f"{len(frames)} frames have different looks: use Preprocess.parts, or one frame at a time"
+            )
+        return parts[0]
+
+    def parts(self, frames: Frames) -> tuple[Prepared, ...]:
+        """Return the frames in order, prepared; neighbours that have the same looks are in one part.
+
+        With `views="content"` the host waits for the device once, to find what is in the images.
+        """
         levels, extremes = frames.quantise()
         height, width = levels.shape[-2:]
         looks = plan(height, width, self.spec, self.views)
+        pixels = self._shown(levels, looks)
+        if self.views != "content":
+            return (Prepared(pixels, _views(looks), extremes),)
+        parts, start = [], 0
+        for boxes, group in groupby(cells(levels)):
+            end = start + len(list(group))
+            more = cell_looks(boxes, height, width, self.spec)
+            shown = pixels[start:end]
+            if more:
+                shown = torch.cat([shown, self._shown(levels[start:end], more)], 1)
+            parts.append(Prepared(shown, _views((*looks, *more)), None if extremes is None else extremes[start:end]))
+            start = end
+        return tuple(parts)
+
+    def _shown(self, levels: Tensor, looks: Sequence[Look]) -> Tensor:
+        """What each look sees of each frame. Shape: (N, looks, 3, S, S)."""
         resized: dict[object, Tensor] = {}
         shown = []
         for look in looks:
@@ -67,8 +102,7 @@ class Preprocess:
                 resized[key] = self._resize(levels[..., top:bottom, left:right], look.size)
             shown.append(self._window(resized[key], look))
         # Planes, each in one piece: normalising reads them several times.
-        pixels = torch.stack([window.contiguous() for window in shown], 1)
-        return Prepared(pixels, tuple(look.view for look in looks), extremes)
+        return torch.stack([window.contiguous() for window in shown], 1)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Return levels as the model wants them. Shape: (..., 3, S, S), float32."""
@@ -107,6 +141,10 @@ class Preprocess:
         fill = [round(255 * m) for m in self.spec.mean]
         padded = [functional.pad(window[:, c], edges, value=float(v)) for c, v in enumerate(fill)]
         return torch.stack(padded, 1)
+
+
+def _views(looks: Sequence[Look]) -> tuple[View, ...]:
+    return tuple(look.view for look in looks)
 
 
 @lru_cache(maxsize=32)

@@ -16,10 +16,12 @@ from nsfw_guard.errors import ConfigError, ImageError, UnknownNameError
 from nsfw_guard.scores import View
 
 MAX_ASPECT = 100.0
-VIEWS = ("center", "cover", "squash", "tiles(n)")
+VIEWS = ("center", "cover", "squash", "content", "tiles(n)")
+PLAIN = VIEWS[:-1]  # without a number
 MAX_TILES = 8
 # Looks at one image: cover needs 101 at 100:1, tiles(4) 397 at 20:1; tiles(8) at 100:1 would be 6,825, 80 s of work.
 MAX_LOOKS = 400
+MAX_CELL_LOOKS = 64  # at the cells of one image, beside those of cover
 
 Filter = Literal["bicubic", "bilinear"]  # Pillow's
 Interpolation = Literal["bicubic", "bilinear", "bilinear-aligned"]  # the last is TensorFlow's: see aligned.py
@@ -100,24 +102,47 @@ def _three(name: str, values: object, low: float, high: float) -> tuple[float, f
 
 def check_views(views: str) -> str:
     """Return `views` if it is a known plan, else raise an error that lists them."""
-    if views in VIEWS[:3] or 1 < _tiles(views) <= MAX_TILES:
+    if views in PLAIN or 1 < _tiles(views) <= MAX_TILES:
         return views
-    raise UnknownNameError("views", views, (*VIEWS[:3], f"tiles(2) to tiles({MAX_TILES})"))
+    raise UnknownNameError("views", views, (*PLAIN, f"tiles(2) to tiles({MAX_TILES})"))
 
 
 @lru_cache(maxsize=256)
 def plan(height: int, width: int, spec: InputSpec, views: str = "cover") -> tuple[Look, ...]:
     """Return the looks at an image of this size, the authors' own first.
 
+    "content" begins as "cover" does; `cell_looks` adds those that depend on what is in the image.
+
     Raises:
         ImageError: there would be more than `MAX_LOOKS`.
     """
     if views == "squash":
         return (_look("squash", (0, 0, height, width), (spec.size, spec.size), (0, 0), spec.size),)
-    main = _main(height, width, spec, whole=views == "cover")
-    if views == "cover" and spec.crop_mode == "center":
+    covers = views in {"cover", "content"}
+    main = _main(height, width, spec, whole=covers)
+    if covers and spec.crop_mode == "center":
         return (main, *_sides(height, width, spec))
     return (main, *_grid(height, width, spec.size, _tiles(views))) if _tiles(views) else (main,)
+
+
+@lru_cache(maxsize=256)
+def cell_looks(
+    cells: tuple[tuple[int, int, int, int], ...], height: int, width: int, spec: InputSpec
+) -> tuple[Look, ...]:
+    """Return looks of the kind "content" that cover each cell of an image of this size, at most `MAX_CELL_LOOKS`."""
+    looks: list[Look] = []
+    for top, left, bottom, right in cells:
+        high, wide = bottom - top, right - left
+        if max(high, wide) > MAX_ASPECT * min(high, wide):
+            continue
+        for look in plan(high, wide, spec):
+            x0, y0, x1, y1 = look.view.box
+            start = (left + x0 * wide) / width, (top + y0 * high) / height
+            end = (left + x1 * wide) / width, (top + y1 * high) / height
+            looks.append(Look(View("content", (*start, *end)), (top, left, bottom, right), look.size, look.at))
+        if len(looks) >= MAX_CELL_LOOKS:
+            break
+    return tuple(looks[:MAX_CELL_LOOKS])
 
 
 def _tiles(views: str) -> int:

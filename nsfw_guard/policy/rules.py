@@ -12,7 +12,7 @@ from nsfw_guard.scores import Severity
 
 EVERY = "*"  # in place of a category: every category of the model without a rule of its own
 THRESHOLD_NAMES = ("default", "lenient", "strict")
-VIEW_KINDS = ("center", "full", "side", "squash", "tile")
+VIEW_KINDS = ("center", "content", "full", "side", "squash", "tile")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Threshold:
         block: a score at or above it is blocked.
         review: a score at or above it is marked for review.
         source: a description of where the numbers come from.
-        views: block thresholds for single kinds of view ("side", "tile", ...).
+        views: block thresholds for single kinds of view ("side", "tile", "content", ...).
         blocks, reviews: thresholds for single categories, in place of `block` and `review`.
 
     Example:

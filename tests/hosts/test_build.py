@@ -48,7 +48,7 @@ def test_under_a_lock_a_cut_only_lies_lower():
     above = build_guard(Settings(**DEMO, thresholds={"red-disc": 0.9}), True).policy.rules["red-disc"]
     assert above.block == 0.5
     below = build_guard(Settings(**DEMO, thresholds={"red-disc": 0.3}), True).policy.rules["red-disc"]
-    assert (below.block, dict(below.views)) == (0.3, {"side": 0.3, "tile": 0.3})
+    assert (below.block, dict(below.views)) == (0.3, {"side": 0.3, "tile": 0.3, "content": 0.3})
 
 
 def test_a_category_that_is_not_judged_is_named():

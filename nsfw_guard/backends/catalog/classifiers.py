@@ -25,22 +25,22 @@ MARQO = ModelSpec(
         "default": Threshold(
             block=0.5,
             review=0.3,
-            views={"side": 0.6, "tile": 0.8, "squash": 0.5},
+            views={"side": 0.6, "tile": 0.8, "squash": 0.5, "content": 0.8},
             source="block: the class the model itself picks, inside the flat part (0.1 to 0.9) of the precision and "
             "recall curve on its card; review: the 'balanced' threshold of a third party; side 0.6: that party's "
-            "'relaxed' threshold; tile and squash: chosen, not measured",
+            "'relaxed' threshold; tile, squash and content: chosen, not measured",
         ),
         "strict": Threshold(
             block=0.15,
             review=0.1,
-            views={"side": 0.3, "tile": 0.6, "squash": 0.15},
+            views={"side": 0.3, "tile": 0.6, "squash": 0.15, "content": 0.6},
             source="block: a third party's 'strict' threshold; review: just above harmless photographs, measured by "
             "that party at 0.047 to 0.094 (label smoothing keeps them off 0); views: chosen, not measured",
         ),
         "lenient": Threshold(
             block=0.8,
             review=0.5,
-            views={"side": 0.85, "tile": 0.9, "squash": 0.8},
+            views={"side": 0.85, "tile": 0.9, "squash": 0.8, "content": 0.9},
             source="chosen below 0.9, above which recall falls sharply on the model's card; not measured",
         ),
     },

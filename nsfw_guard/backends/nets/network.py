@@ -131,7 +131,8 @@ class NetBackend:
     def score(self, stacks: Sequence[Frames], *, embeddings: bool = False, digests: bool = False) -> list[Scores]:
         """Return one Scores per frame, in order, over all stacks; the host waits for the device once.
 
-        An image that needs too many looks gets a fault; the others are judged.
+        With `views="content"` it waits once more for each stack, to find what is in the images. An image that needs too
+        many looks gets a fault; the others are judged.
         """
         refused = [self._refused(stack) for stack in stacks]
         sound = [stack for stack, why in zip(stacks, refused, strict=True) if not why]
@@ -152,18 +153,18 @@ class NetBackend:
 
     def _judged(self, stacks: Sequence[Frames], embeddings: bool, digests: bool) -> list[Scores]:
         device = self._device(stacks)
-        prepared = [self.preprocess.prepare(stack) for stack in stacks]
-        shown = torch.cat([p.pixels.flatten(0, 1).to(device) for p in prepared])
+        parts = [(stack, part) for stack in stacks for part in self.preprocess.parts(stack)]
+        shown = torch.cat([part.pixels.flatten(0, 1).to(device) for _, part in parts])
         with torch.inference_mode():
             raw, features = self.forward_with_embedding(shown)
             outputs = torch.cat([self.to_probabilities(raw), self.net.extra_scores(raw)], 1)
             flat = shown.flatten(1)
             blank = (flat.amin(1) == flat.amax(1)).float()
-            extremes = [p.extremes.to(device).flatten() for p in prepared if p.extremes is not None]
+            extremes = [part.extremes.to(device).flatten() for _, part in parts if part.extremes is not None]
             numbers = torch.cat([outputs.flatten(), blank, *extremes]).tolist()
         seen = shown.cpu() if digests else None
         kept = features.clone() if embeddings and features.shape[1] else None
-        return list(self._scores(stacks, prepared, numbers, seen, kept))
+        return list(self._scores(parts, numbers, seen, kept))
 
     def forward_with_embedding(self, shown: Tensor) -> tuple[Tensor, Tensor]:
         """Return numbers and embeddings of 8-bit images, in batches that fit the device. Shape: (R, 3, S, S)."""
@@ -252,8 +253,7 @@ class NetBackend:
 
     def _scores(
         self,
-        stacks: Sequence[Frames],
-        prepared: Sequence[Prepared],
+        parts: Sequence[tuple[Frames, Prepared]],
         numbers: list[float],
         seen: Tensor | None,
         features: Tensor | None,
@@ -261,12 +261,12 @@ class NetBackend:
         """The flat list of numbers from the device, split into frames."""
         names = self.net.extra_score_names
         columns = len(self.spec.labels) + len(names)
-        rows = sum(p.pixels.shape[0] * p.pixels.shape[1] for p in prepared)
+        rows = sum(part.pixels.shape[0] * part.pixels.shape[1] for _, part in parts)
         flags = iter(numbers[rows * columns :])
         blank = [next(flags) == 1.0 for _ in range(rows)]
         row = 0
-        for stack, inputs in zip(stacks, prepared, strict=True):
-            for _ in range(len(stack)):
+        for stack, inputs in parts:
+            for _ in inputs.pixels:
                 end = row + len(inputs.views)
                 fault = "" if inputs.extremes is None else stack.fault(next(flags), next(flags))
                 chunks = [numbers[r * columns : (r + 1) * columns] for r in range(row, end)]

@@ -20,8 +20,12 @@ from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.scores import Severity
 
-# (block, review, side, tile): more looks are more chances for a false alarm, so the others are cut higher.
-CUTS = {"default": (0.5, 0.2, 0.7, 0.9), "strict": (0.2, 0.1, 0.4, 0.7), "lenient": (0.8, 0.5, 0.9, 0.95)}
+# (block, review, side, tile, content): more looks are more chances for a false alarm, so the others are cut higher.
+CUTS = {
+    "default": (0.5, 0.2, 0.7, 0.9, 0.95),
+    "strict": (0.2, 0.1, 0.4, 0.7, 0.9),
+    "lenient": (0.8, 0.5, 0.9, 0.95, 0.97),
+}
 
 
 def record(folder: Path, task: policy.Task, *, seed: int, images: int) -> None:
@@ -35,7 +39,8 @@ def record(folder: Path, task: policy.Task, *, seed: int, images: int) -> None:
         positive=Severity.LOW if task is policy.GRADED else None,
         source="trained on drawn shapes by nsfw_guard.demo.training; a demonstration, no NSFW model",
         thresholds={
-            name: Threshold(block=b, review=r, views={"side": s, "tile": t}) for name, (b, r, s, t) in CUTS.items()
+            name: Threshold(block=b, review=r, views={"side": s, "tile": t, "content": c})
+            for name, (b, r, s, t, c) in CUTS.items()
         },
     )
     backend = load_files(spec, folder, Options())
@@ -93,4 +98,5 @@ def _measured(
         f"chosen; on {count} harmless drawn 2:1 images {reach(safe, 'center'):.2%} false alarms in the center view "
         f"and {reach(safe, 'side'):.2%} in side views; of {count} with a red disc at one end {np.mean(whole):.1%} "
         f"found by all views, {reach(unsafe, 'center'):.1%} by the center view alone"
+        "; content: chosen on scenes in borders and collages"
     )

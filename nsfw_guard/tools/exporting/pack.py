@@ -22,7 +22,7 @@ from nsfw_guard.imaging.preprocess import Preprocess
 from nsfw_guard.tools.evaluate.images import collect
 from nsfw_guard.tools.exporting.columns import Columns
 
-PLANS = ("cover", "center", "squash", "tiles(2)")  # every kind of view is in one of them
+PLANS = ("cover", "center", "squash", "tiles(2)")  # every kind of view, but for "content": a cover of a part
 SIDES = (48, 640)  # of drawn images, the shortest and the longest
 STARTS, STEPS = 8, 12  # inputs that are steered, and how often each is moved
 TINY = 1e-12

@@ -82,6 +82,19 @@ def test_kinds_of_view_have_maps_of_their_own() -> None:
     assert result.calibration.views["side"]["red"][1] > result.calibration.views["full"]["red"][1] + 0.4
 
 
+def test_cells_have_a_map_of_their_own_though_few_images_have_any() -> None:
+    images = scored(3000, kinds=("center", "content"), shift=2.0)
+    for one in images[::2]:
+        del one.views["content"]
+    result = run(images, misses=0.05)
+    assert set(result.calibration.views) == {"center", "content"}
+    assert result.calibration.views["content"]["red"][1] > result.calibration.views["center"]["red"][1] + 0.4
+    few = scored(3000, kinds=("center", "content"))
+    for one in few[40:]:
+        del one.views["content"]
+    assert set(run(few).calibration.views) == {"center"}
+
+
 def test_too_few_images_are_refused_with_the_number_that_is_needed() -> None:
     with pytest.raises(TooFewImagesError, match=r"'at most 0\.01 missed, 95% sure' needs 299 independent images"):
         run(scored(300), misses=0.01)
