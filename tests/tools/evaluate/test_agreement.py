@@ -17,6 +17,7 @@ from nsfw_guard.tools.evaluate.images import ImageFile
 from nsfw_guard.tools.screening.scan import Scan
 from nsfw_guard.tools.screening.scorer import ScanSettings
 from nsfw_guard.verdict import Outcome
+from tests.tools.browser import chromium, read_on_a_phone
 
 ALLOW, REVIEW, BLOCK, ERROR = Outcome.ALLOW, Outcome.REVIEW, Outcome.BLOCK, Outcome.ERROR
 
@@ -111,3 +112,12 @@ def test_the_page_shows_what_differs_behind_a_blur_or_not_at_all(files: list[Ima
     assert "&lt;A&gt;" in shown
     assert "<script" not in shown
     assert "<img" not in to_html(result, ("A", "B"), hidden=False)
+
+
+@pytest.mark.slow
+@chromium
+def test_a_browser_shows_the_page_on_a_phone(files: list[ImageFile], tmp_path: Path) -> None:
+    result = compared(Guard(FakeBackend()), Guard(FakeBackend(), policy={"rules": {"red": {"block": 0.2}}}), files)
+    page = tmp_path / "report.html"
+    page.write_text(to_html(result, ("A: a-model-with-a-rather-long-name-of-its-own", "B: models/" + "x" * 80)))
+    read_on_a_phone(page, tmp_path)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,9 +17,8 @@ from nsfw_guard.tools.evaluate.labelled.page import to_html
 from nsfw_guard.tools.evaluate.labelled.report import summarise_labelled
 from nsfw_guard.tools.evaluate.labelled.writing import write, write_table
 from nsfw_guard.tools.evaluate.summary import Rate
+from tests.tools.browser import chromium, read_on_a_phone
 from tests.tools.evaluate.labelled.painting import measured, painted, report_on
-
-chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser")
 
 
 @pytest.fixture
@@ -107,23 +104,4 @@ def test_a_browser_shows_the_page_on_a_phone(folder: Path, tmp_path: Path) -> No
     guards, criteria, samples, _ = measured(folder, {"red": FakeBackend(), "a-model-with-a-long-name": FakeBackend()})
     report = summarise_labelled(guards, criteria, samples)
     _, page = write(report, tmp_path / "out")
-    shown = browse(page, "--screenshot=" + str(tmp_path / "page.png"))
-    assert "CONSOLE" not in shown.stderr
-    # A window may have a least width, a frame has none.
-    inside = html.escape(page.read_text(encoding="utf-8"))
-    measure = "const d = f.contentDocument.documentElement; document.title = d.scrollWidth + ' of ' + d.clientWidth"
-    frame = tmp_path / "frame.html"
-    frame.write_text(
-        f'<!doctype html><iframe id="f" style="border:0;width:390px;height:800px" srcdoc="{inside}"></iframe>'
-        f"<script>onload = () => {{ {measure} }}</script>"
-    )
-    widths = re.search(r"<title>(\d+) of (\d+)</title>", browse(frame, "--dump-dom").stdout)
-    assert widths is not None
-    assert int(widths[1]) <= int(widths[2]) <= 390
-
-
-def browse(page: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    base = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    return subprocess.run(
-        [*base, "--window-size=390,900", *flags, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
+    read_on_a_phone(page, tmp_path)
