@@ -10,6 +10,7 @@ from nsfw_guard.errors import printable
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
   background: #f4f5f7; color: #1e2128 }
+h1, h2, li, p { overflow-wrap: anywhere }
 section { background: #fff; border-radius: .5rem; padding: 1rem 1.2rem; margin: 1rem 0; overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #e6e8ec; white-space: nowrap }
