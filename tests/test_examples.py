@@ -21,6 +21,7 @@ SAYS = {
     "10_modular": "as a block: [True, True]",
     "11_second_opinion": "asked: 2 of 4",
     "12_by_example": "with the bank: ['BLOCK', 'BLOCK'] | removed: ['ALLOW', 'ALLOW']",
+    "14_finetune": "a red disc is BLOCK as discs | self-test passed",
     "13_calibrate": "a promise of 1% is refused: needs 299",
 }
 
