@@ -20,7 +20,8 @@ from nsfw_guard.demo.run import load_pipeline, image
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import attach as attaching
 from nsfw_guard.pipelines.checker import SafetyChecker
-from nsfw_guard.pipelines.early.fit import fit_early_stop, record, report_of, stop_at, upper_bound
+from nsfw_guard.pipelines.early.bounds import report_of, stop_at, upper_bound
+from nsfw_guard.pipelines.early.fit import fit_early_stop, record
 from nsfw_guard.pipelines.regenerate import regenerate
 
 STEPS = 20

@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class HeadReport:
+    """What one look would have stopped by the decoder and by a learnt head, with thresholds for the same bound.
+
+    Measured on the runs that heads are learnt from, each judged by a head that was trained without it.
+
+    Args:
+        at: the look.
+        allowed, blocked: these runs.
+        decoder_recall, head_recall: the share of the blocked ones that this look would have stopped.
+        kept: whether the head replaces the decoder at this look, since its recall is higher.
+    """
+
+    at: float
+    allowed: int
+    blocked: int
+    decoder_recall: float
+    head_recall: float
+    kept: bool
 
 
 @dataclass(frozen=True)
@@ -11,7 +34,8 @@ class Report:
 
     `bound` is the upper bound of the rate of false stops at 95% (one-sided, Clopper-Pearson, counting one more stop for
     each look but the first where the thresholds were chosen on the same images); `proven` is true when it is within the
-    requested rate.
+    requested rate. Where heads were learnt, all of this is of the runs that neither they nor their choice has seen, and
+    `heads` compares them with the decoder, look by look.
     """
 
     allowed: int
@@ -22,3 +46,14 @@ class Report:
     rate: float
     bound: float
     proven: bool
+    heads: tuple[HeadReport, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Report:
+        """Return the report from the values of `to_dict`."""
+        heads = tuple(HeadReport(**one) for one in content.get("heads", ()))
+        return cls(**{**content, "heads": heads})
