@@ -20,7 +20,7 @@ from nsfw_guard.errors import ConfigError, ScoringError
 
 GRID = 16  # cells along the longer side of the pooled latents
 DECODED, WIDTH = 8, 16  # channels of the linear decoding, and of the two convolutions after it
-BATCH, ROUNDS, LEARNING_RATE, WEIGHT_DECAY = 64, 30, 0.005, 0.01
+BATCH, ROUNDS, LEARNING_RATE, WEIGHT_DECAY = 64, 60, 0.005, 0.01
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,16 @@ class LatentHead:
     parameters: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        channels = self.shape[0]
+        channels = max(0, self.shape[0])
         counts = {"mean": channels, "spread": channels, "parameters": sum(map(math.prod, _shapes(channels)))}
         for name, count in counts.items():
             values = getattr(self, name)
             if not (len(values) == count and all(map(math.isfinite, values))):
                 raise ConfigError(f"{name} of a head must be {count} finite numbers, got {len(values)}: fit it again")
+        if not (min(self.shape) > 0 and min(self.spread) > 0):
+            raise ConfigError(
+                f"shape and spread of a head must be above 0, got {self.shape}, {self.spread}: fit it again"
+            )
 
     def __call__(self, latents: Tensor) -> list[float]:
         """Return for each image how likely it is blocked. Shape: (N, C, h, w).

@@ -117,7 +117,7 @@ def learn_heads(
     by_head = [Trace(tuple(scores[i] for scores in crossed), blocked[i]) for i in learning]
     report = tuple(_compared([traces[i] for i in learning], by_head, at, rate))
     heads = tuple(trained(look, learning) if one.kept else None for look, one in enumerate(report))
-    return Learnt(heads, list(_seen_through(heads, traces, latents, promised)), report)
+    return Learnt(heads, list(seen_through(heads, traces, latents, promised)), report)
 
 
 def _divided(prompts: Sequence[str]) -> tuple[list[int], list[int], dict[str, int]]:
@@ -156,10 +156,10 @@ def _compared(
         yield HeadReport(share, len(by_decoder) - blocked, blocked, decoder, head, head > decoder)
 
 
-def _seen_through(
+def seen_through(
     heads: Sequence[LatentHead | None], traces: Sequence[Trace], latents: Sequence[Tensor], rows: Sequence[int]
 ) -> Iterator[Trace]:
-    """The traces of these runs, with the answers of the heads where there is one."""
+    """Yield the traces of these runs, with the answers of the heads where there is one."""
     answers = [head.answers(latents[look][list(rows)]) if head else None for look, head in enumerate(heads)]
     for row, i in enumerate(rows):
         looks = (traces[i].looks[look] if by_head is None else by_head[row] for look, by_head in enumerate(answers))
