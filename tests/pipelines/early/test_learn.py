@@ -189,20 +189,20 @@ def test_runs_of_one_prompt_are_never_on_both_sides(monkeypatch) -> None:
 
 
 def test_the_promise_holds_for_fresh_runs(monkeypatch) -> None:
-    # Heads that hardly know, and few runs: a threshold that was set on what they learnt from would be far too low.
-    monkeypatch.setattr(heads, "ROUNDS", 12)
-    rate, broken, kept = 0.1, 0, 0
-    for seed in range(20):
-        result = learnt(seed, 160, shown=0.6, decoder=0.0, rate=rate)
-        _, traces, keeper = runs(torch.Generator().manual_seed(1000 + seed), 2000, shown=0.6, decoder=0.0)
+    # Vague latents, and heads that learn their runs by heart: thresholds that were set on these same runs would stop
+    # 7% to 13% of fresh allowed ones.
+    monkeypatch.setattr(heads, "ROUNDS", 40)
+    monkeypatch.setattr(heads, "LEARNING_RATE", 0.03)
+    rate, broken = 0.05, 0
+    for seed in range(6):
+        result = learnt(seed, 240, shown=0.5, decoder=0.0, rate=rate)
+        _, traces, keeper = runs(torch.Generator().manual_seed(1000 + seed), 2000, shown=0.5, decoder=0.0)
         (threshold,) = thresholds_of(result.traces, 1, rate)
-        head = result.heads[0]
-        scores = head.answers(keeper.kept[0]) if head else [trace.looks[0] for trace in traces]
-        allowed = [score for score, trace in zip(scores, traces, strict=True) if not trace.blocked]
-        broken += sum(score >= threshold for score in allowed) > rate * len(allowed)
-        kept += head is not None
-    assert kept >= 8  # the promise is that of heads
-    assert broken <= 2  # it is made with 95% confidence
+        (head,) = result.heads
+        answers = zip(head.answers(keeper.kept[0]), traces, strict=True)
+        allowed = [answer for answer, trace in answers if not trace.blocked]
+        broken += sum(answer >= threshold for answer in allowed) > rate * len(allowed)
+    assert broken <= 1  # it is made with 95% confidence
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
