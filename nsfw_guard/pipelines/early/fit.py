@@ -66,10 +66,11 @@ def fit_early_stop(
         raise ConfigError("this pipeline has a guard, so blocked images cannot be measured: fit before attaching it")
     if not 0 < rate < 1:
         raise ConfigError(f"rate must be a share of allowed images between 0 and 1, such as 0.01, got {rate}")
-    if decoder == "linear":
-        decoder = learn_map(pipe, prompts[:MAP_PROMPTS], seed=seed, batch_size=batch_size, call=call)
+    origin = Origin.of(pipe, guard) if heads else None
     if heads:
         check_prompts(prompts, len(at), rate)
+    if decoder == "linear":
+        decoder = learn_map(pipe, prompts[:MAP_PROMPTS], seed=seed, batch_size=batch_size, call=call)
     keeper = LatentKeeper(decoder)
     preview = keeper if heads else decoder
     traces = record(pipe, guard, prompts, at=at, decoder=preview, seed=seed, batch_size=batch_size, call=call)
@@ -78,9 +79,8 @@ def fit_early_stop(
     if heads:
         learnt = learn_heads(prompts, traces, keeper, at=at, rate=rate, seed=seed)
         traces, kept, compared = learnt.traces, learnt.heads, learnt.report
-    origin = Origin.of(pipe, guard) if any(kept) else None
     thresholds = thresholds_of(traces, len(at), rate)
-    early = EarlyStop(at=at, thresholds=thresholds, decoder=decoder, heads=kept, origin=origin)
+    early = EarlyStop(at=at, thresholds=thresholds, decoder=decoder, heads=kept, origin=origin if any(kept) else None)
     report = report_of(traces, early, rate, chosen=len(at))
     return replace(early, report=replace(report, heads=compared))
 
