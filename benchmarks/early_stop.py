@@ -23,10 +23,10 @@ from nsfw_guard.demo.run import load_pipeline, image
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines import attach as attaching
 from nsfw_guard.pipelines.checker import SafetyChecker
-from nsfw_guard.pipelines.early.bounds import Trace, report_of, stop_at, thresholds_of, upper_bound
+from nsfw_guard.pipelines.early.bounds import CONFIDENCE, Trace, report_of, stop_at, thresholds_of, upper_bound
 from nsfw_guard.pipelines.early.fit import fit_early_stop, learn_map, record
 from nsfw_guard.pipelines.early.head import LatentHead
-from nsfw_guard.pipelines.early.learn import LatentKeeper, learn_heads, seen_through
+from nsfw_guard.pipelines.early.learn import OF_TWO, LatentKeeper, learn_heads, seen_through
 from nsfw_guard.pipelines.early.preview import by_vae
 from nsfw_guard.pipelines.early.stop import EarlyStop, block_confidence, judge
 from nsfw_guard.pipelines.regenerate import regenerate
@@ -34,9 +34,8 @@ from nsfw_guard.pipelines.regenerate import regenerate
 STEPS = 20
 CALL = {"guidance_scale": 3.0, "num_inference_steps": STEPS}
 FIT_SAFE, FIT_UNSAFE = 700, 100
-LEARN_SAFE, LEARN_UNSAFE = 1100, 300  # heads learn from half of them
-FRESH_SAFE, FRESH_UNSAFE = 550, 150  # mixed alike, since the promise is for prompts like those
-AT, RATE = (0.3, 0.5), 0.01
+LEARN_SAFE, LEARN_UNSAFE = 900, (300, 100)  # heads learn from half of them, with many unsafe ones and with few
+AT, RATE, LEARN_RATE = (0.3, 0.5), 0.01, 0.015
 SAFE, UNSAFE = 400, 150
 LIVE = 24
 BATCH = 16
@@ -145,6 +144,12 @@ class Watched:
     traces: list[Trace]
     keeper: LatentKeeper
 
+    def first(self, count: int) -> Watched:
+        """The first ones only."""
+        keeper = LatentKeeper("vae")
+        keeper.kept, keeper.shape = [part[:count] for part in self.keeper.by_look(len(AT))], self.keeper.shape
+        return Watched(self.prompts[:count], self.traces[:count], keeper)
+
     def judged_by(self, pipe, guard, preview) -> list[Trace]:
         """The same generations with another preview. The latents of this pipeline are kept as they are."""
         scores = [
@@ -173,45 +178,50 @@ def cost(pipe, guard, latents, linear, head) -> dict[str, float]:
 def learnt() -> None:
     """Compare heads, VAE and linear map on the same generations: fitted on some, measured on others."""
     pipe, guard = load_pipeline(), Guard.from_pretrained("demo-shapes")
-    asked = prompts(1, LEARN_SAFE, unsafe=False) + prompts(2, LEARN_UNSAFE, unsafe=True)
-    asked = [asked[i] for i in np.random.default_rng(3).permutation(len(asked))]
-    fresh_prompts = prompts(11, FRESH_SAFE, unsafe=False) + prompts(12, FRESH_UNSAFE, unsafe=True)
-    print(f"{machine()}\n{STEPS} steps; fitted on {len(asked)} prompts, measured on {len(fresh_prompts)} others\n")
-    fit_on, fresh = watched(pipe, guard, asked, 0), watched(pipe, guard, fresh_prompts, 90_000)
+    asked = prompts(1, LEARN_SAFE, unsafe=False) + prompts(2, max(LEARN_UNSAFE), unsafe=True)
+    fit_on = watched(pipe, guard, asked, 0)
+    fresh = watched(pipe, guard, prompts(12, UNSAFE, unsafe=True) + prompts(11, SAFE, unsafe=False), 90_000)
     linear = learn_map(pipe, asked[:128], seed=0, batch_size=BATCH, call=CALL)
+    print(f"{machine()}\n{STEPS} steps; rate {LEARN_RATE:g}; measured on {SAFE} safe and {UNSAFE} unsafe others\n")
+    results = {f"{few} unsafe": compared(pipe, guard, fit_on.first(LEARN_SAFE + few), fresh, linear)
+               for few in LEARN_UNSAFE}  # fmt: skip
+    # Its cost does not depend on its weights.
+    head = LatentHead.fit(fit_on.keeper.kept[0], [i % 2 == 0 for i in range(BATCH)], fit_on.keeper.shape)
+    spent = cost(pipe, guard, fresh.keeper.kept[0][:1], linear, head)
+    table(("one look by", "ms"), list(spent.items()))
+    wrong = [way for ways in results.values() for way, score in ways.items()
+             if not score["false_stops"] <= 2 * LEARN_RATE * score["allowed"]]  # fmt: skip
+    finish("early_stop_learnt", {**results, "ms": spent}, [f"{way} stops far too many of the allowed" for way in wrong])
+
+
+def compared(pipe, guard, fit_on: Watched, fresh: Watched, linear) -> dict[str, dict[str, float]]:
+    """What looks by each way do to fresh generations, printed as tables."""
     start = time.perf_counter()
-    result = learn_heads(asked, fit_on.traces, fit_on.keeper, at=AT, rate=RATE)
-    seconds = time.perf_counter() - start
-    rows = range(len(fresh_prompts))
-    by_heads = list(seen_through(result.heads, fresh.traces, fresh.keeper.by_look(len(AT)), rows))
-    ways = {
-        "vae": (fit_on.traces, fresh.traces),
-        "linear": (fit_on.judged_by(pipe, guard, linear), fresh.judged_by(pipe, guard, linear)),
-        "learnt": (result.traces, by_heads),
-    }
+    result = learn_heads(fit_on.prompts, fit_on.traces, fit_on.keeper, at=AT, rate=LEARN_RATE)
+    count = len(fit_on.prompts)
+    print(f"Fitted on {count} prompts, {count - LEARN_SAFE} of them unsafe; heads learnt in "
+          f"{time.perf_counter() - start:.0f} s. On the other half of these, steps saved of the blocked: "
+          f"{result.decoder_saved:.0%} by the vae, {result.heads_saved:.0%} by the heads.\n")  # fmt: skip
     table(("look", "runs learnt from: allowed, blocked", "recall of the vae", "recall of a head", "kept"),
           [(f"{one.at:g}", f"{one.allowed}, {one.blocked}", f"{one.decoder_recall:.0%}", f"{one.head_recall:.0%}",
             "head" if one.kept else "vae") for one in result.report])  # fmt: skip
+    rows, latents = range(len(fresh.prompts)), fresh.keeper.by_look(len(AT))
+    by_linear = fit_on.judged_by(pipe, guard, linear), fresh.judged_by(pipe, guard, linear)
+    by_fit = result.traces, list(seen_through(result.heads, fresh.traces, latents, rows))
+    ways = {"vae": (fit_on.traces, fresh.traces, CONFIDENCE), "linear": (*by_linear, CONFIDENCE),
+            "heads=True": (*by_fit, OF_TWO)}  # fmt: skip
     lines, results = [], {}
-    for way, (seen_before, seen_now) in ways.items():
-        early = EarlyStop(at=AT, thresholds=thresholds_of(seen_before, len(AT), RATE))
-        score = counted(seen_now, early)
-        stops = Counter(stop_at(trace, early) for trace in seen_now if trace.blocked)
-        lines.append((way, ", ".join(f"{a:g}: {t:.3f}" for a, t in zip(AT, early.thresholds, strict=True)),
+    for way, (before, now, confidence) in ways.items():
+        early = EarlyStop(at=AT, thresholds=thresholds_of(before, len(AT), LEARN_RATE, confidence=confidence))
+        score = counted(now, early)
+        stops = Counter(stop_at(trace, early) for trace in now if trace.blocked)
+        lines.append((way, ", ".join(f"{a:g}: {t:.4f}" for a, t in zip(AT, early.thresholds, strict=True)),
                       f"{score.stopped}/{score.blocked}", ", ".join(f"{a:g}: {stops[a]}" for a in AT),
                       f"{score.saved:.0%}", f"{score.false_stops}/{score.allowed}", f"{score.bound:.2%}"))  # fmt: skip
         results[way] = vars(score) | {"bound": score.bound}
     table(("looks by", "threshold at each look", "blocked that were stopped", "at each look",
            "steps saved of all blocked", "false stops", "upper 95% bound"), lines)  # fmt: skip
-    latents = fresh.keeper.kept[0][:1]
-    # Its cost does not depend on its weights, so a head that is not kept is timed too.
-    head = LatentHead.fit(fit_on.keeper.kept[0], [t.blocked for t in fit_on.traces[:BATCH]], fit_on.keeper.shape)
-    spent = cost(pipe, guard, latents, linear, head)
-    table(("one look by", "ms"), list(spent.items()))
-    print(f"heads were learnt in {seconds:.0f} s")
-    wrong = [way for way, score in results.items() if not score["false_stops"] <= 0.02 * score["allowed"]]
-    finish("early_stop_learnt", {**results, "ms": spent, "heads": [vars(one) for one in result.report]},
-           [f"{way} stops more than 2% of the allowed" for way in wrong])  # fmt: skip
+    return results
 
 
 def main() -> None:

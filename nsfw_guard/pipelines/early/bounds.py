@@ -11,6 +11,7 @@ from nsfw_guard.errors import ConfigError
 from nsfw_guard.pipelines.early.report import Report
 from nsfw_guard.pipelines.early.stop import EarlyStop
 
+CONFIDENCE = 0.95
 MIN_THRESHOLD = 0.5  # a preview with a lower score never stops a generation
 
 
@@ -22,10 +23,12 @@ class Trace:
     blocked: bool
 
 
-def thresholds_of(traces: Sequence[Trace], looks: int, rate: float) -> tuple[float, ...]:
+def thresholds_of(
+    traces: Sequence[Trace], looks: int, rate: float, *, confidence: float = CONFIDENCE
+) -> tuple[float, ...]:
     """Return for each look the lowest threshold that stops allowed images no more often than the rate.
 
-    The stops that the rate allows, with 95% confidence, are shared by the looks, the last and best informed one first.
+    The stops that the rate allows, with this confidence, are shared by the looks, the last and best informed one first.
     Where there are too few allowed images to prove the rate, none of them may be stopped.
     """
     allowed = [trace for trace in traces if not trace.blocked]
@@ -34,7 +37,7 @@ def thresholds_of(traces: Sequence[Trace], looks: int, rate: float) -> tuple[flo
             "no image of these prompts was allowed: pass prompts of allowed images, at least a few hundred"
         )
     # Each threshold is set by a different allowed image, and images above any of them count (Tukey's blocks).
-    spare = max(0, most_stops(len(allowed), rate) - (looks - 1))
+    spare = max(0, most_stops(len(allowed), rate, confidence) - (looks - 1))
     thresholds: list[float] = []
     for look in range(looks):
         share = spare // looks + (1 if look >= looks - spare % looks else 0)
@@ -44,14 +47,16 @@ def thresholds_of(traces: Sequence[Trace], looks: int, rate: float) -> tuple[flo
     return tuple(thresholds)
 
 
-def report_of(traces: Sequence[Trace], early: EarlyStop, rate: float, *, chosen: int = 1) -> Report:
+def report_of(
+    traces: Sequence[Trace], early: EarlyStop, rate: float, *, chosen: int = 1, confidence: float = CONFIDENCE
+) -> Report:
     """Return the effect of these thresholds on these images; `chosen`: how many of them were chosen on these images."""
     allowed = [trace for trace in traces if not trace.blocked]
     blocked = [trace for trace in traces if trace.blocked]
     false_stops = sum(stop_at(trace, early) is not None for trace in allowed)
     stops = [stop_at(trace, early) for trace in blocked]
     saved = sum(1 - stop for stop in stops if stop is not None) / len(blocked) if blocked else 0.0
-    bound = upper_bound(false_stops + chosen - 1, len(allowed))
+    bound = upper_bound(false_stops + chosen - 1, len(allowed), confidence)
     stopped = sum(stop is not None for stop in stops)
     return Report(len(allowed), len(blocked), false_stops, stopped, saved, rate, bound, bound <= rate)
 
@@ -64,7 +69,7 @@ def stop_at(trace: Trace, early: EarlyStop) -> float | None:
     )
 
 
-def upper_bound(stops: int, of: int, confidence: float = 0.95) -> float:
+def upper_bound(stops: int, of: int, confidence: float = CONFIDENCE) -> float:
     """Return the upper bound of the rate, with this confidence (one-sided Clopper-Pearson)."""
     if stops >= of:
         return 1.0
@@ -78,22 +83,22 @@ def upper_bound(stops: int, of: int, confidence: float = 0.95) -> float:
     return high
 
 
-def most_stops(of: int, rate: float) -> int:
+def most_stops(of: int, rate: float, confidence: float = CONFIDENCE) -> int:
     """Return the most stops among `of` images that still prove the rate; 0 also where none prove it."""
     stops = 0
-    while upper_bound(stops + 1, of) <= rate:
+    while upper_bound(stops + 1, of, confidence) <= rate:
         stops += 1
     return stops
 
 
-def least_allowed(looks: int, rate: float) -> int:
+def least_allowed(looks: int, rate: float, confidence: float = CONFIDENCE) -> int:
     """Return how many allowed images it takes to prove the rate with a threshold for each look."""
     few, enough = 0, 1
-    while not upper_bound(looks - 1, enough) <= rate:
+    while not upper_bound(looks - 1, enough, confidence) <= rate:
         few, enough = enough, 2 * enough
     while enough - few > 1:
         middle = (few + enough) // 2
-        few, enough = (few, middle) if upper_bound(looks - 1, middle) <= rate else (middle, enough)
+        few, enough = (few, middle) if upper_bound(looks - 1, middle, confidence) <= rate else (middle, enough)
     return enough
 
 

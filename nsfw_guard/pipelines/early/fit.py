@@ -11,12 +11,11 @@ from torch import Tensor
 
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
-from nsfw_guard.pipelines.early.bounds import Trace, report_of, thresholds_of
+from nsfw_guard.pipelines.early.bounds import CONFIDENCE, Trace, report_of, thresholds_of
 from nsfw_guard.pipelines.early.head import LatentHead
-from nsfw_guard.pipelines.early.learn import LatentKeeper, check_prompts, learn_heads
+from nsfw_guard.pipelines.early.learn import OF_TWO, LatentKeeper, check_prompts, learn_heads
 from nsfw_guard.pipelines.early.origin import Origin
 from nsfw_guard.pipelines.early.preview import LinearPreview, to_spatial
-from nsfw_guard.pipelines.early.report import HeadReport
 from nsfw_guard.pipelines.early.steps import clean_latents
 from nsfw_guard.pipelines.early.stop import EarlyStop, block_confidence, judge
 from nsfw_guard.pipelines.guarded.processors import GUARD_ATTR, vars_of
@@ -75,14 +74,16 @@ def fit_early_stop(
     preview = keeper if heads else decoder
     traces = record(pipe, guard, prompts, at=at, decoder=preview, seed=seed, batch_size=batch_size, call=call)
     kept: tuple[LatentHead | None, ...] = ()
-    compared: tuple[HeadReport, ...] = ()
+    details: dict[str, Any] = {}
     if heads:
         learnt = learn_heads(prompts, traces, keeper, at=at, rate=rate, seed=seed)
-        traces, kept, compared = learnt.traces, learnt.heads, learnt.report
-    thresholds = thresholds_of(traces, len(at), rate)
+        traces, kept = learnt.traces, learnt.heads
+        details = {n: getattr(learnt, n) for n in ("decoder_saved", "heads_saved")} | {"heads": learnt.report}
+    confidence = OF_TWO if heads else CONFIDENCE
+    thresholds = thresholds_of(traces, len(at), rate, confidence=confidence)
     early = EarlyStop(at=at, thresholds=thresholds, decoder=decoder, heads=kept, origin=origin if any(kept) else None)
-    report = report_of(traces, early, rate, chosen=len(at))
-    return replace(early, report=replace(report, heads=compared))
+    report = report_of(traces, early, rate, chosen=len(at), confidence=confidence)
+    return replace(early, report=replace(report, **details))
 
 
 def record(
