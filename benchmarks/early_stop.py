@@ -200,7 +200,7 @@ def compared(pipe, guard, fit_on: Watched, fresh: Watched, linear) -> dict[str, 
     result = learn_heads(fit_on.prompts, fit_on.traces, fit_on.keeper, at=AT, rate=LEARN_RATE)
     count = len(fit_on.prompts)
     print(f"Fitted on {count} prompts, {count - LEARN_SAFE} of them unsafe; heads learnt in "
-          f"{time.perf_counter() - start:.0f} s. On the other half of these, steps saved of the blocked: "
+          f"{time.perf_counter() - start:.0f} s. Steps saved of the other half's blocked: "
           f"{result.decoder_saved:.0%} by the vae, {result.heads_saved:.0%} by the heads.\n")  # fmt: skip
     table(("look", "runs learnt from: allowed, blocked", "recall of the vae", "recall of a head", "kept"),
           [(f"{one.at:g}", f"{one.allowed}, {one.blocked}", f"{one.decoder_recall:.0%}", f"{one.head_recall:.0%}",

@@ -50,7 +50,7 @@ def fit_early_stop(
             and shows less.
         heads: also learn from half of the prompts a small network for each look, which reads the latents themselves.
             It replaces the decoder where it would stop more blocked images at the same bound; `report.heads` has both
-            numbers. The thresholds are set on the other half, so this takes twice as many prompts.
+            numbers. With heads the thresholds are set on the other half, so this takes more prompts.
         seed, batch_size, call: the seed of the first image; images per call; further arguments of the pipeline.
 
     Example:

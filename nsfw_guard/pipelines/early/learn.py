@@ -1,8 +1,8 @@
 """Learns a head for each look from watched generations, and keeps it only where it beats the decoder.
 
 One half of the prompts is for learning: heads are compared with the decoder on it, each run by a head that was trained
-without its prompt. The other half sees nothing of that, and sets the thresholds, once for the decoder alone and once
-with the heads: each is proven with 97.5% confidence, so that the one that saves more is proven with 95%.
+without its prompt. The other half sees nothing of that, and sets the thresholds with heads; all runs set those of the
+decoder alone. Each is proven with 97.5% confidence, so that the one that saves more on the other half is with 95%.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class LatentKeeper:
 class Learnt:
     """Heads for the looks where they are better, and the runs that thresholds are set on, seen through these heads.
 
-    `decoder_saved` and `heads_saved` are the shares of the steps of blocked images that both would save on these runs.
+    `decoder_saved` and `heads_saved` are the shares of steps that both would save on the second half's blocked images.
     """
 
     heads: tuple[LatentHead | None, ...]
@@ -124,17 +124,20 @@ def learn_heads(
     by_head = [Trace(tuple(scores[i] for scores in crossed), blocked[i]) for i in learning]
     report = tuple(_compared([traces[i] for i in learning], by_head, at, rate))
     heads = tuple(trained(look, learning) if one.kept else None for look, one in enumerate(report))
-    by_decoder, by_heads = [traces[i] for i in promised], list(seen_through(heads, traces, latents, promised))
-    saved, saved_by_heads = (_saved(one, at, rate) for one in (by_decoder, by_heads))
+    by_heads = list(seen_through(heads, traces, latents, promised))
+    # Without heads there is nothing to learn, so the decoder's thresholds are set on all runs.
+    saved = _saved([traces[i] for i in promised], traces, at, rate)
+    saved_by_heads = _saved(by_heads, by_heads, at, rate)
     if saved_by_heads > saved:
         return Learnt(heads, by_heads, report, saved, saved_by_heads)
-    return Learnt((None,) * len(at), by_decoder, tuple(replace(r, kept=False) for r in report), saved, saved_by_heads)
+    report = tuple(replace(one, kept=False) for one in report)
+    return Learnt((None,) * len(at), list(traces), report, saved, saved_by_heads)
 
 
-def _saved(traces: Sequence[Trace], at: tuple[float, ...], rate: float) -> float:
-    """The share of the steps of blocked images that thresholds which are set on these runs would save."""
-    early = EarlyStop(at=at, thresholds=thresholds_of(traces, len(at), rate, confidence=OF_TWO))
-    return report_of(traces, early, rate).saved
+def _saved(runs: Sequence[Trace], set_on: Sequence[Trace], at: tuple[float, ...], rate: float) -> float:
+    """The share of the steps of blocked images that thresholds would save."""
+    early = EarlyStop(at=at, thresholds=thresholds_of(set_on, len(at), rate, confidence=OF_TWO))
+    return report_of(runs, early, rate).saved
 
 
 def _divided(prompts: Sequence[str]) -> tuple[list[int], list[int], dict[str, int]]:

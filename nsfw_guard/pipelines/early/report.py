@@ -35,9 +35,9 @@ class Report:
 
     `bound` is the upper bound of the rate of false stops at 95% (one-sided, Clopper-Pearson, counting one more stop for
     each look but the first where the thresholds were chosen on the same images); `proven` is true when it is within the
-    requested rate. Where heads were learnt, all of this is of the runs that they have not seen; `bound` is at 97.5%,
-    since the better of two sets of thresholds was chosen; `heads` compares them with the decoder, look by look;
-    `decoder_saved` and `heads_saved` are the shares of steps that the decoder alone and the heads would have saved.
+    requested rate. Where heads were kept, all of this is of the runs that they have not seen. Where any were learnt,
+    `bound` is at 97.5%, since the better of two sets of thresholds was chosen; `heads` compares them with the decoder,
+    look by look; `decoder_saved` and `heads_saved` are the shares of steps that both would have saved.
     """
 
     allowed: int
