@@ -143,7 +143,7 @@ def attach(
             whose later stage is guarded.
         check_inputs: judge the images that are passed in, before any step runs.
         text_model: called with the prompts; returns for each the reason to refuse it, or None.
-        early_stop: stops generations that are certain to be blocked.
+        early_stop: stops generations that are certain to be blocked. Its learnt heads must be of this pipe and guard.
 
     Example:
         ```python
@@ -169,6 +169,8 @@ def attach(
     )
     if GUARD_ATTR in vars(pipe):
         raise ConfigError(f"this {type(pipe).__name__} already has a guard: detach it first")
+    if early_stop is not None:
+        early_stop.check(pipe, guard)
     prove(guard, pipe)
     return _attach(pipe, options, seam)
 

@@ -67,6 +67,7 @@ class EarlyStopCallback(PipelineCallback):  # type: ignore[misc]  # diffusers ha
     def _start(self, pipeline: Any, timestep: float) -> None:
         """Begin a new generation, and remove the remains of one that was interrupted."""
         self._hook.close()
+        self.early.check(pipeline, self.guard)
         self.verdicts, self._steps = (), []
         self._seen = Watch(step=1, planned=planned(pipeline.scheduler, timestep))
         if self._seen.planned < MIN_STEPS or not watchable(pipeline.scheduler):

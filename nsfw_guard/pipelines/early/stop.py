@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,15 @@ from nsfw_guard.guard import Guard
 from nsfw_guard.imaging.frames import Frames
 from nsfw_guard.jsonfile import read_json
 from nsfw_guard.pipelines.early import steps
-from nsfw_guard.pipelines.early.preview import LinearPreview, preview_of
+from nsfw_guard.pipelines.early.head import LatentHead
+from nsfw_guard.pipelines.early.origin import Origin
+from nsfw_guard.pipelines.early.preview import LinearPreview, preview_of, to_spatial
 from nsfw_guard.pipelines.early.report import Report
 from nsfw_guard.verdict import Outcome, Verdict
 
 log = logging.getLogger(__name__)
 
+HEAD = "early-stop"  # the category of verdicts by a learnt head, which knows that an image is blocked but not why
 MIN_STEPS = 5  # planned steps; with fewer, previews come too late and little is saved
 
 
@@ -66,6 +69,8 @@ class EarlyStop:
             Only `fit_early_stop` measures how often they stop an image that would have been allowed.
         decoder: "vae" uses the pipe's own decoder; an AutoencoderTiny, a LinearPreview (`fit_early_stop` learns
             one) or a callable (pipe, latents, arguments) -> pixels (N, 3, H, W) in [0, 1] costs less.
+        heads: for each look, the LatentHead that replaces the decoder there, or None; `fit_early_stop` learns them.
+        origin: the pipeline and guard that the heads belong to; others are refused.
         report: the measurements of `fit_early_stop`, if it made this.
 
     Example:
@@ -78,6 +83,8 @@ class EarlyStop:
     at: tuple[float, ...] = (0.3, 0.5)
     thresholds: tuple[float, ...] | float = 0.98
     decoder: Any = "vae"
+    heads: tuple[LatentHead | None, ...] = ()
+    origin: Origin | None = None
     report: Report | None = None
 
     def __post_init__(self) -> None:
@@ -94,6 +101,17 @@ class EarlyStop:
             )
         object.__setattr__(self, "thresholds", tuple(float(threshold) for threshold in thresholds))
         preview_of(self.decoder)
+        if not (len(self.heads) in {0, len(self.at)} and (self.origin is not None or not any(self.heads))):
+            raise ConfigError(f"heads must be one or None for each of the {len(self.at)} looks, with their origin")
+
+    def check(self, pipe: Any, guard: Guard) -> None:
+        """Refuse a pipeline or a guard that the heads were not learnt with.
+
+        Raises:
+            ConfigError: what they were learnt with, and what was given.
+        """
+        if self.origin is not None and (reason := self.origin.refusal(pipe, guard)) is not None:
+            raise ConfigError(reason)
 
     @contextmanager
     def watch(self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], *, stop: bool = True) -> Iterator[Watch]:
@@ -101,7 +119,9 @@ class EarlyStop:
 
         Raises:
             Stopped: every image of the call is certain to be blocked; not with `stop=False`.
+            ConfigError: the heads belong to another pipeline or guard.
         """
+        self.check(pipe, guard)
         seen = Watch()
         scheduler = getattr(pipe, "scheduler", None)
         if not steps.watchable(scheduler):
@@ -119,7 +139,9 @@ class EarlyStop:
         return {
             **content,
             "decoder": "vae" if self.decoder == "vae" else "own",
-            "report": self.report and vars(self.report),
+            "heads": [head and head.to_dict() for head in self.heads],
+            "origin": self.origin and asdict(self.origin),
+            "report": self.report and self.report.to_dict(),
         }
 
     def save(self, path: str | Path) -> None:
@@ -131,9 +153,12 @@ class EarlyStop:
         """Read a file that `save` wrote; `decoder` is required if it was an AutoencoderTiny or a callable."""
         try:
             content = read_json(Path(path))
-            report = Report(**content["report"]) if content["report"] else None
             early = cls(
-                at=tuple(content["at"]), thresholds=tuple(content.get("thresholds") or content["cuts"]), report=report
+                at=tuple(content["at"]),
+                thresholds=tuple(content.get("thresholds") or content["cuts"]),
+                heads=tuple(head and LatentHead.from_dict(head) for head in content.get("heads", ())),
+                origin=Origin(**content["origin"]) if content.get("origin") else None,
+                report=Report.from_dict(content["report"]) if content["report"] else None,
             )
             linear = LinearPreview.from_dict(content["linear"]) if content["linear"] else None
         except (ValueError, KeyError, TypeError) as error:
@@ -166,8 +191,7 @@ class EarlyStop:
             seen.unwatched = "not watched: its steps do not follow its schedule"
             return
         try:
-            pixels = self._pixels(pipe, arguments, step)
-            verdicts = judge(guard, pixels)
+            verdicts, size = self._look(pipe, guard, arguments, step, due[-1])
         except Exception as error:  # a failed look is harmless, since the finished image is judged anyway
             if not seen.fault:
                 log.exception("a look at step %d failed: the image is judged when it is finished", seen.step)
@@ -176,13 +200,29 @@ class EarlyStop:
         seen.looks[self.at[due[-1]]] = verdicts
         threshold = self._thresholds()[due[-1]]
         if stop and all(block_confidence(verdict) >= threshold for verdict in verdicts):
-            size = _size(pipe, pixels, arguments, linear=isinstance(self.decoder, LinearPreview))
             told_of = [replace(_said(v, seen, threshold), **guard._signature) for v in verdicts]
             raise Stopped(told_of, size, seen.step, seen.planned)
 
-    def _pixels(self, pipe: Any, arguments: Mapping[str, Any], step: steps.Step) -> Tensor:
+    def _look(
+        self, pipe: Any, guard: Guard, arguments: Mapping[str, Any], step: steps.Step, look: int
+    ) -> tuple[list[Verdict], tuple[int, int]]:
+        """The verdicts of a look, by its head or else on previews, and the size of the finished images."""
         clean = steps.clean(pipe.scheduler, step)
-        return preview_of(self.decoder)(pipe, clean, arguments)
+        scale = int(getattr(pipe, "vae_scale_factor", 1))  # pixels along a side for one latent pixel
+        head = self.heads[look] if self.heads else None
+        if head is not None:
+            latents = to_spatial(pipe, clean, arguments)
+            threshold = self._thresholds()[look]
+            return [_by_head(score, threshold) for score in head(latents)], _size(latents, arguments, scale)
+        pixels = preview_of(self.decoder)(pipe, clean, arguments)
+        grow = scale / self.decoder.grow if isinstance(self.decoder, LinearPreview) else 1
+        return judge(guard, pixels), _size(pixels, arguments, grow)
+
+
+def _by_head(score: float, threshold: float) -> Verdict:
+    """The verdict of a learnt head. It never allows: no model has seen this image yet."""
+    outcome = Outcome.BLOCK if score >= threshold else Outcome.REVIEW
+    return Verdict(outcome, f"{HEAD}: {score:.3g} by a learnt head", category=HEAD, score=score, flags=(HEAD,))
 
 
 def judge(guard: Guard, pixels: Tensor) -> list[Verdict]:
@@ -199,13 +239,12 @@ def block_confidence(verdict: Verdict) -> float:
     return verdict.score
 
 
-def _size(pipe: Any, pixels: Tensor, arguments: Mapping[str, Any], *, linear: bool) -> tuple[int, int]:
-    """Size of the finished image: as requested, else from the preview."""
+def _size(frames: Tensor, arguments: Mapping[str, Any], grow: float) -> tuple[int, int]:
+    """Size of the finished image: as requested, else `grow` times that of the preview or latents."""
     height, width = (arguments.get(name) for name in ("height", "width"))
     if isinstance(height, int) and isinstance(width, int):
         return height, width
-    grow = int(getattr(pipe, "vae_scale_factor", 1)) if linear else 1
-    return int(pixels.shape[-2]) * grow, int(pixels.shape[-1]) * grow
+    return round(frames.shape[-2] * grow), round(frames.shape[-1] * grow)
 
 
 def _said(verdict: Verdict, seen: Watch, threshold: float) -> Verdict:

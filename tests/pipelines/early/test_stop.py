@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import inspect
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,16 +19,17 @@ from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from nsfw_guard.errors import BlockedError, ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.pipelines.attach import attach
-from nsfw_guard.pipelines.early.callback import EarlyStopCallback
-from nsfw_guard.pipelines.early.fit import (
+from nsfw_guard.pipelines.early.bounds import (
     Trace,
-    fit_early_stop,
+    least_allowed,
     most_stops,
     report_of,
     stop_at,
     thresholds_of,
     upper_bound,
 )
+from nsfw_guard.pipelines.early.callback import EarlyStopCallback
+from nsfw_guard.pipelines.early.fit import fit_early_stop
 from nsfw_guard.pipelines.early.preview import LinearPreview, by_vae, preview_of, to_spatial
 from nsfw_guard.pipelines.early.steps import around
 from nsfw_guard.pipelines.early.stop import EarlyStop, Stopped, block_confidence
@@ -345,6 +347,8 @@ def test_bounds_are_those_of_clopper_and_pearson() -> None:
     assert most_stops(298, 0.01) == 0
     assert most_stops(500, 0.01) == 1
     assert most_stops(10, 0.01) == 0
+    assert [least_allowed(looks, 0.01) for looks in (1, 2)] == [299, 473]
+    assert least_allowed(1, 0.5) == 5
 
 
 def test_cuts_lie_above_what_was_allowed_and_spend_what_may_be_spent() -> None:
@@ -400,6 +404,10 @@ def test_it_is_fitted_saved_and_loaded(pipe, guard, tmp_path, decoder) -> None:
     loaded = EarlyStop.load(tmp_path / "early.json")
     assert (loaded.at, loaded.thresholds, loaded.report) == (early.at, early.thresholds, early.report)
     assert isinstance(loaded.decoder, LinearPreview) is (decoder == "linear")
+    with attach(pipe, guard, early_stop=replace(loaded, thresholds=(0.5,))):
+        stopped = draw(pipe, RED)
+    assert "stopped at step" in stopped.verdicts[0].reason
+    assert stopped.images[0].size == (64, 64)
     older = (tmp_path / "early.json").read_text().replace('"thresholds"', '"cuts"')
     (tmp_path / "early.json").write_text(older)
     assert EarlyStop.load(tmp_path / "early.json").thresholds == early.thresholds
