@@ -15,12 +15,13 @@ from nsfw_guard.calibration import Calibration
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.policy.rules import Threshold
 from nsfw_guard.tools.evaluate.intervals import clopper_pearson
-from nsfw_guard.tools.teaching.fitting import calibration_error, curve, fit, perfect_error
+from nsfw_guard.tools.teaching.fitting import calibration_error, curve, fit, log_loss, perfect_error
 from nsfw_guard.tools.teaching.promise import CONFIDENCE, Promise, alarm_promise, miss_promise
 from nsfw_guard.tools.teaching.scored import ScoredImage, by_kind, groups_of
 
 LEAST_PER_KIND = 30  # images of each label that a map for one kind of view needs
 FOR_MAPS = 0.5  # of the images
+WORSE = 0.01  # by how much maps for kinds of view may raise the mean loss, which they should lower
 LEAST_SCORE = 1e-6  # a threshold of 0 would block everything, and is none
 
 
@@ -122,7 +123,8 @@ def calibrate(
         maps[category] = fitted.pop("")
         for kind, one in fitted.items():
             views.setdefault(kind, {})[category] = one
-    plain = Calibration(model=spec.name, maps=maps, views=views, revision=spec.version, source=source)
+    plain = Calibration(model=spec.name, maps=maps, revision=spec.version, source=source)
+    plain = replace(plain, views=_helpful(kept, replace(plain, views=views), plain, ~rest))
     curves = dict(_curves(kept, plain, ~rest))
     plain = replace(plain, curves=curves)
     for category in spec.positives:
@@ -156,6 +158,23 @@ def _fitted(
         if enough:
             of_kind = fit(np.array([images[at].views[kind][category] for at in chosen]), unsafe[chosen])
             yield kind, (of_kind.slope, of_kind.shift)
+
+
+def _helpful(
+    images: Sequence[ScoredImage], split: Calibration, plain: Calibration, part: NDArray[np.bool_]
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """The maps of kinds of view of those categories that they do not make worse.
+
+    A guard decides by the highest score. A kind of view that says little, such as the middle of images with wide
+    borders, is mapped to how often the category comes, and would lift every image to that.
+    """
+    useful = set[str]()
+    for category in plain.maps:
+        unsafe = np.array([category in one.image.categories for one in images], dtype=bool)[part]
+        losses = [log_loss(_mapped(images, category, one)[part], unsafe) for one in (split, plain)]
+        useful |= {category} if losses[0] <= losses[1] + WORSE else set()
+    chosen = {kind: {c: m for c, m in maps.items() if c in useful} for kind, maps in split.views.items()}
+    return {kind: maps for kind, maps in chosen.items() if maps}
 
 
 def _curves(

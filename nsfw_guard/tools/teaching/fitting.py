@@ -61,8 +61,8 @@ def fit(scores: NDArray[np.float64], unsafe: NDArray[np.bool_]) -> Fitted:
             "whether labels are swapped, or use another model"
         )
     slope = min(slope, MOST_SLOPE)
-    after = _loss(_sigmoid(slope * x + shift), unsafe)
-    return Fitted(slope, shift, _loss(np.clip(scores, EDGE, 1 - EDGE), unsafe), after)
+    after = log_loss(_sigmoid(slope * x + shift), unsafe)
+    return Fitted(slope, shift, log_loss(np.clip(scores, EDGE, 1 - EDGE), unsafe), after)
 
 
 def curve(mapped: NDArray[np.float64], unsafe: NDArray[np.bool_]) -> tuple[tuple[float, float], ...]:
@@ -154,6 +154,7 @@ def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
 
 
-def _loss(p: NDArray[np.float64], unsafe: NDArray[np.bool_]) -> float:
+def log_loss(p: NDArray[np.float64], unsafe: NDArray[np.bool_]) -> float:
+    """Return the mean logarithmic loss of probabilities; lower is better."""
     inside = np.clip(p, EDGE, 1 - EDGE)
     return float(-np.where(unsafe, np.log(inside), np.log1p(-inside)).mean())

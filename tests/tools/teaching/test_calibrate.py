@@ -95,6 +95,17 @@ def test_cells_have_a_map_of_their_own_though_few_images_have_any() -> None:
     assert set(run(few).calibration.views) == {"center"}
 
 
+def test_a_kind_of_view_that_says_nothing_does_not_lift_every_image() -> None:
+    """As the middle of images with wide borders, beside a view that sees what is inside them."""
+    images, rng = scored(160), np.random.default_rng(5)
+    for one in images:
+        unsafe = float("red" in one.image.categories)
+        one.views["center"] = {"red": float(0.001 + 0.001 * rng.random() + 0.0001 * unsafe)}
+    result = run(images)
+    assert result.calibration.views == {}
+    assert result.categories["red"].error_after < result.categories["red"].error_before + 0.03
+
+
 def test_too_few_images_are_refused_with_the_number_that_is_needed() -> None:
     with pytest.raises(TooFewImagesError, match=r"'at most 0\.01 missed, 95% sure' needs 299 independent images"):
         run(scored(300), misses=0.01)
