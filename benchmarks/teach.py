@@ -121,7 +121,7 @@ def killed(home: Path, words: Sequence[str]) -> dict[str, Any]:
     """The same run, killed in the middle and started again."""
     out = home / "killed"
     process = subprocess.Popen(command(*words, "--out", out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
-    while not (out / ".work" / "state.safetensors").exists():
+    while not (home / "killed.run" / "state.safetensors").exists():
         time.sleep(0.2)
         if process.poll() is not None:
             raise SystemExit("the run ended before it could be killed")

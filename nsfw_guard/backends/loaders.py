@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nsfw_guard.backends.base import Backend, Options
 from nsfw_guard.backends.files import packages, weights
-from nsfw_guard.backends.files.answers import with_answers
+from nsfw_guard.backends.files.answers import compared
 from nsfw_guard.backends.files.folder import also_of, files_of, kind_of, read_spec
 from nsfw_guard.backends.files.inside import repo_of, short
 from nsfw_guard.backends.files.ir_file import IR
@@ -81,16 +81,22 @@ def load_folder(folder: Path, options: Options, labels: Mapping[str, str | Label
     return load_files(read_spec(folder, labels, trust_guard=options.trust_guard), folder, options)
 
 
+def load_compared(spec: ModelSpec, folder: Path, options: Options) -> Backend:
+    """Return a recorded model, compared with the answers that this machine has recorded, if its record has none."""
+    with compared(spec) as known:
+        return load_files(known, folder, options)
+
+
 def load_hub(spec: ModelSpec, options: Options) -> Backend:
     """Return a recorded model, from the cache or the hub."""
     folder = weights.fetch(spec, local_files_only=options.local_files_only)
     spec = spec if spec.revision else replace(spec, revision=weights.commit_of(folder))
-    return load_files(with_answers(spec), folder, options)
+    return load_compared(spec, folder, options)
 
 
 def load_package(spec: ModelSpec, options: Options) -> Backend:
     """Return a recorded model whose weights were fetched out of a package."""
-    return load_files(with_answers(spec), packages.local(spec), options)
+    return load_compared(spec, packages.local(spec), options)
 
 
 def load_repo(rest: str, labels: Mapping[str, str | Label | None] | None, options: Options) -> Backend:
@@ -100,7 +106,7 @@ def load_repo(rest: str, labels: Mapping[str, str | Label | None] | None, option
     spec = replace(
         read_spec(folder, labels, trust_guard=options.trust_guard), name=f"hf:{repo}", repo=repo, revision=revision
     )
-    return load_files(with_answers(spec), folder, options)
+    return load_compared(spec, folder, options)
 
 
 def fetch_repo(

@@ -99,7 +99,6 @@ def load_model(
         ```
     """
     from nsfw_guard.backends import loaders
-    from nsfw_guard.backends.files.answers import with_answers
     from nsfw_guard.backends.nets import timm_model
 
     options = Options(
@@ -119,8 +118,7 @@ def load_model(
         return loaders.load_folder(folder_of(ref), options, labels)
     record, build = _entry(str(ref))
     if weights is not None:
-        spec = with_answers(record.with_labels(labels))
-        return loaders.load_files(spec, Path(weights).expanduser(), options)
+        return loaders.load_compared(record.with_labels(labels), Path(weights).expanduser(), options)
     return build(record.with_labels(labels), options)
 
 

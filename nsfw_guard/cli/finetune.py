@@ -102,15 +102,22 @@ def run(args: argparse.Namespace) -> int:
     """Teach a model; 2 when an image could not be used."""
     from accelerate import PartialState
 
-    from nsfw_guard.tools.finetuning.classes import meaning_of
+    from nsfw_guard.errors import ConfigError
+    from nsfw_guard.tools.finetuning.classes import meanings_of
     from nsfw_guard.tools.finetuning.finetune import finetune
 
     begun = time.monotonic()
-    recipe, start = _recipe(args), _start(args)
+    recipe, out = _recipe(args), Path(args.out).resolve()
+    if inside := [name for name in (*args.sources, *args.validation) if out.is_relative_to(Path(name).resolve())]:
+        raise ConfigError(
+            f"--out {args.out} is inside the source {inside[0]}, whose next run would learn from it: move it"
+        )
+    start = _start(args)
     result = finetune(
         start, _pairs(args.sources), args.out, recipe,
         validation=_pairs(args.validation) if args.validation else (),
-        meanings=dict(meaning_of(text) for text in args.label), fresh=args.fresh, views=args.views, half=args.half,
+        meanings=meanings_of(args.label), fresh=args.fresh, views=args.views, half=args.half,
+        trust_guard=args.trust_guard,
         watch=_Bars(),
     )  # fmt: skip
     seconds = time.monotonic() - begun
@@ -157,9 +164,9 @@ def _start(args: argparse.Namespace) -> Backend | Architecture:
     if scheme == "timm":
         pairs = dict(_argument(text) for text in args.model_arg)
         return Architecture(
-            name=name, arguments=pairs, size=args.size, weights=Path(args.weights) if args.weights else None
+            name=name, arguments=pairs, size=args.size, weights=None if args.weights is None else Path(args.weights)
         )
-    if args.model_arg or args.weights or args.size:
+    if args.model_arg or args.weights is not None or args.size is not None:
         raise ConfigError("--model-arg, --size and --weights are for an architecture: --model timm:NAME")
     return load_model(args.model, trust_guard=args.trust_guard)
 

@@ -137,5 +137,7 @@ def labels_of(texts: Sequence[str]) -> dict[str, str]:
         label, sign, category = text.partition("=")
         if not sign or not label:
             raise ConfigError(f"--label {text}: write LABEL=CATEGORY, or LABEL= where it is harmless")
+        if label in pairs:
+            raise ConfigError(f"--label {label} is given twice: give it one meaning")
         pairs[label] = category
     return pairs

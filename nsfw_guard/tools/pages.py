@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 
 from nsfw_guard.errors import printable
@@ -38,6 +39,11 @@ def page(title: str, body: str) -> str:
 def text(plain: str) -> str:
     """Return text as HTML, also where it is no text that a file could hold."""
     return html.escape(printable(plain))
+
+
+def markdown_text(plain: str) -> str:
+    """Return text of anybody's for a page in Markdown: one line, in which no letter has a meaning of its own."""
+    return re.sub(r"([\\`*_\[\]<>|#!{}&~])", r"\\\1", " ".join(printable(plain).split()))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -81,7 +81,8 @@ def forget(ref: str) -> list[Path]:
         ref: a name of the catalogue, or "hf:owner/name@commit".
     """
     _no_folder(ref)
-    return remove_answers(ref.partition("@")[0])
+    name = ref.partition("@")[0]
+    return remove_answers(name, registry.spec(ref) if ref in registry.list_models() else None)
 
 
 def _no_folder(ref: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import ConfigError, SelfTestError
 from nsfw_guard.jsonfile import read_json
 
+CURE = "run `nsfw-guard verify {name} --forget`, and verify it again"
 Answers = Mapping[str, Mapping[str, float]]
 
 
@@ -39,14 +41,35 @@ def with_answers(spec: ModelSpec) -> ModelSpec:
     Raises:
         SelfTestError: the file is damaged.
     """
-    if spec.known_answers or not spec.version or not (path := answers_path(spec)).is_file():
+    if spec.known_answers or not spec.version or not (path := answers_path(spec)).exists():
         return spec
-    content = read_json(path, error=SelfTestError)
     try:
+        content = read_json(path)
         answers = {str(n): {str(label): float(p) for label, p in row.items()} for n, row in content["answers"].items()}
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise SelfTestError(f"{path} is damaged ({error}): run `nsfw-guard verify {spec.name} --forget`") from error
+        if (
+            content["model"] != spec.name
+            or not answers
+            or any(set(row) != set(spec.labels) for row in answers.values())
+        ):
+            raise ConfigError("it holds no answers of this model")
+    except (ConfigError, KeyError, AttributeError, TypeError, ValueError) as error:
+        raise SelfTestError(f"{path} is damaged ({error}): {CURE.format(name=spec.name)}") from error
     return replace(spec, known_answers=answers)
+
+
+@contextmanager
+def compared(spec: ModelSpec) -> Iterator[ModelSpec]:
+    """Yield a record with the answers that this machine has recorded; an error that comes of them names the cure."""
+    known = with_answers(spec)
+    try:
+        yield known
+    except SelfTestError as error:
+        if known is spec:
+            raise
+        raise SelfTestError(
+            f"{error}. Its answers were recorded on this machine: if the change is wanted, "
+            f"{CURE.format(name=spec.name)}"
+        ) from error
 
 
 def write_answers(spec: ModelSpec, answers: Answers) -> Path:
@@ -58,15 +81,21 @@ def write_answers(spec: ModelSpec, answers: Answers) -> Path:
     return path
 
 
-def remove_answers(name: str) -> list[Path]:
-    """Remove all answers that were recorded for a model, and damaged files; return the files that were removed."""
+def remove_answers(name: str, spec: ModelSpec | None = None) -> list[Path]:
+    """Remove all answers that were recorded for a model, and files that nobody can read; return what was removed.
+
+    Args:
+        name: of the model.
+        spec: its record, whose file is removed whatever it holds.
+    """
     removed = []
+    mine = answers_path(spec) if spec is not None and spec.version else None
     for path in sorted(_home().glob("*.json")):
         try:
-            other = read_json(path).get("model") != name
+            model = read_json(path).get("model")
         except ConfigError:
-            other = False
-        if not other:
+            model = None
+        if path == mine or model == name or not isinstance(model, str):
             path.unlink()
             removed.append(path)
     return removed

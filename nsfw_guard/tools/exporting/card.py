@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.tools.exporting.result import ExportResult
+from nsfw_guard.tools.pages import markdown_text
 from nsfw_guard.version import __version__
 
 CARD, FACTS = "README.md", "export.json"
@@ -36,12 +37,12 @@ def _lines(result: ExportResult, spec: ModelSpec) -> list[str]:
     opset = f", opset {result.opset}" if result.opset else ""
     method = f" ({result.method})" if result.method else ""
     lines = [
-        f"# {result.model}", "",
+        f"# {markdown_text(result.model)}", "",
         f"An export of `{result.source}` to {result.target}{opset}, in {result.precision}{method}, by nsfw-guard "
         f"{__version__}.", "",
-        f"- License of the weights: {spec.license}",
-        f"- Source: {spec.source or 'not recorded'}",
-        f"- Labels, in the order of the logits: {', '.join(spec.labels)}",
+        f"- License of the weights: {markdown_text(spec.license)}",
+        f"- Source: {markdown_text(spec.source) or 'not recorded'}",
+        f"- Labels, in the order of the logits: {', '.join(map(markdown_text, spec.labels))}",
         f"- Files: {', '.join(f'`{name}` (SHA-256 {digest[:12]}...)' for name, digest in result.files.items())}",
         "", "## Compared with the float32 network", "",
         f"On {parity.images} images ({parity.inputs} inputs, {parity.steered} of them moved across the thresholds, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from nsfw_guard.backends.files.inside import MAX_NAME_CHARS
 from nsfw_guard.backends.files.labels import HARMLESS_LABELS, KNOWN_LABELS
 from nsfw_guard.backends.spec import Label
 from nsfw_guard.errors import ConfigError
@@ -61,6 +62,7 @@ def classes_of(
     harmless = [name for name, meaning in kept.items() if meaning is None]
     numbers, names = dict[str, str](), dict(kept)
     for label in sorted(set(labels)):
+        _check_name(label, "label")
         if label not in kept and label.lower() in HARMLESS and label not in meanings and len(harmless) == 1:
             numbers[label] = harmless[0]
             continue
@@ -77,6 +79,15 @@ def classes_of(
     order = list(meant)
     rows = tuple(list(before).index(name) if name in kept else None for name in order)
     return Classes(meant, rows, {label: order.index(name) for label, name in numbers.items()})
+
+
+def _check_name(name: str, what: str) -> None:
+    """Refuse a name that no configuration and no terminal could hold."""
+    if not name.strip() or not name.isprintable() or len(name) > MAX_NAME_CHARS:
+        raise ConfigError(
+            f"the {what} {name[:60]!a} must be 1 to {MAX_NAME_CHARS} letters that can be printed, got {len(name)}: "
+            "rename it"
+        )
 
 
 def _meaning(label: str, before: Mapping[str, Label | None], meanings: Mapping[str, Label | None]) -> Label | None:
@@ -98,13 +109,28 @@ def meaning_of(text: str) -> tuple[str, Label | None]:
     Raises:
         ConfigError: it is written in another way.
     """
-    label, sign, meaning = text.partition("=")
+    label, sign, meaning = text.rpartition("=")  # a label may hold "=", a category may not
     category, colon, level = meaning.partition(":")
     if not sign or not label or (colon and not category):
         raise ConfigError(f"{text!r} must be LABEL=CATEGORY, LABEL=CATEGORY:LEVEL, or LABEL= where it is harmless")
     if not category:
         return label, None
+    _check_name(category, "category")
     try:
         return label, Label(category, Severity.of(level)) if colon else Label(category)
     except ValueError as error:
         raise ConfigError(f"{text!r}: {error}") from None
+
+
+def meanings_of(texts: Iterable[str]) -> dict[str, Label | None]:
+    """Return what labels mean, each given once, as `meaning_of` reads them.
+
+    Raises:
+        ConfigError: a label is given twice.
+    """
+    meanings: dict[str, Label | None] = {}
+    for label, meaning in map(meaning_of, texts):
+        if label in meanings:
+            raise ConfigError(f"the label {label!r} is given two meanings: give one")
+        meanings[label] = meaning
+    return meanings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +11,11 @@ from typing import Any
 import torch
 
 from nsfw_guard.backends.base import Backend, Options
+from nsfw_guard.backends.files.folder import relaxed_record
 from nsfw_guard.backends.loaders import load_folder
 from nsfw_guard.backends.spec import Label
 from nsfw_guard.errors import ConfigError
+from nsfw_guard.relaxed import refuse
 from nsfw_guard.tools.finetuning.classes import Classes, classes_of
 from nsfw_guard.tools.finetuning.courses import Course, Shown, teach_head, teach_steps
 from nsfw_guard.tools.finetuning.folder import Rate, recalls, write
@@ -24,10 +25,9 @@ from nsfw_guard.tools.finetuning.recipe import Part, Recipe
 from nsfw_guard.tools.finetuning.split import leaks
 from nsfw_guard.tools.finetuning.student import Student, from_architecture, student_of
 from nsfw_guard.tools.finetuning.watching import Watch, quiet
+from nsfw_guard.tools.finetuning.workspace import appear, model_in, workspace
 from nsfw_guard.tools.teaching.copies import grouped
 from nsfw_guard.version import __version__
-
-WORK = ".work"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class Finetuned:
 def finetune(
     start: Backend | Architecture, images: Sequence[tuple[str, str]], out: str | Path, recipe: Recipe, *,
     validation: Sequence[tuple[str, str]] = (), meanings: Mapping[str, Label | None] | None = None,
-    fresh: bool = False, views: str = "center", half: bool = False, cpu: bool = False,
+    fresh: bool = False, views: str = "center", half: bool = False, cpu: bool = False, trust_guard: bool = False,
     seconds: float = 30.0, watch: Watch = quiet,
 ) -> Finetuned:  # fmt: skip
     """Teach a model from labelled images, and write it into a folder. A run that was stopped goes on.
@@ -96,6 +96,7 @@ def finetune(
         views: "center", what the model's authors show it, or "squash", the whole image in one.
         half: store weights in float16.
         cpu: teach on the CPU, whatever accelerate finds.
+        trust_guard: accept that labels such as NSFW count as harmless.
         seconds: between two checkpoints.
         watch: is called as work is done.
 
@@ -110,40 +111,62 @@ def finetune(
     """
     from accelerate import PartialState
 
-    out, state = Path(out), PartialState(cpu=cpu)
-    with state.main_process_first():
-        _prepare(out)
+    out, state = Path(out).absolute(), PartialState(cpu=cpu)
     pairs = [*images, *validation]
     classes = _classes(start, pairs, meanings or {}, fresh=fresh)
-    student = _student(start, classes, out.resolve().name, recipe)
+    student = _student(start, classes, out.name, recipe)
+    refuse([] if trust_guard else relaxed_record(student.spec), out.name)
     paths = [path for path, _ in pairs]
-    with state.main_process_first():  # the others then read what it has decoded
-        decoded = decode(paths, student.spec.net_input, views=views, folder=out / WORK, watch=watch)
-    shown, leaked = _usable(decoded, [classes.numbers[label] for _, label in pairs], classes.names, paths, len(images))
-    notes = (*_check(shown, classes, recipe), *leaked)
-    if recipe.part is Part.HEAD:
-        course = teach_head(student, shown, recipe, cpu=cpu, watch=watch)
-    else:
-        course = teach_steps(student, shown, recipe, cpu=cpu, watch=watch, work=out / WORK, seconds=seconds)
-    counts = dict(zip(classes.names, torch.bincount(shown.classes, minlength=len(classes.names)).tolist(), strict=True))
-    weights_hash = hash_of(course.net)
-    facts = {"recipe": recipe.to_dict(), "start": _start(start), "images": counts, "views": views,
-             "pixels_hash": decoded.hash, "weights_hash": weights_hash}  # fmt: skip
+    facts = {"recipe": recipe.to_dict(), "start": _start(start), "views": views}
+    identity = [facts, classes.rows, _words(classes), pairs, len(images), half]
+    with workspace(out, identity, alone=state.is_main_process) as work:
+        state.wait_for_everyone()
+        with state.main_process_first():  # the others then read what it has decoded
+            decoded = decode(paths, student.spec.net_input, views=views, folder=work, watch=watch)
+        shown, leaked = _usable(
+            decoded, [classes.numbers[label] for _, label in pairs], classes.names, paths, len(images)
+        )
+        notes = (*_check(shown, classes, recipe), *leaked)
+        course = _taught(student, shown, recipe, cpu=cpu, watch=watch, work=work, seconds=seconds)
+        weights_hash, counts = hash_of(course.net), _counts(shown, classes)
+        if state.is_main_process:
+            known = {**facts, "images": counts, "pixels_hash": decoded.hash, "weights_hash": weights_hash}
+            _save(model_in(out), course, student, known, half=half, trust_guard=trust_guard)
     if state.is_main_process:
-        _save(out, course, student, facts, half=half)
+        appear(out)
     state.wait_for_everyone()
-    model = load_folder(out, Options())
+    model = load_folder(out, Options(trust_guard=trust_guard))
     return Finetuned(
         model, recalls(classes.names, course.answers), counts, course.epochs, course.resumed, weights_hash,
         {paths[at]: why for at, why in decoded.faults.items()}, notes,
     )  # fmt: skip
 
 
-def _prepare(out: Path) -> None:
-    """Make the folder, or find an unfinished run in it."""
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / WORK).is_dir())):
-        raise ConfigError(f"{str(out)!r} holds something already: name a new folder")
-    (out / WORK).mkdir(parents=True, exist_ok=True)
+def _taught(
+    student: Student, shown: Shown, recipe: Recipe, *, cpu: bool, watch: Watch, work: Path, seconds: float
+) -> Course:
+    if recipe.part is Part.HEAD:
+        return teach_head(student, shown, recipe, cpu=cpu, watch=watch)
+    return teach_steps(student, shown, recipe, cpu=cpu, watch=watch, work=work, seconds=seconds)
+
+
+def _checked(
+    decoded: Decoded, classes: Classes, pairs: Sequence[tuple[str, str]], learnt: int, recipe: Recipe
+) -> tuple[Shown, tuple[str, ...]]:
+    """The images that can be used, and what should be known of them."""
+    numbered, paths = [classes.numbers[label] for _, label in pairs], [path for path, _ in pairs]
+    shown, leaked = _usable(decoded, numbered, classes.names, paths, learnt)
+    return shown, (*_check(shown, classes, recipe), *leaked)
+
+
+def _counts(shown: Shown, classes: Classes) -> dict[str, int]:
+    counts = torch.bincount(shown.classes, minlength=len(classes.names)).tolist()
+    return dict(zip(classes.names, counts, strict=True))
+
+
+def _words(classes: Classes) -> dict[str, str]:
+    """What each class means, in words, for the identity of a run."""
+    return {name: f"{to.category}:{to.severity.name}" if to else "" for name, to in classes.meanings.items()}
 
 
 def _classes(
@@ -159,17 +182,18 @@ def _classes(
     return classes_of((label for _, label in pairs), before, meanings, fresh=fresh)
 
 
-def _save(out: Path, course: Course, student: Student, facts: Mapping[str, Any], *, half: bool) -> None:
-    """Write the model, and remove what only the run needed."""
+def _save(
+    folder: Path, course: Course, student: Student, facts: Mapping[str, Any], *, half: bool, trust_guard: bool
+) -> None:
+    """Write the model where it is not seen yet."""
     facts = {
         **facts, "course": course.facts,
         "versions": {"nsfw_guard": __version__, "torch": torch.__version__},
     }  # fmt: skip
     write(
-        out, course.net, student.spec, answers=course.answers, facts=facts, curve=course.curve,
-        work=out / WORK / "model", half=half,
+        folder, course.net, student.spec, answers=course.answers, facts=facts, curve=course.curve, half=half,
+        trust_guard=trust_guard,
     )  # fmt: skip
-    shutil.rmtree(out / WORK)
 
 
 def _student(start: Backend | Architecture, classes: Classes, name: str, recipe: Recipe) -> Student:
@@ -192,6 +216,8 @@ def _usable(
     )
     count = sum(at < learnt for at in sound)
     copies = leaks(groups, count)
+    if learnt < len(paths) and count == len(sound):
+        raise ConfigError(f"no validation image can be used: {decoded.faults[learnt]}")
     if copies and len(copies) == len(sound) - count:
         raise ConfigError("every validation image is a copy of one to learn from: give others")
     kept = [position for position in range(len(sound)) if position not in copies]

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from nsfw_guard.backends.files.cache import put
-from nsfw_guard.errors import ConfigError
+from nsfw_guard.backends.files.inside import short
+from nsfw_guard.backends.files.weights import sha256_of
+from nsfw_guard.errors import ConfigError, first_line
 from nsfw_guard.imaging.frames import in_groups
 from nsfw_guard.imaging.preprocess import Preprocess
 from nsfw_guard.imaging.views import InputSpec
@@ -64,7 +66,7 @@ def decode(
     """
     size = 3 * shown.size**2
     stamp = _stamp(paths, shown, views)
-    if (kept := _kept(folder, stamp, len(paths), size)) is not None:
+    if (kept := _kept(folder, stamp, len(paths))) is not None:
         return _opened(folder, kept, len(paths), shown.size)
     free = shutil.disk_usage(folder).free
     if size * len(paths) > free - LEFT:
@@ -76,7 +78,8 @@ def decode(
     preprocess = Preprocess(spec=shown, views=views)
     facts: dict[str, Any] = {"stamp": stamp, "looks": [], "faults": {}}
     summed, done = hashlib.sha256(), 0
-    with (folder / PIXELS).open("wb") as file:
+    part = folder / f"{PIXELS}.new"  # the old one may be open somewhere
+    with part.open("wb") as file:
         for rows in _rows(paths, preprocess):
             for row in rows:
                 data = bytes(size) if row.pixels is None else row.pixels.numpy().tobytes()
@@ -88,6 +91,7 @@ def decode(
                 facts["looks"].append(None if look is None else [look.hashed, look.colours.tobytes().hex()])
                 done += 1
             watch(Stage.DECODING, done, len(paths), "")
+    part.replace(folder / PIXELS)
     put(folder / FACTS, json.dumps({**facts, "hash": summed.hexdigest()}).encode())
     return _opened(folder, read_json(folder / FACTS, most=1 << 30), len(paths), shown.size)
 
@@ -132,19 +136,23 @@ def _stamp(paths: Sequence[str], shown: InputSpec, views: str) -> str:
     for path in paths:
         try:
             facts = Path(path).stat()
-            whole.update(f"\n{path} {facts.st_size} {facts.st_mtime_ns}".encode("utf-8", "surrogateescape"))
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read ({error.strerror}): correct the list") from error
+            whole.update(
+                f"\n{path} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}".encode("utf-8", "surrogateescape")
+            )
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{short(path)} cannot be read ({first_line(error)}): correct the list") from error
     return whole.hexdigest()
 
 
-def _kept(folder: Path, stamp: str, count: int, size: int) -> dict[str, Any] | None:
+def _kept(folder: Path, stamp: str, count: int) -> dict[str, Any] | None:
+    """What is known of the images that were decoded, if they are all there as they were."""
     try:
         facts = read_json(folder / FACTS, most=1 << 30)
-        whole = (folder / PIXELS).stat().st_size == count * size
-    except (ConfigError, OSError):
+        if facts["stamp"] != stamp or len(facts["looks"]) != count:
+            return None
+        return facts if sha256_of(folder / PIXELS) == facts["hash"] else None
+    except (ConfigError, OSError, LookupError, TypeError):
         return None
-    return facts if whole and facts.get("stamp") == stamp else None
 
 
 def _opened(folder: Path, facts: dict[str, Any], count: int, side: int) -> Decoded:

@@ -18,7 +18,7 @@ from nsfw_guard.backends.files.folder import ARGMAX, input_of
 from nsfw_guard.backends.nets.network import Net, NetBackend
 from nsfw_guard.backends.nets.timm_model import TimmNet, untrained
 from nsfw_guard.backends.spec import ModelSpec
-from nsfw_guard.errors import ConfigError
+from nsfw_guard.errors import ConfigError, first_line
 from nsfw_guard.imaging.preprocess import Preprocess
 from nsfw_guard.tools.finetuning.classes import Classes
 from nsfw_guard.tools.finetuning.recipe import Part, Recipe
@@ -95,7 +95,7 @@ def from_architecture(
         torch.manual_seed(seed)
         net = TimmNet(untrained(architecture, len(classes.names), checked))
     shown = input_of(net.model.pretrained_cfg)
-    side = size or checked.get("img_size", shown.size)
+    side = checked.get("img_size", shown.size) if size is None else size
     spec = ModelSpec(
         name=name, kind="timm", architecture=architecture, model_args=checked, labels=dict(classes.meanings),
         thresholds={"default": ARGMAX}, input=replace(shown, size=side if isinstance(side, int) else side[0]),
@@ -103,7 +103,21 @@ def from_architecture(
     )  # fmt: skip
     if file is not None:
         _fill(net, file, architecture)
+    _takes(net, spec)
     return Student(net, spec, (None,) * len(classes.names))
+
+
+def _takes(net: TimmNet, spec: ModelSpec) -> None:
+    """Raise an error when a network does not take an image of the size in its record."""
+    side = spec.net_input.size
+    try:
+        with torch.inference_mode():
+            net.eval()(torch.zeros(1, 3, side, side))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ConfigError(
+            f"{spec.architecture} does not take an image of {side} x {side} ({first_line(error)}): give another size, "
+            "or img_size among its arguments"
+        ) from error
 
 
 def _fill(net: TimmNet, file: Path, architecture: str) -> None:
@@ -147,9 +161,12 @@ def last_blocks(net: nn.Module, count: int) -> list[nn.Parameter]:
 
 
 def set_training(net: nn.Module) -> None:
-    """Put the modules that may change into training mode, and no others: the rest keeps its statistics."""
+    """Put a network into training mode, but not the parts that may not change: these keep their statistics."""
+    net.train()
     for module in net.modules():
-        module.training = any(parameter.requires_grad for parameter in module.parameters())
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
 
 
 def numbers(net: nn.Module, *, trained: bool = False) -> int:

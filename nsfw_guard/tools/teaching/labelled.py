@@ -149,7 +149,8 @@ def _of_list(path: Path) -> Iterator[tuple[str, str, Mapping[str, str]]]:
     """Every row of a list: path, label, and the other columns as texts."""
     for number, row in enumerate(_read(path), 1):
         if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("path", "label")):
-            raise ConfigError(f"row {number} of {path.name} has no texts 'path' and 'label': add both")
+            columns = ", ".join(map(str, row)) if isinstance(row, dict) else "no columns"
+            raise ConfigError(f"row {number} of {path.name} has no texts 'path' and 'label', but {columns}: add both")
         facts = {str(name): "" if fact is None else str(fact) for name, fact in row.items() if name}
         yield str(path.parent / facts.pop("path")), facts.pop("label"), facts
 
@@ -172,5 +173,5 @@ def _rows(path: Path) -> Iterator[Any]:
             raise MissingExtraError("pyarrow", "scan") from None
         yield from parquet.read_table(path).to_pylist()
         return
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin with a mark
         yield from csv.DictReader(file) if path.suffix.lower() == ".csv" else map(json.loads, file)

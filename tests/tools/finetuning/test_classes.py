@@ -7,7 +7,7 @@ import pytest
 from nsfw_guard.backends.spec import Label
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.scores import Severity
-from nsfw_guard.tools.finetuning.classes import classes_of, meaning_of
+from nsfw_guard.tools.finetuning.classes import classes_of, meaning_of, meanings_of
 
 BEFORE = {"red-disc": Label("red-disc"), "other": None}
 
@@ -63,7 +63,27 @@ def test_a_meaning_may_name_a_level() -> None:
     assert meaning_of("beach=") == ("beach", None)
 
 
-@pytest.mark.parametrize("text", ["gore", "=violence", "gore=:low", "gore=violence:severe"])
+@pytest.mark.parametrize(
+    "text", ["gore", "=violence", "gore=:low", "gore=violence:severe", "gore= ", "gore=" + "x" * 300]
+)
 def test_a_meaning_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"gore|=violence"):
         meaning_of(text)
+
+
+def test_a_label_may_hold_an_equals_sign_and_has_one_meaning() -> None:
+    assert meaning_of("a=b=violence") == ("a=b", Label("violence"))
+    with pytest.raises(ConfigError, match="'gore' is given two meanings"):
+        meanings_of(["gore=violence", "gore="])
+
+
+@pytest.mark.parametrize("label", ["", " ", "a\nb", "x" * 300])
+def test_a_label_that_no_configuration_could_hold_is_refused(label: str) -> None:
+    with pytest.raises(ConfigError, match="letters that can be printed"):
+        classes_of([label, "red-disc"], BEFORE, {})
+
+
+@pytest.mark.parametrize("category", [" ", "x" * 300, "a\tb"])
+def test_a_category_that_no_terminal_could_hold_is_refused(category: str) -> None:
+    with pytest.raises(ConfigError, match=r"the category .* letters that can be printed"):
+        meaning_of(f"gore={category}")

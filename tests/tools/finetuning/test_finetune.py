@@ -20,11 +20,14 @@ from PIL import Image
 from nsfw_guard.backends.nets import hf_model
 from nsfw_guard.backends.registry import load_model
 from nsfw_guard.backends.spec import Label
-from nsfw_guard.errors import ConfigError, WeightsMissingError
+from nsfw_guard.errors import ConfigError
 from nsfw_guard.guard import Guard
 from nsfw_guard.testing import FakeBackend
-from nsfw_guard.tools.finetuning.finetune import WORK, Architecture, finetune
+from nsfw_guard.tools.finetuning.finetune import Architecture, finetune
+from nsfw_guard.tools.finetuning.images import FACTS, PIXELS
 from nsfw_guard.tools.finetuning.recipe import Part, Recipe
+from nsfw_guard.tools.finetuning.watching import Stage
+from nsfw_guard.tools.finetuning.workspace import MARK, work_of
 from nsfw_guard.tools.teaching.labelled import labels_in
 from nsfw_guard.verdict import Outcome
 from tests.tools.finetuning.conftest import Draw
@@ -189,7 +192,7 @@ def test_models_that_cannot_be_taught_and_folders_that_hold_something_are_refuse
         finetune(FakeBackend(), images, tmp_path / "a", HEAD, meanings={"red-disc": Label("red")})
     with pytest.raises(ConfigError, match="random weights"):
         finetune(SMALL, images, tmp_path / "b", HEAD, meanings={"red-disc": Label("red")})
-    with pytest.raises(ConfigError, match="holds something already"):
+    with pytest.raises(ConfigError, match="is there already"):
         finetune(load_model("demo-shapes"), images, tmp_path / "images", HEAD)
     with pytest.raises(ConfigError, match="is listed more than once"):
         finetune(load_model("demo-shapes"), [*images, images[0]], tmp_path / "c", HEAD)
@@ -245,18 +248,101 @@ def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(draw: D
     images = draw({"red-disc": 20, "other": 20})
     out = tmp_path / "killed"
     process = subprocess.Popen(command(images, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    state = out / WORK / "state.safetensors"
+    state = work_of(out) / "state.safetensors"
     deadline = time.monotonic() + 120
     while not state.is_file() and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert not (out / "config.json").exists()
-    with pytest.raises(WeightsMissingError, match="config"):
-        load_model(out)
+    assert not out.exists()
+    with pytest.raises(ConfigError, match="begun with other images, another model or other settings"):
+        finetune(load_model("demo-shapes"), pairs(images), out, HEAD)
     resumed = run(command(images, out))
     whole = run(command(images, tmp_path / "whole"))
     assert resumed["weights_hash"] == whole["weights_hash"]
     assert int(str(resumed["resumed"])) > 0
     assert whole["resumed"] == 0
-    assert not (out / WORK).exists()
+    assert not work_of(out).exists()
+
+
+def test_a_second_run_into_the_same_folder_is_refused_before_it_touches_anything(draw: Draw, tmp_path: Path) -> None:
+    """Its images have the labels swapped: what the first one learns from must not become theirs."""
+    images = pairs(draw({"red-disc": 6, "other": 6}))
+    swapped = [(path, "other" if label == "red-disc" else "red-disc") for path, label in images]
+    refused: list[str] = []
+
+    def watch(stage: Stage, done: int, total: int, note: str) -> None:
+        if not refused:
+            for others in (images, swapped):
+                with pytest.raises(ConfigError) as error:
+                    finetune(load_model("demo-shapes"), others, tmp_path / "mine", HEAD)
+                refused.append(str(error.value))
+
+    result = finetune(load_model("demo-shapes"), images, tmp_path / "mine", HEAD, watch=watch)
+    assert len(refused) == 2
+    assert result.accuracy.count == 12
+    assert [
+        v.outcome is Outcome.BLOCK for v in Guard.from_pretrained(tmp_path / "mine").check([p for p, _ in images])
+    ] == [label == "red-disc" for _, label in images]
+
+
+def test_folders_that_are_no_runs_and_links_are_left_alone(draw: Draw, tmp_path: Path) -> None:
+    images = pairs(draw({"red-disc": 2, "other": 2}))
+    out = tmp_path / "mine"
+    work_of(out).mkdir()
+    (work_of(out) / "precious.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is not the folder of a run"):
+        finetune(load_model("demo-shapes"), images, out, HEAD)
+    assert (work_of(out) / "precious.txt").read_text() == "mine"
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="is there already"):
+        finetune(load_model("demo-shapes"), images, tmp_path / "link", HEAD)
+
+
+def test_a_model_that_would_relax_its_guard_is_refused_before_anything_is_learnt(draw: Draw, tmp_path: Path) -> None:
+    images = [(path, "nsfw" if label == "other" else label) for path, label in pairs(draw({"red-disc": 4, "other": 4}))]
+    meanings = {"nsfw": None}
+    with pytest.raises(ConfigError, match="'mine' relaxes its own guard: the label 'nsfw' counts as harmless"):
+        finetune(load_model("demo-shapes"), images, tmp_path / "mine", HEAD, meanings=meanings)
+    assert not work_of(tmp_path / "mine").exists()
+    result = finetune(
+        load_model("demo-shapes"), images, tmp_path / "mine", HEAD, meanings=meanings, trust_guard=True, fresh=True
+    )
+    assert result.model.spec.labels["nsfw"] is None  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="relaxes its own guard"):
+        load_model(tmp_path / "mine")
+
+
+def test_validation_images_that_cannot_be_read_are_an_error(draw: Draw, tmp_path: Path) -> None:
+    images = pairs(draw({"red-disc": 4, "other": 4}))
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(ConfigError, match="no validation image can be used"):
+        finetune(
+            load_model("demo-shapes"), images, tmp_path / "mine", HEAD, validation=[(str(tmp_path / "a.png"), "other")]
+        )
+
+
+def test_pixels_that_changed_beside_a_run_are_decoded_again(draw: Draw, tmp_path: Path) -> None:
+    images = pairs(draw({"red-disc": 4, "other": 4}))
+    out = tmp_path / "mine"
+
+    def stop(stage: Stage, done: int, total: int, note: str) -> None:
+        if stage is Stage.EMBEDDING:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(load_model("demo-shapes"), images, out, HEAD, watch=stop)
+    assert sorted(path.name for path in work_of(out).iterdir()) == [".lock", FACTS, PIXELS, MARK]
+    pixels = work_of(out) / PIXELS
+    pixels.write_bytes(bytes(len(pixels.read_bytes())))
+    (work_of(out) / FACTS).write_text((work_of(out) / FACTS).read_text().replace('"looks"', '"looked"'))
+    assert finetune(load_model("demo-shapes"), images, out, HEAD).accuracy.count == 8
+
+
+def test_text_of_anybody_stays_text_on_the_card(draw: Draw, tmp_path: Path) -> None:
+    label = "# Official|<script>[x](y)"
+    images = [(path, label if one == "other" else one) for path, one in pairs(draw({"red-disc": 4, "other": 4}))]
+    finetune(load_model("demo-shapes"), images, tmp_path / "mine", HEAD, meanings={label: None}, fresh=True)
+    card = (tmp_path / "mine" / "README.md").read_text()
+    assert "<script>" not in card
+    assert "\\# Official\\|\\<script\\>\\[x\\](y)" in card

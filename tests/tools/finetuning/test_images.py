@@ -51,8 +51,13 @@ def test_a_file_that_is_no_image_has_a_fault_and_the_others_keep_their_places(tm
 
 
 def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere\.png cannot be read"):
+    with pytest.raises(ConfigError, match=r"'nowhere\.png' cannot be read"):
         decode(["nowhere.png"], SHOWN, folder=work(tmp_path))
+
+
+def test_a_path_that_no_system_takes_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'a\\x00b' cannot be read"):
+        decode(["a\0b"], SHOWN, folder=work(tmp_path))
 
 
 def test_a_full_disk_is_an_error_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,14 @@ from nsfw_guard.tools.finetuning.classes import Classes
 from nsfw_guard.tools.finetuning.lesson import Lesson, Trained, hash_of
 from nsfw_guard.tools.finetuning.recipe import Part, Recipe
 from nsfw_guard.tools.finetuning.split import Split
-from nsfw_guard.tools.finetuning.student import Student, choose, from_architecture, last_blocks, numbers
+from nsfw_guard.tools.finetuning.student import (
+    Student,
+    choose,
+    from_architecture,
+    last_blocks,
+    numbers,
+    set_training,
+)
 from nsfw_guard.tools.finetuning.training import train
 from nsfw_guard.tools.finetuning.watching import Stage
 
@@ -174,3 +181,23 @@ def test_keeping_the_answers_of_the_model_before_holds_them() -> None:
         return float((both[0] - both[1]).abs().mean())
 
     assert drift(5.0) < drift(0.0) * 0.7
+
+
+def test_dropout_is_active_in_what_may_change_and_only_there() -> None:
+    arguments = {**SMALL, "drop_rate": 0.5, "proj_drop_rate": 0.5}
+    net = from_architecture(
+        "vit_tiny_patch16_224", CLASSES, name="x", arguments=arguments, size=None, file=None, seed=0
+    ).net
+    choose(net, RECIPE)
+    set_training(net)
+    assert all(module.training for module in net.modules())
+    choose(net, replace(RECIPE, part=Part.LAST, blocks=1))
+    set_training(net)
+    blocks = net.model.blocks  # type: ignore[union-attr]
+    assert [all(module.training for module in block.modules()) for block in blocks] == [False, False, True]  # type: ignore[union-attr]
+    assert not any(module.training for module in blocks[0].modules())  # type: ignore[index, union-attr]
+
+
+def test_a_size_that_a_network_does_not_take_is_an_error_that_names_it() -> None:
+    with pytest.raises(ConfigError, match="does not take an image of 64 x 64"):
+        from_architecture("vit_tiny_patch16_224", CLASSES, name="x", arguments=SMALL, size=64, file=None, seed=0)

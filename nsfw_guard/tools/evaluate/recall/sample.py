@@ -85,10 +85,15 @@ def read_sample(path: Path, scan: Path, categories: Sequence[str]) -> dict[Strat
     """
     rows = _rows(path)
     strata = strata_of(scan, draw=len(rows))  # the same images as the first time
+    if len(rows) != len(strata.drawn):
+        raise ConfigError(
+            f"{path.name} has {len(rows)} rows, and {len(strata.drawn)} images can be drawn from this scan: keep the "
+            "rows as they were drawn"
+        )
     known = [UNSAFE, *(name.lower() for name in categories)]
     labelled: Counter[Stratum] = Counter()
     unsafe: Counter[Stratum] = Counter()
-    for number, (row, one) in enumerate(zip(rows, strata.drawn, strict=False), 1):
+    for number, (row, one) in enumerate(zip(rows, strata.drawn, strict=True), 1):
         if (row["number"], row["path"], row["stratum"]) != (str(number), as_text(one.entry.key), one.stratum.name):
             raise ConfigError(
                 f"row {number} of {path.name} is not what was drawn from this scan: keep all rows in their order, and "
@@ -105,7 +110,7 @@ def read_sample(path: Path, scan: Path, categories: Sequence[str]) -> dict[Strat
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error) as error:
         raise ConfigError(f"{path.name} cannot be read: {error}") from error
