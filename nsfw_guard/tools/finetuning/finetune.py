@@ -123,10 +123,7 @@ def finetune(
         state.wait_for_everyone()
         with state.main_process_first():  # the others then read what it has decoded
             decoded = decode(paths, student.spec.net_input, views=views, folder=work, watch=watch)
-        shown, leaked = _usable(
-            decoded, [classes.numbers[label] for _, label in pairs], classes.names, paths, len(images)
-        )
-        notes = (*_check(shown, classes, recipe), *leaked)
+        shown, notes = _checked(decoded, classes, pairs, len(images), recipe)
         course = _taught(student, shown, recipe, cpu=cpu, watch=watch, work=work, seconds=seconds)
         weights_hash, counts = hash_of(course.net), _counts(shown, classes)
         if state.is_main_process:

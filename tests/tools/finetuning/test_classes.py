@@ -63,9 +63,7 @@ def test_a_meaning_may_name_a_level() -> None:
     assert meaning_of("beach=") == ("beach", None)
 
 
-@pytest.mark.parametrize(
-    "text", ["gore", "=violence", "gore=:low", "gore=violence:severe", "gore= ", "gore=" + "x" * 300]
-)
+@pytest.mark.parametrize("text", ["gore", "=violence", "gore=:low", "gore=violence:severe"])
 def test_a_meaning_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"gore|=violence"):
         meaning_of(text)
