@@ -52,8 +52,8 @@ def _lines(result: ExportResult, spec: ModelSpec) -> list[str]:
     ]  # fmt: skip
     if parity.margin:
         lines.append(
-            f"\nThe thresholds of the record are lower than the model's own by {parity.margin:g}, the largest change "
-            f"of a score that was measured; {parity.stricter} images more are held back by that, at one threshold. "
+            f"\nThe thresholds of the record are lower than the model's own by {parity.margin:g}, twice the largest "
+            f"change of a score that was measured; {parity.stricter} images more are held back by that, at one threshold. "
             "Lower numbers of your own, in a policy, by as much."
         )
     if pre := result.preprocessing:

@@ -25,7 +25,7 @@ class Parity:
         steered: inputs that were moved towards and across the thresholds.
         blocked: inputs that the float32 network holds back at some threshold.
         max_change: the largest change of a score.
-        margin: what the thresholds of the export are lowered by: at least the largest change, in a reduced precision.
+        margin: what the thresholds of the export are lowered by: twice the largest change, in a reduced precision.
         flips: images with another verdict at the network's own thresholds, at the one where most have; without the
             steered inputs.
         stricter: images that are held back only by the lowered thresholds, at the one where most are.

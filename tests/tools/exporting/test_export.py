@@ -208,7 +208,7 @@ def test_a_reduced_export_is_smaller_and_has_lower_thresholds_and_its_own_answer
     result, whole = exported(target, precision), exported(target)
     main = "model.onnx" if target == "onnx" else "model.bin"
     assert (result.folder / main).stat().st_size < 0.8 * (whole.folder / main).stat().st_size
-    assert 0 < result.parity.max_change <= result.parity.margin <= 0.02
+    assert 0 < 2 * result.parity.max_change <= result.parity.margin <= 0.04
     assert (result.parity.released, result.parity.blocked > 0) == (0, True)
     backend = load_model(result.folder)
     assert backend.state()["self_test"] == "passed"
