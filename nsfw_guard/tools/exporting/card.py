@@ -53,8 +53,8 @@ def _lines(result: ExportResult, spec: ModelSpec) -> list[str]:
     if parity.margin:
         lines.append(
             f"\nThe thresholds of the record are lower than the model's own by {parity.margin:g}, twice the largest "
-            f"change of a score that was measured; {parity.stricter} images more are held back by that, at one threshold. "
-            "Lower numbers of your own, in a policy, by as much."
+            f"change of a score that was measured; {parity.stricter} images more are held back by that, at one "
+            "threshold. Lower numbers of your own, in a policy, by as much."
         )
     if pre := result.preprocessing:
         lines.append(
