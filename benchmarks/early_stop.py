@@ -212,10 +212,11 @@ def compared(pipe, guard, fit_on: Watched, fresh: Watched, linear) -> dict[str, 
             "heads=True": (*by_fit, OF_TWO)}  # fmt: skip
     lines, results = [], {}
     for way, (before, now, confidence) in ways.items():
-        early = EarlyStop(at=AT, thresholds=thresholds_of(before, len(AT), LEARN_RATE, confidence=confidence))
+        thresholds = thresholds_of(before, len(AT), LEARN_RATE, confidence=confidence)
+        early = EarlyStop(at=AT, thresholds=thresholds)
         score = counted(now, early)
         stops = Counter(stop_at(trace, early) for trace in now if trace.blocked)
-        lines.append((way, ", ".join(f"{a:g}: {t:.4f}" for a, t in zip(AT, early.thresholds, strict=True)),
+        lines.append((way, ", ".join(f"{a:g}: {t:.4f}" for a, t in zip(AT, thresholds, strict=True)),
                       f"{score.stopped}/{score.blocked}", ", ".join(f"{a:g}: {stops[a]}" for a in AT),
                       f"{score.saved:.0%}", f"{score.false_stops}/{score.allowed}", f"{score.bound:.2%}"))  # fmt: skip
         results[way] = vars(score) | {"bound": score.bound}

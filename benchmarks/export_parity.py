@@ -179,7 +179,7 @@ def large(folder: Path) -> NetBackend:
 
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        model = timm.create_model("vit_tiny_patch16_384", num_classes=2)
+        model: Any = timm.create_model("vit_tiny_patch16_384", num_classes=2)
         torch.nn.init.normal_(model.get_classifier().weight, std=0.3)
     folder.mkdir()
     save_file(
