@@ -100,11 +100,10 @@ def _recipe_flags(command: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Teach a model; 2 when an image could not be used."""
-    from accelerate import PartialState
-
     from nsfw_guard.errors import ConfigError
     from nsfw_guard.tools.finetuning.classes import meanings_of
     from nsfw_guard.tools.finetuning.finetune import finetune
+    from nsfw_guard.tools.finetuning.processes import processes
 
     begun = time.monotonic()
     recipe, out = _recipe(args), Path(args.out).resolve()
@@ -121,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
         watch=_Bars(),
     )  # fmt: skip
     seconds = time.monotonic() - begun
-    if not PartialState().is_main_process:
+    if not processes().is_main_process:
         return 0
     if args.json:
         show.as_json(_facts(result, args.out, seconds))
@@ -190,9 +189,9 @@ class _Bars:
         self.bars: dict[Stage, Any] = {}
 
     def __call__(self, stage: Stage, done: int, total: int, note: str) -> None:
-        from accelerate import PartialState
+        from nsfw_guard.tools.finetuning.processes import processes
 
-        if not show.on_terminal() or not PartialState().is_main_process:
+        if not show.on_terminal() or not processes().is_main_process:
             return
         from tqdm import tqdm
 
@@ -206,9 +205,7 @@ class _Bars:
 
 
 def _facts(result: Finetuned, out: str, seconds: float) -> dict[str, Any]:
-    rates = {
-        name: {"right": rate.count, "of": rate.of, "interval": rate.interval} for name, rate in result.recalls.items()
-    }
+    rates = {name: rate.to_dict() for name, rate in result.recalls.items()}
     return {
         "out": out, "model": result.model.spec.name, "accuracy": result.accuracy.share, "classes": rates,
         "images": dict(result.counts), "epochs": result.epochs, "resumed": result.resumed,

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nsfw_guard.backends.catalog.classifiers import MARQO
+from nsfw_guard.backends.files.answers import with_answers, write_answers
 from nsfw_guard.backends.registry import load_model, register_model, unregister_model
 from nsfw_guard.backends.spec import ModelSpec
 from nsfw_guard.errors import ConfigError, SelfTestError
@@ -97,3 +98,13 @@ def test_folders_unknown_versions_and_models_with_answers_are_not_recorded(folde
 
 def _loaded(spec: ModelSpec, options: object) -> object:
     return load_model("demo-shapes")
+
+
+def test_a_judge_that_answers_for_fewer_categories_than_its_record_has_stays_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    record = replace(MARQO, name="mine", sha256="")
+    answers = {"disc": {"NSFW": 0.25}}
+    write_answers(record, answers)
+    assert with_answers(record).known_answers == answers

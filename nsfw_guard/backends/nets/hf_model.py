@@ -72,7 +72,7 @@ class HFNet(Net):
         before = self.head()
         model: Any = copy.deepcopy(self.model)
         head = nn.Linear(before.in_features, len(names), bias=before.bias is not None).to(before.weight)
-        fill_head(head, before, rows, type(model).__name__)
+        fill_head(head, before, rows)
         model.classifier = head
         model.config.id2label = dict(enumerate(names))
         model.config.label2id = {name: at for at, name in enumerate(names)}

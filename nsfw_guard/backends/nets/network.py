@@ -77,14 +77,8 @@ class Net(nn.Module):
         raise ConfigError(f"{type(self).__name__} has no last layer that could be taught: choose another model")
 
 
-def fill_head(head: nn.Module, before: nn.Linear, rows: Sequence[int | None], what: str) -> None:
-    """Give a new last layer the rows of another one; rows that are new begin with zeros and the lowest bias.
-
-    Raises:
-        ConfigError: it is no linear layer.
-    """
-    if not isinstance(head, nn.Linear):
-        raise ConfigError(f"the last layer of {what} is {type(head).__name__}, not linear: choose another model")
+def fill_head(head: nn.Linear, before: nn.Linear, rows: Sequence[int | None]) -> None:
+    """Give a new last layer the rows of another one; rows that are new begin with zeros and the lowest bias."""
     with torch.no_grad():
         head.weight.zero_()
         if head.bias is not None:

@@ -58,8 +58,9 @@ class TimmNet(Net):
         before = self.head()
         model: Any = copy.deepcopy(self.model)
         model.reset_classifier(len(names))
-        fill_head(model.get_classifier(), before, rows, type(model).__name__)
-        return TimmNet(model)
+        net = TimmNet(model)
+        fill_head(net.head(), before, rows)
+        return net
 
     def save(self, folder: Path, spec: ModelSpec) -> None:
         """Write config.json and model.safetensors, as timm pushes them to the hub."""
@@ -120,7 +121,11 @@ def _known(architecture: str) -> None:
 def untrained(architecture: str, classes: int, args: Mapping[str, Any]) -> nn.Module:
     """Return a network with random weights."""
     _known(architecture)
-    model = _build(architecture, classes, args)
+    return _with_head_apart(_build(architecture, classes, args), architecture)
+
+
+def _with_head_apart(model: nn.Module, architecture: str) -> nn.Module:
+    """The network, whose head must be apart from its features."""
     if not hasattr(model, "forward_head"):
         raise ConfigError(f"{architecture} has no separate head in this release of timm: choose another network")
     return model
@@ -140,10 +145,7 @@ def _create(architecture: str, classes: int, args: Mapping[str, Any], path: Path
     except ConfigError as error:
         log.debug("%s cannot be compared with its weights before it is built: %s", architecture, error)
     with at_most(numbers, architecture):
-        model = _build(architecture, classes, args)
-    if not hasattr(model, "forward_head"):
-        raise ConfigError(f"{architecture} has no separate head in this release of timm: choose another network")
-    return model
+        return _with_head_apart(_build(architecture, classes, args), architecture)
 
 
 def _build(architecture: str, classes: int, args: Mapping[str, Any]) -> nn.Module:

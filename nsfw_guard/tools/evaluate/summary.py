@@ -46,6 +46,10 @@ class Rate:
         return {"hits": self.hits, "count": self.count, "rate": self.share if self.count else None,
                 "low": low, "high": high}  # fmt: skip
 
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.hits} of {self.count} ({low:.1%} to {high:.1%})" if self.count else "-"
+
 
 @dataclass(frozen=True)
 class Row:

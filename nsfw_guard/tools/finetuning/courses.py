@@ -16,6 +16,7 @@ from nsfw_guard.tools.finetuning import curve
 from nsfw_guard.tools.finetuning.images import Decoded
 from nsfw_guard.tools.finetuning.lesson import Lesson, table
 from nsfw_guard.tools.finetuning.probe import probe
+from nsfw_guard.tools.finetuning.processes import processes
 from nsfw_guard.tools.finetuning.recipe import Recipe
 from nsfw_guard.tools.finetuning.split import Split, split
 from nsfw_guard.tools.finetuning.student import Student, embed, numbers
@@ -56,11 +57,9 @@ class Course:
 
 def teach_head(student: Student, shown: Shown, recipe: Recipe, *, cpu: bool, watch: Watch) -> Course:
     """Teach the last layer on embeddings."""
-    from accelerate import PartialState
-
     total = len(shown.sound)
     features = embed(
-        student, shown.decoded.pixels, list(shown.sound), device=PartialState(cpu=cpu).device,
+        student, shown.decoded.pixels, list(shown.sound), device=processes(cpu=cpu).device,
         batch_size=recipe.batch_size, tick=lambda done: watch(Stage.EMBEDDING, done, total, ""),
     )  # fmt: skip
     head = student.net.cpu().head()

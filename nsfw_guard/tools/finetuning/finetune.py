@@ -12,15 +12,18 @@ import torch
 
 from nsfw_guard.backends.base import Backend, Options
 from nsfw_guard.backends.files.folder import relaxed_record
+from nsfw_guard.backends.files.weights import sha256_of, verify
 from nsfw_guard.backends.loaders import load_folder
 from nsfw_guard.backends.spec import Label
 from nsfw_guard.errors import ConfigError
 from nsfw_guard.relaxed import refuse
+from nsfw_guard.tools.evaluate.summary import Rate
 from nsfw_guard.tools.finetuning.classes import Classes, classes_of
 from nsfw_guard.tools.finetuning.courses import Course, Shown, teach_head, teach_steps
-from nsfw_guard.tools.finetuning.folder import Rate, recalls, write
+from nsfw_guard.tools.finetuning.folder import recalls, write
 from nsfw_guard.tools.finetuning.images import Decoded, decode
 from nsfw_guard.tools.finetuning.lesson import hash_of
+from nsfw_guard.tools.finetuning.processes import processes
 from nsfw_guard.tools.finetuning.recipe import Part, Recipe
 from nsfw_guard.tools.finetuning.split import leaks
 from nsfw_guard.tools.finetuning.student import Student, from_architecture, student_of
@@ -74,7 +77,7 @@ class Finetuned:
     @property
     def accuracy(self) -> Rate:
         """How many of all images got the right answer."""
-        return Rate(sum(rate.count for rate in self.recalls.values()), sum(rate.of for rate in self.recalls.values()))
+        return Rate(sum(rate.hits for rate in self.recalls.values()), sum(rate.count for rate in self.recalls.values()))
 
 
 def finetune(
@@ -109,9 +112,7 @@ def finetune(
         result = finetune(load_model("demo-shapes"), pairs, "mine", Recipe(part=Part.HEAD))
         ```
     """
-    from accelerate import PartialState
-
-    out, state = Path(out).absolute(), PartialState(cpu=cpu)
+    out, state = Path(out).absolute(), processes(cpu=cpu)
     pairs = [*images, *validation]
     classes = _classes(start, pairs, meanings or {}, fresh=fresh)
     student = _student(start, classes, out.name, recipe)
@@ -229,10 +230,13 @@ def _usable(
     return shown, (f"{words}: {paths[sound[one]]} of {paths[sound[other]]}, for one",)
 
 
-def _start(start: Backend | Architecture) -> dict[str, str]:
-    if isinstance(start, Architecture):
-        return {"architecture": start.name, "weights": start.weights.name if start.weights else "random"}
-    return {"model": start.spec.name, "version": start.spec.version}
+def _start(start: Backend | Architecture) -> dict[str, Any]:
+    if not isinstance(start, Architecture):
+        return {"model": start.spec.name, "version": start.spec.version}
+    weights = sha256_of(verify(start.weights)) if start.weights else "random"
+    return {
+        "architecture": start.name, "arguments": dict(start.arguments), "size": start.size, "weights": weights
+    }  # fmt: skip
 
 
 def _check(shown: Shown, classes: Classes, recipe: Recipe) -> tuple[str, ...]:

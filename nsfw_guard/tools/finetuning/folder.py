@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +18,12 @@ from nsfw_guard.backends.nets.network import Net, NetBackend
 from nsfw_guard.backends.spec import Label, ModelSpec
 from nsfw_guard.errors import SelfTestError
 from nsfw_guard.policy.rules import Threshold
-from nsfw_guard.tools.evaluate.intervals import clopper_pearson
+from nsfw_guard.tools.evaluate.summary import Rate
 from nsfw_guard.tools.pages import markdown_text
 from nsfw_guard.verdict import SelfTest
 
 CARD, TRAINING, CURVE = "README.md", "training.json", "curve.png"
 Answers = Sequence[Sequence[int]]
-
-
-@dataclass(frozen=True)
-class Rate:
-    """How many of so many, with the exact 95% interval of the share."""
-
-    count: int
-    of: int
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The interval."""
-        return clopper_pearson(self.count, self.of)
-
-    @property
-    def share(self) -> float:
-        """The share; 0 of nothing."""
-        return self.count / max(1, self.of)
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.count} of {self.of} ({low:.1%} to {high:.1%})"
 
 
 def recalls(names: Sequence[str], answers: Answers) -> dict[str, Rate]:
@@ -98,8 +76,7 @@ def _card(spec: ModelSpec, answers: Answers, facts: Mapping[str, Any]) -> str:
     """The model card: what it is, what it may be used for, and how good it was."""
     rates = recalls(tuple(spec.labels), answers)
     rows = [
-        f"| {markdown_text(name)} | {_words(spec.labels[name])} | {facts['images'].get(name, 0)} "
-        f"| {rate if rate.of else '-'} |"
+        f"| {markdown_text(name)} | {_words(spec.labels[name])} | {facts['images'].get(name, 0)} | {rate} |"
         for name, rate in rates.items()
     ]
     shown = spec.net_input

@@ -20,6 +20,7 @@ from nsfw_guard.tools.finetuning import checkpoint
 from nsfw_guard.tools.finetuning.average import Average, rate_at, set_rate
 from nsfw_guard.tools.finetuning.batches import mixed, order_of, seed_of, targets_of
 from nsfw_guard.tools.finetuning.lesson import Epoch, Lesson, Trained, hash_of
+from nsfw_guard.tools.finetuning.processes import library
 from nsfw_guard.tools.finetuning.recipe import LEAST_STEPS, Recipe
 from nsfw_guard.tools.finetuning.student import Student, choose, set_training
 from nsfw_guard.tools.finetuning.varied import vary
@@ -61,10 +62,9 @@ def train(
         ScoringError: the loss is no number.
         ConfigError: the checkpoint is of another run.
     """
-    from accelerate import Accelerator
-
+    accelerate = library()
     try:
-        accelerator = Accelerator(cpu=cpu, mixed_precision=recipe.precision)
+        accelerator = accelerate.Accelerator(cpu=cpu, mixed_precision=recipe.precision)
     except (ValueError, RuntimeError, ImportError) as error:
         raise ConfigError(f"precision={recipe.precision!r} does not run here ({error}): use 'no'") from error
     with torch.random.fork_rng():
@@ -180,7 +180,7 @@ class _Run:
     @torch.no_grad()
     def _measure(self) -> None:
         """Measure the mean of the weights on validation images, and keep it when it is the best so far."""
-        net = self.mean.module if self.recipe.ema else self.plain.eval()
+        net = self.mean.module
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         mine = torch.tensor(self.lesson.split.validation)[rank::processes]
         classes = len(self.student.rows)

@@ -60,11 +60,12 @@ def workspace(out: Path, identity: Any, *, alone: bool = True) -> Iterator[Path]
 
 def _begin(work: Path, mark: str) -> None:
     """Make the folder of a run with its mark, unless it is there."""
-    if work.is_symlink() or (work.exists() and not (work / MARK).is_file()):
+    marked = (work / MARK).is_file()
+    if work.is_symlink() or (work.exists() and not marked and (not work.is_dir() or any(work.iterdir()))):
         raise ConfigError(f"{str(work)!r} is not the folder of a run: move it away, or use another --out")
-    if not work.exists():
+    if not marked:
         try:
-            work.mkdir(parents=True)
+            work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"{str(work)!r} cannot be made ({error.strerror}): use another --out") from error
         put(work / MARK, json.dumps({"run": mark}).encode())

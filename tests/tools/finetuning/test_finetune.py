@@ -20,7 +20,7 @@ from PIL import Image
 from nsfw_guard.backends.nets import hf_model
 from nsfw_guard.backends.registry import load_model
 from nsfw_guard.backends.spec import Label
-from nsfw_guard.errors import ConfigError
+from nsfw_guard.errors import ConfigError, MissingExtraError
 from nsfw_guard.guard import Guard
 from nsfw_guard.testing import FakeBackend
 from nsfw_guard.tools.finetuning.finetune import Architecture, finetune
@@ -47,8 +47,8 @@ def pairs(folder: Path) -> list[tuple[str, str]]:
 def test_a_head_is_taught_from_twenty_images_a_class_and_the_guard_blocks_by_it(draw: Draw, tmp_path: Path) -> None:
     start = load_model("demo-shapes")
     result = finetune(start, pairs(draw({"red-disc": 20, "other": 20})), tmp_path / "mine", HEAD, cpu=True)
-    assert result.accuracy.count >= 39
-    assert result.accuracy.of == 40
+    assert result.accuracy.hits >= 39
+    assert result.accuracy.count == 40
     assert result.counts == {"red-disc": 20, "other": 20}
     guard = Guard.from_pretrained(tmp_path / "mine")
     assert guard.backend.state()["self_test"] == "passed"
@@ -171,7 +171,7 @@ def test_validation_images_that_are_copies_of_training_images_are_left_out(draw:
     shutil.copy(images[0][0], copy)
     result = finetune(load_model("demo-shapes"), images, tmp_path / "mine", HEAD, cpu=True,
                       validation=[*others, (str(copy), images[0][1])])  # fmt: skip
-    assert result.accuracy.of == 6
+    assert result.accuracy.count == 6
     assert any("1 validation images were left out" in note and "copy.png" in note for note in result.notes)
     with pytest.raises(ConfigError, match="every validation image is a copy"):
         finetune(load_model("demo-shapes"), images, tmp_path / "again", HEAD, validation=[(str(copy), images[0][1])])
@@ -183,7 +183,7 @@ def test_an_unreadable_image_is_left_out_and_named(draw: Draw, tmp_path: Path) -
     broken.write_bytes(b"no image")
     result = finetune(load_model("demo-shapes"), pairs(folder), tmp_path / "mine", HEAD, cpu=True)
     assert list(result.faults) == [str(broken)]
-    assert result.accuracy.of == 12
+    assert result.accuracy.count == 12
 
 
 def test_models_that_cannot_be_taught_and_folders_that_hold_something_are_refused(draw: Draw, tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_second_run_into_the_same_folder_is_refused_before_it_touches_anything
 
     result = finetune(load_model("demo-shapes"), images, tmp_path / "mine", HEAD, watch=watch)
     assert len(refused) == 2
-    assert result.accuracy.count == 12
+    assert result.accuracy.hits == 12
     assert [
         v.outcome is Outcome.BLOCK for v in Guard.from_pretrained(tmp_path / "mine").check([p for p, _ in images])
     ] == [label == "red-disc" for _, label in images]
@@ -336,7 +336,7 @@ def test_pixels_that_changed_beside_a_run_are_decoded_again(draw: Draw, tmp_path
     pixels = work_of(out) / PIXELS
     pixels.write_bytes(bytes(len(pixels.read_bytes())))
     (work_of(out) / FACTS).write_text((work_of(out) / FACTS).read_text().replace('"looks"', '"looked"'))
-    assert finetune(load_model("demo-shapes"), images, out, HEAD).accuracy.count == 8
+    assert finetune(load_model("demo-shapes"), images, out, HEAD).accuracy.hits == 8
 
 
 def test_text_of_anybody_stays_text_on_the_card(draw: Draw, tmp_path: Path) -> None:
@@ -346,3 +346,32 @@ def test_text_of_anybody_stays_text_on_the_card(draw: Draw, tmp_path: Path) -> N
     card = (tmp_path / "mine" / "README.md").read_text()
     assert "<script>" not in card
     assert "\\# Official\\|\\<script\\>\\[x\\](y)" in card
+
+
+def test_without_accelerate_the_error_names_the_extra(
+    draw: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'nsfw-guard\[train\]'"):
+        finetune(load_model("demo-shapes"), pairs(draw({"red-disc": 2, "other": 2})), tmp_path / "mine", HEAD)
+    assert not work_of(tmp_path / "mine").exists()
+
+
+def test_a_run_that_ended_before_it_was_marked_is_begun_anew(draw: Draw, tmp_path: Path) -> None:
+    work_of(tmp_path / "mine").mkdir()
+    result = finetune(load_model("demo-shapes"), pairs(draw({"red-disc": 4, "other": 4})), tmp_path / "mine", HEAD)
+    assert result.accuracy.hits == 8
+
+
+def test_an_architecture_of_another_size_is_another_run(draw: Draw, tmp_path: Path) -> None:
+    images, meanings = pairs(draw({"red-disc": 2, "other": 2})), {"red-disc": Label("red-disc")}
+    recipe = replace(STEPS, part=Part.FULL)
+
+    def stop(stage: Stage, done: int, total: int, note: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(SMALL, images, tmp_path / "mine", recipe, meanings=meanings, cpu=True, watch=stop)
+    deeper = replace(SMALL, arguments={**SMALL.arguments, "depth": 3})
+    with pytest.raises(ConfigError, match="begun with other images, another model or other settings"):
+        finetune(deeper, images, tmp_path / "mine", recipe, meanings=meanings, cpu=True)

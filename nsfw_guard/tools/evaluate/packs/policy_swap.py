@@ -81,7 +81,7 @@ def followed(
         if math.isnan(first[category]) or math.isnan(second[category]):
             not_judged += 1
             continue
-        verdicts = first[category] >= block, second[category] >= block
+        verdicts = not first[category] < block, not second[category] < block
         counts[truth][0] += verdicts == (truth, False)
         counts[truth][1] += 1
     return Followed(Rate(*counts[True]), Rate(*counts[False]), not_judged)
