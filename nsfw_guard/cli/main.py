@@ -9,29 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from nsfw_guard.cli import (
-    audit,
-    bank,
-    calibrate,
-    check,
-    compare_models,
-    convert,
-    demo,
-    doctor,
-    evaluate,
-    export,
-    finetune,
-    index,
-    integrate,
-    models,
-    policy,
-    replay,
-    report,
-    scan,
-    show,
-    verify,
-    watch,
-)
+from nsfw_guard.cli import audit, check, demo, doctor, export, integrate, models, policy, show, verify
+from nsfw_guard.cli.screening import convert, index, report, scan, watch
+from nsfw_guard.cli.teaching import bank, calibrate, compare_models, evaluate, finetune, replay
 from nsfw_guard.errors import NsfwGuardError
 from nsfw_guard.version import __version__
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from nsfw_guard.backends.examples.bank import Bank
-from nsfw_guard.cli import bank
 from nsfw_guard.cli.main import main
+from nsfw_guard.cli.teaching import bank
 from nsfw_guard.tools.lock import locked
 
 

@@ -16,7 +16,7 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from nsfw_guard.hosts import running
-from nsfw_guard.tools.finetuning import training
+from nsfw_guard.tools.finetuning.learning import training
 from tests.cli.conftest import COMMANDS, Path_, Run, lines_of, paint, write_log
 
 

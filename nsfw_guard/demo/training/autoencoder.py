@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nsfw_guard.demo import shapes
 from nsfw_guard.demo.training import tensors
-from nsfw_guard.tools.finetuning.average import Average, rate_at, set_rate
+from nsfw_guard.tools.finetuning.learning.average import Average, rate_at, set_rate
 
 
 def build() -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nsfw_guard.demo import pixels, shapes
 from nsfw_guard.demo.training import autoencoder, tensors, words
-from nsfw_guard.tools.finetuning.average import Average, rate_at, set_rate
+from nsfw_guard.tools.finetuning.learning.average import Average, rate_at, set_rate
 
 STEPS = 20
 GUIDANCE = 3.0

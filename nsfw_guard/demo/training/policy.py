@@ -17,12 +17,12 @@ from torch import Tensor
 from nsfw_guard.backends.spec import Label
 from nsfw_guard.demo.training import album, autoencoder, tensors
 from nsfw_guard.scores import Severity
-from nsfw_guard.tools.finetuning import training
 from nsfw_guard.tools.finetuning.classes import Classes
-from nsfw_guard.tools.finetuning.lesson import Lesson
+from nsfw_guard.tools.finetuning.learning import training
+from nsfw_guard.tools.finetuning.learning.lesson import Lesson
+from nsfw_guard.tools.finetuning.learning.student import from_architecture
 from nsfw_guard.tools.finetuning.recipe import Part, Recipe
 from nsfw_guard.tools.finetuning.split import Split
-from nsfw_guard.tools.finetuning.student import from_architecture
 from nsfw_guard.tools.finetuning.watching import Stage, Watch
 
 ARCHITECTURE = "vit_tiny_patch16_224"

@@ -19,14 +19,14 @@ from nsfw_guard.errors import ConfigError
 from nsfw_guard.relaxed import refuse
 from nsfw_guard.tools.evaluate.summary import Rate
 from nsfw_guard.tools.finetuning.classes import Classes, classes_of
-from nsfw_guard.tools.finetuning.courses import Course, Shown, teach_head, teach_steps
 from nsfw_guard.tools.finetuning.folder import recalls, write
 from nsfw_guard.tools.finetuning.images import Decoded, decode
-from nsfw_guard.tools.finetuning.lesson import hash_of
+from nsfw_guard.tools.finetuning.learning.courses import Course, Shown, teach_head, teach_steps
+from nsfw_guard.tools.finetuning.learning.lesson import hash_of
+from nsfw_guard.tools.finetuning.learning.student import Student, from_architecture, student_of
 from nsfw_guard.tools.finetuning.processes import processes
 from nsfw_guard.tools.finetuning.recipe import Part, Recipe
 from nsfw_guard.tools.finetuning.split import leaks
-from nsfw_guard.tools.finetuning.student import Student, from_architecture, student_of
 from nsfw_guard.tools.finetuning.watching import Watch, quiet
 from nsfw_guard.tools.finetuning.workspace import appear, model_in, workspace
 from nsfw_guard.tools.teaching.copies import grouped

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from nsfw_guard.errors import ConfigError, UnknownNameError
-from nsfw_guard.tools.finetuning.varied import KINDS
+from nsfw_guard.tools.finetuning.learning.varied import KINDS
 
 PRECISIONS = ("no", "bf16", "fp16")
 RATES: Mapping[str, float] = {"last": 5e-4, "full": 2e-4}

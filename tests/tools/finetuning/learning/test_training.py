@@ -12,13 +12,11 @@ from torch import Tensor
 
 from nsfw_guard.backends.spec import Label
 from nsfw_guard.errors import ConfigError, ScoringError
-from nsfw_guard.tools.finetuning import training
-from nsfw_guard.tools.finetuning.checkpoint import STATE
 from nsfw_guard.tools.finetuning.classes import Classes
-from nsfw_guard.tools.finetuning.lesson import Lesson, Trained, hash_of
-from nsfw_guard.tools.finetuning.recipe import Part, Recipe
-from nsfw_guard.tools.finetuning.split import Split
-from nsfw_guard.tools.finetuning.student import (
+from nsfw_guard.tools.finetuning.learning import training
+from nsfw_guard.tools.finetuning.learning.checkpoint import STATE
+from nsfw_guard.tools.finetuning.learning.lesson import Lesson, Trained, hash_of
+from nsfw_guard.tools.finetuning.learning.student import (
     Student,
     choose,
     from_architecture,
@@ -26,7 +24,9 @@ from nsfw_guard.tools.finetuning.student import (
     numbers,
     set_training,
 )
-from nsfw_guard.tools.finetuning.training import train
+from nsfw_guard.tools.finetuning.learning.training import train
+from nsfw_guard.tools.finetuning.recipe import Part, Recipe
+from nsfw_guard.tools.finetuning.split import Split
 from nsfw_guard.tools.finetuning.watching import Stage
 
 EPOCH = 12  # steps

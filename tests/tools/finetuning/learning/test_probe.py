@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nsfw_guard.errors import ConfigError
-from nsfw_guard.tools.finetuning.probe import probe
+from nsfw_guard.tools.finetuning.learning.probe import probe
 
 WIDTH = 12
 

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nsfw_guard.cli import evaluate_labelled, evaluate_recall, show
+from nsfw_guard.cli import show
+from nsfw_guard.cli.teaching import evaluate_labelled, evaluate_recall
 
 if TYPE_CHECKING:
     from nsfw_guard.guard import Guard

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nsfw_guard.errors import ConfigError, ScoringError
-from nsfw_guard.tools.finetuning.lesson import table
+from nsfw_guard.tools.finetuning.learning.lesson import table
 
 FOLDS = 5
 PULLS = tuple(10.0**power for power in range(-5, 2))  # strengths that are tried

@@ -16,14 +16,14 @@ from torch.nn import functional
 
 from nsfw_guard.backends.nets.network import Net
 from nsfw_guard.errors import ConfigError, ScoringError
-from nsfw_guard.tools.finetuning import checkpoint
-from nsfw_guard.tools.finetuning.average import Average, rate_at, set_rate
-from nsfw_guard.tools.finetuning.batches import mixed, order_of, seed_of, targets_of
-from nsfw_guard.tools.finetuning.lesson import Epoch, Lesson, Trained, hash_of
+from nsfw_guard.tools.finetuning.learning import checkpoint
+from nsfw_guard.tools.finetuning.learning.average import Average, rate_at, set_rate
+from nsfw_guard.tools.finetuning.learning.batches import mixed, order_of, seed_of, targets_of
+from nsfw_guard.tools.finetuning.learning.lesson import Epoch, Lesson, Trained, hash_of
+from nsfw_guard.tools.finetuning.learning.student import Student, choose, set_training
+from nsfw_guard.tools.finetuning.learning.varied import vary
 from nsfw_guard.tools.finetuning.processes import library
 from nsfw_guard.tools.finetuning.recipe import LEAST_STEPS, Recipe
-from nsfw_guard.tools.finetuning.student import Student, choose, set_training
-from nsfw_guard.tools.finetuning.varied import vary
 from nsfw_guard.tools.finetuning.watching import Stage, Watch, quiet
 
 SECONDS = 30.0  # between checkpoints

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Generator
 
-from nsfw_guard.tools.finetuning.batches import mixed, order_of, targets_of
+from nsfw_guard.tools.finetuning.learning.batches import mixed, order_of, targets_of
+from nsfw_guard.tools.finetuning.learning.varied import KINDS, vary
 from nsfw_guard.tools.finetuning.recipe import Recipe
-from nsfw_guard.tools.finetuning.varied import KINDS, vary
 
 IMAGES = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8, generator=Generator().manual_seed(0))
 

@@ -14,13 +14,13 @@ from torch import Tensor
 from nsfw_guard.backends.nets.network import Net
 from nsfw_guard.tools.finetuning import curve
 from nsfw_guard.tools.finetuning.images import Decoded
-from nsfw_guard.tools.finetuning.lesson import Lesson, table
-from nsfw_guard.tools.finetuning.probe import probe
+from nsfw_guard.tools.finetuning.learning.lesson import Lesson, table
+from nsfw_guard.tools.finetuning.learning.probe import probe
+from nsfw_guard.tools.finetuning.learning.student import Student, embed, numbers
+from nsfw_guard.tools.finetuning.learning.training import train
 from nsfw_guard.tools.finetuning.processes import processes
 from nsfw_guard.tools.finetuning.recipe import Recipe
 from nsfw_guard.tools.finetuning.split import Split, split
-from nsfw_guard.tools.finetuning.student import Student, embed, numbers
-from nsfw_guard.tools.finetuning.training import train
 from nsfw_guard.tools.finetuning.watching import Stage, Watch
 
 

@@ -1,0 +1,1 @@
+"""Commands that adapt a guard, and measure it."""

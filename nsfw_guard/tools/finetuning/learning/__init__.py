@@ -1,0 +1,1 @@
+"""How a network learns: by steps, or its last layer at once."""
